@@ -62,6 +62,7 @@ from trainability.verdict import (
     FAULT,
     Evidence,
     error_on,
+    of_averages,
     of_losses,
     of_validation,
     rule_of,
@@ -329,10 +330,14 @@ class Trial:
         return self.conclusion(told, given)
 
     def told_by(self, losses: list[float], pairs: list[Pair]) -> Cause | None:
-        """The cause that losses of the user's own loop show, or a validation set; None: no such."""
+        """The cause that losses of the user's own loop show, running averages, or a validation set;
+        None: no such.
+        """
         if losses and (cause := of_losses(losses, self.base, self.probe.constant_loss)):
             return cause
         base = self.base
+        if cause := of_averages(base, self.race):
+            return cause
         if not pairs or base.training is None or not base.measures:
             return None
         try:
@@ -586,11 +591,11 @@ class Trial:
     def conclusion(self, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
         """The outcome, the part, the causes and the rows.
 
-        told: what the user's own losses or validation set show.
+        told: what the user's own losses, running averages or validation set show.
         """
         base, evidence = self.base, self.evidence
         rule = rule_of(evidence)
-        in_loop = " in a plain loop" if told is not None and told.part == "loop" else ""
+        where = WHERE.get(told.name, "") if told is not None else ""
         seen = [told] if told is not None else [*self.experiments()]
         if told is not None:
             part: str | None = told.part
@@ -600,7 +605,7 @@ class Trial:
         return Diagnosis(
             **given,
             outcome=rule.outcome,
-            words=rule.words + in_loop,
+            words=rule.words + where,
             error=base.error,
             loss=base.value("loss") if has_loss else math.nan,
             loss_name=self.race.scores["loss"].name if has_loss else "loss",
@@ -670,14 +675,22 @@ class Trial:
             if row.part not in at_fault:
                 by = evidence.race.scores[evidence.by].name
                 reached = f"relative {by} {shown(evidence.shown(row))}"
-                said = f"Enough by itself: {row.what}, {reached}."
+                # a known good network standardises its inputs
+                alone = "" if row.version == self.good.network else " by itself"
+                said = f"Enough{alone}: {row.what}, {reached}."
                 yield Cause("enough", row.part, said, row.version.remedy)
         better = [row for row in evidence.better if not enough or row is evidence.naive]
         for row in better[:1]:
-            before = shown(self.base.value(row.by))
-            alike = " (all classes alike)" if row.by == "balanced" else ""
-            said = f"Better: {row.what}, {before} to {row.error:.2f}{alike}."
+            said = f"Better: {row.what}, {shown(self.base.error)} to {row.error:.2f}."
             yield Cause("better", row.part, said, row.version.remedy)
+        for row in evidence.by_other_scores:
+            before, after = shown(self.base.value(row.by)), shown(row.error)
+            own = f"{shown(self.base.error)} to {shown(row.value('error'))}"
+            said = (
+                f"All classes alike: with {row.what} the relative error of the classes goes from "
+                f"{before} to {after}, and that of all examples from {own}."
+            )
+            yield Cause("all classes alike", row.part, said, row.version.remedy)
 
     def cause_of_fault(self, row: Row) -> Cause:
         """The cause that a part shows which is both enough and needed."""
@@ -698,6 +711,8 @@ class Trial:
         return Cause(part, part, said, remedy, sure=row in self.confirmed, evidence=numbers)
 
 
+WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
+"""Where it does not learn, by the name of a cause that a user's losses or averages show."""
 NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."

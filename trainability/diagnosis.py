@@ -205,6 +205,8 @@ class Diagnosis(Result):
         for row in self.rows:
             if not row.part or row.part in ("everything", "data") or not row.steps:
                 continue
+            if row.by not in ("error", self.by):  # it is another error than that of the table
+                continue
             pair, place = pairs.setdefault(row.part, [None, None]), int(row.training == IN_GOOD)
             best = pair[place]
             if best is None or _rank(row) < _rank(best):

@@ -450,14 +450,26 @@ class Training:
             self.failure = failure, x
 
     @torch.no_grad()
-    def answers(self, inputs: list[Inputs]) -> list[Tensor]:
-        """Outputs for inputs in evaluation mode, on the scale of the targets that were given."""
+    def answers(self, inputs: list[Inputs], *, by_minibatch: bool = False) -> list[Tensor]:
+        """Outputs for inputs in evaluation mode, on the scale of the targets that were given.
+
+        by_minibatch: layers that keep averages take the statistics of each minibatch in their
+        place, as while they learn, and change the averages.
+        """
         training = self.model.training
         self.model.eval()
+        for layer in averaging_layers(self.model) if by_minibatch else ():
+            layer.train()
         try:
             return [self.restore_outputs(self.output(x)) for x in inputs]
         finally:
             self.model.train(training)
+
+
+def averaging_layers(model: nn.Module) -> list[nn.Module]:
+    """The modules that keep numbers which are no parameters, such as nn.BatchNorm1d."""
+    kept = ((layer, layer.buffers(recurse=False)) for layer in model.modules())
+    return [layer for layer, values in kept if any(v.is_floating_point() for v in values)]
 
 
 def as_training(

@@ -37,9 +37,10 @@ from trainability.data import (
     sequence_of,
     with_sequence,
 )
-from trainability.diagnosis import AT_FAULT, Cause
-from trainability.race import CLEAR, DEAD, GOOD, Race, Row
+from trainability.diagnosis import AT_FAULT, Cause, shown
+from trainability.race import CLEAR, DEAD, GOOD, Race, Row, Version
 from trainability.swaps import scale_of
+from trainability.training import averaging_layers
 
 ENOUGH, BREAKS, CLEARED = 0.8, 0.5, 0.2  # shares of the gap
 NEAR = 0.05  # of the gap: a row that is so near to the known good error stops
@@ -191,9 +192,15 @@ class Evidence:
         None if it has learned well, but a forecast without weights.
         """
         changes = [] if self.base.error <= GOOD else self.replaced
-        rows = [row for row in (*changes, self.naive) if row is not None]
+        rows = [row for row in (*changes, self.naive) if row is not None and row.by == "error"]
         found = [row for row in rows if self.comes_to(row, BETTER)]
         return sorted(found, key=lambda row: row.error)
+
+    @property
+    def by_other_scores(self) -> list[Row]:
+        """The changes that halve an error which is not that of the user's: of all classes alike."""
+        rows = [row for row in self.replaced if row.by != "error"]
+        return [r for r in rows if self.base.value(r.by) > GOOD and self.comes_to(r, BETTER)]
 
     def comes_to(self, row: Row, share: float) -> bool:
         """True if a row, after all steps, clearly brings the error down to a share of it."""
@@ -403,6 +410,32 @@ def of_losses(losses: Sequence[float], base: Row, constant: float) -> Cause | No
         "another model; for a step() that is missing; for an optimiser made anew at each step; for "
         "model.eval(); and for targets of another minibatch.",
         evidence={"yours": theirs, "plain": ours, "steps": count},
+    )
+
+
+def of_averages(base: Row, race: Race) -> Cause | None:
+    """The running averages of the network, if it does far better with the statistics of each
+    minibatch.
+    """
+    if base.training is None or base.exploded is not None or not base.measures:
+        return None
+    other = base.training.copy()
+    if not averaging_layers(other.model):
+        return None
+    by_minibatch = Row(Version("network", "statistics of each minibatch"), None, steps=base.steps)
+    race.add(by_minibatch, other.answers([x for x, _ in race.pairs], by_minibatch=True))
+    mean, deviation = race.difference(base, by_minibatch)
+    if by_minibatch.error > BETTER * min(1.0, base.error) or mean <= CLEAR * deviation:
+        return None
+    return Cause(
+        "running averages",
+        "network",
+        f"In evaluation mode, with running averages, the relative error is {shown(base.error)}; "
+        f"with the statistics of each minibatch it is {shown(by_minibatch.error)}.",
+        "Look at the layers that keep averages, such as nn.BatchNorm1d: the averages must come to "
+        "the statistics of your data within these steps. momentum=None takes the mean of all "
+        "steps.",
+        evidence={"evaluation": base.error, "minibatch": by_minibatch.error},
     )
 
 

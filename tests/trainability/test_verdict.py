@@ -16,6 +16,7 @@ from trainability.check import (
     notes_on_parts,
     notes_on_time,
 )
+from trainability.diagnosis import Diagnosis, TableRow
 from trainability.race import Measure, Race, Row, Version
 from trainability.scores import PairedErrors
 from trainability.verdict import Evidence, rule_of
@@ -351,3 +352,23 @@ def test_errors_below_their_supposed_least_value_are_not_compared():
     found.race.scores["error"] = score("the loss falls below what was found as its least value")
     assert not found.gap and not found.at_fault and not found.better
     assert rule_of(found).outcome == "undecided"
+
+
+def test_another_score_changes_no_outcome_and_is_told_with_both_errors():
+    """Of classes weighted: all classes alike from 0.75 to 0.19, all examples from 0.81 to 0.88."""
+    found = evidence(0.81, good=0.7)
+    for change, error, alike in ((found.base, 0.81, 0.75), (None, 0.88, 0.19)):
+        made = change or row("loss", error)
+        made.measures[0].relative["balanced"] = alike
+        made.measures[0].pairs["balanced"] = row("", alike).measures[0].pairs["error"]
+        if change is None:
+            made.version = Version("loss", "classes weighted", by="balanced")
+            found.replaced.append(made)
+    assert rule_of(found).outcome == "learns" and not found.better and not found.enough
+    trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
+    assert [cause.sentence for cause in Trial.experiments(trial)] == [
+        "All classes alike: with classes weighted the relative error of the classes goes from 0.75 "
+        "to 0.19, and that of all examples from 0.81 to 0.88."
+    ]
+    own = TableRow("loss", "classes weighted", 0.19, 100, 0.0, by="balanced")
+    assert not Diagnosis(outcome="learns", rows=(own,)).by_part
