@@ -47,12 +47,12 @@ def figure(file: Path) -> None:
     def lags(ax) -> None:
         starts = [s for s in starts_of(whole) if s.words != OUTPUT_BIAS]  # the bias changes none
         shares = {s.words: measure_reach(Change(s).applied(whole)).share for s in starts}
-        names = {MEMORY: "units with memory", "your weights": "initial weights of the benchmark"}
+        names = {MEMORY: "units with memory", "your weights": "benchmark's weights"}
         ax.set(ylim=(LEAST, 3), xlim=(0, x.shape[1]), xlabel="lag in steps", yscale="log")
         ax.set_title("Share of the gradient from this lag on")
         for k, (words, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1][-1])):
             ax.plot(share, label=names.get(words, words), **line_style(k))
-        ax.legend(loc="lower left", bbox_to_anchor=(0.4, 0.02))
+        ax.legend(loc="lower right", bbox_to_anchor=(1.02, 0.12))
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
     title = (
