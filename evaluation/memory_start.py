@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from evaluation import plateau_table
-from rhn.plotting.figure import Block, complex_plane, compose, line_style, name_ends
+from rhn.plotting.figure import Block, complex_plane, compose, line_style
 from rhn.utils.figures import COLOURS, save_figure
 from trainability.candidates import MEMORY, OUTPUT_BIAS, Change, starts_of
 from trainability.signal import measure_reach
@@ -47,14 +47,12 @@ def figure(file: Path) -> None:
     def lags(ax) -> None:
         starts = [s for s in starts_of(whole) if s.words != OUTPUT_BIAS]  # the bias changes none
         shares = {s.words: measure_reach(Change(s).applied(whole)).share for s in starts}
-        names = {MEMORY: "units with memory", "your weights": "the weights of the task"}
+        names = {MEMORY: "units with memory", "your weights": "benchmark's weights"}
         ax.set(ylim=(LEAST, 3), xlim=(0, x.shape[1]), xlabel="lag in steps", yscale="log")
         ax.set_title("Share of the gradient from this lag on")
         for k, (words, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1][-1])):
             ax.plot(share, label=names.get(words, words), **line_style(k))
-            if share[-1] > LEAST > min(each[-1] for each in shares.values()):
-                name_ends(ax, HEIGHT)
-        ax.legend(loc="lower left", bbox_to_anchor=(0.56, 0))  # the others fall together
+        ax.legend(loc="lower right", bbox_to_anchor=(1.02, 0.12))
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
     title = (

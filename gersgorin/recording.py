@@ -263,9 +263,9 @@ class Recording(Result, kind="recording"):
 
     @property
     def place(self) -> str:
-        """The position of the probe whose spectrum is kept, in the middle: "position 3 of 4"."""
+        """The time step of the kept spectrum, the middle position: "67 % along the probe"."""
         positions = self.radius.shape[1]
-        return f"position {positions // 2 + 1} of {positions}"
+        return f"{percent(positions // 2 / max(1, positions - 1))} along the probe"
 
     @property
     def finding(self) -> str:
@@ -374,13 +374,13 @@ def _beside(losses: np.ndarray, constant: float) -> str:
     >>> _beside(np.array([61.0, 9.0]), 10.0)
     'ends 10 % below the constant predictor'
     >>> _beside(np.array([61.0, 10.1, 9.9]), 10.0)
-    'falls no further than the constant predictor'
+    'ends at the constant predictor'
     """
     if not constant > 0:
         return _change(losses)
-    if losses.min() >= LEFT * constant:
-        return "falls no further than the constant predictor"
     away = 100 * (losses[-1] / constant - 1)
+    if abs(away) <= 100 * (1 - LEFT):
+        return "ends at the constant predictor"
     side = "below" if away < 0 else "above"
     return f"ends {abs(away):.2g} % {side} the constant predictor"
 
@@ -518,7 +518,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
         draw_inset(draw, half, middle, ax)
     done = int(recording.step[moment])
     when = f"After {counted(done, 'optimiser step')}" if done else "Before training"
-    ax.set_title(f"{when}, {recording.place}")
+    ax.set_title(when)
     return ax
 
 
@@ -579,7 +579,7 @@ def _about(
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()
     every = f"{'' if exact else 'about '}every {recording.every} optimiser steps"
-    how = f"measured {every}; spectra: {recording.place} of the probe"
+    how = f"measured {every}; spectra: {recording.place}"
     if any(RECORDED_MEASURES[n].colour and vars(recording)[n].ndim > 1 for p in panels for n in p):
         how += "; lines: means over the positions, bands: least to largest"
     labels = ", ".join(recording.named(RECORDED_MEASURES[names[0]].label) for names in further)

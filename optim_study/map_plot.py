@@ -29,6 +29,7 @@ from rhn.utils.wording import counted
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
 OFFSET = {"scaled": 3, "orthogonal": -3}  # points upwards: these have one standard deviation
+NAMES = {"scaled": "scaled (1/sqrt(n))"}  # of schemes in a legend, if not their own
 Symbols = dict[str, tuple[str, Any]]
 """Label -> (marker, the values of a row's field that it shows)."""
 SHAPES: Symbols = {
@@ -116,7 +117,7 @@ def plot_area(
 def _draw_box(optimizer: str, ax: Axes) -> None:
     """Draw the range of settings of the paper, with the learning rates of this optimizer."""
     (left, right), (bottom, top) = LEARNING_RATES[optimizer], STD_RANGE
-    label = "range searched in the paper"
+    label = "range of Gaussian deviations in the paper"
     label += "" if optimizer == "sgd" else f", rates for {optimizer}"
     style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label=label, **style))
@@ -132,7 +133,7 @@ def _draw_schemes(
     for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=trained)):
         ax.scatter(
             *_places(own),
-            s=16,
+            s=22,
             marker=marker,
             facecolors=[color if trained(row) else "none" for row in own],
             edgecolors=[color if trained(row) else "0.45" for row in own],
@@ -141,7 +142,7 @@ def _draw_schemes(
             transform=ax.transData + ScaledTranslation(0, OFFSET.get(scheme, 0) / 72, inches),
         )
         ax.update_datalim(np.column_stack(_places(own)))  # which points with an offset do not
-        _symbol(ax, marker, scheme, "none")
+        _symbol(ax, marker, NAMES.get(scheme, scheme), "none")
 
 
 def bias_symbols(rows: Sequence[TrialRow]) -> Symbols:

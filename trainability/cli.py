@@ -64,8 +64,8 @@ class Network(NewOrTrained):
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
     """FILE.py:NAME, your training run; the folder of a run, or the record of a trial of a study
-    (trials/NUMBER.json): this training run from its first weights; or a preset of `rhn train`. Runs
-    and presets use chorales.
+    (trials/NUMBER.json): this training run from its first weights; or a preset of `rhn train`. Run
+    folders, records and presets train on the chorales.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m), or (T, B, K) for
@@ -80,9 +80,12 @@ class NextFrames:
     """A training on next frames: with --optimizer by that, otherwise by SGD with momentum."""
 
     learning_rate: Annotated[Positive | None, FRAMES] = None
-    """Learning rate (default: from the preset or file, or 0.1; with --optimizer torch's)."""
+    """Learning rate (default: from the preset or file, or 0.1; with --optimizer: torch's default).
+    """
     momentum: Annotated[Fraction | None, FRAMES] = None
-    """Momentum of SGD (default: from the preset or file, or 0.9; with --optimizer torch's)."""
+    """Momentum of SGD (default: from the preset or file, or 0.9; with --optimizer: torch's
+    default).
+    """
     epochs: Annotated[Count | None, FRAMES] = None
     """Epochs (default: from the preset or file, or 300)."""
     batch_size: Annotated[Count | None, FRAMES] = None
@@ -106,8 +109,8 @@ class Limits:
     steps: Annotated[Count | None, LIMITS] = None
     """Optimiser steps (default: those of FILE.py, or of all epochs, or else 3000)."""
     seconds: Annotated[Positive | None, LIMITS] = None
-    """Time limit, in seconds (default: that of FILE.py; otherwise 60 for a cure, and ten times the
-    training run for a check, at most 600).
+    """Time limit, in seconds (default: that of FILE.py; otherwise 60 for a cure; for a check the
+    time of ten of your training runs and two known good ones, at least 20 and at most 600).
     """
 
 
@@ -140,10 +143,10 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
 
     examples:
       trainability check train.py:training
-      trainability check train.py:make_training --steps 2000 --seconds 120 --output check.png
-      trainability check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
+      trainability check train.py:make --steps 2000 --seconds 120 --output check.png
+      trainability check --cell dt-rnn --depth 6 --init gaussian:1e-4
       trainability check --cell rhn --depth 4 --optimizer adam --steps 1000 --json
-      trainability check --module my_package.models:make --checkpoint weights.pt --input x.csv
+      trainability check --module my_models:make --checkpoint my.pt --input x.csv
       trainability check jsb-depth-6 --cell dt-rnn
       trainability check runs/mine
       trainability check --checkpoint runs/mine
@@ -162,7 +165,7 @@ class CureOptions(Printed, Limits, NextFrames, Network):
     examples:
       trainability cure train.py:training
       trainability cure train.py:training --seconds 300 --output cure.png cure.csv
-      trainability cure --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
+      trainability cure --cell dt-rnn --depth 6 --init gaussian:1e-4
     """
 
     question = "cure"

@@ -304,8 +304,8 @@ class Diagnosis(Result):
             return f"{self.title} {self.words or self.outcome}"
         error = shown(self.at_fault.error)
         few = f" ({self.few} held out)" if self.few and self.by == "error" else ""
-        words = f"The fault is in the {self.part}; with it replaced"
-        return f"{words}, the relative {self.measured} is {error}{few}"
+        words = f"The fault is in the {self.part}: with {self.at_fault.what}"
+        return f"{words} the relative {self.measured} is {error}{few}"
 
     height = 3.4
 
@@ -324,7 +324,10 @@ class Diagnosis(Result):
 
     def _draw_parts(self, ax: Axes) -> None:
         """Draw the lines of the table, with a point for each direction of the exchange."""
-        kinds = ("o", BLUE, "in your training run"), ("s", ORANGE, "in the known good one")
+        kinds = (
+            ("o", BLUE, "your training run, with this part replaced"),
+            ("s", ORANGE, "known good training run, with your part"),
+        )
         parts = [*self._compared()][::-1]
         for place, (mark, color, words) in enumerate(kinds):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]

@@ -47,7 +47,7 @@ class ReportOptions(Sized, Writing, DataOptions, ReportedNetwork):
       gersgorin report runs/depth6/best.safetensors --chorale bwv66.6 --lesions
       gersgorin report runs/ptb --input novel.txt --steps 50
       gersgorin report runs/all --output study.html
-      gersgorin report weights.pt --module my_package.models:make --input x.npy
+      gersgorin report my.pt --module my_models:make --input x.npy
     """
 
     output: Annotated[Path | None, OUTPUT_GROUP, Parameter(alias="-o")] = None

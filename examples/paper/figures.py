@@ -26,12 +26,11 @@ from rhn.plotting.figure import (
     CIRCLE,
     DASHED,
     Block,
-    complex_plane,
     compose,
     line_style,
     shade_style,
 )
-from rhn.utils.figures import BLUE, COLOURS, GREY, RED, save_figure, time_label
+from rhn.utils.figures import BLUE, GREY, RED, save_figure, time_label
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = {"rnn": "RNN with tanh", "irnn": "IRNN (ReLU)", "rhn": "RHN with gates"}
@@ -50,23 +49,15 @@ SETS = {
 
 
 def draw_moving_spectra() -> Figure:
-    """Draw the eigenvalues of two steps; below, mean and radius over time at one scale."""
+    """Draw spectral radius and mean eigenvalue over time, at one scale."""
     records = claims.moving_spectra()
     T = len(records[0].eigenvalues)
-
-    def plane(record: Spectra, ax: Axes) -> None:
-        for k, (t, marker) in enumerate(zip((0, T - 1), "oD", strict=True)):
-            values, style = record.eigenvalues[t], {"color": COLOURS[k], "linestyle": "none"}
-            style |= {"marker": marker, "markersize": 3.5 + 1.5 * k}
-            style |= {"markerfacecolor": "none", "markeredgewidth": 0.8}
-            ax.plot(values.real, values.imag, label=f"time step {t}", **style)
-        complex_plane(ax, 1.1).set_title(CELLS[record.title])
 
     def over_time(record: Spectra, ax: Axes) -> None:
         bulk, radius = record.row_centers.mean(1), record.spectral_radius
         ax.plot(radius, color=RED, label="spectral radius")
         ax.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
-        ax.set_title(f"range of radius {np.ptp(radius):.3f},\nof mean {np.ptp(bulk):.3f}")
+        ax.set_title(CELLS[record.title])
         ax.set(
             xlabel=time_label(record.unit),
             xlim=(0, T - 1),
@@ -74,15 +65,11 @@ def draw_moving_spectra() -> Figure:
             ylabel="value at one step",
         )
 
-    count = len(records)
-    blocks = (
-        Block([partial(plane, record) for record in records], 2.7, count, "xy", legend=True),
-        Block([partial(over_time, record) for record in records], 1.9, count, "xy", legend=True),
-    )
+    draws = [partial(over_time, record) for record in records]
     return compose(
         "The tanh RNN moves its spectral radius, the IRNN and the RHN their mean eigenvalue",
         "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records),
-        *blocks,
+        Block(draws, 2.6, len(records), "xy", legend=True),
     )
 
 
@@ -249,7 +236,7 @@ def draw_saddle_escape() -> Figure:
         partial(panel, "matrices", "Only matrices learn"),
         partial(panel, "all", "Matrices and biases learn"),
     ]
-    title = "If only matrices learn, the plateau grows as a power of the weight scale"
+    title = "If only matrices learn, small weights lengthen the plateau as a power of 1 / scale"
     return compose(title, "12 units, 16 chorales", Block(draws, 3.6, 2, "y", legend=True))
 
 

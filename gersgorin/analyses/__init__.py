@@ -120,8 +120,8 @@ _ROWS = (
         },
         (
             "--cell rhn --depth 5",
-            "--checkpoint runs/mine --chorale bwv66.6 --output trained.pdf trained.npz",
-            "--module my_package.models:make --checkpoint weights.pt --input x.npy",
+            "--checkpoint runs/mine --output trained.pdf trained.npz",
+            "--module my_models:make --checkpoint my.pt --input x.npy",
             "--cell lstm --hidden-size 830 --leading 32 --steps 20",
         ),
         figure="gersgorin.figures:draw_run",
@@ -220,7 +220,7 @@ _ROWS = (
         (
             "--cell lstm --hidden-size 32",
             "--checkpoint runs/mine --of bernoulli",
-            "--module my_package.models:make --input x.npy --batch-axis 0",
+            "--module my_models:make --input x.npy --batch-axis 0",
         ),
         default=True,
         needs="model",

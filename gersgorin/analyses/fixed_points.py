@@ -438,7 +438,7 @@ class FixedPoints(Result, kind="fixed_points"):
                 ax.plot(
                     *((states - middle) @ axes.T).T,
                     label=label,
-                    markersize=6,
+                    markersize=4.5,
                     zorder=4,
                     **_dot(kind, slow),
                 )
@@ -482,7 +482,7 @@ class FixedPoints(Result, kind="fixed_points"):
                 ax.plot(
                     *((curve - middle) @ axes.T).T,
                     color=color,
-                    linewidth=0.9,
+                    linewidth=1.4,
                     alpha=0.7,
                     zorder=3,
                     label=label,

@@ -50,7 +50,7 @@ from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, Tangent, no_derivative, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_style
+from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, name_ends, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import NonNegative
@@ -332,6 +332,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.set_title("Running means over the steps counted")
         ax.set_xlim(0, self.steps)
         ax.xaxis.set_major_locator(WholeTicks())
+        name_ends(ax, self.height)
 
     width = 8.0
 

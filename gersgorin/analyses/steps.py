@@ -363,8 +363,8 @@ def subject_of(title: str) -> str:
 def products(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
-    """The norms of the Jacobian products along a run, from the first state on and to the last one,
-    each (T,), as natural logarithms; arguments and errors as for `gersgorin.open_run`.
+    """The log norms, (T,) each, of the Jacobian products from the first state to step t, and from
+    step t to the last state; arguments and errors as for `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10

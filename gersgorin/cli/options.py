@@ -68,7 +68,9 @@ class NetworkOptions(ModelOptions):
     """The network, and one of its cells."""
 
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
-    """Which of several recurrent cells, counted from 1 (default: the first)."""
+    """Which recurrent cell of several, counted from 1. Each layer of a torch.nn module counts
+    (default: the first cell, with all its layers).
+    """
     batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
     """Axis of the batch that --module takes: 0 for (B, T, m), 1 for (T, B, m) (default: by its
     batch_first, or the axis of length 1).

@@ -18,7 +18,7 @@ class RunOptions(Writing, DataOptions, NetworkOptions):
 
     examples:
       gersgorin run --cell rhn --depth 5 --output run.npz
-      gersgorin run --checkpoint runs/mine --chorale bwv66.6 --output run.npz --jacobians
+      gersgorin run --checkpoint runs/mine --output run.npz --jacobians
     """
 
     output: Annotated[Path, OUTPUT_GROUP] = Path("run.npz")

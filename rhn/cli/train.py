@@ -59,8 +59,8 @@ class Running:
     max_minutes: NonNegative | None = None
     """Stop after this many minutes, with everything saved."""
     threads: int | None = None
-    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). One thread
-    repeats the same results to the last bit.
+    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With one thread,
+    results repeat to the last bit.
     """
     device: Device = "auto"
     """Device of the training run."""
@@ -78,7 +78,7 @@ class Train(Configured, Running):
 
     examples:
       rhn train ptb-sota --out runs/sota
-      rhn train ptb-depth-5 --hidden-size 200 --seeds 3 --max-minutes 60 --out runs/small
+      rhn train ptb-depth-5 --hidden-size 200 --max-minutes 60 --out runs/small
       rhn train enwik8-10x1000 --corpus text --data novel.txt --out runs/novel
       rhn train ptb-sota --cell lstm --depth 1 --print-config
       rhn train jsb-depth-6 --record 50 --out runs/depth6

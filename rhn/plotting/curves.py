@@ -322,7 +322,7 @@ def draw_depth(table: pd.DataFrame) -> Shown:
         for source, found in tables.items()
     ]
     about = "Penn Treebank; trained here: symbols are seeds, lines their means"
-    return compose(depth_title(table), about, Block(draws, 4.0, 2), width=10)
+    return compose(depth_title(table), about, Block(draws, 3.6, 2), width=8)
 
 
 def depth_title(table: pd.DataFrame) -> str:

@@ -64,7 +64,9 @@ class Writing:
     """The option of every command that writes results."""
 
     force: Annotated[bool, OUTPUT_GROUP] = False
-    """Also overwrite files that this toolkit did not write, and any table (.csv)."""
+    """Overwrite any existing file (default: only files that this toolkit wrote, and tables (.csv)
+    with the same columns).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -236,6 +236,14 @@ def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
         readable(gallery.GALLERY[name]())
 
 
+def test_the_title_of_the_saddle_escape_has_the_direction_of_its_law():
+    """The time falls with the scale of the weights in every curve of the left panel."""
+    figure = gallery.GALLERY["saddle-escape"]()
+    assert "small weights lengthen the plateau" in " ".join(figure.get_suptitle().split())
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    assert len(curves) == 5 and all((np.diff(line.get_ydata()) < 0).all() for line in curves)
+
+
 def test_names_say_once_what_is_shared_and_keep_within_their_lines():
     one, other = Result(title="rhn", about="seed 0"), Result(title="rhn", about="seed 1")
     assert names_of([one]) == ("rhn", "seed 0", [""])

@@ -219,6 +219,13 @@ def test_titles_of_the_committed_studies_are_true():
     assert area_title(read_csv(ROOT / "docs/results/fair-figure4.csv"), "train", 9.5) == words
 
 
+def test_an_area_names_the_range_of_the_paper_and_the_deviation_of_a_scheme():
+    """The paper searched Gaussian weights only; near-identity ones lie in the box, too."""
+    figure = plot_area(read_csv(ROOT / "docs/results/fair-figure4.csv"))
+    names = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    assert {"range of Gaussian deviations in the paper", "scaled (1/sqrt(n))"} <= names
+
+
 def test_a_threshold_above_the_constant_predictor_gets_a_word(rows):
     found = training_shares(rows, below=12)
     assert "has 11.16: it counts as trained too" in share_table(found, 12, constant=11.163)

@@ -92,6 +92,14 @@ def test_the_commands_of_a_page_exist(page):
         assert complaint(line) is None, line
 
 
+def test_an_example_of_a_help_fits_a_line_of_80_columns():
+    """A longer one would wrap in mid-command, and could not be pasted."""
+    text = (ROOT / "docs" / "commands.md").read_text()
+    lines = re.findall(rf"^  (?:{'|'.join(MAINS)}) .*$", text, re.MULTILINE)
+    assert len(lines) > 50
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_a_command_of_the_gallery_draws_each_of_its_pictures():
     page = ROOT / "docs" / "gallery.md"
     words = {Path(word).stem for line in docs_commands.commands(page) for word in line.split()}

@@ -339,7 +339,9 @@ def test_the_command_in_readme_prints_what_is_shown(own_folder, capsys):
     )
     words, shown = found
     assert main(words.split()) == 0
-    assert _without_digits(capsys.readouterr().out) == _without_digits(shown)
+    printed = _without_digits(capsys.readouterr().out)
+    first, last = map(_without_digits, shown.split("..."))
+    assert printed.startswith(first) and printed.endswith(last)
 
 
 def _without_digits(text: str) -> str:

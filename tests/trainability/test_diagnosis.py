@@ -43,6 +43,8 @@ def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault
     assert list(names) == ["ten times the learning rate", "inputs standardised", GRU]
     assert [name for name, label in names.items() if label.get_color() == RED] == [GRU]
     yours, good = ax.lines[:2]
+    assert yours.get_label() == "your training run, with this part replaced"
+    assert good.get_label() == "known good training run, with your part"
     assert yours.get_xydata().tolist() == [[1.03, 1], [0.03, 2]], "the unfinished row shows nothing"
     assert good.get_xydata().tolist() == [[1.03, 2]]
 
@@ -53,7 +55,7 @@ def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault
         (
             "network",
             1.02,
-            "The fault is in the network; with it replaced, the relative error is 0.03",
+            f"The fault is in the network: with {GRU} the relative error is 0.03",
         ),
         ("inputs", 1.02, "Net does not learn"),
         (None, 1.02, "Net does not learn"),
@@ -92,7 +94,7 @@ def test_the_table_states_that_its_numbers_are_losses():
     assert of_loss.levels == (0.9, 0.3)
     assert any(line.startswith("  relative loss  ") for line in lines)
     assert of_loss.plot().get_xlabel() == "relative loss"
-    assert of_loss.finding.endswith("with it replaced, the relative loss is 0.03")
+    assert of_loss.finding.endswith(f"with {GRU} the relative loss is 0.03")
 
 
 def test_a_row_of_the_table_states_its_score():
