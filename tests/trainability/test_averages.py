@@ -42,6 +42,7 @@ def test_running_averages_that_lag_behind_are_told_from_inputs_at_fault(momentum
         nn.functional.mse_loss(trained(x[rows]), y[rows]).backward()
         adam.step()
     with torch.no_grad():
-        errors = [float((trained.train(on)(x[300:]) - y[300:]).square().mean()) for on in (True, False)]
+        modes = trained.train(True)(x[300:]), trained.train(False)(x[300:])
+    errors = [float((output - y[300:]).square().mean()) for output in modes]
     assert errors[0] < 0.2 < 1 < errors[1]
     assert averages[0].evidence["minibatch"] < 0.3 < 1 < averages[0].evidence["evaluation"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.validate import random_numbers_kept
-from rhn.utils.wording import counted, listed
+from rhn.utils.wording import counted, listed, percent
 from trainability.activation import RANGES
 from trainability.autograd import ends_of_gradient, graph, operation
 from trainability.candidates import trained_parameters
@@ -169,7 +169,7 @@ def still_weights(probe: Probe) -> Cause | None:
             return Cause(
                 "untrained weights",
                 part,
-                f"{words} {listed(which)}: {share:.0%} of all weights never move.",
+                f"{words} {listed(which)}: {percent(share)} of all weights never move.",
                 remedy,
                 sure=share == 1,
                 evidence={"names": which, "share": share},
