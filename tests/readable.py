@@ -1,6 +1,7 @@
 """What makes a figure readable, as a test can say it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import combinations
 from unittest.mock import patch
 
@@ -67,6 +68,21 @@ def readable(figure: Figure, *, least: int = 5) -> None:
             assert not inside.any(), (
                 f"a legend covers points of {axes}, at pixels {points[inside][0]}"
             )
+
+
+@contextmanager
+def unarranged() -> Iterator[None]:
+    """Draw figures without a layout, which takes most of their time: for numbers, texts and curves.
+
+    The layout of all kinds of figures is tested with `readable`.
+    """
+
+    def place(figure: Figure, grid, drawn) -> None:
+        figure.set_figheight(4.0)
+        figure.set_layout_engine("none")
+
+    with patch("rhn.plotting.figure._arrange", place):
+        yield
 
 
 def alone(plot: Callable, *args, **options) -> Axes:

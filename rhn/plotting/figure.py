@@ -180,8 +180,12 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         for block in drawn:
             block.texts += sum(max(map(legend_above, row)) for row in block.unnamed)
         views = {ax: (ax.get_xlim(), ax.get_ylim()) for ax in figure.axes if ax.get_aspect() == 1}
+        places = list[tuple[float, ...]]()
         for _ in range(4):  # the layout depends on labels and ticks, and they on the layout
             _arrange(figure, grid, drawn)
+            before, places = places, [ax.get_position().bounds for ax in figure.axes]
+            if places == before:
+                break
             for ax in figure.axes:
                 fold_labels(ax)
                 fix_number_of_ticks(ax)

@@ -20,6 +20,8 @@ from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
 from rhn.training.chorales import evaluate_chorales
 
+pytestmark = pytest.mark.usefixtures("unarranged")
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(own_folder):

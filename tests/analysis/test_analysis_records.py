@@ -18,6 +18,8 @@ import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
 from rhn.utils.figures import our_style
 
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
+
 
 @pytest.fixture(scope="module")
 def gates() -> GateActivity:
@@ -70,6 +72,7 @@ def test_gates_in_own_axes_have_their_own_time(gates):
     assert ax.get_xlim() == (0, 6) and len(figure.axes) == 1
 
 
+@WITHOUT_LAYOUT
 def test_sequences_share_a_scale_in_panels_of_their_own(gates):
     panels = [ax for ax in gates.figure().axes if ax.get_title(loc="left")]
     for ax, sequence in zip(panels, gates.sequences, strict=True):
@@ -84,6 +87,7 @@ def curves(ax) -> np.ndarray:
     return np.array([line.get_ydata() for line in ax.lines if "layer" in line.get_label()])
 
 
+@WITHOUT_LAYOUT
 def test_a_figure_of_gates_says_only_what_it_shows():
     found = replace(gate_activity(network(), rolls(6, 9, 4000)), shown=2)
     assert found.plot().get_xlim() == (0, 9), "the pieces that are shown"
@@ -96,6 +100,7 @@ def test_a_figure_of_gates_says_only_what_it_shows():
     assert same.figure().get_suptitle() == "The transform gates are 12 % open on average"
 
 
+@WITHOUT_LAYOUT
 def test_figure_six_shows_damage_intervals_and_the_control(table):
     ax = table.plot()
     layers, blind = ax.containers
@@ -167,6 +172,7 @@ RANKED = {
 }
 
 
+@WITHOUT_LAYOUT
 @pytest.mark.parametrize("words", RANKED)
 def test_the_sentence_ranks_layers_only_by_intervals_that_are_apart(words):
     begin = "Switching off each of" if words.startswith("layers") else "Switching off layer"
@@ -182,6 +188,7 @@ def test_a_change_mostly_by_the_removed_input_is_ranked_without_it(beyond, rank)
     assert first == f"Beyond the removed input it is {beyond:+.3g} for layer 1, {rank}."
 
 
+@WITHOUT_LAYOUT
 def test_an_infinite_loss_is_the_worst():
     found = table_of([0.5, np.inf, -0.7], [0.4, np.nan, -0.8], [0.6, np.nan, -0.6])
     assert [row["label"] for row in found.by_damage()] == ["2", "3", "1"]
@@ -201,6 +208,7 @@ def test_a_lesion_that_makes_the_loss_infinite_is_found():
     assert found.finding.startswith("Holding open the gates of layer 1 makes the loss")
 
 
+@WITHOUT_LAYOUT
 @pytest.mark.parametrize("low", [1e-3, -2.0])
 def test_damage_stands_on_a_linear_axis_with_0_and_the_largest(low):
     ax = table_of([30.0, 0.5], [low, low], [31.0, 1.5]).plot()
@@ -208,6 +216,7 @@ def test_damage_stands_on_a_linear_axis_with_0_and_the_largest(low):
     assert ax.get_ylim()[0] <= min(low, 0) and ax.get_ylim()[1] >= 31
 
 
+@WITHOUT_LAYOUT
 def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
     alone = lesion(network(), rolls(9))
     assert np.isnan(alone.low).all()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from browser import chromium
 from matplotlib.figure import Figure
-from readable import whole_title
+from readable import unarranged, whole_title
 
 from analysis.cli import main as analyze_command
 from analysis.report import cli as report_cli
@@ -37,6 +37,8 @@ from rhn.cli.main import main as rhn
 from rhn.data import chorale
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.utils.command_line import read, single
+
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
@@ -127,6 +129,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     assert "--learning-rate" in text and "--beta1" not in text
 
 
+@WITHOUT_LAYOUT
 def test_every_figure_of_a_network_names_its_checkpoint(run):
     options = ReportOptions(about=run, steps=6)
     sections = network_sections(
@@ -145,6 +148,7 @@ def test_figures_of_an_unfinished_training_say_so(run, tmp_path):
     assert words_of_checkpoint(folder).endswith("after 0 of 2 epochs")
 
 
+@WITHOUT_LAYOUT
 def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
     save_checkpoint(
         tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0))
@@ -203,6 +207,7 @@ def test_a_page_without_a_name_is_called_after_what_it_is_about():
     assert names[0] == "report-a.html" and len(set(names)) == len(names)
 
 
+@WITHOUT_LAYOUT
 def test_a_new_analysis_is_in_the_report_by_its_name_or_by_default(tmp_path, monkeypatch, capsys):
     def rates(network, *, progress=lambda done, total: None) -> Products:
         return Products(log_norm=np.log(0.5) * np.arange(1.0, len(network) + 1), title="mine")
@@ -316,8 +321,9 @@ def study(tmp_path_factory):
         "--out",
         str(folder),
     ]
-    assert optim_study(["run", *words]) == 0
-    assert main([str(folder), "-o", str(folder / "page.html"), "--steps", "5"]) == 0
+    with unarranged():
+        assert optim_study(["run", *words]) == 0
+        assert main([str(folder), "-o", str(folder / "page.html"), "--steps", "5"]) == 0
     return folder
 
 
@@ -420,6 +426,7 @@ class Reader(nn.Module):
 """
 
 
+@WITHOUT_LAYOUT
 def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_folder, capsys):
     Path("own_reader.py").write_text(READER)
     np.save("x.npy", np.random.default_rng(0).random((12, 3)))

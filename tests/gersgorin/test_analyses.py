@@ -28,6 +28,8 @@ from rhn.errors import OutputError
 from rhn.models import PolyphonicModel
 from rhn.utils.result import COLUMNS, LINES, Result
 
+pytestmark = pytest.mark.usefixtures("unarranged")
+
 ROOT = Path(__file__).parents[2]
 OWN = '''
 """Count the steps of a run."""

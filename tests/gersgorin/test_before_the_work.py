@@ -15,7 +15,7 @@ from gersgorin.cli.main import main
 from rhn.cells import GRU, RHN
 from rhn.checkpoints import save_checkpoint
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "unarranged")
 SMALL = ["--steps", "5", "--hidden-size", "4"]
 
 

@@ -38,7 +38,7 @@ MANY = ["--hidden-size", "4", "--steps", "40"]
 
 
 @pytest.fixture
-def results(own_folder, capsys):
+def results(own_folder, unarranged, capsys):
     """A function that runs a command with --json in an empty folder: the networks in its answer.
     It writes numbers in place of a figure, unless `draws`, or --output is among its arguments.
     """
@@ -210,12 +210,14 @@ def runs(count: int) -> list[Run]:
     ]
 
 
+@pytest.mark.usefixtures("unarranged")
 def test_panels_of_any_result_share_their_limits():
     figure = draw_results([ANALYSES["gains"](run) for run in runs(5)], "sequence noise")
     panels = [ax for ax in figure.axes if ax.lines]
     assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1
 
 
+@pytest.mark.usefixtures("unarranged")
 def test_the_title_says_what_each_gradient_does():
     x = torch.zeros(9, 1, dtype=torch.float64)
     start = torch.ones(2, dtype=torch.float64)

@@ -25,7 +25,7 @@ d = torch.float64
 SMALL = ["--hidden-size", "6", "--steps", "12"]
 
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "unarranged")
 
 
 def run(*args) -> int:

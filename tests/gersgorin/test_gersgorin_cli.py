@@ -46,6 +46,7 @@ class Unbuilt(MinimalCell):
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
 
 
 @pytest.fixture
@@ -85,6 +86,7 @@ def expected_radii(cell, x) -> list[float]:
     return pytest.approx(torch.linalg.eigvals(A).abs().amax(-1).tolist())
 
 
+@WITHOUT_LAYOUT
 def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
     assert run("--hidden-size", "4", "--steps", "1", "--output", "one.png") == 0
     assert "The gradient of this RHN" in capsys.readouterr().out
@@ -98,6 +100,7 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
     )
 
 
+@WITHOUT_LAYOUT
 @pytest.mark.parametrize("cell", ["rhn", "leaky", "torch.nn:LSTM"])
 def test_every_kind_of_cell_prints_its_numbers(cell, results):
     result = results("--cell", cell, *SMALL)
@@ -118,6 +121,7 @@ def test_the_original_chorales_can_be_read_instead(original_chorales, results):
     assert len(results("--data", original_chorales, "--chorale", "test-0", *SMALL)["steps"]) == 5
 
 
+@WITHOUT_LAYOUT
 def test_output_names_a_figure_and_numbers(tmp_path):
     files = ["run.pdf", "numbers.npz", "numbers.json"]
     assert run(*SMALL, "--output", *files) == 0
@@ -128,6 +132,7 @@ def test_output_names_a_figure_and_numbers(tmp_path):
     )
 
 
+@WITHOUT_LAYOUT
 def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
     blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     code = next(block for block in blocks if "class MinimalCell" in block)
@@ -165,6 +170,7 @@ def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
         )
 
 
+@WITHOUT_LAYOUT
 def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
     model = language_model().double()
     result = results(*NOVEL, "--steps", "7", "--output", "text.png", "text.npz")
@@ -178,6 +184,7 @@ def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
     assert "time step (tokens)" in labels and "time step (quarter notes)" not in labels
 
 
+@WITHOUT_LAYOUT
 def test_a_text_is_read_for_a_hundred_tokens_unless_it_is_shorter(results):
     language_model()
     for text, steps in (("the cat " * 90, 100), ("the cat sees", 3)):
@@ -257,6 +264,7 @@ def turns(x, s):
 """
 
 
+@WITHOUT_LAYOUT
 def test_a_module_may_be_a_function_of_an_input_and_a_state(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

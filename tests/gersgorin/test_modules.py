@@ -23,6 +23,8 @@ from gersgorin.network.trace import TracedCell
 from rhn.cells import from_torch
 from rhn.errors import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("unarranged")
+
 T, M = 9, 3
 CODE = """
 import torch

@@ -18,6 +18,8 @@ from rhn.data import chorale
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.result import KIND
 
+pytestmark = pytest.mark.usefixtures("unarranged")
+
 m, T = 4, 12
 
 

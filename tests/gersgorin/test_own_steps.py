@@ -30,6 +30,8 @@ from gersgorin.cli.main import main
 from rhn.cells import from_torch
 from rhn.errors import InvalidInputError
 
+pytestmark = pytest.mark.usefixtures("unarranged")
+
 T, M, N = 9, 3, 5
 
 

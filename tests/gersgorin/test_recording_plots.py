@@ -21,6 +21,8 @@ from rhn.models import PolyphonicModel
 from rhn.utils.figures import our_style
 from tests.readable import alone, readable, whole_title
 
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
+
 
 @pytest.fixture(scope="module")
 def recording() -> Recording:
@@ -46,6 +48,7 @@ def lines(ax) -> dict[str, np.ndarray]:
     return {line.get_label(): line.get_ydata() for line in ax.lines}
 
 
+@WITHOUT_LAYOUT
 def test_panels_show_the_recording(recording):
     drawn = alone(plot_measures, recording, names=("radius", "loss"))
     assert np.array_equal(lines(drawn)["spectral radius"], recording.radius.mean(1))
@@ -101,6 +104,7 @@ def test_numbers_of_a_log_axis_stand_apart_over_many_decades(recording):
         readable(draw_recording(wide))
 
 
+@WITHOUT_LAYOUT
 def test_what_was_not_measured_has_no_panel(recording):
     bare = replace(recording, loss=recording.loss * np.nan, gate=recording.gate[:, :, :0])
     with our_style("page"):
@@ -129,6 +133,7 @@ def test_a_recording_fits_on_its_page_and_names_what_it_leaves_out(recording, wi
     assert further == ("Input gain ||ds'/dx||" not in shown) == (width != "page")
 
 
+@WITHOUT_LAYOUT
 def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording):
     far = alone(plot_moment, replace(recording, radii=recording.radii + 9), moment=0)
     ends = np.abs(recording.centers) + recording.radii + 9
@@ -143,6 +148,7 @@ def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording
     assert inset.get_title() == f"{np.ptp(inset.get_ylim()):.1g} wide"
 
 
+@WITHOUT_LAYOUT
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
@@ -165,11 +171,13 @@ def test_a_recording_says_where_the_loss_ends_beside_the_constant_predictor(
     assert low <= 4.5 and high >= 5.5
 
 
+@WITHOUT_LAYOUT
 def test_a_spectrum_that_is_not_finite_is_left_out(recording):
     lost = replace(recording, eigenvalues=recording.eigenvalues * np.nan)
     assert len(alone(plot_moment, lost, moment=2).lines) == 1
 
 
+@WITHOUT_LAYOUT
 def test_the_command_draws_saves_and_prints(recording, tmp_path, capsys, own_folder):
     recording.save("run.npz")
     assert main(["run.npz"]) == 0
@@ -190,6 +198,7 @@ def test_the_command_draws_saves_and_prints(recording, tmp_path, capsys, own_fol
     assert Recording.load("again.npz").summary() == recording.summary()
 
 
+@WITHOUT_LAYOUT
 def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_cell(recording):
     ends = replace(recording, step=np.array([0, 21, 42, 63, 84, 105]), every=20)
     assert "; measured about every 20 optimiser steps" in whole_title(draw_recording(ends))

@@ -26,6 +26,8 @@ from rhn.errors import RhnError
 from rhn.plotting.figure import complex_plane
 from tests.readable import alone, drawn_texts, readable, whole_title
 
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
+
 LABEL = Label(
     name="cell",
     sequence="a-file-with-a-name-of-forty-characters.csv",
@@ -67,6 +69,7 @@ def line(ax, label):
     return next(drawn for drawn in ax.lines if drawn.get_label() == label)
 
 
+@WITHOUT_LAYOUT
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(records, discs):
     record = replace(records["usual"], discs=discs)
@@ -96,6 +99,7 @@ def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(reco
     assert 0 < x[y > 0].max() <= record.rightmost_disc[4] and 0 < y.max() <= record.reach[4]
 
 
+@WITHOUT_LAYOUT
 def test_time_axes_show_radii_and_products(records):
     record = records["usual"]
     suggested, drawn = alone(plot_suggested, record), alone(plot_products, record).lines[0]
@@ -107,6 +111,7 @@ def test_time_axes_show_radii_and_products(records):
     assert np.allclose(drawn.get_ydata()[1:] * np.log(10), record.log_norm_product)
 
 
+@WITHOUT_LAYOUT
 def test_panels_hold_the_numerical_range(records):
     drawn = line(alone(plot_spectrum, records["usual"], 4), "numerical range")
     assert np.array_equal(
@@ -135,11 +140,13 @@ def test_every_figure_of_a_run_is_readable(records, name):
         readable(alone(plot, record).figure.figure)
 
 
+@WITHOUT_LAYOUT
 def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
     title = whole_title(draw_run(records["deep, long names"]))
     assert all(words in title for words in (LONG, LABEL.sequence, ABOUT, "rhn-toolkit"))
 
 
+@WITHOUT_LAYOUT
 def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
     record = records["usual"]
     step = record.drawn_step(None)
@@ -147,6 +154,7 @@ def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
     assert title == f"Step {step}: largest modulus in the discs {record.reach[step]:.3g}"
 
 
+@WITHOUT_LAYOUT
 def test_the_unit_circle_is_below_the_dots(records):
     order = {
         line.get_label(): line.get_zorder()
@@ -170,11 +178,13 @@ def test_a_panel_has_the_unit_circle_or_says_on_which_side_it_lies(limit, middle
     assert ax.get_xlabel() == f"real part{note}"
 
 
+@WITHOUT_LAYOUT
 def test_in_a_notebook_axes_show_their_figure(records):
     for shown in (alone(plot_spectrum, records["usual"]), draw_run(records["usual"])):
         assert shown._repr_png_().startswith(b"\x89PNG")
 
 
+@WITHOUT_LAYOUT
 def test_a_step_that_is_not_there_is_refused(records):
     with pytest.raises(RhnError, match="step is 9: expected 0 to 8"):
         alone(plot_spectrum, records["usual"], 9)

@@ -31,7 +31,7 @@ from rhn.utils.result import Result
 SINE = np.sin(np.arange(12) / 3)
 
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "unarranged")
 
 
 def labels(figure) -> set[str]:

@@ -24,6 +24,8 @@ from optim_study.swarm_plot import plot_swarm
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import our_style
 
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 NO_FIRST = "no architecture is shown to train more often"
@@ -56,6 +58,7 @@ def drawn(ax, columns) -> list[np.ndarray]:
     return [np.asarray(c.get_offsets()) for c in collections]
 
 
+@WITHOUT_LAYOUT
 @pytest.mark.parametrize("log", [False, True])
 def test_every_trial_is_a_point_at_its_loss(rows, log):
     axes = plot_swarm(rows, log=log).axes
@@ -82,6 +85,7 @@ def test_points_of_spread_losses_do_not_cover_each_other(trials):
     assert apart.min() > 0.9 * np.sqrt(ax.collections[0].get_sizes()[0]) * ax.figure.dpi / 72
 
 
+@WITHOUT_LAYOUT
 def test_columns_are_ordered_by_depth_or_by_architecture(rows):
     rows = [r for r in rows if r.trial < 3 and r.depth < 4]
     axes = {by: plot_swarm(rows, by=by).axes[0] for by in ("arch", "depth")}
@@ -104,6 +108,7 @@ def test_columns_are_ordered_by_depth_or_by_architecture(rows):
     ]
 
 
+@WITHOUT_LAYOUT
 def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     few = [r for r in rows if r.trial < 2 and r.depth < 4 and r.arch != "dts-rnn"]
     both = [replace(r, optimizer=optimizer) for optimizer in ("adam", "sgd") for r in few]
@@ -232,6 +237,7 @@ def test_a_threshold_above_the_constant_predictor_gets_a_word(rows):
     assert "constant" not in share_table(found, 11, constant=11.163)
 
 
+@WITHOUT_LAYOUT
 def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_architectures(rows):
     rows = [replace(r, best_train_nll=13.9) if r.diverged else r for r in rows if r.trial < 25]
     axes, groups = [ax for ax in plot_swarm(rows).axes if ax.lines], by_network(rows)
@@ -254,6 +260,7 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
     } == legend
 
 
+@WITHOUT_LAYOUT
 @for_each(
     ("constants", "options", "there"),
     [
@@ -272,6 +279,7 @@ def test_the_constant_output_is_drawn_where_it_is_known(constants, options, ther
     assert sum(line.get_gid() == "constant" for line in ax.lines) == there
 
 
+@WITHOUT_LAYOUT
 def test_the_map_shows_every_setting_in_its_panel(rows):
     rows = [replace(r, transform_bias=-(r.trial % 4)) for r in rows]
     figure = plot_map(rows)
@@ -302,6 +310,7 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
     ]
 
 
+@WITHOUT_LAYOUT
 def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  # noqa: F811
     figure = plot_area(area)
     panels = {ax.get_title("left"): ax for ax in figure.axes if ax.get_title("left")}

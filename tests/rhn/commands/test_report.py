@@ -16,6 +16,8 @@ from rhn.plotting.curves import read_curves, read_depth, sizes
 from rhn.training.run import require_own_folder
 from rhn.utils.figures import our_style
 
+WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -71,6 +73,7 @@ def test_a_folder_with_a_configuration_alone_has_no_state_to_continue_from(run):
         read_curves(folder)
 
 
+@WITHOUT_LAYOUT
 def test_chorales_have_no_dropout_and_a_constant_rate_no_column(run, tmp_path, capsys):
     folder = run("music", [9.0, 8.0], measure="nll", rate=None)
     assert cli.main(["report", str(folder), "--output", str(tmp_path / "a.png")]) == 0
@@ -97,6 +100,7 @@ def test_a_file_that_is_no_training_s_is_refused(content, tmp_path):
         read_curves(tmp_path)
 
 
+@WITHOUT_LAYOUT
 def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
     cut = {"vocabulary_size": 2000}
     runs = [run("deep", [80.0], [82.0], depth=5, **cut), run("l", [90.0], cell="lstm", **cut)]
@@ -147,6 +151,7 @@ def test_the_sizes_of_networks_and_text_are_named(run):
     )
 
 
+@WITHOUT_LAYOUT
 def test_the_loss_before_training_is_drawn_only_if_there_is_no_other(run):
     def drawn(*losses):
         (found,) = read_curves(run(f"run-{len(losses)}", list(losses)))
@@ -158,6 +163,7 @@ def test_the_loss_before_training_is_drawn_only_if_there_is_no_other(run):
     assert drawn(61.0) == ([61.0], "epoch")
 
 
+@WITHOUT_LAYOUT
 def test_the_title_says_what_trainings_share(run):
     shape = {"depth": 5, "hidden_size": 200, "init": "uniform:0.04", "transform_bias": -2.0}
     one, two = run("one", [9.0, 7.0], **shape), run("two", [9.0], seed=1, **shape)
@@ -227,6 +233,7 @@ def test_the_depth_figure_can_be_read(cells, depths, run, width):
         readable(plots.draw_depth(read_depth(runs)))
 
 
+@WITHOUT_LAYOUT
 def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
     runs = [run("a", [80.0], [82.0]), run("b", [70.0], depth=3), run("c", [75.0], tied=True)]
     ax = alone(plots.plot_depth, read_depth([*runs, run("l", [75.0], cell="lstm")]))
@@ -245,6 +252,7 @@ def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
     assert drawn == {"rhn": ("o", "-"), "rhn, tied": ("s", "None"), "lstm (75.0)": ("None", ":")}
 
 
+@WITHOUT_LAYOUT
 def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(
     run, tmp_path, own_folder, capsys
 ):
@@ -263,6 +271,7 @@ def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(
     assert (tmp_path / "depth-l-deep-a.png").stat().st_size > 5000
 
 
+@WITHOUT_LAYOUT
 def test_the_curves_of_a_run_are_drawn_and_written(run, tmp_path, capsys):
     figure, table = tmp_path / "curves.svg", tmp_path / "curves.csv"
     assert (
