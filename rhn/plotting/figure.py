@@ -179,19 +179,26 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         _arrange(figure, grid, drawn)
         for block in drawn:
             block.texts += sum(max(map(legend_above, row)) for row in block.unnamed)
-        views = {ax: (ax.get_xlim(), ax.get_ylim()) for ax in figure.axes if ax.get_aspect() == 1}
-        places = list[tuple[float, ...]]()
-        for _ in range(4):  # the layout depends on labels and ticks, and they on the layout
-            _arrange(figure, grid, drawn)
-            before, places = places, [ax.get_position().bounds for ax in figure.axes]
-            if places == before:
-                break
-            for ax in figure.axes:
-                fold_labels(ax)
-                fix_number_of_ticks(ax)
-            for ax, view in views.items():
-                fill_place(ax, *view)
+        _settle(figure, grid, drawn)
     return figure
+
+
+def _settle(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
+    """Lay out a figure until nothing moves, four times at most: the layout depends on labels and
+    ticks, and they on the layout.
+    """
+    views = {ax: (ax.get_xlim(), ax.get_ylim()) for ax in figure.axes if ax.get_aspect() == 1}
+    places = list[tuple[float, ...]]()
+    for _ in range(4):
+        _arrange(figure, grid, drawn)
+        before, places = places, [ax.get_position().bounds for ax in figure.axes]
+        if places == before:
+            return
+        for ax in figure.axes:
+            fold_labels(ax)
+            fix_number_of_ticks(ax)
+        for ax, view in views.items():
+            fill_place(ax, *view)
 
 
 def _arrange(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
