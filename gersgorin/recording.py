@@ -220,7 +220,8 @@ class Recording(Result, kind="recording"):
     @property
     def cost(self) -> str:
         """The time of all measurements, and its share, in words."""
-        share = "" if math.isnan(self.share) else f", {percent(self.share)} of the time of training"
+        times = f"{self.share:.2g} times" if self.share > MANY else f"{percent(self.share)} of"
+        share = "" if math.isnan(self.share) else f", {times} the time of training"
         return f"{self.measuring_seconds:.2f} s{share}"
 
     def mean(self, name: str) -> np.ndarray:
@@ -292,16 +293,17 @@ class Recording(Result, kind="recording"):
         means = {name: self.mean(name) for name in ("loss", "radius")}
         known = {name: values[np.isfinite(values)] for name, values in means.items()}
         return [
-            f"The {'mean ' if self._is_mean(name) else ''}{RECORDED_MEASURES[name].label}"
-            f"{self.of(name)} "
+            f"The {self._kind(name)}{RECORDED_MEASURES[name].label}{self.of(name)} "
             + (_beside(values, self.constant) if name == "loss" else _change(values))
             for name, values in known.items()
             if len(values) > 1
         ]
 
-    def _is_mean(self, name: str) -> bool:
-        """True if a measurement has several numbers of this measure."""
-        return vars(self)[name][0].size > 1
+    def _kind(self, name: str) -> str:
+        """ "minibatch ", or "mean " if a measurement has several numbers of this measure."""
+        if name == "loss" and not self.loss_of:
+            return "minibatch "
+        return "mean " if vars(self)[name][0].size > 1 else ""
 
     def of(self, name: str) -> str:
         """The words after a measure of the loss: " of the probe"; "" for the loss of the
@@ -356,16 +358,14 @@ class Recording(Result, kind="recording"):
 
 
 def _change(values: np.ndarray) -> str:
-    """The last of some numbers, and how it differs from the first.
+    """The first and the last of some numbers, or one if all differ by at most 3 %.
 
-    >>> _change(np.array([61.0, 10.1])), _change(np.array([1.0, 1.05]))
-    ('falls to 10.1 by the last measurement', 'stays near 1.05 up to the last measurement')
+    >>> _change(np.array([61.0, 10.1])), _change(np.array([1.03, 1.05]))
+    ('goes from 61 to 10.1', 'stays near 1.05')
     """
     first, last = float(values[0]), float(values[-1])
-    near = abs(last - first) <= 0.1 * max(abs(first), abs(last))
-    if near:
-        return f"stays near {last:.3g} up to the last measurement"
-    return f"{'falls' if last < first else 'rises'} to {last:.3g} by the last measurement"
+    near = np.ptp(values) <= NEAR * np.abs(values).max()
+    return f"stays near {last:.3g}" if near else f"goes from {first:.3g} to {last:.3g}"
 
 
 def _beside(losses: np.ndarray, constant: float) -> str:
@@ -386,6 +386,8 @@ def _beside(losses: np.ndarray, constant: float) -> str:
 
 
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
+NEAR = 0.03  # of the largest number: changes up to it are none
+MANY = 10  # times the time of training, from which on it is no percentage
 MOST_LINES = 8  # of a panel
 WIDTH = 9.0  # inches, of a figure
 FEW = ("loss", "exponent")  # panels below the spectra, but for a page

@@ -37,7 +37,7 @@ from gersgorin.run.cell import State
 from gersgorin.run.iterated_map import SETTLED, IteratedMap
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.slopes import gradient_note
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
@@ -146,6 +146,8 @@ class FixedPoints(Result, kind="fixed_points"):
     """True if the starts are random, around the first state of a run that does not move, or whose
     input is constant.
     """
+    of_run: bool = False
+    """True if the starts are states of the run, and states between two of them."""
     settled: int = 0
     """Number of distinct states in which the starts settle, from which the search began too."""
     settled_after: int = SETTLED
@@ -294,7 +296,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def _distinct(self) -> str:
         different = len(np.unique(self.starts, axis=0))
         are = "is" if different == 1 else "are"
-        only = f"only {different} of the starts {are} distinct"
+        where = "states of the run from which the search starts" if self.of_run else "starts"
+        only = f"only {different} of the {len(self.starts)} {where} {are} distinct"
         return only if different < len(self.starts) else ""
 
     def _region(self) -> str:
@@ -652,6 +655,13 @@ def _points_of(
     rows = torch.cat((some, others))
     points, failed = ends.states[rows], ~(closed | slow)[: len(starts)]
     jacobians = jacobians_at(F.jacobian, points)
+    if not torch.isfinite(jacobians).all():
+        place = points[~torch.isfinite(jacobians).flatten(1).all(1)][0]
+        raise NotFiniteError(
+            "the derivative of the step is NaN or infinite at the point "
+            f"{in_short(place.tolist())} that the search found, such as that of sqrt at 0: change "
+            "the step there, or give other starts"
+        )
     arrays = {
         "states": points,
         "residuals": speeds[rows],

@@ -44,6 +44,7 @@ EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
 ALIKE = 1e-9  # of the largest influence, a difference by rounding
+ROUNDING = 1e-12  # of the squared influence
 LAW = 2  # lags, from which on the notes state the law of the fall
 
 
@@ -257,16 +258,21 @@ class Influence(Result, kind="influence"):
 
     def _later_inputs(self) -> str:
         share = f"{100 * self.ahead:.3g} % of the squared {self._what}"
-        return f"later inputs have {share}" if self.ahead > 0 else ""
+        return f"later inputs have {share}" if self.ahead > ROUNDING else ""
 
     def _outputs_without(self) -> str:
         if not self.without:
             return ""
         last = "the last input" if len(self.influence) == 1 else "any input"
-        words = f"{counted(self.without, 'output')} without influence of {last}"
+        many = counted(self.without, *(("output",) if self.of == OUTPUTS else ("loss", "losses")))
+        words = f"{many} without influence of {last}"
         if self.sequences == 1:
             return words
-        return f"{words}: if this is padding, give the sequences one by one, at their own lengths"
+        masked = "" if self.of == OUTPUTS else "masked frames have no loss; "
+        return (
+            f"{words}: {masked}if this is padding, give (x, lengths) to a model that takes "
+            "lengths, or the sequences one by one"
+        )
 
     def _origin_of_mean(self) -> str:
         several = f"this is the root mean square over {self.sequences} sequences"

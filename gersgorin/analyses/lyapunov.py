@@ -48,7 +48,7 @@ from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
-from gersgorin.run.run import Progress, Run, Tangent, no_derivative, silent
+from gersgorin.run.run import ROUNDING, Progress, Run, Tangent, no_derivative, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, name_ends, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
@@ -71,6 +71,8 @@ RATE = "exponent (1/step)"
 # times as far in the second half of a run: it diverges; an angle that turns evenly goes twice as
 # far
 DIVERGES = 3.0
+FOLDS = 5.0  # times by e that small changes grow along a run, at least, that shows chaos
+LONGEST_CYCLE = 16
 SHRINKS = -1e-300  # the largest exponent that shrinks, where its error leaves the sign open
 QUANTILE = 0.975  # of Student's distribution, for intervals of 95 %
 LEAST_FREEDOM = 1.5  # degrees of freedom of a standard error, at least
@@ -111,6 +113,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     diverges: bool = False
     """True if an entry of the state goes more than three times as far in the second half of the
     counted steps as any in the first.
+    """
+    wanders: bool = True
+    """False if the state goes steadily away from 0, or repeats a cycle of at most 16 steps in the
+    second half of the counted steps.
     """
     layers: int = 1
     """Layers of a step; the directions are made orthogonal after each layer."""
@@ -165,7 +171,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.repels:
             return "the fixed point is no attractor"
         if self.diverges:
-            return "the state goes further and further, to no attractor"
+            return (
+                f"the state has not settled, and goes more than {DIVERGES:g} times as far in the "
+                "second half of the run"
+            )
         # the sum of all is known better than its parts
         error = self.margins[0] if len(self.exponents) == 1 else 0.0
         if self.complete and direction(self.sum - error, self.near) >= 0:
@@ -203,12 +212,19 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def finding(self) -> str:
-        """The largest exponent, and whether it shows chaos."""
+        """The largest exponent, and whether it shows chaos.
+
+        Chaos: it is positive by more than its error, which is at least its difference from that of
+        the second half; the run is long beside 1 / exponent; and the state wanders, and settles.
+        """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
-        chaotic = largest - error > self.near and not self.still and not self.diverges
-        return f"Chaotic: the {words}" if chaotic else f"The {words}"
+        if largest - error <= self.near:
+            return f"The {words}"
+        long = self.steps * largest >= FOLDS and not np.isnan(self.standard_errors[0])
+        chaotic = long and self.wanders and not self.still and not self.diverges
+        return f"{'Chaotic' if chaotic else 'Small changes grow along this run'}: the {words}"
 
     def notes(self) -> list[str]:
         """The error and drift of the largest exponent, the fate of a small change, whether the run
@@ -419,6 +435,7 @@ def lyapunov(
         exponents=curve[-1, order],
         standard_errors=standard_errors(np.diff(edges), sums)[order],
         diverges=half > 0 and bool(far[half:].max() > DIVERGES * far[:half].max()),
+        wanders=wanders(run.states[warmup:]),
         layers=run.depth if run.cell.has_layers else 1,
         precision=torch.finfo(run.states.dtype).eps,
         curve_steps=edges[1:],
@@ -430,6 +447,22 @@ def lyapunov(
         **run.label.of_result,
         **run.itself,
     )
+
+
+def wanders(states: Tensor) -> bool:
+    """False if states (T + 1, N) go steadily away from 0, or repeat a short cycle in their second
+    half.
+
+    >>> times = torch.arange(40.0)[:, None]
+    >>> wanders(1.1**times), wanders(times % 3), wanders(torch.sin(times**2))
+    (False, False, True)
+    """
+    if (torch.linalg.vector_norm(states, dim=1).diff() >= 0).all():
+        return False
+    half = states[len(states) // 2 :]
+    near = ROUNDING * half.abs().max()
+    periods = range(1, min(LONGEST_CYCLE, len(half) // 2) + 1)
+    return all((half[p:] - half[:-p]).abs().max() > near for p in periods)
 
 
 def of_run(

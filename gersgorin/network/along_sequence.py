@@ -58,8 +58,11 @@ class AlongSequence(nn.Module):
         s = s[0]
         cell.probe(x[0].detach(), s.detach())
         for x_t in x:
-            output, s = cell.output_and_state(x_t, s)
+            before = s
+            output, s = cell.output_and_state(x_t, before)
             outputs.append(output.flatten())
+        # a first state of 0 may hide a random factor
+        cell.probe(x[-1].detach(), before.detach())
         return torch.stack(outputs)
 
 

@@ -29,6 +29,7 @@ from gersgorin.data.inputs import Input, call
 from gersgorin.run.cell import state_in
 from gersgorin.validate import like_weights, random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import counted
 
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 
@@ -154,30 +155,69 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
     )
 
 
-def detaches_states(calls: list[TracedCall]) -> bool:
-    """True if the calls of a module's own loop, recorded as it runs, pass states on without their
-    gradient.
+def doubt_of_loop(calls: list[TracedCall]) -> str:
+    """A sentence if the gradient of a module's own loop, recorded as it runs, is not the identity
+    at each pass of a state from one call of its cell to the next; else "".
     """
-    return not _passes_states_on(first_sequence(calls))
+    calls = first_sequence(calls)
+    kinds = [_kind(*each) for each in _passed_on(calls) or ()]
+    cut, changed = kinds.count("cut"), kinds.count("changed")
+    found = [f"is {word} at {n}" for word, n in (("cut", cut), ("changed", changed)) if n]
+    if not found:
+        return ""
+    passes = counted(len(kinds), "pass", "passes")
+    return (
+        f"The gradient of this loop is not its slope: it {' and '.join(found)} of the {passes} of "
+        "the state from one call of the cell to the next. These numbers are of the same loop with "
+        "its whole gradient."
+    )
 
 
 def _passes_states_on(calls: list[TracedCall]) -> bool:
     """True if each call gets the state that the one before returned: with the same numbers, and as
     their identity.
     """
-    given, returned = list[Tensor](), list[Tensor]()
+    pairs = _passed_on(calls)
+    return pairs is not None and all(_kind(*each) == "whole" for each in pairs)
+
+
+Slopes = list[Tensor | None]
+
+
+def _passed_on(calls: list[TracedCall]) -> list[tuple[Slopes, list[Tensor]]] | None:
+    """(The slopes of weighted sums of all states in the state that a call returned, the weights of
+    the state that the next call gets) for each two calls; None if some numbers are not the same.
+    """
+    given, returned = list[list[Tensor]](), list[list[Tensor]]()
     for one, other in itertools.pairwise(calls):
         parts = state_in(one.output, other.state) or []
         if len(parts) != len(other.state) or not all(map(_equal, parts, other.state)):
-            return False
+            return None
         pairs = [pair for pair in zip(other.state, parts, strict=True) if pair[1].requires_grad]
-        given += [state for state, _ in pairs]
-        returned += [part for _, part in pairs]
-    if not all(state.requires_grad for state in given):
-        return False  # a copy of the numbers, made outside torch
-    weights = _weights(given)
-    found = zip(_slopes(given, returned, weights), weights, strict=True)
-    return all(slope is not None and torch.equal(slope, w) for slope, w in found)
+        given.append([state for state, _ in pairs])
+        returned.append([part for _, part in pairs])
+    weights = _weights([*itertools.chain(*given)])
+    known = [
+        (state, w)
+        for state, w in zip(itertools.chain(*given), weights, strict=True)
+        if state.requires_grad  # else a copy of the numbers, made without gradient
+    ]
+    of, by = [state for state, _ in known], [w for _, w in known]
+    slopes, weights_left = iter(_slopes(of, [*itertools.chain(*returned)], by)), iter(weights)
+    return [
+        ([*itertools.islice(slopes, len(parts))], [*itertools.islice(weights_left, len(parts))])
+        for parts in returned
+    ]
+
+
+def _kind(slopes: Slopes, weights: list[Tensor]) -> str:
+    """ "whole" for slopes of the identity, "cut" if there are none, else "changed"."""
+    if all(
+        slope is not None and torch.equal(slope, w)
+        for slope, w in zip(slopes, weights, strict=True)
+    ):
+        return "whole"
+    return "changed" if any(slope is not None and slope.any() for slope in slopes) else "cut"
 
 
 def _reads_outputs(calls: list[TracedCall]) -> bool:

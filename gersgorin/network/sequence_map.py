@@ -10,6 +10,7 @@ of an output.
 """
 
 import inspect
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -33,7 +34,14 @@ from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import Sizes, State, cell_name
 from gersgorin.run.run import Label
-from gersgorin.run.slopes import ERROR, OFFSETS, different, note, random_direction
+from gersgorin.run.slopes import (
+    ERROR,
+    OFFSETS,
+    different,
+    note,
+    random_direction,
+    slope_of_cut,
+)
 from gersgorin.validate import (
     check_order,
     check_weights,
@@ -53,6 +61,7 @@ from rhn.utils.wording import in_short
 OUTPUTS = "outputs"
 LENGTHS = re.compile(r"((x|seq|sequence|input|src)_?)?(lens?|lengths?)")  # names of an argument
 BESIDE = 5  # steps of x, and as many behind them, along which slopes are compared
+RANDOM = "{name} draws random numbers as it runs: these numbers are of one draw."
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
 LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-axis 0 or 1)"
 
@@ -161,11 +170,13 @@ class SequenceMap:
         outputs = self._frames(returned)
         self._check_apart(outputs)
         self.sequences.lengths = self._lengths_read(outputs, packed)
-        self.outputs = self._values = outputs
+        self._values = outputs
         names = {"name": self.name, "title": self.name, "data": self.sequences.words}
         self.label = subject.label or Label(sequence=self.sequences.size, **names)
+        self._of_values = lambda returned, values: values
         if loss is not None:
-            self.outputs = self._losses(loss, returned, subject.y)
+            self._of_values = partial(self._losses, loss, subject.y)
+        self.outputs = self._of_values(returned, outputs)
         self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), self.outputs.numel())))
 
     @property
@@ -219,19 +230,58 @@ class SequenceMap:
         return self.sequences.by_step(slopes, len(outputs))
 
     def doubt(self) -> str:
-        """A sentence if the gradient of the outputs is not their slope along a few steps of x, in
-        the middle and at the end; "" if it is, or if the outputs for the same x differ.
+        """A sentence if the model draws random numbers; if the gradient of the outputs is not their
+        slope along a few steps of x, in the middle and at the end; or if the gradient of what is
+        measured is 0 for an input on which it depends. "" if none of these holds, or if the outputs
+        for the same x differ.
         """
         end = self.sequences.longest - 2
         middle = end // 2 if len(self._values) > 1 else end
         try:
-            again = self._frames(self._read()[0])
-            if ((again - self._values).abs() > ERROR * self._values.abs()).any():
-                return ""
+            if self._differs(other_numbers=True):
+                return "" if self._differs() else RANDOM.format(name=self.name)
             pairs = (self._different(t, seed) for seed, t in enumerate((middle, end)))
-            return note("the outputs is not their", pairs)
+            return note("the outputs is not their", pairs) or self._cut()
         except (RhnError, *USERS_FAULT):
             return ""
+
+    def _differs(self, *, other_numbers: bool = False) -> bool:
+        """True if the outputs for the same x differ; other_numbers: with other random numbers."""
+        with random_numbers_kept(self._values):
+            if other_numbers:
+                _ = torch.rand(1), random.random(), np.random.rand()  # noqa: NPY002
+            again = self._frames(self._read()[0])
+        return bool(((again - self._values).abs() > ERROR * self._values.abs()).any())
+
+    def _cut(self) -> str:
+        """A sentence if the gradient of the last output, or of its loss, is 0 for an earlier input
+        and its slope is not, at the last of these inputs; else "".
+        """
+        row = min(self.sequences.longest, len(self.outputs)) - 1
+        w = torch.zeros_like(self.outputs).unsqueeze(0)
+        w[0, row] = random_weights(self.outputs)
+        with torch.backends.cudnn.flags(enabled=False):
+            slopes = vjps(self.outputs, [self._leaf], w)[0][0]
+        leaf = self._leaf.detach()
+        steps = self.sequences.steps_of(leaf).expand_as(leaf)
+        reached = {*steps[slopes != 0].tolist()}
+        cut = [t for t in range(self.sequences.longest - 1) if t not in reached]
+        if not reached or not cut:
+            return ""
+        v = random_direction(leaf, 0) * ((leaf != 0) & (steps == cut[-1]))
+        values = []
+        for place in OFFSETS:
+            returned = self._read(place * v)[0]
+            values.append(self._of_values(returned, self._frames(returned))[row].detach().flatten())
+        slope = slope_of_cut(torch.stack(values)) / float(v.norm().clamp(min=1))
+        if not slope:
+            return ""
+        what = "the last output" if self.outputs is self._values else "the last loss"
+        return (
+            f"The gradient of {what} in the input of step {cut[-1]} is 0, but its slope by finite "
+            f"differences is {slope:.2g} in one direction: the path is detached. These numbers are "
+            "of autograd's gradient."
+        )
 
     def other_axis(self, influence: np.ndarray) -> str:
         """A sentence if no output depends on another step, (T, T), and only the length 1 of an axis
@@ -412,8 +462,8 @@ class SequenceMap:
                 f"{shape} as the batch: give the right batch_axis, or one sequence"
             )
 
-    def _losses(self, loss: str | Loss, returned: Tensor, y: Any) -> Tensor:
-        """The losses of outputs (S, B, 1), or (1, 1, 1). Raises InvalidInputError."""
+    def _losses(self, loss: str | Loss, y: Any, returned: Tensor, z: Tensor) -> Tensor:
+        """The losses of outputs z (S, B, k): (S, B, 1), or (1, 1, 1). Raises InvalidInputError."""
         of = self.sequences
         if y is None:
             raise InvalidInputError("y is missing: expected the targets of the loss")
@@ -421,7 +471,6 @@ class SequenceMap:
             y = pad_packed_sequence(y)[0]
         y = finite_tensor("y", y).to(returned.device)
         if isinstance(loss, str):
-            z = self.outputs
             frames = of.by_frame(y) if len(z) > 1 else None
             costs = frame_costs(loss, z, y if frames is None else frames)
             return costs.unsqueeze(2)

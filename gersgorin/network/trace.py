@@ -37,7 +37,7 @@ from gersgorin.network.calls import (
     TracedCall,
     Undetached,
     check_loop,
-    detaches_states,
+    doubt_of_loop,
     first_sequence,
     own_step,
     recorded_calls,
@@ -176,10 +176,10 @@ class TracedCell:
         check_batch_axis(batch_axis)
         if self._is_bare(x):
             inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
-            s0, lengths, detached = self._whole.first_state(inputs), [len(inputs)], False
+            s0, lengths, doubt = self._whole.first_state(inputs), [len(inputs)], ""
         else:
             x = converted(self.module, x, self._like())
-            inputs, s0, lengths, detached = self._read(x, batch_axis)
+            inputs, s0, lengths, doubt = self._read(x, batch_axis)
         if one and inputs.shape[1] > 1:
             raise InvalidInputError(
                 f"x is read as {several_in_words(inputs.shape[1], lengths)}: expected one, such "
@@ -188,7 +188,7 @@ class TracedCell:
             )
         inputs, s0 = self._of_layer(inputs, s0)
         run = Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
-        return replace(run, detached=detached)
+        return replace(run, doubt_of_loop=doubt)
 
     def digest(self, x: Input) -> str:
         """Hash of the shapes and numbers of an input, 16 letters."""
@@ -216,9 +216,9 @@ class TracedCell:
         x = x.to(self._like())
         return x[:, None] if x.dim() == 1 else x
 
-    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int], bool]:
-        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all, whether its
-        loop detaches states) of the cell while the module reads x.
+    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int], str]:
+        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all, the doubt of
+        its loop) of the cell while the module reads x.
         """
         undetached = Undetached()
         calls, cell, module = self._calls(x, batch_axis, undetached)
@@ -239,13 +239,13 @@ class TracedCell:
         s0 = self._first_state(calls[0].state, inputs)
         if len(calls) > 1 and not self._returns(calls, windows, s0):
             raise own_step(cell, module, "returns other states than it does by itself")
-        detached = undetached.used and len(calls) > 1
-        if detached:
-            detached = detaches_states(self._calls(x, batch_axis, None)[0])
+        doubt = ""
+        if undetached.used and len(calls) > 1:
+            doubt = doubt_of_loop(self._calls(x, batch_axis, None)[0])
         packed = calls[0].x
         known = isinstance(packed, PackedSequence)
         lengths = pad_packed_sequence(packed)[1].tolist() if known else [steps]
-        return inputs, s0, lengths, detached
+        return inputs, s0, lengths, doubt
 
     def _calls(
         self, x: Input, batch_axis: int | None, undetached: Undetached | None

@@ -278,8 +278,9 @@ class StepCell:
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
                 self._check_next(rows[-1], rows[0])
-            # what a module keeps has changed by now
-            self._check_again(rows[1], step(x[0], rows[0]))
+            # what a module keeps has changed by now; a first state of 0 may hide a random factor
+            for t in (0, len(x) - 1):
+                self._check_again(rows[t + 1], step(x[t], rows[t]))
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
     def _steps(self, x: Tensor, s: Tensor) -> Tensor:

@@ -33,11 +33,6 @@ KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 ROUNDING = 1e-6  # of the largest entry of all states
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 
-DETACHED = (
-    "The gradient of this loop is not its slope: it detaches its states, so in training no "
-    "gradient passes from step to step. These numbers are of the same loop with that gradient."
-)
-
 Tangent = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -100,8 +95,8 @@ class Run:
     states: Tensor
     """(T + 1, N) or (T + 1, B, N), the first one before the run."""
     label: Label = Label()
-    detached: bool = False
-    """Whether the loop of the network passes its states on without their gradient."""
+    doubt_of_loop: str = ""
+    """A sentence if the loop of the network passes its states on without their gradient."""
     _blocks: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
     """Jacobians by their steps; `replace` makes a new one."""
 
@@ -154,11 +149,11 @@ class Run:
 
     @cached_property
     def doubt(self) -> str:
-        """A sentence if the network's own gradient does not pass from step to step, or if that of
-        the step is not its slope, see `gersgorin.run.slopes`; else "".
+        """A sentence if the network's own gradient does not pass from each step to the next, or if
+        that of the step is not its slope, see `gersgorin.run.slopes`; else "".
         """
-        if self.detached:
-            return DETACHED
+        if self.doubt_of_loop:
+            return self.doubt_of_loop
         x, s = self._at([len(self) // 2, -1])
         return gradient_note(self.cell, *(x, s) if s.dim() == 2 else (x[:, 0], s[:, 0]))
 

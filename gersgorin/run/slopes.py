@@ -89,6 +89,22 @@ def different(
     return sign * float(gradients[k]), sign * float(expected[k])
 
 
+def slope_of_cut(values: Tensor) -> float:
+    """The norm of the slopes of values (4, n) at the `OFFSETS` along a direction in which they have
+    no gradient; 0 if the three slopes differ, or may be rounding.
+
+    >>> places = torch.tensor(OFFSETS, dtype=torch.float64)[:, None]
+    >>> slope_of_cut(1 + 3e-4 * places), slope_of_cut(1 + places**2)
+    (0.0003, 0.0)
+    """
+    slopes = values.diff(dim=0) / torch.tensor(OFFSETS).diff().to(values)[:, None]
+    single = torch.equal(values, values.float().to(values))
+    error = ERROR if single else 4 * torch.finfo(values.dtype).eps
+    size, spread = slopes[1].norm(), (slopes.amax(0) - slopes.amin(0)).norm()
+    clear = spread <= CLEAR * size and size > error / SMALL * values.abs().amax(0).norm()
+    return float(f"{float(size):.3g}") if clear else 0.0
+
+
 def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
     """A sentence if the gradient of a step differs from its slope beside each of some states: rows
     x (R, m), s (R, N). "" if it does not, if the step fails there, or if the cell has a closed

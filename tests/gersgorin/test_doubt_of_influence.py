@@ -230,3 +230,60 @@ def test_ids_that_no_embedding_has_are_named():
     for measure in (gersgorin.influence, gersgorin.spectra):
         with pytest.raises(InvalidInputError, match=r"ids from 0 to 8: expected ids from 0 to 4$"):
             measure(model, torch.arange(9)[None])
+
+
+class Truncated(nn.Module):
+    """Detaches its state every k steps."""
+
+    def __init__(self, k):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.read, self.k = nn.GRUCell(2, 8), nn.Linear(8, 1), k
+
+    def forward(self, x):
+        h, outputs = x.new_zeros(len(x), 8), []
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h.detach() if t and t % self.k == 0 else h)
+            outputs.append(self.read(h))
+        return torch.stack(outputs, 1)
+
+
+def last_loss(o, y):
+    return (o[:, -1, 0] - y) ** 2
+
+
+@for_each("k", (4, 8, 20, 47, 99))
+def test_a_truncated_loop_has_a_doubt_about_its_last_output_and_loss(k):
+    """Plain central differences of the loss are not 0 where the gradient is."""
+    x = torch.randn(1, 48, 2, generator=torch.Generator().manual_seed(0)).double()
+    model, y = Truncated(k), torch.ones(1).double()
+    plain = Truncated(k).double()
+    v = torch.zeros_like(x)
+    v[0, 47 - 47 % k - 1] = 1e-5  # the last input before the cut
+    slope = (last_loss(plain(x + v), y) - last_loss(plain(x - v), y)).item()
+    assert abs(slope) > 1e-9
+    for options in ({}, {"of": last_loss, "y": y}):
+        found = gersgorin.influence(model, x, **options)
+        assert bool(found.doubt) == (k < 48), options
+    if k == 47:
+        assert "of the last loss in the input of step 46 is 0, but its slope" in found.doubt
+
+
+def test_outputs_that_depend_on_few_inputs_have_none():
+    x = torch.randn(1, 20, 2, generator=torch.Generator().manual_seed(0)).double()
+    assert gersgorin.influence(lambda x: x[:, -1] * x[:, -3], x, batch_axis=0).doubt == ""
+    saturated = gersgorin.influence(lambda x: torch.tanh(1e3 * (x + 5)).cumsum(1), x, batch_axis=0)
+    assert saturated.doubt == ""
+    rounded = gersgorin.influence(lambda x: x.cumsum(1) + x.cumsum(1).round(), x, batch_axis=0)
+    assert "is 0" not in rounded.doubt
+
+
+class Noisy(Loop):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.5, True))
+
+
+def test_a_model_that_draws_random_numbers_has_a_doubt():
+    doubt = gersgorin.influence(Noisy(), X, batch_axis=0).doubt
+    assert doubt == "Noisy draws random numbers as it runs: these numbers are of one draw."
+    assert gersgorin.influence(KeepsItsState(), X, batch_axis=0).doubt == ""

@@ -654,3 +654,38 @@ def test_starts_whose_search_failed_run_along_the_map():
     turning = IteratedMap(as_cell(lambda x, s: -s), x)  # passes the point 1 at every second step
     ones = torch.ones(1, 1).double()
     assert turning.runs_into(ones, ones, apart) == 0
+
+
+@for_each("change", ["counter", "dropout", "noise"])
+def test_two_answers_that_a_zero_state_hides_are_refused(change):
+    """At s = 0 all of these steps return the same state twice."""
+
+    class Odd:
+        count = 0
+
+        def __call__(self, x, s):
+            self.count += 1
+            factor = {
+                "counter": lambda: 1 + 0.05 * self.count,
+                "dropout": lambda: 2 * (torch.rand(4) > 0.5),
+                "noise": lambda: 1 + 0.3 * torch.randn(4),
+            }[change]()
+            return torch.tanh(0.5 * s * factor + x)
+
+    words = "two different states from the same input and state"
+    for analysis in (gersgorin.products, gersgorin.lyapunov, gersgorin.influence):
+        with pytest.raises(InvalidInputError, match=words):
+            analysis(Odd(), torch.ones(20, 1), s0=torch.zeros(4))
+
+
+def test_a_point_without_a_finite_derivative_is_named():
+    with pytest.raises(InvalidInputError, match=r"NaN or infinite at the point \[0\.0\]"):
+        gersgorin.fixed_points(
+            lambda x, s: s.clamp(min=0).sqrt() * 1, starts=torch.zeros(3, 1).double()
+        )
+
+
+def test_the_starts_that_are_states_of_the_run_are_called_so():
+    x = torch.tensor([0.0, 1.0]).repeat(50).double()[:, None]
+    found = gersgorin.fixed_points(lambda x, s: 0 * s + x, x, s0=torch.zeros(1).double())
+    assert "states of the run from which the search starts are distinct" in found.summary()

@@ -244,3 +244,52 @@ def test_a_loop_that_detaches_its_states_has_a_doubt(name, analysis):
     found = ANALYSES[analysis](run)
     assert found.doubt.startswith("The gradient of this loop is not its slope") == detached
     assert bool(found.doubt) == detached
+
+
+class Truncated(Loop):
+    """Hands the state on by a function at some steps only."""
+
+    def __init__(self, hand_on, at):
+        super().__init__()
+        self.elsewhere, self.at = hand_on, at
+
+    def forward(self, x):
+        state, outputs = x.new_zeros(1, 6), []
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], self.elsewhere(state) if t in self.at else state)
+            outputs.append(state)
+        return torch.stack(outputs, 1)
+
+
+def halved(h):
+    return 0.5 * h + 0.5 * h.detach()
+
+
+@for_each(
+    ("hand_on", "at", "words"),
+    (
+        (torch.detach, (10, 20, 30, 40), "it is cut at 4 of the 47 passes"),
+        (torch.detach, (6,), "it is cut at 1 of the 47 passes"),
+        (torch.detach, range(48), "it is cut at 47 of the 47 passes"),
+        (halved, range(48), "it is changed at 47 of the 47 passes"),
+        (halved, (6, 7), "it is changed at 2 of the 47 passes"),
+    ),
+)
+def test_the_doubt_of_a_loop_counts_the_steps_at_which_its_gradient_is_another(hand_on, at, words):
+    """As many neighbouring outputs have no gradient, or half of that without the function."""
+    x = drawn(1, 48, 3, dtype=torch.float32)
+    loop = Truncated(hand_on, at)
+    whole, own = (jacobians(loop, x, at) for at in ((), at))
+    ratios = (own.norm(dim=(1, 2)) / whole.norm(dim=(1, 2))).round(decimals=3).tolist()
+    assert ratios.count(1) == 47 - len({*at} - {0})
+    assert {*ratios} <= {1.0, 0.0 if hand_on is torch.detach else 0.5}
+    run = gersgorin.open_run(loop, x)
+    assert words in run.doubt
+
+
+def jacobians(loop, x, at):
+    """d y[t] / d x[t-1] by autograd of the loop with its function at some steps."""
+    before, loop.at = loop.at, at
+    slopes = torch.autograd.functional.jacobian(loop, x)[0, :, :, 0]  # (t, unit, s, m)
+    loop.at = before
+    return torch.stack([slopes[t, :, t - 1] for t in range(1, x.shape[1])])

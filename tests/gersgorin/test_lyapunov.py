@@ -275,3 +275,69 @@ def test_numbers_times_entries_of_the_state_keep_its_type():
 def test_one_exponent_has_no_sum():
     found = lyapunov(lambda x, s: 0.5 * s, torch.zeros(30, 1), s0=torch.ones(2), count=1)
     assert not any("sum" in note for note in found.notes())
+
+
+def of_map(step, s0, T, m=1, **options):
+    s0 = torch.tensor(s0, dtype=torch.float64)
+    return lyapunov(step, torch.zeros(T, m).double(), s0=s0, **options)
+
+
+@pytest.mark.parametrize(
+    ("step", "s0", "T"),
+    [
+        (lambda x, s: 1.002 * s, [0.1], 500),
+        (lambda x, s: 1.002 * s, [0.1], 5000),
+        (lambda x, s: torch.tanh(1.02 * s), [0.01], 60),
+        (lambda x, s: torch.tanh(3 * s), [1e-12], 20),
+        (lambda x, s: 3.5 * s * (1 - s), [3 / 7], 40),
+    ],
+    ids=["linear", "long linear", "slow transient", "fast transient", "2-cycle"],
+)
+def test_growth_along_a_run_is_not_called_chaos(step, s0, T):
+    """A linear map, paths to a stable point, and an unstable cycle: none is chaotic."""
+    found = of_map(step, s0, T)
+    assert found.exponents[0] > 0 and not found.finding.startswith("Chaotic")
+    assert found.finding.startswith("Small changes grow along this run: the largest Lyapunov")
+    assert "to no attractor" not in found.summary()
+
+
+def ikeda(x, s):
+    angle = 0.4 - 6 / (1 + s @ s)
+    turned = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos())).view(2, 2) @ s
+    return 0.9 * turned + torch.tensor([1.0, 0.0], dtype=s.dtype)
+
+
+def lorenz(x, s):
+    def slope(v):
+        a, b, c = v.unbind()
+        return torch.stack((10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c))
+
+    h, a = 0.05, slope(s)
+    b = slope(s + h / 2 * a)
+    c = slope(s + h / 2 * b)
+    return s + h / 6 * (a + 2 * b + 2 * c + slope(s + h * c))
+
+
+STRONG = 3 * torch.randn(20, 20, generator=torch.Generator().manual_seed(0)).double() / 20**0.5
+
+
+@pytest.mark.parametrize(
+    ("step", "s0", "exponent", "near"),
+    [
+        (
+            lambda x, s: torch.stack([1 - 1.4 * s[0] ** 2 + s[1], 0.3 * s[0]]),
+            [0.1, 0.1],
+            0.419,
+            0.05,
+        ),
+        (lambda x, s: 4 * s * (1 - s), [0.3], math.log(2), 0.05),
+        (ikeda, [0.1, 0.1], 0.507, 0.08),
+        (lorenz, [1.0, 1.0, 20.0], 0.05 * 0.906, 0.015),
+        (lambda x, s: torch.tanh(STRONG @ s), [0.3] * 20, None, None),
+    ],
+    ids=["henon", "logistic", "ikeda", "lorenz", "random tanh"],
+)
+def test_known_chaotic_maps_are_called_so(step, s0, exponent, near):
+    found = of_map(step, s0, 600, count=1, warmup=100)
+    assert found.finding.startswith("Chaotic: the largest Lyapunov exponent")
+    assert exponent is None or abs(found.exponents[0] - exponent) < near

@@ -162,7 +162,7 @@ def test_a_recording_says_where_the_loss_ends_beside_the_constant_predictor(
 ):
     short = {name: getattr(recording, name)[:3] for name in MOMENTS}
     found = replace(recording, **short | {"loss": np.array(losses)}, constant=5.0)
-    assert found.finding == f"The loss {words} the constant predictor"
+    assert found.finding == f"The minibatch loss {words} the constant predictor"
     ax = alone(plot_measures, found, names=("loss",))
     shown = lines(ax)
     assert np.array_equal(shown["loss"], losses[1:]) and "9 before training" in ax.get_title("left")
