@@ -203,9 +203,8 @@ class LesionTable(Result, kind="lesions"):
                 notes.append(f"{', '.join(words)}.")
             damage = {row["label"]: row["delta"] for row in self.rows()}
             notes += [
-                f"For layer {row['label']} it is {damage[row['label']]:+.3g}, and only "
-                f"{row['delta']:+.3g} ({row['low']:.3g} to {row['high']:.3g}) beyond the removed "
-                "input, which is what ranks."
+                f"For layer {row['label']} it is {damage[row['label']]:+.3g}, and "
+                f"{row['delta']:+.3g}{_ends(row)} beyond the removed input, which is what ranks."
                 for row in self._apart
             ]
         known = (
@@ -300,6 +299,12 @@ def _by_size(rows: Sequence[dict]) -> list[dict]:
 def _not_finite(rows: Sequence[dict]) -> list[str]:
     """Labels of the rows whose loss is infinite or NaN."""
     return [row["label"] for row in rows if not math.isfinite(row["delta"])]
+
+
+def _ends(row: dict) -> str:
+    """The interval of a row in brackets; "" without one."""
+    ends = f" ({row['low']:.3g} to {row['high']:.3g})"
+    return ends if math.isfinite(row["low"]) else ""
 
 
 def _sizes(row: dict) -> tuple[float, float]:

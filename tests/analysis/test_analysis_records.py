@@ -194,8 +194,8 @@ def test_a_change_mostly_by_the_removed_input_is_ranked_without_it(beyond, rank)
 
 def test_the_layer_that_ranks_only_by_its_removed_input_is_named():
     assert beside_blind(0.01).notes()[0] == (
-        "For layer 1 it is +1.79, and only +0.01 (-0.04 to 0.06) beyond the removed input, which "
-        "is what ranks."
+        "For layer 1 it is +1.79, and +0.01 (-0.04 to 0.06) beyond the removed input, which is "
+        "what ranks."
     )
     assert not any("ranks" in note for note in uncertain_first().notes())
 
