@@ -156,9 +156,10 @@ def study_title(
     if not (trained and p):
         return every
     if min(p) >= SIGNIFICANT:
-        equal = "=" if len(p) == 1 else "≥"
+        least = f"{min(p):.4g}"
+        equal = "=" if len(p) == 1 or least == "1" else "≥"  # none is above 1
         none = "no architecture is shown to train more often than the RHN, or less often"
-        return f"{every}; {none} (p {equal} {min(p):.4g})"
+        return f"{every}; {none} (p {equal} {least})"
     words = "; ".join(_verdicts(found))
     return capitalised(words)
 
