@@ -26,6 +26,7 @@ LINES = {
     "layer": "layer {}",
     "blind": "layer {}: blind",
     "beyond blind": "layer {} > blind",
+    "blind - beyond": "layer {}: blind - rest",
     "pair": "layers {}",
 }
 LESIONED = {
@@ -57,13 +58,14 @@ class LesionTable(Result, kind="lesions"):
 
     Kinds of rows: "layer"; "pair"; "blind", a first layer kept, its input product removed (not if
     that is the mode itself); "beyond blind", a first layer again, compared with its blind control
-    (only if the mode also removes the input).
+    (only if the mode also removes the input); "blind - beyond", the difference between these two
+    damages.
 
     >>> from analysis import lesion
     >>> from rhn import PolyphonicModel
     >>> found = lesion(PolyphonicModel("rhn", hidden_size=3, depth=2), [np.ones((5, 88))])
     >>> list(zip(found.row_kind, found.label))
-    [('layer', '1'), ('layer', '2'), ('blind', '1'), ('beyond blind', '1')]
+    [('layer', '1'), ('layer', '2'), ('blind', '1'), ('beyond blind', '1'), ('blind - beyond', '1')]
     """
 
     mode: str
@@ -109,8 +111,9 @@ class LesionTable(Result, kind="lesions"):
     @property
     def finding(self) -> str:
         """Name the layer whose lesion changes the loss most, beyond the removed input where that is
-        known, and its rank; say if most of the change is from the removed input, or if losses are
-        not finite.
+        known, and its rank; say how much of the change is from the removed input unless that is
+        clearly less than half, which layers change more only by the removed input, or if losses
+        are not finite.
         """
         whole = {row["label"]: row for row in self.rows()}
         first = self._by_rank[0]
@@ -122,8 +125,11 @@ class LesionTable(Result, kind="lesions"):
         change = whole[first["label"]]["delta"]
         lesion = LESIONS[self.mode].format(f"layer {first['label']}")
         verb = "lowers" if change < 0 else "raises"
-        rank = "mostly by removing the input" if self._mostly_input else self._rank
+        if apart := [row["label"] for row in self._apart]:
+            layers = "layer" if len(apart) == 1 else "layers"
+            lesion = f"Apart from {layers} {' and '.join(apart)}, {lesion[0].lower()}{lesion[1:]}"
         by = f"by {abs(change):.3g} nats per {self.step}"
+        rank = self._input_part or self._rank
         return ", ".join(filter(None, (f"{lesion} {verb} {loss} {by}", rank)))
 
     @property
@@ -133,11 +139,40 @@ class LesionTable(Result, kind="lesions"):
         return _by_size([beyond.get(row["label"], row) for row in self.rows()])
 
     @property
-    def _mostly_input(self) -> bool:
-        """True if more than half of the largest change is from the removed input."""
+    def _apart(self) -> list[dict]:
+        """Rows of first layers that change the loss more than the first by rank, but not beyond
+        the removed input; without one that its rank names.
+        """
+        first, *others = self._by_rank
+        whole = {row["label"]: abs(row["delta"]) for row in self.rows()}
+        return [
+            row
+            for row in others
+            if row["kind"] == "beyond blind"
+            and whole[row["label"]] > whole[first["label"]]
+            and f"layer {row['label']} beyond" not in self._rank
+        ]
+
+    @property
+    def _input_part(self) -> str:
+        """The part of the removed input in the largest change: most of it only if the interval is
+        clear, else a share; "" if it is clearly the smaller part.
+        """
         first = self._by_rank[0]
-        (whole,) = (row for row in self.rows() if row["label"] == first["label"])
-        return first["kind"] == "beyond blind" and 2 * abs(first["delta"]) < abs(whole["delta"])
+        if first["kind"] != "beyond blind":
+            return ""
+        (whole,) = (row["delta"] for row in self.rows() if row["label"] == first["label"])
+        low, high = sorted(
+            math.copysign(1, whole) * row[end]
+            for row in self.rows("blind - beyond")
+            if row["label"] == first["label"]
+            for end in ("low", "high")
+        ) or (math.nan, math.nan)
+        share = 100 * (1 - first["delta"] / whole) if whole else 0.0
+        if low > 0:
+            return "mostly by removing the input"
+        uncertain = not high < 0 and 0 < share < 100
+        return f"{share:.0f} % of it by removing the input" if uncertain else ""
 
     @property
     def _rank(self) -> str:
@@ -161,10 +196,17 @@ class LesionTable(Result, kind="lesions"):
         intervals are over.
         """
         first, notes = self._by_rank[0], []
-        if not _not_finite(self.rows()) and self._mostly_input:
-            change = f"{first['delta']:+.3g} for layer {first['label']}"
-            words = filter(None, (f"Beyond the removed input it is {change}", self._rank))
-            notes.append(f"{', '.join(words)}.")
+        if not _not_finite(self.rows()):
+            if self._input_part:
+                change = f"{first['delta']:+.3g} for layer {first['label']}"
+                words = filter(None, (f"Beyond the removed input it is {change}", self._rank))
+                notes.append(f"{', '.join(words)}.")
+            damage = {row["label"]: row["delta"] for row in self.rows()}
+            notes += [
+                f"For layer {row['label']} it is {damage[row['label']]:+.3g}, and "
+                f"{row['delta']:+.3g}{_ends(row)} beyond the removed input, which is what ranks."
+                for row in self._apart
+            ]
         known = (
             f"Intervals are over the {self.sequences} sequences of this network: other training "
             "runs may differ more."
@@ -257,6 +299,12 @@ def _by_size(rows: Sequence[dict]) -> list[dict]:
 def _not_finite(rows: Sequence[dict]) -> list[str]:
     """Labels of the rows whose loss is infinite or NaN."""
     return [row["label"] for row in rows if not math.isfinite(row["delta"])]
+
+
+def _ends(row: dict) -> str:
+    """The interval of a row in brackets; "" without one."""
+    ends = f" ({row['low']:.3g} to {row['high']:.3g})"
+    return ends if math.isfinite(row["low"]) else ""
 
 
 def _sizes(row: dict) -> tuple[float, float]:

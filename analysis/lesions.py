@@ -129,7 +129,8 @@ def lesion(
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
-    lesions = dict.fromkeys([None, *(case.change for case in cases)])  # first unlesioned
+    # first unlesioned
+    lesions = dict.fromkeys([None, *(change for case in cases for change in case.changes)])
     some = [partial(changes, network, each, means) if each else dict for each in lesions]
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
@@ -177,30 +178,41 @@ def _stretches_of(corpus: TextCorpus, split: str) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: a lesioned network, and the network with which it is compared."""
+    """A row of the table: lesioned networks, and those with which they are compared. The damage is
+    the difference between the sums of their losses.
+    """
 
     kind: str
     """As in `LesionTable`."""
     layers: tuple[int, ...]
     """Counted from 1."""
-    change: Lesion
-    reference: Lesion | None = None
+    changes: tuple[Lesion, ...]
+    references: tuple[Lesion | None, ...] = (None,)
     """None: the unlesioned network."""
 
 
 def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
     """Single layers, pairs, blind controls, and layers compared with their control."""
+
+    def own(*lesioned: int) -> tuple[Lesion]:
+        return (Lesion(mode, lesioned),)
+
+    def blind(layer: int) -> tuple[Lesion]:
+        return (Lesion("blind", (layer,)),)
+
     layers = lesioned_layers(network, mode)
     controls = lesioned_layers(network, "blind") if mode != "blind" else []
     several = itertools.combinations(layers, 2) if pairs else ()
     # these also remove the input
     beyond = [layer for layer in controls if layer in layers and mode in ("bias", "carry")]
     return [
-        *(Case("layer", (layer,), Lesion(mode, (layer,))) for layer in layers),
-        *(Case("pair", pair, Lesion(mode, pair)) for pair in several),
-        *(Case("blind", (layer,), Lesion("blind", (layer,))) for layer in controls),
+        *(Case("layer", (layer,), own(layer)) for layer in layers),
+        *(Case("pair", pair, own(*pair)) for pair in several),
+        *(Case("blind", (layer,), blind(layer)) for layer in controls),
+        *(Case("beyond blind", (layer,), own(layer), blind(layer)) for layer in beyond),
+        # (blind - unlesioned) - (own - blind)
         *(
-            Case("beyond blind", (layer,), Lesion(mode, (layer,)), Lesion("blind", (layer,)))
+            Case("blind - beyond", (layer,), 2 * blind(layer), (None, *own(layer)))
             for layer in beyond
         ),
     ]
@@ -210,13 +222,16 @@ def _columns(
     cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     """The columns of the table from the nats (N,) of each network, by its lesion."""
-    own = np.stack([nll[case.change] for case in cases])
-    reference = np.stack([nll[case.reference] for case in cases])
-    low, high = paired_bootstrap(own, reference, frames, seed=seed)
-    total = frames.sum()
-    loss, wanted = own.sum(1) / total, reference.sum(1) / total
-    with np.errstate(invalid="ignore"):  # of two infinite losses there is no difference
-        return {"loss": loss, "delta": loss - wanted, "low": low, "high": high}
+    with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
+        own, reference = (
+            np.stack([sum(nll[lesion] for lesion in getattr(case, name)) for case in cases])
+            for name in ("changes", "references")
+        )
+        low, high = paired_bootstrap(own, reference, frames, seed=seed)
+        total = frames.sum()
+        delta = own.sum(1) / total - reference.sum(1) / total
+    loss = np.array([nll[case.changes[0]].sum() for case in cases]) / total
+    return {"loss": loss, "delta": delta, "low": low, "high": high}
 
 
 def _check_output(network: nn.Module, width: int) -> None:

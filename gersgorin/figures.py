@@ -152,7 +152,7 @@ def draw_inset(draw: Callable[[Axes], object], half: float, middle: float, ax: A
     inset.set(xticks=[], yticks=[])
     style: Style = {"fontsize": rcParams["xtick.labelsize"], "loc": "center", "pad": 3}
     style["bbox"] = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 0.5}
-    inset.set_title(f"{2 * half:.1g} wide", **style)
+    inset.set_title(f"{2 * half:.2g} wide", **style)
     inset.spines[:].set(visible=True, color=GREY, linewidth=0.8)
     ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.8, alpha=1)
 

@@ -18,6 +18,7 @@ from optim_study.results import (
     best_row,
     columns_table,
     csv_text,
+    distinct_trials,
     protocol_words,
     read_csv,
 )
@@ -207,8 +208,6 @@ class Plot(Stored, Drawing):
             raise InvalidInputError(
                 f"{given[0]} names the trials as {self.runs[0]} does: leave one out"
             )
-        if len({folder.resolve() for folder in self.runs}) < len(self.runs):
-            raise InvalidInputError("a folder is given twice: its trials would count twice")
         outputs = Outputs.of(self, self._name(), (".csv",))
         rows, about = self._rows()
         rows = [row for row in rows if row.depth in (self.depth or [row.depth])]
@@ -226,15 +225,16 @@ class Plot(Stored, Drawing):
     def _rows(self) -> tuple[list[TrialRow], str]:
         """The trials, and their origin in words."""
         if self.csv is not None:
-            return read_csv(self.csv), f"from {self.csv.name}"
-        rows, configs = [], []
+            return distinct_trials(read_csv(self.csv)), f"from {self.csv.name}"
+        rows, configs = list[TrialRow](), list[StudyConfig]()
         for run in [replace(self, out=folder, runs=()) for folder in self.runs] or [self]:
             for config, trials in run.studies():
                 rows.extend(trials)
                 configs.append(config)
                 if not trials:
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
-        about, whole = protocol_words(configs), sum(config.trials for config in configs)
+        rows, about = distinct_trials(rows), protocol_words(configs)
+        whole = sum({c.fingerprint: c.trials for c in sorted(configs, key=_trials)}.values())
         if different := _different(configs):
             print(
                 pooled := f"studies of different {' and '.join(different)} are drawn as one",
@@ -278,6 +278,10 @@ class Plot(Stored, Drawing):
             return plot_area(rows, loss=self.loss, below=self.below, about=about)
         axis: dict = {"by": self.by, "constant": self.constant, "log": self.log or None}
         return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
+
+
+def _trials(config: StudyConfig) -> int:
+    return config.trials
 
 
 def _different(configs: Sequence[StudyConfig]) -> list[str]:

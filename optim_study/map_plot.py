@@ -18,7 +18,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES
-from optim_study.results import StudyNetwork, TrialRow, range_words, study_about
+from optim_study.results import (
+    StudyNetwork,
+    TrialRow,
+    distinct_trials,
+    range_words,
+    study_about,
+)
 from optim_study.shares import BELOW, STD_RANGE, area_title
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
@@ -56,6 +62,7 @@ def plot_map(rows: Sequence[TrialRow], *, loss: Objective = "train", about: str 
     >>> isinstance(plot_map([row]), Figure)
     True
     """
+    rows = distinct_trials(rows)
     panels, symbols = networks_of(rows), bias_symbols(rows)
     losses = np.array([row.loss(loss) for row in rows])
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
@@ -100,6 +107,8 @@ def plot_area(
     >>> isinstance(plot_area([row]), Figure)
     True
     """
+
+    rows = distinct_trials(rows)
 
     def trained(row: TrialRow) -> bool:
         return row.loss(loss) < below

@@ -4,8 +4,9 @@ figures. Without torch and Optuna.
 
 import csv
 import io
+import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,7 @@ from rhn.utils.io import atomic_path
 from rhn.utils.validation import check_fields, convert
 from rhn.utils.wording import counted, rows_table
 
+_logger = logging.getLogger(__name__)
 By = Literal["arch", "depth"]
 
 
@@ -75,8 +77,8 @@ class TrialRow:
     `optim_study.backend.SILENT_NLL` without any.
     """
     learning_rate_range: str | None = None
-    """Lowest and highest learning rate of the study, as for --learning-rate; as this, the columns
-    after it are those of `PROTOCOL`.
+    """Lowest and highest learning rate of the study, as for --learning-rate; `PROTOCOL` has the
+    columns from here to the seed.
     """
     init_std_range: str | None = None
     transform_biases: str | None = None
@@ -86,6 +88,8 @@ class TrialRow:
     max_epochs: int | None = None
     patience: int | None = None
     seed: int | None = None
+    fingerprint: str | None = None
+    """Hash of the study's whole protocol: trials of one number and fingerprint are the same."""
 
     def __post_init__(self):
         if "transform_bias" in lacking(self.arch):  # drawn for every trial, but not used
@@ -124,8 +128,10 @@ class StudyNetwork(NamedTuple):
 
 
 TRIAL_COLUMNS = tuple(field.name for field in fields(TrialRow))
-PROTOCOL = TRIAL_COLUMNS[TRIAL_COLUMNS.index("learning_rate_range") :]
-RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : -len(PROTOCOL)]
+_FIRST = TRIAL_COLUMNS.index("learning_rate_range")
+PROTOCOL = TRIAL_COLUMNS[_FIRST : TRIAL_COLUMNS.index("fingerprint")]
+RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : _FIRST]
+_SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in RESULTS)
 _LATER = {field.name for field in fields(TrialRow) if field.default is not MISSING}
 """Columns that older tables lack."""
 
@@ -157,6 +163,39 @@ def best_row(rows: Iterable[TrialRow], loss: Objective) -> TrialRow:
 def best_checkpoint(out: Path, study: str) -> Path:
     """Return the checkpoint of a study's best model."""
     return out / study / "best.safetensors"
+
+
+def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """Return every trial once: a copy of a study, or the same study run again, adds no evidence.
+    Logs how many trials are left out, and how many of them have other losses.
+
+    Equal trials have the same protocol and number; in a table without fingerprints, the same
+    settings. The first one counts.
+    """
+    rows, first = list(rows), dict[Hashable, TrialRow]()
+    for row in rows:
+        first.setdefault(_identity(row), row)
+    if repeated := len(rows) - len(first):
+        words = (
+            f"{counted(repeated, 'repeated trial')} left out, equal to others in all settings, "
+            "seed and number"
+        )
+        other = sum(_losses(row) != _losses(first[_identity(row)]) for row in rows)
+        if other:
+            words += f"; the losses differ in {other:,}, and the first ones count"
+        _logger.warning(words)
+    return [*first.values()]
+
+
+def _identity(row: TrialRow) -> Hashable:
+    """The protocol and number of a trial, or all that a table of an earlier version has of them."""
+    if row.fingerprint:
+        return row.fingerprint, row.trial
+    return tuple(getattr(row, name) for name in ("hidden_size", *_SETTINGS))
+
+
+def _losses(row: TrialRow) -> tuple[float, ...]:
+    return row.best_train_nll, row.best_valid_nll, row.test_nll
 
 
 def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, list[TrialRow]]:
@@ -256,6 +295,7 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> T
             trial=number,
             **own,
             **protocol_columns(config),
+            fingerprint=config.fingerprint,
         )
         check_fields(row)
     except (KeyError, TypeError, InvalidInputError) as error:

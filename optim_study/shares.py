@@ -25,7 +25,7 @@ from itertools import accumulate
 import numpy as np
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
-from optim_study.results import TrialRow, by_network, columns_table
+from optim_study.results import TrialRow, by_network, columns_table, distinct_trials
 from rhn.cells.registry import CELLS
 from rhn.training.state import Objective
 from rhn.utils.wording import capitalised, counted
@@ -114,7 +114,7 @@ def training_shares(
     """
     parts = [
         (name, [row for row in trials if name in (ALL_TRIALS, region(row))])
-        for trials in by_network(rows).values()
+        for trials in by_network(distinct_trials(rows)).values()
         for name in regions
     ]
     parts = [(name, trials) for name, trials in parts if trials]
@@ -156,9 +156,10 @@ def study_title(
     if not (trained and p):
         return every
     if min(p) >= SIGNIFICANT:
-        equal = "=" if len(p) == 1 else "≥"
+        least = f"{min(p):.4g}"
+        equal = "=" if len(p) == 1 or least == "1" else "≥"  # none is above 1
         none = "no architecture is shown to train more often than the RHN, or less often"
-        return f"{every}; {none} (p {equal} {min(p):.4g})"
+        return f"{every}; {none} (p {equal} {least})"
     words = "; ".join(_verdicts(found))
     return capitalised(words)
 

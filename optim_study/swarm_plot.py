@@ -17,6 +17,7 @@ from optim_study.results import (
     TrialRow,
     by_network,
     constant_of,
+    distinct_trials,
     study_about,
 )
 from optim_study.shares import BELOW, study_title
@@ -85,6 +86,7 @@ def plot_swarm(
     >>> isinstance(plot_swarm([row]), Figure)
     True
     """
+    rows = distinct_trials(rows)
     columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]
     constant = constant_of(rows, loss) if constant is None else constant

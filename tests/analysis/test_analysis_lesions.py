@@ -189,6 +189,39 @@ def test_beyond_blind_is_reported_where_the_lesion_blinds(case, mode):
     assert bool(lesion(model, PIECES, mode).rows("beyond blind")) == blinded
 
 
+def test_the_removed_input_is_compared_with_the_rest_by_hand():
+    """The nats of each sequence by a loop over lesioned networks, and a bootstrap of our own."""
+    model, pieces = network(depth=2), [piece for piece in PIECES if len(piece) > 1]
+    found = {(row["kind"], row["label"]): row for row in lesion(model, pieces).table()}
+
+    def nats(network) -> np.ndarray:
+        sums = []
+        for piece in pieces:
+            frames = torch.from_numpy(piece).double().unsqueeze(1)
+            with torch.no_grad():
+                logits = network(frames)[:-1]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits
+            sums.append(float(loss(logits, frames[1:], reduction="sum")))
+        return np.array(sums)
+
+    whole, blind, off = (
+        nats(each)
+        for each in (
+            model,
+            lesioned(model, Lesion("blind", (1,))),
+            lesioned(model, Lesion("bias", (1,))),
+        )
+    )
+    frames = np.array([len(piece) - 1 for piece in pieces], float)
+    more = (blind - whole) - (off - blind)
+    row = found["blind - beyond", "1"]
+    assert row["delta"] == pytest.approx(more.sum() / frames.sum(), rel=1e-9)
+    draws = np.random.default_rng(7).integers(0, len(frames), (20_000, len(frames)))
+    ends = np.quantile(more[draws].sum(1) / frames[draws].sum(1), (0.025, 0.975))
+    assert [row["low"], row["high"]] == pytest.approx(ends, abs=0.05 * np.ptp(ends))
+    assert row["loss"] == found["blind", "1"]["loss"]
+
+
 @every_kind
 def test_the_network_given_is_left_as_it_was(kind):
     build, data, _ = SUBJECTS[kind]

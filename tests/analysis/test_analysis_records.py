@@ -129,10 +129,17 @@ def table_of(delta, low, high, sequences=3, baseline=8.5) -> LesionTable:
 
 
 def beside_blind(own: float) -> LesionTable:
-    """Layers of damage 1.79 and 0.12; the first has own beyond the removed input."""
-    table = table_of([1.79, 0.12, own], [1.6, 0.1, own - 0.05], [1.9, 0.14, own + 0.05])
-    kinds = ("layer", "layer", "beyond blind")
-    return replace(table, row_kind=kinds, label=("1", "2", "1"))
+    """Layers of damage 1.79 and 0.12; the first has own beyond the removed input. The interval of
+    the input's part less its own is 0.1 wide.
+    """
+    more = 1.79 - 2 * own
+    table = table_of(
+        [1.79, 0.12, own, more],
+        [1.6, 0.1, own - 0.05, more - 0.05],
+        [1.9, 0.14, own + 0.05, more + 0.05],
+    )
+    kinds = ("layer", "layer", "beyond blind", "blind - beyond")
+    return replace(table, row_kind=kinds, label=("1", "2", "1", "1"))
 
 
 def uncertain_first() -> LesionTable:
@@ -148,9 +155,11 @@ NONE = [np.nan, np.nan]
 RANKED = {
     "1 raises the loss by 1.79 nats per frame, mostly by removing the input": beside_blind(0.15),
     "1 raises the loss by 1.79 nats per frame, most of all layers": beside_blind(0.95),
-    "2 raises the loss by 0.12 nats per frame, most of all layers beyond the removed input": (
-        beside_blind(0.01)
+    "1 raises the loss by 1.79 nats per frame, 51 % of it by removing the input": (
+        beside_blind(0.88)
     ),
+    "1, switching off layer 2 raises the loss by 0.12 nats per frame, most of all layers beyond "
+    "the removed input": beside_blind(0.01),
     "2 raises the loss by 0.177 nats per frame, not clearly more than layer 1 beyond its removed "
     "input": uncertain_first(),
     "2 lowers the loss by 99 nats per frame, most of all layers": (
@@ -176,6 +185,7 @@ RANKED = {
 @pytest.mark.parametrize("words", RANKED)
 def test_the_sentence_ranks_layers_only_by_intervals_that_are_apart(words):
     begin = "Switching off each of" if words.startswith("layers") else "Switching off layer"
+    begin = "Apart from layer" if words.startswith("1, ") else begin
     assert RANKED[words].finding == f"{begin} {words}"
     assert whole_title(RANKED[words].figure()).startswith(f"{begin} {words}")
 
@@ -186,6 +196,31 @@ def test_the_sentence_ranks_layers_only_by_intervals_that_are_apart(words):
 def test_a_change_mostly_by_the_removed_input_is_ranked_without_it(beyond, rank):
     first = beside_blind(beyond).notes()[0]
     assert first == f"Beyond the removed input it is {beyond:+.3g} for layer 1, {rank}."
+
+
+def test_the_layer_that_ranks_only_by_its_removed_input_is_named():
+    assert beside_blind(0.01).notes()[0] == (
+        "For layer 1 it is +1.79, and +0.01 (-0.04 to 0.06) beyond the removed input, which is "
+        "what ranks."
+    )
+    assert not any("ranks" in note for note in uncertain_first().notes())
+
+
+def test_without_intervals_the_part_of_the_removed_input_is_a_share():
+    one = replace(beside_blind(0.15), low=np.full(4, np.nan), high=np.full(4, np.nan))
+    assert one.finding.endswith("by 1.79 nats per frame, 92 % of it by removing the input")
+    older = replace(
+        one,
+        **{n: getattr(one, n)[:3] for n in ("row_kind", "label", "loss", "delta", "low", "high")},
+    )
+    assert older.finding == one.finding
+
+
+def test_a_loss_that_falls_mostly_by_the_removed_input():
+    found = beside_blind(0.15)
+    turned = {"delta": -found.delta, "low": -found.high, "high": -found.low}
+    words = "1 lowers the loss by 1.79 nats per frame, mostly by removing the input"
+    assert replace(found, **turned).finding == f"Switching off layer {words}"
 
 
 @WITHOUT_LAYOUT

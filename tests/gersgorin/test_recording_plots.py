@@ -145,7 +145,7 @@ def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording
     (inset,) = ax.child_axes
     points = np.array([line.get_data() for line in inset.lines if line.get_marker() == "."])[0]
     assert (abs(points[0]) <= abs(np.array(inset.get_xlim())).max()).all()
-    assert inset.get_title() == f"{np.ptp(inset.get_ylim()):.1g} wide"
+    assert inset.get_title() == f"{np.ptp(inset.get_ylim()):.2g} wide"
 
 
 @WITHOUT_LAYOUT

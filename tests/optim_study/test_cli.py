@@ -250,6 +250,18 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
     assert [path.name for path in tmp_path.glob("swarm-*.png")] != []
 
 
+def test_a_copy_of_a_study_adds_no_trials(finished, caplog, capsys):
+    counted = []
+    shutil.copytree(finished, "copy")
+    for folders in ([finished], [finished, "copy"], ["copy", "./copy"]):
+        assert run("plot", *folders, "--json", "--output", "a.svg", "--force") == 0
+        printed = capsys.readouterr()
+        counted.append(printed.out)
+        assert "trials so far" not in printed.err
+    assert counted[0] == counted[1] == counted[2] and len(caplog.messages) == 2
+    assert caplog.messages[0].startswith("16 repeated trials left out")
+
+
 def test_help_lists_the_commands_and_imports_nothing_heavy():
     script = (
         "import sys\nfrom optim_study.cli import main\n"

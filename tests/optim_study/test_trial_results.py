@@ -1,5 +1,6 @@
 """Tables of trials, and what is read from them: exact shares and tests."""
 
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from optim_study.results import (
     StudyNetwork,
     TrialRow,
     csv_text,
+    distinct_trials,
     protocol_words,
     read_csv,
     study_about,
@@ -219,6 +221,32 @@ def area():
         for arch, trials in settings.items()
         for n, (at, loss) in enumerate(trials)
     ]
+
+
+def test_a_trial_counts_once_however_often_it_is_there(caplog):
+    """A copy, a run of the same study again with other bits, another seed and another budget."""
+    study = network("dt-rnn", 2, [PLATEAU] * 12) + network("rhn", 2, [8.0] * 3 + [PLATEAU] * 9)
+    for of_version in ({}, {"fingerprint": "of "}):
+        rows = [
+            replace(r, **{name: value + r.arch for name, value in of_version.items()})
+            for r in study
+        ]
+        again = [replace(rows[12], best_train_nll=8.01), *rows[:12], *rows[13:]]
+        caplog.clear()
+        share = training_shares(rows + again)[0]
+        assert (share.trials, share.p) == (
+            12,
+            pytest.approx(fisher_exact([[0, 12], [3, 9]]).pvalue),
+        )
+        assert distinct_trials(rows + again) == rows
+        assert caplog.messages[0] == (
+            "24 repeated trials left out, equal to others in all settings, seed and number; "
+            "the losses differ in 1, and the first ones count"
+        )
+    others = [{"fingerprint": "b"}, {"seed": 1}, {"hidden_size": 8}, {"learning_rate": 0.2}]
+    joined = [row(), *(row(**change) for change in others), row(trial=1), row(depth=2)]
+    caplog.clear()
+    assert distinct_trials(iter(joined)) == joined and not caplog.messages
 
 
 def test_regions_with_the_same_trials_are_one_test():
