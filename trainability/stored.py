@@ -24,6 +24,7 @@ from torch import nn
 
 from rhn.cells import accepts, is_known, resolve_cell
 from rhn.cells.init import Initialization
+from rhn.cells.registry import lacking
 from rhn.checkpoints import BEST, read_metadata
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
@@ -82,13 +83,14 @@ class _Trial:
     trial: Natural
     hidden_size: Count
     init: str
-    transform_bias: float
     learning_rate: Positive
     epochs: Count
     batch_size: Count
     options: Mapping[str, Any]
     momentum: Fraction = 0.0
     """Left out for an optimizer other than SGD."""
+    transform_bias: float | None = None
+    """Left out for a cell without transform gates."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
 
 
@@ -227,12 +229,16 @@ def _record(path: Path) -> _Trial:
         record = read_json(path)
         parts = [record["outcome"], record["study"], record["settings"], record]
         merged = {name: value for part in parts for name, value in part.items()}
-        if lacking := [
+        # that of a study is the values to choose from
+        merged["transform_bias"] = record["settings"].get("transform_bias")
+        if absent := [
             f.name for f in fields(_Trial) if f.default is MISSING and f.name not in merged
         ]:
-            raise ValueError(f"it lacks {listed(lacking)}")
+            raise ValueError(f"it lacks {listed(absent)}")
         trial = _Trial(**{f.name: merged[f.name] for f in fields(_Trial) if f.name in merged})
         check_fields(trial)
+        if trial.transform_bias is None and "transform_bias" not in lacking(trial.arch):
+            raise ValueError("it lacks transform_bias")
         Initialization.parse(trial.init)
         if record["study_fingerprint"] != _fingerprint(record["study"]):
             raise ValueError("its study has another study_fingerprint: an entry was changed")

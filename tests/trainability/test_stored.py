@@ -11,6 +11,7 @@ from torch import nn
 
 import optim_study
 from optim_study.backend import models_of_trials
+from rhn.cells import CELLS
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
@@ -121,9 +122,22 @@ def test_a_trial_of_a_study_begins_with_its_first_weights(study):
         assert stored.settings["learning_rate"] == settings[number].learning_rate
 
 
+def test_the_trials_of_every_cell_are_read(pieces, tmp_path):
+    """Records of cells without transform gates have no transform bias."""
+    given = {"arch": tuple(CELLS), "depth": (1,), "trials": 1, "epochs": 1}
+    config = optim_study.smoke(data=pieces, out=tmp_path, **given)
+    optim_study.run(config, quiet=True)
+    for study in config.studies(chorales(pieces).checksum):
+        (model,) = models_of_trials(study, {0: study.settings(0)}).values()
+        stored = stored_training(tmp_path / study.name / "trials" / "0000.json")
+        assert equal(stored.model, model.state_dict()), study.name
+
+
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
+        ("settings.transform_bias", "a", "transform_bias is 'a', expected a number"),
+        ("settings.transform_bias", None, "it lacks transform_bias"),
         ("settings.learning_rate", "0.1", "learning_rate is '0.1', expected a number"),
         ("settings.learning_rate", None, "learning_rate is None"),
         ("study.arch", None, "arch is None"),
