@@ -46,9 +46,9 @@ def report(options: ReportOptions) -> None:
 
     made = f"Made by {command()} ({made_with()}) on {datetime.datetime.now(datetime.UTC).date()}."
     with progress_bars() as progress, own_cell(options.module or options.cell):
-        sections = sections_about(options, progress)
-    with our_style(options.figure):
-        write_page(output, f"Report: {options.about.resolve().name}", sections, made)
+        sections, title = sections_about(options, progress), options.about.resolve().name
+        with our_style(options.figure):
+            write_page(output, f"Report: {title}", sections, made, progress("Figures of the page"))
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -16,6 +16,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from gersgorin.analyses import figure_of
+from gersgorin.run.run import Progress, silent
 from rhn.utils.figures import image, our_texts
 from rhn.utils.io import atomic_path, finite_json, made_with
 
@@ -66,13 +67,24 @@ def section_of(result: "Result", title: str = "") -> Section:
     return Section(title=title, text=text, figures=[lambda: figure_of(result)], tables=tables)
 
 
-def write_page(path: Path, title: str, sections: Sequence[Section], made: str) -> None:
-    """Write an HTML file, atomically; made: its command, version and day. Raises OutputError."""
+def write_page(
+    path: Path,
+    title: str,
+    sections: Sequence[Section],
+    made: str,
+    progress: Progress = silent,
+) -> None:
+    """Write an HTML file, atomically; made: its command, version and day; progress: called with
+    (sections done, of how many). Raises OutputError.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(page_html(title, sections, made), encoding="utf-8", errors="replace")
+        page = page_html(title, sections, made, progress)
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
-def page_html(title: str, sections: Sequence[Section], made: str) -> str:
+def page_html(
+    title: str, sections: Sequence[Section], made: str, progress: Progress = silent
+) -> str:
     """The page as text. A sentence that an earlier section has is left out."""
     script, said = _part("page.js"), set[str]()
     parts, numbers = list[str](), list[str]()
@@ -80,6 +92,7 @@ def page_html(title: str, sections: Sequence[Section], made: str) -> str:
         text = [line for line in dict.fromkeys(section.text) if line not in said]
         said.update(text)
         parts.append(_section(section, text, k))
+        progress(k, len(sections))
         numbers += [f"<dt>{_safe(name)}</dt><dd>{_safe(n)}</dd>" for name, n in section.numbers]
     links = [f'<a href="#section-{k}">{_safe(s.title)}</a>' for k, s in enumerate(sections, 1)]
     return Template(_part("page.html")).substitute(

@@ -169,7 +169,9 @@ def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
     table = Table(caption=HOSTILE, rows=[{HOSTILE: HOSTILE}, {HOSTILE: float("nan")}])
     text = {"title": HOSTILE, "text": [HOSTILE, f"a   {HOSTILE}"], "numbers": [(HOSTILE, HOSTILE)]}
     section = Section(**text, figures=[lambda: Figure(figsize=(2, 1))], tables=[table])
-    write_page(tmp_path / "page.html", "safe", [section], HOSTILE)
+    done: list[tuple[int, int]] = []
+    write_page(tmp_path / "page.html", "safe", [section], HOSTILE, lambda *each: done.append(each))
+    assert done == [(1, 1)]
     page = opened(browser, tmp_path / "page.html")
     assert (
         page.title() == "safe" and page.evaluate("document.querySelectorAll('script').length") == 1
