@@ -120,7 +120,7 @@ class SharedSettings:
     budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
     """Multiply the paper's parameter budget (150,000 per layer) by this factor."""
     objective: Objective = "train"
-    """The loss whose lowest value is the value of a trial and selects its best weights."""
+    """The loss by which a trial is judged: its lowest value counts, and its weights are kept."""
     optimizer: OptimizerName = "sgd"
     """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: those of torch.optim, with its
     defaults.

@@ -41,7 +41,7 @@ def test_tables_keep_every_digit(gates, table, tmp_path):
         rows = rows_of(record.save(tmp_path / "record.csv", force=True))
         assert [{k: str(v) for k, v in row.items()} for row in record.table()] == rows
     assert (rows[0]["kind"], float(rows[0]["loss"])) == ("unlesioned", table.baseline)
-    assert [row["label"] for row in rows[1:]] == ["1", "2", "3", "1+2", "1+3", "2+3", "1", "1"]
+    assert [row["label"] for row in rows[1:]] == ["1", "2", "3", "1+2", "1+3", "2+3", "1", "1", "1"]
 
 
 def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates, table, tmp_path):
