@@ -237,21 +237,8 @@ class TracedCell:
             wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
             raise own_step(cell, module, wrong)
         s0 = self._first_state(calls[0].state, inputs)
-        try:
-            alone = len(calls) == 1 or self._returns(calls, windows, s0)
-        except (RhnError, *USERS_FAULT) as error:
-            read, states = calls[-1].x, calls[-1].state
-            if max(np.ndim(part) for part in (read, *states)) < 3:
-                raise
-            shapes = " and ".join(str(tuple(np.shape(part))) for part in states)
-            raise InvalidInputError(
-                f"the {type(cell).__name__} of {type(module).__name__} reads frames "
-                f"{tuple(read.shape)} and a state {shapes}, and takes no step from vectors: write "
-                "its step as a function f(x, s) of a vector x (m,), with s0 in the shapes of the "
-                "state, and give that with x (T, m)"
-            ) from error
-        if not alone:
-            raise own_step(cell, module, "returns other states than it does by itself")
+        if len(calls) > 1:
+            self._check_alone(module, calls, windows, s0)
         doubt = ""
         if undetached.used and len(calls) > 1:
             doubt = doubt_of_loop(self._calls(x, batch_axis, None)[0])
@@ -259,6 +246,28 @@ class TracedCell:
         known = isinstance(packed, PackedSequence)
         lengths = pad_packed_sequence(packed)[1].tolist() if known else [steps]
         return inputs, s0, lengths, doubt
+
+    def _check_alone(
+        self, module: nn.Module, calls: list[TracedCall], windows: list[Tensor], s0: Tensor
+    ) -> None:
+        """Raise InvalidInputError unless the cell alone, as a step of vectors, returns the states
+        that it returned to the module.
+        """
+        try:
+            same = self._returns(calls, windows, s0)
+        except (RhnError, *USERS_FAULT) as error:
+            read, states = calls[-1].x, calls[-1].state
+            if max(np.ndim(part) for part in (read, *states)) < 3:
+                raise
+            shapes = " and ".join(str(tuple(np.shape(part))) for part in states)
+            raise InvalidInputError(
+                f"the {type(self._cell).__name__} of {type(module).__name__} reads frames "
+                f"{tuple(read.shape)} and a state {shapes}, and takes no step from vectors: write "
+                "its step as a function f(x, s) of a vector x (m,), with s0 in the shapes of the "
+                "state, and give that with x (T, m)"
+            ) from error
+        if not same:
+            raise own_step(self._cell, module, "returns other states than it does by itself")
 
     def _calls(
         self, x: Input, batch_axis: int | None, undetached: Undetached | None
