@@ -22,10 +22,12 @@ larger networks.
 Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (of each layer).
 """
 
+import atexit
 import math
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,17 @@ NO_GRADIENTS = (
 )
 
 
+OPEN: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+
+
+@atexit.register
+def _save_all() -> None:
+    """Write the measurements that no file has yet, of recorders that were not closed."""
+    for recorder in list(OPEN):
+        if recorder._unsaved:
+            recorder.save()
+
+
 class Recorder:
     """Measure a cell on a probe batch, at the start and after every N-th optimiser step.
 
@@ -105,7 +118,8 @@ class Recorder:
             batch_first), token ids, or several inputs, see `gersgorin.open_run`.
         every: optimiser steps from one measurement to the next, at least 1.
         path: an .npz file that is kept up to date during the training run, and is whole at every
-            moment; None: nothing is written.
+            moment; `close`, or the end of the program, writes the last measurements. None: nothing
+            is written.
         log: called with (name, value, step) for every mean of a measurement, such as
             "recorder/radius": `mlflow.log_metric`, the `add_scalar` of TensorBoard's writer, or
             lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
@@ -183,8 +197,10 @@ class Recorder:
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._training, self._since = 0.0, time.perf_counter()
-        self._warned, self._loss_of = False, loss_of
+        self._warned, self._loss_of, self._unsaved = False, loss_of, False
         self._constant = math.nan if constant is None else float(constant)
+        if self._path is not None:
+            OPEN.add(self)
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
         if not self._rows:
@@ -195,6 +211,10 @@ class Recorder:
 
     def __exit__(self, *error) -> None:
         self.close()
+
+    def __del__(self):
+        if getattr(self, "_unsaved", False):
+            self.save()
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Count an optimiser step; at every N-th one measure, with the gradients in `.grad`.
@@ -226,6 +246,7 @@ class Recorder:
         row = {name: np.array(number) for name, number in numbers.items()}
         row |= {"gradient_norm": norms, "relative_rate": rates} | self._look_or_nan()
         self._rows.append(row)
+        self._unsaved = self._path is not None
         for name in RECORDED_MEASURES:
             if self._log and (known := row[name][np.isfinite(row[name])]).size:
                 self._log(f"recorder/{name}", float(known.mean()), step)
@@ -238,6 +259,7 @@ class Recorder:
             return
         begun = time.perf_counter()
         self.recording.save(self._path)
+        self._unsaved = False
         now = self._count_measuring(begun)
         self._next_save = now + min((now - begun) / SAVE_SHARE, LONGEST_UNSAVED)
 

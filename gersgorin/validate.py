@@ -168,7 +168,16 @@ def _can_be(name: str, value: Any) -> bool:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Raise NotFiniteError with their names if weights of a module are NaN or infinite."""
+    """Raise NotFiniteError with their names if weights of a module are NaN or infinite, and
+    InvalidInputError for TorchScript.
+    """
+    for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            name = getattr(part, "original_name", "") or "the module"
+            raise InvalidInputError(
+                f"{name} is compiled by TorchScript, which cannot be copied or traced: give the "
+                f"{name} from before torch.jit.script or torch.jit.trace, with its weights"
+            )
     check_gradients(module)
     bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
     if bad:

@@ -296,8 +296,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def _distinct(self) -> str:
         different = len(np.unique(self.starts, axis=0))
         are = "is" if different == 1 else "are"
-        where = "states of the run from which the search starts" if self.of_run else "starts"
-        only = f"only {different} of the {len(self.starts)} {where} {are} distinct"
+        from_run = f"{len(self.starts)} states of the run from which the search starts"
+        only = f"only {different} of the {from_run if self.of_run else 'starts'} {are} distinct"
         return only if different < len(self.starts) else ""
 
     def _region(self) -> str:

@@ -159,10 +159,9 @@ def doubt_of_loop(calls: list[TracedCall]) -> str:
     """A sentence if the gradient of a module's own loop, recorded as it runs, is not the identity
     at each pass of a state from one call of its cell to the next; else "".
     """
-    calls = first_sequence(calls)
-    kinds = [_kind(*each) for each in _passed_on(calls) or ()]
-    cut, changed = kinds.count("cut"), kinds.count("changed")
-    found = [f"is {word} at {n}" for word, n in (("cut", cut), ("changed", changed)) if n]
+    kinds = [*map(_kind, _passed_on(first_sequence(calls)) or ())]
+    numbers = {word: kinds.count(word) for word in ("cut", "changed")}
+    found = [f"is {word} at {number}" for word, number in numbers.items() if number]
     if not found:
         return ""
     passes = counted(len(kinds), "pass", "passes")
@@ -177,47 +176,48 @@ def _passes_states_on(calls: list[TracedCall]) -> bool:
     """True if each call gets the state that the one before returned: with the same numbers, and as
     their identity.
     """
-    pairs = _passed_on(calls)
-    return pairs is not None and all(_kind(*each) == "whole" for each in pairs)
+    passed = _passed_on(calls)
+    return passed is not None and all(_kind(slopes) == "whole" for slopes in passed)
 
 
-Slopes = list[Tensor | None]
+Slopes = list[tuple[Tensor | None, Tensor]]
+"""Of weighted sums of all given states in each part of a returned one, and the weights of the part
+that the next call gets.
+"""
 
 
-def _passed_on(calls: list[TracedCall]) -> list[tuple[Slopes, list[Tensor]]] | None:
-    """(The slopes of weighted sums of all states in the state that a call returned, the weights of
-    the state that the next call gets) for each two calls; None if some numbers are not the same.
+def _passed_on(calls: list[TracedCall]) -> list[Slopes] | None:
+    """The slopes of each two calls; None if a call gets other numbers than those returned."""
+    passed = [_parts_passed(*each) for each in itertools.pairwise(calls)]
+    if None in passed:
+        return None
+    given, returned = [], []
+    for parts in itertools.chain(*filter(None, passed)):
+        given.append(parts[0])
+        returned.append(parts[1])
+    weights = _weights(given)
+    # copies of the numbers, made outside torch or without gradient, have no slope
+    known = [pair for pair in zip(given, weights, strict=True) if pair[0].requires_grad]
+    slopes = _slopes([part for part, _ in known], returned, [w for _, w in known])
+    found = zip(slopes, weights, strict=True)
+    return [[*itertools.islice(found, len(parts or ()))] for parts in passed]
+
+
+def _parts_passed(one: TracedCall, other: TracedCall) -> list[tuple[Tensor, Tensor]] | None:
+    """The parts of the state that a call gets, each with that which the call before returned, if it
+    has gradients; None if their numbers differ.
     """
-    given, returned = list[list[Tensor]](), list[list[Tensor]]()
-    for one, other in itertools.pairwise(calls):
-        parts = state_in(one.output, other.state) or []
-        if len(parts) != len(other.state) or not all(map(_equal, parts, other.state)):
-            return None
-        pairs = [pair for pair in zip(other.state, parts, strict=True) if pair[1].requires_grad]
-        given.append([state for state, _ in pairs])
-        returned.append([part for _, part in pairs])
-    weights = _weights([*itertools.chain(*given)])
-    known = [
-        (state, w)
-        for state, w in zip(itertools.chain(*given), weights, strict=True)
-        if state.requires_grad  # else a copy of the numbers, made without gradient
-    ]
-    of, by = [state for state, _ in known], [w for _, w in known]
-    slopes, weights_left = iter(_slopes(of, [*itertools.chain(*returned)], by)), iter(weights)
-    return [
-        ([*itertools.islice(slopes, len(parts))], [*itertools.islice(weights_left, len(parts))])
-        for parts in returned
-    ]
+    parts = state_in(one.output, other.state) or []
+    if len(parts) != len(other.state) or not all(map(_equal, parts, other.state)):
+        return None
+    return [pair for pair in zip(other.state, parts, strict=True) if pair[1].requires_grad]
 
 
-def _kind(slopes: Slopes, weights: list[Tensor]) -> str:
+def _kind(slopes: Slopes) -> str:
     """ "whole" for slopes of the identity, "cut" if there are none, else "changed"."""
-    if all(
-        slope is not None and torch.equal(slope, w)
-        for slope, w in zip(slopes, weights, strict=True)
-    ):
+    if all(slope is not None and torch.equal(slope, w) for slope, w in slopes):
         return "whole"
-    return "changed" if any(slope is not None and slope.any() for slope in slopes) else "cut"
+    return "changed" if any(slope is not None and slope.any() for slope, _ in slopes) else "cut"
 
 
 def _reads_outputs(calls: list[TracedCall]) -> bool:

@@ -63,6 +63,10 @@ LENGTHS = re.compile(r"((x|seq|sequence|input|src)_?)?(lens?|lengths?)")  # name
 BESIDE = 5  # steps of x, and as many behind them, along which slopes are compared
 RANDOM = "{name} draws random numbers as it runs: these numbers are of one draw."
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
+IN_PLACE = (
+    "if it changes its cache in place, switch that off: a model of transformers by "
+    "x={'input_ids': ids, 'use_cache': False}"
+)
 LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-axis 0 or 1)"
 
 
@@ -225,7 +229,8 @@ class SequenceMap:
     def _pulled(self, w: Tensor, outputs: Tensor | None = None) -> Tensor:
         """w[j] d outputs / d x for weights w (j, S, B, k): (j, T, B, m)."""
         outputs = self.outputs if outputs is None else outputs
-        with torch.backends.cudnn.flags(enabled=False):
+        said = f"the gradient of {self.name} cannot be computed"
+        with users_code(said, IN_PLACE), torch.backends.cudnn.flags(enabled=False):
             slopes = vjps(outputs, [self._leaf], w)[0]
         return self.sequences.by_step(slopes, len(outputs))
 

@@ -72,7 +72,7 @@ from gersgorin.validate import (
     uncompiled,
     users_code,
 )
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
 
@@ -237,8 +237,8 @@ class TracedCell:
             wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
             raise own_step(cell, module, wrong)
         s0 = self._first_state(calls[0].state, inputs)
-        if len(calls) > 1 and not self._returns(calls, windows, s0):
-            raise own_step(cell, module, "returns other states than it does by itself")
+        if len(calls) > 1:
+            self._check_alone(module, calls, windows, s0)
         doubt = ""
         if undetached.used and len(calls) > 1:
             doubt = doubt_of_loop(self._calls(x, batch_axis, None)[0])
@@ -246,6 +246,28 @@ class TracedCell:
         known = isinstance(packed, PackedSequence)
         lengths = pad_packed_sequence(packed)[1].tolist() if known else [steps]
         return inputs, s0, lengths, doubt
+
+    def _check_alone(
+        self, module: nn.Module, calls: list[TracedCall], windows: list[Tensor], s0: Tensor
+    ) -> None:
+        """Raise InvalidInputError unless the cell alone, as a step of vectors, returns the states
+        that it returned to the module.
+        """
+        try:
+            same = self._returns(calls, windows, s0)
+        except (RhnError, *USERS_FAULT) as error:
+            read, states = calls[-1].x, calls[-1].state
+            if max(np.ndim(part) for part in (read, *states)) < 3:
+                raise
+            shapes = " and ".join(str(tuple(np.shape(part))) for part in states)
+            raise InvalidInputError(
+                f"the {type(self._cell).__name__} of {type(module).__name__} reads frames "
+                f"{tuple(read.shape)} and a state {shapes}, and takes no step from vectors: write "
+                "its step as a function f(x, s) of a vector x (m,), with s0 in the shapes of the "
+                "state, and give that with x (T, m)"
+            ) from error
+        if not same:
+            raise own_step(self._cell, module, "returns other states than it does by itself")
 
     def _calls(
         self, x: Input, batch_axis: int | None, undetached: Undetached | None
@@ -261,6 +283,13 @@ class TracedCell:
 
     def _hint(self, x: Input) -> str:
         """The further inputs that a module which does not run may need."""
+        if kept := _kept_outside_buffers(self.module):
+            name, dtype = kept
+            kind = str(dtype).removeprefix("torch.")
+            return (
+                f"it keeps a {kind} state in its attribute {name}: make it a buffer, or set it "
+                "to None"
+            )
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
         if hint := ids_hint(self.module, x):
@@ -353,6 +382,20 @@ class TracedCell:
             below = rhn.cells.from_torch(self._cell, k)
             inputs = below.outputs_of(below.states(inputs, states[:, k]))
         return inputs, states[:, self._layer]
+
+
+def _kept_outside_buffers(module: nn.Module) -> tuple[str, torch.dtype] | None:
+    """(The name of an attribute of a module that holds tensors in another precision than float64,
+    as no copy of the module converts them, their precision); None without one.
+    """
+    for prefix, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name.startswith("_") or isinstance(value, nn.Module):
+                continue
+            for t in tree_leaves(value):
+                if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64:
+                    return ".".join(filter(None, (prefix, name))), t.dtype
+    return None
 
 
 def _steps_in(x: Input, batch_axis: int | None) -> tuple[int, ...]:

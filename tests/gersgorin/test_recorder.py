@@ -3,6 +3,8 @@ notice.
 """
 
 import copy
+import subprocess
+import sys
 import warnings
 from dataclasses import asdict
 from functools import partial
@@ -448,3 +450,24 @@ def test_a_stack_of_torchs_has_a_state_gain_and_a_gate_for_each_layer():
     with Recorder(nn.LSTM(m, n, 2), frames(T), positions=3) as recorder:
         found = recorder.recording
     assert found.state_gain.shape == found.gate.shape == (1, 3, 2)
+
+
+UNCLOSED = """
+import torch, gersgorin
+model, x = torch.nn.LSTM(3, 8), torch.randn(20, 4, 3)
+recorder = gersgorin.Recorder(model, x, every=1, path={!r})
+{}
+for k in range(7):
+    model(x)[0].sum().backward()
+    recorder.step()
+recorder = {}
+"""
+
+
+@pytest.mark.parametrize("after", ["recorder", "None"], ids=["at exit", "dropped"])
+def test_a_recorder_that_is_not_closed_writes_all_measurements(tmp_path, after):
+    late = "recorder._next_save = 1e9"  # a slow disk
+    source = UNCLOSED.format(str(tmp_path / "kept.npz"), late, after)
+    subprocess.run([sys.executable, "-c", source], check=True)
+    with np.load(tmp_path / "kept.npz") as found:
+        assert found["step"].tolist() == [*range(8)]
