@@ -139,8 +139,12 @@ def _private_folder(path: Path) -> Path:
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise PermissionError(f"{path} is open to other users")
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError("it is no folder")
+    if status.st_uid != os.geteuid():
+        raise PermissionError("it belongs to another user")
+    if status.st_mode & 0o077:
+        raise PermissionError("it is open to other users")
     return path
 
 

@@ -53,7 +53,15 @@ def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, monke
     assert len(kept(home)) == 2, "other flags, another file"
 
 
-@pytest.mark.parametrize("obstacle", ["a file", "open to others", "a link", "another user's"])
+OBSTACLES = {
+    "a file": "File exists",
+    "open to others": "it is open to other users",
+    "a link": "it is no folder",
+    "another user's": "it belongs to another user",
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_without_a_private_folder_a_process_compiles_for_itself(home, compiler, obstacle, caplog):
     home.parent.mkdir(mode=0o700)
     other = home.parent / "other"
@@ -67,7 +75,8 @@ def test_without_a_private_folder_a_process_compiles_for_itself(home, compiler, 
         home.chmod(0o777) if obstacle == "open to others" else os.chown(home, 65534, 65534)
     assert compiled._load(compiler).rhn_bernoulli
     assert obstacle == "a file" or kept(home) == []
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and OBSTACLES[obstacle] in record.message
 
 
 @pytest.mark.parametrize("compiler", ["none", "one that fails"])
