@@ -284,8 +284,8 @@ class SequenceMap:
         what = "the last output" if self.outputs is self._values else "the last loss"
         return (
             f"The gradient of {what} in the input of step {cut[-1]} is 0, but its slope by finite "
-            f"differences is {slope:.2g} in one direction: the path is detached. These numbers are "
-            "of autograd's gradient."
+            f"differences is {slope:.2g} in one direction: some path is detached, or has "
+            "a gradient of its own. These numbers are of autograd's gradient."
         )
 
     def other_axis(self, influence: np.ndarray) -> str:

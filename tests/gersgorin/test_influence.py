@@ -469,3 +469,18 @@ def test_an_influence_that_ends_halves_where_it_is_below_half():
     assert "largest 1 step back" in next(found.sentences())
     even = Influence(influence=np.array([[0, 0, 1.0, 1.0, 1.0]]), error=np.zeros((1, 5)))
     assert next(even.sentences()) == "The influence of an input halves within 3 steps."
+
+
+def test_rounding_of_later_inputs_is_not_told_and_masked_frames_are_named():
+    weights = torch.ones(6, 6).tril().double() + 1e-15 * torch.ones(6, 6).triu(1).double()
+    found = gersgorin.influence(lambda x: weights @ x, torch.ones(6, 1).double())
+    assert found.ahead > 0 and "Later inputs" not in found.summary()
+    y = torch.randint(3, (2, 6))
+    y[:, 4:] = -100
+    model = nn.GRU(2, 3, batch_first=True)
+    found = gersgorin.influence(model, torch.randn(2, 6, 2), of="cross_entropy", y=y, batch_axis=0)
+    assert found.without == 4
+    assert "4 losses without influence of any input: masked frames have no loss" in " ".join(
+        found.notes()
+    )
+    assert "(x, lengths)" in " ".join(found.notes())

@@ -205,3 +205,14 @@ def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_
     last = replace(recording, step=np.array([0, 2, 4, 6, 8, 9]))
     assert "; measured every 2 optimiser steps" in whole_title(draw_recording(last))
     assert recording.title == "rhn, depth 2, 6 units"
+
+
+def test_a_recording_states_both_ends_and_the_cost_in_times(recording):
+    short = {name: getattr(recording, name)[:4] for name in MOMENTS}
+    losses = np.array([3.23, 2.90, 4.19, 2.49])
+    found = replace(recording, **short | {"loss": losses}, constant=np.nan, loss_of="")
+    assert found.finding == "The minibatch loss goes from 3.23 to 2.49"
+    found = replace(found, loss=losses * 0 + 2, measuring_seconds=3.0, training_seconds=0.1)
+    assert found.finding == "The minibatch loss stays near 2"
+    assert found.cost == "3.00 s, 30 times the time of training"
+    assert replace(found, training_seconds=6.0).cost == "3.00 s, 50 % of the time of training"

@@ -65,9 +65,7 @@ def test_torchscript_is_refused_by_the_name_of_its_module(measure):
 
 
 def test_a_state_in_an_attribute_is_named():
-    with pytest.raises(
-        InvalidInputError, match="float32 state in its attribute state"
-    ):
+    with pytest.raises(InvalidInputError, match="float32 state in its attribute state"):
         gersgorin.products(Carries(), X)
     model = Carries()
     model.state = None
