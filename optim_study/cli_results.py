@@ -27,9 +27,9 @@ from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.io import check_output
+from rhn.utils.io import check_output, real_path
 from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import Count, Positive
+from rhn.utils.ranges import Count, Drawn
 from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
 from rhn.utils.wording import counted
 
@@ -187,9 +187,9 @@ class Plot(Stored, Drawing):
     """Log axis for the losses of the swarm plot (default: if a loss is far above that of the
     constant predictor).
     """
-    below: Positive = BELOW
+    below: Drawn = BELOW
     """Loss in nats per frame, below which a trial counts as trained."""
-    constant: Positive | None = None
+    constant: Drawn | None = None
     """Loss of the constant predictor: a line in the swarm plot, with another line 10 % below
     (default: the training loss in the trials; tables of early versions lack it, and trials have
     none for validation).
@@ -248,8 +248,8 @@ class Plot(Stored, Drawing):
 
     def _name(self) -> Path:
         """Default file name, unique for each set of options."""
-        source = self.csv or [*self.runs, self.out][0].resolve()
-        source = source.resolve().parent if source.name == "trials.csv" else source
+        source = self.csv or real_path([*self.runs, self.out][0])
+        source = real_path(source).parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
         values = {
             name: getattr(self, name)

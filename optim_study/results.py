@@ -16,7 +16,7 @@ from optim_study.protocol import HIGHEST, OF_ONE_SIZE, OptimizerName, Scheme, St
 from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.io import atomic_path
+from rhn.utils.io import atomic_path, check_file
 from rhn.utils.validation import check_fields, convert
 from rhn.utils.wording import counted, rows_table
 
@@ -264,6 +264,7 @@ def read_csv(path: str | Path) -> list[TrialRow]:
     9.0
     """
     try:
+        check_file(Path(path))
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [

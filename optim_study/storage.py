@@ -30,7 +30,7 @@ from optim_study.folder import TrialRecord
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.results import TrialRow, stored_row
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.utils.io import writing
+from rhn.utils.io import check_file, writing
 from rhn.utils.progress import duration
 from rhn.utils.wording import without_password
 
@@ -226,6 +226,7 @@ def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
             "(--out DIR) "
             "or its database (--storage URL)"
         )
+    check_file(out / JOURNAL)
     return Storage(lambda: _journal(out / JOURNAL))
 
 

@@ -11,7 +11,7 @@ memory (torch's meta device), and its names and shapes are compared with the wei
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,14 @@ def read_metadata(path: str | Path) -> dict:
     CheckpointError.
     """
     return _read(path, weights=False)[0]
+
+
+def entry_of(metadata: Mapping[str, Any], name: str) -> dict:
+    """An entry of the metadata of a checkpoint, such as "train"; {} without it, or if that is no
+    dictionary, because anyone may save another value by that name.
+    """
+    found = metadata.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def fault_of(path: str | Path) -> str:

@@ -24,11 +24,12 @@ from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs
+from rhn.utils.io import check_file, real_path
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Fraction, Positive
 from rhn.utils.result import fitted
 from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
-from rhn.utils.wording import first_line, kind_of, nearest
+from rhn.utils.wording import first_line, kind_of, nearest, printable
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
 LIMITS = Parameter(group=Group("limits", sort_key=4))
@@ -209,7 +210,7 @@ def show(found: Any, outputs: Outputs, options: Options) -> None:
     if options.json:
         print_json(found.to_dict() | {"figure": next(map(str, outputs.figures), None)})
     else:
-        text = found.summary()
+        text = printable(found.summary())
         print(fitted(text) if sys.stdout.isatty() else text, flush=True)
     outputs.write(found.figure, found.save)
     if not options.json and (outputs.figures or outputs.others):
@@ -257,7 +258,7 @@ def file_and_name(word: str | None) -> tuple[str, str] | None:
 def as_script(file: str) -> Iterator[None]:
     """Set the import path and the arguments of this process to those of `python FILE.py`."""
     path, arguments = sys.path[:], sys.argv
-    sys.path.insert(0, str(Path(file).resolve().parent))
+    sys.path.insert(0, str(real_path(Path(file)).parent))
     sys.argv = [file]
     try:
         yield
@@ -283,6 +284,7 @@ def module_of(path: Path) -> ModuleType:
     """Run a file of Python, under another name than "__main__". Raises InvalidInputError."""
     if not path.is_file():
         raise InvalidInputError(f"{path} is not there: expected a file of Python")
+    check_file(path)
     module = ModuleType(MODULE)
     module.__file__ = str(path)
     sys.modules[MODULE] = module  # where dataclasses and pickle look for its names
@@ -455,12 +457,11 @@ def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, A
 
 def stored_settings(checkpoint: Path) -> dict[str, Any]:
     """Settings of the training run that a checkpoint is of."""
-    from rhn.checkpoints import read_metadata
+    from rhn.checkpoints import entry_of, read_metadata
 
-    about = read_metadata(checkpoint).get("metadata") or {}
-    stored = dict(about.get("train") or {})
-    for part in (about.get("study"), about.get("settings")):  # of a trial
-        stored |= part if isinstance(part, dict) else {}
+    about = read_metadata(checkpoint)["metadata"]
+    # a trial has the last two
+    stored = entry_of(about, "train") | entry_of(about, "study") | entry_of(about, "settings")
     names = ("learning_rate", "momentum", "epochs")
     return {key: value for key in names if isinstance(value := stored.get(key), int | float)}
 

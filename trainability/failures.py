@@ -30,7 +30,7 @@ def not_finite(probe: Probe) -> Cause | None:
         return not_finite_gradient(probe)
     bad = int((~probe.output.isfinite()).sum())
     if bad:
-        failure = failure_of(probe.training, probe.x, probe.y, probe.axes.batch or 0)
+        failure = failure_of(probe.training, probe.x, probe.y)
         if failure is not None and failure.part == "inputs":
             return not_finite_examples(probe)
         where = f"{bad} of {probe.output.numel()} outputs of the untrained network are"
@@ -74,11 +74,11 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
 @torch.no_grad()
 def not_finite_examples(probe: Probe) -> Cause | None:
     """Some examples give outputs or a loss that are not finite, at the first weights."""
-    training, axis = probe.training, probe.axes.batch
+    training = probe.training
     training.model.eval()
     numbers, every, total, failure = list[int](), list[Pair](), 0, None
     for number, (x, y) in training.data.every():
-        found = failure_of(training, x, y, axis or 0)
+        found = failure_of(training, x, y)
         if found is not None:
             failure = failure or found
             numbers += [number + k for k in bad_rows(training, x, y, found)]

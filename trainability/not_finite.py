@@ -37,6 +37,9 @@ class Trained(Protocol):
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Of outputs."""
 
+    def output_axes(self, output: Tensor, x: Any, y: Tensor) -> Any:
+        """The axes of outputs for a minibatch."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -134,11 +137,8 @@ def _traced(model: nn.Module) -> Iterator[_Trace]:
 
 
 @torch.no_grad()
-def failure_of(training: Trained, x: Any, y: Tensor, axis: int = 0) -> Failure | None:
-    """Numbers that are not finite in the outputs or the loss of a minibatch; None: all are.
-
-    axis: of the examples in the outputs.
-    """
+def failure_of(training: Trained, x: Any, y: Tensor) -> Failure | None:
+    """Numbers that are not finite in the outputs or the loss of a minibatch; None: all are."""
     model = training.model
     names = tuple(name for name, p in model.named_parameters() if not p.isfinite().all())
     if names:
@@ -148,7 +148,10 @@ def failure_of(training: Trained, x: Any, y: Tensor, axis: int = 0) -> Failure |
         loss = training.loss(output, y) if output.isfinite().all() else output
     operation = trace.origins.get(id(loss), next(iter(trace.origins.values()), "the loss"))
     if not output.isfinite().all():
-        by_row = output.movedim(axis, 0) if output.dim() > axis else output.reshape(1, -1)
+        axis = training.output_axes(output, x, y).batch
+        if axis is None:
+            return Failure("outputs", operation=operation)
+        by_row = output.movedim(axis, 0)
         bad = ~by_row.reshape(len(by_row), -1).isfinite().all(1)
         rows = tuple(bad.nonzero().flatten().tolist())
         return Failure("outputs", rows, len(bad), operation)

@@ -10,7 +10,7 @@ from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import figure_name, our_style
-from rhn.utils.io import check_output, command, made_with
+from rhn.utils.io import check_output, command, made_with, real_path
 from rhn.utils.progress import progress_bars
 from rhn.utils.shared_options import given_flags
 
@@ -46,7 +46,7 @@ def report(options: ReportOptions) -> None:
 
     made = f"Made by {command()} ({made_with()}) on {datetime.datetime.now(datetime.UTC).date()}."
     with progress_bars() as progress, own_cell(options.module or options.cell):
-        sections, title = sections_about(options, progress), options.about.resolve().name
+        sections, title = sections_about(options, progress), real_path(options.about).name
         with our_style(options.figure):
             write_page(output, f"Report: {title}", sections, made, progress("Figures of the page"))
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")

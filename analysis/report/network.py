@@ -30,7 +30,7 @@ from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
 from gersgorin.validate import real_tensor
-from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.checkpoints import entry_of, load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.plotting.provenance import words_of_checkpoint
@@ -71,11 +71,12 @@ def checkpoint_section(path: Path) -> Section:
     CheckpointError.
     """
     header = read_metadata(path)
-    train = (made := header.get("metadata") or {}).pop("train", {})
+    train = entry_of(header["metadata"], "train")
+    made = {name: value for name, value in header["metadata"].items() if value is not train}
     others = (
         set()
         .union(*HYPERPARAMETERS.values())
-        .difference(HYPERPARAMETERS.get(train.get("optimizer"), ()))
+        .difference(HYPERPARAMETERS.get(str(train.get("optimizer")), ()))
     )
     settings = {flag(name): value for name, value in train.items() if name not in others}
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}

@@ -20,6 +20,7 @@ from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import Result
 from rhn.utils.shared_options import default_of
+from rhn.utils.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +51,7 @@ def show_result(
         values = {"title": result.title, "about": result.about, name: numbers} if name else numbers
         print_json(values | {"figure": next(map(str, outputs.figures), None)})
     else:
-        print(f"{result.summary(whole=options.all)}\n", flush=True)
+        print(f"{printable(result.summary(whole=options.all))}\n", flush=True)
     with progress_bars() as report:
         report("drawing")
         outputs.write(draw or result.figure, result.save)

@@ -9,6 +9,7 @@ from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
 from rhn.utils.shared_options import OUTPUT_GROUP, Device, Writing
+from rhn.utils.wording import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,6 @@ def run(options: RunOptions) -> None:
 
     with own_cell(options.module or options.cell):
         found = run_of_options(options, device=resolve_device(options.device))
-        print(found)
+        print(printable(str(found)))
         written = {"jacobians": options.jacobians, "force": options.force}
         print(f"file: {found.save(options.output, **written)}")

@@ -233,7 +233,7 @@ def read_numbers(path: Path) -> Dataset:
     if array.ndim == 3:
         size = f"{S} sequences of {T} steps, {m} numbers each"
     known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about
-    array = array if array.dtype.kind in "biu" else array.astype(np.float64)
+    array = array if array.dtype.kind in "biu" else array.astype(np.float64, copy=False)
     return Dataset(x=real_tensor("x", array), **known)
 
 
@@ -297,7 +297,9 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
             for key in ABOUT
             if key in arrays.files
         }
-        array = arrays["x" if "x" in data else data[0]]
+        array = arrays[name := "x" if "x" in data else data[0]]
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path}: {name} is no array, but another file: {EXPECTED}, called x")
     return array, {
         key: tuple(words) if key == "names" else words[0]
         for key, words in about.items()

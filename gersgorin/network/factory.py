@@ -26,7 +26,8 @@ from rhn.cells import is_known
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import BEST, weights_file
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import CheckpointError, DataError, InvalidInputError
+from rhn.utils.io import check_file
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, kind_of
 
@@ -163,6 +164,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there is no file of weights at {path}")
     try:
+        check_file(path)
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt", device="cpu") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -172,13 +174,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                     raise ValueError(f"the checksum of {damaged} is wrong")
         with warnings.catch_warnings(action="ignore"):  # about pickles of other protocols
             found = torch.load(path, map_location="cpu", weights_only=True)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} contains more than tensors, and nothing else is unpickled: expected what "
             "torch.save(model.state_dict(), FILE) writes, or .safetensors"
         ) from error
     except Exception as error:  # whatever torch makes of a damaged file
-        reason = "" if isinstance(error, KeyError) else f": {first_line(error)}"
+        advice = "weights_only" in str(error)  # of torch, to run code
+        reason = "" if advice or isinstance(error, KeyError) else f": {first_line(error)}"
         raise CheckpointError(
             f"{path} is not a complete file of weights (truncated or damaged){reason}"
         ) from error

@@ -23,9 +23,11 @@ from rhn.errors import (
     is_out_of_memory,
 )
 from rhn.utils.io import finite_json
+from rhn.utils.wording import printable
 
 INTERRUPTED = 130
 NO_MEMORY = "the memory does not suffice: take fewer units, steps or sequences at a time"
+LONGEST_WORD = 200  # characters in an error
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
@@ -126,13 +128,18 @@ def _prepare_streams() -> None:
 
 
 def _refused(sentence: str, frames: Sequence[str] = ()) -> int:
-    _print_error("\n".join((f"error: {' '.join(sentence.split())}", *frames)))
+    """Print an error; names in a stranger's file may be of any length."""
+    words = (
+        word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..."
+        for word in sentence.split()
+    )
+    _print_error("\n".join((f"error: {' '.join(words)}", *frames)))
     return 2
 
 
 def _print_error(line: str) -> None:
     with contextlib.suppress(OSError):  # a broken stderr: the exit code remains
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _drop_output() -> None:

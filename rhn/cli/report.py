@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.io import atomic_path
+from rhn.utils.io import atomic_path, real_path
 from rhn.utils.shared_options import OUTPUT_GROUP, Drawing
 from rhn.utils.wording import rows_table
 
@@ -28,7 +28,7 @@ class Report(Drawing):
     """A figure (.png, .svg, .pdf), and its numbers (.csv)."""
 
     def run(self) -> None:
-        names = [run.stem if run.suffix == ".csv" else run.resolve().name for run in self.runs]
+        names = [run.stem if run.suffix == ".csv" else real_path(run).name for run in self.runs]
         named = [word for run in zip(names, map(place, self.runs), strict=True) for word in run]
         usual = figure_name("depth" if self.depth else "curves", *named)
         outputs = Outputs.of(self, usual, (".csv",))

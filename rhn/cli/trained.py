@@ -13,6 +13,7 @@ from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Natural, within
 from rhn.utils.shared_options import Device, TrainedOptions, Writing, given_flags
+from rhn.utils.wording import printable
 
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText
@@ -180,4 +181,4 @@ class Generate(TrainedOptions):
         trained = load_text_model(self.checkpoint, self.cell)
         names = ("prompt", "length", "temperature", "seed", "top_k")
         how = {name: getattr(self, name) for name in names}
-        print(generate(trained.model, trained.vocabulary, **how))
+        print(printable(generate(trained.model, trained.vocabulary, **how)))

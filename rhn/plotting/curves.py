@@ -25,7 +25,7 @@ from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.training.state import Objective, best_epoch
 from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable
-from rhn.utils.io import read_json
+from rhn.utils.io import check_file, read_json, real_path
 from rhn.utils.wording import counted, first_line
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
@@ -81,7 +81,7 @@ class Curves:
 
 def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training run; raises DataError for a folder without any."""
-    name, alone = run.resolve().name, run / "metrics.jsonl"
+    name, alone = real_path(run).name, run / "metrics.jsonl"
     if alone.is_file():
         return [_curves(alone, name, run, read_facts(run))]
     homes = sorted(path.parent for path in run.glob("seed-[0-9]*/metrics.jsonl"))
@@ -164,6 +164,7 @@ def _objective(run: Path) -> Objective:
 
 
 def _curves(file: Path, name: str, run: Path, facts: tuple[str, ...]) -> Curves:
+    check_file(file)
     try:
         # the last line may be half written
         whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
@@ -224,7 +225,7 @@ def _best(run: Path) -> pd.DataFrame:
             "leave out --depth"
         )
     epochs = max(int(c.epochs[-1]) for c in curves)
-    about = {"run": run.resolve().name, "text": text, **shape, "epochs": epochs}
+    about = {"run": real_path(run).name, "text": text, **shape, "epochs": epochs}
     return pd.DataFrame([about | {"valid_perplexity": c.best[1]} for c in curves])
 
 

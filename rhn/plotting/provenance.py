@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.utils.io import read_json
+from rhn.utils.io import check_file, read_json
 from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -73,14 +73,17 @@ def epoch_words(path: Path) -> str:
 
 def _metadata(header: Mapping) -> dict:
     """The entries about the training run in the header of a checkpoint, in one dictionary."""
+    from rhn.checkpoints import entry_of
+
     own = header["metadata"]
-    entries = [own, *(own.get(name) for name in ("study", "train", "metrics", "outcome"))]
-    return {key: value for entry in entries for key, value in dict(entry or {}).items()}
+    parts = [own, *(entry_of(own, name) for name in ("study", "train", "metrics", "outcome"))]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _unfinished(folder: Path) -> list[str]:
     """Describe a training run with fewer epochs than in its config.json: "after 1 of 30 epochs"."""
     try:
+        check_file(folder / "metrics.jsonl")
         done = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
         epochs = read_json(folder / "config.json")["epochs"]
         return [f"after {done} of {counted(epochs, 'epoch')}"] if done < epochs else []

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from rhn.errors import InvalidInputError
-from rhn.utils.io import atomic_path, check_output, command, made_with, write_over
+from rhn.utils.io import (
+    atomic_path,
+    check_output,
+    command,
+    made_with,
+    real_path,
+    write_over,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -257,8 +264,8 @@ def place(path: Path) -> str | None:
     """The name of a file's folder, for a default name; None in the current folder, and in runs/
     there.
     """
-    home, usual = path.resolve().parent, (Path.cwd(), Path("runs").resolve())
-    return None if home in usual or path.resolve() in usual else home.name
+    file, usual = real_path(path), (Path.cwd(), real_path(Path("runs")))
+    return None if file.parent in usual or file in usual else file.parent.name
 
 
 def titled(figure: "Figure", title: str, about: str = "") -> None:

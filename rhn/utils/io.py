@@ -26,13 +26,21 @@ COPIES = 2  # of a file's content in memory, at least: as it is read, and as num
 
 
 def read_json(path: str | Path):
-    """Read the value in a JSON file; raises OSError, or ValueError with the reason if it is not
-    JSON.
+    """Read the value in a JSON file; raises OSError, DataError for what `check_file` refuses, or
+    ValueError with the reason if it is not JSON.
     """
+    check_file(Path(path))
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def real_path(path: Path) -> Path:
+    """The absolute path without symbolic links; those of a loop stay, which `Path.resolve` refuses
+    with a RuntimeError.
+    """
+    return Path(os.path.realpath(path))
 
 
 def check_file(path: Path) -> None:
@@ -294,8 +302,9 @@ def made_by_us(path: Path) -> bool:
     which have no metadata.
     """
     try:
+        check_file(path)
         content = path.read_bytes()
-    except OSError:
+    except (OSError, DataError):
         return False
     entries = (b"",) if path.suffix.lower() in _COMMENTED else _ENTRIES
     return any(entry + _NAME in content for entry in entries)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rhn.utils.validation import LARGEST_FLOAT, Range
+from rhn.utils.validation import DRAWN, LARGEST_FLOAT, Range
 
 
 def within(**bounds: float) -> Parameter:
@@ -16,6 +16,7 @@ def within(**bounds: float) -> Parameter:
 
 Count = Annotated[int, within(least=1)]
 Natural = Annotated[int, within(least=0)]
+Drawn = Annotated[float, within(**DRAWN)]
 Positive = Annotated[float, within(above=0)]
 NonNegative = Annotated[float, within(least=0, most=LARGEST_FLOAT)]
 Finite = Annotated[float, within()]

@@ -45,7 +45,7 @@ from rhn.utils.io import (
     write_over,
     write_rows,
 )
-from rhn.utils.validation import kinds_of, number, plain
+from rhn.utils.validation import DRAWN, kinds_of, number, plain
 from rhn.utils.wording import counted, in_short, rows_table
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Result:
             legend: False draws none.
             figure: "column", "page", "slide" or inches, the width of a new figure.
 
-        Raises InvalidInputError for a step outside the run, or a limit that is no positive number.
+        Raises InvalidInputError for a step outside the run, or a limit that cannot be drawn.
         """
         if ax is None:
             with our_style(figure):
@@ -368,8 +368,8 @@ def optional_xarray() -> Any:
 
 
 def checked_limit(limit: float | None) -> float | None:
-    """The limit of a figure. Raises InvalidInputError if it is no positive number."""
-    return None if limit is None else number("limit", limit, above=0)
+    """The limit of a figure. Raises InvalidInputError if it is no number that can be drawn."""
+    return None if limit is None else number("limit", limit, **DRAWN)
 
 
 def load_result(path: str | Path, writer: str = Result.writer) -> Result:

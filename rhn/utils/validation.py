@@ -23,6 +23,7 @@ from rhn.utils.wording import in_short
 _hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
+DRAWN = {"least": 1e-30, "most": 1e30}  # of axes: Matplotlib squares and multiplies their ends
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 

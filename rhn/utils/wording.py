@@ -21,6 +21,8 @@ OTHER_WORDS = {  # of other libraries
     "iterations": "steps",
     "units": "hidden_size",
 }
+# control characters but tab and line feed, and those that change the direction of writing
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 
@@ -100,7 +102,7 @@ def table(
     """
     columns: list[list[str]] = []
     drop = list(drop)
-    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    lines = [[printable(str(cell)) for cell in line] for line in (header, *rows)]
     for cells in zip(*lines, strict=True):
         size, name = max(map(len, cells)), cells[0]
         align = str.ljust if not columns or name in left else str.rjust
@@ -161,6 +163,16 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(getattr(error, "strerror", None) or error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: control characters are escaped, because a stranger's file may move the
+    cursor or change colours by them; lines and tabs stay.
+
+    >>> printable("a \x1b[31mred\x1b[0m name")
+    'a \\x1b[31mred\\x1b[0m name'
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def in_short(value: object) -> str:

@@ -275,3 +275,13 @@ def test_a_module_may_be_a_function_of_an_input_and_a_state(tmp_path, monkeypatc
     shown = capsys.readouterr().out
     assert "The gradient of turns doubles every step." in shown
     assert "Over 20 steps the 2-norm of the product of all Jacobians is 1.049e+06." in shown
+
+
+def test_names_in_a_strangers_file_change_no_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = PolyphonicModel("rnn", hidden_size=3)
+    save_checkpoint("a.safetensors", model, train={"seed": "\x1b[31m7\x07"})
+    assert gersgorin(["products", "--checkpoint", "a.safetensors", "--steps", "4"]) == 0
+    shown = capsys.readouterr()
+    assert "seed \\x1b[31m7\\x07" in shown.out
+    assert not set(map(chr, range(32))) - {"\n"} & {*shown.out, *shown.err}

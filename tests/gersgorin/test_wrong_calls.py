@@ -30,7 +30,7 @@ def test_a_figure_takes_what_its_plot_takes_and_refuses_the_rest(over):
     assert found.figure(step=2, limit=0.5, legend=False).axes
     with pytest.raises(TypeError, match=r"\.(plot|figure)\(\) got an unexpected .* 'colour'"):
         found.figure(colour="red")
-    with pytest.raises(InvalidInputError, match="limit is -1: expected a finite number above 0"):
+    with pytest.raises(InvalidInputError, match="limit is -1: expected a number from 1e-30"):
         found.figure(limit=-1)
     with pytest.raises(InvalidInputError, match="ax is 'x': expected axes of matplotlib"):
         found.plot("x")

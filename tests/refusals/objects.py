@@ -4,6 +4,7 @@
 
 import json
 import pickle
+import zipfile
 from dataclasses import asdict, replace
 from math import inf, nan
 from pathlib import Path
@@ -40,9 +41,10 @@ from rhn.cells import (
 )
 from rhn.cells.base import CellMasks
 from rhn.cells.init import Initialization
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import ENTRY, FORMAT, save_checkpoint
 from rhn.data.jsb import read_score
 from rhn.data.vocabulary import Vocabulary
+from rhn.files import write_tensors
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
@@ -192,6 +194,14 @@ def files() -> None:
     Path("chorales.json").write_text(json.dumps({s: [chorale] for s in ("train", "valid", "test")}))
     Path("one_step.py").write_text("def step(x, s):\n    return s + x.sum()\n")
     torch.save({}, "evil.pt")
+    Path("loop.csv").symlink_to("loop.csv")
+    with zipfile.ZipFile("members.npz", "w") as archive:
+        archive.writestr("notes.txt", "no array")
+    for name in ("sparse.csv", "sparse.json", "sparse.pt"):
+        with Path(name).open("wb") as file:
+            file.truncate(10**12)
+    escapes = {"format": FORMAT, "class": f"\x1b[31mNet\x1b[0m{'x' * 10**5}", "config": {}}
+    write_tensors(Path("escapes.safetensors"), {}, ENTRY, escapes | {"metadata": {}})
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     RUN.save("states.npz")
     recording = gersgorin.Recorder(RNN(3, 4), rand(5, 3)).recording

@@ -154,6 +154,23 @@ def test_a_failed_step_names_its_examples():
     assert set(cause.evidence["examples"]) <= set(ZEROS) and cause.part == "inputs"
 
 
+def test_a_failed_step_of_sequences_with_time_first_counts_examples_not_frames():
+    class Frames(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.RNN(2, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0])
+
+    for count in (1, 5):
+        x = torch.full((T, count, 2), 3e38)
+        training = training_of(Frames(), x, x, batch_axis=1)
+        cause = failed_step(training, steps_until_it_fails(training))
+        assert cause.name == "not finite"
+        assert set(cause.evidence.get("examples", [])) <= set(range(count))
+
+
 @pytest.mark.parametrize("loss", ["mse", F.l1_loss])
 def test_a_training_that_does_not_fail_has_no_failed_step(loss):
     training = training_of(Smoothed(1.0), SALES, SALES[:, -1:], loss)
