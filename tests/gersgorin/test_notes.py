@@ -109,7 +109,7 @@ CASES = {
             "from 2 of 20 starts the state runs into a point",
             "from 5 starts the search led to a point of a shorter period",
             "starts are random",
-            "only 1 of the 20 starts is distinct",
+            "only 1 of the starts is distinct",
             "the search kept to",
             "a point may lie outside",
             "a neutral eigenvalue lies up to",

@@ -231,7 +231,8 @@ def test_titles_of_the_committed_studies_are_true():
 def test_an_area_names_the_range_of_the_paper_and_the_deviation_of_a_scheme():
     """The paper searched Gaussian weights only; near-identity ones lie in the box, too."""
     figure = plot_area(read_csv(ROOT / "docs/results/fair-figure4.csv"))
-    names = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    legends = [legend for part in figure.subfigs for legend in part.legends]
+    names = {text.get_text() for legend in legends for text in legend.get_texts()}
     assert {"range of Gaussian deviations in the paper", "scaled (1/sqrt(n))"} <= names
 
 
