@@ -165,15 +165,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no file of weights at {path}")
     try:
         check_file(path)
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt", device="cpu") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                if damaged := file.testzip():
-                    raise ValueError(f"the checksum of {damaged} is wrong")
-        with warnings.catch_warnings(action="ignore"):  # about pickles of other protocols
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        found = _content(path)
     except DataError as error:
         raise CheckpointError(str(error)) from error
     except pickle.UnpicklingError as error:
@@ -199,6 +191,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         f"{path} holds {kind_of(found)}: expected a state_dict, by itself or under "
         f"{' or '.join(WRAPPED)}"
     )
+
+
+def _content(path: Path) -> Any:
+    """The tensors of a .safetensors file by name, or what torch unpickles from another one."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise ValueError(f"the checksum of {damaged} is wrong")
+    with warnings.catch_warnings(action="ignore"):  # about pickles of other protocols
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:

@@ -169,8 +169,8 @@ def printable(text: str) -> str:
     """A text for a terminal: control characters are escaped, because a stranger's file may move the
     cursor or change colours by them; lines and tabs stay.
 
-    >>> printable("a \x1b[31mred\x1b[0m name")
-    'a \\x1b[31mred\\x1b[0m name'
+    >>> print(printable("a \\x1b[31mred\\x1b[0m name"))
+    a \\x1b[31mred\\x1b[0m name
     """
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
