@@ -29,7 +29,7 @@ from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import check_output, real_path
 from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import Count, Drawn
+from rhn.utils.ranges import Count, Drawable
 from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
 from rhn.utils.wording import counted
 
@@ -187,9 +187,9 @@ class Plot(Stored, Drawing):
     """Log axis for the losses of the swarm plot (default: if a loss is far above that of the
     constant predictor).
     """
-    below: Drawn = BELOW
+    below: Drawable = BELOW
     """Loss in nats per frame, below which a trial counts as trained."""
-    constant: Drawn | None = None
+    constant: Drawable | None = None
     """Loss of the constant predictor: a line in the swarm plot, with another line 10 % below
     (default: the training loss in the trials; tables of early versions lack it, and trials have
     none for validation).

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from rhn.cells.registry import CELLS
-from rhn.utils.ranges import Count, Drawn, Natural, within
+from rhn.utils.ranges import Count, Drawable, Natural, within
 from rhn.utils.shared_options import OUTPUT_GROUP, CellOptions, Device, Drawing
 
 CELL = f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
@@ -115,7 +115,7 @@ class OutputOptions(ResultOptions):
     """Time step that the figure draws, counted from 0 (default: the one with the median spectral
     radius, or the middle one in a comparison). The numbers stay the same.
     """
-    limit: Annotated[Drawn | None, OUTPUT_GROUP] = None
+    limit: Annotated[Drawable | None, OUTPUT_GROUP] = None
     """Crop the complex plane at this distance from 0, or end the value axis at this value."""
 
     @property

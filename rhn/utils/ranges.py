@@ -16,7 +16,7 @@ def within(**bounds: float) -> Parameter:
 
 Count = Annotated[int, within(least=1)]
 Natural = Annotated[int, within(least=0)]
-Drawn = Annotated[float, within(**DRAWN)]
+Drawable = Annotated[float, within(**DRAWN)]
 Positive = Annotated[float, within(above=0)]
 NonNegative = Annotated[float, within(least=0, most=LARGEST_FLOAT)]
 Finite = Annotated[float, within()]
