@@ -120,6 +120,14 @@ class StudyFolder:
         path = self._record_path(number)
         try:
             content = read_json(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+        except ValueError as error:
+            self._remove_record(path, number, error)
+            return None
+        try:
             if content[_FINGERPRINT] != self._fingerprint:
                 raise DataError("it belongs to another study")
             losses = [
@@ -129,16 +137,14 @@ class StudyFolder:
                 self._config, number, self._config.parameters(number) | content["outcome"]
             )
             return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
         except (ValueError, TypeError, KeyError, DataError) as error:
-            _logger.warning(
-                "%s cannot be used (%s): trial %d is trained again", path, error, number
-            )
-            path.unlink(missing_ok=True)
+            self._remove_record(path, number, error)
             return None
+
+    def _remove_record(self, path: Path, number: int, error: Exception) -> None:
+        """Remove a record that is damaged, or of another study, with a warning."""
+        _logger.warning("%s cannot be used (%s): trial %d is trained again", path, error, number)
+        path.unlink(missing_ok=True)
 
     def save_record(self, number: int, record: TrialRecord) -> None:
         """Save the record of a trial; its model must be saved already."""
