@@ -19,7 +19,7 @@ from rhn.models import PolyphonicModel
 
 for n, depth, batch in ((64, 5, 256), (215, 1, 64)):
 
-    @on_both(f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}", "vmap(jacrev)", 2)
+    @on_both(f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}", "vmap(jacrev)", 1.5)
     def _(device, n=n, depth=depth, batch=batch):
         cell = RHN(88, n, depth, device=device)
         x, s = torch.rand(batch, 88, device=device), torch.rand(batch, n, device=device)
@@ -27,7 +27,9 @@ for n, depth, batch in ((64, 5, 256), (215, 1, 64)):
         return (lambda: run(method="analytic")), (lambda: run(method="jacrev"))
 
 
-@benchmark("eigenvalues of (256, 64, 64) float32", "one torch.linalg.eigvals call, one thread")
+@benchmark(  # ours uses further cores, if there are any
+    "eigenvalues of (256, 64, 64) float32", "one torch.linalg.eigvals call, one thread", 0.95
+)
 def _(device):
     A = torch.randn(256, 64, 64)
     return (lambda: eigenvalues(A)), (lambda: torch.linalg.eigvals(A))

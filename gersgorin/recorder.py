@@ -96,7 +96,7 @@ NO_GRADIENTS = (
 )
 
 
-OPEN: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+OPEN: "weakref.WeakSet[Recorder]" = weakref.WeakSet()  # those with a file
 
 
 @atexit.register
