@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -234,7 +235,9 @@ class Plot(Stored, Drawing):
                 if not trials:
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
         rows, about = distinct_trials(rows), protocol_words(configs)
-        whole = sum({c.fingerprint: c.trials for c in sorted(configs, key=_trials)}.values())
+        whole = sum(
+            {c.fingerprint: c.trials for c in sorted(configs, key=attrgetter("trials"))}.values()
+        )
         if different := _different(configs):
             print(
                 pooled := f"studies of different {' and '.join(different)} are drawn as one",
@@ -278,10 +281,6 @@ class Plot(Stored, Drawing):
             return plot_area(rows, loss=self.loss, below=self.below, about=about)
         axis: dict = {"by": self.by, "constant": self.constant, "log": self.log or None}
         return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
-
-
-def _trials(config: StudyConfig) -> int:
-    return config.trials
 
 
 def _different(configs: Sequence[StudyConfig]) -> list[str]:

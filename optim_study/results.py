@@ -194,8 +194,10 @@ def _identity(row: TrialRow) -> Hashable:
     return tuple(getattr(row, name) for name in ("hidden_size", *_SETTINGS))
 
 
-def _losses(row: TrialRow) -> tuple[float, ...]:
-    return row.best_train_nll, row.best_valid_nll, row.test_nll
+def _losses(row: TrialRow) -> tuple[float | None, ...]:
+    """The losses of a trial; None for NaN, which equals nothing."""
+    losses = row.best_train_nll, row.best_valid_nll, row.test_nll
+    return tuple(None if math.isnan(loss) else loss for loss in losses)
 
 
 def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, list[TrialRow]]:

@@ -249,6 +249,12 @@ def test_a_trial_counts_once_however_often_it_is_there(caplog):
     assert distinct_trials(iter(joined)) == joined and not caplog.messages
 
 
+def test_a_copy_of_a_trial_without_a_finite_loss_has_the_same_losses(caplog):
+    copies = [row(test_nll=float("nan"), diverged=True) for _ in range(2)]
+    assert len(distinct_trials(copies)) == 1
+    assert caplog.messages and "differ" not in caplog.messages[0]
+
+
 def test_regions_with_the_same_trials_are_one_test():
     rows = [
         r
