@@ -229,10 +229,10 @@ def compare(
     >>> bands[0].spectral_radius.shape
     (10, 20)
     """
-    over = (over,) if isinstance(over, str) else tuple(over or ())
-    row = _checked(over, analysis, discs)
-    sequences = _sequences(x, over)
-    groups = _groups(networks, over)
+    axes: tuple = tuple(over) if isinstance(over, list | tuple) else (over,) if over else ()
+    row = _checked(axes, analysis, discs)
+    sequences = _sequences(x, axes)
+    groups = _groups(networks, axes)
     names = [name for name, _ in groups if name]
     measured = list[Measured]()
     for name, draws in groups:

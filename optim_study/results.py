@@ -18,7 +18,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path, check_file
 from rhn.utils.validation import check_fields, convert
-from rhn.utils.wording import counted, rows_table
+from rhn.utils.wording import counted, in_short, rows_table
 
 _logger = logging.getLogger(__name__)
 By = Literal["arch", "depth"]
@@ -170,9 +170,14 @@ def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
     Logs how many trials are left out, and how many of them have other losses.
 
     Equal trials have the same protocol and number; in a table without fingerprints, the same
-    settings. The first one counts.
+    settings. The first one counts. Raises InvalidInputError for anything but trials.
     """
     rows, first = list(rows), dict[Hashable, TrialRow]()
+    if others := [row for row in rows if not isinstance(row, TrialRow)]:
+        raise InvalidInputError(
+            f"{in_short(others[0])} is no trial: expected a list of TrialRow, as `read_csv` and "
+            "`run(...).rows` give"
+        )
     for row in rows:
         first.setdefault(_identity(row), row)
     if repeated := len(rows) - len(first):

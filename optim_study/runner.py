@@ -25,6 +25,7 @@ from rhn.training.state import LOCK, Interrupted, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_folder, check_output
 from rhn.utils.progress import Advance, progress_bars
+from rhn.utils.wording import in_short
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 
@@ -69,6 +70,10 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     ...     len(run(config, quiet=True).rows)
     1
     """
+    if not isinstance(config, RunConfig):
+        raise InvalidInputError(
+            f"config is {in_short(config)}: expected a RunConfig, such as optim_study.smoke()"
+        )
     csv, figure = _own_files(check_folder(config.folder))
     with _engine_of(config) as engine:
         planned = config.studies(chorales_of_study(config.data).checksum)

@@ -28,6 +28,7 @@ from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import TrialRow, by_network, columns_table, distinct_trials
 from rhn.cells.registry import CELLS
 from rhn.training.state import Objective
+from rhn.utils.validation import number
 from rhn.utils.wording import capitalised, counted
 
 BELOW = 9.5
@@ -104,6 +105,9 @@ def training_shares(
 ) -> list[Share]:
     """Compute the share that trains for each network and each of these regions with trials.
 
+    below: the loss, in nats per frame, under which a trial has trained. Raises InvalidInputError
+    for anything but trials and a finite number.
+
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
@@ -112,6 +116,7 @@ def training_shares(
     >>> found.below, found.trials, found.share
     (1, 1, 1.0)
     """
+    below = number("below", below)
     parts = [
         (name, [row for row in trials if name in (ALL_TRIALS, region(row))])
         for trials in by_network(distinct_trials(rows)).values()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.validation import convert, expected, fits, plain, whole_number
-from rhn.utils.wording import nearest
+from rhn.utils.wording import in_short, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,6 +142,8 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     Raises InvalidInputError for an unknown name, with the nearest one, or for a module that cannot
     be imported.
     """
+    if not isinstance(name, str):
+        raise InvalidInputError(f"the cell is {in_short(name)}: expected a name such as 'rhn'")
     if name in CELLS:
         return CELLS[name]
     if name in TORCH_CELLS:

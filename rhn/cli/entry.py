@@ -22,6 +22,7 @@ from rhn.errors import (
     UsersCodeError,
     is_out_of_memory,
 )
+from rhn.utils.cache import replace_unwritable_cache
 from rhn.utils.io import finite_json
 from rhn.utils.wording import printable
 
@@ -79,6 +80,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     """
     _prepare_streams()
     try:
+        replace_unwritable_cache()
         code = main()
         sys.stdout.flush()
     except RhnError as error:

@@ -52,10 +52,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, lookup
 from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.utils.cache import cache_folder
 from rhn.utils.io import arrays_of, check_file, write_arrays
 
 # a version of music21, and the checksum of the set rebuilt with it
@@ -78,7 +78,7 @@ def chorales(source: str | Path | None = None) -> Corpus:
         return read_original(Path(source))
     version = music21_version()
     name = f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
-    path = user_cache_path("rhn", appauthor=False) / name
+    path = cache_folder() / name
     corpus = load_cached(path)
     if corpus is None:
         print("Rebuilding the chorales from music21's scores, once ...", file=sys.stderr)

@@ -32,10 +32,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from platformdirs import user_cache_path
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
+from rhn.utils.cache import cache_folder
 
 LANES = 32
 SMALL, LARGE = 64, 1000
@@ -110,7 +110,7 @@ def _compiler() -> str:
 
 def _load(compiler: str) -> ctypes.CDLL:
     """Load the library from this user's cache, or build a new one."""
-    path = user_cache_path("rhn", appauthor=False) / "compiled"
+    path = cache_folder() / "compiled"
     with contextlib.ExitStack() as stack:
         try:
             folder = _private_folder(path)

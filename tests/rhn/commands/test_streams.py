@@ -52,3 +52,33 @@ def test_an_error_of_the_machine_is_one_sentence(error, capsys):
 
     assert run_command(main) == 2
     assert capsys.readouterr().err == f"error: /there/file: {error.strerror}\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that nobody can write")
+def test_a_home_that_cannot_be_written_is_one_sentence_for_all_caches(tmp_path):
+    """Our caches, matplotlib's, and those of processes that the command starts."""
+    drawing = (
+        f"{sys.executable} -c 'import os, subprocess, sys\n"
+        "from rhn.cli.entry import run_command\n"
+        "def main():\n"
+        "    from rhn.kernels.compiled import missing\n"
+        "    from rhn.data.jsb import chorales\n"
+        "    import matplotlib\n"
+        "    matplotlib.get_cachedir(), missing(), chorales()\n"
+        '    child = "from rhn.utils import cache; cache.replace_unwritable_cache()"\n'
+        '    subprocess.run([sys.executable, "-c", child], check=True)\n'
+        "sys.exit(run_command(main))'"
+    )
+    keep = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        ["sh", "-c", drawing],
+        env=keep | {"HOME": "/proc/nobody"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("The cache folder /proc/nobody/.cache/rhn cannot be written (")
+    assert others == ["Rebuilding the chorales from music21's scores, once ..."]
+    assert not list(tmp_path.iterdir())  # the temporary cache went with its process
