@@ -37,6 +37,7 @@ from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.given_loss import broadcasting_unwarned
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
+from trainability.one_by_one import OneByOne, one_by_one
 from trainability.padding import note_on_padding
 from trainability.probe import Probe
 from trainability.race import (
@@ -220,6 +221,7 @@ class Trial:
         self.orders, self.confirmed = list[Row](), list[Row]()
         self.others = dict[int, Row]()  # the user's training run in other orders
         self.fitted = math.nan  # error on examples of the training
+        self.one_by_one: OneByOne | None = None  # if outputs depend on their minibatch
         self.padding = ""  # a sentence if it learns only to tell padding from the rest
         self.validated = math.nan  # error on the user's validation set
 
@@ -330,13 +332,16 @@ class Trial:
         return self.conclusion(told, given)
 
     def told_by(self, losses: list[float], pairs: list[Pair]) -> Cause | None:
-        """The cause that losses of the user's own loop show, running averages, or a validation set;
-        None: no such.
+        """The cause that losses of the user's own loop show, running averages, the size of
+        minibatches, or a validation set; None: no such.
         """
         if losses and (cause := of_losses(losses, self.base, self.probe.constant_loss)):
             return cause
         base = self.base
         if cause := of_averages(base, self.race):
+            return cause
+        self.one_by_one = one_by_one(base, self.race)
+        if self.one_by_one and (cause := self.one_by_one.cause()):
             return cause
         if not pairs or base.training is None or not base.measures:
             return None
@@ -730,6 +735,8 @@ def notes_of(trial: Trial) -> Iterator[str]:
     evidence = trial.evidence
     if evidence.learned and trial.padding:
         yield trial.padding
+    if trial.one_by_one is not None and trial.one_by_one.sentence:
+        yield trial.one_by_one.sentence
     for row in filter(evidence.is_enough, trial.layers):
         yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)

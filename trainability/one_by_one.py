@@ -1,0 +1,110 @@
+"""Held-out examples one at a time: whether the error of a network depends on its minibatches.
+
+found = one_by_one(base, race)    # None if it does not
+found.sentence, found.cause()
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rhn.errors import RhnError
+from rhn.utils.wording import counted
+from trainability.data import Pair, count_of, take
+from trainability.diagnosis import Cause, shown
+from trainability.race import CLEAR, Race, Row, paired
+from trainability.scores import PairedErrors
+from trainability.training import Training
+from trainability.verdict import BETTER
+
+MOST = 100  # examples that are measured
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """The errors of held-out examples in minibatches of one beside those in larger ones."""
+
+    alone: PairedErrors
+    joint: Tensor
+    """(E,) the errors of the same examples in the minibatches of the race."""
+    largest: int
+    """Examples in the largest of these minibatches."""
+
+    @property
+    def error(self) -> float:
+        """Relative error in the larger minibatches."""
+        return float(self.joint.mean()) / self.alone.size
+
+    @property
+    def sentence(self) -> str:
+        """Both errors; "" if they look the same."""
+        one, several = shown(self.alone.relative), shown(self.error)
+        if one == several:
+            return ""
+        examples = counted(self.alone.count, "held-out example")
+        return (
+            f"The outputs of an example depend on its minibatch: on {examples} the relative error "
+            f"is {several} in minibatches of at most {self.largest}, and {one} one at a time."
+        )
+
+    def cause(self) -> Cause | None:
+        """The network, if it does far better with one example at a time."""
+        mean, deviation = paired(self.joint, self.alone.errors, self.alone.size)
+        if self.alone.relative > BETTER * min(1.0, self.error) or mean <= CLEAR * deviation:
+            return None
+        return Cause(
+            "minibatch",
+            "network",
+            self.sentence,
+            "Look in forward for what is read from the whole minibatch: after pad_packed_sequence "
+            "out[:, -1] is the last output of the longest sequence only, and h[-1] that of each; "
+            "an order of sorted sequences must be undone; a mean or softmax may run over the "
+            "examples.",
+            evidence={"alone": self.alone.relative, "minibatch": self.error},
+        )
+
+
+def one_by_one(base: Row, race: Race) -> OneByOne | None:
+    """Measure the first held-out examples once more, each in a minibatch of its own.
+
+    Returns None if the outputs do not depend on the minibatch, or cannot be compared.
+    """
+    training, score = base.training, race.scores["error"]
+    if training is None or base.exploded is not None or not base.measures:
+        return None
+    if score.axes.batch is None or not score.by_example:
+        return None
+    axis, outputs, targets = training.data.axis, list[Tensor](), list[Tensor]()
+    for pair in race.pairs:
+        rows = torch.arange(count_of(pair, axis))[: MOST - len(outputs)]
+        single = [take(pair, row, axis) for row in rows.split(1)]
+        alone = _outputs_alone(training, pair, single, score.axes.batch)
+        if alone is None or (not outputs and _are_alike(*alone)):
+            return None
+        outputs += alone[0]
+        targets += [y for _, y in single]
+    errors = score.in_pairs(outputs, targets)
+    joint = base.measures[-1].pairs["error"].errors[: errors.count]
+    return OneByOne(errors, joint, max(count_of(pair, axis) for pair in race.pairs))
+
+
+def _outputs_alone(
+    training: Training, pair: Pair, single: list[Pair], batch: int
+) -> tuple[list[Tensor], list[Tensor]] | None:
+    """(Outputs of examples one at a time, their outputs in the minibatch); None if the network does
+    not take one example, or gives it another shape.
+    """
+    try:
+        alone = training.answers([x for x, _ in single])
+    except RhnError:  # as of a squeeze() that drops the axis of one example
+        return None
+    joint = [*training.answers([pair[0]])[0].split(1, batch)[: len(alone)]]
+    same = [one.shape == other.shape for one, other in zip(alone, joint, strict=True)]
+    return (alone, joint) if all(same) else None
+
+
+def _are_alike(alone: list[Tensor], joint: list[Tensor]) -> bool:
+    """True if the outputs differ by rounding only."""
+    both = zip(alone, joint, strict=True)
+    return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in both)
