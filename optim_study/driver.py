@@ -104,6 +104,9 @@ class Driver:
         except BaseException:
             self._stop()
             raise
+        for study in self._studies:
+            self._collect(study, range(study.config.trials))  # also what killed workers have left
+            study.folder.tidy()
 
     def _wait(self) -> None:
         """Wait briefly for jobs to end, add new records, and continue after the jobs that ended."""

@@ -160,9 +160,11 @@ class StudyFolder:
             with writing(self._best):
                 model.replace(self._best)
         for path in (model, state, self._mark_path(number)):
-            if path.exists():
-                path.unlink()
-                remove_leftovers(self._trials, path.stem)
+            path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what killed writers have left. Call it only while no other process writes here."""
+        remove_leftovers(self._trials)
 
     def model_path(self, number: int) -> Path:
         """The best weights of a trial that has ended."""

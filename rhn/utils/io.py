@@ -128,13 +128,11 @@ def _try_to_write(temporary: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, stem: str = "*") -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of killed writers from a folder. Call it only while no other
     process writes there.
-
-    stem: remove only those of files with this name (without its suffix).
     """
-    for left in folder.glob(f".{stem}.{_MARK}-*"):
+    for left in folder.glob(f".*.{_MARK}-*"):
         if left.is_file():
             with contextlib.suppress(OSError):  # another user's file stays
                 left.unlink()

@@ -85,6 +85,7 @@ def test_a_settled_trial_leaves_only_its_record(folder):
     (folder.path / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     for _ in range(2):
         folder.settle(7, best=True)
+    folder.tidy()
     kept = {
         "trials/.0007.20251120.safetensors",
         "trials/0007.json",

@@ -118,6 +118,23 @@ def test_a_trial_whose_record_was_not_added_is_not_trained_again(out):
     assert_exact(config(trials=4), out)
 
 
+def test_a_complete_study_keeps_nothing_that_killed_workers_have_left(out):
+    """Half-written files of each trial, also of the best one, and a model written after its trial
+    was done.
+    """
+    study = drive(config(trials=3), out)
+    trials = study.folder.path / "trials"
+    for number in range(3):
+        for name in ("-best.rhn-partial-12345678.safetensors", ".rhn-partial-12345678.json"):
+            (trials / f".{number:04d}{name}").write_text("half")
+    (trials / "0001-best.safetensors").write_bytes(
+        (study.folder.path / "best.safetensors").read_bytes()
+    )
+    drive(config(trials=4), out)
+    kept = {path.name for path in trials.iterdir()}
+    assert kept == {f"{number:04d}.json" for number in range(4)}
+
+
 def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
     """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not
     saved at all.
