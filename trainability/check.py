@@ -1,6 +1,6 @@
 """`check`: find the part of a training run at fault, by exchanging parts with a known good run.
 
-1. Facts about one minibatch are proofs.
+1. Facts about one minibatch are measured: exact statements, which are proofs.
 2. The user's training run is trained unchanged, to its end if that takes at most half of the time.
 3. Known good runs are trained: with everything replaced, and with everything but the network. Each
    of the two takes at most half of the time that is left.
@@ -196,7 +196,7 @@ def moves_nothing(cause: Cause) -> bool:
 
 
 class Trial:
-    """The user's training run and versions of it, trained and compared within a time limit.
+    """The user's training run and versions of it, the rows, compared within a time limit.
 
     Args:
         training, probe, found: the training run, its first minibatch, and the facts about it.
