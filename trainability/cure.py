@@ -282,7 +282,7 @@ class Search:
     def _helping(self) -> list[Attempt]:
         """Return the attempts that help, the best choice first.
 
-        That is the smallest change among those that have learned well, or whose error is not
+        The best choice is the smallest change that has learned well, or whose error is not
         clearly above the lowest error.
         """
         _, *others = self.attempts.values()

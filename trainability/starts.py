@@ -81,7 +81,7 @@ def remembering_(
     frames.
 
     The second half stores by rotations, see `rhn.cells.init.memory_blocks`. Only recurrences of
-    tanh or ReLU are split; all others are drawn as by `normal_`.
+    tanh or ReLU are split; all others are drawn as `normal_` does.
     """
     generator = _draw(model, None, norms, keep)
     for module, layers in memories(model, frames, keep):
