@@ -1,7 +1,7 @@
 """Test which inputs of a minibatch its outputs depend on.
 
     probe = Probe(training)
-    probe.mixed                  # number of other outputs that change with one example
+    probe.mixed                  # how many others change if one example changes
     probe.unread(0, axis=2)      # features of the sequence that no output depends on
 
 An output depends on an input if a finite change of the input changes the output. An output does not
@@ -333,8 +333,8 @@ class Probe(Minibatch):
 
 
 def scale(values: Tensor, *, whole: bool = False) -> float:
-    """Return the standard deviation of numbers, or 1 if they are all 0. whole: add the mean of
-    their absolute values.
+    """Return the standard deviation of numbers; if it is 0, their mean absolute value, or else 1.
+    whole: add the mean absolute value to the deviation.
     """
     spread = float(values.double().std(correction=0))
     size = float(values.double().abs().mean())

@@ -69,8 +69,8 @@ class Reach:
 
     @property
     def explodes(self) -> bool:
-        """True if the gradient grows by more than a factor of 10,000 towards earlier time steps, or
-        is not finite.
+        """True if the gradient at some lag is more than 10,000 times that at the last time step, or
+        not finite.
         """
         if not np.isfinite(self.norms).all():
             return True
@@ -78,9 +78,9 @@ class Reach:
 
     @property
     def unevenness(self) -> float:
-        """|ln| of the gradient in the first half of the sequence, divided by that in the second half.
+        """|ln(a / b)|, with the gradients a and b in the first and the second half of the sequence.
 
-        Infinite if one of them is 0.
+        Infinite if one of them is 0 or infinite.
         """
         near, far = (math.hypot(*half) for half in np.array_split(self.norms, 2))
         return abs(math.log(far / near)) if 0 < far < math.inf and 0 < near < math.inf else math.inf
