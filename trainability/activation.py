@@ -1,4 +1,4 @@
-"""The last operation on the outputs of a network, and the range of outputs that it allows.
+"""Find the last operation on the outputs of a network, and the range of outputs that it allows.
 
 with states_of(model) as states:
     output = model(x)

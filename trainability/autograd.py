@@ -1,4 +1,4 @@
-"""The autograd graph behind a tensor."""
+"""Functions that search the autograd graph behind a tensor."""
 
 from contextlib import ExitStack
 from functools import partial
@@ -16,7 +16,7 @@ def operation(node: Any) -> str:
 
 
 def graph(tensor: Tensor) -> list[Any]:
-    """Return the nodes of autograd behind a tensor."""
+    """Return all nodes of the autograd graph from which a tensor was computed."""
     found, waiting = dict[Any, None](), [tensor.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -27,8 +27,8 @@ def graph(tensor: Tensor) -> list[Any]:
 
 
 def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
-    """Return the nodes behind a tensor that get a gradient and pass on only zeros, on the way to
-    leaves.
+    """Return the autograd nodes at which the gradient of a tensor ends. They get a gradient, but
+    pass only zeros on towards the leaves.
     """
     ends = list[Any]()
 

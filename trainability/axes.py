@@ -1,7 +1,7 @@
 """Which axis of inputs, outputs and targets holds what, decided once for a training run.
 
-    axes = OutputAxes.of(output, y, loss_fn, x, layout)   # of shape (8, 20, 5), of classes (8, 20)
-    axes.batch, axes.frames, axes.classes                 # 0, 1, 2
+    axes = OutputAxes.of(output, y, loss_fn, x, layout)   # output (8, 20, 5), classes y (8, 20)
+    axes.batch, axes.frames, axes.classes                 # 0, 1, 2: axes of output
 
 The axes of x are those of its `Layout`, which the user gives, or `axes_of_examples` finds. The axes
 of outputs follow from shapes; if the shapes fit two choices, the loss decides. Outputs of other
@@ -55,8 +55,8 @@ class OutputAxes:
     def of(
         cls, output: Tensor, y: Tensor, loss_fn: Loss, x: Tensor, layout: Layout
     ) -> "OutputAxes":
-        """Return the axes of outputs for targets y and a loss. x: the sequence, which has a
-        layout.
+        """Return the axes of outputs for targets y and a loss. x: the sequence. layout: which axes
+        of x hold examples and time steps.
         """
         axis, dims = layout.batch or 0, output.dim()
         count, T = x.shape[axis], time_steps(x, layout)
@@ -93,7 +93,9 @@ class OutputAxes:
     def constants(
         self, constant: Tensor, output: Tensor, y: Tensor, targets: list[Tensor]
     ) -> list[Tensor]:
-        """Return a constant as outputs for each of some targets. output, y: show the shapes."""
+        """Return a constant output, expanded to the shape of the outputs, for each of some targets.
+        output, y: show the shapes.
+        """
         axis, count = self.batch or 0, y.shape[self.targets] if y.dim() else 1
         shapes = [list(output.shape) for _ in targets]
         for shape, other in zip(shapes, targets, strict=True):

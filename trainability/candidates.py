@@ -136,7 +136,7 @@ def _redrawn(
 
 
 def seed_of_default(training: Training) -> dict[str, int]:
-    """Return the first seed of `default_` with which a weight gets a gradient, as its argument; {}
+    """Return the argument of `default_` for the first seed with which a weight gets a gradient; {}
     if it is the usual seed.
     """
     trained = trained_parameters(training)

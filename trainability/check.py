@@ -116,7 +116,7 @@ def check(
         losses: losses of your own loop, one per optimiser step. They are compared with the losses
             of a plain loop: forward, backward, clipping, optimiser step, scheduler step.
         validation: your validation set, (x, y) or a DataLoader. The error on it is compared with
-            the error on held-out examples. If none are held out, it shows overfitting.
+            the error on held-out examples. If none are held out, the comparison shows overfitting.
         name: name of the network in the result; None: its class.
         seed: shuffle seed of the minibatches.
         progress: function that is called with a description of each stage; None: only the estimated
@@ -757,7 +757,7 @@ class Trial:
 
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
-"""Added to the outcome, by the name of a cause that the user's losses or running averages show."""
+"""Words added to the outcome if the user's losses or running averages show a cause, by its name."""
 NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."

@@ -83,7 +83,7 @@ class Search:
         training: the user's training run.
         end: deadline of the search, on the clock of `time.monotonic`.
         seed: shuffle seed of the minibatches; the next two seeds confirm.
-        progress: called with a description of each part.
+        progress: function that is called with a description of each stage.
     """
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
@@ -368,9 +368,10 @@ def share_of(rungs: list[int]) -> float:
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:
-    """Sort key for a gradient: those that see a whole sequence first, then the most even ones.
+    """Sort key for a gradient, least first.
 
-    Evenness is compared in powers of e.
+    Gradients that reach more than half of a sequence and do not explode come first, then the most
+    even ones, by powers of e.
     """
     if reach is None:
         return (0, 0)

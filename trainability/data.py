@@ -436,7 +436,9 @@ class Batches(HeldOut):
         return [pair for k, pair in enumerate(every) if k not in out], held
 
     def _unknown(self, pair: Pair, keys: list[bytes], known: set[bytes]) -> Pair | None:
-        """Return the examples of a batch whose inputs are not known; None if no batch remains."""
+        """Return the examples of a batch whose inputs do not occur in a training batch; None if
+        none remain.
+        """
         new = torch.tensor([key not in known for key in keys])
         if new.all():
             return pair

@@ -48,7 +48,9 @@ class Cause:
     present ones.
     """
     repair: str = ""
-    """Column `what` of the table row that repairs the fault; "" if no row does."""
+    """Name of the replacement in the table that repairs the fault (`TableRow.what`); "" if none
+    does.
+    """
 
 
 SHOWN_TRIALS = 4  # of a search
@@ -60,7 +62,10 @@ AT_FAULT = "at fault"
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of the table of `check`: one version of the training run, and its error."""
+    """A row of the table of `check`: one version of the training run, and its error.
+
+    The known good run has the same data as the user's, and parts that work on most tasks.
+    """
 
     part: str
     """The part that was exchanged; "" for the user's training run, unchanged."""
@@ -81,7 +86,9 @@ class TableRow:
     was put into the known good run.
     """
     word: str = ""
-    """The finding: "at fault", "enough", "breaks" or "cleared"; "" if none holds."""
+    """The finding: "enough", "breaks", "cleared", or "at fault" (enough and breaks); "" if none
+    holds. `trainability.verdict` has the rules.
+    """
     finished: bool = True
     """False if the time was too short for all steps."""
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
@@ -119,14 +126,16 @@ class Diagnosis(Result):
     loss: float = math.nan
     """Relative loss on held-out examples after the training run; NaN if the loss is the error."""
     loss_name: str = "loss"
-    """The name of `loss` in sentences: "cross entropy" for classes if your own loss is a different
-    one.
+    """The name of `loss` in sentences: "cross entropy" for classes if your own loss is another one,
+    otherwise "loss".
     """
     few: str = ""
     """How few held-out targets determine the error, such as "5 positives"; "" if they are enough.
     """
     known_good: float = math.nan
-    """Relative error of the best known good training run; NaN if none was run."""
+    """Relative error of the best known good training run, whose parts work on most tasks; NaN if
+    none was run.
+    """
     known_good_loss: float = math.nan
     """Relative loss of the best known good training run; NaN if the loss is the error."""
     learnable: bool = True
@@ -345,7 +354,7 @@ class Diagnosis(Result):
             ax.set_axis_off()
 
     def _draw_parts(self, ax: Axes) -> None:
-        """Draw a point for each of the two exchanges of each line of the table."""
+        """Draw two points for each line of the table, one for each direction of the exchange."""
         kinds = (
             ("o", BLUE, "your training run, with this part replaced"),
             ("s", ORANGE, "known good training run, with your part"),
@@ -491,7 +500,9 @@ class Cure(Result):
     causes: tuple[Cause, ...]
     """Facts about one minibatch, proofs first."""
     trials: tuple[Attempt, ...]
-    """The unchanged training run, then all others, the chosen one first, then by error."""
+    """All attempts: the unchanged training run, then the chosen one, then the others by increasing
+    error.
+    """
     chosen: Attempt
     reach: Reach | None
     """How far back the gradient reaches at your initial weights; None: not measured."""

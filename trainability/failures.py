@@ -25,7 +25,7 @@ LOOK = "Look for a log or root of 0, a division by 0, or an overflow of exp ther
 
 
 def not_finite(probe: Probe) -> Cause | None:
-    """The loss of the first minibatch, or its gradient, is NaN or infinite."""
+    """Fact: the loss of the first minibatch, or its gradient, is NaN or infinite."""
     if probe.loss.isfinite():
         return not_finite_gradient(probe)
     bad = int((~probe.output.isfinite()).sum())
@@ -53,7 +53,7 @@ def not_finite(probe: Probe) -> Cause | None:
 
 
 def not_finite_gradient(probe: Probe) -> Cause | None:
-    """The loss of the first minibatch is finite, but the gradient of some weights is not."""
+    """Fact: the loss of the first minibatch is finite, but the gradient of some weights is not."""
     if not probe.loss.requires_grad:
         return None
     found = probe.gradients.items()
@@ -73,7 +73,7 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
 
 @torch.no_grad()
 def not_finite_examples(probe: Probe) -> Cause | None:
-    """At the first weights, the outputs or the loss of some examples are not finite."""
+    """Fact: at the first weights, the outputs or the loss of some examples are not finite."""
     training = probe.training
     training.model.eval()
     numbers, every, total, failure = list[int](), list[Pair](), 0, None

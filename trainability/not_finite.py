@@ -46,7 +46,7 @@ class Failure:
     """What was not finite in a step of a training run."""
 
     where: str
-    """Where the numbers are: "weights", "outputs", "loss" or "gradient"."""
+    """What is not finite: "weights", "outputs", "loss" or "gradient"."""
     rows: tuple[int, ...] = ()
     """The examples of the minibatch whose outputs are not finite; empty for a loss."""
     count: int = 0

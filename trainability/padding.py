@@ -59,7 +59,7 @@ def note_on_padding(training: Training, race: Race) -> str:
 
 
 def padding_in(pairs: list[Pair], time: int) -> tuple[list[Tensor], tuple[str, int]] | None:
-    """Return (True for each target of padding, (what the input does there, the class of these
+    """Return (True for each target of padding, (words for the input there, the class of these
     targets)); None if there is no padding.
     """
     firsts = [sequence_of(x) for x, _ in pairs]

@@ -202,9 +202,9 @@ class Probe(Minibatch):
     def only_own_frame(self) -> bool:
         """True if the output for each frame depends on no other frame.
 
-        The frames are split in halves by each bit of their numbers, so that any two frames are once
-        in different halves. Outputs of one half must not change with the other half, and have no
-        gradient in it.
+        The frames are split in halves by each bit of their numbers, so that any two frames are in
+        different halves for some bit. Outputs of one half must not change with the other half, and
+        have no gradient in it.
         """
         T = self.frames
         if T is None or T < 2 or not self.axes.for_each_frame or not self.reads_own_frame:

@@ -77,8 +77,8 @@ class Row:
 
     version: Version
     training: Training | None
-    """The training run of this row, independent of all other rows. None: a forecast without
-    weights.
+    """The training run of this row, independent of all other rows. None: a forecast without a
+    network, such as the last value repeated.
     """
     order: int = 0
     """Number of the minibatch order; it is added to the seed of the race."""

@@ -65,7 +65,7 @@ class Recorder(recorder.Recorder):
         output: Tensor | None = None,
         y: Tensor | None = None,
     ) -> None:
-        """Count an optimiser step; at every N-th step, measure.
+        """Count an optimiser step; measure if the count is a multiple of `every`.
 
         Call this method between `loss.backward()` and `optimizer.zero_grad()`. loss, output, y:
         those of the minibatch of this step.

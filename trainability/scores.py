@@ -3,8 +3,8 @@
     score = score_of(loss_fn, output, pairs, axes)   # how outputs are compared with targets
     score.errors(output, y)                          # (B,), one for each example
     found = score.in_pairs(outputs, targets)         # beside errors of the constant predictor
-    found.relative                                   # mean error / its mean error
-    found.below()                                    # are errors below its errors, in pairs?
+    found.relative                                   # mean error / that of the constant predictor
+    found.below()                                    # clearly better than the constant predictor?
 
 | targets                         | error of an example                | best constant      |
 |---------------------------------|------------------------------------|--------------------|
@@ -136,8 +136,8 @@ class Score:
     """
 
     kind: str
-    """How outputs are compared with targets: "classes", "signs", "bits", "numbers", "entropy" or
-    "loss".
+    """How outputs are compared with targets: as "classes", "signs" (0 or 1), "bits" (several 0 or 1
+    per example) or "numbers", by "entropy" (cross entropy), or by the "loss".
     """
     axes: OutputAxes
     """The axes of outputs and targets."""

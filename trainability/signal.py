@@ -45,7 +45,9 @@ class Reach:
     """How far back the gradient of a network reaches: its size at each lag."""
 
     norms: np.ndarray
-    """(T,) ||dL/dx|| at each lag, the number of time steps back; may be 0 or infinite."""
+    """(T,) norm of the gradient ||dL/dx|| at each lag, the number of time steps back; may be 0 or
+    infinite.
+    """
 
     @property
     def frames(self) -> int:
@@ -54,7 +56,9 @@ class Reach:
 
     @property
     def share(self) -> np.ndarray:
-        """(T,) share of the gradient's norm from each lag on; NaN if the gradient is 0."""
+        """(T,) norm of the gradient from each lag on, divided by that of the whole gradient; NaN if
+        the gradient is 0.
+        """
         return share_from(self.norms)
 
     @property

@@ -90,8 +90,8 @@ def remembering_(
 
 @torch.no_grad()
 def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> None:
-    """Draw the biases of gates for memories of up to T frames, as +-log u for u in [1, T - 1]. All
-    other weights stay unchanged.
+    """Draw the biases of gates for memories of up to T frames: +-log u, with u uniform in [1, T -
+    1]. All other weights stay unchanged.
 
     >>> model = nn.LSTM(3, 5)
     >>> chrono_(model, 60)

@@ -73,7 +73,7 @@ SWAPS: list[Swap] = []
 
 
 def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Callable]:
-    """Add a replacement of your own that `check` tries, as a decorator.
+    """Decorator that adds a replacement of your own, which `check` then tries.
 
     The decorated function takes a `Training`, and returns a changed copy, or None if the
     replacement does not apply.
@@ -267,7 +267,7 @@ def usual_loss(training: Training) -> Training | None:
     "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
-    """Use the usual loss in place of its sum over examples, frames or units."""
+    """Use the usual loss, a mean, if the loss is its sum over examples, frames or units."""
     other = usual_loss(training)
     return other if other is not None and adds_up(training, other) else None
 
@@ -278,7 +278,7 @@ def mean_for_sum(training: Training) -> Training | None:
     remedy="Use the loss that belongs to the outputs and targets.",
 )
 def another_loss(training: Training) -> Training | None:
-    """Use the usual loss in place of a different one, which is not just its sum."""
+    """Use the usual loss, if the loss is neither this one nor its sum."""
     other = usual_loss(training)
     return None if other is None or adds_up(training, other) else other
 

@@ -52,8 +52,7 @@ MEASURED = 16  # minibatches of a validation set, at most
 
 @dataclass
 class Evidence:
-    """The rows of a check, and what they show. All changes are compared with the user's training
-    run.
+    """The rows of a check, and what they show.
 
     Args:
         race: the race that compares rows.
