@@ -1,4 +1,5 @@
-"""Which axis of inputs, outputs and targets holds what, decided once for a training run.
+"""Find the axes of examples, frames, classes and units in inputs, outputs and targets of a training
+run, once.
 
     axes = OutputAxes.of(output, y, loss_fn, x, layout)   # output (8, 20, 5), classes y (8, 20)
     axes.batch, axes.frames, axes.classes                 # 0, 1, 2: axes of output
@@ -24,7 +25,7 @@ from trainability.data import Inputs, examples_axis, noise_like, sequence_of
 
 @dataclass(frozen=True)
 class OutputAxes:
-    """Which axes of outputs and of their targets hold examples, frames, classes and units.
+    """The axes of outputs and targets that hold examples, frames, classes and units.
 
     >>> x, y = torch.zeros(8, 5, 3), torch.zeros(8, 5).long()
     >>> loss_fn = torch.nn.functional.cross_entropy

@@ -109,7 +109,7 @@ def starts_of(training: Training) -> Iterator[Start]:
 def _redrawn(
     training: Training, x: Inputs, bias: str | None, seed: dict[str, int]
 ) -> Iterator[Start]:
-    """Yield initial weights that are drawn anew. bias: name of the output bias. seed: argument of
+    """Yield newly drawn initial weights. bias: name of the output bias. seed: argument of
     `default_`.
     """
     model, trained = training.model, trained_parameters(training)

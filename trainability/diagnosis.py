@@ -34,9 +34,9 @@ class Cause:
     part: str
     """The part of the training run that the cause concerns, such as "network"."""
     sentence: str
-    """What was measured, with numbers."""
+    """The measurement in words, with numbers."""
     remedy: str
-    """What to change, with a line to paste if one line is enough."""
+    """The repair, with a line to paste if one line is enough."""
     sure: bool = False
     """True for a proof that the training run cannot learn, and for an experiment with the same
     result in three minibatch orders.
@@ -130,7 +130,8 @@ class Diagnosis(Result):
     otherwise "loss".
     """
     few: str = ""
-    """How few held-out targets determine the error, such as "5 positives"; "" if they are enough.
+    """If only few held-out targets determine the error, their number, such as "5 positives"; else
+    "".
     """
     known_good: float = math.nan
     """Relative error of the best known good training run, whose parts work on most tasks; NaN if
@@ -210,7 +211,9 @@ class Diagnosis(Result):
 
     @property
     def foreseen(self) -> str:
-        """The forecast for a training run that was not run to its end; "" for any other."""
+        """The expected end of a training run whose steps were not all run, in a sentence; "" for
+        any other.
+        """
         if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"

@@ -43,10 +43,10 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """What was not finite in a step of a training run."""
+    """The numbers in a step of a training run that were not finite."""
 
     where: str
-    """What is not finite: "weights", "outputs", "loss" or "gradient"."""
+    """The place of these numbers: "weights", "outputs", "loss" or "gradient"."""
     rows: tuple[int, ...] = ()
     """The examples of the minibatch whose outputs are not finite; empty for a loss."""
     count: int = 0

@@ -56,7 +56,9 @@ class Measure:
 
 @dataclass(frozen=True)
 class Version:
-    """What a version of a training run changes, compared with the user's training run."""
+    """A change of the user's training run, with its name, its remedy and the score that
+    judges it.
+    """
 
     part: str = ""
     """The part that was changed; "" for the user's training run, unchanged."""
@@ -185,7 +187,7 @@ class Race:
     Args:
         scores: how errors are measured, by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
-        few: how few held-out targets determine the error, in words; "" if they are enough.
+        few: if only few held-out targets determine the error, their number in words; else "".
         seed: seed of the minibatch order, and of random numbers inside a model.
         progress: function that is called with a description of each row.
     """

@@ -131,13 +131,13 @@ class PairedErrors:
 
 @dataclass
 class Score:
-    """How errors of outputs are measured, so that different losses and outputs can be compared;
-    made by `score_of`.
+    """A measure of the error of outputs, comparable across losses, units and outputs; made by
+    `score_of`.
     """
 
     kind: str
-    """How outputs are compared with targets: as "classes", "signs" (0 or 1), "bits" (several 0 or 1
-    per example) or "numbers", by "entropy" (cross entropy), or by the "loss".
+    """Kind of comparison with the targets: "classes", "signs" (0 or 1), "bits" (several 0 or 1 per
+    example), "numbers", "entropy" (cross entropy) or "loss".
     """
     axes: OutputAxes
     """The axes of outputs and targets."""
@@ -162,8 +162,8 @@ class Score:
     for all other kinds.
     """
     level: float = 0.0
-    """What is subtracted from a loss: `least`, or the loss of the constant predictor if the loss
-    has no least value.
+    """The number that is subtracted from a loss: `least`, or the loss of the constant predictor if
+    the loss has no least value.
     """
     by_example: bool = True
     """Whether the loss of a minibatch is the mean of the losses of its examples."""
@@ -176,7 +176,7 @@ class Score:
     another loss.
     """
     void: str = ""
-    """Why relative errors of this score do not lie between 0 and 1; "" if they do."""
+    """The reason why relative errors of this score do not lie between 0 and 1; "" if they do."""
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the errors (B,) of the examples that have a target.

@@ -42,7 +42,7 @@ EXPLODES = 1e4  # times that the gradient is larger at another lag than at the l
 
 @dataclass(frozen=True)
 class Reach:
-    """How far back the gradient of a network reaches: its size at each lag."""
+    """Size of the gradient at each lag: it shows how far back the gradient of a network reaches."""
 
     norms: np.ndarray
     """(T,) norm of the gradient ||dL/dx|| at each lag, the number of time steps back; may be 0 or

@@ -202,11 +202,11 @@ class Training:
 
     @property
     def layout(self) -> Layout:
-        """Which axes of x hold the examples and the time steps."""
+        """The axes of x that hold the examples and the time steps."""
         return self.data.layout
 
     def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
-        """Return which axes of the outputs hold examples, frames and classes."""
+        """Return the axes of the outputs that hold examples, frames and classes."""
         return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout)
 
     def copy(self) -> "Training":

@@ -152,8 +152,8 @@ class Evidence:
 
     @property
     def void(self) -> str:
-        """Why errors do not lie between 0 and 1: the loss falls below its supposed least value; ""
-        if it does not.
+        """The reason why errors do not lie between 0 and 1: the loss falls below its supposed least
+        value; "" if it does not.
         """
         score = self.race.scores[self.by]
         return score.void if score.least > -math.inf else ""
