@@ -1,4 +1,4 @@
-"""Why does this network not learn? Compare its training, part by part, with a known good one.
+"""Why does this network not learn? Compare its training run, part by part, with a good one.
 
     found = check(model, x, y, loss_fn, optimizer, steps=3000)    # a Diagnosis
     print(found)                                                  # the table, proofs, the fault
@@ -7,13 +7,13 @@
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)     # a Cure
     found.model, found.optimizer(found.model.parameters())        # initial weights that help
 
-    assert_learns(model, x, y, loss_fn, optimizer, steps=400)     # in a test: raises if it does not
+    assert_learns(model, x, y, loss_fn, optimizer, steps=400)     # a test: raises unless it learns
 
     Training(model, x, y, loss_fn, optimizer)    all parts of a training run, on copies
-    register_swap(part, what)                    one more version that `check` tries
-    Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients and what outputs explain
+    register_swap(part, what)                    add a replacement for `check` to try
+    Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients, explained share of the loss
 
-`import trainability` is light: torch is loaded by the first of these names.
+`import trainability` is fast: torch is imported when one of these names is first used.
 """
 
 import sys
@@ -39,9 +39,9 @@ __all__, __getattr__, __dir__ = lazy_names(
 
 
 class _Package(ModuleType):
-    """This package, in which a public function keeps its name when its file is imported.
+    """Module type of this package: `trainability.check` stays the function of that name.
 
-    Python sets `trainability.check` to the module check.py; it becomes the function of that name.
+    Importing check.py sets the attribute to the module; this class sets it back to the function.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

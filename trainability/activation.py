@@ -1,4 +1,4 @@
-"""The last operation on the outputs of a network, and the range that it leaves them.
+"""Find the last operation on the outputs of a network, and the range of outputs that it allows.
 
 with states_of(model) as states:
     output = model(x)
@@ -55,7 +55,7 @@ SHAPING = {  # operations that move, copy or average values
     "View",
 }
 LINEAR = {"Add", "Addmm", "Baddbmm", "Bmm", "Convolution", "Linear", "Mm", "Mul", "Mv", "Sub"}
-"""Operations whose values have no range, if they read a parameter."""
+"""Operations whose values may be of any size, if they read a parameter."""
 States = list[tuple[Any, "Activation"]]
 
 
@@ -64,21 +64,25 @@ class Activation:
     """The last operation on the outputs of a network, and its range."""
 
     kind: str
-    """ "Softmax"; of the states of a recurrent layer its class, "LSTM"."""
+    """Name of the operation, such as "Softmax"; for states of a recurrent layer its class, such as
+    "LSTM".
+    """
     words: str
-    """ "a softmax"."""
+    """The operation in words, such as "a softmax"."""
     low: float
     high: float
     axis: int = -1
-    """Of a softmax."""
+    """Axis of a softmax."""
 
     @property
     def is_chosen(self) -> bool:
-        """True if it ends a network on purpose, for targets that are scaled to its range."""
+        """True if a network is usually ended by this operation on purpose, with targets scaled to
+        its range.
+        """
         return self.kind in ("Sigmoid", "Tanh", "Exp") and math.isfinite(self.high)
 
     def of(self, free: Tensor) -> Tensor:
-        """Outputs that this activation can give, from numbers of any size."""
+        """Return outputs in the range of this activation, made from numbers of any size."""
         if self.kind in ("Softmax", "LogSoftmax"):
             return (
                 F.softmax(free, self.axis)
@@ -92,7 +96,7 @@ class Activation:
 
 @contextmanager
 def states_of(model: nn.Module) -> Iterator[States]:
-    """Context manager: the states that recurrent layers of torch.nn return inside, as nodes of
+    """Context manager: collect the states that recurrent layers of torch.nn return, as nodes of
     autograd.
     """
     found: States = []
@@ -111,7 +115,7 @@ def states_of(model: nn.Module) -> Iterator[States]:
 
 
 def _hidden(layer: nn.Module, made: Any) -> list[Tensor]:
-    """The hidden states among what a recurrent layer returns: of all frames, and the last."""
+    """The hidden states that a recurrent layer returns: those of all frames, and the last."""
     pair = isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell)
     states = [
         state[0] if isinstance(state, tuple) else state for state in (made if pair else [made])
@@ -120,14 +124,14 @@ def _hidden(layer: nn.Module, made: Any) -> list[Tensor]:
 
 
 def range_of_states(layer: nn.Module) -> Activation:
-    """The range of the states of a recurrent layer."""
+    """Return the range of the states of a recurrent layer."""
     name = type(layer).__name__
     low, high = (0.0, INF) if getattr(layer, "nonlinearity", "") == "relu" else (-1.0, 1.0)
     return Activation(name, f"the states of nn.{name}", low, high)
 
 
 def last_activation(output: Tensor, states: States) -> Activation | None:
-    """The activation that bounds an output; None if none does, or if it is not known."""
+    """Return the activation that bounds an output; None if there is none, or if it is not known."""
     known, node = dict(states), output.grad_fn
     while node is not None and node not in known and operation(node) not in RANGES:
         node = node.next_functions[0][0] if operation(node) in SHAPING else None
@@ -144,7 +148,9 @@ def last_activation(output: Tensor, states: States) -> Activation | None:
 
 
 def is_free(output: Tensor) -> bool:
-    """True if a parameter is added or multiplied last: outputs may then be of any size."""
+    """True if the last operation adds or multiplies a parameter, so that outputs may be of any
+    size.
+    """
     node = _unshaped(output.grad_fn)
     if node is None or operation(node) not in LINEAR:
         return False
@@ -153,14 +159,14 @@ def is_free(output: Tensor) -> bool:
 
 
 def _unshaped(node: Any) -> Any:
-    """The first node of autograd that does not only move, copy or average values."""
+    """The first node of autograd that does more than move, copy or average values."""
     while node is not None and operation(node) in SHAPING:
         node = node.next_functions[0][0]
     return node
 
 
 def _sign(node: Any) -> int:
-    """1 or -1 if a node gives no negative or no positive numbers; 0 if that is not known."""
+    """1 or -1 if the numbers of a node are never negative or never positive; 0 if not known."""
     name = operation(node) if node is not None else ""
     if name in ("Neg", "Sum") or name in SHAPING:
         return _sign(node.next_functions[0][0]) * (-1 if name == "Neg" else 1)

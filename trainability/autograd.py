@@ -1,4 +1,4 @@
-"""The graph of autograd behind a tensor."""
+"""Functions that search the autograd graph behind a tensor."""
 
 from contextlib import ExitStack
 from functools import partial
@@ -11,12 +11,12 @@ from gersgorin.losses import Loss
 
 
 def operation(node: Any) -> str:
-    """Name of a node of autograd: "Softmax"."""
+    """Return the name of a node of autograd, such as "Softmax"."""
     return node.name().rsplit("::", 1)[-1].rstrip("0123456789").removesuffix("Backward")
 
 
 def graph(tensor: Tensor) -> list[Any]:
-    """The nodes of autograd behind a tensor."""
+    """Return all nodes of the autograd graph from which a tensor was computed."""
     found, waiting = dict[Any, None](), [tensor.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -27,7 +27,9 @@ def graph(tensor: Tensor) -> list[Any]:
 
 
 def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
-    """The nodes behind a tensor that get a gradient and pass on nothing but zeros to leaves."""
+    """Return the autograd nodes at which the gradient of a tensor ends. They get a gradient, but
+    pass only zeros on towards the leaves.
+    """
     ends = list[Any]()
 
     def look(node: Any, passed: tuple, got: tuple) -> None:
@@ -44,7 +46,9 @@ def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
 
 @torch.enable_grad()
 def slope_at(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
-    """The gradient of a loss in outputs; 0 of a loss without one."""
+    """Return the gradient of a loss with respect to the outputs; zeros for a loss without a
+    gradient.
+    """
     z = output.detach().clone().requires_grad_()
     loss = loss_fn(z.clone(), y)
     if not loss.requires_grad:

@@ -1,11 +1,12 @@
-"""The axes of inputs, outputs and targets, decided once for a training run.
+"""Find the axes of examples, frames, classes and units in inputs, outputs and targets of a training
+run, once.
 
-    axes = OutputAxes.of(output, y, loss_fn, x, layout)   # of shape (8, 20, 5), of classes (8, 20)
-    axes.batch, axes.frames, axes.classes                 # 0, 1, 2
+    axes = OutputAxes.of(output, y, loss_fn, x, layout)   # output (8, 20, 5), classes y (8, 20)
+    axes.batch, axes.frames, axes.classes                 # 0, 1, 2: axes of output
 
-The axes of x are those of its `Layout`: the user's, or by `axes_of_examples`. Shapes decide those
-of outputs; the loss does if shapes fit two. Outputs of other minibatches and of known good networks
-have the same axes.
+The axes of x are those of its `Layout`, which the user gives, or `axes_of_examples` finds. The axes
+of outputs follow from shapes; if the shapes fit two choices, the loss decides. Outputs of other
+minibatches and of known good networks have the same axes.
 
 Legend: B examples, T frames, K classes or units of an output.
 """
@@ -24,7 +25,7 @@ from trainability.data import Inputs, examples_axis, noise_like, sequence_of
 
 @dataclass(frozen=True)
 class OutputAxes:
-    """The axes of outputs and of their targets.
+    """The axes of outputs and targets that hold examples, frames, classes and units.
 
     >>> x, y = torch.zeros(8, 5, 3), torch.zeros(8, 5).long()
     >>> loss_fn = torch.nn.functional.cross_entropy
@@ -37,23 +38,27 @@ class OutputAxes:
     """
 
     batch: int | None
-    """The examples in outputs; None: outputs have no such axis."""
+    """Axis of the examples in outputs; None if outputs have no such axis."""
     frames: int | None
-    """The frames in outputs; None: outputs have no frames."""
+    """Axis of the frames in outputs; None if outputs have no frames."""
     classes: int | None
-    """The classes in outputs, of integer targets; None: targets are no classes."""
+    """Axis of the classes in outputs, for integer targets; None if targets are no classes."""
     units: int | None
-    """The classes in outputs, or their last axis; None: that holds the examples or the frames."""
+    """Axis of the classes in outputs, or their last axis; None if that holds the examples or the
+    frames.
+    """
     targets: int
-    """The examples in targets."""
+    """Axis of the examples in targets."""
     for_each_frame: bool
-    """Whether outputs and targets begin with the two axes of x, the examples and the frames."""
+    """Whether the first two axes of outputs and targets are those of x, examples and frames."""
 
     @classmethod
     def of(
         cls, output: Tensor, y: Tensor, loss_fn: Loss, x: Tensor, layout: Layout
     ) -> "OutputAxes":
-        """The axes of outputs for targets y and a loss. x: the sequence, which has a layout."""
+        """Return the axes of outputs for targets y and a loss. x: the sequence. layout: which axes
+        of x hold examples and time steps.
+        """
         axis, dims = layout.batch or 0, output.dim()
         count, T = x.shape[axis], time_steps(x, layout)
         classes = class_axis(output, y, loss_fn)
@@ -69,25 +74,29 @@ class OutputAxes:
         return cls(batch, frames, classes, units, targets, for_each_frame)
 
     def classes_last(self, output: Tensor) -> Tensor:
-        """Outputs (..., K), a view."""
+        """Return outputs as (..., K), a view."""
         return output if self.classes is None else output.movedim(self.classes, -1)
 
     def mean(self, output: Tensor) -> Tensor:
-        """The mean (1, ..., K) of outputs over all axes but that of the units."""
+        """Return the mean (1, ..., K) of outputs over all axes except the units."""
         return output.mean([a for a in range(output.dim()) if a != self.units], keepdim=True)
 
     def shape_of_one(self, y: Tensor) -> torch.Size:
-        """The shape of the targets of an example."""
+        """Return the shape of the targets of one example."""
         return y.movedim(self.targets, 0).shape[1:]
 
     def columns(self, y: Tensor) -> Tensor:
-        """Targets (N, K) of numbers, a row for each example, or for each frame of it."""
+        """Return targets as (N, K) numbers, with a row for each example, or for each frame
+        of it.
+        """
         return y.flatten(0, -2) if y.dim() > 1 + self.for_each_frame else y.reshape(-1, 1)
 
     def constants(
         self, constant: Tensor, output: Tensor, y: Tensor, targets: list[Tensor]
     ) -> list[Tensor]:
-        """A constant as outputs for each of some targets. output, y: show the shapes."""
+        """Return a constant output, expanded to the shape of the outputs, for each of some targets.
+        output, y: show the shapes.
+        """
         axis, count = self.batch or 0, y.shape[self.targets] if y.dim() else 1
         shapes = [list(output.shape) for _ in targets]
         for shape, other in zip(shapes, targets, strict=True):
@@ -97,13 +106,16 @@ class OutputAxes:
 
 
 def time_steps(x: Tensor, layout: Layout) -> int | None:
-    """T of numbers (B, T, m) or ids (B, T), in either layout; None: x has no frames."""
+    """Return T of numbers (B, T, m) or ids (B, T), in either layout; None if x has no frames."""
     return x.shape[layout.time] if x.dim() == 2 + x.is_floating_point() else None
 
 
 def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
-    """The axes of x that may be the examples: both for targets of each frame, else those with as
-    many entries as targets; the first axis if none has.
+    """Return the axes of x that may hold the examples.
+
+    With targets for each frame both of the first two axes are possible. Otherwise an axis is
+    possible if it has as many entries as there are targets; if none has, the first axis is
+    returned.
 
     >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
     [1]
@@ -115,8 +127,9 @@ def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
 
 
 def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
-    """Raise InvalidInputError if all recurrent layers take the first axis for time: then nobody
-    but the user knows whether that is right.
+    """Raise InvalidInputError if all recurrent layers take the first axis for time.
+
+    Then only the user knows whether that is right.
     """
     if declared_axis(model) != 1:
         return
@@ -129,16 +142,20 @@ def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
 
 
 def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | None:
-    """The axis of frames among those of their length: no units, unless it is alone and may be."""
+    """The axis of the frames among axes of their length. The axis of the units is taken only if it
+    is the only one, and `alone` is True.
+    """
     frames = [axis for axis in axes if axis != units] or (axes if alone else [])
     return frames[0] if frames else None
 
 
 def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
-    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
+    """Return the axis of the classes in outputs, for integer targets; None if the shapes fit no
+    classes.
 
-    It is the last one or axis 1. If the shapes fit both, the loss decides. Along the classes lie
-    the outputs of one target: if some targets change, the gradient in all other outputs does not.
+    The classes lie along the last axis or axis 1. If the shapes fit both, the loss decides. If some
+    targets are changed, the gradient changes only in the outputs of these targets, and those lie
+    along the axis of the classes.
     """
     if y.is_floating_point() or output.dim() != y.dim() + 1:
         return None

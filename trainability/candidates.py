@@ -1,12 +1,12 @@
 """Candidates of `cure`: the initial weights and learning rates that a training run allows.
 
     for start in starts_of(training):
-        start.apply(other.model)             # a function of `trainability.starts`
+        start.apply(other.model)             # calls functions of `trainability.starts`
         start.code                           # the same as lines of Python
     Change(start, factor=0.1).applied(training)
 
-Each start but the user's own and torch's sets the output bias so that the mean output is the best
-constant one.
+All initial weights except the user's and torch's set the output bias so that the mean output is the
+best constant output.
 """
 
 import math
@@ -48,22 +48,22 @@ SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of initial wei
 
 @dataclass(frozen=True)
 class Start:
-    """Initial weights: functions of `trainability.starts`, then the output bias. Two are equal if
-    the words are.
+    """Initial weights: functions of `trainability.starts` to call, then an output bias. Two are
+    equal if their words are.
     """
 
     words: str
-    """ "orthogonal matrices, chrono gates"."""
+    """The initial weights in words, such as "orthogonal matrices, chrono gates"."""
     calls: tuple[tuple[Callable[..., None], Mapping[str, Any]], ...] = field(
         default=(), compare=False
     )
     """Functions that change a model in place, each with its further arguments."""
     bias: tuple[str, list[float]] | None = field(default=None, compare=False)
-    """(Name of the output bias, its values); None: it stays."""
+    """(Name of the output bias, its values); None: the bias is not changed."""
 
     @torch.no_grad()
     def apply(self, model: nn.Module) -> None:
-        """Change a model in place."""
+        """Set the initial weights of a model, in place."""
         for function, options in self.calls:
             function(model, **options)
         if self.bias is not None:
@@ -72,7 +72,7 @@ class Start:
 
     @property
     def code(self) -> str:
-        """Lines that change `model` as `apply` does; empty for the user's own weights."""
+        """Lines of Python that change `model` as `apply` does; "" for the user's own weights."""
         lines = ["import trainability.starts"] if self.calls else []
         for function, options in self.calls:
             given = "".join(f", {name}={value!r}" for name, value in options.items() if value)
@@ -85,14 +85,14 @@ class Start:
 
 
 def filled(line: str) -> str:
-    """A statement with many values in brackets, in lines that fit a screen."""
+    """Return a long statement wrapped to lines of at most 79 characters."""
     return textwrap.fill(
         line, 79, subsequent_indent="        ", break_long_words=False, break_on_hyphens=False
     )
 
 
 def starts_of(training: Training) -> Iterator[Start]:
-    """Yield the user's initial weights, then all others that the network allows."""
+    """Yield the user's initial weights, then all others that fit the network."""
     called = training.copy()  # a normalisation counts its calls, a parametrisation keeps values
     x, y = training.data.sample(EXAMPLES)
     outputs = called.output(x)
@@ -109,8 +109,8 @@ def starts_of(training: Training) -> Iterator[Start]:
 def _redrawn(
     training: Training, x: Inputs, bias: str | None, seed: dict[str, int]
 ) -> Iterator[Start]:
-    """Yield initial weights that are drawn again. bias: name of the output bias. seed: an argument
-    of `default_`.
+    """Yield newly drawn initial weights. bias: name of the output bias. seed: argument of
+    `default_`.
     """
     model, trained = training.model, trained_parameters(training)
     names = tuple(name for name, _ in model.named_parameters() if name not in trained)
@@ -136,8 +136,8 @@ def _redrawn(
 
 
 def seed_of_default(training: Training) -> dict[str, int]:
-    """The first seed of `default_` with which a weight gets a gradient, as its argument if it is
-    another one than usual.
+    """Return the argument of `default_` for the first seed with which a weight gets a gradient; {}
+    if it is the usual seed.
     """
     trained = trained_parameters(training)
     keep = [name for name, _ in training.model.named_parameters() if name not in trained]
@@ -151,7 +151,9 @@ def seed_of_default(training: Training) -> dict[str, int]:
 
 @torch.no_grad()
 def with_bias(start: Start, training: Training, x: Inputs, name: str, constant: Tensor) -> Start:
-    """Initial weights with the output bias that puts the mean output at the best constant."""
+    """Return initial weights whose output bias makes the mean output equal to the best constant
+    output.
+    """
     other = training.copy()
     start.apply(other.model)
     bias = other.model.get_parameter(name)
@@ -163,7 +165,7 @@ def with_bias(start: Start, training: Training, x: Inputs, name: str, constant: 
 
 @torch.enable_grad()
 def constant_of_least_loss(training: Training, outputs: Tensor, y: Tensor) -> Tensor | None:
-    """The constant output (K,) of the least loss; None if there is no such."""
+    """Return the constant output (K,) with the least loss; None if there is none."""
 
     def loss(z: Tensor) -> Tensor:
         return training.loss(z.expand(outputs.shape).clone(), y)
@@ -173,12 +175,12 @@ def constant_of_least_loss(training: Training, outputs: Tensor, y: Tensor) -> Te
 
 
 def frame_count(x: Tensor, layout: Layout) -> int:
-    """The number of frames of sequences of numbers, also of images, or ids; 1 without frames."""
+    """Return the number of frames of sequences of numbers, images or ids; 1 if x has no frames."""
     return layout.sizes(x)[0] if has_batch(x, ids=not x.is_floating_point()) else 1
 
 
 def trained_parameters(training: Training) -> dict[str, Tensor]:
-    """The parameters by name that the optimiser moves."""
+    """Return the parameters that the optimiser changes, by name."""
     moved = set[int]()
     for group in training.optimizer.param_groups:
         if group.get("initial_lr") or group.get("lr", 1.0):
@@ -187,9 +189,10 @@ def trained_parameters(training: Training) -> dict[str, Tensor]:
 
 
 def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | None:
-    """The parameter that is added to every output (..., K); None if there is none.
+    """Return the name of the parameter that is added to every output (..., K); None if there is
+    none.
 
-    Its gradient is the sum of the outputs' own, whatever that is.
+    The gradient of such a parameter is the sum of the gradients of all outputs.
     """
     likely = {name: p for name, p in parameters.items() if p.shape == outputs.shape[-1:]}
     if not likely or outputs.dim() < 2 or not outputs.requires_grad:
@@ -207,9 +210,9 @@ def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | N
 
 @torch.enable_grad()
 def data_norms(training: Training, x: Inputs) -> dict[str, float]:
-    """Root mean square norm of the data that matrices read, by the names of their modules.
+    """Return the root mean square norm of the data that each module reads, by the module's name.
 
-    The outputs of trained parts are no data.
+    Outputs of trained parts do not count as data.
     """
     sizes: dict[nn.Module, float] = {}
 
@@ -232,16 +235,16 @@ def data_norms(training: Training, x: Inputs) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Change:
-    """Initial weights and a learning rate."""
+    """Initial weights and a learning rate that `cure` may try."""
 
     start: Start
     factor: float = 1.0
-    """On the learning rates that were given."""
+    """Factor on the user's learning rates."""
     adam: float | None = None
-    """Learning rate of Adam in place of the given optimiser; None: the given one."""
+    """Learning rate of Adam instead of the user's optimiser; None: the user's optimiser."""
 
     def applied(self, training: Training) -> Training:
-        """A changed copy of a training run."""
+        """Return a copy of a training run with this change."""
         other = training.copy() if self.factor == 1 else training.with_rates(self.factor)
         self.start.apply(other.model)
         if self.adam is not None:
@@ -250,11 +253,11 @@ class Change:
         return other
 
     def rate(self, training: Training) -> float:
-        """The learning rate; with a scheduler that to which it is relative."""
+        """Return the learning rate; with a scheduler, its initial_lr."""
         return self.adam or scaled_rate(training.learning_rate, self.factor)
 
     def words(self, training: Training) -> str:
-        """In words: "orthogonal matrices, learning rate 0.01"."""
+        """Return the change in words, such as "orthogonal matrices, learning rate 0.01"."""
         parts = [self.start.words] if self.start.words != GIVEN else []
         if self.adam is not None:
             parts.append(f"Adam {self.adam:.3g}")
@@ -263,14 +266,14 @@ class Change:
         return ", ".join(parts) or UNCHANGED.what
 
     def slower(self, factor: float) -> "Change":
-        """The same initial weights at a fraction of the learning rate."""
+        """Return the same initial weights with the learning rate multiplied by a factor."""
         if self.adam is not None:
             return replace(self, adam=scaled_rate(self.adam, factor))
         return replace(self, factor=self.factor * factor)
 
     @property
     def size(self) -> tuple[float, ...]:
-        """Size of the change, for the choice of the smallest one."""
+        """The size of the change, as a sort key."""
         return (
             SIMPLICITY.get(self.start.words, 3),
             self.adam is not None,

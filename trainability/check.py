@@ -1,14 +1,14 @@
-"""`check`: why does a training run not learn? Known good parts, what is needed, and what is enough.
+"""`check`: find the part of a training run at fault, by exchanging parts with a known good run.
 
-1. Facts about one minibatch: proofs.
-2. The user's training run, unchanged: to its end if that takes at most half of the time.
-3. Known good training runs: everything replaced, and everything but the network. Each of the two
-   takes at most half of the time that is left.
-4. Enough: each known good part in the user's training run, side by side in rounds of an eighth of
-   the steps. After each round, for what is enough: the user's part in the known good training run,
-   and if it is needed, both again in two other orders of the minibatches. Outputs that see later
-   frames are tried if nothing else is enough.
-5. Needed: all other parts of the user's in the known good training run, side by side.
+1. Facts about one minibatch are measured: exact statements, which are proofs.
+2. The user's training run is trained unchanged, to its end if that takes at most half of the time.
+3. Known good runs are trained: with everything replaced, and with everything but the network. Each
+   of the two takes at most half of the time that is left.
+4. Enough? Each known good part is put into the user's run. These runs advance side by side, in
+   rounds of an eighth of the steps. After each round, if a part is enough, the user's part is put
+   into the known good run. If this part is needed, both runs are repeated in two other minibatch
+   orders. Outputs that see later frames are tried if nothing else is enough.
+5. Needed? All other parts of the user are put into the known good run, side by side.
 """
 
 import math
@@ -97,35 +97,37 @@ def check(
     progress: Callable[[str], None] | None = None,
     **parts: Any,
 ) -> Diagnosis:
-    """Find the part of a training run at fault: the one that is both enough and needed.
+    """Find the part of a training run that keeps the network from learning.
 
-    First your training run runs unchanged. Then known good training runs are run, in which all
-    parts are replaced. Then one known good part is put into your training run (is it enough?), and
-    one part of yours into the known good run (is it needed?). All run on copies, on the same
-    minibatches. Their score is the error on the same held-out examples: 0 is perfect, 1 the
-    constant predictor.
+    First your training run is trained unchanged. Then known good runs are trained, in which all
+    parts are replaced by ones that work on most tasks. Then one known good part at a time is put
+    into your run (is it enough?), and one of your parts into the known good run (is it needed?). A
+    part is at fault if both hold. All are trained on copies and on the same minibatches. Their
+    score is the relative error on the same held-out examples: 0 is perfect, 1 is the constant
+    predictor (the best output that is the same for all inputs).
 
     Args:
-        model, x, y, loss_fn, optimizer: parts of the training run, see `Training`; parts: its
-            further arguments. A `Training` in place of the model has all of them.
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+            place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
-        seconds: time limit of the check. If the time is too short for all steps, all versions of
-            the training run stop at the same smaller number of steps. None: the time of ten of
+        seconds: time limit of the check, in seconds. If it is too short for all steps, all versions
+            of the training run stop at the same smaller number of steps. None: the time of ten of
             your training runs and two known good ones, between 20 seconds and ten minutes.
-        losses: losses of your own loop, one per optimiser step; they are compared with those of a
-            plain loop.
-        validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
-            of the training. If none are held out, it shows overfitting.
-        name: title of the network; None: its class.
+        losses: losses of your own loop, one per optimiser step. They are compared with the losses
+            of a plain loop: forward, backward, clipping, optimiser step, scheduler step.
+        validation: your validation set, (x, y) or a DataLoader. The error on it is compared with
+            the error on held-out examples. If none are held out, the comparison shows overfitting.
+        name: name of the network in the result; None: its class.
         seed: shuffle seed of the minibatches.
-        progress: called with a description of each part; None: the first line goes to stderr.
+        progress: function that is called with a description of each stage; None: only the estimated
+            time is printed, to stderr.
 
     Returns:
         A `Diagnosis`.
 
     Raises:
-        InvalidInputError or DataError: these parts do not make a training run; the message says
-        which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
+        says which.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
@@ -172,8 +174,9 @@ def check(
 
 
 def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagnosis:
-    """The result for inputs or targets that are not finite. Raises InvalidInputError if a loss of
-    the user's may leave them out.
+    """Return the result for inputs or targets that are not finite.
+
+    Raises InvalidInputError for targets if the loss is the user's own, since it may leave them out.
     """
     own_loss = callable(loss_fn) and not getattr(loss_fn, "__module__", "").startswith("torch")
     if own_loss and error.of == "y":
@@ -188,16 +191,16 @@ def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagn
 
 
 def moves_nothing(cause: Cause) -> bool:
-    """True for the proof that no weight moves: nothing needs to be trained."""
+    """True for the proof that no weight moves: then no version needs to be trained."""
     return cause.name == "no gradient" or (cause.sure and cause.evidence.get("share") == 1)
 
 
 class Trial:
-    """The user's training run, and versions of it, run and compared within some time.
+    """The user's training run and versions of it, the rows, compared within a time limit.
 
     Args:
-        training, probe, found: the training, its first minibatch, and the facts about it.
-        seed, progress: of `check`.
+        training, probe, found: the training run, its first minibatch, and the facts about it.
+        seed, progress: as for `check`.
     """
 
     def __init__(
@@ -228,7 +231,9 @@ class Trial:
     # ---- time ------------------------------------------------------------------------------------
 
     def plan(self, begun: float, seconds: float | None) -> None:
-        """Measure the time of a step, choose the steps of all rows, and say how long it takes."""
+        """Measure the time of a step, choose the number of steps of all rows, and print how long
+        they take.
+        """
         every = self.training.steps
         most = (begun + (seconds or LONGEST) - time.monotonic()) / 8
         yours = seconds_of_step(self.training.copy(), every, most)
@@ -258,7 +263,9 @@ class Trial:
             self.say(line)
 
     def extend(self, seconds: float) -> None:
-        """Move the end if no time was given, and the training has taken longer than foreseen."""
+        """Move the deadline, if the user gave none and the training run took longer than
+        estimated.
+        """
         if self.usual:
             self.end = max(self.end, self.begun + min(LONGEST, TIMES * seconds))
 
@@ -269,8 +276,10 @@ class Trial:
         pause: int | None = None,
         end: float | None = None,
     ) -> Row:
-        """Run a row to the steps of all, until it is good enough, until it pauses, or to a moment
-        of time.
+        """Train a row until it has all its steps, is good enough, pauses, or the time is up.
+
+        good: error at which the row stops; None: the goal of the check. pause: number of steps
+        after which it pauses. end: deadline; None: that of the check.
         """
         goal = self.evidence.goal if good is None else good
         until = self.end if end is None else end
@@ -278,7 +287,9 @@ class Trial:
         return row
 
     def run_together(self, rows: list[Row], after: Callable[[], None] = lambda: None) -> None:
-        """Run rows side by side, in rounds of an eighth of the steps; `after` each round."""
+        """Train rows side by side, in rounds of an eighth of the steps; call `after` after each
+        round.
+        """
         for k in range(1, POINTS + 1):
             for row in rows:
                 if not row.done:
@@ -287,12 +298,14 @@ class Trial:
 
     @property
     def end_of_search(self) -> float:
-        """The moment at which a search for a known good training run ends that begins now."""
+        """The deadline of a search for a known good training run that starts now."""
         now = time.monotonic()
         return now + SEARCH * (self.end - now)
 
     def row(self, version: Version, make: Callable[[], Any]) -> Row | None:
-        """A row of the table; None if the change does not apply, or fails."""
+        """Return a row of the table for a changed training run; None if the change does not apply,
+        or fails.
+        """
         try:
             changed = make()
         except (RhnError, *USERS_FAULT) as error:  # of a network, or of a swap that is not ours
@@ -308,7 +321,7 @@ class Trial:
     # ---- the table -------------------------------------------------------------------------------
 
     def diagnosis(self, given: dict[str, Any], losses: list[float], pairs: list[Pair]) -> Diagnosis:
-        """Run everything that the outcome asks for, and state what it shows."""
+        """Train every version that the outcome requires, and return the result."""
         base = self.base
         for steps in sorted({self.steps, self.own_steps}):
             self.race.run(base, steps, self.end, points=OFTEN)
@@ -332,8 +345,8 @@ class Trial:
         return self.conclusion(told, given)
 
     def told_by(self, losses: list[float], pairs: list[Pair]) -> Cause | None:
-        """The cause that losses of the user's own loop show, running averages, the size of
-        minibatches, or a validation set; None: no such.
+        """Return the cause shown by the losses of the user's own loop, by running averages, by the
+        size of minibatches, or by a validation set; None if they show none.
         """
         if losses and (cause := of_losses(losses, self.base, self.probe.constant_loss)):
             return cause
@@ -352,13 +365,13 @@ class Trial:
         return of_validation(pairs, self.validated, base, self.race, self.few)
 
     def run_repairs(self) -> None:
-        """Run the changes that repair what is proven."""
+        """Try the replacements that repair what is proven."""
         repairs = {cause.repair for cause in self.found}
         parts = {swap.part for swap in SWAPS if swap.what in repairs}
         self.run_enough([*parts], lambda version: version.what in repairs)
 
     def run_table(self) -> None:
-        """Run the known good training runs, then what is enough, then what is needed."""
+        """Train the known good runs, then test what is enough, then what is needed."""
         evidence = self.evidence
         self.find_known_good()
         if evidence.learned and not (evidence.lags or evidence.good_comes_to(BETTER)):
@@ -378,14 +391,14 @@ class Trial:
 
     @property
     def may_show_fault(self) -> bool:
-        """True if a part may be at fault: a known good training run does far better."""
+        """True if a part may be at fault, since a known good training run is far better."""
         evidence = self.evidence
         far = not evidence.learned or evidence.good_comes_to(FAULT)
         return far and evidence.learnable and bool(evidence.gap)
 
     def show_faults(self) -> None:
-        """Run what shows whether parts are at fault of which a change is enough: the user's part in
-        the known good training run, then both in other orders.
+        """Test whether parts are at fault for which a replacement is enough: put the user's part
+        into the known good training run, then repeat both runs in other minibatch orders.
         """
         if not self.may_show_fault:
             return
@@ -396,8 +409,8 @@ class Trial:
             self.confirm(row)
 
     def known_good(self, part: str, what: str, *keep: str, rates: Sequence[float]) -> Iterator[Row]:
-        """Yield known good training runs with some parts of the user's, at several rates of
-        Adam.
+        """Yield known good training runs that keep some of the user's parts, at several learning
+        rates of Adam.
         """
         for rate in rates:
             version = Version(part, f"{what}, Adam {rate:g}")
@@ -408,11 +421,13 @@ class Trial:
                 yield row
 
     def best_of(self, rows: Iterator[Row], goal: float, well: float, end: float) -> Row | None:
-        """The best row of some. The first one runs to its end. If it has not learned well, all
-        others run a quarter of the steps, and the best of them, if it leads there, to its end.
+        """Return the best of some rows; None if no row has ended before the deadline.
 
-        goal: error at which a row stops. well: error of a row that has learned well. end: a
-        moment of time. None if no row comes to its end before.
+        The first row is trained to its end. If it has not learned well, all others are trained for
+        a quarter of the steps. If the best of them is better there than the first row, it is
+        trained to its end.
+
+        goal: error at which a row stops. well: error of a row that has learned well. end: deadline.
         """
         tried, quarter = list[Row](), math.ceil(self.steps / 4)
         for row in rows:
@@ -428,8 +443,10 @@ class Trial:
         return min(ended, key=lambda row: row.error, default=None)
 
     def find_known_good(self) -> None:
-        """Run everything replaced, then everything but the network: with the user's weights and
-        dropout, if that does not work with torch's and none.
+        """Train runs with everything replaced, then with everything but the user's network.
+
+        The network first keeps the user's weights and dropout. If the run does not learn, it gets
+        torch's weights and no dropout.
         """
         evidence = self.evidence
         tried = self.known_good("everything", "everything replaced", rates=RATES)
@@ -455,13 +472,15 @@ class Trial:
                 return
 
     def keep_network(self, row: Row) -> None:
-        """Keep the better of two rows of the user's network among known good parts."""
+        """Store a row of the user's network among known good parts, if it is better than the stored
+        one.
+        """
         known = self.evidence.kept.get("network")
         if row.done and (known is None or not known.done or row.error < known.error):
             self.evidence.kept["network"] = row
 
     def go_on_searching(self) -> None:
-        """Continue the known good training runs that stopped before their end, if none learns."""
+        """If no known good training run learns, continue those that stopped before their end."""
         evidence = self.evidence
         for row in self.goods:
             if not evidence.learnable and not row.done and self.run(row, FINE).done:
@@ -469,7 +488,9 @@ class Trial:
                 self.rate = row.rate
 
     def run_needed(self, parts: Sequence[str]) -> None:
-        """Put parts of the user's into the known good training run, if they are not there yet."""
+        """Put some of the user's parts, one at a time, into the known good training run, unless
+        done before.
+        """
         evidence, rows = self.evidence, list[Row]()
         for part in parts:
             if part == "network":
@@ -487,8 +508,9 @@ class Trial:
         self.run_together(rows)
 
     def run_network(self) -> None:
-        """Run the user's network among known good parts at all rates, unless it works at one. If
-        there is no time for a rate, it is not shown to break anything.
+        """Train the user's network among known good parts at all learning rates, until one works.
+
+        If there is no time for a rate, the network is not shown to break anything.
         """
         evidence = self.evidence
         for row in self.goods:
@@ -501,7 +523,9 @@ class Trial:
     def run_enough(
         self, parts: Sequence[str], which: Callable[[Version], bool] = lambda version: True
     ) -> None:
-        """Replace each of some parts of the user's, by those of the changes that are chosen."""
+        """Replace each of some parts in the user's training run, by the changes that `which`
+        selects.
+        """
         evidence = self.evidence
         rows = [row for part in parts for row in self.replacements(part, which)]
         places = {swap.what: k for k, swap in enumerate(SWAPS)}
@@ -512,7 +536,9 @@ class Trial:
         self.run_together(rows, self.show_faults)
 
     def replacements(self, part: str, which: Callable[[Version], bool]) -> Iterator[Row]:
-        """Yield rows with a part replaced, by the changes that are chosen and not run yet."""
+        """Yield rows in which a part is replaced, by the changes that `which` selects and that are
+        not run yet.
+        """
         known = [row.version for row in self.evidence.replaced]
         for version, make in self.changes_of(part):
             if version in known or not which(version):
@@ -522,7 +548,7 @@ class Trial:
                 yield row
 
     def changes_of(self, part: str) -> list[tuple[Version, Callable[[Training], Any]]]:
-        """All swaps of a part, and the known good optimiser and networks."""
+        """Return all replacements of a part: its swaps, and the known good optimiser or network."""
         makes: list[tuple[Version, Callable[[Training], Any]]] = [
             (swap, swap) for swap in SWAPS if swap.part == part and swap.by in self.race.scores
         ]
@@ -539,19 +565,26 @@ class Trial:
         return makes
 
     def next_fault(self) -> Row | None:
-        """A change that shows a fault in one order; None if all are confirmed."""
+        """Return a change that shows a fault in only one minibatch order; None if all are
+        confirmed.
+        """
         faults = self.evidence.at_fault
         return next((row for row in faults if row not in self.confirmed), None)
 
     def has_time_for_orders(self, row: Row) -> bool:
-        """True if a change that shows a fault can run in other orders."""
+        """True if there is time to repeat a change that shows a fault in the other minibatch
+        orders.
+        """
         needed = len(ORDERS[1:]) * (self.base.seconds + row.seconds)
         return row.make is not None and time.monotonic() + needed <= self.end
 
     def confirm(self, row: Row) -> None:
-        """Run the user's training run and a change that shows a fault in two other orders, with new
-        weights for what was replaced. A change that is not enough there is refused; without time
-        for all steps nothing is said.
+        """Repeat the user's training run, and a change that shows a fault, in two other minibatch
+        orders.
+
+        What the change replaces gets new weights. A change that is not enough in one of these
+        orders is refused. If there is no time for all steps, the change is neither confirmed nor
+        refused.
         """
         evidence, orders = self.evidence, [self.base]
         for order in ORDERS[1:]:
@@ -567,19 +600,19 @@ class Trial:
         self.confirmed.append(row)
 
     def unchanged(self, order: int) -> Row:
-        """The user's training run in another order of the minibatches."""
+        """Return the user's training run in another minibatch order."""
         if order not in self.others:
             self.others[order] = self.run(self.base.again(self.training, order), -math.inf)
         return self.others[order]
 
     def run_layers(self) -> None:
-        """Replace single layers of the network."""
+        """Replace single layers of the network, one at a time."""
         for name, other in stand_ins(self.training):
             self.layers.append(Row(Version("network", f"self.{name} replaced", LAYER), other))
         self.run_together(self.layers)
 
     def run_longer(self) -> None:
-        """Go on with the user's training run, if there is time for it."""
+        """Train the user's run for more steps, if there is time for them."""
         base, evidence = self.base, self.evidence
         has_time = time.monotonic() + (LONGER - 1) * base.seconds <= self.end
         if base.training is None or evidence.longer or not (evidence.whole and has_time):
@@ -594,9 +627,10 @@ class Trial:
     # ---- what it shows ---------------------------------------------------------------------------
 
     def conclusion(self, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
-        """The outcome, the part, the causes and the rows.
+        """Return the result: outcome, part, causes and rows.
 
-        told: what the user's own losses, running averages or validation set show.
+        told: the cause that the user's own losses, running averages or validation set show; None:
+        none.
         """
         base, evidence = self.base, self.evidence
         rule = rule_of(evidence)
@@ -633,7 +667,9 @@ class Trial:
         )
 
     def table_rows(self) -> Iterator[TableRow]:
-        """Yield all rows: the user's training run, known good ones, needed, enough."""
+        """Yield all rows: the user's training run, known good runs, the user's parts in the known
+        good run, and the replacements.
+        """
         evidence = self.evidence
         yield self.table_row(self.base, YOURS, "")
         for row in self.goods:
@@ -651,7 +687,7 @@ class Trial:
             yield self.table_row(evidence.naive, YOURS, "")
 
     def table_row(self, row: Row, training: str, word: str) -> TableRow:
-        """A row of the table."""
+        """Return a row of the table for a trained row."""
         by = self.evidence.by if row.by == "error" else row.by
         other = self.evidence.good if training == IN_GOOD else self.evidence.beside(row, by)
         deviation = 0.0
@@ -671,7 +707,9 @@ class Trial:
         )
 
     def experiments(self) -> Iterator[Cause]:
-        """Yield what the rows show: the fault, else what is enough, else what is better."""
+        """Yield what the rows show: the parts at fault, other changes that are enough, and changes
+        that are better.
+        """
         evidence = self.evidence
         enough = evidence.enough
         at_fault = {row.part: self.cause_of_fault(row) for row in evidence.at_fault}
@@ -698,7 +736,9 @@ class Trial:
             yield Cause("all classes alike", row.part, said, row.version.remedy)
 
     def cause_of_fault(self, row: Row) -> Cause:
-        """The cause that a part shows which is both enough and needed."""
+        """Return the cause for a part at fault: its replacement is enough, and the user's part is
+        needed.
+        """
         evidence, part = self.evidence, row.part
         kept = evidence.kept[part]
         good = "" if evidence.good is None else f"from {shown(evidence.shown(evidence.good))} "
@@ -717,7 +757,7 @@ class Trial:
 
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
-"""Where it does not learn, by the name of a cause that a user's losses or averages show."""
+"""Words added to the outcome if the user's losses or running averages show a cause, by its name."""
 NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
@@ -749,7 +789,7 @@ def notes_of(trial: Trial) -> Iterator[str]:
 
 
 def note_on_steps(evidence: Evidence) -> str:
-    """The sentence for a training run that learns, and may only need more steps."""
+    """Return the sentence for a training run that learns, and may only need more steps."""
     longer, no_part = evidence.longer, "No part is called at fault"
     if longer is None or not longer.done:
         steps = LONGER * evidence.steps
@@ -759,9 +799,9 @@ def note_on_steps(evidence: Evidence) -> str:
 
 
 def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
-    """Yield how the verdict could change with more time; nothing if it is not known to change.
+    """Yield how the verdict could change with more time; nothing if it could not.
 
-    unfinished: the rows for which there was no time, in words.
+    unfinished: the names of the rows for which the time was too short.
     """
     evidence = trial.evidence
     if trial.next_fault() is not None:
@@ -776,8 +816,8 @@ def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
 
 
 def gain_of_time(trial: Trial) -> str:
-    """What rows that end could show beside the verdict; "" for nothing, and if other sentences
-    tell it.
+    """Return what more time could show beyond the verdict; "" if nothing, or if other sentences say
+    it.
     """
     evidence = trial.evidence
     if evidence.breaking or evidence.few or not evidence.tried:
@@ -792,7 +832,7 @@ def gain_of_time(trial: Trial) -> str:
 
 
 def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
-    """Yield the parts that are cleared, and why none is shown to be at fault."""
+    """Yield which parts are cleared, and why no part is shown to be at fault."""
     evidence = trial.evidence
     enough = {row.part for row in evidence.enough}
     if cleared := [part for part in evidence.kept if evidence.cleared(part) and part not in enough]:
@@ -810,7 +850,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
 
 
 def not_enough(trial: Trial) -> str:
-    """The sentence for rows of which none is enough; "" if nothing follows."""
+    """Return the sentence for a table in which no row is enough; "" if nothing follows from it."""
     evidence, data = trial.evidence, trial.training.data
     if evidence.came_near:
         return ""
@@ -832,7 +872,7 @@ def not_enough(trial: Trial) -> str:
 
 
 def notes_on_fit(trial: Trial) -> Iterator[str]:
-    """Yield how the training fits its own examples."""
+    """Yield sentences on the error on training examples, such as overfitting."""
     base, fitted = trial.base, trial.fitted
     if words := trial.evidence.void:
         yield f"Errors are not compared: {words}."
@@ -857,5 +897,5 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
 
 
 def place_of(part: str) -> int:
-    """For a sort: the smallest change first."""
+    """Return the place of a part in a sort that puts the smallest change first."""
     return PARTS.index(part) if part in PARTS else len(PARTS)

@@ -1,7 +1,7 @@
 """`trainability check` and `trainability cure`: why does a training run not learn, and what helps?
 
-The training is a user's, FILE.py:NAME, or that of a network that predicts the next frames of
-sequences: of the chorales, or of a file of numbers.
+The training run is your own, FILE.py:NAME. Or a network is trained to predict the next frames of
+sequences: the chorales, or a file of numbers.
 """
 
 import inspect
@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "sgd",
     "arguments": {},
 }
-"""For a training run on next frames."""
+"""Default settings of a training run on next frames."""
 EXCLUSIVE = {  # an option, and those that cannot be given with it
     "module": ("training",),
     "checkpoint": ("training",),
@@ -56,71 +56,80 @@ EXCLUSIVE = {  # an option, and those that cannot be given with it
 }
 PRESET = {"--training": "a preset or a run"}  # it has no flag
 OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "json")
-"""The options that go with FILE.py:NAME."""
+"""The options that may be given together with FILE.py:NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network(NewOrTrained):
-    """Your own training run, or the network of a training run on next frames."""
+    """Your own training run, or the network of a training run that predicts next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """FILE.py:NAME, your training run; the folder of a run, or the record of a trial of a study
-    (trials/NUMBER.json): this training run from its first weights; or a preset of `rhn train`. Run
-    folders, records and presets train on the chorales.
+    """FILE.py:NAME: your training run. Or the folder of a run of `rhn train`, or the record of a
+    trial of a study (trials/NUMBER.json): this run is repeated from its first weights. Or a preset
+    of `rhn train`. Run folders, records and presets train on the chorales.
     """
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m), or (T, B, K) for
-    ids (T, B) if it has an nn.Embedding; B first with batch_first=True.
+    """Your module, package.module:factory. It takes numbers (T, B, m) and returns outputs (T, B,
+    m); with an nn.Embedding it takes ids (T, B) and returns (T, B, K). With batch_first=True B
+    comes first.
     """
     seed: Annotated[int, NETWORK] = 0
-    """Seed of new weights, and of the minibatch order."""
+    """Seed of new weights and of the minibatch order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NextFrames:
-    """A training on next frames: with --optimizer by that, otherwise by SGD with momentum."""
+    """Options of a training run on next frames."""
 
     learning_rate: Annotated[Positive | None, FRAMES] = None
-    """Learning rate (default: from the preset or file, or 0.1; with --optimizer: torch's default).
+    """Learning rate (default: that of the preset, run or checkpoint, or 0.1; with --optimizer:
+    torch's default).
     """
     momentum: Annotated[Fraction | None, FRAMES] = None
-    """Momentum of SGD (default: from the preset or file, or 0.9; with --optimizer: torch's
-    default).
+    """Momentum of SGD (default: that of the preset, run or checkpoint, or 0.9; with --optimizer:
+    torch's default).
     """
     epochs: Annotated[Count | None, FRAMES] = None
-    """Epochs (default: from the preset or file, or 300)."""
+    """Epochs (default: those of the preset, run or checkpoint, or 300)."""
     batch_size: Annotated[Count | None, FRAMES] = None
-    """Sequences in a batch (default 32)."""
+    """Sequences in a minibatch (default: that of the preset or run, or 32)."""
     batches: Annotated[Count | None, FRAMES] = None
-    """Optimiser steps per epoch (default: from the data and the batch size)."""
+    """Optimiser steps per epoch (default: one pass over all data)."""
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"] | None, FRAMES] = None
-    """The optimiser, with the defaults of torch (default: SGD with momentum)."""
+    """Optimiser; if you give one, its settings are torch's defaults (default: that of the preset or
+    run, or SGD with momentum).
+    """
     clip_norm: Annotated[Positive | None, FRAMES] = None
-    """Clip the gradient at this norm."""
+    """Clip the gradient at this norm (default: no clipping)."""
     input: Annotated[Path | None, FRAMES] = None
-    """Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m) (default: the chorales)."""
+    """Your data, a file .npy, .npz or .csv of shape (T,), (T, m) or (S, T, m): S sequences, T time
+    steps, m numbers (default: the chorales).
+    """
     data: Annotated[Path | None, FRAMES] = None
     """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The length of the training run, and the time of the answer."""
+    """The length of the training run, and the time limit of the command."""
 
     steps: Annotated[Count | None, LIMITS] = None
-    """Optimiser steps (default: those of FILE.py, or of all epochs, or else 3000)."""
+    """Optimiser steps (default: those of FILE.py, or 3000. On next frames: those of all epochs;
+    with --optimizer but without --epochs: 3000).
+    """
     seconds: Annotated[Positive | None, LIMITS] = None
-    """Time limit, in seconds (default: that of FILE.py; otherwise 60 for a cure; for a check the
-    time of ten of your training runs and two known good ones, at least 20 and at most 600).
+    """Time limit of the command, in seconds (default: that of FILE.py. Otherwise 60 for `cure`. For
+    `check` the time of ten of your training runs and two known good ones, at least 20 and at most
+    600).
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Printed(Drawing):
-    """The files of a result, and how it is printed."""
+    """The files that are written, and how the result is printed."""
 
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
-    """Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json)."""
+    """Files to write: a figure (.png, .svg, .pdf), and its numbers (.csv, .json)."""
     json: Annotated[bool, OUTPUT_GROUP] = False
     """Print one JSON object instead of text."""
 
@@ -129,18 +138,17 @@ class Printed(Drawing):
 class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
-    Facts about one minibatch come first. Then copies of your training run and known good training
-    runs are run. Each known good part is put into your run (is it enough?), and each part of yours
-    into a known good run (is it needed?). The exit code is 0 for every outcome.
+    First come facts about one minibatch, such as weights that no gradient reaches. Then copies of
+    your training run are trained, and known good runs on the same data: a GRU, standardised inputs,
+    the usual loss, Adam. Each known good part is put into your run (is it enough?), and each part
+    of yours into a known good run (is it needed?). The exit code is 0 for every outcome.
 
     NAME in FILE.py is a trainability.Training, a dictionary or an object, or a function without
     arguments that returns one of these. The dictionary or object has model, x, y, loss and
-    optimizer, and if needed further arguments of trainability.check, such as batch_axis or
-    scheduler. FILE.py runs as with `python FILE.py`, except for the code below `if __name__ ==
-    "__main__":`.
+    optimizer. It may have further arguments of trainability.check, such as batch_axis or scheduler.
+    FILE.py runs as with `python FILE.py`, except for the code below `if __name__ == "__main__":`.
 
-    Without FILE.py:NAME the training run is that of a network that predicts the next frames of
-    sequences.
+    Without FILE.py:NAME, a network is trained to predict the next frames of sequences.
 
     examples:
       trainability check train.py:training
@@ -160,8 +168,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
 class CureOptions(Printed, Limits, NextFrames, Network):
     """Search for initial weights and a learning rate with which a training run learns.
 
-    Give the training run as for `trainability check`. The output contains the lines of Python to
-    paste. The exit code is 0 for every outcome.
+    Give the training run as for `trainability check`. If a change helps, the output contains lines
+    of Python to paste. The exit code is 0 for every outcome.
 
     examples:
       trainability cure train.py:training
@@ -179,12 +187,12 @@ Options = CheckOptions | CureOptions
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a subcommand; returns its exit code."""
+    """Run a subcommand; return its exit code."""
     return run_command(lambda: run_read(COMMANDS, args, run))
 
 
 def run(options: Options) -> None:
-    """Check the options, then the training run; draw, write and print the result."""
+    """Validate the options, check or cure the training run, and print and write the result."""
     own = file_and_name(options.training)
     if own:
         check_own(options)
@@ -206,7 +214,7 @@ def run(options: Options) -> None:
 
 
 def show(found: Any, outputs: Outputs, options: Options) -> None:
-    """Print a result, then write its files: an answer is not lost with a disk that is full."""
+    """Print a result, then write its files, so that a full disk does not lose the answer."""
     if options.json:
         print_json(found.to_dict() | {"figure": next(map(str, outputs.figures), None)})
     else:
@@ -218,7 +226,7 @@ def show(found: Any, outputs: Outputs, options: Options) -> None:
 
 
 def check_own(options: Options) -> None:
-    """Raise InvalidInputError for options that change a training run in FILE.py."""
+    """Raise InvalidInputError for options that would change the training run of FILE.py."""
     if given := given_flags(options, [name for name in vars(options) if name not in OWN]):
         raise InvalidInputError(
             f"{', '.join(given)} cannot be given with FILE.py:NAME, which has the whole training: "
@@ -227,8 +235,7 @@ def check_own(options: Options) -> None:
 
 
 def check_exclusive(options: Options) -> None:
-    """Raise InvalidInputError for options of a training run on next frames that exclude each
-    other."""
+    """Raise InvalidInputError for options on next frames that cannot be given together."""
     for name, others in EXCLUSIVE.items():
         given = given_flags(options, others)
         if given and given_flags(options, (name,)):
@@ -242,7 +249,9 @@ def check_exclusive(options: Options) -> None:
 
 
 def file_and_name(word: str | None) -> tuple[str, str] | None:
-    """(FILE.py, NAME), or None for a preset. Raises InvalidInputError for one of the two only."""
+    """Return (FILE.py, NAME) of FILE.py:NAME, or None for a preset or a path. Raises
+    InvalidInputError if only one of FILE.py and NAME is given.
+    """
     file, colon, name = (word or "").rpartition(":")
     if file.endswith(".py") and name.isidentifier():
         return file, name
@@ -256,7 +265,7 @@ def file_and_name(word: str | None) -> tuple[str, str] | None:
 
 @contextmanager
 def as_script(file: str) -> Iterator[None]:
-    """Set the import path and the arguments of this process to those of `python FILE.py`."""
+    """Context manager: the import path and sys.argv of `python FILE.py`."""
     path, arguments = sys.path[:], sys.argv
     sys.path.insert(0, str(real_path(Path(file)).parent))
     sys.argv = [file]
@@ -267,7 +276,7 @@ def as_script(file: str) -> Iterator[None]:
 
 
 def own_training(options: Options, file: str, name: str) -> dict[str, Any]:
-    """The arguments of `trainability.check` that a name in a file gives. Raises RhnError."""
+    """Return the arguments of `trainability.check` from NAME in a file. Raises RhnError."""
     module = module_of(Path(file))
     if not hasattr(module, name):
         near = nearest(name, vars(module))
@@ -281,7 +290,9 @@ def own_training(options: Options, file: str, name: str) -> dict[str, Any]:
 
 
 def module_of(path: Path) -> ModuleType:
-    """Run a file of Python, under another name than "__main__". Raises InvalidInputError."""
+    """Run a Python file under a name other than "__main__"; return it as a module. Raises
+    InvalidInputError.
+    """
     if not path.is_file():
         raise InvalidInputError(f"{path} is not there: expected a file of Python")
     check_file(path)
@@ -293,9 +304,11 @@ def module_of(path: Path) -> ModuleType:
 
 
 def arguments_of(value: Any) -> dict[str, Any]:
-    """The arguments of `trainability.check` in a dictionary, an object or what a function returns.
+    """Return the arguments of `trainability.check` that a training run in a file holds.
 
-    Raises InvalidInputError for anything else, without a needed one, or with an unknown one.
+    value: a `Training`, a dictionary, an object, or a function that returns one of these. Raises
+    InvalidInputError for any other value, for a required argument that is missing, and for an
+    unknown one.
     """
     from trainability.training import Training
 
@@ -318,7 +331,7 @@ def arguments_of(value: Any) -> dict[str, Any]:
 
 
 def entries_of(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """The parts in a dictionary. Raises InvalidInputError for a key that is none."""
+    """Return the parts in a dictionary. Raises InvalidInputError for an unknown key."""
     known = known_arguments()
     for name in value:
         if name not in known:
@@ -329,14 +342,12 @@ def entries_of(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """The parts among the attributes of an object."""
+    """Return the attributes of an object that are parts of a training run."""
     return {name: getattr(value, name) for name in known_arguments() if hasattr(value, name)}
 
 
 def returned_by(function: Any) -> Any:
-    """The result of a function without arguments. Raises InvalidInputError for one that needs
-    some.
-    """
+    """Call a function without arguments. Raises InvalidInputError if it needs some."""
     try:
         inspect.signature(function).bind()
     except TypeError as error:
@@ -347,7 +358,7 @@ def returned_by(function: Any) -> Any:
 
 
 def known_arguments() -> set[str]:
-    """Names of the parts of a training run, and of further arguments of `trainability.check`."""
+    """Return the names of all arguments of `trainability.check` that a file may give."""
     from trainability.check import check
     from trainability.training import Training
 
@@ -359,7 +370,7 @@ def known_arguments() -> set[str]:
 
 
 def of_next_frames(options: Options) -> dict[str, Any]:
-    """The arguments of `trainability.check` for a network and sequences. Raises RhnError."""
+    """Return the arguments of `trainability.check` for a network and sequences. Raises RhnError."""
     from gersgorin.cli.new import check_network_options
     from gersgorin.data.files import chorale_excerpts, read_numbers
     from gersgorin.data.inputs import reads_ids
@@ -400,7 +411,9 @@ def of_next_frames(options: Options) -> dict[str, Any]:
 
 
 def stored_run(options: Options) -> Any:
-    """The run or trial that the options name, as it began; None if they name none."""
+    """Return the stored run or trial that the options name, with its first weights; None if they
+    name none.
+    """
     from rhn.presets import PRESETS
     from trainability.stored import is_path, stored_training
 
@@ -413,7 +426,9 @@ def stored_run(options: Options) -> Any:
 
 
 def steps_of(options: Options, usual: int, batches: int) -> int:
-    """Length of a training run: --steps, --epochs of this number of batches, or the usual one."""
+    """Return the number of optimiser steps: --steps, --epochs of `batches` steps each, or the usual
+    number.
+    """
     if options.steps is not None:
         return options.steps
     if options.epochs is not None:
@@ -422,7 +437,7 @@ def steps_of(options: Options, usual: int, batches: int) -> int:
 
 
 def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
-    """The optimiser: of --optimizer with torch's defaults, otherwise that of these settings."""
+    """Return the optimiser: --optimizer with torch's defaults, otherwise that of the settings."""
     from trainability.optimizers import TORCH_OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
@@ -440,7 +455,9 @@ def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, An
 
 
 def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
-    """(Name, network, loss, settings) of the training run of the options, for frames of a width."""
+    """Return (name, network, loss, settings) of the training run of the options, for frames of
+    `width` numbers.
+    """
     from gersgorin.cli.with_output import model_of_file
     from rhn.models import LanguageModel
 
@@ -456,7 +473,7 @@ def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, A
 
 
 def stored_settings(checkpoint: Path) -> dict[str, Any]:
-    """Settings of the training run that a checkpoint is of."""
+    """Return the settings of the training run that wrote a checkpoint."""
     from rhn.checkpoints import entry_of, read_metadata
 
     about = read_metadata(checkpoint)["metadata"]
@@ -467,7 +484,7 @@ def stored_settings(checkpoint: Path) -> dict[str, Any]:
 
 
 def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
-    """(Network, loss, settings) of a preset of `rhn train`. Raises InvalidInputError."""
+    """Return (network, loss, settings) of a preset of `rhn train`. Raises InvalidInputError."""
     from rhn.presets import preset
     from rhn.training.config import LanguageConfig
     from rhn.training.ensemble import build_model
@@ -482,7 +499,7 @@ def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
 
 
 def no_frames(given: Any) -> InvalidInputError:
-    """The error for a language model, a preset or a file."""
+    """Return the error for a preset or file that is a language model."""
     return InvalidInputError(
         f"{given} is a language model: expected a network that predicts frames; for a text give "
         "FILE.py:NAME with windows of its tokens"

@@ -13,7 +13,9 @@ from rhn.errors import USERS_FAULT
 
 
 def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any, Any, Any]:
-    """Copies of these parts that belong together, the optimiser's with an empty state."""
+    """Return copies of model, optimiser and scheduler that belong together; the optimiser's state
+    is empty.
+    """
     memo: dict[int, Any] = {}
     said = f"{type(model).__name__} or its optimiser cannot be copied"
     with users_code(said, lambda: not_copied(model)), torch.inference_mode(False):
@@ -22,8 +24,10 @@ def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any,
 
 
 def state_of(value: Any) -> list[Any]:
-    """The objects that differ after a change of an attribute, also of one in place: the version of
-    a tensor, the items of a list or dictionary, the attributes of an object.
+    """Return a list of objects that differs after an attribute has changed, even in place.
+
+    The list has the version of a tensor, the items of a list or dictionary, or the attributes of an
+    object.
     """
     if isinstance(value, Tensor):
         return [value, None if value.is_inference() else value._version]
@@ -34,7 +38,9 @@ def state_of(value: Any) -> list[Any]:
 
 
 def attributes(model: nn.Module) -> dict[str, Any]:
-    """Everything but weights that a model and its parts store, by name, buffers included."""
+    """Return everything that a model and its parts store, by name, buffers included and weights
+    left out.
+    """
     return {
         f"{name}.{key}".lstrip("."): value
         for name, module in model.named_modules()
@@ -44,7 +50,7 @@ def attributes(model: nn.Module) -> dict[str, Any]:
 
 
 def states_in(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that a model stores beside its weights, by name."""
+    """Return the shapes of the tensors that a model stores beside its weights, by name."""
     return {
         name: tuple(part.shape)
         for name, value in attributes(model).items()
@@ -54,7 +60,7 @@ def states_in(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def not_copied(model: nn.Module) -> str:
-    """The remedy for the first attribute of a model that cannot be copied; "": each can."""
+    """Return the remedy for the first attribute of a model that cannot be copied; "" if all can."""
     for name, value in attributes(model).items():
         try:
             copy.deepcopy(value)
@@ -66,7 +72,9 @@ def not_copied(model: nn.Module) -> str:
 
 
 def copy_of_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Any:
-    """A copy of an optimiser with an empty state; memo: of deepcopy, with its new parameters."""
+    """Return a copy of an optimiser with an empty state. memo: the memo of deepcopy, with the
+    copied parameters.
+    """
     memo[id(optimizer.state)] = defaultdict(dict)
     other = copy.deepcopy(optimizer, memo)
     for name in vars(optimizer).keys() - vars(other).keys() - {"step"}:  # as of L-BFGS

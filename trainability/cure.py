@@ -2,19 +2,22 @@
 
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)
     print(found)                       # what helps, and how much
-    print(found.code)                  # lines to paste: the optimiser, and the same weights
+    print(found.code)                  # lines to paste: the same initial weights and learning rate
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-1. Facts about one minibatch. A proof ends the search, unless it holds at these weights only.
-2. The user's training run. If it learns well in three minibatch orders, it is kept.
-3. Initial weights (`trainability.candidates`), the best first: those from which the gradient
-   reaches the beginning of a sequence most evenly.
-4. A race of the best of them at several learning rates. After each rung the better half goes on:
-   those that learn by their error on held-out examples, those that do not yet by their gradient.
-   If none of them helps, the others run to the end while time is left.
-5. The best one at its rate, and at a third of it: all steps in three minibatch orders. An order
-   counts if the median error of the last quarter of the steps is low. The lower rate is chosen
-   unless its error is clearly higher. If an order fails, the next candidate is tried.
+1. Facts about one minibatch are measured. A proof that the run cannot learn ends the search,
+   unless other initial weights may repair the fault.
+2. The user's training run is trained. If it learns well in three minibatch orders, it is kept.
+3. Initial weights (`trainability.candidates`) are ranked. The best are those with which the
+   gradient reaches the beginning of a sequence most evenly.
+4. The best initial weights race at several learning rates. A race has rungs: numbers of steps at
+   which the better half goes on. Candidates that learn are compared by their error on held-out
+   examples, the others by their gradient. If no candidate helps, those that were dropped are
+   trained to the end while time is left.
+5. The best candidate is trained for all steps in three minibatch orders, at its learning rate and
+   at a third of it. An order counts if the median error of the last quarter of the steps is low.
+   The lower rate is chosen unless its error is clearly higher. If an order fails, the next
+   candidate is tried.
 """
 
 import math
@@ -74,13 +77,13 @@ CONFIRM = 2 * len(ORDERS) - 1  # trainings that confirm a choice, and a lower ra
 
 
 class Search:
-    """The attempts that were made, and the choice between them.
+    """A search over initial weights and learning rates: its attempts, and the choice between them.
 
     Args:
-        training: of the user.
-        end: moment of time by which the search ends.
+        training: the user's training run.
+        end: deadline of the search, on the clock of `time.monotonic`.
         seed: shuffle seed of the minibatches; the next two seeds confirm.
-        progress: called with a description of each part.
+        progress: function that is called with a description of each stage.
     """
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
@@ -100,7 +103,9 @@ class Search:
         self.untrained = Row(UNCHANGED, training.copy())
 
     def run(self) -> tuple[Attempt, str]:
-        """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""
+        """Return (the chosen attempt, the outcome). Raises InvalidInputError if the training run
+        fails.
+        """
         given, tried = self.given, list[Attempt]()
         if any(cause.sure and not cause.curable for cause in self.causes):
             return given, "not searched"
@@ -126,14 +131,19 @@ class Search:
         return given, UNDECIDED if self.ran_out else "none helped"
 
     def _outcome(self, attempt: Attempt) -> str:
-        """The outcome of a choice that lasts in every order that it was tried in."""
+        """Return the outcome for a chosen attempt that learns in every minibatch order that was
+        tried.
+        """
         if self.steps < self.training.steps or len(attempt.rows) < len(ORDERS):
             return "not confirmed"
         return SOUND if attempt is self.given else CHANGED
 
     def needed_seconds(self, given: float, outcome: str) -> float | None:
-        """The time of a search that decides, at the speed of this one: longer than the time that
-        was given by three whole training runs at least. None if this one has decided.
+        """Return the time of a search that would decide, at the speed of this search; None if this
+        search has decided.
+
+        given: the time limit of this search. The result is longer than that by at least three whole
+        training runs.
         """
         if not self.ran_out or outcome in (SOUND, CHANGED):
             return None
@@ -143,7 +153,7 @@ class Search:
         return max(self.needed_trainings * whole, given + len(ORDERS) * whole)
 
     def _attempt(self, change: Change) -> Attempt:
-        """The attempt of a change, with its row in the first minibatch order."""
+        """Return the attempt of a change, with its row in the first minibatch order."""
         words = change.words(self.training)
         if words not in self.attempts:
             version = replace(UNCHANGED, what=words)
@@ -154,7 +164,9 @@ class Search:
     # ---- the race --------------------------------------------------------------------------------
 
     def _plan(self) -> None:
-        """Measure the time of a step; all rows run as many steps as there is time for."""
+        """Measure the time of a step, and choose the number of steps, the same for all rows, to fit
+        the time.
+        """
         self.rates = [*changes_of_rate(self.training)]
         left = self.end - time.monotonic()
         step, every = seconds_of_step(self.training.copy(), self.steps, left / 8), self.steps
@@ -165,7 +177,7 @@ class Search:
         self.step_seconds, self.ran_out = step, self.steps < every
 
     def _finish(self, attempt: Attempt) -> None:
-        """Run the last row of an attempt to the end of all steps."""
+        """Train the last row of an attempt to the end of all steps."""
         row = attempt.rows[-1]
         if row.training is None:  # it was dropped on the way
             row = attempt.rows[-1] = row.again(self.training, row.order)
@@ -173,9 +185,10 @@ class Search:
         self.ran_out |= not row.done
 
     def _starts(self) -> list[Start]:
-        """The user's initial weights, and the best others: those with the most even gradient.
+        """Return the user's initial weights and the best others: those with the most even gradient.
 
-        Those follow that see less than half of a sequence, and the output bias by itself.
+        Initial weights whose gradient sees less than half of a sequence come later. A change of
+        only the output bias comes last.
         """
         self.progress("the gradient by lag from each choice of initial weights")
         given, *others = starts_of(self.training)
@@ -187,7 +200,9 @@ class Search:
         return [given, *sorted(others, key=lambda start: ranks[start.words])[:BEST]]
 
     def _run_race(self) -> None:
-        """Halve the attempts over the rungs; those that have learned well wait."""
+        """Train the attempts, and drop the worse half after each rung; those that have learned well
+        pause.
+        """
         starts = self._starts()
         changes = [Change(start, *rate) for rate in self.rates for start in starts]
         left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - CONFIRM
@@ -204,7 +219,7 @@ class Search:
             alive = self._better_half([a for a in alive if a.row.exploded is None])
 
     def _run_dropped(self) -> None:
-        """Run the attempts that were dropped, the lowest error first, until one helps."""
+        """Train the attempts that were dropped, by increasing error, until one helps."""
         dropped = [a for a in self.attempts.values() if not a.row.done]
         for attempt in sorted(dropped, key=lambda attempt: attempt.row.error):
             if self._helping():
@@ -218,7 +233,9 @@ class Search:
             attempt.row.training, attempt.row.stream = None, None
 
     def _better_half(self, alive: list[Attempt]) -> list[Attempt]:
-        """The better half of some attempts, and the best one that keeps the given weights."""
+        """Return the better half of some attempts, and the best attempt with the user's initial
+        weights.
+        """
         alive = sorted(alive, key=self._rank)
         better = alive[: math.ceil(len(alive) / 2)]
         same = [attempt for attempt in alive if attempt.change.start.words == GIVEN]
@@ -229,7 +246,9 @@ class Search:
         return better
 
     def _rank(self, attempt: Attempt) -> tuple[float, ...]:
-        """For a sort: by error, or by the gradient as long as it learns nothing."""
+        """Sort key: by error for attempts that learn, then by gradient for those that learn nothing
+        yet.
+        """
         row = attempt.row
         if row.training is None or self.race.beats_constant(row):
             return (0, max(row.error, GOOD), *attempt.change.size)
@@ -239,11 +258,13 @@ class Search:
 
     @property
     def base(self) -> Row:
-        """The user's training run, in the minibatch order in which it ends worst."""
+        """The user's training run, in the minibatch order with the highest final error."""
         return max((row.lasting for row in self.given.rows), key=lambda row: row.error)
 
     def _is_low(self, attempt: Attempt, row: Row) -> bool:
-        """True if a row learns; a change of a training run that learns must do far better."""
+        """True if a row learns; if the user's training run learns too, a change of it must do far
+        better.
+        """
         base, row = self.base, row.lasting
         if attempt is self.given:
             return self._learns(row)
@@ -252,15 +273,17 @@ class Search:
         return row.error <= most and mean >= CLEAR * deviation
 
     def _learns(self, row: Row) -> bool:
-        """True if a row of the user's training run is clearly below the constant predictor, and
-        below the untrained network.
+        """True if a row of the user's training run is clearly better than the constant predictor
+        and than the untrained network.
         """
         gain, deviation = self.race.difference(self.untrained, row)
         return self.race.beats_constant(row) and gain >= max(CLEAR * deviation, SEEN)
 
     def _helping(self) -> list[Attempt]:
-        """The attempts that help, the best choice first: the smallest change of those that have
-        learned well, or whose error is not clearly above the lowest one.
+        """Return the attempts that help, the best choice first.
+
+        The best choice is the smallest change that has learned well, or whose error is not
+        clearly above the lowest error.
         """
         _, *others = self.attempts.values()
         found, left = list[Attempt](), [a for a in others if self._is_low(a, a.row)]
@@ -272,8 +295,8 @@ class Search:
         return found
 
     def _is_above(self, attempt: Attempt, other: Attempt) -> bool:
-        """True if the error of an attempt is clearly above another's, over the minibatch orders in
-        which both were tried.
+        """True if the error of an attempt is clearly above that of another one, over the minibatch
+        orders in which both were tried.
         """
         theirs = {row.order: row.lasting for row in other.rows}
         pairs = [(row.lasting, theirs[row.order]) for row in attempt.rows if row.order in theirs]
@@ -282,8 +305,10 @@ class Search:
         return mean > CLEAR * deviation
 
     def _better_rate(self, attempt: Attempt) -> Attempt:
-        """An attempt or the same at a third of its rate: the one that is low in more orders, or
-        stays so in more; then the lower rate, unless its error is clearly higher.
+        """Return an attempt, or the same attempt at a third of its learning rate.
+
+        The one that learns in more minibatch orders is returned, or that keeps its gain in more. If
+        they are equal, the lower rate is returned, unless its error is clearly higher.
         """
         both = [attempt, self._attempt(attempt.change.slower(LOWER))]
         for each in both:
@@ -294,7 +319,9 @@ class Search:
         return attempt if self._is_above(slower, attempt) else slower
 
     def _confirm(self, attempt: Attempt) -> bool:
-        """Run an attempt to all steps in every minibatch order; returns whether it lasts."""
+        """Train an attempt for all steps in every minibatch order; return whether it learns
+        in all.
+        """
         self._finish(attempt)
         for order in self.orders[len(attempt.rows) :]:
             if time.monotonic() >= self.end:
@@ -306,17 +333,22 @@ class Search:
         return self._lasts(attempt)
 
     def _share(self, attempt: Attempt) -> tuple[int, int]:
-        """(Number of minibatch orders in which it is low at last, of those in which it stays)."""
+        """Return (number of minibatch orders in which an attempt learns by the end, number in which
+        it keeps its gain).
+        """
         low = [row for row in attempt.rows if row.done and self._is_low(attempt, row)]
         return len(low), attempt.stays
 
     def _lasts(self, attempt: Attempt) -> bool:
-        """True if it is low at last in every minibatch order for which there was time."""
+        """True if an attempt learns by the end, in every minibatch order for which there
+        was time.
+        """
         return self._share(attempt)[0] == len(attempt.rows)
 
 
 def rungs(steps: int) -> list[int]:
-    """Steps after which a race halves its attempts, the last one all.
+    """Return the rungs of a race: the numbers of steps after which it drops half of its attempts.
+    The last rung is all steps.
 
     >>> rungs(3200), rungs(100), rungs(7)
     ([100, 200, 400, 800, 1600, 3200], [30, 50, 100], [7])
@@ -325,7 +357,8 @@ def rungs(steps: int) -> list[int]:
 
 
 def share_of(rungs: list[int]) -> float:
-    """The share of a whole training run that an attempt takes on average in a race over rungs.
+    """Return the share of a whole training run that an attempt takes on average in a race over
+    rungs.
 
     >>> share_of([100]), share_of([50, 100])
     (1.0, 0.75)
@@ -335,7 +368,11 @@ def share_of(rungs: list[int]) -> float:
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:
-    """For a sort: gradients that see a sequence first, then the most even ones, by powers of e."""
+    """Sort key for a gradient, least first.
+
+    Gradients that reach more than half of a sequence and do not explode come first, then the most
+    even ones, by powers of e.
+    """
     if reach is None:
         return (0, 0)
     evenness = reach.unevenness
@@ -343,7 +380,9 @@ def rank(reach: Reach | None) -> tuple[float, ...]:
 
 
 def changes_of_rate(training: Training) -> Iterator[tuple[float, float | None]]:
-    """Yield (factor on the learning rates, learning rate of Adam in place of the optimiser)."""
+    """Yield (factor on the learning rates, learning rate of Adam instead of the optimiser; None:
+    the optimiser stays).
+    """
     given = training.learning_rate
     if isinstance(training.optimizer, torch.optim.SGD):
         yield from ((factor, None) for factor in OF_SGD)
@@ -378,21 +417,23 @@ def cure(
 ) -> Cure:
     """Find initial weights and a learning rate with which a network learns.
 
+    Candidates are trained on copies, side by side; the best is repeated in three minibatch orders.
+
     Args:
-        model, x, y, loss_fn, optimizer: parts of the training run, see `Training`; parts: its
-            further arguments. A `Training` in place of the model has all of them.
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+            place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
-        seconds: time limit of the search, which takes about ten training runs.
-        name: title of the network; None: its class.
+        seconds: time limit of the search, in seconds. A search takes about ten training runs.
+        name: name of the network in the result; None: its class.
         seed: shuffle seed of the minibatches; the next two seeds confirm the result.
-        progress: called with a description of each part.
+        progress: function that is called with a description of each stage.
 
     Returns:
         A `Cure`. Nothing that you give is changed.
 
     Raises:
-        InvalidInputError or DataError: these parts do not make a training run; the message says
-        which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
+        says which.
 
     >>> _ = torch.manual_seed(0)
     >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
@@ -437,8 +478,8 @@ def cure(
 
 
 def code_of(training: Training, change: Change, model: nn.Module) -> str:
-    """Lines to paste after the line that creates the optimiser: initial weights, learning rates,
-    and the clipping.
+    """Return the lines to paste after the line that creates the optimiser: initial weights,
+    learning rates, and clipping.
     """
     lines = [COMPILED] if uncompiled(model) is not model else []
     lines += change.start.code.splitlines()

@@ -1,9 +1,9 @@
 """Minibatches and held-out examples of a training run.
 
-    data = Examples(x, y, batch_size=32, axis=0)     # tensors with an example each along an axis
-    data = Batches(loader, like, seconds=10)         # what a DataLoader or a list of batches gives
-    data.stream(seed)                                # minibatches without an end
-    data.held_out                                    # minibatches that the stream never gives
+    data = Examples(x, y, batch_size=32, axis=0)     # tensors; axis 0 holds the examples
+    data = Batches(loader, like, seconds=10)         # a DataLoader, or a list of batches
+    data.stream(seed)                                # minibatches for training, without end
+    data.held_out                                    # minibatches that the stream never yields
 
 Inputs are a tensor, a tuple or a dictionary of tensors; the first one is the sequence.
 
@@ -33,7 +33,9 @@ from rhn.utils.wording import counted
 from trainability.splits import TOO_FEW, keys_of, number_held_out, positions, split
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
-"""Of a model: one, several in order, or several by name; the first one is the sequence."""
+"""The inputs of a model: one tensor, several in order, or several by name. The first tensor is the
+sequence.
+"""
 Pair = tuple[Inputs, Tensor]  # inputs and targets
 TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
 SAMPLE = 512  # examples by which scales are measured
@@ -41,8 +43,9 @@ WHOLE = 4096  # by which shares of classes are
 
 
 def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:
-    """Finite numbers as a tensor on the device of a parameter; those that are not a tensor yet in
-    its type, if they are no integers.
+    """Return finite numbers as a tensor on the device of the parameter `like`.
+
+    Floats that are not a tensor yet get the type of `like`.
     """
     values = numbers_of(name, given)
     keeps_type = isinstance(given, Tensor) or not values.is_floating_point()
@@ -50,8 +53,8 @@ def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:
 
 
 def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
-    """(Inputs, targets) of a batch of a DataLoader: the targets are last, or have a name of
-    `TARGETS`.
+    """Return (inputs, targets) of a batch of a DataLoader. The targets are the last entry, or have
+    a name of `TARGETS`.
     """
     if isinstance(batch, Mapping):
         return _by_name(batch)
@@ -62,7 +65,7 @@ def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
 
 
 def _by_name(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
-    """(Inputs, targets) of a batch that is a dictionary."""
+    """Return (inputs, targets) of a batch that is a dictionary."""
     names = [name for name in TARGETS if name in batch]
     if len(names) != 1 or len(batch) < 2:
         raise InvalidInputError(
@@ -74,8 +77,9 @@ def _by_name(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
 
 
 def inputs_of(given: Any, like: Tensor) -> Inputs:
-    """The inputs of a model as tensors: of a tuple or a dictionary all, those after the first on
-    the device on which they are.
+    """Return the inputs of a model as tensors: one, a tuple or a dictionary.
+
+    The first tensor is moved to the device of the parameter `like`; the others stay where they are.
     """
     if isinstance(given, Mapping | tuple | list) and not given:
         raise InvalidInputError(f"x is an empty {type(given).__name__}, expected a tensor in it")
@@ -100,29 +104,29 @@ def _several(given: Sequence[Any], like: Tensor) -> tuple[Tensor, ...]:
 
 
 def with_sequence(x: Inputs, sequence: Tensor) -> Inputs:
-    """Another tensor in the place of the first input."""
+    """Return inputs with another tensor in place of the first one."""
     return with_leaf(x, 0, sequence)
 
 
 def with_leaf(x: Inputs, place: int, values: Tensor) -> Inputs:
-    """Another tensor in the place of one of the inputs."""
+    """Return inputs with another tensor in place of one of them."""
     leaves = tree_leaves(x)
     leaves[place] = values
     return tree_unflatten(leaves, tree_structure(x))
 
 
 def in_double(values: object) -> Any:
-    """Numbers in double precision; ids as they are."""
+    """Return floats in double precision, and ids unchanged."""
     return tree_map(lambda v: v.double() if v.is_floating_point() else v, values)
 
 
 def noise_like(values: Tensor, seed: int = 0) -> Tensor:
-    """Normal numbers in the shape and type of others, the same on each device."""
+    """Return standard normal numbers in the shape and type of `values`, the same on each device."""
     return torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
 
 
 def sequence_of(x: Inputs) -> Tensor:
-    """The first input."""
+    """Return the first input, which is the sequence."""
     return tree_leaves(x)[0]
 
 
@@ -132,9 +136,10 @@ MOST_BATCHES = 2000  # read from a loader
 
 
 def examples_axis(value: Tensor, first: Tensor, axis: int) -> int | None:
-    """The axis of the examples in one of several tensors; None: it has none.
+    """Return the axis of the examples in one of several tensors; None if it has no such axis.
 
-    The axis of the sequence if both it and 0 have as many entries and the frames agree.
+    `first` is the sequence, with its examples along `axis`. If axis 0 of the tensor fits as well,
+    `axis` is returned only if the first two axes of both tensors agree, otherwise 0.
     """
     count = first.shape[axis]
     axes = [a for a in (axis, 0) if a < value.dim() and value.shape[a] == count]
@@ -144,7 +149,7 @@ def examples_axis(value: Tensor, first: Tensor, axis: int) -> int | None:
 
 
 def take(pair: Pair, rows: Tensor, axis: int) -> Pair:
-    """Inputs and targets of some examples."""
+    """Return inputs and targets of some examples, the `rows`."""
     first = sequence_of(pair[0])
 
     def some(value: Tensor) -> Tensor:
@@ -155,20 +160,20 @@ def take(pair: Pair, rows: Tensor, axis: int) -> Pair:
 
 
 def count_of(pair: Pair, axis: int) -> int:
-    """The number of examples."""
+    """Return the number of examples in a minibatch."""
     first = sequence_of(pair[0])
     return first.shape[axis] if first.dim() > axis else 1
 
 
 def keys_of_inputs(x: Inputs, axis: int) -> list[bytes]:
-    """A key of each example, the same for equal inputs."""
+    """Return a key for each example; examples with equal inputs have the same key."""
     first = sequence_of(x)
     axes = [(leaf, examples_axis(leaf, first, axis)) for leaf in tree_leaves(x)]
     return keys_of([leaf.movedim(own, 0) for leaf, own in axes if own is not None])
 
 
 def joined(pairs: list[Pair], axis: int) -> Pair | None:
-    """All minibatches as one; None if their shapes differ."""
+    """Join minibatches to one; None if their shapes differ."""
     first = sequence_of(pairs[0][0])
     axes = [examples_axis(leaf, first, axis) for leaf in tree_leaves(pairs[0])]
     each = [tree_leaves(pair) for pair in pairs]
@@ -183,24 +188,26 @@ def joined(pairs: list[Pair], axis: int) -> Pair | None:
 
 
 class HeldOut:
-    """Base of all data: minibatches that are held out, and whether they suffice."""
+    """Base class of the data: the minibatches that are held out, and whether they are enough."""
 
     axis: int
     held_out: list[Pair]
     in_time = False
-    """Whether the last frames of each sequence are held out, in place of examples."""
+    """Whether the last frames of each sequence are held out, instead of some examples."""
 
     @property
     def layout(self) -> Layout:
-        """Of the sequences, and of targets for each frame."""
+        """The axes of examples and time in the sequences, and in targets for each frame."""
         return Layout(self.axis)
 
     def every(self) -> Iterator[tuple[int, Pair]]:
-        """Yield (number of its first example, a minibatch) of all data in their own order."""
+        """Yield all data in their own order, as (number of the first example, minibatch)."""
         raise NotImplementedError
 
     def number_of(self, x: Inputs, row: int) -> int | None:
-        """The number of an example of a minibatch in the data; None: it is not in them."""
+        """Return the number that an example of a minibatch has in the data; None if it is not in
+        the data.
+        """
         key = keys_of_inputs(x, self.axis)[row]
         for number, (inputs, _) in self.every():
             keys = keys_of_inputs(inputs, self.axis)
@@ -210,7 +217,9 @@ class HeldOut:
 
     @property
     def too_few(self) -> str:
-        """Why the held-out examples tell nothing; "" if they do."""
+        """The reason why the held-out examples are too few to measure an error; "" if they
+        are not.
+        """
         count = sum(count_of(pair, self.axis) for pair in self.held_out)
         if count < TOO_FEW and not self.in_time:
             return f"{counted(count, 'example')} {'is' if count == 1 else 'are'} held out"
@@ -225,17 +234,19 @@ def _equal(values: Tensor) -> bool:
 class Examples(HeldOut):
     """Tensors x and y of N examples each, from which minibatches are drawn.
 
-    A quarter of small sets is held out, at least 100 of 400 examples and more. For a few long
-    sequences with a target for each frame, the last quarter of the frames is held out.
+    With 80 to 399 examples a quarter is held out; with more, an eighth, but at least 100 and at
+    most 512. For a few long sequences with a target for each frame, the last quarter of the frames
+    is held out.
 
     Args:
-        x, y: inputs and targets, with N examples along `axis` (of y along 0 if it has no frames).
+        x, y: inputs and targets, with N examples along `axis`; along axis 0 of a y without frames.
         batch_size: size of a minibatch.
-        axis: 0 for (N, T, ...), 1 for (T, N, ...).
-        fits: returns whether the model takes inputs of another size.
+        axis: 0 for x of shape (N, T, ...), 1 for (T, N, ...).
+        fits: function of inputs that returns whether the model runs on them.
 
     Raises:
-        InvalidInputError: x and y have different numbers of examples, or other sizes are wrong.
+        InvalidInputError: x and y have different numbers of examples; or x has only one example,
+            and y has no target for each of its frames.
     """
 
     def __init__(
@@ -274,7 +285,9 @@ class Examples(HeldOut):
             self.held_out = [self._frames((x, y), self._cut, frames)]
 
     def _cut_in_time(self, fits: Callable[[Inputs], bool]) -> int | None:
-        """The frame from which on all are held out; None if there are too few, or it cannot be."""
+        """Return the first of the frames that are held out; None if there are too few frames, or
+        the model does not run on a part of them.
+        """
         first = sequence_of(self.x)
         frames = first.shape[self.layout.time] if first.dim() > 1 else 1
         number = frames // 4
@@ -288,35 +301,35 @@ class Examples(HeldOut):
         )
 
     def _frames(self, pair: Pair, begin: int, end: int) -> Pair:
-        """Some frames of all sequences."""
+        """Return the frames from `begin` to `end` of all sequences."""
         return tree_map(lambda v: v.narrow(self.layout.time, begin, end - begin), pair)
 
     def every(self) -> Iterator[tuple[int, Pair]]:
-        """Yield (number of its first example, a minibatch) of all examples in their order."""
+        """Yield all examples in their order, as (number of the first example, minibatch)."""
         for rows in torch.arange(self.count).split(self.batch_size):
             yield int(rows[0]), self.take(rows)
 
     @property
     def targets(self) -> list[Tensor]:
-        """Of all examples."""
+        """The targets of all examples."""
         return [self.y]
 
     @property
     def trained(self) -> list[Pair]:
-        """All examples that are trained on, as one minibatch."""
+        """The training examples, as one minibatch."""
         return [self._of_stream(self._rows)]
 
     def take(self, rows: Tensor) -> Pair:
-        """Inputs and targets of some examples."""
+        """Return inputs and targets of some examples, the `rows`."""
         return take((self.x, self.y), rows, self.axis)
 
     def _of_stream(self, rows: Tensor) -> Pair:
-        """The same without frames that are held out."""
+        """Return some examples without the frames that are held out."""
         pair = self.take(rows)
         return pair if self._cut is None else self._frames(pair, 0, self._cut)
 
     def stream(self, seed: int) -> Iterator[Pair]:
-        """Yield minibatches: a permutation of the examples for each epoch."""
+        """Yield minibatches of training examples without end: a new permutation in each epoch."""
         generator = torch.Generator().manual_seed(seed)
         size = min(self.batch_size, len(self._rows))
         while True:
@@ -325,27 +338,27 @@ class Examples(HeldOut):
                 yield self._of_stream(rows)
 
     def sample(self, number: int) -> Pair:
-        """Examples of the stream, drawn at random."""
+        """Return training examples drawn at random, at most `number`."""
         order = torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(1))
         return self._of_stream(self._rows[order[:number]])
 
 
 class Batches(HeldOut):
-    """Ready-made minibatches: those of the first epoch of a loader, or of as much as time allows.
+    """Ready-made minibatches: the first epoch of a DataLoader, or the part that the time allows.
 
-    Of 20 batches and more whole ones are held out, of fewer some examples of each.
+    If there are 20 batches or more, whole batches are held out; otherwise some examples of each.
 
     Args:
         loader: yields (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
-        like: a parameter of the model; its device is that of the minibatches.
-        seconds: most time for reading.
-        axis_of: returns the axis of the examples of a pair.
-        fits: returns whether the model takes inputs of another size.
-        change: changes the pairs that are read.
+        like: a parameter of the model; the minibatches are on its device.
+        seconds: time limit for reading, in seconds.
+        axis_of: function of (x, y) that returns the axis of the examples.
+        fits: function of inputs that returns whether the model runs on them.
+        change: function that changes the list of pairs that were read.
 
     Raises:
         DataError: the loader is empty.
-        InvalidInputError: its batches are no pairs; or what the loader raised.
+        InvalidInputError: the batches are no pairs, or the loader fails; the message has its error.
     """
 
     def __init__(
@@ -381,7 +394,7 @@ class Batches(HeldOut):
         self.batch_size = count_of(self.trained[0], self.axis)
 
     def _split(self, every: list[Pair]) -> tuple[list[Pair], list[Pair]]:
-        """(Minibatches that are trained on, those that are held out)."""
+        """Return (minibatches for training, minibatches that are held out)."""
         keys = [keys_of_inputs(x, self.axis) for x, _ in every]
         first = _windows([sequence_of(x).movedim(self.axis, 0) for x, _ in every])
         places = None if first is None else positions(first)
@@ -399,7 +412,7 @@ class Batches(HeldOut):
         return take(pair, which.nonzero().flatten(), self.axis)
 
     def _in_parts(self, pairs: list[Pair]) -> list[Pair]:
-        """The examples of small minibatches in larger ones, if their shapes allow it."""
+        """Join small minibatches to larger ones, if their shapes allow it."""
         pairs = [pair for pair in pairs if count_of(pair, self.axis)]
         one = joined(pairs, self.axis) if pairs else None
         if one is None:
@@ -410,7 +423,7 @@ class Batches(HeldOut):
     def _whole_batches(
         self, every: list[Pair], keys: list[list[bytes]]
     ) -> tuple[list[Pair], list[Pair]]:
-        """Every k-th batch is held out, without examples that others have too."""
+        """Hold out every k-th batch, without its examples that also occur in a training batch."""
         count = sum(map(len, keys))
         number = math.ceil(number_held_out(count) * len(every) / max(1, count))
         step = len(every) // number if number else len(every) + 1
@@ -423,14 +436,18 @@ class Batches(HeldOut):
         return [pair for k, pair in enumerate(every) if k not in out], held
 
     def _unknown(self, pair: Pair, keys: list[bytes], known: set[bytes]) -> Pair | None:
-        """The examples of a batch whose inputs are not known; None if no batch remains."""
+        """Return the examples of a batch whose inputs do not occur in a training batch; None if
+        none remain.
+        """
         new = torch.tensor([key not in known for key in keys])
         if new.all():
             return pair
         return self._some(pair, new) if new.any() and self.resized else None
 
     def stream(self, seed: int) -> Iterator[Pair]:
-        """Yield the batches in the loader's order, or in another one each epoch if it shuffles."""
+        """Yield the training batches without end, in the loader's order, or in a new order each
+        epoch if the loader shuffles.
+        """
         generator = torch.Generator().manual_seed(seed)
         while True:
             order = torch.arange(len(self.trained))
@@ -440,11 +457,11 @@ class Batches(HeldOut):
                 yield tree_map(Tensor.clone, self.trained[k])
 
     def all(self) -> list[Pair]:
-        """All batches as the loader gave them."""
+        """Return all batches as the loader gave them."""
         return self._every
 
     def every(self) -> Iterator[tuple[int, Pair]]:
-        """Yield (number of its first example, a batch) in the order of the loader."""
+        """Yield all batches in the order of the loader, as (number of the first example, batch)."""
         number = 0
         for pair in self._every:
             yield number, pair
@@ -452,11 +469,13 @@ class Batches(HeldOut):
 
     @property
     def targets(self) -> list[Tensor]:
-        """Of all batches."""
+        """The targets of all batches."""
         return [y for _, y in self._every]
 
     def sample(self, number: int) -> Pair:
-        """Examples that are trained on, drawn at random; a batch if the model takes no others."""
+        """Return training examples drawn at random, at most `number`; a whole batch if the model
+        takes no other size.
+        """
         one = joined(self.trained, self.axis) if self.resized else None
         if one is None:
             return next(self.shuffled().stream(1))
@@ -465,7 +484,9 @@ class Batches(HeldOut):
         return take(one, order[:number], self.axis)
 
     def shuffled(self) -> "Batches":
-        """The same batches in random order; their examples too, if all batches have one shape."""
+        """Return the same batches in random order; the examples are shuffled too, if all batches
+        can be joined.
+        """
         other = copy.copy(self)
         other.shuffles = True
         one = joined(self.trained, self.axis)
@@ -478,13 +499,13 @@ class Batches(HeldOut):
 
 
 def _windows(rows: list[Tensor]) -> Tensor | None:
-    """The rows (N, T, ...) of all minibatches; None if their shapes differ."""
+    """Join the rows (N, T, ...) of all minibatches; None if their shapes differ."""
     alike = rows[0].dim() > 1 and all(part.shape[1:] == rows[0].shape[1:] for part in rows)
     return torch.cat(rows) if alike else None
 
 
 def _marks(sides: tuple[Tensor, ...], sizes: list[int]) -> Iterator[tuple[Tensor, ...]]:
-    """For each set of rows, True for its rows in each minibatch."""
+    """Yield, for each set of rows, a mask of these rows for each minibatch."""
     for rows in sides:
         marks = torch.zeros(sum(sizes), dtype=torch.bool)
         marks[rows] = True
@@ -493,7 +514,9 @@ def _marks(sides: tuple[Tensor, ...], sizes: list[int]) -> Iterator[tuple[Tensor
 
 @contextlib.contextmanager
 def generators_kept(loader: Any) -> Iterator[None]:
-    """Restore the generators of a DataLoader, so that it gives the same order as if never read."""
+    """Context manager: restore the generators of a DataLoader, so that it later gives the same
+    order as if it had not been read.
+    """
     holders = loader, getattr(loader, "sampler", None)
     generators = [getattr(holder, "generator", None) for holder in holders]
     states = [(g, g.get_state()) for g in generators if isinstance(g, torch.Generator)]
@@ -508,7 +531,7 @@ Data = Examples | Batches
 
 
 def _filled(pair: Pair, leaves: Sequence[Tensor]) -> Pair:
-    """A pair of the same form with other tensors."""
+    """Return a pair of the same structure with other tensors."""
     following = iter(leaves)
     return tree_map(lambda _: next(following), pair)
 

@@ -1,4 +1,4 @@
-"""Results: a `Diagnosis`, with the table of enough and needed, and a `Cure`."""
+"""Results: a `Diagnosis` of `check`, with its table of parts, and a `Cure` of `cure`."""
 
 import math
 import textwrap
@@ -30,24 +30,27 @@ class Cause:
     """One reason why a training run does not learn, or learns less than it could."""
 
     name: str
-    """Two or three words: "mixed examples"."""
+    """Name of the cause in two or three words, such as "mixed examples"."""
     part: str
-    """The part of the training run that the cause concerns: "network"."""
+    """The part of the training run that the cause concerns, such as "network"."""
     sentence: str
-    """The measurement, with its number."""
+    """The measurement in words, with numbers."""
     remedy: str
     """The repair, with a line to paste if one line is enough."""
     sure: bool = False
-    """True for a proof that the training run cannot learn, and for an experiment that was confirmed
-    in three minibatch orders.
+    """True for a proof that the training run cannot learn, and for an experiment with the same
+    result in three minibatch orders.
     """
     evidence: dict[str, Any] = field(default_factory=dict)
-    """The numbers, by name."""
+    """The measured numbers, by name."""
     curable: bool = False
-    """True if other initial weights may repair the fault: the proof holds at the given ones only.
+    """True if other initial weights may repair the fault, since the proof holds only for the
+    present ones.
     """
     repair: str = ""
-    """`what` of the row of the table that repairs the fault; "" if no row does."""
+    """Name of the replacement in the table that repairs the fault (`TableRow.what`); "" if none
+    does.
+    """
 
 
 SHOWN_TRIALS = 4  # of a search
@@ -59,40 +62,51 @@ AT_FAULT = "at fault"
 
 @dataclass(frozen=True)
 class TableRow:
-    """One version of the training run, and its error."""
+    """A row of the table of `check`: one version of the training run, and its error.
+
+    The known good run has the same data as the user's, and parts that work on most tasks.
+    """
 
     part: str
-    """The part that was changed; "" for the user's training run, unchanged."""
+    """The part that was exchanged; "" for the user's training run, unchanged."""
     what: str
-    """The change in words: "inputs standardised"."""
+    """The change in words, such as "inputs standardised"."""
     error: float
-    """Error on held-out examples: 0 perfect, 1 the constant predictor."""
+    """Relative error on held-out examples: 0 is perfect, 1 is the constant predictor."""
     steps: int
-    """Optimiser steps; fewer than all if the row was good enough before, or if it is not finished.
+    """Optimiser steps that were run: fewer than all if the row was good enough earlier, or was not
+    finished.
     """
     standard_error: float
-    """Standard error of the difference in error from the run with which the row is compared."""
+    """Standard error of the difference between this error and that of the run with which the row is
+    compared.
+    """
     training: str = YOURS
-    """ "yours": the part was replaced in the user's training run; "known good": the user's part was
-    put into the known good one.
+    """ "yours" if the part was replaced in the user's training run; "known good" if the user's part
+    was put into the known good run.
     """
     word: str = ""
-    """ "at fault", "enough", "breaks", "cleared", or "" between these."""
+    """The finding: "enough", "breaks", "cleared", or "at fault" (enough and breaks); "" if none
+    holds. `trainability.verdict` has the rules.
+    """
     finished: bool = True
-    """False if there was no time for all its steps."""
+    """False if the time was too short for all steps."""
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
-    """(steps, error) at each measurement."""
+    """Pairs (steps, error), one for each measurement."""
     by: str = "error"
-    """The score that the error is: "error", "loss", or "balanced" for all classes alike."""
+    """The score that `error` is: "error"; "loss"; or "balanced", the error with all classes
+    weighted equally.
+    """
 
 
 PartRows = tuple[TableRow | None, TableRow | None]
-"""The rows of a part: replaced in the user's training run, and put into the known good one."""
+"""The two rows of a part: replaced in the user's training run, and put into the known good run."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Diagnosis(Result):
-    """Result of `check`.
+    """Result of `check`: the outcome, the part at fault, the proofs, and the table of all versions
+    that were trained.
 
     >>> own = TableRow("", "your training run, unchanged", 1.0, 50, 0.0)
     >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02, word="at fault")
@@ -104,58 +118,70 @@ class Diagnosis(Result):
     outcome: str
     """ "learns", "learns little", "does not learn", "diverges" or "undecided"."""
     words: str = ""
-    """The outcome in words."""
+    """The outcome in words, as in the first sentence of the result."""
     error: float = math.nan
-    """Error on held-out examples after the training run: 0 perfect, 1 the constant predictor."""
+    """Relative error on held-out examples after the training run: 0 is perfect, 1 is the constant
+    predictor.
+    """
     loss: float = math.nan
-    """The same for the loss; NaN if that is the error."""
+    """Relative loss on held-out examples after the training run; NaN if the loss is the error."""
     loss_name: str = "loss"
-    """In sentences; "cross entropy" of classes if your own loss is another one."""
+    """The name of `loss` in sentences: "cross entropy" for classes if your own loss is another one,
+    otherwise "loss".
+    """
     few: str = ""
-    """How few held-out targets the error is measured by: "5 positives"; "" if they are enough."""
+    """If only few held-out targets determine the error, their number, such as "5 positives"; else
+    "".
+    """
     known_good: float = math.nan
-    """The error of the best known good training run; NaN if none was run."""
+    """Relative error of the best known good training run, whose parts work on most tasks; NaN if
+    none was run.
+    """
     known_good_loss: float = math.nan
-    """The same for its loss; NaN if that is the error."""
+    """Relative loss of the best known good training run; NaN if the loss is the error."""
     learnable: bool = True
     """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
-    """The error of the rows: "error", or "loss" if they differ by their loss only."""
+    """The score of the rows: "error", or "loss" if only the loss shows a gap."""
     steps: int = 0
-    """Optimiser steps of the user's training run that were run."""
+    """Optimiser steps of the user's training run that were run in the check."""
     of_steps: int = 0
-    """Optimiser steps of the whole training run."""
+    """Optimiser steps of the user's whole training run."""
     seconds: float = 0.0
-    """Duration of the whole training run, estimated from those steps."""
+    """Duration of the user's whole training run in seconds, estimated from the steps that were run.
+    """
     forecast: float | None = None
-    """Step at which the network is expected to explain half of the targets, if not all steps were
-    run; None: not known.
+    """Step at which the network is expected to explain half of the variance of the targets, if not
+    all steps were run; None if not known.
     """
     orders: tuple[float, ...] = ()
-    """Error in each minibatch order that was tried; infinite if the loss exploded."""
+    """Relative error in each minibatch order that was tried; infinite if the loss was not finite.
+    """
     part: str | None = None
     """The part at fault; None if no part is shown to be at fault."""
     causes: tuple[Cause, ...] = ()
-    """All findings: first proofs, then results of experiments."""
+    """All findings: proofs first, then results of experiments."""
     facts: tuple[Cause, ...] = ()
-    """The proofs, from one minibatch."""
+    """The proofs, exact facts about one minibatch."""
     remarks: tuple[str, ...] = ()
-    """Sentences about the table."""
+    """Further sentences about the table."""
     rows: tuple[TableRow, ...] = ()
-    """The user's training run, and every version of it."""
+    """The rows of the table: the user's training run, and all versions of it."""
     left_out: tuple[str, ...] = ()
-    """Versions that were not run to the end, and why."""
+    """Versions that could not be run, and why."""
     not_measured: tuple[str, ...] = ()
-    """Facts that could not be measured, and why."""
+    """Facts that could not be tested, and why."""
 
     @property
     def measured(self) -> str:
-        """In words, what the rows are compared by: "error", "loss" or "cross entropy"."""
+        """The score of the rows in words: "error", "loss" or "cross entropy"."""
         return "error" if self.by == "error" else self.loss_name
 
     @property
     def levels(self) -> tuple[float, float]:
-        """(The error of your training run, that of the best known good one), as in the rows."""
+        """(The error of your training run, that of the best known good one), by the score of the
+        rows.
+        """
         if self.by == "loss":
             return self.loss, self.known_good_loss
         return self.error, self.known_good
@@ -178,14 +204,16 @@ class Diagnosis(Result):
         return f"{words}: relative error {reached} after {after} ({scale})."
 
     def _reached(self, error: float, loss: float) -> str:
-        """An error with what it is measured by, and the loss beside it."""
+        """An error with the few targets that determine it, and the loss beside it."""
         few = f" ({self.few} held out)" if self.few else ""
         beside = "" if math.isnan(loss) else f", {self.loss_name} {shown(loss)}"
         return f"{shown(error)}{few}{beside}"
 
     @property
     def foreseen(self) -> str:
-        """The forecast for a training run whose steps were not all run; "" for any other."""
+        """The expected end of a training run whose steps were not all run, in a sentence; "" for
+        any other.
+        """
         if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
@@ -200,7 +228,9 @@ class Diagnosis(Result):
 
     @property
     def by_part(self) -> dict[str, PartRows]:
-        """By part: (the best row with it replaced, the row with the user's put in)."""
+        """The rows of each part: (best row with the part replaced, row with the user's part in the
+        known good run).
+        """
         pairs: dict[str, list[TableRow | None]] = {}
         for row in self.rows:
             if not row.part or row.part in ("everything", "data") or not row.steps:
@@ -223,7 +253,9 @@ class Diagnosis(Result):
         return saved
 
     def _cell(self, row: TableRow | None) -> str:
-        """An error, and the steps of a row that stopped before the others."""
+        """A cell of the table: an error, and the number of steps if the row stopped before the
+        others.
+        """
         if row is None:
             return ""
         if not row.finished:
@@ -232,14 +264,14 @@ class Diagnosis(Result):
         return shown(row.error) + stopped
 
     def _lines(self) -> Iterator[str]:
-        """The table in words."""
+        """Yield the lines of the printed table."""
         unit = "" if self.by == "error" else f"relative {self.measured}"
         yield f"  {unit:<35}{'in your training run':>20}{'in the known good one':>23}"
         for part, (row, put) in self._compared():
             yield self._line(part, row, put)
 
     def _compared(self) -> Iterator[tuple[str, PartRows]]:
-        """Yield (a part, its rows), then a pair for each of its other repairs of what is proven."""
+        """Yield (part, its rows), then a pair for each further repair of what is proven."""
         for part, (best, put) in self.by_part.items():
             yield part, (best, put)
             for row in self.repairs:
@@ -247,19 +279,21 @@ class Diagnosis(Result):
                     yield part, (row, None)
 
     def _line(self, part: str, row: TableRow | None, put: TableRow | None) -> str:
-        """A line of the table."""
+        """A line of the printed table."""
         label = row.what if row is not None and len(row.what) < WIDTH else part
         errors = f"{self._cell(row):>20}{self._cell(put):>23}"
         return f"  {label:<35}{errors}  {_word(row, put)}".rstrip()
 
     @property
     def repairs(self) -> list[TableRow]:
-        """The replacements that repair what is proven."""
+        """The rows whose replacement repairs what is proven."""
         names = {cause.repair for cause in self.facts if cause.repair}
         return [row for row in self.rows if row.training == YOURS and row.what in names]
 
     def sentences(self) -> Iterator[str]:
-        """The verdict, a line for each part, the proofs, and what the experiments show."""
+        """Yield the lines of the printed result: the verdict, the table, the proofs, and what the
+        experiments show.
+        """
         yield self.verdict
         if self.foreseen:
             yield self.foreseen
@@ -282,24 +316,24 @@ class Diagnosis(Result):
             yield f"More seconds could prove a cause: no time was left for {listed(late)}."
 
     def summary(self, *, whole: bool = False) -> str:
-        """The sentences; whole: and the table."""
+        """Return the printed result as text; whole=True adds the table with all rows."""
         return super().summary() if whole else "\n".join(self.sentences())
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each version of the training run."""
+        """Return all rows as dictionaries, one for each version of the training run."""
         first = ("part", "what", "training", "error", "steps", "finished")
         names = (*first, "standard_error", "word", "by")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @property
     def at_fault(self) -> TableRow | None:
-        """The replacement row of the part at fault, or None if no part is at fault."""
+        """The row whose replacement repairs the part at fault; None if no part is at fault."""
         shown = (r for r in self.rows if r.word == AT_FAULT and r.training == YOURS)
         return next((row for row in shown if row.part == self.part), None)
 
     @property
     def finding(self) -> str:
-        """The part at fault and the error without the fault, for the title of a figure."""
+        """The part at fault and the error without the fault; this is the title of the figure."""
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
         error = shown(self.at_fault.error)
@@ -310,10 +344,10 @@ class Diagnosis(Result):
     height = 3.4
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw the error of each part: yours replaced, and yours put into the known good training
+        """Draw two errors for each part: with your part replaced, and with it in the known good
         run.
 
-        Without such rows it is the first cause in words.
+        Without such rows, print the sentences in place of a plot.
         """
         if self.by_part:
             self._draw_parts(ax)
@@ -323,7 +357,7 @@ class Diagnosis(Result):
             ax.set_axis_off()
 
     def _draw_parts(self, ax: Axes) -> None:
-        """Draw the lines of the table, with a point for each direction of the exchange."""
+        """Draw two points for each line of the table, one for each direction of the exchange."""
         kinds = (
             ("o", BLUE, "your training run, with this part replaced"),
             ("s", ORANGE, "known good training run, with your part"),
@@ -341,7 +375,7 @@ class Diagnosis(Result):
         ax.set(xlabel=f"relative {self.measured}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
 
     def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
-        """Mark the part at fault, and those without time."""
+        """Mark the part at fault, and parts whose rows had no time."""
         at_left = ax.get_yaxis_transform()
         for k, (label, (_, pair)) in enumerate(zip(ax.get_yticklabels(), parts, strict=True)):
             if pair[0] is not None and pair[0].word == AT_FAULT:
@@ -367,7 +401,7 @@ def _drawn(error: float) -> float:
 
 
 def shown(error: float) -> str:
-    """An error in a table or a sentence."""
+    """Return an error as in a table or a sentence, such as "0.52"."""
     return f"{error:.2f}" if error < LARGEST else "-"
 
 
@@ -376,12 +410,12 @@ RANKS = {AT_FAULT: 0, "enough": 1}  # of words: these rows are shown
 
 
 def _rank(row: TableRow) -> tuple[int, float]:
-    """For a sort: rows with a word first, then those with the lowest error."""
+    """Sort key: rows with a word first, then rows by error."""
     return RANKS.get(row.word, 3 - row.finished), 0.0 if row.word in RANKS else row.error
 
 
 def _word(row: TableRow | None, put: TableRow | None) -> str:
-    """The words at the end of a line of the table."""
+    """Return the words at the end of a line of the table."""
     if row is not None and row.word == AT_FAULT:
         return f"<- {AT_FAULT}"
     words = [r.word for r in (row, put) if r is not None and r.word]
@@ -390,36 +424,38 @@ def _word(row: TableRow | None, put: TableRow | None) -> str:
 
 @dataclass
 class Attempt:
-    """A change of initial weights and learning rate, and its error."""
+    """Initial weights and a learning rate that `cure` tried, and the error that they reach."""
 
     change: Change
     rows: list[Row]
-    """One row for each minibatch order in which the change was tried."""
+    """One training run for each minibatch order in which the change was tried."""
 
     @property
     def row(self) -> Row:
-        """The row in the first minibatch order."""
+        """The training run in the first minibatch order."""
         return self.rows[0]
 
     @property
     def errors(self) -> list[float]:
-        """The median error of the last quarter of the steps, in each minibatch order."""
+        """The median relative error of the last quarter of the steps, in each minibatch order."""
         return [row.lasting.error for row in self.rows]
 
     @property
     def error(self) -> float:
-        """The median over the orders."""
+        """The median of `errors` over the minibatch orders."""
         return median(self.errors)
 
     @property
     def stays(self) -> int:
-        """Number of orders in which half of its gain, once reached, is kept."""
+        """Number of minibatch orders in which half of the gain, once reached, is kept until the
+        end.
+        """
         return sum(row.reached[1] for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cure(Result):
-    """Result of `cure`.
+    """Result of `cure`: the initial weights and learning rate that help, and all that were tried.
 
     >>> from trainability import cure
     >>> _ = torch.manual_seed(0)
@@ -433,59 +469,69 @@ class Cure(Result):
     outcome: str
     """One of:
 
-    - "without a fault": the network trains unchanged;
-    - "trains after the change";
-    - "trains in some orders" of the minibatches;
+    - "without a fault": the network learns unchanged;
+    - "trains after the change": it learns with the new initial weights or learning rate;
+    - "trains in some orders": with the change it learns in most minibatch orders, but not in all;
     - "not confirmed": there was no time for all steps or orders, or there is only one order;
     - "none helped";
     - "undecided": no change helped, but not all changes ran to the end;
-    - "not searched": other initial weights do not repair what is proven.
+    - "not searched": other initial weights cannot repair what is proven.
     """
     model: nn.Module
-    """A copy of the model that was given, with initial weights that help."""
+    """An untrained copy of your model, with the initial weights that help; with yours if no others
+    helped.
+    """
     learning_rate: float
-    """The learning rate that helps; with a scheduler its initial_lr."""
+    """The learning rate that helps; with a scheduler, its initial_lr."""
     clip_norm: float | None
-    """The clipping norm that was given; None: no clipping."""
+    """Your clipping norm; None: no clipping."""
     start: str
-    """The initial weights in words: "orthogonal matrices"."""
+    """The initial weights in words, such as "orthogonal matrices"."""
     code: str
-    """Lines that change `model` as `self.model` was changed, and `optimizer`; "" for none."""
+    """Lines of Python that change your `model` and `optimizer` in the same way; "" if nothing
+    changes.
+    """
     error: float
-    """Error of the chosen training run on held-out examples: 0 perfect, 1 the constant predictor.
-    The median over the last quarter of the steps, and over the minibatch orders.
+    """Relative error of the chosen training run on held-out examples: 0 is perfect, 1 is the
+    constant predictor. It is the median over the last quarter of the steps, and over the minibatch
+    orders.
     """
     before: float
-    """Error of the training run, unchanged, in the minibatch order in which it ends worst."""
+    """Relative error of the unchanged training run, in the minibatch order with the highest final
+    error.
+    """
     causes: tuple[Cause, ...]
     """Facts about one minibatch, proofs first."""
     trials: tuple[Attempt, ...]
-    """The training run unchanged, then all others, the best first."""
+    """All attempts: the unchanged training run, then the chosen one, then the others by increasing
+    error.
+    """
     chosen: Attempt
     reach: Reach | None
-    """Reach of the gradient at the given weights; None: not measured."""
+    """How far back the gradient reaches at your initial weights; None: not measured."""
     steps: int
     """Optimiser steps of the training run."""
     seconds: float
-    """Duration of the search."""
+    """Duration of the search in seconds."""
     needed_seconds: float | None
-    """Seconds of a search that would decide; None if this search has decided."""
+    """Seconds that a longer search needs to decide; None if this search has decided."""
     training: Training
 
     @property
     def changed(self) -> bool:
-        """True if anything differs from what was given."""
+        """True if the result differs from your training run."""
         return self.chosen is not self.trials[0]
 
     @property
     def changes(self) -> str:
-        """In words: "orthogonal matrices, learning rate 0.01"; "" for none."""
+        """The change in words, such as "orthogonal matrices, learning rate 0.01"; "" for none."""
         return self.chosen.change.words(self.training) if self.changed else ""
 
     def optimizer(self, parameters: Iterable[Tensor]) -> Optimizer:
-        """The optimiser that helps, with an empty state, on the parameters of a copy of the model.
+        """Return a new optimiser with the learning rate that helps, for the parameters of
+        `found.model`.
 
-        Raises InvalidInputError for other parameters.
+        Any other copy of the model will do, too. Raises InvalidInputError for other parameters.
         """
         theirs, own = list(parameters), list(self.training.model.parameters())
         if [p.shape for p in theirs] != [p.shape for p in own]:
@@ -524,14 +570,18 @@ class Cure(Result):
 
     @property
     def lasts(self) -> str:
-        """A sentence: when the choice learned, and in how many orders this lasts."""
+        """A sentence: at which step the chosen run learned, and in how many minibatch orders this
+        lasts.
+        """
         of = f"of {counted(len(self.chosen.rows), 'minibatch order')}"
         step = max(row.reached[0] for row in self.chosen.rows)
         return f"Half of the gain: reached at step {step:,}, stays in {self.chosen.stays} {of}."
 
     @property
     def shown(self) -> list[Attempt]:
-        """The training unchanged, the one that is chosen, and the best of other initial weights."""
+        """The trials that are printed: the unchanged one, the chosen one, and the best for each
+        other choice of initial weights.
+        """
         first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
         best: dict[str, Attempt] = {}
         for trial in self.trials[1:]:
@@ -540,7 +590,9 @@ class Cure(Result):
         return [*first, *best.values()][:SHOWN_TRIALS]
 
     def sentences(self) -> Iterator[str]:
-        """The verdict, the best trials, the causes, and how to go on; at most twelve lines."""
+        """Yield the verdict, the best trials, the causes, and what to do next; at most twelve
+        lines.
+        """
         yield self.verdict
         if self.trials[0].row.measures:
             yield ""
@@ -560,7 +612,7 @@ class Cure(Result):
             yield "found.code has the lines to paste after the line that creates the optimiser."
 
     def _to_decide(self) -> Iterator[str]:
-        """How to come to a decision, if there is none."""
+        """Yield how to get a decision, if there is none."""
         unconfirmed = self.outcome == "not confirmed"
         if self.needed_seconds is not None:
             aim = "confirm this" if unconfirmed else "decide"
@@ -569,7 +621,7 @@ class Cure(Result):
             yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
 
     def summary(self, *, whole: bool = True) -> str:
-        """The sentences; whole: with the lines to paste."""
+        """Return the printed result as text; whole=True adds the lines to paste."""
         code = f"\n\n{self.code}".rstrip() if whole else ""
         return "\n".join(self.sentences()) + code
 
@@ -577,7 +629,9 @@ class Cure(Result):
         return fitted(self.summary(whole=False))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per trial: initial weights, optimiser, steps, error in each minibatch order."""
+        """Return one dictionary per trial: initial weights, optimiser, learning rate, steps, error,
+        the error in each minibatch order, and `stays`.
+        """
         given = type(self.training.optimizer).__name__
         return [
             {
@@ -603,11 +657,13 @@ class Cure(Result):
 
     @property
     def finding(self) -> str:
-        """The quantity in its figure."""
+        """The title of the figure."""
         return f"{self.title}: relative error by initial weights and learning rate"
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw the last error of each trial over its learning rate, by initial weights."""
+        """Draw the final error of each trial over its learning rate, a curve for each choice of
+        initial weights.
+        """
         tried = [t for t in self.trials if t.error < LARGEST]
         for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
             own = [t for t in tried if t.change.start.words == words]
@@ -624,5 +680,5 @@ class Cure(Result):
 
 
 def _number(error: float) -> str:
-    """An error in a sentence."""
+    """Return an error as in a sentence, such as "0.52"."""
     return f"{error:.2f}" if error < LARGEST else "not a number"

@@ -4,5 +4,5 @@ from rhn.cli.entry import enter
 
 
 def trainability() -> int:
-    """`trainability`."""
+    """Run the command `trainability`; return its exit code."""
     return enter("trainability.cli")

@@ -1,10 +1,10 @@
 """Facts about numbers that are not finite: at the first weights, or in the step that failed.
 
-    cause = not_finite(probe)            # of the first minibatch
-    cause = not_finite_examples(probe)   # of all data at the first weights
-    cause = failed_step(training, 478)   # of a training run whose loss is no longer finite
+    cause = not_finite(probe)            # in the first minibatch
+    cause = not_finite_examples(probe)   # in all data at the first weights
+    cause = failed_step(training, 478)   # in step 478, at which the loss was not finite
 
-First which examples, then which line of code, else which gradient.
+The cause names the examples if possible, then the line of code, otherwise the gradient.
 """
 
 import torch
@@ -25,7 +25,7 @@ LOOK = "Look for a log or root of 0, a division by 0, or an overflow of exp ther
 
 
 def not_finite(probe: Probe) -> Cause | None:
-    """The loss of the first minibatch, or its gradient, is NaN or infinite."""
+    """Fact: the loss of the first minibatch, or its gradient, is NaN or infinite."""
     if probe.loss.isfinite():
         return not_finite_gradient(probe)
     bad = int((~probe.output.isfinite()).sum())
@@ -53,7 +53,7 @@ def not_finite(probe: Probe) -> Cause | None:
 
 
 def not_finite_gradient(probe: Probe) -> Cause | None:
-    """The loss of the first minibatch is finite, and the gradient of some weights is not."""
+    """Fact: the loss of the first minibatch is finite, but the gradient of some weights is not."""
     if not probe.loss.requires_grad:
         return None
     found = probe.gradients.items()
@@ -73,7 +73,7 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
 
 @torch.no_grad()
 def not_finite_examples(probe: Probe) -> Cause | None:
-    """Some examples give outputs or a loss that are not finite, at the first weights."""
+    """Fact: at the first weights, the outputs or the loss of some examples are not finite."""
     training = probe.training
     training.model.eval()
     numbers, every, total, failure = list[int](), list[Pair](), 0, None
@@ -107,7 +107,7 @@ def not_finite_examples(probe: Probe) -> Cause | None:
 
 
 def bad_rows(training: Training, x: Inputs, y: Tensor, failure: Failure) -> list[int]:
-    """The examples of a minibatch whose outputs or losses are not finite."""
+    """Return the examples of a minibatch whose outputs or losses are not finite."""
     if failure.where == "outputs":
         return [*failure.rows]
     if failure.where != "loss":
@@ -122,7 +122,7 @@ def bad_rows(training: Training, x: Inputs, y: Tensor, failure: Failure) -> list
 
 
 def common(every: list[Pair], axis: int, numbers: list[int]) -> str:
-    """The property that some examples share, and no others have; "" if it is not known."""
+    """Return the property that some examples share and no others have; "" if not known."""
     rows = [sequence_of(x).movedim(axis, 0) for x, _ in every]
     if any(part.shape[1:] != rows[0].shape[1:] for part in rows):
         return ""
@@ -139,9 +139,9 @@ def common(every: list[Pair], axis: int, numbers: list[int]) -> str:
 
 
 def failed_step(training: Training, step: int) -> Cause | None:
-    """The values that were not finite in the step at which a training run failed; None: all were.
+    """Return what was not finite in the step at which a training run failed; None if nothing was.
 
-    training: as it is after that step, see `Training.failure`.
+    training: the training run after that step, with its `failure`.
     """
     if training.failure is None:
         return None

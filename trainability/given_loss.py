@@ -1,7 +1,7 @@
-"""The loss that a user gives: by its name, what it reads, and what it refuses.
+"""The loss that a user gives: find it by name, what it reads, and why it refuses targets.
 
 loss = target_loss("mse")            # a function (output, y) -> a scalar
-misfit(loss, output, y)              # why it fails for these, in words
+misfit(loss, output, y)              # why the loss fails for these, in words
 """
 
 import contextlib
@@ -27,8 +27,9 @@ SHARES = "it takes outputs between 0 and 1: end the network at a sigmoid, or use
 
 
 def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
-    """Targets of a named loss in a shape that differs only in axes of length 1. Raises
-    InvalidInputError for another one.
+    """Return targets in a shape that differs only in axes of length 1, for a named loss.
+
+    Raises InvalidInputError for any other shape.
     """
     if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
         raise InvalidInputError(
@@ -50,7 +51,9 @@ LOSSES = {
 
 
 def target_loss(loss_fn: Any) -> Loss:
-    """The loss of a name, or a function (output, y) -> a scalar. Raises InvalidInputError."""
+    """Return the loss for a name, or the given function (output, y) -> a scalar. Raises
+    InvalidInputError for anything else.
+    """
     if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
         name = f"nn.{loss_fn.__name__}" if hasattr(nn, loss_fn.__name__) else loss_fn.__name__
         raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean {name}()?")
@@ -66,15 +69,19 @@ def target_loss(loss_fn: Any) -> Loss:
 
 @contextlib.contextmanager
 def broadcasting_unwarned() -> Iterator[None]:
-    """Context manager: silence torch's warning of a loss that broadcasts, which a fact states."""
+    """Context manager: silence torch's warning about a loss that broadcasts, since a fact states
+    it.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using a (target|input) size", UserWarning)
         yield
 
 
 def reads(loss: Any) -> tuple[list[Any], set[str]]:
-    """The objects that a loss can read besides its arguments, and the names of attributes that it
-    reads, both with those of the functions that it names.
+    """Return (objects that a loss can read besides its arguments, names of attributes that it
+    reads).
+
+    Functions that the loss names are searched, too.
     """
     objects, names, found = [loss], set[str](), set[int]()
     for value in objects:  # grows
@@ -98,7 +105,9 @@ def reads(loss: Any) -> tuple[list[Any], set[str]]:
 
 
 def _parts(owner: Any) -> list[Any]:
-    """A module and its parts, or an object and its attributes, but no tensor: its name tells it."""
+    """A module and its parts, or an object and its attributes without tensors, which are known by
+    their names.
+    """
     if isinstance(owner, nn.Module):
         return [*owner.modules()]
     values = getattr(owner, "__dict__", {}).values()
@@ -106,10 +115,11 @@ def _parts(owner: Any) -> list[Any]:
 
 
 def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
-    """The fault of an output or of targets that a loss has refused; "" if it is not known.
+    """Return what is wrong with an output or targets that a loss has refused; "" if not known.
 
-    The loss is called with zeros as targets: with numbers in the shape of the output, and with
-    classes, which lack one of its axes. The most similar of those that it takes are compared.
+    The loss is called with zeros as targets: numbers in the shape of the output, and classes, which
+    lack one of its axes. The user's targets are compared with the most similar zeros that the loss
+    takes.
     """
     if isinstance(loss, nn.GaussianNLLLoss):
         return GAUSSIAN
@@ -153,7 +163,9 @@ def _similarity(zeros: Tensor, y: Tensor) -> tuple[bool, bool, bool]:
 
 
 def _faults_of_classes(y: Tensor, like: Tensor, count: int, ignored: int) -> Iterator[str]:
-    """The faults of targets in the place of classes 0 to count - 1 of some shape."""
+    """Yield what is wrong with targets that should be classes 0 to count - 1, in the shape of
+    `like`.
+    """
     if y.shape != like.shape:
         yield f"expected classes, y of shape {tuple(like.shape)}"
     if y.is_floating_point():

@@ -1,4 +1,4 @@
-"""Trainings of which all parts are known good, but for those of the user that are kept.
+"""Known good training runs: all parts are replaced, except parts of the user that are kept.
 
     good = KnownGood(training)
     good.with_parts(rate=3e-3)                      # everything replaced
@@ -6,14 +6,14 @@
 
 | part            | known good                                                            |
 |-----------------|-----------------------------------------------------------------------|
-| inputs          | standardised, all that are numbers; a known good network does it      |
-| targets         | standardised, unless the user's network is kept and its range bounded |
+| inputs          | numbers are standardised, by the known good network if it is used     |
+| targets         | standardised, unless the user's network is kept and is bounded        |
 | loss            | cross entropy, binary cross entropy or squared error                  |
 | initial weights | those of torch.nn                                                     |
 | optimizer       | Adam on all weights, at the best of three rates, clipped at norm 1    |
 | regularization  | no dropout                                                            |
 | order           | shuffled                                                              |
-| network         | a GRU of 64 units; of one output it also reads the mean of its states |
+| network         | a GRU of 64 units; for one output also reads the mean of its states   |
 """
 
 from collections.abc import Callable
@@ -62,15 +62,15 @@ OF_ONE_OUTPUT = Version(
     "a GRU that also reads mean states",
     f"{BUILD} h = gru(x)[0]; y = linear(torch.cat((h[:, -1], h.mean(1)), 1)).",
 )
-"""Known good networks in the place of the user's: their names, and how to build them."""
+"""Known good networks that replace the user's: their names, and how to build them."""
 
 
 class KnownGood:
     """Known good parts for a training run.
 
     Args:
-        training: of the user.
-        probe: its first minibatch.
+        training: the user's training run.
+        probe: the first minibatch of this run.
     """
 
     def __init__(self, training: Training, probe: Probe):
@@ -80,7 +80,9 @@ class KnownGood:
         self.axes = training.output_axes(self.output, self.x, self.y)
 
     def with_parts(self, *keep: str, rate: float) -> Training:
-        """The known good training run with some parts of the user's."""
+        """Return the known good training run that keeps some parts of the user, with Adam at a
+        learning rate.
+        """
         own = "network" in keep
         base = self.training.copy()
         if not own:
@@ -107,24 +109,28 @@ class KnownGood:
 
     @property
     def network(self) -> Version:
-        """The change to `with_network`, under a name that says what the network reads."""
+        """The version with a known good network; its name says what this network reads."""
         if not self.every:
             return OF_ONE_OUTPUT
         return OF_FRAMES if self.causal else BOTH_WAYS
 
     def with_network(self, training: Training, causal: bool | None = None) -> Training:
-        """The user's training run with a known good network; see `reference`."""
+        """Return the user's training run with a known good network; see `reference`."""
         network = self.reference(causal=causal, seed=training.draws)
         return training.with_model(network, output_of)
 
     @property
     def is_bounded(self) -> bool:
-        """True if the outputs of the user's network have a range, in which targets should lie."""
+        """True if the outputs of the user's network have a bounded range, in which the targets
+        should lie.
+        """
         return self.probe.last_activation is not None
 
     @cached_property
     def main(self) -> int | None:
-        """The place of the input whose frames outputs have; None: outputs are not of frames."""
+        """The place among the inputs of the one that has the frames of the outputs; None if outputs
+        have no frames.
+        """
         return input_of_frames(self.x, self.output, self.y, self.axes)
 
     @property
@@ -134,12 +140,12 @@ class KnownGood:
 
     @cached_property
     def causal(self) -> bool:
-        """True if no output sees later frames."""
+        """True if no output depends on later frames."""
         return self.forecasts or is_causal(self.training, self.x)
 
     @cached_property
     def forecasts(self) -> bool:
-        """True if targets are later inputs."""
+        """True if the targets are later inputs."""
         return predicts_inputs(self.x, self.y, self.training.layout)
 
     def reference(
@@ -150,10 +156,11 @@ class KnownGood:
         causal: bool | None = None,
         seed: int = 5,
     ) -> nn.Module:
-        """A GRU for the inputs and outputs of the training.
+        """Return a GRU for the inputs and outputs of the training run.
 
-        unbounded: for standardised targets; else outputs have the last operation that the user's
-            loss needs. causal: whether outputs of frames see no later ones; None: as the user's.
+        unbounded: True for standardised targets; otherwise outputs end with the last operation that
+        the user's loss needs. causal: whether an output for a frame reads no later frames; None: as
+        in the user's network.
         """
         torch.manual_seed(seed)
         final = same if unbounded else self.final
@@ -171,7 +178,9 @@ class KnownGood:
 
     @cached_property
     def final(self) -> Callable[[Tensor], Tensor]:
-        """The last operation that the user's loss needs: one of which it is finite."""
+        """The last operation that the user's loss needs: the first with which the loss is
+        finite.
+        """
         own = last_operation(self.training._loss, self.output, self.y, self.axes)
         numbers = 3 * noise_like(self.output)
         for final in (own, positive, torch.sigmoid):
@@ -182,12 +191,12 @@ class KnownGood:
 
     @cached_property
     def targets_have_scale(self) -> bool:
-        """True if targets can be standardised."""
+        """True if the targets can be standardised."""
         return targets_standardised(self.training) is not None
 
     @cached_property
     def differing(self) -> list[str]:
-        """The parts of the user's that differ from the known good ones, but for the network."""
+        """The parts of the user that differ from the known good ones, without the network."""
         changes: dict[str, Callable[[Training], Training | None]] = {
             "inputs": inputs_standardised,
             "targets": targets_standardised,
@@ -201,5 +210,5 @@ class KnownGood:
 
 
 def positive(z: Tensor) -> Tensor:
-    """Numbers above 0, for a loss that takes a logarithm."""
+    """Return numbers above 0, for a loss that takes a logarithm."""
     return F.softplus(z) + 1e-3

@@ -1,7 +1,7 @@
-"""The usual loss of outputs and targets, and what a given loss does with them.
+"""The usual loss for outputs and targets, and tests of what a given loss does with them.
 
     canonical_loss(output, y, axes)        # (binary) cross entropy, or squared error
-    compares_numbers(loss_fn, output, y)   # is it least where outputs equal the targets?
+    compares_numbers(loss_fn, output, y)   # is the loss least where outputs equal the targets?
     one_hot_axis(output, y, axes, loss_fn) # do one-hot targets stand for classes?
 
 Legend: B examples, T frames, K output units.
@@ -24,12 +24,12 @@ EQUAL = 1e-3  # slope at equal outputs and targets, relative to that beside them
 
 
 def is_binary(y: Tensor) -> bool:
-    """True for targets that are all 0 or 1."""
+    """True if all targets are 0 or 1."""
     return bool(((y == 0) | (y == 1)).all())
 
 
 def kind_of_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> str:
-    """The kind of a `Score`, by which outputs are compared with targets."""
+    """Return the kind of a `Score`: how outputs are compared with targets."""
     if axes.classes is not None and output.numel() > y.numel():
         return "classes"
     if output.numel() != y.numel():
@@ -40,9 +40,9 @@ def kind_of_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> str:
 
 
 def canonical_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> Loss | None:
-    """The usual loss for outputs and targets; None where the shapes leave it open.
+    """Return the usual loss for outputs and targets; None if the shapes do not determine it.
 
-    Outputs between 0 and 1 that sum to 1, or lie between 0 and 1, are taken for probabilities.
+    Outputs count as probabilities if they lie between 0 and 1; those of classes, if they sum to 1.
     """
     kind = kind_of_loss(output, y, axes)
     if kind == "classes":
@@ -71,7 +71,7 @@ def _of_numbers(output: Tensor, y: Tensor) -> Tensor:
 
 
 def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, axes: OutputAxes) -> Tensor:
-    """The usual loss of classes or signs, with weights (K,)."""
+    """Return the usual loss of classes or signs, with class weights (K,)."""
     if axes.classes is None:
         z, target = output.reshape(y.shape), y.to(output.dtype)
         of_each = weights.to(z)[y.long()]
@@ -83,24 +83,24 @@ def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, axes: OutputAxes) 
 
 
 def lie_in_0_to_1(z: Tensor) -> bool:
-    """True for outputs that may be probabilities."""
+    """True if all outputs lie between 0 and 1, so that they may be probabilities."""
     return bool(z.min() >= 0 and z.max() <= 1)
 
 
 def is_normalised(z: Tensor, axis: int) -> bool:
-    """True for probabilities that sum to 1 along an axis."""
+    """True for outputs that are not negative and sum to 1 along an axis."""
     return bool((z >= 0).all()) and torch.allclose(z.sum(axis), z.new_ones(()), atol=1e-3)
 
 
 def log_probabilities(z: Tensor) -> Tensor:
-    """Logarithms of probabilities (..., K), from these or from logits."""
+    """Return logarithms of probabilities (..., K), given probabilities or logits."""
     if is_normalised(z, -1):
         return z.clamp_min(1e-7).log()
     return z.log_softmax(-1)
 
 
 def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a loss applies a softmax or a sigmoid to outputs."""
+    """True if a loss applies a softmax or a sigmoid to the outputs."""
     with torch.enable_grad():
         z = output.detach().clone().requires_grad_()
         names = {operation(node) for node in graph(loss_fn(z.clone(), y))}
@@ -108,12 +108,14 @@ def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def one_hot_axis(output: Tensor, y: Tensor, axes: list[int], loss_fn: Loss) -> int | None:
-    """The one of some axes that holds the classes of one-hot targets; None: these are no classes.
+    """Return which of some axes holds the classes of one-hot targets; None if the targets are no
+    classes.
 
-    They are if outputs are a distribution over the classes: the loss takes a softmax of outputs, or
-    the outputs are probabilities of sum 1, or logarithms of these.
+    The targets are classes if the outputs are a distribution over the classes. That is so if the
+    loss takes a softmax of the outputs, or the outputs are probabilities with sum 1, or logarithms
+    of these.
 
-    axes: of `one_hot_axes`.
+    axes: the result of `one_hot_axes`.
     """
     if output.shape != y.shape:
         return None
@@ -125,7 +127,9 @@ def one_hot_axis(output: Tensor, y: Tensor, axes: list[int], loss_fn: Loss) -> i
 
 
 def one_hot_axes(targets: list[Tensor]) -> list[int]:
-    """The axes (the last one, axis 1) along which all targets are 1.0 once, and 0.0 otherwise."""
+    """Return the axes, the last one and axis 1, along which all targets are 1.0 once and 0.0
+    otherwise.
+    """
     dims = {y.dim() for y in targets}
     if len(dims) > 1 or max(dims) < 2:
         return []
@@ -136,8 +140,10 @@ def one_hot_axes(targets: list[Tensor]) -> list[int]:
 
 
 def takes_softmax(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> bool:
-    """True if a loss takes a softmax of outputs along an axis: it stays the same if a number is
-    added to all outputs of a target, so that its slopes in them sum to 0.
+    """True if a loss takes a softmax of the outputs along an axis.
+
+    Such a loss does not change if the same number is added to all outputs of a target, so its
+    gradients in these outputs sum to 0.
     """
     try:
         slopes = slope_at(loss_fn, output + noise_like(output), y)
@@ -148,7 +154,7 @@ def takes_softmax(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> bool:
 
 
 def one_hot(classes: Tensor, output: Tensor, axis: int) -> Tensor:
-    """Classes as the one-hot targets of outputs.
+    """Return classes as one-hot targets, in the shape of the outputs.
 
     >>> one_hot(torch.tensor([2, 0]), torch.zeros(2, 3), 1).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
@@ -157,7 +163,7 @@ def one_hot(classes: Tensor, output: Tensor, axis: int) -> Tensor:
 
 
 def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a loss takes only outputs between 0 and 1: it fails, or is not finite, above."""
+    """True if a loss takes only outputs between 0 and 1: above 1 it fails or is not finite."""
     noise = noise_like(output)
 
     def takes(z: Tensor) -> bool:
@@ -171,8 +177,9 @@ def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) -> Tensor:
-    """Other outputs that a loss takes: with noise of a size, which is that of logits for a loss
-    that takes only outputs between 0 and 1.
+    """Return other outputs that a loss takes: the given ones with noise of some size.
+
+    If the loss takes only outputs between 0 and 1, the noise is added to their logits.
     """
     noise = size * noise_like(output)
     if takes_only_shares(loss_fn, output, y):
@@ -181,7 +188,9 @@ def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) 
 
 
 def expects_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a target of 1 has a lower loss at an output of 3 than at 1: so of logits."""
+    """True if a target of 1 has a lower loss at an output of 3 than at 1: then the loss takes
+    logits.
+    """
     ones = torch.ones_like(y)
     try:
         with torch.no_grad():
@@ -192,9 +201,9 @@ def expects_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a loss has its least value where outputs equal the targets, and counts all of them.
+    """True if a loss is least where outputs equal the targets, and counts all targets.
 
-    Not of soft labels, rates of a Poisson distribution, quantiles, or targets that are masked.
+    False for soft labels, rates of a Poisson distribution, quantiles, and masked targets.
     """
     noise = noise_like(y)
     try:
@@ -210,12 +219,13 @@ def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def enters_loss(loss_fn: Loss, output: Tensor, y: Tensor, classes: int | None) -> Tensor:
-    """True for each output whose target the loss counts (the shape of outputs).
+    """Return True for each output whose target the loss counts, in the shape of the outputs.
 
-    The loss has a slope in it, at the outputs or at their mean: that at a perfect output may be 0.
-    All classes of a target count alike.
+    An output counts if the loss has a nonzero slope in it, at the given outputs or at their mean.
+    The second test is needed since the slope at a perfect output may be 0. If one class of a target
+    counts, all do.
 
-    classes: their axis in outputs.
+    classes: the axis of the classes in the outputs.
     """
 
     def has_slope(z: Tensor) -> Tensor:
@@ -229,7 +239,9 @@ def enters_loss(loss_fn: Loss, output: Tensor, y: Tensor, classes: int | None) -
 
 
 def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
-    """True for each target that is scored (the shape of y): all up to the last that counts."""
+    """Return True for each target that is scored, in the shape of y: all time steps up to the last
+    that the loss counts.
+    """
     every = torch.ones(y.shape, dtype=torch.bool, device=y.device)
     axis = axes.classes
     if y.dim() < 2 or (axis is None and output.shape != y.shape):
@@ -244,7 +256,7 @@ def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor
 
 
 def losses_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
-    """The losses (B,) of minibatches of one example each."""
+    """Return the losses (B,) of minibatches of one example each."""
     pairs = zip(output.split(1, axes.batch or 0), y.split(1, axes.targets), strict=True)
     return torch.stack([loss_fn(z.clone(), t).reshape(()).double() for z, t in pairs])
 

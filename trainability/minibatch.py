@@ -2,7 +2,7 @@
 
     batch = Minibatch(training)
     batch.noise                  # largest difference of two calls with the same input
-    batch.is_unpaired            # does the loss compare outputs with targets of others?
+    batch.is_unpaired            # does the loss compare outputs with targets of other examples?
 
 Legend: B examples, T frames.
 """
@@ -35,14 +35,14 @@ WRONG = 0.01  # relative difference of a gradient, far beyond rounding
 
 
 def differ(states: list[Any], others: list[Any]) -> bool:
-    """True unless these are the same objects, or equal whole numbers."""
+    """True unless two lists hold the same objects, or equal whole numbers."""
     pairs = zip(states, others, strict=False)
     same = all(a is b or (isinstance(a, int) and isinstance(b, int) and a == b) for a, b in pairs)
     return len(states) != len(others) or not same
 
 
 class Minibatch:
-    """A training run with one of its minibatches; nothing here changes it."""
+    """A training run with one of its minibatches; the training run is not changed."""
 
     def __init__(self, training: Training):
         self.training = training.copy()
@@ -56,12 +56,12 @@ class Minibatch:
 
     @property
     def output(self) -> Tensor:
-        """Of the untrained model in training mode, with its graph."""
+        """The outputs of the untrained model in training mode, with their autograd graph."""
         return self._forward[0]
 
     @property
     def last_activation(self) -> Activation | None:
-        """The last operation on the outputs, if it bounds them."""
+        """The last operation on the outputs, if it bounds them; else None."""
         return self._forward[1]
 
     @cached_property
@@ -76,14 +76,16 @@ class Minibatch:
 
     @cached_property
     def loss(self) -> Tensor:
-        """Of `output`, with its graph."""
+        """The loss of `output`, with its autograd graph."""
         loss = self.training.loss(self.output, self.y)
         self.training.check_loss(loss, self._forward[2])
         return loss
 
     @cached_property
     def gradients(self) -> dict[str, Tensor | None]:
-        """Gradient of the loss by parameter; None for one that the loss does not reach."""
+        """The gradient of the loss by parameter name; None for a parameter that the loss does not
+        depend on.
+        """
         trained = {n: p for n, p in self.training.model.named_parameters() if p.requires_grad}
         found = torch.autograd.grad(
             self.loss, list(trained.values()), allow_unused=True, retain_graph=True
@@ -92,20 +94,21 @@ class Minibatch:
 
     @torch.no_grad()
     def evaluated(self, x: Inputs) -> Tensor:
-        """The outputs of the model in evaluation mode."""
+        """Return the outputs of the model in evaluation mode, without a graph."""
         self.training.model.eval()
         return self.training.output(x)
 
     @cached_property
     def before(self) -> Tensor:
-        """The outputs in evaluation mode."""
+        """The outputs for the minibatch in evaluation mode."""
         return self.evaluated(self.x)
 
     @cached_property
     def noise(self) -> float:
-        """Largest difference of the outputs between two calls in evaluation mode.
+        """Largest difference of the outputs between two calls in evaluation mode with the same
+        input.
 
-        The same input twice, and once more after the examples in another order.
+        The input is given twice, and once more after a call with the examples in reverse order.
         """
         again = _difference(self.evaluated(self.x), self.before)
         with suppress(RhnError):  # of a model that expects them in an order, such as by length
@@ -114,12 +117,12 @@ class Minibatch:
 
     @property
     def is_rounding(self) -> bool:
-        """True if such calls differ by the rounding of the outputs at most."""
+        """True if `noise` is no more than rounding of the outputs."""
         return self.noise <= BEYOND_ROUNDING * float(rounding_of(self.before.nan_to_num()))
 
     @cached_property
     def draws(self) -> bool:
-        """True if two calls in evaluation mode agree with the same random numbers only."""
+        """True if two calls in evaluation mode agree only with the same random numbers."""
         outputs = []
         for _ in range(2):
             with random_numbers_kept(self.training.model):
@@ -128,12 +131,14 @@ class Minibatch:
 
     @property
     def kept(self) -> list[str]:
-        """Attributes that forward changes."""
+        """Names of the attributes of the model that forward changes."""
         return self._forward[2]
 
     @cached_property
     def generic(self) -> Training:
-        """The training at torch's own weights, those that torch leaves alike moved apart."""
+        """The training run with torch's weights and a little noise, so that no two weights are
+        equal.
+        """
         other = self.training.with_default_weights()
         other.model.eval()
         generator = torch.Generator().manual_seed(0)
@@ -147,23 +152,25 @@ class Minibatch:
 
     @property
     def frames(self) -> int | None:
-        """T; None if the sequence has no frames."""
+        """T, the number of frames; None if the sequence has no frames."""
         return time_steps(self.first, self.layout)
 
     @cached_property
     def axes(self) -> OutputAxes:
-        """Of outputs and targets."""
+        """The axes of outputs and targets."""
         return self.training.output_axes(self.before, self.x, self.y)
 
     def axis_of(self, value: Tensor) -> int:
-        """The axis of the examples in one of the inputs."""
+        """Return the axis of the examples in one of the inputs."""
         return examples_axis(value, self.first, self.axis) or 0
 
     # ---- the loss ----------------------------------------------------------------------------
 
     @cached_property
     def targets(self) -> list[Tensor]:
-        """Those of some minibatches of an epoch, of the shape of y: no example is there twice."""
+        """The targets of some minibatches of an epoch with the shape of y; no example
+        occurs twice.
+        """
         data = self.training.data
         count = sum(count_of(pair, self.axis) for pair in data.trained)
         number = min(MINIBATCHES, max(1, count // self.count))
@@ -172,7 +179,7 @@ class Minibatch:
 
     @cached_property
     def constant_loss(self) -> float:
-        """The mean loss of the best constant output over some minibatches."""
+        """The mean loss of the best constant output, over some minibatches."""
         training, like = self.training, self.output.detach()
         best = constant_output(training.loss, like, self.y, self.targets, self.axes)
         with torch.no_grad():
@@ -181,8 +188,11 @@ class Minibatch:
 
     @cached_property
     def moved_by_a_target(self) -> Tensor | None:
-        """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
-        first one becomes that of another; None if examples have no targets of their own.
+        """(B,) changes of the loss's gradient in the outputs of each example, if one target
+        changes.
+
+        The target of the first example is replaced by that of another. None if examples have no
+        targets of their own.
         """
         y, axis = self.y, self.axes.targets
         if self.axes.batch is None or self.count < 3 or y.dim() == 0:
@@ -212,21 +222,21 @@ class Minibatch:
 
 
 def rows_of(values: Tensor, axis: int) -> Tensor:
-    """Numbers (B, ...) of each example in one row."""
+    """Return numbers with one row for each example, (B, ...)."""
     return values.movedim(axis, 0).reshape(values.shape[axis], -1)
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
-    """Largest difference of outputs; NaN in the same places is none."""
+    """Largest difference of outputs; NaN at the same places counts as equal."""
     apart = (one - other).abs().masked_fill((one == other) | (one.isnan() & other.isnan()), 0.0)
     return apart.nan_to_num(nan=math.inf).max().item()
 
 
 def training_batch(training: Training) -> int:
-    """The number of examples of a minibatch."""
+    """Return the number of examples in a minibatch of the training run."""
     return getattr(training.data, "batch_size", 32)
 
 
 def rounding_of(outputs: Tensor) -> Tensor:
-    """The rounding of the largest output."""
+    """Return the rounding error of the largest output."""
     return torch.finfo(outputs.dtype).eps * outputs.abs().max().clamp_min(1e-30)

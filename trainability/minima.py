@@ -1,4 +1,4 @@
-"""The least loss of outputs that are free, or constant over the examples, by L-BFGS."""
+"""Find the least loss of free outputs, or of outputs constant over the examples, by L-BFGS."""
 
 import math
 from collections.abc import Callable
@@ -20,10 +20,11 @@ LEAST_SHARE = 1e-7  # whose logarithm is finite, also that of 1 less it in singl
 
 
 def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
-    """(The least loss that L-BFGS finds from a start, its last point).
+    """Return (the least loss that L-BFGS finds from a start, the last point of the search).
 
-    The loss is -inf, and the end not finite, if there is no least value. What is searched is the
-    loss times the numbers of z: of a mean over many its gradient would look like that of an end.
+    If the loss has no least value, it is -inf, and the point is not finite. The search minimises
+    the loss times the number of entries of z. Otherwise the gradient of a mean over many entries
+    would be so small that the search stops.
     """
     z = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
@@ -48,8 +49,9 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
 def free_numbers(
     loss_fn: Loss, output: Tensor, y: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """(Numbers without bounds, the function that makes outputs of them): a sigmoid for a loss that
-    takes only outputs between 0 and 1.
+    """Return (numbers without bounds, the function that makes outputs from them).
+
+    The function is a sigmoid if the loss takes only outputs between 0 and 1.
     """
 
     def share(z: Tensor) -> Tensor:
@@ -63,7 +65,9 @@ def free_numbers(
 
 @with_gradients()
 def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
-    """The least loss of free outputs; -inf if it is below 0, and a longer search falls further."""
+    """Return the least loss of free outputs; -inf if the loss is below 0 and falls further in a
+    longer search.
+    """
     start, final = free_numbers(loss_fn, output, y)
 
     def loss(z: Tensor) -> Tensor:
@@ -84,12 +88,14 @@ def free_loss(
     *,
     constant: OutputAxes | None = None,
 ) -> float:
-    """The least mean loss of outputs final(z) of minibatches; -inf: there is no least value.
+    """Return the least mean loss of outputs final(z) over minibatches; -inf if there is none.
 
     Args:
-        loss_fn, targets: of minibatches. output: shows the shape of their outputs.
-        constant: axes of outputs for a z that is constant over examples and frames, and the same
-            for all minibatches; None: z is free.
+        loss_fn, targets: the loss, and the targets of each minibatch.
+        output: outputs of a minibatch; they show the shape.
+        final: function that makes outputs from the free numbers z.
+        constant: axes of the outputs, for a z that is constant over examples and frames and the
+            same for all minibatches; None: z is free.
     """
     start = torch.zeros_like(output)
 
@@ -105,7 +111,9 @@ def free_loss(
 def constant_output(
     loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axes: OutputAxes
 ) -> Tensor:
-    """The output (1, ..., K) that is the best one for some targets. output, y: show the shapes."""
+    """Return the constant output (1, ..., K) with the least loss for some targets. output, y: show
+    the shapes.
+    """
     numbers, final = free_numbers(loss_fn, output, y)
     start = axes.mean(numbers)
 

@@ -1,4 +1,4 @@
-"""The origin of the first number that is not finite: examples, operation, module, or gradient.
+"""Find where the first number that is not finite arises: example, operation, module or gradient.
 
     failure = failure_of(training, x, y)        # None if outputs and loss are finite
     failure.rows, failure.operation             # (3, 17), "div, line 24 of a.py: r = x / m"
@@ -27,47 +27,49 @@ HUGE = 1e15  # of an output: its square is about to overflow
 
 
 class Trained(Protocol):
-    """The parts of a `Training` that are read."""
+    """The parts of a `Training` that are used here."""
 
     model: nn.Module
 
     def output(self, x: Any) -> Tensor:
-        """Outputs."""
+        """Return the outputs for inputs x."""
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Of outputs."""
+        """Return the loss of outputs."""
 
     def output_axes(self, output: Tensor, x: Any, y: Tensor) -> Any:
-        """The axes of outputs for a minibatch."""
+        """Return the axes of the outputs for a minibatch."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Numbers that are not finite in a step of a training run."""
+    """The numbers in a step of a training run that were not finite."""
 
     where: str
-    """ "weights", "outputs", "loss" or "gradient"."""
+    """The place of these numbers: "weights", "outputs", "loss" or "gradient"."""
     rows: tuple[int, ...] = ()
-    """Examples of the minibatch whose outputs are not finite; of a loss empty."""
+    """The examples of the minibatch whose outputs are not finite; empty for a loss."""
     count: int = 0
-    """B."""
+    """B, the number of examples."""
     operation: str = ""
-    """The line of code, or the operation, from which the first such number comes."""
+    """The line of code, or the operation, that gave the first number that is not finite."""
     names: tuple[str, ...] = ()
-    """Of the weights, or of those with such gradients."""
+    """Names of the weights that are not finite, or whose gradients are not."""
     largest: float = 0.0
-    """Of the outputs, if these are finite."""
+    """The largest size of an output, if the outputs are finite."""
 
     @property
     def part(self) -> str:
-        """The part of the training that it is about: "inputs" for some examples only."""
+        """The part of the training run to which the failure belongs: "inputs" if only some examples
+        fail.
+        """
         if self.where == "outputs" and self.rows and 2 * len(self.rows) <= self.count:
             return "inputs"
         return {"weights": "optimizer", "loss": "loss"}.get(self.where, "network")
 
     @property
     def words(self) -> str:
-        """A clause without its examples: "the outputs are not finite: the first ..."."""
+        """A clause without the examples, such as "the outputs are not finite: the first ..."."""
         if self.where == "weights":
             return f"the step before made weights NaN or infinite ({listed(self.names)})"
         if self.where == "gradient":
@@ -79,7 +81,7 @@ class Failure:
 
 
 class _Trace(TorchFunctionMode):
-    """Follow numbers that are not finite to the operation from which they come."""
+    """Follow numbers that are not finite back to the operation that gave them."""
 
     def __init__(self, modules: list[str]):
         super().__init__()
@@ -103,7 +105,9 @@ class _Trace(TorchFunctionMode):
 
 
 def described(operation: str, modules: list[str]) -> str:
-    """A line of the user's code with its place, and the module and the operation in it."""
+    """Return the line of the user's code that runs now, with its place, and the operation and
+    module.
+    """
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(OWN):
         frame = frame.f_back
@@ -138,7 +142,9 @@ def _traced(model: nn.Module) -> Iterator[_Trace]:
 
 @torch.no_grad()
 def failure_of(training: Trained, x: Any, y: Tensor) -> Failure | None:
-    """Numbers that are not finite in the outputs or the loss of a minibatch; None: all are."""
+    """Return what is not finite in the outputs or the loss of a minibatch; None if all is
+    finite.
+    """
     model = training.model
     names = tuple(name for name, p in model.named_parameters() if not p.isfinite().all())
     if names:
@@ -161,7 +167,7 @@ def failure_of(training: Trained, x: Any, y: Tensor) -> Failure | None:
 
 
 def gradient_failure(model: nn.Module) -> Failure | None:
-    """The weights whose gradient is not finite; None if all are."""
+    """Return the failure with the weights whose gradient is not finite; None if all are finite."""
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     if not grads or nn.utils.get_total_norm(grads).isfinite():
         return None
@@ -171,7 +177,7 @@ def gradient_failure(model: nn.Module) -> Failure | None:
 
 
 def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:
-    """The property that some examples (B, ...) share, and no others have; "" if it is not known.
+    """Return the property that some examples (B, ...) share and no others have; "" if not known.
 
     >>> rows = torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 3.0]])
     >>> shared_by(rows, torch.ones(3), torch.tensor([True, False, True]))
@@ -197,5 +203,5 @@ def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:
 
 
 def examples_in_words(numbers: list[int], total: int) -> str:
-    """ "3 of 600 examples (14, 201, 388)"."""
+    """Return a number of examples in words: "3 of 600 examples (14, 201, 388)"."""
     return f"{len(numbers):,} of {counted(total, 'example')} ({listed([str(n) for n in numbers])})"

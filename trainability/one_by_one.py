@@ -1,6 +1,6 @@
-"""Held-out examples one at a time: whether the error of a network depends on its minibatches.
+"""Measure held-out examples one at a time, to see if the error depends on the minibatch.
 
-found = one_by_one(base, race)    # None if it does not
+found = one_by_one(base, race)    # None if it does not depend
 found.sentence, found.cause()
 """
 
@@ -23,22 +23,22 @@ MOST = 100  # examples that are measured
 
 @dataclass(frozen=True)
 class OneByOne:
-    """The errors of held-out examples in minibatches of one beside those in larger ones."""
+    """The errors of held-out examples, one at a time and in larger minibatches."""
 
     alone: PairedErrors
     joint: Tensor
-    """(E,) the errors of the same examples in the minibatches of the race."""
+    """(E,) errors of the same examples in the minibatches of the race."""
     largest: int
-    """Examples in the largest of these minibatches."""
+    """Number of examples in the largest minibatch of the race."""
 
     @property
     def error(self) -> float:
-        """Relative error in the larger minibatches."""
+        """Relative error in the minibatches of the race."""
         return float(self.joint.mean()) / self.alone.size
 
     @property
     def sentence(self) -> str:
-        """Both errors; "" if they look the same."""
+        """A sentence with both errors; "" if they are printed alike."""
         one, several = shown(self.alone.relative), shown(self.error)
         if one == several:
             return ""
@@ -49,7 +49,9 @@ class OneByOne:
         )
 
     def cause(self) -> Cause | None:
-        """The network, if it does far better with one example at a time."""
+        """Return the cause "minibatch" if the network is far better with one example at a time;
+        else None.
+        """
         mean, deviation = paired(self.joint, self.alone.errors, self.alone.size)
         if self.alone.relative > BETTER * min(1.0, self.error) or mean <= CLEAR * deviation:
             return None
@@ -66,9 +68,9 @@ class OneByOne:
 
 
 def one_by_one(base: Row, race: Race) -> OneByOne | None:
-    """Measure the first held-out examples once more, each in a minibatch of its own.
+    """Measure the first held-out examples again, each in a minibatch of its own.
 
-    Returns None if the outputs do not depend on the minibatch, or cannot be compared.
+    None if the outputs do not depend on the minibatch, or cannot be compared.
     """
     training, score = base.training, race.scores["error"]
     if training is None or base.exploded is not None or not base.measures:
@@ -92,8 +94,9 @@ def one_by_one(base: Row, race: Race) -> OneByOne | None:
 def _outputs_alone(
     training: Training, pair: Pair, single: list[Pair], batch: int
 ) -> tuple[list[Tensor], list[Tensor]] | None:
-    """(Outputs of examples one at a time, their outputs in the minibatch); None if the network does
-    not take one example, or gives it another shape.
+    """Return (outputs of examples one at a time, outputs of the same examples in the minibatch).
+
+    None if the network does not take a single example, or gives its output another shape.
     """
     try:
         alone = training.answers([x for x, _ in single])
@@ -105,6 +108,6 @@ def _outputs_alone(
 
 
 def _are_alike(alone: list[Tensor], joint: list[Tensor]) -> bool:
-    """True if the outputs differ by rounding only."""
+    """True if the outputs differ only by rounding."""
     both = zip(alone, joint, strict=True)
     return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in both)

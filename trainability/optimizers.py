@@ -1,4 +1,4 @@
-"""The optimiser and the scheduler of a training run: made from names, checked, and scaled."""
+"""Make, check and scale the optimiser and the scheduler of a training run."""
 
 import math
 from typing import Any
@@ -22,14 +22,15 @@ TORCH_OPTIMIZERS = {
 
 
 def scaled_rate(rate: float, factor: float) -> float:
-    """A learning rate multiplied by a factor, to six digits, so that printed ones are those that
-    were tried.
+    """Return a learning rate times a factor, rounded to six digits.
+
+    So the printed rate is exactly the one that was tried.
     """
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
 
 
 def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
-    """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
+    """Return the optimiser, which is made if only its name is given. Raises InvalidInputError."""
     if isinstance(optimizer, str):
         if optimizer.lower() not in TORCH_OPTIMIZERS:
             raise InvalidInputError(
@@ -55,7 +56,9 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) 
 
 
 def refuse_hooks(model: nn.Module, optimizer: Optimizer) -> None:
-    """Raise InvalidInputError for what the copies that are trained would not have."""
+    """Raise InvalidInputError for hooks and replaced methods, which the copies that are trained
+    would not have.
+    """
     hooked = [
         name
         for name, p in model.named_parameters()
@@ -73,8 +76,9 @@ def refuse_hooks(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def scheduler_of(scheduler: Any, optimizer: Optimizer | None) -> Any:
-    """The scheduler, None too. Raises InvalidInputError if it is none of this optimiser, or depends
-    on the loss.
+    """Return the scheduler, which may be None.
+
+    Raises InvalidInputError if the scheduler belongs to another optimiser, or depends on the loss.
     """
     if scheduler is None:
         return None
@@ -89,13 +93,14 @@ def scheduler_of(scheduler: Any, optimizer: Optimizer | None) -> Any:
 
 
 class Schedule:
-    """A scheduler whose rates an optimiser takes, times a factor: for another network, or for other
-    rates. Any kind of scheduler.
+    """A scheduler of any kind that sets the rates of another optimiser, times a factor.
 
     Args:
-        scheduler: of the optimiser `like`.
-        optimizer: the one whose rates are set; `like` itself if only the factor differs.
-        groups: the group of `like` that each of its groups follows.
+        scheduler: the scheduler of the optimiser `like`.
+        optimizer: the optimiser whose rates are set; `like` itself if only the factor differs.
+        groups: for each parameter group of `optimizer`, the number of the group of `like` that it
+            follows.
+        factor: factor on the learning rates.
     """
 
     def __init__(
@@ -114,14 +119,16 @@ class Schedule:
                 group["params"] = []  # only the rates are used
 
     def step(self) -> None:
-        """Step the scheduler at its own rates, then set those of the optimiser."""
+        """Step the scheduler at its own rates, then set the rates of the optimiser."""
         for group, own in zip(self.like.param_groups, self.own, strict=True):
             group["lr"] = own["lr"]
         self.scheduler.step()
         self.set_rates()
 
     def set_rates(self) -> None:
-        """Take the rates, and the momentum, that the scheduler has set."""
+        """Copy the rates and momenta that the scheduler has set to the optimiser, rates times the
+        factor.
+        """
         self.own = [
             {name: group[name] for name in SCHEDULED if name in group}
             for group in self.like.param_groups

@@ -1,10 +1,10 @@
-"""Padding that the loss counts: a network may learn only to tell it from all else.
+"""Find padding that the loss counts: a network may learn only to tell padding from the rest.
 
-    words = note_on_padding(training, race)    # a sentence; "" if there is nothing to tell
+    words = note_on_padding(training, race)    # a sentence; "" if there is nothing to report
 
-Padding here is a fact about the data: from some frame on the input stays at one value to the end of
-a sequence, and all targets there are of one class. Of several such values it is the one of most
-frames.
+Padding is recognised by the data: from some frame on, the input keeps one value to the end of the
+sequence, and all targets there have one class. If several values qualify, padding is the one with
+the most frames.
 
 Legend: B examples, T frames.
 """
@@ -25,8 +25,8 @@ LEFT_OUT = -1  # class of a target that is not scored
 
 
 def note_on_padding(training: Training, race: Race) -> str:
-    """A sentence if targets of padding count, and the answers for all others are not clearly better
-    than the constant predictor.
+    """Return a sentence if targets of padding count, and the error on all other targets is not
+    clearly below the constant predictor's; else "".
     """
     if race.scores["error"].kind != "classes" or training.data.in_time:
         return ""
@@ -59,8 +59,8 @@ def note_on_padding(training: Training, race: Race) -> str:
 
 
 def padding_in(pairs: list[Pair], time: int) -> tuple[list[Tensor], tuple[str, int]] | None:
-    """(True for each target of padding, (what the input does there, their class)); None if there is
-    none.
+    """Return (True for each target of padding, (words for the input there, the class of these
+    targets)); None if there is no padding.
     """
     firsts = [sequence_of(x) for x, _ in pairs]
     if any(y.dim() != 2 or y.shape != x.shape[:2] for x, (_, y) in zip(firsts, pairs, strict=True)):
@@ -83,7 +83,8 @@ def padding_in(pairs: list[Pair], time: int) -> tuple[list[Tensor], tuple[str, i
 
 
 def ends_alike(x: Tensor, time: int) -> Tensor:
-    """True for the frames from which on the input does not change (the first two axes of x).
+    """Return True for the frames from which on the input does not change, in the shape of the first
+    two axes of x.
 
     >>> ends_alike(torch.tensor([[3, 5, 0, 0], [0, 5, 5, 3]]), 1).long().tolist()
     [[0, 0, 1, 1], [0, 0, 0, 1]]
@@ -94,7 +95,7 @@ def ends_alike(x: Tensor, time: int) -> Tensor:
 
 
 def _loss_without(axes: OutputAxes) -> Loss:
-    """The cross entropy of the targets that are not left out."""
+    """The cross entropy of the targets that are not marked as `LEFT_OUT`."""
 
     def loss_fn(z: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(

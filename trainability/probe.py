@@ -1,13 +1,13 @@
-"""Dependence of the outputs of a minibatch on its inputs.
+"""Test which inputs of a minibatch its outputs depend on.
 
     probe = Probe(training)
-    probe.mixed                  # number of other examples that change with one
+    probe.mixed                  # how many others change if one example changes
     probe.unread(0, axis=2)      # features of the sequence that no output depends on
 
-Dependence is shown by finite changes of numbers that change the outputs. No dependence is shown by
-autograd, which has no gradient, and by changes of three sizes that change no bit of the outputs, at
-the given weights and at torch's own. The same input twice comes first: of a network whose outputs
-differ then nothing is measured.
+An output depends on an input if a finite change of the input changes the output. An output does not
+depend on an input if autograd has no gradient, and changes of three sizes change no bit of the
+output, at the given weights and at torch's. First the same input is given twice. If the outputs
+differ, dependence is not measured.
 
 Legend: B examples, T frames, m numbers of a frame.
 """
@@ -41,25 +41,29 @@ TESTS = 24  # of groups of frames or features
 
 
 class Probe(Minibatch):
-    """Dependence of the outputs of a minibatch of a training run; nothing here changes it."""
+    """Tests of what the outputs of a minibatch depend on; the training run is not changed."""
 
     def follows(self, leaf: int) -> bool:
-        """True if outputs can be followed back to an input: they repeat, and it has other values.
+        """True if it can be tested whether outputs depend on an input.
 
-        Those of ids are other ids.
+        Outputs must be repeatable, and the input must have other possible values. For ids these are
+        other ids.
         """
         x = self.leaves[leaf]
         return not self.noise and (self.is_number(x) or bool((x != x.flatten()[0]).any()))
 
     def is_number(self, x: Tensor) -> bool:
-        """True for an input of numbers, not for ids, nor for floats that may be turned into ids."""
+        """True for an input of numbers; False for ids, and for floats that the model may turn into
+        ids.
+        """
         has_ids = any(isinstance(part, nn.Embedding) for part in self.training.model.modules())
         return x.is_floating_point() and not (has_ids and torch.equal(x, x.round()))
 
     def changed(self, leaf: int, marks: Tensor, size: int) -> Inputs:
-        """Inputs with other numbers where marks are True.
+        """Return inputs with other values where marks are True.
 
-        Numbers are moved by 0.01, 1 or 100 of their scale (size 0, 1 or 2), ids become others.
+        Numbers are changed by 0.01, 1 or 100 times their scale, for size 0, 1 or 2. Ids become
+        other ids.
         """
         x = self.leaves[leaf]
         if self.is_number(x):
@@ -72,9 +76,11 @@ class Probe(Minibatch):
 
     @torch.no_grad()
     def changes(self, leaf: int, marks: Tensor) -> Iterator[Tensor]:
-        """Yield changes of the outputs, in units of rounding, with other numbers in an input.
+        """Yield the changes of the outputs, in units of rounding, if an input is changed where
+        marks are True.
 
-        At the given weights and at torch's, for three sizes of the change. 0: not a bit differs.
+        There is one result for each of three sizes, at the given weights and at torch's. 0 means
+        that no bit differs.
         """
         for training in (self.training, self.generic):
             training.model.eval()
@@ -86,13 +92,15 @@ class Probe(Minibatch):
                 yield apart.masked_fill(after == before, 0.0)
 
     def depends(self, leaf: int, marks: Tensor) -> bool:
-        """True if an output changes with some numbers of an input."""
+        """True if an output changes when an input is changed where marks are True."""
         return any(bool(change.any()) for change in self.changes(leaf, marks))
 
     def slopes(self, leaf: int, weights: Callable[[Tensor], Tensor] = same) -> Tensor | None:
-        """The gradient of random sums of the outputs in an input at torch's weights.
+        """Return the gradient of a random sum of the outputs with respect to an input, at torch's
+        weights.
 
-        None if it is no number. weights: changes the weights of the outputs in the sum.
+        None if the input is no number. weights: function that changes the weights of the outputs in
+        the sum.
         """
         x = self.leaves[leaf]
         if not self.is_number(x):
@@ -106,10 +114,10 @@ class Probe(Minibatch):
         return torch.autograd.grad(total, given, materialize_grads=True)[0]
 
     def unread(self, leaf: int, axis: int) -> list[int]:
-        """Indices of the entries of an axis of an input on which no output depends.
+        """Return the indices along an axis of an input on which no output depends.
 
-        They have no gradient, and changes of three sizes change no bit of any output. Indices at
-        which all examples are equal, as of padding, are left out.
+        At these indices the gradient is 0, and changes of three sizes change no bit of any output.
+        Indices at which all examples are equal, such as padding, are left out.
         """
         x, slopes = self.leaves[leaf], self.slopes(leaf)
         rows = x.movedim(self.axis_of(x), 0)
@@ -136,7 +144,7 @@ class Probe(Minibatch):
 
     @cached_property
     def mixed(self) -> int:
-        """Number of other examples whose outputs change with one of them."""
+        """Number of other examples whose outputs change if one example is changed."""
         if self.axes.batch is None or self.count < 2 or not self.follows(0):
             return 0
         number = min(EXAMPLES, self.count // 2)
@@ -147,7 +155,9 @@ class Probe(Minibatch):
             return max(self._changed_beside([k]) for k in some)
 
     def _changed_beside(self, some: list[int]) -> int:
-        """Number of others that change with some examples, if one does by more than rounding."""
+        """Number of other examples that change with some examples, if one of them changes by more
+        than rounding; else 0.
+        """
         index = torch.tensor(some, device=self.first.device)
         marks = torch.zeros(self.first.shape, dtype=torch.bool, device=self.first.device)
         for change in self.changes(0, marks.index_fill_(self.axis, index, True)):
@@ -159,14 +169,14 @@ class Probe(Minibatch):
     # ---- frames ------------------------------------------------------------------------------
 
     def _marks(self, frames: Tensor) -> Tensor:
-        """True at some frames (T,) of the sequence."""
+        """Return a mask of the sequence that is True at some frames (T,)."""
         shape = [1] * self.first.dim()
         shape[self.layout.time] = -1
         return frames.to(self.first.device).reshape(shape).expand(self.first.shape)
 
     @cached_property
     def looks_ahead(self) -> bool:
-        """True if the output of a frame changes with later frames."""
+        """True if the output for a frame changes with later frames."""
         T = self.frames
         if T is None or T < 2 or not self.axes.for_each_frame or self.mixed or not self.follows(0):
             return False
@@ -179,7 +189,7 @@ class Probe(Minibatch):
 
     @cached_property
     def reads_own_frame(self) -> bool:
-        """True if the output of the first frame changes with that frame."""
+        """True if the output for the first frame changes with that frame."""
         if self.frames is None or not self.axes.for_each_frame or not self.follows(0):
             return False
         marks = self._marks(torch.arange(self.frames) == 0)
@@ -190,10 +200,11 @@ class Probe(Minibatch):
 
     @cached_property
     def only_own_frame(self) -> bool:
-        """True if the output of a frame depends on no other frame.
+        """True if the output for each frame depends on no other frame.
 
-        Each two frames lie in different halves for one bit of their numbers: the outputs of one
-        half do not change with the other, and have no gradient in it.
+        The frames are split in halves by each bit of their numbers, so that any two frames are in
+        different halves for some bit. Outputs of one half must not change with the other half, and
+        have no gradient in it.
         """
         T = self.frames
         if T is None or T < 2 or not self.axes.for_each_frame or not self.reads_own_frame:
@@ -208,7 +219,7 @@ class Probe(Minibatch):
         return True
 
     def _reaches(self, moved: Tensor, still: Tensor, axis: int) -> bool:
-        """True if outputs of some frames depend on others, which are moved."""
+        """True if outputs for the frames `still` depend on the frames `moved`."""
 
         def of_still(weights: Tensor) -> Tensor:
             return torch.zeros_like(weights).index_copy_(
@@ -223,9 +234,10 @@ class Probe(Minibatch):
 
     @cached_property
     def gradient_frames(self) -> Tensor | None:
-        """(T,) True for each frame that the gradient of the last output reaches; None: not known.
+        """(T,) True for each frame that the gradient of the last output reaches; None if not known.
 
-        For any example, with random weights of the outputs.
+        The gradient is that of a sum of the last output with random weights, and may be that of any
+        example.
         """
         if self.frames is None or self.axes.batch is None or self.mixed or not self.follows(0):
             return None
@@ -244,13 +256,15 @@ class Probe(Minibatch):
         return torch.stack(each).any(0)
 
     def _last(self, output: Tensor) -> Tensor:
-        """The output of the last frame; all of one that has no frames."""
+        """The output for the last frame, or the whole output if it has no frames."""
         return output.select(self.layout.time, -1) if self.axes.for_each_frame else output
 
     def moving_frames(self, example: int) -> Tensor:
-        """(T,) True for each frame of an example whose small change moves the last output.
+        """Return (T,) True for each frame of an example with which the last output changes
+        smoothly.
 
-        By twice as much if the change is twice as large: no kink or threshold lies between.
+        A small change of the frame changes the output, and twice the change has twice the effect:
+        no kink or threshold lies between.
         """
         once, twice = (self._moved_by_frame(example, size) for size in (NUDGE, 2 * NUDGE))
         bent = (twice - 2 * once).abs().amax(1)
@@ -259,7 +273,9 @@ class Probe(Minibatch):
 
     @cached_property
     def read_frames(self) -> Tensor:
-        """(T,) True for each frame with which a bit of the last output of an example changes."""
+        """(T,) True for each frame with which the last output of any example changes, by at least a
+        bit.
+        """
         found = torch.zeros(self.frames or 0, dtype=torch.bool, device=self.first.device)
         for example in range(min(self.count, EXAMPLES)):
             for size in SCALES:
@@ -269,9 +285,9 @@ class Probe(Minibatch):
 
     @torch.no_grad()
     def _moved_by_frame(self, example: int, size: float) -> Tensor:
-        """(T, ...) changes of the last output of an example, by the frame that is moved.
+        """(T, ...) changes of the last output of an example, one for each frame that is changed.
 
-        size: of the move, times the scale of the numbers.
+        size: size of the change, in units of the scale of the numbers.
         """
         T, index = self.frames or 0, torch.full((self.count,), example, device=self.first.device)
         x = tree_map(lambda v: v.index_select(self.axis_of(v), index.to(v.device)), self.x)
@@ -282,7 +298,7 @@ class Probe(Minibatch):
         return torch.cat(found)
 
     def _moved(self, values: Tensor, start: int, size: float) -> Tensor:
-        """Frame start + k of copy k moved."""
+        """Return values in which frame start + k of copy k is changed."""
         noise = noise_like(values)
         marks = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
         by_example = marks.movedim(self.axis, 0)
@@ -297,7 +313,9 @@ class Probe(Minibatch):
         return rows_of(self._last(output), axis)
 
     def with_leaves(self, leaf: Callable[[Tensor], Tensor], x: Inputs | None = None) -> Tensor:
-        """Outputs whose sequence, or what embeddings make of it, is what `leaf` makes of it."""
+        """Return the outputs if `leaf` is applied to the sequence, or to the embedding of
+        its ids.
+        """
         self.training.model.eval()
         x = self.x if x is None else x
         with ExitStack() as hooks, torch.backends.cudnn.flags(enabled=False):
@@ -315,7 +333,9 @@ class Probe(Minibatch):
 
 
 def scale(values: Tensor, *, whole: bool = False) -> float:
-    """The standard deviation of numbers, at least tiny; whole: with their mean size."""
+    """Return the standard deviation of numbers; if it is 0, their mean absolute value, or else 1.
+    whole: add the mean absolute value to the deviation.
+    """
     spread = float(values.double().std(correction=0))
     size = float(values.double().abs().mean())
     return (spread + size if whole else spread) or size or 1.0
@@ -323,7 +343,7 @@ def scale(values: Tensor, *, whole: bool = False) -> float:
 
 @contextmanager
 def fixed_statistics(model: nn.Module) -> Iterator[None]:
-    """Context manager: batch norm that keeps no statistics takes 0 and 1 for them."""
+    """Context manager: batch norm layers without running statistics use mean 0 and variance 1."""
     parts = [p for p in model.modules() if isinstance(p, _BatchNorm) and p.running_mean is None]
     for part in parts:
         part.running_mean = next(model.parameters()).new_zeros(part.num_features)
@@ -336,9 +356,10 @@ def fixed_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def next_ids(ids: Tensor, known: Tensor | None = None) -> Tensor:
-    """Other ids, each the next larger one that occurs; the least one after the largest.
+    """Return other ids: each becomes the next larger id that occurs, and the largest becomes the
+    least.
 
-    known: the ids that occur; None: those that are given.
+    known: all ids that occur; None: `ids`.
 
     >>> next_ids(torch.tensor([3, 7, 9, 3]))
     tensor([7, 9, 3, 7])

@@ -7,7 +7,8 @@ examples.
     race.run(row.again(training, 1), steps, end) # once more in another minibatch order
     row.lasting.error                            # the median of the last quarter of its steps
 
-All rows of an order see the same minibatches, and are measured after the same steps.
+A row is one version of the training run. All rows of a minibatch order see the same minibatches,
+and are measured after the same steps.
 """
 
 import math
@@ -42,29 +43,31 @@ CLEAR = DEVIATIONS  # standard errors that a difference needs to count
 
 @dataclass(frozen=True)
 class Measure:
-    """The errors of a row on the held-out examples after some steps."""
+    """The errors of a row on the held-out examples, after some optimiser steps."""
 
     steps: int
     pairs: dict[str, PairedErrors]
-    """Errors of the examples beside those of the constant predictor, by the name of a score."""
+    """For each score by name: errors of the examples, beside those of the constant predictor."""
     relative: dict[str, float]
-    """Their means, 1 for the constant predictor."""
+    """For each score by name: the relative error, 1 for the constant predictor."""
     explained: float = math.nan
-    """Share of the targets' variance that the outputs explain."""
+    """Share of the variance of the targets that the outputs explain."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """The difference to the training of the user."""
+    """A change of the user's training run, with its name, its remedy and the score that
+    judges it.
+    """
 
     part: str = ""
-    """The part that was changed; "" of the user's training run, unchanged."""
+    """The part that was changed; "" for the user's training run, unchanged."""
     what: str = "your training run, unchanged"
-    """The change in words: "inputs standardised"."""
+    """The change in words, such as "inputs standardised"."""
     remedy: str = "Change this part of the training."
-    """What to do; "" if that does not follow from the change."""
+    """What to do if the change helps; "" if nothing follows from the change."""
     by: str = "error"
-    """The score by which it is judged: "balanced" for all classes alike."""
+    """The score by which the version is judged; "balanced" weights all classes equally."""
 
 
 UNCHANGED = Version()
@@ -72,32 +75,34 @@ UNCHANGED = Version()
 
 @dataclass(eq=False)
 class Row:
-    """One version of a training run in a race, and how far it came."""
+    """A version of a training run in a race, and its errors so far."""
 
     version: Version
     training: Training | None
-    """Independent of all other rows; it is trained. None: a forecast without weights."""
+    """The training run of this row, independent of all other rows. None: a forecast without a
+    network, such as the last value repeated.
+    """
     order: int = 0
-    """Seed of the order of the minibatches, beside that of the race."""
+    """Number of the minibatch order; it is added to the seed of the race."""
     steps: int = 0
-    """Taken so far."""
+    """Optimiser steps taken so far."""
     measures: list[Measure] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    """Of each step, on its minibatch."""
+    """The loss at each step, on the minibatch of the step."""
     exploded: int | None = None
-    """The step at which the loss was no longer finite; None: it was."""
+    """The step at which the loss was not finite; None if all losses were finite."""
     seconds: float = 0.0
-    """Of its steps and measurements."""
+    """Time taken by the steps and measurements, in seconds."""
     problem: str = ""
-    """What the training raised; "" as a rule."""
+    """The first line of the error that the training run raised; "" if it raised none."""
     count: int = 0
-    """Held-out targets of each unit, by which the explained share is measured."""
+    """Number of held-out targets per output unit, with which the explained share is measured."""
     done: bool = False
-    """True if it has run to its end, was good enough, or has exploded."""
+    """True if the row has run to its end, was good enough, or has exploded."""
     rate: float = math.nan
-    """Learning rate of a known good optimiser."""
+    """Learning rate of the known good optimiser, if the row has one."""
     make: "Callable[[Training], Training | None] | None" = field(default=None, repr=False)
-    """The change, to be made once more in another order of the minibatches."""
+    """Function that makes the change again, for another minibatch order."""
     stream: Iterator[Pair] | None = field(default=None, repr=False)
 
     @property
@@ -112,22 +117,22 @@ class Row:
 
     @property
     def by(self) -> str:
-        """The name of the score by which it is judged."""
+        """The name of the score by which the row is judged."""
         return self.version.by
 
     @property
     def error(self) -> float:
-        """The last relative error; inf of a row that has exploded, or was not measured."""
+        """The last relative error; infinite if the row has exploded, or was not measured."""
         return self.value(self.by)
 
     def value(self, name: str) -> float:
-        """The last relative error by a score."""
+        """Return the last relative error by the score `name`."""
         if self.exploded is not None or not self.measures:
             return math.inf
         return self.measures[-1].relative[name]
 
     def at(self, steps: int) -> "Row":
-        """The same row after fewer steps."""
+        """Return the same row as it was after fewer steps."""
         if self.steps <= steps:
             return self
         measures = [measure for measure in self.measures if measure.steps <= steps]
@@ -136,20 +141,20 @@ class Row:
 
     @property
     def lowest(self) -> "Row":
-        """The same row after the steps at which its error was lowest."""
+        """The same row, at the number of steps with the lowest error."""
         return self.at(min(self.measures, key=lambda measure: measure.relative[self.by]).steps)
 
     @property
     def lasting(self) -> "Row":
-        """The same row at the median of its errors in the last quarter of its steps."""
+        """The same row, with the median of its errors in the last quarter of its steps."""
         late = [measure for measure in self.measures if 4 * measure.steps >= 3 * self.steps]
         late.sort(key=lambda measure: measure.relative[self.by])
         return replace(self, measures=late[len(late) // 2 :][:1])
 
     @property
     def reached(self) -> tuple[int, bool]:
-        """(Steps after which half of its gain over the constant predictor was first reached; True
-        if it was kept from there on).
+        """(Number of steps after which half of the gain over the constant predictor was first
+        reached, True if it was kept from then on).
         """
         half = (1 + self.lasting.error) / 2
         kept = [measure.relative[self.by] <= half for measure in self.measures]
@@ -159,8 +164,9 @@ class Row:
         return self.measures[first].steps, all(kept[first:])
 
     def again(self, training: Training, order: int) -> "Row":
-        """This version of a training run in another minibatch order, with new weights for what it
-        replaces.
+        """Return this version of a training run in another minibatch order.
+
+        What the version replaces gets new weights.
         """
         other = training.copy()
         other.draws += order
@@ -168,7 +174,9 @@ class Row:
 
     @property
     def forecast(self) -> float | None:
-        """The step at which it explains half of the targets, by the growth of what it explains."""
+        """The step at which the row would explain half of the variance of the targets, at its
+        present growth.
+        """
         points = [(measure.steps, measure.explained) for measure in self.measures]
         return forecast(points, self.count)
 
@@ -177,11 +185,11 @@ class Race:
     """Versions of a training run on the same minibatches, measured on the same held-out examples.
 
     Args:
-        scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
+        scores: how errors are measured, by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
-        few: how few of them the error is measured by, in words; "" if they are enough.
+        few: if only few held-out targets determine the error, their number in words; else "".
         seed: seed of the minibatch order, and of random numbers inside a model.
-        progress: called with a description of each part.
+        progress: function that is called with a description of each row.
     """
 
     def __init__(
@@ -209,7 +217,8 @@ class Race:
     ) -> None:
         """Train a row to a number of steps, or until its error is good enough.
 
-        good: by the score `by`. pause: steps after which it waits, to go on at another call.
+        good: the error at which the row stops, by the score `by`. pause: number of steps after
+        which the row waits; another call continues it. points: number of measurements.
         """
         self.progress(row.what)
         until = steps if pause is None else pause
@@ -221,7 +230,7 @@ class Race:
         row.done = row.steps >= steps or row.exploded is not None or row.value(by) <= good
 
     def train(self, row: Row, steps: int, end: float) -> None:
-        """Train a row up to a number of steps or a moment of time, and measure it."""
+        """Train a row up to a number of steps or the deadline `end`, and measure it."""
         training = row.training
         begun = time.monotonic()
         if training is None or begun >= end:
@@ -248,7 +257,7 @@ class Race:
         self.add(row, training.answers([x for x, _ in self.pairs]))
 
     def add(self, row: Row, outputs: list[Tensor]) -> None:
-        """Add a measure of the outputs for all held-out examples to a row."""
+        """Add to a row the measurement of its outputs for all held-out examples."""
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
@@ -257,14 +266,19 @@ class Race:
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
-        """True if the errors of a row are clearly below the constant predictor's, in pairs."""
+        """True if the errors of a row are clearly below those of the constant predictor, compared
+        in pairs.
+        """
         if row.exploded is not None or not row.measures:
             return False
         return row.measures[-1].pairs[name or row.by].below()
 
     def difference(self, one: Row, other: Row, name: str = "") -> tuple[float, float]:
-        """(How far a row is below another one, which counts as at most a constant predictor; the
-        standard error of the paired difference).
+        """Return (how far the error of `other` lies below that of `one`, standard error of this
+        difference).
+
+        The errors are compared example by example. An error of `one` above 1 counts as that of the
+        constant predictor.
         """
         name = name or other.by
         if not other.measures or other.exploded is not None:
@@ -282,9 +296,11 @@ def race_of(
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Race:
-    """The race of versions of a training run, on its held-out examples; on examples of the training
-    if too few are held out. The errors of a loss that pairs wrong targets are those of the usual
-    one. Raises InvalidInputError if there is nothing to learn.
+    """Return the race of versions of a training run, measured on its held-out examples.
+
+    If too few examples are held out, the race measures on training examples. If the loss pairs
+    outputs with wrong targets, errors are those of the usual loss. Raises InvalidInputError if
+    there is nothing to learn.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
@@ -315,9 +331,9 @@ def race_of(
 
 
 def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> float:
-    """The median time of a few steps of a training run, the first one left out.
+    """Return the median time of a few steps of a training run in seconds, without the first step.
 
-    most: no further step is measured after these seconds.
+    most: after these seconds, no further step is measured.
     """
     training.model.train()
     times, stream = list[float](), training.data.stream(0)
@@ -332,7 +348,8 @@ def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> f
 
 
 def affordable(steps: int, seconds: float, needed: float) -> int:
-    """The number of steps that each row may run in some seconds, if all steps need `needed`.
+    """Return the number of steps that each row may run in some seconds, if running all steps takes
+    `needed` seconds.
 
     >>> affordable(1000, 30.0, 60.0), affordable(1000, 90.0, 60.0)
     (500, 1000)
@@ -341,7 +358,7 @@ def affordable(steps: int, seconds: float, needed: float) -> int:
 
 
 def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:
-    """(Mean of the difference of two errors of each example, its standard error)."""
+    """Return (mean of the paired difference of two errors of each example, its standard error)."""
     if theirs.shape != ours.shape:
         return (float(theirs.mean()) - float(ours.mean())) / size, 0.0
     d = (theirs - ours) / size
@@ -356,7 +373,9 @@ LAST_VALUE = Version(
 
 
 def last_value(race: Race, layout: Layout) -> Row | None:
-    """The row of the numbers of the last frame that lie closest to the targets."""
+    """Return the row that repeats the number of the last frame that is closest to the targets; None
+    if there is none.
+    """
     score, rows = race.scores["error"], list[Row]()
     numbers = sequence_of(race.pairs[0][0]).shape[-1] if score.kind == "numbers" else 0
     for number in range(numbers):
@@ -372,9 +391,10 @@ def last_value(race: Race, layout: Layout) -> Row | None:
 
 
 def repeated(x: Inputs, y: Tensor, layout: Layout, number: int) -> Tensor | None:
-    """Outputs (the shape of y) that repeat the last frame, or one of its numbers; None: no such.
+    """Return outputs in the shape of y that repeat the last frame, or one number of it; None if the
+    shapes do not fit.
 
-    For targets of each frame the last frame is that of the target's own place.
+    If each frame has a target, the frame that is repeated is the target's own frame.
     """
     first = sequence_of(x)
     if not first.is_floating_point() or first.dim() != 3:

@@ -1,4 +1,4 @@
-"""`Recorder`: record a training run, also how much of its loss the outputs explain.
+"""`Recorder`: record a training run, and how much of its loss the outputs explain.
 
     with Recorder(model, probe, every=100, loss_fn=loss_fn) as recorder:
         for x, y in batches:
@@ -10,9 +10,10 @@
             optimizer.zero_grad()
     recorder.recording.explained    # (M,), a number for each measurement
 
-The share that they explain is 1 - loss / loss of their mean. The mean is that of the outputs whose
-targets the loss counts, in each minibatch by itself: padding, or what a mask leaves out, is no part
-of it. 1 is perfect; at 0 or below the outputs are no better than their mean.
+The explained share is 1 - loss / loss of the mean output. The mean output is taken for each
+minibatch, over the outputs whose targets the loss counts: padding, and targets that a mask leaves
+out, are no part of it. A share of 1 is perfect; at 0 or below, the outputs are no better than their
+mean.
 """
 
 import math
@@ -30,12 +31,12 @@ from trainability.losses import enters_loss
 
 
 class Recorder(recorder.Recorder):
-    """A `gersgorin.Recorder` that also measures which share of the loss the outputs explain.
+    """A `gersgorin.Recorder` that also measures how much of the loss the outputs explain.
 
     Args:
         module, probe, every, options: as for `gersgorin.Recorder`.
-        loss_fn: loss_fn(output, y) of the training run. Units are the last axis of outputs; classes
-            lie where the loss takes them.
+        loss_fn: the loss of the training run, loss_fn(output, y). The last axis of the outputs
+            holds units; classes lie along the axis where the loss expects them.
 
     Raises:
         InvalidInputError, DataError, OutputError: as for `gersgorin.Recorder`.
@@ -64,25 +65,27 @@ class Recorder(recorder.Recorder):
         output: Tensor | None = None,
         y: Tensor | None = None,
     ) -> None:
-        """Count an optimiser step; at every N-th one measure.
+        """Count an optimiser step; measure if the count is a multiple of `every`.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: those of this
-        step's minibatch.
+        Call this method between `loss.backward()` and `optimizer.zero_grad()`. loss, output, y:
+        those of the minibatch of this step.
         """
         if output is not None:
             self._explain(output, y)
         super().step(loss)
 
     def since_last(self) -> dict[str, float]:
-        """The share that the outputs explain, of the steps since the last call; NaN without a step,
-        and for a loss that may be negative.
+        """Return the share of the loss that the outputs explain, over the steps since the last
+        call; NaN without a step, and for a loss that may be negative.
         """
         (loss, of_mean), self._losses = self._losses, [0.0, 0.0]
         is_share = loss >= 0 and of_mean > 0
         return {"explained": 1 - loss / of_mean if is_share else math.nan}
 
     def _explain(self, output: Any, y: Any) -> None:
-        """Add the losses of a minibatch. Raises InvalidInputError for outputs of another kind."""
+        """Add the losses of a minibatch. Raises InvalidInputError if y is missing or the output is
+        no tensor.
+        """
         if y is None:
             raise InvalidInputError("y is missing: expected step(loss, output, y)")
         if not isinstance(output, Tensor):
@@ -99,7 +102,8 @@ class Recorder(recorder.Recorder):
 
 
 def mean_output(output: Tensor, counts: Tensor, classes: int | None) -> Tensor:
-    """The mean of the outputs that count, in the shape of outputs: a number for each class or unit.
+    """Return the mean of the outputs that count, for each class or unit, in the shape of the
+    outputs.
 
     >>> counts = torch.tensor([[True, True], [True, False]])
     >>> mean_output(torch.tensor([[1.0, 2.0], [3.0, 9.0]]), counts, None).tolist()

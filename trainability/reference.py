@@ -1,14 +1,16 @@
-"""The known good network, and stand-ins for single layers of a network.
+"""The known good network, and known good layers for single layers of a network.
 
-    model = Reference(x, output, axis, ...)      # a GRU that reads x, and gives such outputs
+    model = Reference(x, output, axis, ...)      # a GRU that reads x, with outputs of this shape
     for name, other in stand_ins(training):      # ("attention", a run with a GRU in its place)
         ...
 
-It standardises the numbers that it reads, and reads ids through an embedding. The first of several
-inputs with the outputs' frames is read frame by frame, all others by their states. Examples lie
-along either axis. An output for each frame sees later frames only if those of the user's network
-do, and if no target is a later input. A linear layer is replaced by one with a hidden layer, that
-reads each position by itself; any other layer by a GRU that reads the same tensors.
+The known good network standardises the numbers that it reads, and reads ids through an embedding.
+One of several inputs is read frame by frame: the first that has the frames of the outputs. From the
+others it reads final and mean states. Examples may lie along either axis. The output for a frame
+reads later frames only if that of the user's network does, and if no target is a later input.
+
+A known good layer for a linear layer has a hidden layer, and reads each time step separately. Any
+other layer is replaced by a GRU that reads the same tensors.
 
 Legend: B examples, T frames, m numbers of a frame, K outputs.
 """
@@ -61,7 +63,9 @@ class _Reader(nn.Module):
         self.width = width
 
     def _as_frames(self, x: Tensor) -> Tensor:
-        """(B, T, m); numbers (B, T) are a sequence of one number, (B,) a single frame."""
+        """Return x as (B, T, m). Numbers (B, T) are T frames of one number; (B,) is a
+        single frame.
+        """
         x = x.movedim(self.axis, 0)
         if self.ids:
             return x if x.dim() == 2 else x.reshape(len(x), -1)
@@ -78,10 +82,12 @@ class Reference(nn.Module):
     """A GRU of 64 units over all inputs: an output for each frame, or one from its states.
 
     Args:
-        x: inputs of a minibatch. output: outputs that it should give, of which the shape counts.
-        axis, output_axis: of the examples in x and in outputs.
-        main: place of the input whose frames outputs have, see `input_of_frames`; None: one output.
-        causal: whether outputs of frames see no later frame.
+        x: inputs of a minibatch.
+        output: outputs for this minibatch; they show the shape.
+        axis, output_axis: axis of the examples in x, and in outputs.
+        main: place of the input that has the frames of the outputs, see `input_of_frames`; None:
+            one output per example.
+        causal: whether the output for a frame reads no later frames.
         final: the last operation, such as a log_softmax over classes.
         standardise: whether numbers are standardised by the minibatch's means and deviations.
     """
@@ -138,8 +144,9 @@ class Reference(nn.Module):
 
 
 def input_of_frames(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> int | None:
-    """The place of the first input whose examples and frames outputs and targets have, as the
-    second one of an encoder and decoder; None: outputs are not of frames.
+    """Return the place of the first input that has the examples and frames of outputs and targets.
+
+    For an encoder and decoder this is the second input. None if outputs have no frames.
     """
     leaves = tree_leaves(x)
     has_frames = leaves[0].dim() >= 3 or not leaves[0].is_floating_point()
@@ -152,9 +159,10 @@ def input_of_frames(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> i
 
 @torch.no_grad()
 def is_causal(training: Training, x: Inputs) -> bool:
-    """True if no output of the first half of the frames changes with frames of the second half.
+    """True if no output for the first half of the frames changes with frames of the second half.
 
-    Outputs have a frame each. The network has torch's own weights: those of 0 would hide it.
+    Outputs must have one entry per frame. The network gets torch's weights, since weights of 0
+    would hide a change.
     """
     first, frames = tree_leaves(x)[0], training.layout.time
     half = (first.shape[frames] + 1) // 2
@@ -181,7 +189,9 @@ def predicts_inputs(x: Inputs, y: Tensor, layout: Layout) -> bool:
 
 
 def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
-    """True if frames y (T, B, ...) are those of x some frames later, in the numbers of both."""
+    """True if frames y (T, B, ...) equal those of x `shift` frames later, in the numbers that both
+    have.
+    """
     if x.dim() == y.dim() + 1:
         x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
     later, target = x[shift:], y[:-shift]
@@ -192,7 +202,7 @@ def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
 def last_operation(
     loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes
 ) -> Callable[[Tensor], Tensor]:
-    """The last operation that a loss needs: log_softmax, softmax, a sigmoid, or nothing."""
+    """Return the last operation that a loss needs: log_softmax, softmax, a sigmoid, or none."""
     axis = -1 if axes.classes is None else axes.classes
     z = output.detach()
     if isinstance(loss_fn, nn.BCELoss) and axes.classes is None:
@@ -208,11 +218,13 @@ def last_operation(
 
 
 class StandIn(nn.Module):
-    """A known good layer in place of another one, for the same inputs and outputs.
+    """A known good layer that replaces a layer of the user's network, for the same inputs and
+    outputs.
 
     Args:
-        layer: that is replaced. inputs: tensors that it got. output: what it gave.
-        axis: of the examples in both.
+        layer: the layer that is replaced.
+        inputs, output: tensors that this layer read, and its output for them.
+        axis: axis of the examples in both.
     """
 
     def __init__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any, axis: int):
@@ -246,13 +258,17 @@ class StandIn(nn.Module):
 
 
 def last_state(last: Tensor, like: Tensor) -> Tensor:
-    """A last state (layers x directions, B, H) from the last outputs (B, directions x H)."""
+    """Return a last state (layers x directions, B, H), made from the last outputs (B, directions x
+    H).
+    """
     parts = last.reshape(len(last), -1, like.shape[-1]).movedim(1, 0)
     return parts.repeat(math.ceil(len(like) / len(parts)), 1, 1)[: len(like)]
 
 
 def stand_ins(training: Training) -> Iterator[tuple[str, Training]]:
-    """(Name of a layer, the training with a stand-in for it), for each that can be exchanged."""
+    """Yield (name of a layer, the training run with a known good layer in its place), for each
+    layer that can be replaced.
+    """
     x, _ = training.data.sample(SAMPLE)
     calls = calls_of_layers(training, x)
     count = next(iter(torch.utils._pytree.tree_leaves(x))).shape[training.axis]
@@ -274,7 +290,9 @@ def stand_ins(training: Training) -> Iterator[tuple[str, Training]]:
 
 
 def axis_of(x: Tensor, output: Tensor, count: int, usual: int) -> int | None:
-    """The axis of `count` examples in inputs and outputs of a layer; None: they have none."""
+    """Return the axis with `count` examples in inputs and outputs of a layer; None if there is
+    none.
+    """
     for axis in (usual, 1 - usual):
         if all(axis < t.dim() and t.shape[axis] == count for t in (x, output)):
             return axis
@@ -282,7 +300,8 @@ def axis_of(x: Tensor, output: Tensor, count: int, usual: int) -> int | None:
 
 
 def layers_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers with weights that a network names; inside a single one, those of that.
+    """Return the layers with weights of a network, by name; if the network has a single part, the
+    layers inside it.
 
     >>> list(layers_of(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))))
     ['0', '2']
@@ -302,7 +321,9 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def calls_of_layers(training: Training, x: Any) -> dict[str, tuple[tuple[Tensor, ...], Any]]:
-    """(Inputs, output) of each layer that is called once, with tensors in order."""
+    """Return (inputs, output) of each layer that is called once, with tensors as positional
+    arguments.
+    """
     other = training.copy()
     calls: dict[str, list] = {}
     handles = [
@@ -326,6 +347,6 @@ def calls_of_layers(training: Training, x: Any) -> dict[str, tuple[tuple[Tensor,
 
 
 def is_exchangeable(args: tuple, output: Any) -> bool:
-    """True if a layer reads tensors, and gives one, or one and a state."""
+    """True if a layer reads tensors, and returns one tensor, or one tensor and a state."""
     first = output[0] if isinstance(output, tuple) and len(output) == 2 else output
     return isinstance(args[0], Tensor) and isinstance(first, Tensor)

@@ -1,21 +1,21 @@
-"""One score for all losses: the error of outputs, 0 perfect, 1 the constant predictor.
+"""The relative error, one score for all losses: 0 is perfect, 1 is the constant predictor.
 
     score = score_of(loss_fn, output, pairs, axes)   # how outputs are compared with targets
-    score.errors(output, y)                          # (B,), of each example
-    found = score.in_pairs(outputs, targets)         # beside those of the constant predictor
-    found.relative                                   # their mean, divided by its mean
-    found.below()                                    # whether they are below its errors, in pairs
+    score.errors(output, y)                          # (B,), one for each example
+    found = score.in_pairs(outputs, targets)         # beside errors of the constant predictor
+    found.relative                                   # mean error / that of the constant predictor
+    found.below()                                    # clearly better than the constant predictor?
 
 | targets                         | error of an example                | best constant      |
 |---------------------------------|------------------------------------|--------------------|
-| classes                         | share of wrong ones                | the commonest one  |
-| 0 and 1, an output each         | share on the wrong side            | the commoner one   |
-| several 0 and 1 an example      | squared error of the probability   | the mean of each   |
-| numbers, an output each         | mean squared error                 | the mean           |
-| all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
+| classes                         | share of wrong classes             | most frequent one  |
+| 0 and 1, one output each        | share on the wrong side            | more frequent one  |
+| several 0 and 1 per example     | squared error of the probability   | mean of each       |
+| numbers, one output each        | mean squared error                 | mean of each       |
+| all else (CTC, own likelihoods) | loss - least loss of free outputs  | found by L-BFGS    |
 
-One-hot targets of a loss that takes a softmax are classes here, see `losses.one_hot_axis`.
-Positions after the end of a sequence, whose outputs do not change the loss, are not scored.
+One-hot targets are scored as classes if the loss takes a softmax, see `losses.one_hot_axis`. Time
+steps after the end of a sequence, whose outputs do not change the loss, are not scored.
 
 Legend: B examples, T frames, K output units.
 """
@@ -63,24 +63,26 @@ class PairedErrors:
     """
 
     errors: Tensor
-    """(E,)"""
+    """(E,) errors of the network, one for each example."""
     constant: Tensor
     """(E,) errors of the constant predictor on the same examples."""
     endless: bool = False
-    """Whether errors are a loss less that of the constant, since there is no least one."""
+    """True if the loss has no least value; errors are then the loss minus the loss of the constant
+    predictor.
+    """
 
     @property
     def count(self) -> int:
-        """E."""
+        """E, the number of examples."""
         return len(self.errors)
 
     @property
     def relative(self) -> float:
-        """Mean error relative to that of the constant; infinite if it is not finite, or below its
-        supposed least value.
+        """Mean error divided by that of the constant predictor.
 
-        Of a loss without a least value exp(loss - loss of the constant): 1 for the constant, 0 for
-        a loss that falls without end.
+        Infinite if the mean error is not finite, or lies below its supposed least value. For a loss
+        without a least value: exp(loss - loss of the constant predictor), which is 1 for the
+        constant predictor and 0 for a loss that falls without end.
         """
         value = float(self.errors.mean()) / self.size
         if self.endless:
@@ -91,17 +93,19 @@ class PairedErrors:
 
     @property
     def is_too_low(self) -> bool:
-        """True if errors are below their supposed least value."""
+        """True if the mean error lies below its supposed least value."""
         return not self.endless and float(self.errors.mean()) < -BELOW * self.size
 
     @property
     def size(self) -> float:
-        """Mean error of the constant; 1 if there is no least one."""
+        """Mean error of the constant predictor; 1 if the loss has no least value."""
         return 1.0 if self.endless else max(float(self.constant.mean()), TINY)
 
     def difference(self, level: float = 1.0) -> tuple[float, float]:
-        """(Mean, standard error) of errors minus `level` times those of the constant, relative to
-        the mean error of the constant.
+        """Return (mean, standard error) of errors minus `level` times those of the constant
+        predictor.
+
+        Both are divided by the mean error of the constant predictor.
         """
         d = (self.errors - level * self.constant) / self.size
         if not d.isfinite().all():
@@ -109,13 +113,15 @@ class PairedErrors:
         return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
     def below(self, level: float = 1.0) -> bool:
-        """True if errors lie below a share of those of the constant by two standard errors."""
+        """True if the errors lie below `level` times those of the constant predictor by two
+        standard errors.
+        """
         mean, deviation = self.difference(level)
         return mean + DEVIATIONS * deviation < 0
 
     def above(self, level: float) -> bool:
-        """True if errors lie above a share of those of the constant by two standard errors; False
-        if there is no least loss.
+        """True if the errors lie above `level` times those of the constant predictor by two
+        standard errors; False if the loss has no least value.
         """
         if self.endless:
             return False
@@ -125,42 +131,58 @@ class PairedErrors:
 
 @dataclass
 class Score:
-    """The error of outputs, comparable across losses, units and outputs; made by `score_of`."""
+    """A measure of the error of outputs, comparable across losses, units and outputs; made by
+    `score_of`.
+    """
 
     kind: str
-    """ "classes", "signs", "bits", "numbers", "entropy" or "loss"."""
+    """Kind of comparison with the targets: "classes", "signs" (0 or 1), "bits" (several 0 or 1 per
+    example), "numbers", "entropy" (cross entropy) or "loss".
+    """
     axes: OutputAxes
-    """Of outputs and targets."""
+    """The axes of outputs and targets."""
     loss_fn: Loss
-    """Of the training, by which targets are left out and by which a "loss" is scored."""
+    """The loss of the training run. It shows which targets are left out, and is the error of the
+    kind "loss".
+    """
     constant: Tensor | None = None
-    """The best constant: a class, or a number for each unit; of a "loss" an output, of the
-    "entropy" logarithms of the shares of the classes."""
+    """The best constant: a class, or a number for each unit; for "loss" an output; for "entropy"
+    logarithms of the shares of the classes.
+    """
     logits: bool = False
-    """Whether outputs of signs and bits are logits: the threshold is 0, otherwise 0.5."""
+    """Whether outputs of signs and bits are logits: then the threshold is 0, otherwise 0.5."""
     may_be_shares: bool = False
-    """Whether the user's network ends at a sigmoid: outputs that all lie between 0 and 1 are then
-    probabilities, also for a loss of logits."""
+    """Whether the user's network ends with a sigmoid. Then outputs that all lie between 0 and 1 are
+    probabilities, even if the loss takes logits.
+    """
     weights: Tensor | None = None
-    """(K,) of the classes; None: all alike."""
+    """(K,) weights of the classes; None: all are weighted equally."""
     least: float = 0.0
-    """The least free loss of a score by the loss; 0 of all others, -inf if there is none."""
+    """The least loss of free outputs, for the kind "loss"; -inf if the loss has no least value. 0
+    for all other kinds.
+    """
     level: float = 0.0
-    """What is subtracted from a loss: `least`, or the loss of the constant if there is none."""
+    """The number that is subtracted from a loss: `least`, or the loss of the constant predictor if
+    the loss has no least value.
+    """
     by_example: bool = True
-    """Whether the loss of a minibatch is the mean of those of its examples."""
+    """Whether the loss of a minibatch is the mean of the losses of its examples."""
     blocks: int = 1
-    """Parts of the frames of an example that count as an example each: of a few long sequences."""
+    """Number of parts into which the frames of an example are split, if there are few long
+    sequences. Each part counts as an example.
+    """
     name: str = "error"
-    """In a sentence; of a score by a loss "loss", or "cross entropy" if the training has another
-    one."""
+    """Name in sentences; for a score by a loss "loss", or "cross entropy" if the training run has
+    another loss.
+    """
     void: str = ""
-    """Why relative errors of this score are no errors between 0 and 1; "" if they are."""
+    """The reason why relative errors of this score do not lie between 0 and 1; "" if they do."""
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
-        """Errors (B,) of the examples that have a target; (1,) of a loss that is no mean of theirs.
+        """Return the errors (B,) of the examples that have a target.
 
-        Of a few long sequences (B x blocks,).
+        The shape is (1,) for a loss that is no mean over examples, and (B x blocks,) for a few long
+        sequences.
         """
         output = output.detach()
         if self.kind == "loss":
@@ -171,7 +193,7 @@ class Score:
         return self._means(self._wrong(self.answers(output, y), y), counts)
 
     def of_constant(self, output: Tensor, y: Tensor) -> Tensor:
-        """Errors of the constant predictor, for the same examples as `errors`."""
+        """Return the errors of the constant predictor, for the same examples as `errors`."""
         assert self.constant is not None
         if self.kind == "loss":
             return self._losses(self.constant.expand(output.shape), y) - self.level
@@ -181,7 +203,7 @@ class Score:
         return self._means(self._wrong(constant.expand(y.shape), y), counts)
 
     def in_pairs(self, outputs: list[Tensor], targets: list[Tensor]) -> PairedErrors:
-        """Errors of outputs for minibatches beside those of the constant."""
+        """Return the errors of outputs for minibatches, beside those of the constant predictor."""
         pairs = list(zip(outputs, targets, strict=True))
         are_shares = self.may_be_shares and all(map(lie_in_0_to_1, outputs))
         read = replace(self, logits=self.logits and not are_shares)
@@ -193,19 +215,21 @@ class Score:
         return paired
 
     def _losses(self, output: Tensor, y: Tensor) -> Tensor:
-        """Losses (B,) of the examples; (1,) of the minibatch if it is no mean of them."""
+        """The losses (B,) of the examples; (1,) of the minibatch if its loss is no mean over
+        examples.
+        """
         with torch.no_grad():
             if self.by_example:
                 return losses_of_examples(self.loss_fn, output, y, self.axes)
             return self.loss_fn(output.clone(), y).reshape(1).double()
 
     def _logs(self, output: Tensor, y: Tensor) -> Tensor:
-        """Logarithms of the probabilities of the classes y (the shape of y)."""
+        """Logarithms of the probabilities of the classes y, in the shape of y."""
         logs = log_probabilities(self.axes.classes_last(output)).double()
         return logs.gather(-1, y.long().clamp_min(0).unsqueeze(-1)).squeeze(-1)
 
     def answers(self, output: Tensor, y: Tensor) -> Tensor:
-        """The classes, signs or numbers (the shape of y) that outputs stand for."""
+        """Return the classes, signs or numbers that the outputs stand for, in the shape of y."""
         output = output.detach()
         if self.kind == "classes":
             return output.argmax(self.axes.classes)
@@ -217,7 +241,7 @@ class Score:
         return z
 
     def _counts(self, y: Tensor, output: Tensor) -> Tensor:
-        """True for each target that is scored (the shape of y)."""
+        """True for each target that is scored, in the shape of y."""
         if self.kind == "numbers":
             counts = torch.ones_like(y, dtype=torch.bool)
         else:
@@ -225,14 +249,16 @@ class Score:
         return counts if self.kind in ("numbers", "bits") else counts & (y >= 0)
 
     def _wrong(self, answers: Tensor, y: Tensor) -> Tensor:
-        """Errors of answers for each target."""
+        """The error of each answer, for each target."""
         if self.kind in ("numbers", "bits"):
             return (answers - y.double()).square()
         wrong = (answers != y).double()
         return wrong if self.weights is None else wrong * self.weights[y.long().clamp_min(0)]
 
     def _means(self, values: Tensor, counts: Tensor) -> Tensor:
-        """(B,) means over the targets of an example that count, of those that have one."""
+        """(B,) mean over the targets of each example that count, without examples that have
+        none.
+        """
         if values.dim() < 2:
             return values[counts]
         both = [values.masked_fill(~counts, 0), counts]
@@ -243,8 +269,10 @@ class Score:
         return (totals / numbers)[numbers > 0]
 
     def few(self, outputs: list[Tensor], targets: list[Tensor]) -> str:
-        """How few targets the constant gets wrong, by whose number the error is divided:
-        "5 positives"; "" if they are enough, or if errors are no such shares.
+        """Return how few targets the constant predictor gets wrong, such as "5 positives".
+
+        The relative error is a number of errors divided by this number. "" if it is large enough,
+        or if errors are no shares of targets.
         """
         if self.kind not in ("classes", "signs") or self.constant is None:
             return ""
@@ -257,7 +285,9 @@ class Score:
         return counted(number, "negative" if constant.flatten()[0] else "positive")
 
     def balanced(self, targets: list[Tensor]) -> "Score | None":
-        """The score with all classes alike, if one class has more than half of the targets."""
+        """Return the score with all classes weighted equally; None unless one class has more than
+        half of the targets.
+        """
         if self.kind not in ("classes", "signs"):
             return None
         known = torch.cat([y.flatten() for y in targets]).long()
@@ -279,19 +309,22 @@ def scores_of(
     in_time: bool = False,
     ends_at_sigmoid: bool = False,
 ) -> dict[str, Score]:
-    """The scores of a training run by name.
+    """Return the scores of a training run by name: "error", "balanced" and "loss".
 
-    "error" is that of `score_of`. "balanced" counts all classes alike, if one has more than half of
-    the targets. "loss" is the cross entropy of classes, which is the same for all versions of a
-    training run; of all else the loss of the training, if it is not the error itself.
+    "error" is that of `score_of`. "balanced" weights all classes equally, and exists if one class
+    has more than half of the targets. "loss" is the cross entropy for classes, so that it is the
+    same for all versions of a training run. For other targets it is the loss of the training run,
+    and exists if that differs from the error.
 
     Args:
-        loss_fn: of the training. output: for the first of the pairs (x, y), which are held out.
-        axes: of outputs and targets.
-        trained: the targets that are trained on, to which the constant is fitted, but a class;
-            None: those of the pairs.
+        loss_fn: the loss of the training run.
+        output: outputs for the first of the pairs.
+        pairs: held-out minibatches (x, y).
+        axes: the axes of outputs and targets.
+        trained: training targets, to which the constant predictor is fitted unless it is a class;
+            None: the targets of the pairs.
         in_time: whether the pairs are a few long sequences.
-        ends_at_sigmoid: whether the user's network does.
+        ends_at_sigmoid: whether the user's network ends with a sigmoid.
     """
     settings = {"in_time": in_time, "ends_at_sigmoid": ends_at_sigmoid}
     first = score_of(loss_fn, output, pairs, axes, trained, **settings)
@@ -313,7 +346,7 @@ def loss_score(
     axes: OutputAxes,
     trained: list[Tensor] | None = None,
 ) -> Score:
-    """The score by the loss itself, also of outputs for which there is another one.
+    """Return the score by the loss itself, even if outputs have another score.
 
     trained: see `scores_of`.
     """
@@ -323,7 +356,9 @@ def loss_score(
 
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
-    """The cross entropy, relative to that of the shares of the classes."""
+    """The cross entropy, relative to that of a predictor that always gives the shares of the
+    classes.
+    """
     known = torch.cat([y.flatten() for y in trained])
     K = output.shape[first.axes.classes or -1]
     shares = torch.bincount(known[known >= 0].long(), minlength=K).double()
@@ -336,8 +371,8 @@ def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[
 
 @torch.no_grad()
 def _is_loss(entropy: Score, output: Tensor, y: Tensor) -> bool:
-    """True if the loss is a cross entropy, but for a factor: at the outputs that are given, and at
-    others of their kind beside them.
+    """True if the loss is a cross entropy times a factor, at the given outputs and at
+    similar ones.
     """
     ratios = list[float]()
     for z in (output, *(_classes_beside(output, entropy.axes, seed) for seed in (0, 1))):
@@ -347,7 +382,7 @@ def _is_loss(entropy: Score, output: Tensor, y: Tensor) -> bool:
 
 
 def _classes_beside(output: Tensor, axes: OutputAxes, seed: int) -> Tensor:
-    """Other probabilities of classes, their logarithms, or logits, as the outputs are."""
+    """Similar outputs: probabilities of classes, their logarithms, or logits, as the given ones."""
     axis = -1 if axes.classes is None else axes.classes
     noise = noise_like(output, seed)
     if is_normalised(output, axis):
@@ -358,7 +393,7 @@ def _classes_beside(output: Tensor, axes: OutputAxes, seed: int) -> Tensor:
 
 
 def _is_error(score: Score, output: Tensor, y: Tensor) -> bool:
-    """True if the loss of each example is its error, but for a factor."""
+    """True if the loss of each example is its error times a factor."""
     if not is_mean_of_examples(score.loss_fn, output, y, score.axes) or score.kind == "signs":
         return False
     other = outputs_beside(score.loss_fn, output, y)
@@ -378,7 +413,7 @@ def score_of(
     in_time: bool = False,
     ends_at_sigmoid: bool = False,
 ) -> Score:
-    """The score for outputs like those of the first pair (x, y).
+    """Return how errors of outputs are measured, for outputs like those of the first pair (x, y).
 
     trained, in_time, ends_at_sigmoid: see `scores_of`.
     """
@@ -401,7 +436,9 @@ def score_of(
 
 
 def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
-    """The commonest class, the commoner sign of each output, or its mean."""
+    """Return the most frequent class, the more frequent sign of each output, or the mean of each
+    output.
+    """
     if kind == "classes":
         known = torch.cat([y.flatten() for y in targets])
         return known[known >= 0].mode().values
@@ -410,7 +447,9 @@ def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
 
 
 def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
-    """The score by the loss, between the least free one and that of the best constant."""
+    """The score by the loss, between the least loss of free outputs and that of the best constant
+    output.
+    """
     loss_fn, axes = score.loss_fn, score.axes
     score.by_example = is_mean_of_examples(loss_fn, output, targets[0], axes)
     few = _few(trained, targets[0], axes)
@@ -429,12 +468,12 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
 
 
 def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
-    """Some of the targets that are trained on, of one shape but for the number of examples."""
+    """Some targets that are trained on, of the same shape except for the number of examples."""
     some = _alike(trained, like, axes)[:MINIBATCHES]
     return [y.narrow(axes.targets, 0, min(FEW, y.shape[axes.targets])) for y in some] or [like]
 
 
 def _alike(targets: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
-    """The targets whose examples have the shape of those of others."""
+    """The targets whose examples have the same shape as those of `like`."""
     some = [y for y in targets if y.dim() == like.dim() and y.dim()]
     return [y for y in some if axes.shape_of_one(y) == axes.shape_of_one(like)]

@@ -1,18 +1,18 @@
-"""Signals of a training run: how far back its gradient reaches at first, and what its outputs
-explain of the targets as it goes on.
+"""Signals of a training run: how far back its gradient reaches, and which share of the targets its
+outputs explain.
 
     reach = measure_reach(training)
-    reach.seen, reach.frames                     # 18, 200: the last 18 of 200 steps
+    reach.seen, reach.frames                     # 18, 200: the last 18 of 200 time steps
     share = explained(outputs, targets, axes, loss_fn)    # of held-out examples, between 0 and 1
-    forecast(points, noise)                      # the step of a half, by the growth of the share
+    forecast(points, count)                      # the step at which the share is a half
 
-One backward pass gives the reach: the loss of the last frame that has one is differentiated with
-respect to the input of each step (ids: to the output of their embedding). What a network does not
-see cannot be learned before its weights have moved. That is a risk and no verdict: some networks
-that see little of a sequence learn. `gersgorin.influence` measures all frames in float64; here it
-is one pass of a minibatch in the training's own precision, whose rounding decides what it can see.
+The reach takes one backward pass. The loss of the last frame with a loss is differentiated with
+respect to the input at each time step (for ids, the output of their embedding). What the gradient
+does not reach cannot be learned before the weights have changed. This is a risk, no verdict: some
+networks with a short reach learn. `gersgorin.influence` measures all frames in float64. The reach
+is measured on one minibatch in the precision of the training run, whose rounding limits it.
 
-On a plateau the error stands still while the explained share grows, by about the same factor in
+On a plateau the error stays constant while the explained share grows, by about the same factor in
 equal times.
 
 Legend: T frames.
@@ -42,50 +42,58 @@ EXPLODES = 1e4  # times that the gradient is larger at another lag than at the l
 
 @dataclass(frozen=True)
 class Reach:
-    """The size of the gradient at each lag, for the weights of a network."""
+    """Size of the gradient at each lag: it shows how far back the gradient of a network reaches."""
 
     norms: np.ndarray
-    """(T,) ||dL/dx|| at each lag; may be 0 or infinite."""
+    """(T,) norm of the gradient ||dL/dx|| at each lag, the number of time steps back; may be 0 or
+    infinite.
+    """
 
     @property
     def frames(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return len(self.norms)
 
     @property
     def share(self) -> np.ndarray:
-        """Share of the gradient from each lag on, in norm, (T,); NaN for a gradient of 0."""
+        """(T,) norm of the gradient from each lag on, divided by that of the whole gradient; NaN if
+        the gradient is 0.
+        """
         return share_from(self.norms)
 
     @property
     def seen(self) -> int:
-        """Number of last steps that the gradient comes from, all but a thousandth of it."""
+        """Number of last time steps that contain all but a thousandth of the gradient."""
         return int((self.share >= SEEN).sum())
 
     @property
     def blind(self) -> bool:
-        """True if the gradient does not see the first half of a sequence."""
+        """True if the gradient does not reach the first half of the sequence."""
         return self.seen <= self.frames // 2
 
     @property
     def explodes(self) -> bool:
-        """True if the gradient grows towards earlier steps beyond any use."""
+        """True if the gradient at some lag is more than 10,000 times that at the last time step, or
+        not finite.
+        """
         if not np.isfinite(self.norms).all():
             return True
         return bool(self.norms.max() > EXPLODES * self.norms[0] > 0)
 
     @property
     def unevenness(self) -> float:
-        """|ln| of the gradient at the first half of a sequence relative to that at the second.
+        """|ln(a / b)|, with the gradients a and b in the first and the second half of the sequence.
 
-        Infinity if one of them is 0.
+        Infinite if one of them is 0 or infinite.
         """
         near, far = (math.hypot(*half) for half in np.array_split(self.norms, 2))
         return abs(math.log(far / near)) if 0 < far < math.inf and 0 < near < math.inf else math.inf
 
     @property
     def warning(self) -> str:
-        """A sentence if the gradient sees less than half of a sequence, or explodes; else empty."""
+        """A sentence if the gradient reaches less than half of the sequence, or explodes;
+        else "".
+        """
         if self.explodes:
             return "At the given weights the gradient explodes towards earlier steps."
         if not self.blind:
@@ -100,7 +108,10 @@ class Reach:
 
 @with_gradients()
 def measure_reach(training: Training) -> Reach | None:
-    """The reach of the gradient; None if x has no steps of numbers or ids that can be followed."""
+    """Measure how far back the gradient of a training run reaches, on its first minibatch.
+
+    None if x has no time steps, or no numbers or embedded ids to differentiate.
+    """
     probe = Probe(training)
     if probe.frames is None or probe.frames < 2:
         return None
@@ -122,7 +133,9 @@ def measure_reach(training: Training) -> Reach | None:
 
 
 def _last_errors(probe: Probe, output: Tensor) -> tuple[Tensor, int]:
-    """(dL/doutput, of outputs of frames only that of the last one with a loss, frames up to it)."""
+    """Return (dL/doutput, number of frames up to the last one with a loss). If outputs have frames,
+    dL/doutput is kept only at that frame.
+    """
     z = output.detach().requires_grad_()
     loss = probe.training.loss(z.clone(), probe.y)
     (errors,) = torch.autograd.grad(loss, z, materialize_grads=True)
@@ -144,9 +157,10 @@ POINTS = 3  # least number for a growth
 def explained(
     outputs: list[Tensor], targets: list[Tensor], axes: OutputAxes, loss_fn: Loss
 ) -> tuple[float, int]:
-    """(Share of the variance of targets that each output explains by itself, how many of each).
+    """Return (share of the variance of the targets that the outputs explain, number of targets per
+    unit).
 
-    loss_fn: by which padding is left out.
+    Each output explains the target of its own unit. loss_fn: shows which targets are padding.
     """
     columns = [
         columns_of(z.detach(), y, axes, loss_fn) for z, y in zip(outputs, targets, strict=True)
@@ -164,8 +178,8 @@ def explained(
 def columns_of(
     z: Tensor, y: Tensor, axes: OutputAxes, loss_fn: Loss
 ) -> tuple[Tensor, Tensor] | None:
-    """Outputs and targets (N, K) without padding, classes as indicators; None where the shapes do
-    not fit.
+    """Return outputs and targets as (N, K) without padding, classes as indicators; None if the
+    shapes do not fit.
     """
     known = scored(loss_fn, z, y, axes)
     if axes.classes is not None and z.numel() > y.numel():
@@ -179,9 +193,10 @@ def columns_of(
 
 
 def forecast(points: Sequence[tuple[int, float]], count: int) -> float | None:
-    """The step at which the share is a half, by its growth; infinite if it does not grow.
+    """Return the step at which the explained share would reach a half, at its present growth.
 
-    None: too few points lie above the noise of `count` examples, 1 / count.
+    Infinite if the share does not grow. None if too few points lie above the noise of `count`
+    examples, 1 / count.
     """
     clear = [(t, math.log(s)) for t, s in points if s > NOISE / max(count, 1)]
     clear = clear[-max(POINTS, len(clear) // 2 + 1) :]

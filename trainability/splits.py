@@ -2,8 +2,8 @@
 
     train, held = split(keys, places, frames)        # numbers of rows
 
-Windows of a series are split in time, without a window on both sides. Rows with equal inputs stay
-on one side.
+Windows cut from one series are split in time, and no window that is trained on overlaps a held-out
+one. Rows with equal inputs stay together.
 
 Legend: N rows, T frames.
 """
@@ -20,7 +20,8 @@ FRAMES = 4_000_000  # that are compared, at most
 
 
 def number_held_out(count: int) -> int:
-    """A quarter of small sets, an eighth of large ones, at least 100; 0 if that is too few.
+    """Return how many of `count` examples are held out. That is a quarter of a small set; of 400 or
+    more, an eighth, between 100 and 512. 0 if it would be less than 20.
 
     >>> [number_held_out(n) for n in (60, 80, 256, 400, 1600, 100_000)]
     [0, 20, 64, 100, 200, 512]
@@ -30,16 +31,17 @@ def number_held_out(count: int) -> int:
 
 
 def split(keys: list[bytes], places: Tensor | None, frames: int) -> tuple[Tensor, Tensor]:
-    """(Rows to train on, rows that are held out).
+    """Return (rows to train on, rows that are held out).
 
-    keys: see `keys_of`. places: see `positions`; frames: of a window.
+    keys: the result of `keys_of`. places: the result of `positions`. frames: number of frames of a
+    window.
     """
     train, held = _of_groups(keys) if places is None else _in_time(places, frames)
     return (train, held) if len(held) >= TOO_FEW else (torch.arange(len(keys)), held[:0])
 
 
 def _in_time(places: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """The last windows are held out, and no window that is trained on overlaps them."""
+    """Hold out the last windows, and train on windows that do not overlap them."""
     rows, known = torch.arange(len(places)), places.unique()
     number = number_held_out(len(known))
     if not number:
@@ -50,7 +52,7 @@ def _in_time(places: Tensor, frames: int) -> tuple[Tensor, Tensor]:
 
 
 def _of_groups(keys: list[bytes]) -> tuple[Tensor, Tensor]:
-    """Groups of rows with equal inputs are held out at random."""
+    """Hold out random groups of rows with equal inputs."""
     group = torch.tensor(numbered(keys))
     count = int(group.max()) + 1
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
@@ -62,14 +64,14 @@ def _of_groups(keys: list[bytes]) -> tuple[Tensor, Tensor]:
 
 
 def keys_of(leaves: list[Tensor]) -> list[bytes]:
-    """A key of each row of inputs, the same for equal rows."""
+    """Return a key for each row of inputs; equal rows have equal keys."""
     flat = [leaf.detach().cpu().reshape(len(leaf), -1).contiguous() for leaf in leaves]
     whole = torch.cat([part.view(torch.uint8) for part in flat], 1).numpy()
     return [row.tobytes() for row in whole]
 
 
 def numbered(keys: list[bytes]) -> list[int]:
-    """The number of each key, in the order in which they occur first.
+    """Return the number of each key, in the order of first occurrence.
 
     >>> numbered([b"x", b"y", b"x"])
     [0, 1, 0]
@@ -79,9 +81,10 @@ def numbered(keys: list[bytes]) -> list[int]:
 
 
 def positions(first: Tensor) -> Tensor | None:
-    """(N,) where each row (T, ...) begins in a series, if most rows are overlapping windows.
+    """Return (N,) the frame at which each row (T, ...) starts in a series; None if most rows are no
+    overlapping windows.
 
-    In any order if all frames differ, else in the order of the series. None for other rows.
+    The rows may be in any order if all frames differ; otherwise in the order of the series.
 
     >>> windows = torch.arange(60.0).unfold(0, 8, 1).unsqueeze(-1)
     >>> positions(windows)[:3], positions(windows.flip(0))[-3:], positions(torch.rand(30, 8, 1))
@@ -98,7 +101,9 @@ def positions(first: Tensor) -> Tensor | None:
 
 
 def shift_in_order(first: Tensor) -> int:
-    """The frames by which each row is later than the one before; 0 of other rows."""
+    """Return by how many frames each row starts later than the row before; 0 if the rows are no
+    windows in order.
+    """
     at = torch.arange(PAIRS) * (len(first) - 1) // PAIRS
     some, following = first[at], first[at + 1]
     moves = (some != some[:, :1]).flatten(1).any(1)
@@ -110,7 +115,9 @@ def shift_in_order(first: Tensor) -> int:
 
 
 def positions_by_frames(first: Tensor) -> Tensor | None:
-    """Positions of windows in any order, by the frame that follows each frame."""
+    """Return the positions of windows in any order, by the frame that follows each frame; None for
+    other rows.
+    """
     N, T = first.shape[:2]
     group = torch.tensor(numbered(keys_of([first.reshape(N * T, -1)]))).reshape(N, T)
     count, different = int(group.max()) + 1, len(group.unique(dim=0))
@@ -124,7 +131,8 @@ def positions_by_frames(first: Tensor) -> Tensor | None:
 
 
 def places_along(following: dict[int, int], count: int, gap: int) -> list[int]:
-    """The place of each of `count` frames in the series that they form, one after the other.
+    """Return the place of each of `count` frames in the series that they form, put one after the
+    other.
 
     >>> places_along({0: 1, 1: 2, 4: 3}, 5, gap=10)
     [0, 1, 2, 14, 13]

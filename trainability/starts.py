@@ -1,25 +1,26 @@
-"""Initial weights: functions that draw the weights of any network again, in place.
+"""Initial weights: functions that draw new weights for any network, in place.
 
     orthogonal_(model)                           # recurrent matrices are rotations
-    orthogonal_(model, norms={"rnn": 1.7})       # W x of data of norm 1.7 has variance 1
+    orthogonal_(model, norms={"rnn": 1.7})       # x has norm 1.7: W x gets variance 1
     chrono_(model, frames=60)                    # biases of gates for memories of up to 60 frames
 
-| weights                     | in all functions but `default_` and `chrono_`                   |
+| weights                     | in all functions except `default_` and `chrono_`                |
 |-----------------------------|-----------------------------------------------------------------|
 | matrices that read the data | normal with standard deviation 1/norm, if the norm is known     |
-| embeddings                  | normal with standard deviation 1; padding as it was             |
-| recurrent blocks (n, n)     | normal with deviation 1/sqrt(n), orthogonal, or the identity    |
+| embeddings                  | normal with standard deviation 1; padding stays unchanged       |
+| recurrent matrices (n, n)   | normal with deviation 1/sqrt(n), orthogonal, or the identity    |
 | other matrices              | normal with standard deviation 1/sqrt(fan_in)                   |
 | biases                      | 0; forget gates 1, transform gates -1                           |
-| recurrences of tanh or ReLU | `remembering_`: half of the units sense, half remember          |
+| recurrences of tanh or ReLU | `remembering_`: half of the units read inputs, half remember    |
 
-Parameters without a gradient stay as they are, but for `default_`. Arguments:
+Parameters without a gradient stay unchanged, except in `default_`. Arguments:
 
 - norms: root mean square norm of the data that a module reads, by the module's name.
-- keep: names of parameters that stay as they are.
+- keep: names of parameters that stay unchanged.
 - frames: T, the length of the sequences.
 
-Weights are drawn on the CPU in double precision from seed 0: the same on all devices.
+Except in `default_`, weights are drawn on the CPU in double precision from seed 0, so they are the
+same on all devices.
 
 Legend: n units, T frames, K outputs. Chrono gates: Tallec and Ollivier 2018.
 """
@@ -42,7 +43,7 @@ Norms = Mapping[str, float] | None
 
 
 def normal_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = ()) -> None:
-    """Draw all matrices from normal distributions of standard deviation 1/sqrt(fan_in).
+    """Draw all matrices from normal distributions with standard deviation 1/sqrt(fan_in).
 
     >>> model = nn.GRU(3, 400)
     >>> normal_(model)
@@ -53,8 +54,8 @@ def normal_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = ()
 
 
 def orthogonal_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = ()) -> None:
-    """Draw recurrent matrices as rotations, by which states neither fade nor grow; all others as
-    `normal_` does.
+    """Draw recurrent matrices as rotations, and all other weights as `normal_` does. A rotation
+    neither shrinks nor amplifies states.
 
     >>> model = nn.RNN(3, 5)
     >>> orthogonal_(model)
@@ -66,7 +67,9 @@ def orthogonal_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] 
 
 
 def identity_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = ()) -> None:
-    """Set recurrent matrices to the identity, which stores states; draw all others as `normal_`."""
+    """Set recurrent matrices to the identity, which stores states, and draw all other weights as
+    `normal_` does.
+    """
     _draw(model, lambda drawn: torch.eye(len(drawn)), norms, keep)
 
 
@@ -74,11 +77,11 @@ def identity_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = 
 def remembering_(
     model: nn.Module, frames: int, *, norms: Norms = None, keep: Collection[str] = ()
 ) -> None:
-    """Let half of the units of a plain recurrence read the present frame, and the other half store
-    it for T frames by rotations.
+    """Split a plain recurrence: half of the units read the present frame, half store it for T
+    frames.
 
-    Only for recurrences of tanh or ReLU, see `rhn.cells.init.memory_blocks`; all others are drawn
-    as by `normal_`.
+    The second half stores by rotations, see `rhn.cells.init.memory_blocks`. Only recurrences of
+    tanh or ReLU are split; all others are drawn as `normal_` does.
     """
     generator = _draw(model, None, norms, keep)
     for module, layers in memories(model, frames, keep):
@@ -87,8 +90,8 @@ def remembering_(
 
 @torch.no_grad()
 def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> None:
-    """Draw the biases of gates for memories of all lengths up to T frames: +-log u for u in
-    [1, T - 1]. All other weights stay.
+    """Draw the biases of gates for memories of up to T frames: +-log u, with u uniform in [1, T -
+    1]. All other weights stay unchanged.
 
     >>> model = nn.LSTM(3, 5)
     >>> chrono_(model, 60)
@@ -109,10 +112,10 @@ def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> Non
 
 @torch.no_grad()
 def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> None:
-    """Draw the weights of each layer as torch.nn does, also those without a gradient.
+    """Draw new weights for each layer as torch.nn does, including weights without a gradient.
 
-    Matrices of a user's own modules are uniform within 1/sqrt(fan_in); those of the cells of `rhn`
-    normal with standard deviation 1/sqrt(n).
+    Matrices of a user's own modules are uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in). Those
+    of the cells of `rhn` are normal with standard deviation 1/sqrt(n).
     """
     resets = [
         (path, module)
@@ -139,21 +142,23 @@ class WeightBlock:
     """Weights that are drawn together."""
 
     name: str
-    """Of the parameter."""
+    """Name of the parameter."""
     values: Tensor
-    """A view of it."""
+    """The weights, as a view of the parameter."""
     std: float = 0.0
-    """Of a matrix that is drawn from a normal distribution."""
+    """Standard deviation of the normal distribution from which a matrix is drawn; 0 for a bias."""
     recurrent: bool = False
-    """True for a square matrix, and for a vector of weights of units."""
+    """True for a square matrix, and for a vector of one recurrent weight per unit."""
     memory: int = 0
-    """Of a gate's bias: 1 if a larger one makes memories last longer, -1 if shorter; else 0."""
+    """For a gate's bias: 1 if a larger bias makes memories last longer, -1 if shorter;
+    otherwise 0.
+    """
     forget: Tensor | None = None
-    """Of an input gate's bias: the forget gate's."""
+    """For an input gate's bias: the bias of the forget gate."""
 
     @property
     def is_bias(self) -> bool:
-        """True for what is neither a matrix nor a weight of a state."""
+        """True for weights that are neither a matrix nor recurrent."""
         return not (self.std or self.recurrent)
 
 
@@ -164,9 +169,10 @@ def _draw(
     norms: Norms,
     keep: Collection[str],
 ) -> torch.Generator:
-    """Draw all matrices again; returns the generator.
+    """Draw all matrices again; return the random generator.
 
-    recurrent: of a standard normal matrix (n, n) the recurrent one; None: normal as all others.
+    recurrent: function that makes the recurrent matrix from a standard normal matrix (n, n); None:
+    the matrix is normal as all others.
     """
     generator = torch.Generator().manual_seed(0)
     for b in blocks_of(model, norms, keep):
@@ -181,14 +187,14 @@ def _draw(
 
 
 def _like(q: Tensor) -> Tensor:
-    """New numbers in the shape of q, in double precision on the CPU."""
+    """Return an empty tensor in the shape of q, in double precision on the CPU."""
     return torch.empty(q.shape, dtype=torch.double, device="cpu")
 
 
 def memories(
     model: nn.Module, frames: int, keep: Collection[str] = ()
 ) -> list[tuple[nn.Module, tuple[Layer, ...]]]:
-    """The recurrences of which half of the units can remember, each with its layers."""
+    """Return the recurrences in which half of the units can remember, each with its layers."""
     free, found = free_parameters(model, keep), []
     for path, module in model.named_modules():
         if all(name in free for name, _ in module.named_parameters(path, recurse=False)):
@@ -199,19 +205,21 @@ def memories(
 
 
 def _alone(layer: Layer) -> tuple[Layer]:
-    """One of several layers on each other, by itself with its input."""
+    """Return one layer of a stack as a layer of its own, with its input."""
     return (replace(layer, input=layer.input or layer.skip, skip=None),)
 
 
 def free_parameters(model: nn.Module, keep: Collection[str] = ()) -> dict[str, Tensor]:
-    """The parameters that may change, by name."""
+    """Return the parameters that may change, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in keep}
 
 
 def blocks_of(
     model: nn.Module, norms: Norms = None, keep: Collection[str] = ()
 ) -> Iterator[WeightBlock]:
-    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's modules."""
+    """Yield the blocks of weights of cells, linear layers, embeddings and the user's own
+    modules.
+    """
     free = free_parameters(model, keep)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
@@ -232,7 +240,9 @@ def blocks_of(
 def _of_module(
     module: nn.Module, own: dict[str, WeightBlock], norm: float
 ) -> Iterator[WeightBlock]:
-    """Yield the blocks of a module's own parameters. norm: of its input if this is data, else 0."""
+    """Yield the blocks of a module's own parameters. norm: root mean square norm of its input if
+    the module reads data, else 0.
+    """
     described = set[str]()
     for layer in cell_layers(module):
         for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
@@ -252,7 +262,7 @@ def _of_module(
 def _of_part(
     module: nn.Module, whole: WeightBlock, part: Part, layer: Layer, norm: float
 ) -> Iterator[WeightBlock]:
-    """Yield the blocks of n rows of a part."""
+    """Yield the blocks of a part, n rows each."""
     values, reads = whole.values, part is layer.input
     n = getattr(module, "hidden_size", None) or len(values)
     if part is layer.bias:
@@ -284,9 +294,9 @@ def _of_bias(
 
 
 def cell_layers(module: nn.Module) -> tuple[Layer, ...]:
-    """The weights of a module itself, described as those of our cells.
+    """Return the module's own weights as layers, in the description that `rhn` uses for its cells.
 
-    None for normalisations, embeddings and convolutions.
+    Empty for normalisations, embeddings and convolutions.
     """
     own = dict(module.named_parameters(recurse=False))
     if isinstance(module, Cell):
@@ -305,13 +315,13 @@ def cell_layers(module: nn.Module) -> tuple[Layer, ...]:
 
 
 def _layer_of(matrix: Part, q: Tensor) -> Layer:
-    """A layer of one matrix, recurrent if it is square."""
+    """Return a layer with one matrix, which is recurrent if it is square."""
     square = q.shape[-1] == q.shape[-2]
     return Layer(recurrent=matrix) if square else Layer(input=matrix)
 
 
 def _layers_of_torch(module: nn.Module, own: Mapping[str, Tensor]) -> tuple[Layer, ...]:
-    """The layers of a recurrence of torch.nn, and projections of its states."""
+    """Return the layers of a recurrent module of torch.nn, and the projections of its states."""
     kind = type(module).__name__
     gate = next((blocks for name, blocks in TORCH_GATES.items() if kind.startswith(name)), None)
     layers = list[Layer]()

@@ -3,13 +3,12 @@
     stored = stored_training(Path("runs/mine"))
     stored.model, stored.settings["learning_rate"]
 
-| path                                                 | is                                 |
-|------------------------------------------------------|------------------------------------|
-| a folder of `rhn train`, also its seed-N/            | that training run                  |
-| OUT/ARCH-depthL/trials/0007.json of `optim-study run`| a trial that has ended             |
+| path                                                  | training run                      |
+|-------------------------------------------------------|-----------------------------------|
+| a folder of `rhn train`, or its seed-N/               | the run of this folder            |
+| OUT/ARCH-depthL/trials/0007.json of `optim-study run` | a trial that has ended            |
 
-The weights are those of the training bit for bit: they are drawn again, from the stored seed and
-scale.
+The first weights are drawn again from the stored seed and scale, bit for bit.
 """
 
 import hashlib
@@ -45,23 +44,24 @@ RECORD = "OUT/ARCH-depthL/trials/NUMBER.json of `optim-study run`"
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """A training run as it began."""
+    """A stored training run, with its first weights."""
 
     name: str
     model: nn.Module
-    """With the first weights."""
+    """The network with its first weights."""
     settings: dict[str, Any]
-    """By name: learning_rate, momentum, epochs, batch_size, optimizer, and further arguments of
-    that one in torch.optim.
+    """Settings by name: learning_rate, momentum, epochs, batch_size, optimizer, and further
+    arguments of this optimizer in torch.optim.
     """
     data: Path | None = None
     """The file of its chorales; None: those rebuilt from music21."""
     checksum: str | None = None
-    """Of its chorales; None: not stored."""
+    """Checksum of its chorales; None: not stored."""
 
     def chorales(self, given: Path | None) -> Path | None:
-        """The file of its chorales, which may have moved to another one. Raises InvalidInputError
-        for other chorales.
+        """Return the file of its chorales: the given one, or the stored one.
+
+        Raises InvalidInputError if the chorales have another checksum.
         """
         path = given or self.data
         if self.checksum not in (None, found := chorales(path).checksum):
@@ -74,7 +74,7 @@ class StoredTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """The entries of a record from which weights and training of its trial follow."""
+    """The entries of a record that determine the weights and the training run of its trial."""
 
     arch: str
     depth: Count
@@ -95,19 +95,21 @@ class _Trial:
 
 
 def is_path(word: str) -> bool:
-    """True for a word that names a file or folder, not a preset: it exists, or looks so."""
+    """True for a word that names a file or folder, not a preset: it exists, or looks like a
+    path.
+    """
     path = Path(word)
     return path.exists() or len(path.parts) > 1 or bool(path.suffix)
 
 
 def stored_training(path: Path, cell: str | None = None) -> StoredTraining:
-    """The training of a folder, or of the record of a trial.
+    """Return the training run of a folder, or of the record of a trial.
 
-    cell: the stored cell, if that is one of the user's own, as package.module:factory; it is
-        imported.
+    cell: the stored cell, as package.module:factory, if it is one of the user's own; it is
+    imported.
 
-    Raises InvalidInputError for anything else, for another cell, for a training run of a text, for
-    one of several seeds, and for stored parts that contradict each other.
+    Raises InvalidInputError for any other path, for another cell, for a language model, for a
+    folder with several seeds, and for stored parts that contradict each other.
     """
     if path.suffix == ".json" and path.is_file():
         return _of_trial(path, cell)
@@ -128,7 +130,7 @@ def stored_training(path: Path, cell: str | None = None) -> StoredTraining:
 
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
-    """The settings of a configuration.
+    """Return the settings of a configuration by name.
 
     >>> from rhn.presets import preset
     >>> settings_of(preset("jsb-depth-1", optimizer="adam"))["arguments"]
@@ -143,7 +145,7 @@ def settings_of(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _no_training(path: Path) -> str:
-    """The reason why a path is no stored training run, and what to give."""
+    """The reason why a path is no stored training run, and what to give instead."""
     if not path.exists():
         return f"{path} is not there: expected the folder of a run of `rhn train`, or {RECORD}"
     if path.is_file():
@@ -157,8 +159,8 @@ def _no_training(path: Path) -> str:
 
 
 def _check_cell(path: Path, own: str | None, cell: str | None) -> None:
-    """Raise InvalidInputError for another cell than the stored one, or if that is one of the user's
-    that was not given.
+    """Raise InvalidInputError for another cell than the stored one, or if the stored cell is the
+    user's own and was not given.
     """
     if cell is None:
         if own and not is_known(own):
@@ -171,13 +173,15 @@ def _check_cell(path: Path, own: str | None, cell: str | None) -> None:
 
 
 def _home(path: Path) -> Path:
-    """The folder with the configuration: of one seed of several that above it."""
+    """The folder with the configuration; for one of several seeds, the folder above."""
     return path.parent if re.fullmatch(r"seed-\d+", path.name) else path
 
 
 def _seed(folder: Path, config: TrainingConfig, checksum: str | None) -> int:
-    """The seed of the first weights. Raises InvalidInputError if the best weights are those of
-    another training run than the configuration.
+    """The seed of the first weights.
+
+    Raises InvalidInputError if the best weights and the configuration are of different training
+    runs.
     """
     if folder == _home(folder) and (seeds := sorted(folder.glob("seed-*"))):
         raise InvalidInputError(f"{folder} holds {len(seeds)} seeds: give one, such as {seeds[0]}")
@@ -203,7 +207,7 @@ def _seed(folder: Path, config: TrainingConfig, checksum: str | None) -> int:
 
 
 def _of_trial(path: Path, cell: str | None) -> StoredTraining:
-    """The training of the record of a trial."""
+    """The training run of the record of a trial."""
     trial = _record(path)
     _check_cell(path, trial.arch, cell)
     bias: dict[str, Any] = {"transform_bias": trial.transform_bias}
@@ -222,8 +226,10 @@ def _of_trial(path: Path, cell: str | None) -> StoredTraining:
 
 
 def _record(path: Path) -> _Trial:
-    """The entries of the record of a trial. Raises InvalidInputError for one that is missing, of
-    another type, out of range, or not that of its study.
+    """The entries of the record of a trial.
+
+    Raises InvalidInputError for an entry that is missing, of another type, out of range, or not
+    that of its study.
     """
     try:
         record = read_json(path)

@@ -1,6 +1,6 @@
 """Swaps: versions of a training run in which one part is replaced by a known good one.
 
-Each is a function of a `Training` that returns a changed copy, or None where it does not apply:
+Each swap is a function of a `Training` that returns a changed copy, or None if it does not apply:
 
     @register_swap("optimizer", "RMSprop 0.001", remedy="Use RMSprop.")
     def rmsprop(training):
@@ -8,7 +8,7 @@ Each is a function of a `Training` that returns a changed copy, or None where it
         other.optimizer = torch.optim.RMSprop(other.model.parameters(), 1e-3)
         return other
 
-For each part the smallest change comes first.
+The swaps of a part are listed by the size of the change, the smallest first.
 """
 
 import copy
@@ -54,7 +54,7 @@ LEAST_PADDED = 2  # frames at the end of half of the sequences, if these are pad
 
 @dataclass(frozen=True, kw_only=True)
 class Swap(Version):
-    """A change of one part of a training run to a known good one.
+    """A replacement of one part of a training run by a known good one.
 
     >>> swap = Swap(part="optimizer", what="none", apply=lambda training: None)
     >>> swap.part, swap(None) is None
@@ -64,20 +64,25 @@ class Swap(Version):
     apply: Callable[[Training], Training | None]
 
     def __call__(self, training: Training) -> Training | None:
-        """A changed copy, or None where the swap does not apply."""
+        """Return a changed copy, or None if the swap does not apply."""
         return self.apply(training)
 
 
 SWAPS: list[Swap] = []
-"""All swaps, in the order of the table."""
+"""All swaps; the table of `check` keeps their order within each part."""
 
 
 def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Callable]:
-    """Decorator that adds a swap: a function of a training run that returns a changed copy or None.
+    """Decorator that adds a replacement of your own, which `check` then tries.
+
+    The decorated function takes a `Training`, and returns a changed copy, or None if the
+    replacement does not apply.
 
     Args:
-        part: one of `PARTS`. what: the change in words, for the table.
-        about: the remedy if it is enough, and further fields of `Version`.
+        part: the part that is replaced, one of `PARTS`.
+        what: name of the replacement in the table.
+        about: further fields of `Version`, such as remedy="Use RMSprop.": what to do if the
+            replacement is enough.
 
     Raises:
         InvalidInputError: an unknown part.
@@ -101,7 +106,8 @@ def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Ca
 
 
 def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(Mean, standard deviation) of each feature of numbers (..., m); 1 for a constant one.
+    """Return (mean, standard deviation) of each feature of numbers (..., m); the deviation of a
+    constant feature is 1.
 
     >>> scale_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     (tensor([2., 5.]), tensor([1.4142, 1.0000]))
@@ -118,9 +124,9 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
     remedy="Standardise: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
 )
 def inputs_standardised(training: Training) -> Training | None:
-    """Subtract the mean of each feature of the inputs, and divide by its standard deviation.
+    """Subtract from each feature of the inputs its mean, and divide by its standard deviation.
 
-    Further inputs that are all 0 or 1, such as masks, stay as they are.
+    Further inputs that are all 0 or 1, such as masks, are left unchanged.
     """
     leaves = tree_leaves(training.data.sample(SAMPLE)[0])
     scales = [scale_of(v) if is_scaled(v, k) else None for k, v in enumerate(leaves)]
@@ -140,7 +146,7 @@ def inputs_standardised(training: Training) -> Training | None:
 
 
 def is_scaled(values: Tensor, place: int) -> bool:
-    """True for an input of numbers that have a scale."""
+    """True for an input that has a scale: floats with at least two axes, and no mask."""
     return values.is_floating_point() and values.dim() >= 2 and not (place and is_binary(values))
 
 
@@ -151,7 +157,9 @@ def is_scaled(values: Tensor, place: int) -> bool:
     "nn.utils.rnn.pack_padded_sequence.",
 )
 def padding_before(training: Training) -> Training | None:
-    """Move the padding behind sequences of one output to their begin."""
+    """Move the padding from the end of sequences to their beginning, if a sequence has one
+    output.
+    """
     x, y = training.data.sample(SAMPLE)
     first, axis = sequence_of(x), training.axis
     has_frames = first.dim() >= 3 or (first.dim() == 2 and not first.is_floating_point())
@@ -175,7 +183,7 @@ def padding_before(training: Training) -> Training | None:
 
 
 def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
-    """(B,) number of frames at the end of each of (B, T, ...) that are padding.
+    """Return (B,) the number of padding frames at the end of each sequence of (B, T, ...).
 
     >>> padded_frames(torch.tensor([[5, 0, 2], [7, 0, 0]]), torch.tensor(0))
     tensor([0, 2])
@@ -190,7 +198,7 @@ def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
     remedy="Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting.",
 )
 def targets_standardised(training: Training) -> Training | None:
-    """Train on standardised targets; outputs are scaled back before they are scored."""
+    """Train on standardised targets; outputs are scaled back before their error is measured."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
@@ -211,7 +219,7 @@ def targets_standardised(training: Training) -> Training | None:
 PAIRED, USUAL_LOSS = "targets shaped as the outputs", "the usual loss"
 EVERY_WEIGHT, NOT_FROZEN = "all weights in the optimiser", "no frozen weights"
 OTHER_AXIS = "examples along the other axis"
-"""The swaps that repair what a fact proves."""
+"""Names of the swaps that repair what a fact proves."""
 
 
 @register_swap(
@@ -220,7 +228,9 @@ OTHER_AXIS = "examples along the other axis"
     remedy="Give y the shape of the outputs: y.reshape(output.shape).",
 )
 def paired_targets(training: Training) -> Training | None:
-    """Give the loss targets in the shape of the outputs, between which it broadcasts."""
+    """Give the targets the shape of the outputs, if the loss broadcasts between two different
+    shapes.
+    """
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     if output.shape == y.shape or without_ones(output) != without_ones(y):
@@ -234,12 +244,14 @@ def paired_targets(training: Training) -> Training | None:
 
 
 def without_ones(values: Tensor) -> list[int]:
-    """A shape without axes of length 1."""
+    """Return a shape without the axes of length 1."""
     return [size for size in values.shape if size != 1]
 
 
 def usual_loss(training: Training) -> Training | None:
-    """The loss that belongs to outputs and targets: cross entropy, binary, or squared error."""
+    """Use the loss that fits outputs and targets: cross entropy, binary cross entropy or squared
+    error.
+    """
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     loss_fn = canonical_loss(output, y, training.output_axes(output, x, y))
@@ -255,7 +267,7 @@ def usual_loss(training: Training) -> Training | None:
     "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
-    """The usual loss in the place of its sum over examples, frames or units."""
+    """Use the usual loss, a mean, if the loss is its sum over examples, frames or units."""
     other = usual_loss(training)
     return other if other is not None and adds_up(training, other) else None
 
@@ -266,13 +278,13 @@ def mean_for_sum(training: Training) -> Training | None:
     remedy="Use the loss that belongs to the outputs and targets.",
 )
 def another_loss(training: Training) -> Training | None:
-    """The usual loss in the place of one that is not its sum."""
+    """Use the usual loss, if the loss is neither this one nor its sum."""
     other = usual_loss(training)
     return None if other is None or adds_up(training, other) else other
 
 
 def adds_up(training: Training, mean: Training) -> bool:
-    """True if a loss adds up, over some axes of the targets, what another one averages."""
+    """True if a loss is the sum, over some axes of the targets, of what another loss averages."""
     x, y = training.data.sample(SAMPLE)
     found = slopes_of(training.loss, mean.loss, output_of_copy(training, x), y)
     if found is None:
@@ -286,13 +298,17 @@ def adds_up(training: Training, mean: Training) -> bool:
 
 
 def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if two losses have the same gradient in the outputs, in double precision."""
+    """True if two losses have the same gradient with respect to the outputs, in double
+    precision.
+    """
     found = slopes_of(one, other, output, y)
     return found is not None and torch.allclose(*found, rtol=1e-6, atol=1e-12)
 
 
 def slopes_of(one: Loss, other: Loss, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The gradients of two losses in the outputs, in double precision; None: one takes none."""
+    """Return the gradients of two losses with respect to the outputs, in double precision; None if
+    a loss does not take double precision.
+    """
     try:
         first, second = (slope_at(loss, output.double(), in_double(y)) for loss in (one, other))
     except USERS_FAULT:
@@ -307,7 +323,7 @@ def slopes_of(one: Loss, other: Loss, output: Tensor, y: Tensor) -> tuple[Tensor
     remedy="Weight the classes in the loss, or draw them equally often: WeightedRandomSampler.",
 )
 def rare_classes_weighted(training: Training) -> Training | None:
-    """The usual loss with each class in inverse proportion to its share of the targets."""
+    """Use the usual loss, with each class weighted by the inverse of its share of the targets."""
     x, y = training.data.sample(WHOLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
@@ -323,7 +339,9 @@ def rare_classes_weighted(training: Training) -> Training | None:
     remedy="Keep the initial weights that torch.nn gives the layers.",
 )
 def default_weights(training: Training) -> Training:
-    """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
+    """Draw new weights for each layer as torch.nn does, and likewise for matrices of your own
+    modules.
+    """
     return training.with_default_weights()
 
 
@@ -334,7 +352,9 @@ def default_weights(training: Training) -> Training:
 )
 @torch.no_grad()
 def norm_kept(training: Training) -> Training | None:
-    """Scale each recurrent matrix (n, n) to the Frobenius norm sqrt(n) of a rotation."""
+    """Scale each recurrent matrix (n, n) to the Frobenius norm sqrt(n), which is that of a
+    rotation.
+    """
     other = training.copy()
     found = [*recurrent_matrices(other.model)]
     for W in found:
@@ -351,7 +371,7 @@ def recurrent_matrices(model: nn.Module) -> Iterator[Tensor]:
 
 
 def recurrent_weights(part: nn.Module) -> list[Tensor]:
-    """The weights of a cell that multiply its state."""
+    """Return the weights of a cell that multiply its state."""
     if isinstance(part, Cell):
         recurrent = [layer.recurrent for layer in part.layers() if layer.recurrent]
         return [getattr(part, weight.parameter)[weight.index] for weight in recurrent]
@@ -361,7 +381,9 @@ def recurrent_weights(part: nn.Module) -> list[Tensor]:
 
 
 def _with_groups(training: Training, **settings: float) -> Training | None:
-    """A copy with other settings of all groups of the optimiser; None if nothing changes."""
+    """Return a copy with other settings in all parameter groups of the optimiser; None if nothing
+    changes.
+    """
     other, changed = training.copy(), False
     for group in other.optimizer.param_groups:
         for name, value in settings.items():
@@ -386,7 +408,7 @@ def without_decay(training: Training) -> Training | None:
     remedy="Leave out the scheduler, or let the learning rate fall later.",
 )
 def without_schedule(training: Training) -> Training | None:
-    """Leave out the schedule: the largest rate to which it comes."""
+    """Leave out the scheduler, and use the largest learning rate that it reaches."""
     if training.scheduler is None:
         return None
     other, scheduled = training.copy(), training.copy()
@@ -408,7 +430,7 @@ def without_schedule(training: Training) -> Training | None:
     remedy="Leave out the clipping, or allow a larger norm.",
 )
 def without_clipping(training: Training) -> Training | None:
-    """Leave out the clipping of gradients."""
+    """Do not clip gradients."""
     if training.clip_norm is None:
         return None
     other = training.copy()
@@ -442,7 +464,9 @@ def ten_times_the_rate(training: Training) -> Training:
     remedy="Make the optimiser from model.parameters(), after the model has its last form.",
 )
 def every_weight(training: Training) -> Training | None:
-    """Give the optimiser the weights that it leaves out, but frozen ones, in its first group."""
+    """Add the weights that the optimiser leaves out to its first parameter group, except frozen
+    ones.
+    """
     other = training.copy()
     left_out = [p for p in without_optimizer(other) if p.requires_grad]
     give(other.optimizer, left_out)
@@ -450,13 +474,13 @@ def every_weight(training: Training) -> Training | None:
 
 
 def without_optimizer(training: Training) -> list[nn.Parameter]:
-    """The parameters of the network that the optimiser does not have."""
+    """Return the parameters of the network that the optimiser does not have."""
     known = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
     return [p for p in training.model.parameters() if id(p) not in known]
 
 
 def give(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter]) -> None:
-    """Add weights to the first group of an optimiser."""
+    """Add weights to the first parameter group of an optimiser."""
     group = optimizer.param_groups[0]
     group["params"] = [*group["params"], *weights]
 
@@ -483,7 +507,7 @@ def without_dropout(training: Training) -> Training | None:
     remedy="Shuffle: DataLoader(..., shuffle=True).",
 )
 def shuffled(training: Training) -> Training | None:
-    """Shuffle the examples of ready-made minibatches that come in one order."""
+    """Shuffle the examples of ready-made minibatches, if these always come in the same order."""
     if not isinstance(training.data, Batches) or training.data.shuffles:
         return None
     other = training.copy()
@@ -514,11 +538,11 @@ def not_frozen(training: Training) -> Training | None:
     "transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
-    """Give layers that take the examples for time the other batch_first: the outputs of an example
-    depend on others, and no longer do so with it.
+    """Change batch_first of layers that take the examples for time.
 
-    First those whose batch_first is not that of the inputs, then, in a network that transposes
-    them, those whose batch_first is.
+    The network must mix examples (outputs of one depend on another), and must not with the change.
+    Layers are tried first whose batch_first does not fit the inputs. If the network transposes the
+    inputs, the layers are those whose batch_first fits.
     """
     if Probe(training).mixed:
         for axis in (1 - training.axis, training.axis):
@@ -532,7 +556,7 @@ def other_axis(training: Training) -> Training | None:
 
 
 def batch_first_of(part: nn.Module) -> bool | None:
-    """True if a layer, recurrent or attention, has the examples first; None for any other."""
+    """Return batch_first of a recurrent or attention layer; None for a layer without it."""
     return getattr(part, "batch_first", None)
 
 
@@ -542,7 +566,7 @@ def batch_first_of(part: nn.Module) -> bool | None:
     remedy="Use one layer between two time steps, or a cell with gates.",
 )
 def depth_one(training: Training) -> Training | None:
-    """Give cells of `rhn` one layer a time step, with the weights of their first."""
+    """Give cells of `rhn` one layer per time step, with the weights of their first layer."""
 
     def shallow(cell: Cell) -> Cell | None:
         if cell.depth == 1:
@@ -562,7 +586,7 @@ def depth_one(training: Training) -> Training | None:
     "rhn; or recurrence depth 1, or larger initial weights.",
 )
 def carry_gate(training: Training) -> Training | None:
-    """Put a recurrent highway network in the place of deep transitions."""
+    """Replace each deep-transition cell by a recurrent highway network."""
 
     def gated(cell: Cell) -> Cell | None:
         if not isinstance(cell, DTRNN):
@@ -574,7 +598,7 @@ def carry_gate(training: Training) -> Training | None:
 
 
 def with_cells(training: Training, change: Callable[[Cell], Cell | None]) -> Training | None:
-    """A copy with changed cells of `rhn`; None if there are none, or if it does not run."""
+    """Return a copy with changed cells of `rhn`; None if there are none, or if the copy fails."""
     torch.manual_seed(training.draws)
     model = copy.deepcopy(training.model)
     like = next(model.parameters())
@@ -588,7 +612,9 @@ def with_cells(training: Training, change: Callable[[Cell], Cell | None]) -> Tra
 
 
 def runs_as(training: Training, other: Training) -> Training | None:
-    """The other training run if its outputs have the shape of the first one's, else None."""
+    """Return the other training run if its outputs have the same shape as the first run's, else
+    None.
+    """
     x = training.data.sample(SAMPLE)[0]
     try:
         same = output_of_copy(other, x).shape == output_of_copy(training, x).shape
@@ -599,7 +625,7 @@ def runs_as(training: Training, other: Training) -> Training | None:
 
 @torch.no_grad()
 def output_of_copy(training: Training, x: Inputs) -> Tensor:
-    """Outputs of a copy of the model, in evaluation mode."""
+    """Return the outputs of a copy of the model, in evaluation mode."""
     other = training.copy()
     other.model.eval()
     return other.output(x)

@@ -31,24 +31,23 @@ def assert_learns(
     seed: int = 0,
     **parts: Any,
 ) -> None:
-    """Train a copy, and raise AssertionError unless its error ends below a share of the constant
-    predictor's.
+    """Train a copy of the model; raise AssertionError unless its relative error ends low enough.
 
-    The error is that of `check`, on held-out examples: 0 is perfect, 1 the constant predictor.
-    With fewer than 20 held-out examples the error is measured on training examples.
+    The relative error is that of `check`, on held-out examples: 0 is perfect, 1 is the constant
+    predictor. If fewer than 20 examples are held out, the error is measured on training examples.
 
     Args:
-        model, x, y, loss_fn, optimizer: parts of the training run, see `Training`; parts: its
-            further arguments. A `Training` in place of the model has all of them.
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+            place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
-        below: the relative error that the training run must fall below.
+        below: the relative error after the last step must be less than this number.
         seed: shuffle seed of the minibatches.
 
     Raises:
-        AssertionError: the error is too large. The message has the error, `below`, and the facts
-            about the first minibatch.
-        InvalidInputError or DataError: these parts do not make a training run; the message says
-        which.
+        AssertionError: the error is too large. The message states the error, `below`, and facts
+            about the first minibatch that may explain it.
+        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
+        says which.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)

@@ -1,11 +1,11 @@
-"""`Training`: model, data, loss, optimiser, schedule, clipping and number of steps, on copies.
+"""`Training` holds all parts of a training run: model, data, loss, optimiser, schedule, and so on.
 
     training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), 1e-3))
     other = training.copy()              # an independent copy, whose parts may be changed
     for x, y in islice(other.data.stream(0), 100):
         other.step(x, y)
 
-Nothing that was given is changed: model, optimiser and scheduler are copied.
+What you give is not changed: model, optimiser and scheduler are copied.
 """
 
 import copy
@@ -58,7 +58,7 @@ from trainability.starts import default_
 
 
 def same(values: Any) -> Any:
-    """Return values as they are."""
+    """Return values unchanged."""
     return values
 
 
@@ -66,7 +66,7 @@ NO_TIME = "no time was left"
 
 
 class OutOfTime(Exception):
-    """The time for facts is up."""
+    """The time limit for computing facts has passed."""
 
 
 STEPS = 3000  # of a training run whose length is not given
@@ -74,34 +74,39 @@ BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
-    """Everything that a training run uses, copied. To change a part, change the part of a `copy()`.
+    """All parts of a training run: model, data, loss, optimiser, schedule, clipping, and length.
+
+    Model, optimiser and scheduler are copied, so yours stay unchanged. To change a part, take a
+    `copy()`, and change the part there.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs; a
             dictionary is passed whole to a module that reads it whole.
-        x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs,
-            the sequence first; or as x a DataLoader or a list of batches, and no y. Batches are
-            (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
-            label or labels.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli". If it takes
-            a softmax of outputs, one-hot targets are classes in `data`; the loss gets those of y.
-        optimizer: an optimiser of `torch.optim`, on parameters of the model; or "sgd", "adam",
-            "adamw", "rmsprop".
+        x, y: inputs and targets of all examples, as tensors. Several inputs are a tuple or a
+            dictionary, the sequence first. Or x is a DataLoader or a list of batches, and y is left
+            out. A batch is (x, y), (x, further inputs, y), or a dictionary whose targets are named
+            y, target, targets, label or labels.
+        loss_fn: a function loss_fn(output, y) that returns a scalar; or "mse", "cross-entropy" or
+            "bernoulli". If the loss takes a softmax of outputs, `data` stores one-hot targets as
+            class numbers; the loss still gets one-hot targets.
+        optimizer: an instance of an optimiser of `torch.optim`, made from the model's parameters;
+            or "sgd", "adam", "adamw" or "rmsprop".
         learning_rate: learning rate of an optimiser given by name; None: torch's default.
         steps: number of optimiser steps.
         batch_size: size of the minibatches that are drawn from tensors.
-        batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, or 1 if only axis
-            1 of x has as many entries as there are targets. Required if both axes have and the
-            model's layers take (T, B, ...), unless a DataLoader stacks the examples.
-        clip_norm: largest gradient norm; None: no clipping.
+        batch_axis: axis of the examples in x and y: 0 for (B, T, ...), 1 for (T, B, ...). None: 1
+            if only axis 1 of x has as many entries as there are targets, otherwise 0. Required if
+            both axes fit and the model's layers take (T, B, ...), unless a DataLoader stacks the
+            examples.
+        clip_norm: norm at which gradients are clipped; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser, stepped after each optimiser step.
-        predict: a function that takes the prediction, a tensor, from the output of the model. None:
-            the output itself, its `logits`, or the first entry of a tuple.
-        loading_seconds: time limit for reading batches of a DataLoader.
+        predict: function that returns the prediction, a tensor, given the output of the model.
+            None: the prediction is the output itself, its `logits`, or the first entry of a tuple.
+        loading_seconds: time limit, in seconds, for reading batches of a DataLoader.
 
     Raises:
-        InvalidInputError or DataError: these parts do not make a training run; the message says
-        which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
+        says which.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
     >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
@@ -155,18 +160,20 @@ class Training:
         )
         self.failure: tuple[Failure, Inputs] | None = None
         self.one_hot: int | None = None
-        """The axis of classes in the one-hot targets of the loss, which are classes in `data`; None
-        if the loss takes the targets of `data`.
+        """Class axis of the one-hot targets that the loss takes; `data` stores class numbers
+        instead. None: the loss takes the targets of `data` unchanged.
         """
         self.change_inputs: InputsChange = same
         self.change_targets: InputsChange = same
         self.restore_outputs: InputsChange = same
         self.until = math.inf
-        """Time of `time.monotonic` after which no output is computed."""
+        """Deadline on the clock of `time.monotonic`; after it, `output` raises OutOfTime."""
         self.draws = 5
-        """Seed of weights that a swap draws."""
+        """Seed of the new weights that a swap (the replacement of a part) draws."""
         self.either_axis = False
-        """True if both axes of x may hold the examples, and none was given."""
+        """True if either of the first two axes of x may hold the examples, and batch_axis was not
+        given.
+        """
         stacked = stacks_examples(x)
         like = next(self.model.parameters())
         if batch_axis not in (0, 1, None):
@@ -195,15 +202,15 @@ class Training:
 
     @property
     def layout(self) -> Layout:
-        """Of x."""
+        """The axes of x that hold the examples and the time steps."""
         return self.data.layout
 
     def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
-        """The axes of outputs for a minibatch."""
+        """Return the axes of the outputs that hold examples, frames and classes."""
         return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout)
 
     def copy(self) -> "Training":
-        """An independent copy: another model, optimiser and scheduler, the same data."""
+        """Return an independent copy, which shares only the data."""
         other = copy.copy(self)
         other.failure = None
         other.model, other.optimizer, other.scheduler = copied(
@@ -212,12 +219,12 @@ class Training:
         return other
 
     def _fits(self, x: Inputs) -> bool:
-        """True if the model takes inputs of another size than those that were given."""
+        """True if the model runs on inputs x, whose size may differ from that of the data."""
         return self._tried(x) is not None
 
     @torch.no_grad()
     def _tried(self, x: Inputs) -> Tensor | None:
-        """The output of a copy of the model in evaluation mode; None if it does not take x."""
+        """The output of a copy of the model in evaluation mode; None if the model fails on x."""
         other = copy.copy(self)
         other.model = copied(self.model, self.optimizer, None)[0].eval()
         try:
@@ -227,9 +234,9 @@ class Training:
             return None
 
     def _find_classes(self, every: list[Pair], part: Callable[[Pair], Pair] = same) -> list[Pair]:
-        """All pairs; with classes in the place of one-hot targets, see `one_hot_axis`.
+        """Return all pairs, with one-hot targets replaced by class numbers; see `one_hot_axis`.
 
-        part: returns the minibatch of the first pair for which the model is run.
+        part: selects the examples of the first pair on which the model is run.
         """
         axes = one_hot_axes([y for _, y in every])
         if axes:
@@ -239,35 +246,41 @@ class Training:
         return self.with_classes(every)
 
     def with_classes(self, pairs: list[Pair]) -> list[Pair]:
-        """Pairs with classes in the place of one-hot targets, if the loss takes these."""
+        """Return the pairs, with one-hot targets replaced by class numbers if the loss takes
+        one-hot targets.
+        """
         axis = self.one_hot
         return pairs if axis is None else [(x, y.argmax(axis)) for x, y in pairs]
 
     def _as_given(self, y: Tensor, output: Tensor) -> Tensor:
-        """Targets as the loss takes them."""
+        """Return targets in the form that the loss takes: one-hot if the user's are."""
         return y if self.one_hot is None else one_hot(y, output, self.one_hot)
 
     @property
     def axis(self) -> int:
-        """Of the examples in x."""
+        """The axis of the examples in x."""
         return self.data.axis
 
     @property
     def learning_rate(self) -> float:
-        """The largest rate of the groups; with a schedule, the rate to which the schedule is
-        relative.
+        """The largest learning rate of the optimiser's parameter groups; with a schedule, the
+        largest initial_lr.
         """
         return max(self.rates())
 
     def rates(self, factor: float = 1.0) -> list[float]:
-        """The learning rates of the groups times a factor; with a schedule, those at its start."""
+        """Return the learning rates of the parameter groups times a factor; with a schedule, their
+        initial_lr times the factor.
+        """
         groups = self.optimizer.param_groups
         return [scaled_rate(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
     def output(self, x: Inputs) -> Tensor:
-        """The prediction for a copy of inputs, since forward may change them in place.
+        """Return the prediction of the model for inputs, as a tensor.
 
-        Raises InvalidInputError with what the model raised, OutOfTime after `until`.
+        The inputs are copied first, since forward may change them in place. Raises
+        InvalidInputError with the model's own error if the model fails, and OutOfTime after
+        `until`.
         """
         if time.monotonic() > self.until:
             raise OutOfTime(NO_TIME)
@@ -286,8 +299,8 @@ class Training:
         return output
 
     def _keeps(self) -> str:
-        """The states that the model keeps from call to call, which inputs of another size do not
-        fit; "" for none.
+        """A hint about states that the model keeps from call to call, which do not fit inputs of
+        another size; "" if it keeps none.
         """
         before = states_in(self._original)
         kept = {k: v for k, v in states_in(self.model).items() if before.get(k) != v}
@@ -300,7 +313,10 @@ class Training:
         )
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """The loss of an output. Raises InvalidInputError with what the loss raised."""
+        """Return the loss of an output, a scalar tensor.
+
+        Raises InvalidInputError with the loss function's own error if this function fails.
+        """
         y = self._as_given(y, output)
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
         version = None if y.is_inference() else y._version
@@ -317,11 +333,14 @@ class Training:
         return loss.reshape(())
 
     def check_loss(self, loss: Tensor, stored: list[str]) -> None:
-        """Raise InvalidInputError if a loss depends on weights of the model or of the optimiser
-        that were given, which are not those that are trained, or may read what training changes.
+        """Raise InvalidInputError if a loss reads the user's own model or optimiser.
+
+        Copies of both are trained, so the loss would not see the weights that are trained. A loss
+        is also refused if it may read attributes that forward changes.
 
         Args:
-            loss: of the model's output. stored: attributes of the model that forward changes.
+            loss: the loss of the model's output.
+            stored: attributes of the model that forward changes.
         """
         objects, names = reads(self._loss)
         objects_read, modules = {*map(id, objects)}, self._original.named_modules()
@@ -351,7 +370,9 @@ class Training:
             )
 
     def _never_run(self) -> str:
-        """The reason why a loss that reads the model may fail; "" for one that does not read it."""
+        """The reason why a loss that reads the user's model may fail: that model is never run. ""
+        if the loss does not read it.
+        """
         read = {*map(id, reads(self._loss)[0])}
         if read.isdisjoint(map(id, self._original.modules())):
             return ""
@@ -361,18 +382,20 @@ class Training:
         )
 
     def with_loss(self, loss_fn: Loss) -> "Training":
-        """A copy with another loss."""
+        """Return a copy with another loss."""
         other = self.copy()
         other._loss, other.one_hot = loss_fn, None
         return other
 
     def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
-        """A copy with another network, and an optimiser of the same kind, settings and schedule.
+        """Return a copy with another network, and an optimiser of the same class, settings and
+        schedule.
 
-        If the optimiser has several groups, the one with the largest rate counts.
+        If the user's optimiser has several parameter groups, the settings are those of the group
+        with the largest learning rate.
 
-        predict: how to take the prediction from the output of the new network, if it differs from
-        the user's.
+        predict: function that returns the prediction, given the output of the new network; None:
+        the user's function.
         """
         other = self.copy()
         other.predict = predict or self.predict
@@ -389,13 +412,15 @@ class Training:
         return other
 
     def with_default_weights(self) -> "Training":
-        """A copy with new weights, see `starts.default_`."""
+        """Return a copy with new weights, as torch.nn draws them; see `starts.default_`."""
         other = self.copy()
         default_(other.model, seed=self.draws)
         return other
 
     def with_rates(self, factor: float) -> "Training":
-        """A copy with all learning rates multiplied by a factor, also those of any schedule."""
+        """Return a copy with all learning rates multiplied by a factor, including those that a
+        schedule sets.
+        """
         other = self.copy()
         if other.scheduler is not None:
             like, groups = other.optimizer, range(len(other.optimizer.param_groups))
@@ -407,7 +432,9 @@ class Training:
         return other
 
     def with_adam(self, rate: float) -> "Training":
-        """A copy under Adam on the same weights, clipped at norm 1, without a schedule."""
+        """Return a copy that trains the same weights by Adam, with gradients clipped at norm 1 and
+        no schedule.
+        """
         other = self.copy()
         weights = [p for group in other.optimizer.param_groups for p in group["params"]]
         other.optimizer = torch.optim.Adam(weights, rate)
@@ -415,13 +442,13 @@ class Training:
         return other
 
     def loss_in_double(self) -> Loss:
-        """The loss with its buffers in double precision, such as weights of classes."""
+        """Return the loss function with its buffers, such as class weights, in double precision."""
         loss = self._loss
         loss = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
         return lambda output, y: loss(output, self._as_given(y, output))
 
     def step(self, x: Inputs, y: Tensor) -> float:
-        """Take one step on a minibatch; returns the loss before it."""
+        """Take one optimiser step on a minibatch; return the loss before the step."""
         y = self.change_targets(y)
 
         def closure() -> Tensor:
@@ -445,16 +472,17 @@ class Training:
         return loss
 
     def _fail(self, failure: Failure | None, x: Inputs) -> None:
-        """Keep the first failure."""
+        """Store a failure and its inputs, unless an earlier one is stored."""
         if failure is not None and self.failure is None:
             self.failure = failure, x
 
     @torch.no_grad()
     def answers(self, inputs: list[Inputs], *, by_minibatch: bool = False) -> list[Tensor]:
-        """Outputs for inputs in evaluation mode, on the scale of the targets that were given.
+        """Return the outputs for each of the inputs in evaluation mode, on the scale of the user's
+        targets.
 
-        by_minibatch: layers that keep averages take the statistics of each minibatch in their
-        place, as while they learn, and change the averages.
+        by_minibatch: layers with running averages use the statistics of each minibatch instead, as
+        in training mode. Their averages change.
         """
         training = self.model.training
         self.model.eval()
@@ -467,7 +495,7 @@ class Training:
 
 
 def averaging_layers(model: nn.Module) -> list[nn.Module]:
-    """The modules that keep numbers which are no parameters, such as nn.BatchNorm1d."""
+    """Return the modules with buffers of floats, such as the running averages of nn.BatchNorm1d."""
     kept = ((layer, layer.buffers(recurse=False)) for layer in model.modules())
     return [layer for layer, values in kept if any(v.is_floating_point() for v in values)]
 
@@ -483,10 +511,10 @@ def as_training(
     loading_seconds: float,
     **parts: Any,
 ) -> Training:
-    """A copy of a training run, or the one that its parts make.
+    """Return a copy of a `Training`, or make a `Training` from its parts.
 
-    Raises InvalidInputError if a training run is given with parts of another one, or if these parts
-    make none.
+    Raises InvalidInputError if a `Training` is given together with parts, or if the parts do not
+    fit together.
     """
     if not isinstance(model, Training):
         length = STEPS if steps is None else steps
@@ -510,12 +538,12 @@ def as_training(
 
 
 def name_of(model: nn.Module | Training) -> str:
-    """The class of a network."""
+    """Return the class name of a network."""
     return type(uncompiled(model.model if isinstance(model, Training) else model)).__name__
 
 
 def check_model(model: Any) -> None:
-    """Raise InvalidInputError unless this is a module with finite weights of known sizes."""
+    """Raise InvalidInputError unless the model is a module with finite weights of known sizes."""
     if not isinstance(model, nn.Module):
         raise InvalidInputError(f"the model is {kind_of(model)}, expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
@@ -537,5 +565,5 @@ def check_model(model: Any) -> None:
 
 
 def stacks_examples(batches: Any) -> bool:
-    """True for a DataLoader that stacks examples along axis 0, as by default."""
+    """True for a DataLoader that stacks examples along axis 0, which is the default."""
     return isinstance(batches, DataLoader) and batches.collate_fn is default_collate

@@ -1,20 +1,20 @@
 """The rules of a check: what the rows of the table show, and in which words.
 
-`Evidence` is what was measured; `RULES` is the table of outcomes, of which the first one that holds
-counts.
+`Evidence` has the measurements. `RULES` is the table of outcomes; the first one that holds counts.
 
-| share of the gap                                          | word     |
-|-----------------------------------------------------------|----------|
-| one change of the user's run closes at least 80 %         | enough   |
-| the user's part takes at least half from the known good   | breaks   |
-| the user's part takes less than a fifth                   | cleared  |
-| both enough and breaks                                    | at fault |
+| share of the gap                                             | word     |
+|--------------------------------------------------------------|----------|
+| with a part replaced, the user's run closes at least 80 %    | enough   |
+| with the user's part, the known good run loses at least half | breaks   |
+| with the user's part, it loses less than a fifth             | cleared  |
+| both enough and breaks                                       | at fault |
 
-No part of a training run that learns is at fault if more steps alone halve its error.
-The gap lies between the user's training run, which counts as at most a constant predictor, and the
-best known good training run. A row that stops early is compared with the user's training run at the
-same step or at its end, whichever is lower. If none of these learns, the best change of the user's
-measures it, and no part is at fault. What closes or takes it must do so by two standard errors.
+The gap is the error of the user's training run, counted as 1 if it is larger, minus that of the
+best known good run. If no known good run learns, the gap is measured from the best change of the
+user's run, and no part is at fault. Differences must be at least two standard errors.
+
+A row that stops early is compared with the user's run at the same step or at its end, whichever
+error is lower. If the user's run learns, and more steps alone halve its error, no part is at fault.
 """
 
 import math
@@ -55,11 +55,11 @@ class Evidence:
     """The rows of a check, and what they show.
 
     Args:
-        race: by which they are compared.
+        race: the race that compares rows.
         base: the user's training run, unchanged.
-        steps: of all other rows.
-        of_steps: of the whole training run.
-        few: why the held-out examples tell nothing; "" if they do.
+        steps: number of steps of all other rows.
+        of_steps: number of steps of the whole training run.
+        few: why the held-out examples are too few; "" if they are not.
     """
 
     race: Race
@@ -72,54 +72,58 @@ class Evidence:
     good: Row | None = None
     """The best known good training run."""
     replaced: list[Row] = field(default_factory=list)
-    """The user's training run with one part replaced."""
+    """Rows: the user's training run with one part replaced."""
     kept: dict[str, Row] = field(default_factory=dict)
-    """The known good training run with one part of the user's, by part."""
+    """Rows by part: the known good training run with this part of the user."""
     naive: Row | None = None
-    """A forecast without weights."""
+    """The row of a forecast without weights: the last value repeated."""
     refused: list[Row] = field(default_factory=list)
-    """Changes that were not enough in another order of the minibatches."""
+    """Changes that were not enough in another minibatch order."""
     longer: Row | None = None
-    """The user's training run after more steps."""
+    """The user's training run, trained for more steps."""
 
     @property
     def whole(self) -> bool:
-        """True if all rows run to the end of the training."""
+        """True if all rows run for all steps of the training run."""
         return self.steps == self.of_steps
 
     @property
     def tried(self) -> list[Row]:
-        """The user's parts in the known good training run, and the changes of the user's."""
+        """All rows with one part exchanged, in either training run."""
         return [*self.kept.values(), *self.replaced]
 
     # ---- the user's training run ---------------------------------------------------------------
 
     @property
     def before(self) -> Row:
-        """The user's training run after the steps of all rows."""
+        """The user's training run, after as many steps as all other rows have."""
         return self.base.at(self.steps)
 
     def beside(self, row: Row, by: str = "") -> Row:
-        """The user's training run with which a row is compared: after as many steps, or after the
-        steps of all rows, whichever has the lower error by a score; "": that of the row.
+        """Return the user's training run with which a row is compared.
+
+        It is taken after as many steps as the row has, or after the steps of all rows, whichever
+        has the lower error. by: the score of this error; "": that of the row.
         """
         own = self.before, self.base.at(row.steps)
         return min(own, key=lambda base: base.value(by or row.by))
 
     @property
     def exploded(self) -> bool:
-        """True if the loss of the user's training run was not finite."""
+        """True if the loss of the user's training run became NaN or infinite."""
         return self.base.exploded is not None
 
     @property
     def learned(self) -> bool:
-        """True if error or loss are clearly below the constant predictor's."""
+        """True if the user's training run learns: error or loss are clearly below the constant
+        predictor's.
+        """
         return any(self.race.beats_constant(self.base, name) for name in self.names)
 
     @property
     def dead(self) -> bool:
-        """True if error and loss, after all steps, lie clearly above nine tenths of the constant
-        predictor's.
+        """True if error and loss of the user's run, after all steps, lie clearly above nine tenths
+        of the constant predictor's.
         """
         ended = self.base.steps >= self.of_steps
         return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
@@ -136,8 +140,8 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
-        """The scores by which the user's training run is judged: a void one only if it is the
-        error.
+        """The scores by which the user's training run is judged: "error", and "loss" unless it is
+        void (see `Score.void`).
         """
         scores = self.race.scores
         return [
@@ -148,15 +152,17 @@ class Evidence:
 
     @property
     def void(self) -> str:
-        """Why errors are no shares of the constant predictor's: the loss falls below its supposed
-        least value; "" if they are.
+        """The reason why errors do not lie between 0 and 1: the loss falls below its supposed least
+        value; "" if it does not.
         """
         score = self.race.scores[self.by]
         return score.void if score.least > -math.inf else ""
 
     def take(self, good: Row) -> None:
-        """Keep the better of two known good training runs, and the score by which the user's lags
-        behind it, or it shows a gap, or at least learns.
+        """Keep the better of two known good training runs, and choose the score of the gap.
+
+        The score is the first by which the user's run lags behind; otherwise the first that shows a
+        gap; otherwise the first by which the known good run learns.
         """
         if self.good is not None and self.good.error <= good.error:
             return
@@ -168,8 +174,8 @@ class Evidence:
 
     @property
     def lags(self) -> bool:
-        """True if the user's training run learns by one score, but by that of the gap it lies above
-        nine tenths of the constant predictor's.
+        """True if the user's run learns by one score, but lies above nine tenths of the constant
+        predictor's by the score of the gap.
         """
         base = self.before
         others = [n for n in self.names if n != self.by and self.race.beats_constant(base, n)]
@@ -182,14 +188,16 @@ class Evidence:
         return self.good is not None and self.race.beats_constant(self.good, self.by)
 
     def shown(self, row: Row) -> float:
-        """The error of a row in the table: by the score of the gap, or by its own."""
+        """Return the error of a row as in the table: by the score of the gap, or by the row's own
+        score.
+        """
         return row.value(self.by if row.by == "error" else row.by)
 
     @property
     def better(self) -> list[Row]:
-        """The changes that bring a training run that learns to half of its error, the best first.
+        """The changes that halve the error of a training run that learns, the best first.
 
-        None if it has learned well, but a forecast without weights.
+        If the run has learned well, only the forecast without weights can be one of them.
         """
         changes = [] if self.base.error <= GOOD else self.replaced
         rows = [row for row in (*changes, self.naive) if row is not None and row.by == "error"]
@@ -198,12 +206,14 @@ class Evidence:
 
     @property
     def by_other_scores(self) -> list[Row]:
-        """The changes that halve an error which is not that of the user's: of all classes alike."""
+        """The changes that halve another error: the one that weights all classes equally."""
         rows = [row for row in self.replaced if row.by != "error"]
         return [r for r in rows if self.base.value(r.by) > GOOD and self.comes_to(r, BETTER)]
 
     def comes_to(self, row: Row, share: float) -> bool:
-        """True if a row, after all steps, clearly brings the error down to a share of it."""
+        """True if a row, after all steps, clearly reduces the error of the user's run to at most a
+        share of it.
+        """
         if not (row.done or row.training is None) or self.void:
             return False
         base = self.beside(row)
@@ -212,19 +222,19 @@ class Evidence:
         return row.error <= most and mean > CLEAR * deviation
 
     def good_comes_to(self, share: float) -> bool:
-        """True if the best known good training run brings the error down to a share of it."""
+        """True if the best known good run clearly reduces the error to at most a share of it."""
         return self.good is not None and self.comes_to(self.good, share)
 
     # ---- the gap, and its shares ---------------------------------------------------------------
 
     def error(self, row: Row) -> float:
-        """The error of a row by the score of the gap, at most 1."""
+        """Return the error of a row by the score of the gap, at most 1."""
         return min(1.0, row.value(self.by))
 
     @property
     def best(self) -> Row | None:
-        """The training that measures the gap: the best known good one; if none learns, the best
-        change of the user's that does.
+        """The run from which the gap is measured: the best known good run; if none learns, the best
+        change of the user's run that learns.
         """
         if self.learnable:
             return self.good
@@ -232,13 +242,17 @@ class Evidence:
         return min(rows, key=self.error, default=None)
 
     def _learns(self, row: Row) -> bool:
-        """True if a change is clearly below the constant predictor, and below nine tenths of it."""
+        """True if a change is clearly below the constant predictor, with a relative error of at
+        most 0.9.
+        """
         is_row = row.done and row.by == "error" and self.error(row) <= DEAD
         return is_row and self.race.beats_constant(row, self.by)
 
     @property
     def gap(self) -> float:
-        """Between the user's training run and the best one; 0 if that is no better."""
+        """The error of the user's training run minus that of the best run; 0 if the best run is not
+        clearly better.
+        """
         best = self.best
         if best is None or self.void:
             return 0.0
@@ -250,19 +264,20 @@ class Evidence:
 
     @property
     def goal(self) -> float:
-        """The error at which a row is as good as the known good training run."""
+        """The error at which a row counts as good as the known good training run."""
         if self.good is None or not self.learnable or not self.gap:
             return -math.inf
         return self.error(self.good) + NEAR * self.gap
 
     @property
     def came_near(self) -> bool:
-        """True if the user's training run was as good as the known good one after some steps."""
+        """True if the user's training run was as good as the known good run after some steps."""
         return any(measure.relative[self.by] <= self.goal for measure in self.base.measures)
 
     def is_enough(self, row: Row) -> bool:
-        """True if a change of the user's training run closes most of the gap; of one that learns by
-        the score of the gap it must also halve the error.
+        """True if a change of the user's training run closes most of the gap.
+
+        If the user's run learns by the score of the gap, the change must also halve the error.
         """
         if not row.done or row.by != "error" or row in self.refused:
             return False
@@ -272,8 +287,11 @@ class Evidence:
         return self.closed(row) >= ENOUGH and mean > CLEAR * deviation
 
     def closed(self, row: Row) -> float:
-        """The share that a change of the user's training run closes of the gap between the run
-        beside it and the best one, which counts as at least half of the whole gap; NaN without one.
+        """Return the share of the gap that a change of the user's training run closes; NaN without
+        a gap.
+
+        The gap lies between the user's run that is compared with the change (see `beside`) and the
+        best run. It counts as at least half of the whole gap.
         """
         best, base = self.best, self.error(self.beside(row, self.by))
         if best is None or not self.gap:
@@ -282,21 +300,23 @@ class Evidence:
 
     @property
     def nearest(self) -> Row | None:
-        """The change that closes most of the gap, at least half of it, without being enough."""
+        """The change that closes the largest share of the gap, at least half, without being enough;
+        None if there is none.
+        """
         rows = [row for row in self.replaced if row.done and row.by == "error"]
         near = [row for row in rows if self.closed(row) >= BREAKS and not self.is_enough(row)]
         return max(near, key=self.closed, default=None)
 
     def lost(self, row: Row | None) -> float:
-        """The share of the gap that a part of the user's takes from the known good training run;
-        NaN if it was not run to its end.
+        """Return the share of the gap that the known good run loses with a part of the user; NaN if
+        this row was not run to its end.
         """
         if row is None or self.good is None or not (row.done and self.learnable and self.gap):
             return math.nan
         return (self.error(row) - self.error(self.good)) / self.gap
 
     def breaks(self, part: str) -> bool:
-        """True if a part of the user's takes most of the gap from the known good training run."""
+        """True if the known good run loses at least half of the gap with a part of the user."""
         row = self.kept.get(part)
         if row is None or self.good is None or not self.lost(row) >= BREAKS:
             return False
@@ -306,7 +326,7 @@ class Evidence:
         return mean > CLEAR * deviation
 
     def cleared(self, part: str) -> bool:
-        """True if the known good training run works with a part of the user's."""
+        """True if the known good run loses less than a fifth of the gap with a part of the user."""
         return self.lost(self.kept.get(part)) < CLEARED
 
     @property
@@ -316,24 +336,26 @@ class Evidence:
 
     @property
     def at_fault(self) -> list[Row]:
-        """The smallest change of each part that is both enough and needed.
+        """The parts at fault: for each, the smallest change that is enough.
 
-        None of a training run that learns if more steps alone halve its error, or were not run.
+        Empty for a training run that learns, if more steps alone halve its error, or were not run.
         """
         return [] if self.learned and not self.is_stuck else self.breaking
 
     @property
     def is_stuck(self) -> bool:
-        """True if the user's training run took more steps, and they do not halve its error."""
+        """True if the user's training run was continued for more steps, and they do not halve its
+        error.
+        """
         longer = self.longer
         return longer is not None and longer.done and not self.comes_to(longer, BETTER)
 
     @property
     def breaking(self) -> list[Row]:
-        """The smallest change of each part that is both enough and needed, after these steps.
+        """For each part that is both enough and needed, the smallest change that is enough.
 
-        None if not all steps were run, if too few examples are held out, or if a training run that
-        learns does not come to a tenth of its error.
+        Empty if not all steps were run, or too few examples are held out. If the user's run learns,
+        a change must also bring the error to a tenth.
         """
         if not self.whole or self.few:
             return []
@@ -344,19 +366,19 @@ class Evidence:
         return [*found.values()]
 
     def word_of(self, row: Row) -> str:
-        """The word for a row in which a part of the user's was replaced."""
+        """Return the word in the table for a row in which a part was replaced."""
         if not self.is_enough(row):
             return ""
         return AT_FAULT if any(row.part == other.part for other in self.at_fault) else "enough"
 
     def word_of_kept(self, part: str) -> str:
-        """The word for a part of the user's in the known good training run."""
+        """Return the word in the table for a part of the user in the known good training run."""
         return "breaks" if self.breaks(part) else "cleared" if self.cleared(part) else ""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on the evidence, the outcome, and its words."""
+    """A condition on the evidence, with its outcome and the words for it."""
 
     holds: Callable[[Evidence], bool]
     outcome: str
@@ -378,20 +400,22 @@ RULES = (
     Rule(lambda e: e.dead, "does not learn", "does not learn"),
     Rule(lambda e: True, "undecided", "is undecided"),
 )
-"""The outcome of a check: the first rule that holds counts."""
+"""The outcomes of a check: the first rule that holds counts."""
 
 
 def rule_of(evidence: Evidence) -> Rule:
-    """The first rule that holds."""
+    """Return the first rule that holds."""
     return next(rule for rule in RULES if rule.holds(evidence))
 
 
 def of_losses(losses: Sequence[float], base: Row, constant: float) -> Cause | None:
-    """The loop, if the losses of the user's run are far above those of the plain loop at the last
-    step that both have run.
+    """Return the cause "own loop" if the losses of the user's loop are far above those of a plain
+    loop.
 
-    constant: the loss of the best constant output, from which a gain counts; a plain loop that is
-    not clearly below it gains from its first loss.
+    The losses are compared at the last step that both have run; None if they are not far above.
+
+    constant: the loss of the best constant output, from which gains are measured. If the plain loop
+    is not clearly below it, gains are measured from the first loss.
     """
     count = min(len(losses), len(base.losses))
     if not count or base.exploded is not None:
@@ -414,8 +438,8 @@ def of_losses(losses: Sequence[float], base: Row, constant: float) -> Cause | No
 
 
 def of_averages(base: Row, race: Race) -> Cause | None:
-    """The running averages of the network, if it does far better with the statistics of each
-    minibatch.
+    """Return the cause "running averages" if the network is far better with the statistics of each
+    minibatch; else None.
     """
     if base.training is None or base.exploded is not None or not base.measures:
         return None
@@ -440,14 +464,14 @@ def of_averages(base: Row, race: Race) -> Cause | None:
 
 
 def end_of(losses: Sequence[float]) -> tuple[float, float]:
-    """(The mean of the last tenth, its standard error; 0 for a single loss)."""
+    """Return (mean of the last tenth of some losses, its standard error; 0 for a single loss)."""
     last = torch.tensor(losses[-max(1, len(losses) // LAST) :], dtype=torch.double)
     spread = float(last.std()) if len(last) > 1 else 0.0
     return float(last.mean()), spread / math.sqrt(len(last))
 
 
 def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:
-    """Minibatches of a validation set: (x, y) of tensors, or a DataLoader."""
+    """Return the minibatches of a validation set, which is (x, y) or a DataLoader."""
     if isinstance(validation, tuple | list) and len(validation) == 2:
         x, y = inputs_of(validation[0], like), numbers_like("y", validation[1], like)
         data = Examples(x, y, batch_size=1, axis=axis)
@@ -459,11 +483,14 @@ def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:
 
 
 def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: str) -> Cause | None:
-    """The difference between a validation set and the examples of the training, if its relative
-    error is far above that of the examples on which the race measures.
+    """Return the cause for an error on the validation set that is far above that on the race's
+    examples.
 
-    few: why these are the examples that are trained on, and not held out: then a higher error is
-    overfitting, and only another scale is a difference; "" if they are held out.
+    None if the error is not far above.
+
+    few: why the race measures on training examples; "" if it measures on held-out examples. On
+    training examples a higher error is overfitting, so only another scale of the validation inputs
+    is reported.
     """
     if base.training is None or not base.error <= FAR * error:
         return None
@@ -495,14 +522,16 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
 
 
 def error_on(training: Any, race: Race, pairs: list[Pair]) -> float:
-    """Relative error of a trained network on minibatches."""
+    """Return the relative error of a trained network on minibatches."""
     score = race.scores["error"]
     outputs = training.answers([x for x, _ in pairs])
     return score.in_pairs(outputs, [y for _, y in pairs]).relative
 
 
 def like_training(inputs: Inputs, like: Inputs, pairs: list[Pair]) -> Inputs:
-    """Inputs of a validation set with the mean and deviation of the training's."""
+    """Return inputs of a validation set, scaled to the mean and deviation of the training
+    inputs.
+    """
     every = torch.cat([sequence_of(x).flatten(0, -2) for x, _ in pairs])
     mean, spread = scale_of(every)
     target_mean, target_spread = scale_of(sequence_of(like))

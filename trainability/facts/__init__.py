@@ -1,9 +1,9 @@
-"""Facts: exact statements about one minibatch of a training run, without a threshold but rounding.
+"""Facts: exact statements about one minibatch of a training run; the only threshold is rounding.
 
-Each is a function of a `Probe` that returns a `Cause` or None. A fact that prevents learning by
-itself is certain, and nothing needs to be trained; any other explains what the swaps show.
+Each fact is a function of a `Probe` that returns a `Cause` if the fact holds, otherwise None. A
+fact that makes learning impossible is marked as sure. Other facts explain what the swaps show.
 
-    found, missing = facts(probe)        # causes, and sentences about what could not be measured
+    found, missing = facts(probe)        # causes; sentences about facts that were not measured
 """
 
 import math
@@ -41,7 +41,7 @@ from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
 from trainability.probe import Probe
 
 NOTES = COPIED, PARTIAL
-"""Names of facts that are stated and are no fault: a sound training may show them."""
+"""Names of facts that are reported but are no faults, since a sound training run may show them."""
 FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     not_finite,
     no_gradient,
@@ -68,9 +68,10 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
 
 
 def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]]:
-    """(The causes that are facts, certain ones first; sentences about those not measured).
+    """Return (the facts found, as causes with proofs first; sentences about facts that could not be
+    measured).
 
-    until: a time of `time.monotonic` after which no output is computed.
+    until: a deadline on the clock of `time.monotonic`, after which no output is computed.
     """
     training = probe.training
     training.until = until
@@ -82,7 +83,7 @@ def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]
 
 
 def _facts(probe: Probe) -> tuple[list[Cause], list[str]]:
-    """The result of `facts`, within the time of the probe's training run."""
+    """Return the result of `facts`, within the time limit of the probe's training run."""
     found, missing = [], []
     for fact in FACTS:
         try:

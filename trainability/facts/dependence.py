@@ -23,7 +23,9 @@ ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each clas
 
 
 def unrepeatable_output(probe: Probe) -> Cause | None:
-    """Two calls in evaluation mode differ: nothing about dependence is measured then."""
+    """Fact: two calls with the same input in evaluation mode differ. Then dependence is not
+    measured.
+    """
     if not probe.noise or (probe.is_rounding and not probe.kept):
         return None
     words = f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}"
@@ -44,7 +46,7 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
 
 
 def mixed_examples(probe: Probe) -> Cause | None:
-    """The output of an example depends on other examples."""
+    """Fact: the output of an example depends on other examples."""
     if not probe.mixed:
         return None
     shape = tuple(probe.first.shape)
@@ -74,14 +76,14 @@ def mixed_examples(probe: Probe) -> Cause | None:
 
 
 def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
-    """The layers whose other batch_first unmixes the examples."""
+    """Return the layers for which the other batch_first stops the mixing of examples."""
     model, other = probe.training.model, other_axis(probe.training)
     pairs = zip(model.modules(), other.model.modules(), strict=True) if other else ()
     return [own for own, new in pairs if batch_first_of(own) is not batch_first_of(new)]
 
 
 def unread_inputs(probe: Probe) -> Cause | None:
-    """One of several inputs, or numbers of each frame, that no output depends on."""
+    """Fact: no output depends on one of several inputs, or on some numbers of each frame."""
     if probe.mixed or probe.axes.batch is None or gives_equal_outputs(probe):
         return None
     unread = [k for k in range(len(probe.leaves)) if probe.follows(k) and is_unread(probe, k)]
@@ -112,7 +114,7 @@ def is_unread(probe: Probe, leaf: int) -> bool:
 
 
 def unread_features(probe: Probe) -> list[int]:
-    """Numbers of each frame that no output depends on."""
+    """Return the indices of the numbers of each frame that no output depends on."""
     x = probe.first
     if not probe.follows(0) or x.dim() < 2 or not x.is_floating_point():
         return []
@@ -124,7 +126,9 @@ def unread_features(probe: Probe) -> list[int]:
 
 
 def unread_steps(probe: Probe) -> Cause | None:
-    """Frames that no output depends on; or an output of a frame depends on that frame only."""
+    """Fact: no output depends on some frames, or the output for each frame depends on that frame
+    only.
+    """
     T = probe.frames
     if T is None or T < 3 or probe.mixed or probe.axes.batch is None or not probe.follows(0):
         return None
@@ -152,13 +156,15 @@ def unread_steps(probe: Probe) -> Cause | None:
 
 
 def is_padding(probe: Probe, lost: list[int]) -> bool:
-    """True if there are further inputs, such as lengths, and only the last frames are not read."""
+    """True if only the last frames are not read, and there are further inputs, such as lengths."""
     T = probe.frames or 0
     return len(probe.leaves) > 1 and lost == list(range(T - len(lost), T))
 
 
 def detached_state(probe: Probe) -> Cause | None:
-    """Small changes of earlier frames move the last output, but no gradient reaches them."""
+    """Fact: small changes of earlier frames change the last output, but no gradient reaches these
+    frames.
+    """
     reached, T = probe.gradient_frames, probe.frames
     if reached is None or T is None or T < 3 or not reached.any():
         return None
@@ -177,7 +183,7 @@ def detached_state(probe: Probe) -> Cause | None:
 
 
 def equal_outputs(probe: Probe) -> Cause | None:
-    """The outputs of all examples are equal although their inputs differ."""
+    """Fact: the outputs of all examples are equal although their inputs differ."""
     rows = rows_of(probe.first, probe.axis)
     if probe.count < 2 or (rows == rows[0]).all() or not gives_equal_outputs(probe):
         return None
@@ -208,7 +214,9 @@ def gives_equal_outputs(probe: Probe) -> bool:
 
 
 def part_of_equal_outputs(probe: Probe) -> tuple[str, str]:
-    """(The part without which outputs differ, the change in words); otherwise the network, ""."""
+    """Return (the part whose replacement makes the outputs differ, the replacement in words);
+    ("network", "") if there is none.
+    """
     for part, words, swap in (
         ("inputs", "standardised inputs", inputs_standardised),
         ("initial weights", "the initial weights of torch", default_weights),

@@ -1,4 +1,4 @@
-"""A fact about the gradient: along it the loss changes by another amount than autograd says."""
+"""A fact about the gradient: along it, the loss does not change as autograd says."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,9 +28,11 @@ PARTIAL = "partial gradient"
 
 
 def wrong_gradient(probe: Probe) -> Cause | None:
-    """Along the gradient of a weight the loss changes by another amount than autograd says.
+    """Fact: along the gradient of a weight, the loss does not change by the amount that autograd
+    says.
 
-    It is wrong if the user has an autograd.Function, else a path is cut.
+    If the user has an autograd.Function, its gradient is wrong; otherwise a path is left out, as by
+    .detach().
     """
     training = in_double_precision(probe)
     if training is None:
@@ -56,9 +58,9 @@ def wrong_gradient(probe: Probe) -> Cause | None:
 
 
 def in_double_precision(probe: Probe) -> Training | None:
-    """The training in evaluation mode and double precision, away from the kinks of ReLU.
+    """Return the training run in evaluation mode and double precision, away from the kinks of ReLU.
 
-    None if the model or the loss takes no such numbers, or is not repeatable.
+    None if the model or the loss does not take double precision, or its results are not repeatable.
     """
     other = probe.training.copy()
     in_precision(other.model.eval(), torch.float64)
@@ -77,9 +79,10 @@ def in_double_precision(probe: Probe) -> Training | None:
 
 
 def derivative(change: Callable[[float], float], size: float) -> float | None:
-    """The derivative, if changes over steps of any length agree.
+    """Return the derivative of the loss, if it is the same for steps of any length; else None.
 
-    None if not: thresholds lie between, and a gradient may be an estimate on purpose.
+    If it is not the same, there are thresholds in between, and the gradient may be an estimate on
+    purpose.
     """
     near = [change(step) for step in NUDGES]
     if max(near) - min(near) >= 1e-3 * size:
@@ -92,7 +95,7 @@ def derivative(change: Callable[[float], float], size: float) -> float | None:
 def change_of_loss(
     training: Training, x: Inputs, y: Tensor, p: Tensor, along: Tensor, step: float
 ) -> float:
-    """Change of the loss per unit of a move of a parameter, by a central difference."""
+    """Return the change of the loss per unit of change of a parameter, by a central difference."""
     kept, losses = p.detach().clone(), []
     for sign in (1, -1):
         p.copy_(kept + sign * step * along)

@@ -10,7 +10,7 @@ IDS = 20  # least number of different whole numbers that are read as ids
 
 
 def one_step(probe: Probe) -> Cause | None:
-    """Sequences of one frame in a recurrent network."""
+    """Fact: each sequence has only one frame, although the network is recurrent."""
     recurrent = any(isinstance(p, nn.RNNBase) for p in probe.training.model.modules())
     if probe.frames != 1 or not recurrent:
         return None
@@ -25,7 +25,9 @@ def one_step(probe: Probe) -> Cause | None:
 
 
 def ids_as_sizes(probe: Probe) -> Cause | None:
-    """Whole numbers, one per frame, that a layer reads as sizes."""
+    """Fact: inputs are whole numbers, one per frame, and a layer reads them as sizes, not
+    as ids.
+    """
     x = probe.first
     if not x.is_floating_point() or x.dim() != 3 or x.shape[-1] != 1 or (x < 0).any():
         return None

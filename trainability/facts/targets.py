@@ -1,4 +1,4 @@
-"""Facts about targets: paired with other outputs, out of range, equal, or given away by inputs.
+"""Facts about targets: compared with wrong outputs, out of range, all equal, or part of the inputs.
 
 Legend: B examples, T frames.
 """
@@ -23,12 +23,12 @@ from trainability.training import same
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 COLUMNS = 64  # of the targets that are compared with inputs
 WITH_LEAST = {"NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"}
-"""Losses of torch that have a least value for the arguments that they are made for."""
+"""Losses of torch that have a least value if they are used as intended."""
 COPIED = "target in the input"
 
 
 def unpaired_loss(probe: Probe) -> Cause | None:
-    """The loss does not compare each output with the target of the same example."""
+    """Fact: the loss does not compare each output with the target of the same example."""
     moved = probe.moved_by_a_target
     if moved is None or not probe.is_unpaired:
         return None
@@ -48,7 +48,7 @@ def unpaired_loss(probe: Probe) -> Cause | None:
 
 
 def output_range(probe: Probe) -> Cause | None:
-    """The last activation keeps the least possible loss far above that of free outputs."""
+    """Fact: the last activation keeps the loss far above the least loss of unbounded outputs."""
     last = probe.last_activation
     if last is None:
         return None
@@ -77,7 +77,9 @@ def output_range(probe: Probe) -> Cause | None:
 
 
 def no_least_loss(probe: Probe) -> Cause | None:
-    """The loss falls without end for large outputs: its arguments are of another kind."""
+    """Fact: the loss falls without end for large outputs, since it is meant for other outputs or
+    targets.
+    """
     if probe.last_activation is not None:
         return None
     z, loss = probe.output.detach(), probe.training.loss
@@ -109,12 +111,12 @@ def no_least_loss(probe: Probe) -> Cause | None:
 
 
 def are_log_probabilities(z: Tensor, axis: int | None) -> bool:
-    """True if exp of the outputs sums to 1 over the classes: they are bounded by how they arise."""
+    """True if exp of the outputs sums to 1 over the classes, so that the outputs are bounded."""
     return axis is not None and is_normalised(z.exp(), axis)
 
 
 def equal_targets(probe: Probe) -> Cause | None:
-    """All targets of the training are equal."""
+    """Fact: all targets of the training run are equal."""
     targets = probe.training.data.targets
     first = targets[0].flatten()[:1]
     if sum(len(y) for y in targets if y.dim()) < 2 or not all((y == first).all() for y in targets):
@@ -129,7 +131,7 @@ def equal_targets(probe: Probe) -> Cause | None:
 
 
 def looks_ahead(probe: Probe) -> Cause | None:
-    """The target of a frame is an input that its output reads, or an id that it reads."""
+    """Fact: the target of a frame is an input that the output for this frame reads."""
     T = probe.frames
     if not probe.axes.for_each_frame or T is None or T < 3:
         return None
@@ -159,7 +161,7 @@ def copies_input(probe: Probe) -> bool:
 
 
 def copied_target(probe: Probe) -> Cause | None:
-    """Real-valued targets equal an entry of their input: a task that may be meant."""
+    """Fact: real-valued targets equal an entry of their inputs. The task may be meant so."""
     entry = copied_entry(probe)
     if entry is None:
         return None
@@ -173,7 +175,9 @@ def copied_target(probe: Probe) -> Cause | None:
 
 
 def copied_entry(probe: Probe) -> tuple[str, str] | None:
-    """(Index into y, index into x) of an entry of the targets that equals one of their inputs."""
+    """Return (index into y, index into x) of an entry of the targets that equals an entry of the
+    inputs; None if there is none.
+    """
     x, y, axis = probe.first, probe.y, probe.axis
     if not (x.is_floating_point() and y.is_floating_point()) or x.dim() != 3 or probe.count < 8:
         return None
@@ -192,7 +196,9 @@ def copied_entry(probe: Probe) -> tuple[str, str] | None:
 
 
 def _column(x: Tensor, y: Tensor) -> tuple[int, int] | None:
-    """(Column of y, column of x) that are equal and take more than two values."""
+    """Return (column of y, column of x) that are equal and have more than two values; None if there
+    are none.
+    """
     for k in range(min(y.shape[1], COLUMNS)):
         column = y[:, k : k + 1]
         if len(column.unique()) <= 2:

@@ -1,4 +1,6 @@
-"""Facts about weights: those that get no gradient, are held by nobody, or do not move."""
+"""Facts about weights: no gradient reaches them, the optimiser or model does not have them, or they
+never change.
+"""
 
 from contextlib import ExitStack
 from functools import partial
@@ -35,7 +37,7 @@ SATURATING = {
     "Minimum",
     "Where",
 }
-"""Operations besides those of `RANGES` whose slope is 0 at some inputs."""
+"""Operations, besides those of `RANGES`, whose slope is 0 at some inputs."""
 STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 """Operations whose slope is 0 at all inputs."""
 DROPS = "Look where forward drops the outputs of their layer."
@@ -45,7 +47,9 @@ REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
 
 
 def no_gradient(probe: Probe) -> Cause | None:
-    """No weight gets a gradient: autograd has no path to any, or the gradient is 0 in each."""
+    """Fact: no weight gets a gradient, since autograd has no path to any, or the gradient is 0 in
+    all.
+    """
     if any(p.requires_grad for p in probe.training.model.parameters()):
         if not probe.output.requires_grad:
             where, part = "The outputs have no gradient in any weight", "network"
@@ -68,7 +72,9 @@ def no_gradient(probe: Probe) -> Cause | None:
 
 
 def zero_gradient(probe: Probe) -> Cause:
-    """The gradient has a path to weights, and is 0 in each: by which operation."""
+    """Return the cause for a gradient that is 0 in every weight, with the operation at which it
+    ends.
+    """
     training, modules = probe.training, dict[Any, tuple[str, str]]()
     with ExitStack() as hooks:
         for path, module in training.model.named_modules():
@@ -96,12 +102,12 @@ def zero_gradient(probe: Probe) -> Cause:
 
 
 def operation_name(kind: str) -> str:
-    """An operation of autograd in words: "a sigmoid"."""
+    """Return an operation of autograd in words, such as "a sigmoid"."""
     return RANGES[kind][0] if kind in RANGES else kind.lower()
 
 
 def remedy_of_zero(kind: str) -> str:
-    """The remedy for an operation at which a gradient ends."""
+    """Return the remedy for an operation at which the gradient ends."""
     if kind in STAIRS:
         return "Leave it out while the network trains: its slope is 0 everywhere."
     if kind in (*RANGES, *SATURATING):
@@ -115,13 +121,15 @@ def remedy_of_zero(kind: str) -> str:
 def keep_module(
     modules: dict[Any, tuple[str, str]], path: str, module: nn.Module, given: tuple, made: object
 ) -> None:
-    """Keep (path, class) of the innermost module whose output is a node of autograd."""
+    """Store (path, class) of the innermost module whose output is a node of autograd, as a forward
+    hook.
+    """
     if isinstance(made, Tensor) and made.grad_fn is not None and path:
         modules.setdefault(made.grad_fn, (path, type(module).__name__))
 
 
 def hidden_weights(probe: Probe) -> Cause | None:
-    """Weights that the loss uses and that are no parameters of the model."""
+    """Fact: the loss depends on trainable tensors that are no parameters of the model."""
     known = {id(p) for p in probe.training.model.parameters()}
     leaves = [getattr(node, "variable", None) for node in graph(probe.loss)]
     hidden = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in known]
@@ -140,7 +148,9 @@ def hidden_weights(probe: Probe) -> Cause | None:
 
 
 def holder(model: nn.Module, tensor: Tensor) -> str:
-    """The attribute of a module that holds a tensor outside of its parameters: "layers[0]"."""
+    """Return the attribute of a module that holds a tensor which is no parameter, such as
+    "layers[0]".
+    """
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
             for key, part in _parts(name, value):
@@ -153,7 +163,9 @@ def holder(model: nn.Module, tensor: Tensor) -> str:
 
 
 def _parts(name: str, value: object) -> list[tuple[str, object]]:
-    """(Index in words, entry) of a list or dictionary in an attribute; the attribute itself."""
+    """(Index in words, entry) for each entry of a list or dictionary; for any other attribute, the
+    attribute itself.
+    """
     if name.startswith("_") or not isinstance(value, list | tuple | dict):
         return [("", value)]
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -161,7 +173,9 @@ def _parts(name: str, value: object) -> list[tuple[str, object]]:
 
 
 def still_weights(probe: Probe) -> Cause | None:
-    """Weights that no output depends on, or that do not move in three steps of the optimiser."""
+    """Fact: some weights never change: no output depends on them, or three optimiser steps do not
+    change them.
+    """
     sizes = {name: p.numel() for name, p in probe.training.model.named_parameters()}
     for which, part, words, remedy in kinds_of_still(probe):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
@@ -179,7 +193,9 @@ def still_weights(probe: Probe) -> Cause | None:
 
 
 def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
-    """(Names of weights that do not move, the part at fault, why in words, the remedy)."""
+    """Return (names of weights that do not change, the part at fault, the reason in words, the
+    remedy) for each reason.
+    """
     reached, names = gradients_of_still(probe), dict[str, list[str]]()
     for name, by_gradient in reached.items():
         names.setdefault(kind_of_still(probe, name, reached=by_gradient), []).append(name)
@@ -194,9 +210,9 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
 
 
 def kind_of_still(probe: Probe, name: str, *, reached: bool) -> str:
-    """Why a weight does not move, in a word; "" if nothing is wrong with it.
+    """Return in a word why a weight does not change; "" if nothing is wrong with it.
 
-    reached: whether a gradient reaches it.
+    reached: whether a gradient reaches the weight.
     """
     parameter = probe.training.model.get_parameter(name)
     if not is_used(probe, name):
@@ -210,7 +226,9 @@ def kind_of_still(probe: Probe, name: str, *, reached: bool) -> str:
 
 
 def is_used(probe: Probe, name: str) -> bool:
-    """True if an output depends on a parameter: by autograd, or when it changes."""
+    """True if an output depends on a parameter: autograd has a path to it, or a change of it
+    changes an output.
+    """
     if probe.noise:
         return True
     for training in (probe.training, probe.generic):
@@ -232,7 +250,7 @@ def is_used(probe: Probe, name: str) -> bool:
 
 @torch.no_grad()
 def moves(training: Training, x: Inputs, parameter: Tensor, before: Tensor) -> bool:
-    """True if outputs change with a parameter."""
+    """True if the outputs change with a parameter."""
     kept = parameter.detach().clone()
     for k, size in enumerate(SCALES):
         noise = noise_like(kept, k)
@@ -243,7 +261,7 @@ def moves(training: Training, x: Inputs, parameter: Tensor, before: Tensor) -> b
 
 
 def words_of_left_out(training: Training) -> str:
-    """Why weights do not move that the optimiser does not have."""
+    """Return why weights that the optimiser does not have do not change."""
     own = {id(p) for p in training.model.parameters()}
     others = rates_of(training.optimizer).keys() - own
     if not others:
@@ -253,13 +271,15 @@ def words_of_left_out(training: Training) -> str:
 
 
 def rates_of(optimizer: torch.optim.Optimizer) -> dict[int, float]:
-    """The learning rates of the parameters of an optimiser, by their identities."""
+    """Return the learning rate of each parameter of an optimiser, by the id of the parameter."""
     groups = optimizer.param_groups
     return {id(p): float(group.get("lr", 1.0)) for group in groups for p in group["params"]}
 
 
 def gradients_of_still(probe: Probe) -> dict[str, bool]:
-    """True if a gradient reaches it, for each weight that does not move in three steps."""
+    """Return, for each weight that three optimiser steps do not change, whether a gradient reaches
+    it.
+    """
     training = probe.training.copy()
     names = dict(training.model.named_parameters())
     before = {name: p.detach().clone() for name, p in names.items()}
@@ -274,7 +294,7 @@ def gradients_of_still(probe: Probe) -> dict[str, bool]:
 
 
 def is_cut(probe: Probe, name: str) -> bool:
-    """True if a parameter has no gradient with torch's own weights and standard inputs either."""
+    """True if a parameter has no gradient with torch's weights and standardised inputs either."""
     if probe.frames == 1:  # of recurrent weights on a first state of zeros
         return False
     other = default_weights(probe.training)
@@ -287,13 +307,15 @@ def is_cut(probe: Probe, name: str) -> bool:
 
 
 def constant_outputs(probe: Probe) -> Cause | None:
-    """All outputs are equal, and no optimiser step changes that."""
+    """Fact: all outputs are equal, and no optimiser step changes that."""
     cause = equal_outputs(probe)
     return None if cause is None or leaves_zero(probe) else cause
 
 
 def leaves_zero(probe: Probe) -> bool:
-    """True if outputs differ as soon as trained weights of zeros follow their gradient."""
+    """True if outputs differ after trained weights that are all 0 take one step along their
+    gradient.
+    """
     other = probe.training.copy()
     with torch.no_grad():
         for name, p in trained_parameters(other).items():
@@ -304,7 +326,7 @@ def leaves_zero(probe: Probe) -> bool:
 
 
 def lost_epsilon(probe: Probe) -> Cause | None:
-    """The eps of the optimiser is 0 in the type of its weights: a step may divide by 0."""
+    """Fact: the eps of the optimiser is 0 in the type of its weights, so a step may divide by 0."""
     for group in probe.training.optimizer.param_groups:
         eps = group.get("eps")
         for kind in sorted({p.dtype for p in group["params"]}, key=str) if eps else ():
