@@ -14,8 +14,7 @@ by `scale`, which clips it. With `shrink`, each step ends with w <- (1 - shrink)
 Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer
 has no memory of its own: the state is pruned and saved with the models. A stack is updated by
 elementary operations: torch's lerp and addcmul round differently at the end of a vectorised loop,
-so their bits would depend on the number of models. Where lerp and addcmul are used, they are called
-for one model after another.
+so their bits would depend on the number of models. addcmul is called for one model after another.
 
 NT-ASGD (Merity et al. 2017): once the validation loss stops improving, the model is evaluated with
 the mean of all later weights. Averaging begins for each model separately, in the first epoch whose
