@@ -54,7 +54,8 @@ class DivergedError(RhnError):
 
 
 class NotConvergedError(RhnError):
-    """An iteration did not converge within its number of steps. `found` holds the converged part.
+    """An iteration did not converge within its number of steps. `found` holds the converged
+    part.
     """
 
     def __init__(self, message: str, found=None) -> None:

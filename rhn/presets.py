@@ -341,7 +341,8 @@ def starting_point(
 
 
 def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
-    """Return the class of the configuration of a preset or a file; errors as for `starting_point`.
+    """Return the class of the configuration of a preset or a file; errors as for
+    `starting_point`.
     """
     entries = {} if file is None else read_config(file)
     name = name or entries.get("preset")

@@ -329,7 +329,8 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any)
 
 
 def _given(tensors: dict, activation: str) -> dict:
-    """Return the sizes and the tensors of a call, with the state and its masks in the layout of C.
+    """Return the sizes and the tensors of a call, with the state and its masks in the layout of
+    C.
     """
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))

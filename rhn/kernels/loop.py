@@ -123,7 +123,8 @@ def forward(*, graph: list, keep: bool, **call) -> tuple[Tensor]:
 
 
 def backward(grad, needs, residuals, *, graph: list, **call) -> dict[str, Tensor | None]:
-    """Return the gradients for x, s0, W, b and the weights by name, each with a leading axis of K.
+    """Return the gradients for x, s0, W, b and the weights by name, each with a leading axis of
+    K.
     """
     x, W, K = call["x"], call["W"], len(grad)
     leaves, states = graph.pop() if graph else ([], [])

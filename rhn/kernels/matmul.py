@@ -72,7 +72,8 @@ def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
 
 
 def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a batched product in which every result starts on a boundary of `ALIGNMENT` numbers.
+    """Compute a batched product in which every result starts on a boundary of `ALIGNMENT`
+    numbers.
     """
     (K, g, _), k = a.shape, b.shape[-1]
     slots = a.new_empty(K, g * k + -g * k % ALIGNMENT)[:, : g * k].unflatten(1, (g, k))

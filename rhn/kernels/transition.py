@@ -143,7 +143,8 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
 def _transition_states(
     S: Tensor, addends: Sequence, products: LayerProducts, activate: Callable[[Tensor], Tensor]
 ) -> None:
-    """Write the states of a deep transition into S. addends: W x + b for each layer and time step.
+    """Write the states of a deep transition into S. addends: W x + b for each layer and time
+    step.
     """
     states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
     for t in range(len(addends[0])):

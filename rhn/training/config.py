@@ -179,7 +179,8 @@ class LanguageConfig(TrainingConfig):
     learning_rate: Positive = 0.2
     """Step size of the optimizer, for a loss in nats summed over a window."""
     lr_decay: Annotated[float, within(least=1, most=LARGEST_FLOAT)] = 1.02
-    """Divide the learning rate by this number in each epoch after the first `decay_after` epochs.
+    """Divide the learning rate by this number in each epoch after the first `decay_after`
+    epochs.
     """
     decay_after: Natural = 20
     """Number of epochs at the full learning rate."""

@@ -92,7 +92,8 @@ class Task:
         self.config, self.device = config, torch.device(device)
 
     def model(self, seed: int) -> nn.Module:
-        """Build the model of a seed on the CPU, with its initial weights. Raises InvalidInputError.
+        """Build the model of a seed on the CPU, with its initial weights. Raises
+        InvalidInputError.
         """
         raise NotImplementedError
 
@@ -150,7 +151,8 @@ class Trials:
 
     @property
     def measured(self) -> Ensemble:
-        """The models with the weights for the evaluation: the averaged weights, if there are any.
+        """The models with the weights for the evaluation: the averaged weights, if there are
+        any.
         """
         if "average_count" not in self.state:
             return self.ensemble
