@@ -16,8 +16,12 @@ from torch import Tensor
 class Nonlinearity(NamedTuple):
     """One nonlinearity f, with its derivatives and bounds.
 
-    function: z -> h in_place: the same, into z slope: h -> f'(z) derivative: z -> f'(z), of relu 0
-    at 0 steepest: the largest f'(z) bound: the largest |h|
+    function:   z -> h
+    in_place:   z -> h, which overwrites z
+    slope:      h -> f'(z)
+    derivative: z -> f'(z), for relu 0 at z = 0
+    steepest:   the largest f'(z)
+    bound:      the largest |h|
     """
 
     function: Callable[[Tensor], Tensor]

@@ -46,9 +46,9 @@ def reference(
     """Compute the states s[1..T] (T, B, state_size) of one model from x (T, B, m), s0 (B,
     state_size), W (G n, m) and b (G n,).
 
-    weights: the vectors (k,) and matrices (g, k) that `update` takes. state_mask: the dropout mask
-    (1, B, k) of the vectors that the matrices multiply, without gradient, or None.
-
+    weights: the vectors (k,) and matrices (g, k) that `update` takes.
+    state_mask: the dropout mask (1, B, k) of the vectors that the matrices multiply, without
+        gradient, or None.
     graph: an empty list, in which `forward` keeps what the backward pass needs.
     """
     own = [

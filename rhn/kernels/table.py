@@ -35,15 +35,15 @@ Sizes = dict[str, int]
 class Kernel:
     """One recurrence or loss, which is called like a function.
 
-    name: its name, also in messages arguments: the shape of each tensor by its name; more tensors,
-    of any shape, are weights of the
-               loop
+    name:      its name, also in messages
+    arguments: the shape of each tensor by its name; further tensors, of any shape, are weights of
+               the loop
     options:   the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
-    fused:     forward and backward for K stacked models, see `rhn.kernels.function`; without them
-               the reference takes their place
-    compiled:  the same two in C
-    limit:     (**tensors, **options) -> why C does not compute a call, or None
+    fused:     forward and backward for K stacked models, see `rhn.kernels.function`; None: the
+               reference is used instead
+    compiled:  forward and backward in C
+    limit:     (**tensors, **options) -> the reason why C does not compute a call, or None
     """
 
     name: str
