@@ -32,7 +32,7 @@ COMMANDS.command(DATA)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command `rhn`, and return its exit code."""
     return run_command(lambda: run_read(COMMANDS, args, _run))
 
 
