@@ -75,7 +75,7 @@ class Result:
     title: str = ""
     """The network, and the sequence if it matters: "rhn, depth 5, 64 units"."""
     about: str = ""
-    """Initialisation, seed and data, for the second line of a figure's title."""
+    """Initialisation, seed and data, for the footer of a figure."""
     doubt: str = ""
     """A sentence about the run that makes all numbers less certain; "" if there is none."""
     run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
@@ -245,7 +245,7 @@ class Result:
 
     @property
     def origin(self) -> str:
-        """Network and data, for the bottom of a figure."""
+        """Network, initialisation, seed and data, for the footer of a figure."""
         return "; ".join(filter(None, (self.title, self.about)))
 
     def _draw(self, ax: "Axes", *, step: int | None, limit: float | None) -> None:
