@@ -34,7 +34,7 @@ class NotFiniteError(InvalidInputError):
 
 
 class DataError(RhnError):
-    """A data set is missing, empty, damaged, or not the one that its name suggests."""
+    """A data set is missing, empty or damaged, or is not the data set that its name suggests."""
 
 
 class DamagedError(DataError):

@@ -27,7 +27,9 @@ def _check_name(others: tuple[str, ...], hint: Any, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Get:
-    """Download a published data set and verify its checksums; complete files are kept."""
+    """Download a published data set, and verify its checksums. Files that exist and are complete
+    are kept.
+    """
 
     name: Annotated[str, Parameter(validator=partial(_check_name, ("jsb",)))] = field(kw_only=False)
     """A published text (ptb, enwik8, text8), or jsb for the chorales."""
@@ -56,9 +58,9 @@ class Show:
     rebuilt from music21.
     """
     unit: Literal["words", "characters"] | None = None
-    """Tokens of your own text: words (the default) or characters."""
+    """Unit of the tokens of your own text: words (the default) or characters."""
     json: bool = False
-    """Print one JSON object: name, source, checksum, counts, beginning."""
+    """Print one JSON object (name, source, checksum, unit, counts, beginning) instead of text."""
 
     def run(self) -> None:
         if self.unit and self.name != "text":

@@ -29,7 +29,9 @@ class Info:
     """
 
     json: bool = False
-    """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
+    """Print one JSON object: versions, devices, and kernels (name, device, purpose, used,
+    reason).
+    """
 
     def run(self) -> None:
         import numpy
@@ -74,10 +76,12 @@ def device_rows() -> list[dict[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Presets:
-    """List the presets of `rhn train`."""
+    """List the presets (complete configurations) of `rhn train`."""
 
     json: bool = False
-    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
+    """Print a JSON list with, for each preset: name, cell, parameters, depth, layers, hidden_size,
+    tied, published_test.
+    """
 
     def run(self) -> None:
         rows = [preset_facts(name) for name in PRESETS]

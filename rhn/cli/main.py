@@ -1,4 +1,6 @@
-"""`rhn`: train a model on chorales or text, evaluate it, and let it compose or write."""
+"""The command `rhn`: train a model on chorales or text, evaluate it, and let it compose chorales or
+write text.
+"""
 
 from typing import Any
 

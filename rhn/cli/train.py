@@ -70,8 +70,8 @@ class Running:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Configured, Running):
-    """Train a model. The same command, or `rhn resume DIR`, continues a training run that was
-    stopped or killed.
+    """Train a model in a folder. The same command, or `rhn resume DIR`, continues a training run
+    that was stopped or killed.
 
     `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn
     train PRESET --help` shows them with that preset's values.
@@ -304,7 +304,7 @@ class EpochProgress:
         self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
-        """Called at the start of a training run, and after every step."""
+        """Called at the start of a training run, and after every optimiser step."""
         if self._first is None:
             self._first = trainer.steps
         now, (done, steps), epochs = time.monotonic(), trainer.position, trainer.config.epochs

@@ -59,7 +59,7 @@ class Evaluate(TrainedOptions):
     device: Device = "auto"
     """Device to compute on; auto uses a GPU if there is one."""
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as one JSON object."""
 
     def run(self) -> None:
         from rhn.checkpoints import read_metadata
@@ -139,13 +139,13 @@ class Sample(TrainedOptions, Writing):
     """Let a trained model compose a chorale, and write it to a file."""
 
     output: Path | None = None
-    """The file to write, .mid or .musicxml (required)."""
+    """The file to write: MIDI (.mid) or MusicXML (.musicxml). Required."""
     temperature: float = 1.0
     """Divide the logits by this number: the notes are more predictable below 1, more varied above
     1.
     """
     bars: Annotated[int, within(least=1, most=MOST_BARS)] = 16
-    """Length in bars of four quarter notes."""
+    """Length of the chorale in bars of four quarter notes."""
     seed: Natural = 0
     """Seed of the random draws of notes."""
 

@@ -403,7 +403,7 @@ def _draws(factory: Callable) -> bool:
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """Return a factory for `load_checkpoint(path, factory=with_cell(MyCell))` that builds the model
-    with this cell.
+    """Return a factory that builds a model with this cell, as in `load_checkpoint(path,
+    factory=with_cell(MyCell))`.
     """
     return lambda cell, **config: model(factory, **config)

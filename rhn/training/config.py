@@ -51,7 +51,7 @@ class TrainingConfig:
     depth: Count
     """Recurrence depth: the number of layers within a time step."""
     hidden_size: Count
-    """Hidden units of each cell."""
+    """Number of hidden units of each cell."""
     transform_bias: float | None
     """Initial bias of the transform gates. None: the bias that `init` or the cell sets, or the cell
     has no transform gates.
@@ -79,7 +79,7 @@ class TrainingConfig:
     reduces the weights by this share times the learning rate.
     """
     batch_size: Count
-    """Sequences in a batch."""
+    """Number of sequences in a batch."""
     epochs: Count
     """Maximum number of epochs."""
     patience: Count | None = None
@@ -101,7 +101,9 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoraleConfig(TrainingConfig):
-    """A training run of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
+    """The configuration of a training run of the polyphonic model on the chorales; errors as for
+    `TrainingConfig`.
+    """
 
     learning_rate: Positive
     """Step size of the optimizer, for a loss in nats per frame."""
@@ -111,7 +113,7 @@ class ChoraleConfig(TrainingConfig):
     """
     momentum: Fraction = 0.9
     batch_size: Count = 32
-    """Chorales in a batch."""
+    """Number of chorales in a batch."""
     epochs: Count = 300
     patience: Count | None = 50
     objective: Literal["train", "valid"] = "valid"
@@ -127,12 +129,14 @@ class ChoraleConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig(TrainingConfig):
-    """A training run of a language model on a text; errors as for `TrainingConfig`."""
+    """The configuration of a training run of a language model on a text; errors as for
+    `TrainingConfig`.
+    """
 
     corpus: str
     """A published text by its name in `rhn data`, or "text" for your own file or folder."""
     unit: Literal["words", "characters"] = "words"
-    """Tokens of your own text: words or characters."""
+    """Unit of the tokens of your own text: words or characters."""
     vocabulary_size: Count | None = None
     """Keep the N most frequent words; all other words become <unk>. None: keep all words."""
     max_tokens: Annotated[int, within(least=2)] | None = None
@@ -189,7 +193,7 @@ class LanguageConfig(TrainingConfig):
     1 - weight decay (as in the Torch7 code).
     """
     gradient_norm: Positive = 10.0
-    """Longer gradients are scaled down to this norm."""
+    """Largest norm of the gradient; a larger gradient is scaled down to this norm."""
     averaging: Count | None = None
     """NT-ASGD (Merity et al. 2017): begin to average the weights after N epochs without a better
     validation loss. None: never average.

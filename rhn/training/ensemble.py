@@ -224,12 +224,14 @@ class _Captured:
 
 
 def _key(leaf: Any) -> Hashable:
-    """The key of a graph: the shape and type of each tensor, and every other value."""
+    """Return an argument's part of the key of a graph: the shape and type of a tensor, or any other
+    value itself.
+    """
     return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
 def _place(leaf: Any) -> Any:
-    """The memory of a tensor argument in a graph; other arguments are part of the graph."""
+    """Return the memory of a tensor argument in a graph. Other arguments are part of the graph."""
     return torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf
 
 

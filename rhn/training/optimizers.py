@@ -230,5 +230,5 @@ def has_stalled(losses: Sequence[float], patience: int) -> bool:
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
-    """Values (K,) as (K, 1, ...), to be multiplied with a tensor (K, ...)."""
+    """Return values (K,) as (K, 1, ...), which can be multiplied with a tensor (K, ...)."""
     return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

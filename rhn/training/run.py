@@ -85,7 +85,7 @@ class Callback:
     """The base class of callbacks during a training run, such as progress bars and recorders."""
 
     def step(self, trainer: Trainer) -> None:
-        """Called at the start of a training run, and after every step."""
+        """Called at the start of a training run, and after every optimiser step."""
 
     def epoch(self, seed: int, line: dict) -> None:
         """Called with each new line of metrics.jsonl, except the line of an epoch in which the seed

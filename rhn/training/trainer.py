@@ -49,7 +49,7 @@ class Batch(Protocol):
 
     @property
     def size(self) -> int:
-        """Number of predicted frames or tokens."""
+        """Number of predicted frames or tokens in the batch."""
 
     @property
     def rows(self) -> int:
@@ -84,7 +84,7 @@ class Task:
     objective: Objective = "valid"
     """The loss that decides which weights are best."""
     gradient_norm: float | None = None
-    """Longer gradients are scaled down to this norm."""
+    """Largest norm of the gradient, to which a larger gradient is scaled down; None: no limit."""
     averaging: int | None = None
     """Number of epochs without a better loss after which NT-ASGD begins; None: never."""
 
@@ -492,7 +492,7 @@ def training_step(
 
 
 def _trained_weights(model: nn.Module) -> Weights:
-    """The parameters that a training run changes, by name, not copied."""
+    """Return the parameters that a training run changes, by name, not copied."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -502,11 +502,11 @@ def _saved_best(saved: Weights, names: Collection[str]) -> Weights:
 
 
 def _as_tensors(arrays: Mapping[str, np.ndarray]) -> Weights:
-    """Copies of saved arrays, by name."""
+    """Return copies of saved arrays as tensors, by name."""
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:
-    """The mean of the finite numbers; NaN if there are none."""
+    """Return the mean of the finite numbers; NaN if there are none."""
     finite = [x for x in numbers if math.isfinite(x)]
     return math.fsum(finite) / len(finite) if finite else math.nan

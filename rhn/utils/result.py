@@ -79,8 +79,8 @@ class Result:
     doubt: str = ""
     """A sentence about the run that makes all numbers less certain; "" if there is none."""
     run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
-    """The run from which the result was computed, in this process: `result.run.states`. None after
-    loading, and for a result without a run.
+    """The run from which the result was computed in this process, so that `result.run.states` has
+    its states. None after loading, and for a result without a run.
     """
 
     def __getstate__(self) -> dict[str, Any]:
@@ -267,7 +267,7 @@ class Result:
         return [Block([panel], self.height)]
 
     def _figure(self, step: int | None, limit: float | None) -> "Figure":
-        """Draw the whole figure."""
+        """Draw and return the whole figure."""
         from rhn.plotting.figure import compose
 
         blocks = self._blocks(partial(self.draw_panel, step=step, limit=limit))

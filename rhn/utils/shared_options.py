@@ -65,7 +65,7 @@ class Sized:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """The option of every command that writes results."""
+    """The option --force of every command that writes results."""
 
     force: Annotated[bool, OUTPUT_GROUP] = False
     """Overwrite any existing file. Default: overwrite only files that this toolkit wrote, and
