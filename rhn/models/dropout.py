@@ -4,8 +4,8 @@ window and shared by all its time steps.
 Legend: T time steps, B rows of a batch, V symbols, m inputs and n units of a cell, J masks (one
 shared by all gates, or one for each gate).
 
-    embedding (T, B)     drops word types: all occurrences of a word in a row of the window share
-                         one draw
+    embedding (T, B)     drops words of the vocabulary: all occurrences of a word in a row of a
+                         window share one draw
     input     (J, B, m)  of each cell, where its input enters the gates
     state     (J, B, n)  of each cell, where its state enters the recurrent matrices; the same for
                          all layers of the recurrence

@@ -35,7 +35,7 @@ weight decay.
 
 
 CellName = Annotated[
-    str, Parameter(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
+    str, Parameter(help=f"The cell: {', '.join(CELLS)}, or your own as package.module:factory.")
 ]
 
 
@@ -183,8 +183,8 @@ class LanguageConfig(TrainingConfig):
     learning_rate: Positive = 0.2
     """Step size of the optimizer, for a loss in nats summed over a window."""
     lr_decay: Annotated[float, within(least=1, most=LARGEST_FLOAT)] = 1.02
-    """Divide the learning rate by this number in each epoch after the first `decay_after`
-    epochs.
+    """After the first `decay_after` epochs, divide the learning rate by this number at the start of
+    each epoch.
     """
     decay_after: Natural = 20
     """Number of epochs at the full learning rate."""

@@ -2,10 +2,10 @@
 result is that of an uninterrupted run.
 
     config.json          configuration and data
-    metrics.jsonl        a line an epoch
+    metrics.jsonl        one line for each epoch
     best.safetensors     the checkpoint of the best epoch so far
-    state.safetensors    all that a resume needs, the best weights too, saved now and then and at
-                         the end
+    state.safetensors    everything that a resume needs, with the best weights; saved regularly
+                         and at the end
 
 With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The other files follow
 the state. A resume removes the lines of later epochs and writes them again, with the same numbers
