@@ -35,7 +35,7 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
         cell: the cell of the model, if it is your own, as package.module:factory. This module is
             imported.
         before_training: whether to load the initial weights. A new cell with the same seed would
-            not have them: a training run draws other weights from it.
+            have other weights than those.
 
     Raises CheckpointError for a missing or damaged file, and with `before_training` for a file that
     does not describe its training run; InvalidInputError for an unknown cell.

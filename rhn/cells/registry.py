@@ -365,7 +365,7 @@ def hidden_size_for_budget(
     """Return the largest n for which the cell and its output layer (n -> output_size, with biases)
     have at most `budget` parameters.
 
-    The networks of figure 4 have this size (Zilly et al. 2017, supplement). Raises
+    The sizes of the networks in figure 4 follow this rule (Zilly et al. 2017, supplement). Raises
     InvalidInputError if a single unit exceeds the budget, or if the network would be too large for
     any memory.
 

@@ -74,6 +74,7 @@ class ProbeRecorder(Callback):
     """A callback that records one seed of a training run, from its beginning.
 
     Args:
+        every: optimiser steps between two measurements.
         probe: the input on which every measurement is made.
         path: the file of the record.
         loss: function that computes the loss of a network on the probe.

@@ -2,7 +2,7 @@
 
 Legend, here and in every module of this package:
 
-    T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models,
+    T time steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models,
     G gate blocks in one product
     x  (T, B, m)      s0 (B, state_size)      states (T, B, state_size), without s0
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)

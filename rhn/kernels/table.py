@@ -152,8 +152,8 @@ KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
 
 
 def kernel_states() -> list[dict]:
-    """List all implementations on every device, each as a dictionary: name, device, purpose, used,
-    and the reason if it is not used.
+    """List all implementations of the kernels on every device. Each is a dictionary: name, device,
+    purpose, used, and the reason if it is not used.
     """
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     in_c = ", ".join(kernel.name for kernel in KERNELS if kernel.compiled)

@@ -337,8 +337,8 @@ def draw_depth(table: pd.DataFrame) -> Shown:
 
 def depth_title(table: pd.DataFrame) -> str:
     """Return a title that names the depth up to which the perplexity of RHNs falls. It falls from
-    one depth to the next if every seed of the next depth has a lower perplexity than every seed of
-    the first.
+    one depth to the next if every seed of the deeper network has a lower perplexity than every seed
+    of the shallower one.
 
     table: from `read_depth`; if it has several series, only the first is used.
     """

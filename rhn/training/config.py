@@ -45,6 +45,8 @@ class TrainingConfig:
     describes them.
 
     Raises:
+        InvalidInputError: a value is out of range. The message names the field and the expected
+            value.
     """
 
     cell: CellName

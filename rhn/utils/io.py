@@ -1,8 +1,9 @@
 """Write files atomically, with the mark of this toolkit (its name in the file's metadata), and read
 JSON and arrays.
 
-Writers write a temporary file that replaces the old file, so nobody reads half a file, and a crash
-or a full disk leaves none. Formats are tables (.csv), arrays by name (.npz) and JSON without NaN.
+Writers write a temporary file that replaces the old file, so a reader never sees half a file, and a
+crash or a full disk never leaves one. Formats are tables (.csv), arrays by name (.npz) and JSON
+without NaN.
 """
 
 import contextlib
