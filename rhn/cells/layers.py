@@ -36,8 +36,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class GateBlocks:
-    """Which blocks of a layer are gates: t = sigmoid(z + constant) with z of the block `transform`,
-    and c = sigmoid(z) with z of the block `carry`.
+    """The blocks of a layer that are gates: t = sigmoid(z + constant) with z of the block
+    `transform`, and c = sigmoid(z) with z of the block `carry`.
     """
 
     transform: int

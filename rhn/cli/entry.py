@@ -172,8 +172,8 @@ def print_json(value) -> None:
 
 @contextlib.contextmanager
 def own_cell(name: str | None) -> Iterator[None]:
-    """Return a context that turns errors of a user's own cell into a UsersCodeError with the name
-    of the cell.
+    """Return a context in which an error of a user's own cell becomes a UsersCodeError with the
+    name of the cell.
 
     name: package.module:factory. For None and for the names of our cells, errors are not changed.
     """
