@@ -12,7 +12,7 @@
     print(rhn.evaluate(model, data, "test").nll, "nats per frame")
     frames = rhn.sample(model, bars=2)
 
-Names load their module on first use, so that `import rhn` loads neither torch nor data.
+Each name loads its module on first use, so `import rhn` loads neither torch nor data.
 """
 
 from rhn.errors import RhnError as RhnError

@@ -1,4 +1,4 @@
-"""The functions of `import rhn`: load data, train, evaluate and sample, with the same calls for
+"""The functions of `import rhn`: load data, train, evaluate and sample. The calls are the same for
 chorales and texts.
 """
 
@@ -28,16 +28,17 @@ save = save_checkpoint
 
 
 def load(path: str | Path, cell: str | None = None, *, before_training: bool = False) -> Any:
-    """Load the model from a checkpoint or from the folder of a training run, also as it was before
-    the training.
+    """Load the model from a checkpoint or from the folder of a training run, with its trained or
+    its initial weights.
 
     Args:
-        cell: the cell of the model, if it is your own, as package.module:factory; it is imported.
-        before_training: whether to load the first weights. From the same seed a training run draws
-            other weights than a new cell.
+        cell: the cell of the model, if it is your own, as package.module:factory. This module is
+            imported.
+        before_training: whether to load the initial weights. A new cell with the same seed would
+            have other weights than those.
 
-    Raises CheckpointError, also for a file that does not describe its training run;
-    InvalidInputError for an unknown cell.
+    Raises CheckpointError for a missing or damaged file, and with `before_training` for a file that
+    does not describe its training run; InvalidInputError for an unknown cell.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -61,11 +62,11 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
     folder.
 
     Args:
-        path: path of the data; None: chorales are rebuilt from music21's scores, texts are where
-            `rhn data get` puts them.
-        options: options of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
+        path: path of the data. None: chorales are rebuilt from music21's scores, and texts are read
+            from the folder where `rhn data get` puts them.
+        options: options for a text: unit, vocabulary_size, max_tokens (see `rhn.data.read_text`).
 
-    Raises DataError for data that are missing or damaged, InvalidInputError for another name.
+    Raises DataError for data that are missing or damaged, InvalidInputError for an unknown name.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -90,16 +91,16 @@ def train(
     **changes,
 ) -> list[TrainingResult]:
     """Train in a folder, or continue the training run in it. Returns the losses and the path of the
-    best weights for each seed.
+    best weights, one result for each seed.
 
     Args:
         config: a preset by name (`rhn presets`), or a configuration.
-        data: None: the published data of the configuration.
+        data: chorales or a text; None: the published data of the configuration.
         changes: fields of the configuration, such as cell="leaky", cell_options={"leak": 0.5},
             hidden_size=64, epochs=10.
 
-    Raises InvalidInputError for an unknown preset or a value out of range; DataError, DivergedError
-    and OutputError.
+    Raises InvalidInputError for an unknown preset or a value out of range; also DataError,
+    DivergedError and OutputError.
 
     >>> import tempfile
     >>> from rhn.data import Piece
@@ -129,7 +130,7 @@ def evaluate(
     """Compute the mean loss of a model on a split ("train", "valid", "test"): `.nll` is in nats per
     predicted frame or token.
 
-    options: batch_size and temperature, for texts; errors as for `rhn.training.evaluation.score`,
+    options: batch_size and temperature, for texts. Errors as for `rhn.training.evaluation.score`,
     which raises DataError if a text is too short.
 
     >>> ones = [np.ones((4, 88))]
@@ -152,11 +153,12 @@ def sample(
     seed: int = 0,
     **options,
 ) -> np.ndarray | str:
-    """Sample a new chorale (T, 88), or a new text in the vocabulary of a language model.
+    """Sample a new chorale, an array (T, 88), from a model of chorales, or a new text from a
+    language model with its vocabulary.
 
-    options: bars, temperature (chorales); prompt, length, temperature, top_k (texts).
+    options: bars and temperature for chorales; prompt, length, temperature and top_k for texts.
 
-    Raises InvalidInputError for a text without a vocabulary, or an argument out of range.
+    Raises InvalidInputError for a language model without a vocabulary, or an argument out of range.
 
     >>> sample(PolyphonicModel("rhn", hidden_size=4), bars=2).shape  # (quarter notes, keys)
     (8, 88)

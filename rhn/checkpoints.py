@@ -1,5 +1,5 @@
-"""Checkpoints: one .safetensors file with the weights and a JSON header, from which the module is
-rebuilt.
+"""Save and load checkpoints: each is one .safetensors file with the weights and a JSON header, from
+which the module is rebuilt.
 
     header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
                      "checksum": of the weights, "versions": {...}, "metadata": {...}}
@@ -41,12 +41,12 @@ DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
-    """Write a cell or model, bit for bit and atomically, with `metadata` as JSON values (seed,
-    metrics, data set, ...).
+    """Write a cell or model to a file, bit for bit and atomically, with `metadata` as JSON values
+    (seed, metrics, data set, ...). Returns the path.
 
     Raises:
         CheckpointError: the model has no `config()`, or the metadata is not JSON.
-        OutputError: the file cannot be written; an existing one stays as it was.
+        OutputError: the file cannot be written; then an existing file stays as it was.
 
     >>> import tempfile
     >>> from rhn.models import PolyphonicModel
@@ -88,12 +88,13 @@ def load_checkpoint(
     """Load the cell or model of a checkpoint onto the CPU.
 
     Args:
-        path: file written by `save_checkpoint`, or the folder of a training run: its best weights.
-        factory: class of a module of your own; ours are found by the name in the file.
+        path: file written by `save_checkpoint`, or the folder of a training run, whose best weights
+            are loaded.
+        factory: the class of your own module; our classes are found by their name in the file.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not ours, holds NaN, or its header does not
-            fit its weights.
+        CheckpointError: the file is missing or damaged, was not written by this toolkit, holds NaN,
+            or its header does not fit its weights.
     """
     header, tensors = _read(path)
     name, config = header["class"], header["config"]
@@ -123,7 +124,7 @@ def load_checkpoint(
 
 
 def require_loadable(model: nn.Module, factory: Callable[..., nn.Module]) -> None:
-    """Raise CheckpointError unless a saved model can be loaded again."""
+    """Raise CheckpointError unless this model could be saved and loaded again."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, BEST)
         try:
@@ -135,10 +136,13 @@ def require_loadable(model: nn.Module, factory: Callable[..., nn.Module]) -> Non
 def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> Any:
     """Load the model of a checkpoint, as `load_checkpoint` does.
 
-    cell: its cell, if that is one of the user's own, as package.module:factory; it is imported.
-    kind: the class that is expected; None: any.
+    cell: the cell of the model, if it is the user's own, as package.module:factory; this module is
+    imported.
 
-    Raises also InvalidInputError if the file holds something else.
+    kind: the expected class of the model; None: any class.
+
+    Raises CheckpointError as `load_checkpoint` does, and InvalidInputError if the file has another
+    cell or class.
     """
     from rhn import models
 
@@ -160,22 +164,24 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
 
 
 def read_metadata(path: str | Path) -> dict:
-    """The header of a checkpoint: {"format", "class", "config", "versions", "metadata"}; raises
-    CheckpointError.
+    """Return the header of a checkpoint: {"format", "class", "config", "versions", "metadata"}.
+    Raises CheckpointError.
     """
     return _read(path, weights=False)[0]
 
 
 def entry_of(metadata: Mapping[str, Any], name: str) -> dict:
-    """An entry of the metadata of a checkpoint, such as "train"; {} without it, or if that is no
-    dictionary, because anyone may save another value by that name.
+    """Return an entry of a checkpoint's metadata, such as "train". The result is {} if the entry is
+    missing or is not a dictionary, because users may save any value by that name.
     """
     found = metadata.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def fault_of(path: str | Path) -> str:
-    """The fault of a checkpoint's file in a sentence; "" if it is whole."""
+    """Describe the fault of a checkpoint file in one sentence; "" if the file is complete and
+    undamaged.
+    """
     try:
         _read(path)
     except CheckpointError as error:
@@ -184,9 +190,10 @@ def fault_of(path: str | Path) -> str:
 
 
 def weights_file(path: str | Path) -> Path:
-    """Return the file of a checkpoint; for a folder, the best weights of its training run.
+    """Return the path of a checkpoint file; for a folder, the file of the best weights of its
+    training run.
 
-    Raises CheckpointError for a folder without them.
+    Raises CheckpointError for a folder without that file.
     """
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
         return Path(path)
@@ -201,7 +208,7 @@ def weights_file(path: str | Path) -> Path:
 
 
 def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Module]:
-    """The class that a checkpoint names, for one of our cells: a file must not decide which code is
+    """Return the class that a checkpoint names, if it is ours: a file must not decide which code is
     imported.
     """
     from rhn import models  # here, because cells need no model
@@ -225,7 +232,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; a tied one once."""
+    """Return parameters and buffers by name; a tied parameter occurs once."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
@@ -269,8 +276,8 @@ def _shape(t: Tensor | None) -> tuple[int, ...] | str:
 
 
 def _require_fit(path, module: nn.Module, found: dict[str, Tensor]) -> torch.dtype:
-    """Raise CheckpointError unless the tensors are those of a module; returns the type of its
-    parameters. Buffers may have any type and value.
+    """Raise CheckpointError unless the tensors have the names and shapes of a module's. Returns the
+    type of its parameters. Buffers may have any type and value.
     """
     expected = _tensors(module)
     for name in sorted(expected.keys() | found.keys()):

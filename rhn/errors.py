@@ -1,8 +1,8 @@
-"""Errors that the toolkit raises on purpose. Each message has the fault, the expected value and the
-remedy.
+"""Errors that the toolkit raises on purpose. Each message names the fault, the expected value and
+the remedy.
 
-The commands turn any `RhnError` into one sentence on stderr and exit code 2; anything else is a bug
-and keeps its traceback.
+The commands turn any `RhnError` into one sentence on stderr and exit code 2; any other exception is
+a bug and keeps its traceback.
 """
 
 
@@ -26,7 +26,7 @@ class UsersCodeError(InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError):
-    """States, derivatives or data are NaN or infinite; `of`: the name of the data."""
+    """States, derivatives or data are NaN or infinite. `of` is the name of these data."""
 
     def __init__(self, message: str, of: str = ""):
         super().__init__(message)
@@ -34,11 +34,11 @@ class NotFiniteError(InvalidInputError):
 
 
 class DataError(RhnError):
-    """A data set is missing, empty, damaged, or not the one that its name suggests."""
+    """A data set is missing, empty or damaged, or is not the data set that its name suggests."""
 
 
 class DamagedError(DataError):
-    """A file can be read, but its content was changed or cut."""
+    """A file can be read, but its content was changed or truncated."""
 
 
 class CheckpointError(RhnError):
@@ -54,7 +54,9 @@ class DivergedError(RhnError):
 
 
 class NotConvergedError(RhnError):
-    """An iteration did not converge within its steps; `found` holds the converged part."""
+    """An iteration did not converge within its number of steps. `found` holds the converged
+    part.
+    """
 
     def __init__(self, message: str, found=None) -> None:
         super().__init__(message)
@@ -62,13 +64,14 @@ class NotConvergedError(RhnError):
 
 
 USERS_FAULT = (Exception, SystemExit)
-"""What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were
-well.
+"""The exceptions that user code may raise. SystemExit is one of them: a `sys.exit` in user code
+must not end a command as if it had succeeded.
 """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for a lack of memory, also where torch reports it, which may not be imported.
+    """Return True if an error reports a lack of memory. Torch's error is recognised without an
+    import of torch.
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("a shape is wrong"))
     (True, False)

@@ -1,6 +1,6 @@
-"""Files of tensors with a JSON header and a checksum: what checkpoints and states are.
+"""Files of tensors with a JSON header and a checksum, for checkpoints and states.
 
-One .safetensors file each. Writing is atomic, and reading unpickles nothing.
+Each is one .safetensors file. Writing is atomic, and reading unpickles nothing.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ if TYPE_CHECKING:  # help of commands needs no torch
 def write_tensors(
     path: str | Path, tensors: Mapping[str, "Tensor"], entry: str, header: Mapping
 ) -> None:
-    """Write tensors on the CPU by name, and a header of JSON values under the name `entry`,
+    """Write named CPU tensors, and a header of JSON values under the name `entry`, to a file,
     atomically.
 
-    Raises ValueError for a header that is not plain JSON, and OutputError where the file cannot be
-    written; an existing one stays as it was.
+    Raises ValueError for a header that is not plain JSON, and OutputError if the file cannot be
+    written; then an existing file stays as it was.
     """
     from safetensors.torch import save
 
@@ -51,12 +51,13 @@ def write_tensors(
 def read_tensors(
     path: Path, entry: str, *, whole: bool = True
 ) -> tuple[dict | None, dict[str, "Tensor"]]:
-    """The header of a file, None if it has no such entry, and its tensors by name.
+    """Read the header `entry` of a file (None if the file has no such entry) and its tensors by
+    name.
 
-    whole: False to read the header only; there are no tensors then.
+    whole: False to read only the header; the dictionary of tensors is then empty.
 
-    Raises FileNotFoundError; DataError where the file cannot be read, and its child DamagedError
-    where it is no complete .safetensors file or its header is no JSON object.
+    Raises FileNotFoundError; DataError if the file cannot be read, and its subclass DamagedError if
+    it is not a complete .safetensors file or its header is not a JSON object.
     """
     try:
         check_file(path)
@@ -85,7 +86,9 @@ def read_tensors(
 
 
 def checksum(tensors: Mapping[str, "Tensor"], *texts: str) -> str:
-    """BLAKE2 of the names and the bytes of all tensors, and of texts, as 32 letters."""
+    """Return the BLAKE2 hash of the names and bytes of all tensors, and of `texts`, as 32
+    hexadecimal digits.
+    """
     import torch
 
     found = hashlib.blake2b(digest_size=16)

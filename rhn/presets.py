@@ -1,13 +1,14 @@
 """Complete training runs by name, or from a file: `rhn train ptb-sota` trains with the
 configuration `preset("ptb-sota")`.
 
-A preset is a row of overrides of `LanguageConfig`, or a depth for the chorales. The chorales' are
-the networks of the optimisation study; the language models' are those of the paper (Zilly et al.
-2017, section 5.2, with the values of the official code), and more recent ones.
+A preset is a row of values that replace defaults of `LanguageConfig`, or, for the chorales, a
+depth. The presets for chorales are the networks of the optimisation study. The presets for language
+models are those of the paper (Zilly et al. 2017, section 5.2, with the values of the official
+code), and more recent ones.
 
 Language models are named by corpus, then by depth, by depth x units, or by the official code
-(Torch7, Theano, Brainstorm) that published the system; sota: the best of the paper. `ptb-modern`
-uses later methods and is no part of the reproduction.
+(Torch7, Theano, Brainstorm) that published the system; "sota" is the best model of the paper.
+`ptb-modern` uses later methods and does not reproduce a result of the paper.
 """
 
 import contextlib
@@ -48,7 +49,9 @@ OF_ONE_CELL = ("cell_options", BIAS)  # fields that another cell does not take o
 
 
 class DepthRow(NamedTuple):
-    """A depth of figure 5(a): hidden units, and perplexity without and with tied weights."""
+    """One depth of the paper's figure 5(a): hidden units, and perplexity without and with tied
+    weights.
+    """
 
     depth: int
     units: int
@@ -75,17 +78,17 @@ PTB_BY_DEPTH = (
 
 @dataclass(frozen=True)
 class Preset:
-    """One row of the table."""
+    """One row of the table of presets."""
 
     about: str
-    """A line for `rhn presets`."""
+    """The description that `rhn presets` prints."""
     values: Mapping[str, Any]
-    """Fields of `LanguageConfig` with other values than its defaults; of the chorales the depth
-    and the budget of parameters.
+    """The values that differ from the defaults of `LanguageConfig`, by field; for chorales, the
+    depth and the budget of parameters.
     """
     test: float | None = None
-    """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or
-    bits per character.
+    """The paper's test result, from tables 1 to 3 and figure 5(a): perplexity for words, bits per
+    character for characters.
     """
 
 
@@ -270,13 +273,13 @@ PRESETS: dict[str, Preset] = LANGUAGE_PRESETS | CHORALE_PRESETS
 
 
 def preset(name: str, /, **changes: Any) -> ChoraleConfig | LanguageConfig:
-    """Return the configuration `name`, with other values of its fields.
+    """Return the configuration of the preset `name`, with `changes` of its fields.
 
-    changes: fields of the configuration, such as cell="dts-rnn", cell_options={"skip": "last"}.
-        Options are added to those of the preset, unless the cell is another one. A network of
-        chorales has as many units as its budget of parameters buys, unless `hidden_size` is given.
+    changes: new values by field, such as cell="dts-rnn", cell_options={"skip": "last"}. Cell
+    options are added to those of the preset, unless the cell changes. A network for chorales has as
+    many units as its budget of parameters allows, unless `hidden_size` is given.
 
-    Raises InvalidInputError for an unknown name, with the nearest one, or for a wrong value.
+    Raises InvalidInputError for an unknown name (the message has the nearest one) or a wrong value.
 
     >>> preset("jsb-depth-6").hidden_size, preset("jsb-depth-6", cell="dt-rnn").hidden_size
     (262, 372)
@@ -289,15 +292,15 @@ def preset(name: str, /, **changes: Any) -> ChoraleConfig | LanguageConfig:
 def changed(
     config: ChoraleConfig | LanguageConfig, changes: Mapping[str, Any]
 ) -> ChoraleConfig | LanguageConfig:
-    """Return the configuration with other values of its fields, by the rules of `preset`."""
+    """Return a configuration with `changes` of its fields, by the rules of `preset`."""
     return _merged(type(config), {}, [asdict(config), changes])
 
 
 def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
-    """Number of parameters of a configuration.
+    """Return the number of parameters of a configuration's model.
 
-    vocabulary_size: of a language model. None: that of the configuration, or of the published
-    corpus.
+    vocabulary_size: number of symbols of a language model. None: that of the configuration, or that
+    of the published corpus.
     """
     import torch
 
@@ -314,11 +317,12 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 def starting_point(
     name: str | None, file: Path | None, changes: Mapping[str, Any] = MappingProxyType({})
 ) -> ChoraleConfig | LanguageConfig:
-    """Return the configuration of a preset, in which the entries of a file, and then `changes`,
-    replace the preset's, by the rules of `preset`.
+    """Return the configuration of a preset with the values of a file and of `changes`, by the rules
+    of `preset`. A value in the file replaces that of the preset, and a value in `changes` replaces
+    both.
 
-    A cell of the user's own is imported only if `changes` name it, never because a file does.
-    Raises InvalidInputError.
+    A user's own cell is imported only if `changes` name it, never because a file names it. Raises
+    InvalidInputError.
     """
     entries = {} if file is None else read_config(file)
     name = name or entries.get("preset")
@@ -337,7 +341,7 @@ def starting_point(
 
 
 def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
-    """The class of the configuration that a preset or a file starts from; errors as for
+    """Return the class of the configuration of a preset or a file; errors as for
     `starting_point`.
     """
     entries = {} if file is None else read_config(file)
@@ -346,12 +350,16 @@ def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | La
 
 
 def _kind_without_preset(entries: Mapping) -> type[ChoraleConfig | LanguageConfig]:
-    """The class of a configuration by its entries: a text names its corpus."""
+    """Return the class of a configuration by its entries: only that of a language model has
+    "corpus".
+    """
     return LanguageConfig if "corpus" in entries else ChoraleConfig
 
 
 def _row(name: str) -> tuple[type[ChoraleConfig | LanguageConfig], dict]:
-    """(Class, values) of a preset; raises InvalidInputError, with the nearest name."""
+    """Return (class, values) of a preset. Raises InvalidInputError for an unknown name; the message
+    has the nearest one.
+    """
     if name in LANGUAGE_PRESETS:
         return LanguageConfig, {"cell": "rhn", **PRESETS[name].values}
     if name in CHORALE_PRESETS:
@@ -363,10 +371,10 @@ def _row(name: str) -> tuple[type[ChoraleConfig | LanguageConfig], dict]:
 
 
 def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
-    """The configuration of layers, in which later ones replace earlier ones: the base, what follows
-    from the cell, the layers, and last the number of units that the budget buys.
+    """Merge values to one configuration. Later values replace earlier ones: the base, the values
+    that follow from the cell, the layers, and last the number of units that the budget allows.
 
-    Another cell than that of the layers below starts without their options.
+    If a layer changes the cell, the cell options of earlier layers are dropped.
     """
     first, usual = base.get("cell"), base.get("cell_options", {})
     cell, over = first, dict[str, Any]()
@@ -387,10 +395,10 @@ def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
 
 
 def _layer(given: Mapping) -> dict[str, Any]:
-    """The entries of a layer, without a cell that is None; a transform bias among the options of
-    the cell is the field of that name.
+    """Return the entries of a layer, without a cell that is None. A transform bias among the
+    options of the cell becomes the field `transform_bias`.
 
-    Raises InvalidInputError for a cell or options of another type, and for two transform biases.
+    Raises InvalidInputError for a cell or options of the wrong type, and for two transform biases.
     """
     given = {name: value for name, value in given.items() if (name, value) != ("cell", None)}
     for name, kind in (("cell", str), ("cell_options", dict)):
@@ -408,9 +416,9 @@ def _layer(given: Mapping) -> dict[str, Any]:
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:
-    """The fields that follow from a cell: no transform bias without transform gates, torch's
-    initial weights for its cells; for chorales all parameters at depth 1 in a cell without
-    recurrence depth, and a learning rate at which it trains.
+    """Return the fields that follow from a cell. A cell without transform gates has no transform
+    bias, and torch.nn's cells keep torch's initial weights. For chorales, a cell without recurrence
+    depth has depth 1, and the learning rate is one at which the cell trains.
     """
     factory = resolve_cell(cell)
     gated, own_start = accepts(factory, "transform_bias"), hasattr(factory, "own_init")
@@ -424,12 +432,12 @@ def _of_cell(kind: type, cell: str) -> dict[str, Any]:
 
 
 def _without(given: Mapping, names: Collection[str]) -> dict:
-    """The other entries."""
+    """Return the entries except those with these names."""
     return {name: value for name, value in given.items() if name not in names}
 
 
 def _require_known(cell: str | None, file: Path | None) -> None:
-    """Raise InvalidInputError if a file names a user's cell that has not been imported."""
+    """Raise InvalidInputError if a file names a user's own cell that has not been imported."""
     if cell and ":" in cell and not is_known(cell):
         raise InvalidInputError(f"{file} names a cell of your own: add --cell {cell} to import it")
 
@@ -437,8 +445,8 @@ def _require_known(cell: str | None, file: Path | None) -> None:
 def load_corpus(
     config: ChoraleConfig | LanguageConfig, data: Path | None = None
 ) -> "Corpus | TextCorpus":
-    """Load the data of a configuration from a file or folder; None: from the folder of `rhn data
-    get`, or rebuilt. Raises DataError.
+    """Load the data of a configuration from a file or folder. None: read a text from the folder of
+    `rhn data get`, or rebuild the chorales. Raises DataError.
     """
     # here, because `--help` should not wait for NumPy
     from rhn.data import chorales, read_text

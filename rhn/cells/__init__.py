@@ -1,9 +1,8 @@
-"""Recurrent cells. Each has its equation (`step`), its recurrence over time, its closed-form
-Jacobian and its norm bound.
+"""Recurrent cells. Each cell has its equation (`step`), its recurrence over time, its closed-form
+Jacobian and a bound on the Jacobian's norm.
 
-`CELLS` maps the names that the commands use to cells; every value is callable as
-`(input_size, hidden_size, depth=1, *, ..., device=None, dtype=None)`. To add one, see
-CONTRIBUTING.md.
+`CELLS` maps the names that the commands use to cells; every value is callable as `(input_size,
+hidden_size, depth=1, *, ..., device=None, dtype=None)`. CONTRIBUTING.md explains how to add a cell.
 """
 
 from rhn.cells.registry import CELLS

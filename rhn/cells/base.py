@@ -1,9 +1,9 @@
 """The base class of all cells: run one step s' = f(x, s) over time, and check its inputs.
 
-Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one
-tensor (..., state_size) and the output is its first n entries. A new cell needs its parameters and
-`step`; `gates`, `layers` (with `run_layer` where L > 1), `states`, `jacobian`, `input_jacobian`,
-`layer_jacobians` and `norm_bound` may follow.
+Legend: T time steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always
+one tensor (..., state_size), and the output is its first n entries. A new cell must define its
+parameters and `step`. It may define `gates`, `layers` (with `run_layer` if L > 1), `states`,
+`jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound`.
 """
 
 import itertools
@@ -28,19 +28,19 @@ class CellMasks(NamedTuple):
     """Dropout masks of one cell for one window of B sequences; None for no dropout. They are
     constants without a gradient.
 
-    One draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani
-    2016):
+    Each sequence has one draw, which all time steps and all recurrence layers share (Gal and
+    Ghahramani 2016):
 
         z_j = W_j (x * input_j) + R_j (s * state_j) + b_j
         s'  = (h * candidate) * t + s * c
 
-    with j the block of the gates (RHN: H, T, C), at every layer; the carried state s is never
-    masked.
+    where j is the block of a gate or of the candidate (RHN: H, T, C). This holds at every layer;
+    the carried state s is never masked.
 
-    input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0, or 1/keep, so that
-    expectations stay. J = 1: the blocks share one mask (the official TensorFlow code); J = G: each
-    block has its own (the official Torch7 code; RHN only). `candidate` is the recurrent dropout of
-    Semeniuta et al. (2016).
+    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep, so that
+    expectations do not change. With J = 1 the blocks share one mask (as in the official TensorFlow
+    code). With J = G each block has its own (as in the official Torch7 code; RHN only). `candidate`
+    is the recurrent dropout of Semeniuta et al. (2016).
     """
 
     input: Tensor | None = None
@@ -56,34 +56,35 @@ class CellMasks(NamedTuple):
 class Cell(nn.Module):
     """A recurrent cell as a module that runs over time.
 
-    A subclass that redefines the `step` of a finished cell inherits neither its closed forms nor
-    its kernel; both follow from the new step unless the subclass defines them. `gates` and
+    A subclass that redefines the `step` of a complete cell inherits neither its closed forms nor
+    its kernel; both are derived from the new step unless the subclass defines them. `gates` and
     `run_layer`, which may be parts of the step, are inherited.
 
-    Closed forms, None for a cell without them; x (..., m), s (..., N) with N = state_size:
+    Closed forms, for x (..., m) and s (..., N) with N = state_size; a cell without a closed form
+    has None in its place:
 
         jacobian(x, s)           A = ds'/ds (..., N, N)
         input_jacobian(x, s)     ds'/dx (..., N, m), by default driven(x, s, weight_ih)
         driven(x, s, M)          the change (..., N, k) of s' by a change M (G n, k) of the
                                  pre-activations
-        layer_jacobians(x, s)    L matrices, of the layers, whose product, the last one first, is A
+        layer_jacobians(x, s)    the L layers' Jacobians; their product, last layer first, is A
         norm_bound(beta=1.0)     a bound on ||A||_2 over all inputs and all states with entries
                                  within beta
 
     Args:
         input_size: m, at least 1.
         hidden_size: n, at least 1.
-        depth: L, nonlinear layers within a step; cells without depth accept only 1.
+        depth: L, the number of nonlinear layers within a time step; cells without recurrence depth
+            accept only 1.
         init: initialisation scheme, see `rhn.cells.init`.
-        batch_first: x and outputs are (B, T, .) instead of (T, B, .).
+        batch_first: whether x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast), or "reference" (the equation as a loop; has second
             derivatives and forward mode).
-        generator: CPU generator that the initial weights are drawn from (None: torch's default
-            generator).
+        generator: CPU generator that draws the initial weights. None: torch's default generator.
 
     Raises:
-        InvalidInputError: a size is not a positive integer, the cell lacks the depth, or a name is
-            unknown.
+        InvalidInputError: a size is not a positive integer, the cell does not accept the depth, or
+            a name is unknown.
 
     >>> from rhn.cells import RHN
     >>> outputs, state = RHN(3, 4, depth=2)(torch.rand(5, 1, 3))  # x (T, B, m)
@@ -116,7 +117,7 @@ class Cell(nn.Module):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Tensor:
-            """A weight."""
+            """Return a weight by its name."""
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -163,26 +164,26 @@ class Cell(nn.Module):
 
     @property
     def state_size(self) -> int:
-        """Length of the state vector."""
+        """Number of entries of a state."""
         return self.parts * self.hidden_size
 
     def outputs_of(self, s: Tensor) -> Tensor:
-        """The outputs (..., n) in states (..., state_size)."""
+        """Return the outputs (..., n), the first n entries of states (..., state_size)."""
         return s[..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain
-        differentiable operations.
+        """Compute the next state (..., state_size) from x (..., m) and s (..., state_size), in
+        plain differentiable operations.
         """
         raise NotImplementedError(
             f"{type(self).__name__} needs its equation: define step(x, s) -> s'"
         )
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default
-        repeats `step`.
+        """Compute all states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The
+        default repeats `step`.
 
-        A subclass without `masks` may omit `dropout`.
+        A subclass without `masks` may omit the argument `dropout`.
         """
         self.check(x, s0)
         x, _ = self.mask_input(x, dropout)
@@ -195,24 +196,24 @@ class Cell(nn.Module):
         return None if driven is None else lambda x, s: driven(x, s, self.weight_ih)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """Gates and intermediate states of one step, for any leading dimensions; empty for cells
-        without gates.
+        """Return the gates and intermediate states of one time step, for any leading dimensions;
+        empty for cells without gates.
         """
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """The weights and gates of each of the L layers, see `rhn.cells.layers`. The default
-        describes none.
+        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`. The
+        default description is empty.
         """
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """The output (..., state_size) of a layer, counted from 0, for its input state s; y is the
-        state before the step.
+        """Compute the output (..., state_size) of one layer from its input state s, in plain
+        operations. Layers are counted from 0; y is the state before the time step.
 
-        Plain operations. A lesion replaces the output of a layer by s; entry i of a state belongs
-        to unit i modulo n. Raises NotImplementedError for a cell of several layers that does not
-        define it, see `runs_layers`.
+        A lesion replaces the output of a layer by s; entry i of a state belongs to unit i modulo n.
+        Raises NotImplementedError for a cell of several layers that does not define this method,
+        see `runs_layers`.
         """
         if self.depth > 1:
             raise NotImplementedError(
@@ -228,15 +229,15 @@ class Cell(nn.Module):
     def forward(
         self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run over time.
+        """Run the cell over time. Returns the outputs and the last state.
 
         Args:
-            x: (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
-            s0: (B, state_size), or (state_size,) unbatched; zero if None.
-            dropout: masks of B rows each (one row if unbatched), the same for all time steps.
+            x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
+            s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
+            dropout: masks with B rows each (one row if unbatched), the same for all time steps.
 
         Returns:
-            outputs (T, B, n) and the last state (B, state_size), laid out as x.
+            outputs (T, B, n) and the last state (B, state_size), in the layout of x.
 
         Raises:
             InvalidInputError: a shape or dtype does not fit, or the cell cannot take a dropout
@@ -263,13 +264,13 @@ class Cell(nn.Module):
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
     def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs (T, B, n) and the last state (B, state_size), without masks."""
+        """Compute the outputs (T, B, n) and the last state (B, state_size), without masks."""
         states = self.states(x, s0)
         return self.outputs_of(states), states[-1]
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
-        """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the
-        caller.
+        """Raise InvalidInputError if a shape or type of x or s0 does not fit, or the time axis is
+        empty. The message has shapes in the layout of the caller.
         """
         like, sizes = next(self.parameters(), x), {"m": self.input_size, "N": self.state_size}
         rows, layout = (
@@ -282,8 +283,8 @@ class Cell(nn.Module):
             check_tensor("s0", s0, f"{rows}N", sizes, like)
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
-        """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be
-        applied.
+        """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x and the
+        masks that are not applied yet.
 
         Raises InvalidInputError if a mask has another shape or type than the cell and x need, or
         the cell cannot take it.
@@ -308,8 +309,8 @@ class Cell(nn.Module):
         return x * masks.input[0], masks._replace(input=None)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights by the cell's initialisation scheme, in the order of
-        `named_parameters`.
+        """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
+        Weights are changed in place.
         """
         if any(p.is_meta for p in self.parameters()):
             return
@@ -330,12 +331,14 @@ class Cell(nn.Module):
             self._start(generator)
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights that no scheme draws, such as gate biases; called last, without
-        gradients.
+        """Overwrite weights that no scheme draws, such as gate biases. Called after all draws,
+        without gradients.
         """
 
     def config(self) -> dict:
-        """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""
+        """Return the constructor's arguments that rebuild this cell, except device and dtype, as
+        JSON values.
+        """
         sizes = {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
@@ -356,14 +359,16 @@ class Cell(nn.Module):
 
 
 DERIVED = {"jacobian", "driven", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
-"""Closed forms and kernel, which a cell derives from the equation of its step."""
+"""Names of the closed forms and of the kernel, which a cell derives from the equation of its
+step.
+"""
 
 
 def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
-    """diag(k) M: k (..., n), M (n, m) or (..., n, m) -> (..., n, m)."""
+    """Return diag(k) M: k (..., n), M (n, m) or (..., n, m) -> (..., n, m)."""
     return k.unsqueeze(-1) * M
 
 
 def largest_singular_value(M: Tensor) -> Tensor:
-    """sigma_max of the last two dimensions: (..., k, l) -> (...)."""
+    """Return the largest singular value of each matrix: (..., k, l) -> (...)."""
     return torch.linalg.matrix_norm(M, 2)

@@ -1,9 +1,9 @@
-"""Weights from and to torch.nn's RNN, LSTM and GRU (and their *Cell forms), and stacks of cells as
-one cell.
+"""Convert cells from and to torch.nn's RNN, LSTM and GRU (from their *Cell classes too), and join
+stacks of cells to one cell.
 
-torch.nn has two biases, our cells have one: `from_torch` adds the two, `to_torch` writes zeros into
-the second, except for the candidate of the GRU, whose inner bias is a parameter of ours too
-(bias_hn).
+torch.nn has two biases, our cells have one. `from_torch` adds the two; `to_torch` writes zeros into
+the second. The exception is the candidate of the GRU, whose inner bias is also a parameter of our
+GRU (bias_hn).
 """
 
 import itertools
@@ -28,13 +28,13 @@ OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH
 
 
 def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
-    """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one direction, or of an
-    RNN/LSTM/GRUCell.
+    """Return our cell with a copy of the weights of a torch.nn RNN, LSTM or GRU of one direction,
+    or of an RNN/LSTM/GRUCell.
 
     layer: the layer to convert, counted from 0. None: all layers, as a `StackedCell` if there are
     several.
 
-    Raises InvalidInputError for other modules, two directions, or projections.
+    Raises InvalidInputError for other modules, for two directions, or for projections.
 
     >>> gru, x = nn.GRU(3, 4), torch.rand(5, 1, 3)
     >>> torch.allclose(from_torch(gru)(x)[0], gru(x)[0], atol=1e-5)
@@ -81,8 +81,8 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
 
 
 def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
-    """The weights of our cell by name, computed from those of a layer, counted from 0, of
-    torch.nn's: gradients reach its own.
+    """Return the weights of our cell by name, computed from one layer of a torch.nn module. Layers
+    are counted from 0. Gradients flow back to the module's own weights.
     """
     suffix = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
     w_ih, w_hh = (getattr(module, name + suffix) for name in ("weight_ih", "weight_hh"))
@@ -98,8 +98,8 @@ def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
 
 
 def to_torch(cell: Cell) -> nn.Module:
-    """The torch.nn module with a cell's weights; raises InvalidInputError for cells that torch.nn
-    does not have.
+    """Return a torch.nn module with a copy of a cell's weights. Raises InvalidInputError for cells
+    that torch.nn does not have.
     """
     modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
     theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
@@ -126,10 +126,10 @@ def to_torch(cell: Cell) -> nn.Module:
 
 @cache
 def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
-    """Return the factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`, with
-    torch's initial weights: uniform within 1 / sqrt(n).
+    """Return the factory of our version of a torch.nn class, for `--cell torch.nn:LSTM`. Its
+    initial weights are drawn as in torch, uniform within 1 / sqrt(n).
 
-    One difference is left: torch adds two biases, we draw one.
+    One difference remains: torch adds two biases, and we draw one.
     """
 
     def build(input_size, hidden_size, depth=1, *, init=None, generator=None, **keywords) -> Cell:
@@ -147,25 +147,25 @@ def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
 
 
 class StackedCell(Cell):
-    """A stack of cells as one cell, the lowest first, with a joint state, one step and its
+    """A stack of cells, the lowest first, as one cell with a joint state, one step and its
     Jacobian. It adds no weights.
 
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
         h_0' = x                 h_l = the first n entries of s_l
 
-    A layer reads the output of the one below from the same step, so the Jacobian is block lower
-    triangular. With A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}' of single layers, and [.] the rows
-    of h,
+    A layer reads the output of the layer below at the same time step, so the Jacobian is block
+    lower triangular. With A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}' for a single layer, and [.]
+    for the rows of h,
 
         ds_l'/ds_l = A_l
         ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
         ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    so its spectrum is that of all A_l together: what stacking adds is in the norms and in the
-    discs. The outputs are those of the highest cell. Dropout between layers, which torch.nn has in
-    training only, is left out.
+    so the eigenvalues of the Jacobian are those of all A_l: the effect of stacking is in the norms
+    and in the Gershgorin discs. The outputs are those of the highest cell. Dropout between layers,
+    which torch.nn applies only in training, is left out.
 
-    Raises InvalidInputError if the input size of a cell differs from the hidden size of the one
+    Raises InvalidInputError if the input size of a cell differs from the hidden size of the cell
     below.
 
     >>> from rhn.cells import LSTM
@@ -192,19 +192,19 @@ class StackedCell(Cell):
 
     @property
     def state_size(self) -> int:
-        """N."""
+        """N, the number of entries of the joint state."""
         return sum(self.sizes)
 
     def outputs_of(self, s: Tensor) -> Tensor:
-        """The outputs (..., n) of the highest layer in states (..., N)."""
+        """Return the outputs (..., n) of the highest layer from states (..., N)."""
         return s[..., -self.sizes[-1] :][..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return torch.cat([after for *_, after in self._layers(x, s)], -1)
 
     def states(self, x: Tensor, s0: Tensor, dropout=None) -> Tensor:
-        """All states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer; N entries in the
-        joint state.
+        """Compute all states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer. N is the
+        number of entries of the joint state.
         """
         found = []
         for cell, start in zip(
@@ -215,7 +215,7 @@ class StackedCell(Cell):
         return torch.cat(found, -1)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """The gates of all layers, the lowest first; empty if one has none."""
+        """Return the gates of all layers, the lowest first; empty if a layer has no gates."""
         gates = [cell.gates(x, s) for cell, x, s, _ in self._layers(x, s)]
         if not all(map(len, gates)):
             return Gates()
@@ -227,7 +227,7 @@ class StackedCell(Cell):
         )
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., N, N), see above."""
+        """Compute ds'/ds (..., N, N), by the equations of the class."""
         rows: list[Tensor] = []
         before = 0
         for cell, x_l, s_l, _ in self._layers(x, s):
@@ -243,7 +243,7 @@ class StackedCell(Cell):
         return torch.cat(rows, -2)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., N, m), see above."""
+        """Compute ds'/dx (..., N, m), by the equations of the class."""
         rows: list[Tensor] = []
         for cell, x_l, s_l, _ in self._layers(x, s):
             B = cell.input_jacobian(x_l, s_l)

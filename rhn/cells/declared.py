@@ -1,11 +1,11 @@
-"""Base classes of cells that declare their options and weights, and of those that one function
+"""Base classes of cells that declare their options and weights, and of cells that one function
 defines:
 
     s' = update(W x + b, s, *weights)
 
-A subclass of `LoopedCell` defines `update`, and `recurrent_weights` if they are not only
-`weight_hh`; `rhn.kernels.loop` runs it. If all its matrices multiply the state of n entries, it may
-name "state" in its `masks`.
+A subclass of `LoopedCell` defines `update`; it also defines `recurrent_weights` if it has more of
+them than `weight_hh`. `rhn.kernels.loop` runs it. If all its matrices multiply the state of n
+entries, it may name "state" in its `masks`.
 """
 
 import inspect
@@ -29,11 +29,11 @@ FLOATS = Range(least=-LARGEST_FLOAT, most=LARGEST_FLOAT)
 
 
 class DeclaredCell(Cell):
-    """A cell whose options are annotated attributes, `leak: float = 0.3`, and whose weights are
-    those of `shapes`.
+    """A cell whose options are annotated attributes, such as `leak: float = 0.3`, and whose weights
+    have the names and shapes that `shapes` returns.
 
-    Each option is a keyword of the constructor, and is converted to its type. The defaults here are
-    those of a cell of one layer.
+    Each option is a keyword of the constructor, which converts it to its type. The defaults of this
+    class are for a cell of one layer.
     """
 
     deep = False
@@ -91,7 +91,7 @@ class DeclaredCell(Cell):
         require(self, name, fits(value, kind) and in_range, allowed)
 
     def shapes(self) -> Shapes:
-        """The shapes of the weights by name, in the order in which they are drawn."""
+        """Return the shapes of the weights by name, in the order in which the weights are drawn."""
         rows = self.blocks * self.hidden_size
         return {
             "weight_ih": (rows, self.input_size),
@@ -110,37 +110,37 @@ class DeclaredCell(Cell):
 
 
 class LoopedCell(DeclaredCell):
-    """A cell of one layer that repeats its `update`."""
+    """A cell of one layer that is defined by one function, `update`."""
 
     equation = "update"
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
-        """W (G n, m) and b (G n,)."""
+        """Return W (G n, m) and b (G n,)."""
         return self.weight_ih, self.bias
 
     def recurrent_weights(self) -> tuple[Tensor, ...]:
-        """The further arguments of `update`."""
+        """Return the arguments `weights` of `update`."""
         return (self.weight_hh,)
 
     def stacked_weights(self) -> tuple[Tensor, ...]:
-        """The same for the kernel: weights that are computed have the same bits for one model and
-        in an ensemble.
+        """Return the same weights for the kernel. Weights that the cell computes must have the same
+        bits for one model and in an ensemble.
         """
         return self.recurrent_weights()
 
     def update(self, u: Tensor, s: Tensor, *weights: Any, **others: Any) -> Tensor:
-        """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent
+        """Compute the next state from u = W x + b (..., G n), s (..., state_size) and the recurrent
         weights.
 
-        It must read no other parameter of the cell: the arguments may be those of K models, see
-        `rhn.kernels.loop`.
+        This method must read no other parameter of the cell, because the arguments may belong to K
+        models, see `rhn.kernels.loop`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'"
         )
 
     def input_product(self, x: Tensor) -> Tensor:
-        """W x + b (..., G n)."""
+        """Compute W x + b (..., G n)."""
         return F.linear(x, *self.input_weights())
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:

@@ -1,24 +1,25 @@
-"""LSTM and GRU in torch.nn's conventions (block order, reset product); equations in
-`rhn.kernels.gated`.
+"""LSTM and GRU in torch.nn's conventions (block order, reset product). `rhn.kernels.gated` has the
+equations.
 
-In highway terms (`gates`): LSTM h = g, t = i, c = f; GRU h = n, t = 1 - z, c = z.
+In the terms of highway networks (`gates`), the LSTM has h = g, t = i, c = f; the GRU has h = n, t =
+1 - z, c = z.
 
-LSTM Jacobian of the joint state (h, c), 2n x 2n:
+The LSTM's Jacobian of the joint state (h, c), 2n x 2n:
 
     dc'/dh = k        dh'/dh = diag(o tanh'(c')) k + diag(tanh(c') o') R_o
     dc'/dc = diag(f)  dh'/dc = diag(o tanh'(c') f)
 
     k = diag(c f') R_f + diag(g i') R_i + diag(i g') R_g
 
-    input: d(h', c')/dx is the left half, d(h', c')/dh, with W in place of R
+    input: d(h', c')/dx is the left half, d(h', c')/dh, with W instead of R
     bound: ||A|| <= sqrt(2 (1 + a^2)) + ||R_o|| / 4
            ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a
 
-GRU Jacobian, with v = R_n h + q:
+The GRU's Jacobian, with v = R_n h + q:
 
     dh'/dh = diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r)
 
-    input: dh'/dx has no diag(z) and no diag(r), and W in place of R
+    input: dh'/dx is dh'/dh without diag(z) and diag(r), with W instead of R
     bound: ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4
            |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w,  e = ||R_n|| + w ||R_r|| / 4
 """
@@ -37,7 +38,7 @@ from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
 
 
 class _Gated(DeclaredCell):
-    """Base of LSTM and GRU: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
+    """The base class of LSTM and GRU: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
 
     masks = ("state", "candidate")
     candidate = 2
@@ -72,8 +73,8 @@ class _Gated(DeclaredCell):
         return outputs, torch.cat(last, -1).squeeze(0)
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
-        """True if torch's own kernels compute a call: they are faster, but have no `vmap` rule and
-        keep only the last state.
+        """Return True if torch's own kernels can compute a call. They are faster, but have no
+        `vmap` rule and keep only the last state.
         """
         usual = (
             self.kernel == "manual"
@@ -94,8 +95,8 @@ class _Gated(DeclaredCell):
 
 
 class LSTM(_Gated):
-    """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` is the initial bias of the
-    forget gates (None: as the others).
+    """Long short-term memory. The state is cat(h, c), of 2n entries. `forget_bias` is the initial
+    bias of the forget gates (None: drawn like all other biases).
     """
 
     blocks = 4
@@ -106,7 +107,7 @@ class LSTM(_Gated):
     gate_name, carry_name = "input gate", "forget gate"
 
     def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
-        """Pre-activations of the blocks i, f, g, o (..., 4n)."""
+        """Compute the pre-activations of the blocks i, f, g, o (..., 4n)."""
         return F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh)
 
     def _step(self, x: Tensor, s: Tensor):
@@ -146,8 +147,9 @@ class LSTM(_Gated):
 
 
 class GRU(_Gated):
-    """Gated recurrent unit; adds bias_hn (n,), the bias q inside the reset product. `update_bias`
-    is the initial bias of z.
+    """Gated recurrent unit. It has one more weight, bias_hn (n,), the bias q inside the reset
+    product. `update_bias` is the initial bias of the update gate z (None: drawn like all other
+    biases).
     """
 
     blocks = 3
@@ -161,7 +163,7 @@ class GRU(_Gated):
         return super().shapes() | {"bias_hn": (self.hidden_size,)}
 
     def _products(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """W x + b and R h + (0, 0, q), each (..., 3n)."""
+        """Compute W x + b and R h + (0, 0, q), each (..., 3n)."""
         return F.linear(x, self.weight_ih, self.bias), F.linear(
             s, self.weight_hh, gru_recurrent_bias(self.bias_hn)
         )
@@ -175,7 +177,7 @@ class GRU(_Gated):
         return self.driven(x, s, self.weight_hh, r) + torch.diag_embed(z)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor, reset: Tensor | int = 1) -> Tensor:
-        """The block n of M is multiplied by `reset`."""
+        """As `Cell.driven`; the block n of M is multiplied by `reset`."""
         (u_r, u_z, u_n), (v_r, v_z, v) = (each.chunk(3, -1) for each in self._products(x, s))
         z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
         z_n = u_n + torch.sigmoid(z_r) * v

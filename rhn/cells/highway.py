@@ -1,28 +1,29 @@
-"""The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one step,
-the input into the first.
+"""The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one time
+step. Only the first layer reads the input.
 
     h_l = tanh(1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)      t_l, c_l likewise with a sigmoid
     s_l = h_l * t_l + s_{l-1} * c_l                     s_0 = y, y' = s_L
 
-Coupled: c_l = 1 - t_l. tanh may be another f (`activation`).
+Coupled: c_l = 1 - t_l. Another function f may replace tanh (`activation`).
 
-Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, where a diagonal
-multiplies rows,
+Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1. With diagonal matrices that
+multiply rows,
 
     J_l = diag(c) + diag(t f'(z_H)) R_H + diag(h t(1-t)) R_T + diag(s_{l-1} c(1-c)) R_C
     coupled: the last two become diag((h - s_{l-1}) t(1-t)) R_T
 
-Input: dy'/dx = J_L ... J_2 B, where B is J_1 without diag(c), and with W in place of R_1.
+Input: dy'/dx = J_L ... J_2 B, where B is J_1 without diag(c), and with W instead of R_1.
 
-Norm bound of one layer whose state is within beta: |h| <= 1, f' <= gamma, gates in (0, 1) and
-t(1-t) <= 1/4 give
+Norm bound of one layer whose input state has entries within beta: |h| <= 1, f' <= gamma, gates in
+(0, 1) and t(1-t) <= 1/4 give
 
     coupled    ||J|| <= sqrt(1 + (gamma ||R_H||)^2) + (1 + beta) ||R_T|| / 4
     uncoupled  ||J|| <= 1 + gamma ||R_H|| + ||R_T|| / 4 + beta ||R_C|| / 4
 
-and the next layer's state is within max(beta, 1), respectively beta + 1. Coupled, because
-[diag(1-t), diag(t)] has norm at most 1. gamma is 1 (tanh) or 1/4 (sigmoid). With relu or linear h
-grows with the input, so that no number bounds all inputs: the bound is infinite.
+and the input state of the next layer is within max(beta, 1) if coupled, beta + 1 if uncoupled. The
+square root of the coupled bound follows because [diag(1-t), diag(t)] has norm at most 1. gamma is 1
+(tanh) or 1/4 (sigmoid). With relu or linear, h grows with the input, so that no number bounds all
+inputs: the bound is infinite.
 """
 
 import math
@@ -44,16 +45,16 @@ from rhn.utils.scale import Scaled, bound_of, scaled_product, unscaled
 
 
 class RHN(DeclaredCell):
-    """Recurrent highway network. Weights, with the blocks H, T (, C) stacked, G = 2 coupled or 3
-    uncoupled: weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
+    """Recurrent highway network. Weights: weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
+    They stack the blocks H, T (, C): G = 2 if coupled, 3 if uncoupled.
 
     Args:
-        coupled: c = 1 - t (all experiments of the paper).
-        transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at
-            minus it. None: drawn as the others.
-        activation: f of the candidate (an option of the official Brainstorm layer).
-        gate_constant: added to the transform gates' pre-activations, no parameter: no weight decay
-            shrinks it (the official Torch7 code has -4).
+        coupled: whether c = 1 - t (as in all experiments of the paper).
+        transform_bias: initial bias of the transform gates; the initial bias of uncoupled carry
+            gates is its negative. None: drawn like all other biases.
+        activation: the function f of the candidate (an option of the official Brainstorm layer).
+        gate_constant: a constant that is added to the transform gates' pre-activations (-4 in the
+            official Torch7 code). It is not a parameter, so weight decay does not shrink it.
     """
 
     deep = True
@@ -72,17 +73,17 @@ class RHN(DeclaredCell):
 
     @property
     def carry_name(self) -> str:  # type: ignore[override]  # read-only here
-        """Name of carry gates that are not coupled to the transform gates."""
+        """The name of the carry gates; "" if they are coupled to the transform gates."""
         return "" if self.coupled else "carry gate"
 
     @property
     def blocks(self) -> int:  # type: ignore[override]  # read-only here
-        """G: H and T, and C where it is not coupled to T."""
+        """G, the number of blocks: H and T, and C if it is not coupled to T."""
         return 2 if self.coupled else 3
 
     def biases(self) -> Tensor:
-        """Biases of the pre-activations (L, G n): the parameter `bias`, plus the gate constant in
-        the block T.
+        """Return the biases of the pre-activations (L, G n): the parameter `bias`, plus the gate
+        constant in the block T.
         """
         if not self.gate_constant:
             return self.bias
@@ -90,12 +91,12 @@ class RHN(DeclaredCell):
         return self.bias + F.pad(self.bias.new_full((n,), self.gate_constant), (n, rows - 2 * n))
 
     def _pre_activations(self, layer: int, x: Tensor, s: Tensor) -> Tensor:
-        """z_l (..., G n)."""
+        """Compute z_l (..., G n)."""
         z = F.linear(s, self.weight_hh[layer], self.biases()[layer])
         return z + F.linear(x, self.weight_ih) if layer == 0 else z
 
     def _layer(self, layer: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(s_l, h_l, t_l, c_l)."""
+        """Compute (s_l, h_l, t_l, c_l)."""
         return highway_layer(self._pre_activations(layer, x, s), s, activation=self.activation)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
@@ -142,7 +143,9 @@ class RHN(DeclaredCell):
         return unscaled(*self.scaled_jacobian(x, s))
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """The Jacobian M 2^e of a step of any depth."""
+        """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
+        at any depth.
+        """
         return scaled_product(self._layer_jacobians(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
@@ -152,12 +155,12 @@ class RHN(DeclaredCell):
         return unscaled(*self.scaled_input_jacobian(x, s))
 
     def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """The Jacobian M 2^e of the input."""
+        """Return the Jacobian dy'/dx as (M, e), which stands for M 2^e."""
         B = self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
         return scaled_product(chain((B,), self._layer_jacobians(x, s, first=1)))
 
     def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
-        """J_l of the layers from `first` on, counted from 0, one at a time."""
+        """Yield J_l for each layer from `first` on. Layers are counted from 0."""
         n = self.hidden_size
         for layer in range(self.depth):
             z = self._pre_activations(layer, x, s)
@@ -170,8 +173,8 @@ class RHN(DeclaredCell):
             s = highway_layer(z, s, activation=self.activation)[0]
 
     def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        """The change (..., n, k) of a layer's output by a change M (G n, k) of its pre-activations
-        z; s is its input state.
+        """Compute the change (..., n, k) of a layer's output for a change M (G n, k) of its
+        pre-activations z; s is the layer's input state.
         """
         f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
         M_H, M_T, *M_C = M.split(self.hidden_size)
@@ -188,7 +191,7 @@ class RHN(DeclaredCell):
         return bound_of(*self.scaled_norm_bound(state_bound))
 
     def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
-        """The bound as (1, 1) matrix times 2^e."""
+        """Return the bound as (M, e), which stands for M 2^e, with M (1, 1)."""
         if math.isinf(ACTIVATIONS[self.activation].bound):
             return self.bias.new_full((1, 1), math.inf), torch.zeros((), dtype=torch.long)
         return scaled_product(
@@ -196,7 +199,9 @@ class RHN(DeclaredCell):
         )
 
     def _layer_bounds(self, beta: float) -> Iterator[Tensor]:
-        """A bound on ||J_l|| of each layer; beta: on the entries of the first layer's state."""
+        """Yield a bound on ||J_l|| for each layer. beta bounds the entries of the first layer's
+        input state.
+        """
         steepest = ACTIVATIONS[self.activation].steepest
         for R in self.weight_hh:
             H, T, *C = (largest_singular_value(block) for block in R.split(self.hidden_size))

@@ -1,6 +1,7 @@
-"""Initialisation schemes of the paper and the usual ones.
+"""Initialisation schemes of the paper, and other common schemes.
 
-Weights are drawn on the CPU from an explicit generator, so that all devices and dtypes start alike.
+Weights are drawn on the CPU from an explicit generator, so that all devices and dtypes start with
+the same weights.
 
 | scheme         | weights                                             | used by                  |
 |----------------|-----------------------------------------------------|--------------------------|
@@ -13,19 +14,19 @@ Weights are drawn on the CPU from an explicit generator, so that all devices and
 
 Biases are zero, except with `uniform`.
 
-fan_in is the number of columns of a matrix. (An embedding's rows have a length of about G.)
+fan_in is the number of columns of a matrix. (So an embedding's rows have a length of about G.)
 
-Recurrent matrices are the n x n blocks that multiply a state, with those of gates and of shortcuts.
-`Cell.layers()` describes them; a cell without description starts as `scaled`. Q is uniform (Haar):
-the orthogonal factor of a normal matrix, with the signs that make the other factor's diagonal
-positive. Under `scaled` and `orthogonal`, which fix the scale of recurrent matrices, an IRNN starts
-without its identity.
+Recurrent matrices are the n x n blocks that multiply a state, including the blocks of gates and of
+shortcuts. `Cell.layers()` describes them; a cell without this description starts as `scaled`. Q is
+uniform (Haar): the orthogonal factor of a normal matrix's QR decomposition, with the signs that
+make the diagonal of the other factor positive. `scaled` and `orthogonal` fix the scale of recurrent
+matrices, so with them an IRNN starts without its identity.
 
 Some cells initialise some weights in their own way under any scheme (`Cell._start`); see their
 docstrings.
 
 `uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate
-biases (`transform_bias`, `forget_bias`, ...) are constants set afterwards by the cell.
+biases (`transform_bias`, `forget_bias`, ...) are constants that the cell sets afterwards.
 """
 
 import math
@@ -65,8 +66,8 @@ WRITTEN = 0.4
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme, its scale (half-width, standard deviation, gain or steps), and the constant of the
-    biases, if there is one.
+    """An initialisation: its scheme, its scale (half-width, standard deviation, gain or number of
+    time steps), and the constant of the biases, if there is one.
     """
 
     scheme: str
@@ -75,7 +76,8 @@ class Initialization:
 
     @classmethod
     def parse(cls, text: "str | Initialization") -> "Initialization":
-        """From `SCHEME[:SCALE][,bias:B]`, as on the command line; raises InvalidInputError.
+        """Read an initialisation from `SCHEME[:SCALE][,bias:B]`, as on the command line. Raises
+        InvalidInputError.
 
         >>> Initialization.parse("gaussian:1e-3")
         Initialization(scheme='gaussian', scale=0.001, constant=None)
@@ -119,9 +121,9 @@ class Initialization:
     def weight(
         self, like: Tensor, generator: torch.Generator | None, recurrent: Iterable = ()
     ) -> Tensor:
-        """A weight of the shape and dtype of `like`, drawn in double precision on the CPU.
+        """Draw a weight of the shape and dtype of `like`, in double precision on the CPU.
 
-        recurrent: indices of the parts (G n, n) of it that are recurrent matrices, for
+        recurrent: indices of the parts (G n, n) of the weight that are recurrent matrices, for
         `orthogonal`.
         """
         draw = torch.empty(like.shape, dtype=torch.float64, device="cpu")
@@ -139,7 +141,7 @@ class Initialization:
         return draw.to(like.dtype)
 
     def bias(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A bias of the shape and dtype of `like`."""
+        """Draw or set a bias of the shape and dtype of `like`."""
         if self.constant is not None:
             return torch.full(like.shape, self.constant, dtype=like.dtype, device="cpu")
         if self.scheme == "uniform":
@@ -155,10 +157,10 @@ def draw(
     recurse: bool = True,
     recurrent: Sequence[tuple] = (),
 ) -> None:
-    """Draw every parameter, in the order of `named_parameters`: those with "bias" in their name as
-    biases, the others as weights.
+    """Draw every parameter of a module in place, in the order of `named_parameters`: those with
+    "bias" in their name as biases, all others as weights.
 
-    recurrent: (name of a parameter, index) of the recurrent matrices, as in
+    recurrent: (name of a parameter, index) of each recurrent matrix, as in
     `rhn.cells.layers.recurrent_parts`.
     """
     with torch.no_grad():
@@ -173,16 +175,18 @@ def draw(
 def memory_blocks(
     module: nn.Module, layers: Sequence[Layer], steps: float
 ) -> list[tuple[Part, Any, str, Any]]:
-    """(Part, index, operation, its number) of the scheme `memory` for a deep transition of tanh or
-    ReLU and sequences of `steps` frames; none for others.
+    """Return (part, index, operation, number for it) for each change by the scheme `memory`, for
+    sequences of `steps` time steps. The list is empty unless the module is a tanh or ReLU cell
+    without gates.
 
-    Half of the units sense: random features of the present frame, no recurrence. The others
-    remember: they read no input, and rotate in planes. The first half writes to them so little that
-    tanh stays linear; later layers are the identity. So gradients neither fade nor grow. ReLU
-    leaves one unit of a plane, which keeps the cosine of its angle: memories of all lengths. Parts
-    of it are in Henaff, Szlam and LeCun 2016 (rotations solve copy and adding), linear memory
-    networks (Bacciu, Carta and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D and LRU
-    (spread angles), IRNN (Le et al. 2015).
+    Half of the units sense: they compute random features of the present input, without recurrence.
+    The other half remember: they read no input, and rotate in planes. The sensing units write so
+    little to the remembering units that tanh stays nearly linear; later layers are the identity. So
+    gradients neither vanish nor grow. With ReLU one unit of each plane remains. Each time step
+    multiplies it by the cosine of the plane's angle, which gives memories of all lengths. Parts of
+    this scheme are in Henaff, Szlam and LeCun 2016 (rotations solve the copy and adding tasks),
+    linear memory networks (Bacciu, Carta and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D
+    and LRU (spread angles), IRNN (Le et al. 2015).
     """
     n, plain = (
         getattr(module, "hidden_size", 0),
@@ -217,14 +221,18 @@ def memory_blocks(
 
 
 def for_steps(init: str | None, steps: int) -> str | None:
-    """Give the scheme `memory` a number of steps if it has none; return other schemes unchanged."""
+    """Return an initialisation in which the scheme `memory` has a number of time steps. All others
+    are returned unchanged.
+    """
     return f"memory:{steps}" if init == "memory" else init
 
 
 def remember(
     cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None
 ) -> None:
-    """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
+    """Change the weights of a cell in place by `memory_blocks`. Raises InvalidInputError for a cell
+    that cannot have the scheme `memory`.
+    """
     if not (blocks := memory_blocks(cell, layers, steps)):
         raise InvalidInputError(
             f"{type(cell).__name__} cannot have the initialisation memory: expected a tanh or "
@@ -240,8 +248,8 @@ def remember(
 
 
 def rotations(planes: int, steps: float) -> Tensor:
-    """(2 k, 2 k) rotations in k planes (i, i + k) by angles from pi to pi / steps, evenly spaced in
-    their logarithm; float64.
+    """Return a matrix (2 k, 2 k), float64, that rotates k = `planes` planes (i, i + k) by angles
+    from pi to pi / steps, evenly spaced in their logarithm.
     """
     a = torch.pi / steps ** torch.linspace(0, 1, planes, dtype=torch.float64)
     c, s = a.cos().diag(), a.sin().diag()
@@ -249,8 +257,8 @@ def rotations(planes: int, steps: float) -> Tensor:
 
 
 def haar(normal: Tensor) -> Tensor:
-    """Orthogonal matrices (..., n, n), uniform where the entries given are independent standard
-    normal, at any scale.
+    """Return orthogonal matrices (..., n, n) from matrices `normal`. They are uniform (Haar) if the
+    given entries are independent normal numbers of mean 0 and equal variance.
 
     A zero matrix gives the identity up to signs.
     """
@@ -260,5 +268,5 @@ def haar(normal: Tensor) -> Tensor:
 
 
 def _short(number: float) -> str:
-    """A number in the fewest digits that are exact."""
+    """Return a number as text, in the fewest digits that are exact."""
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)

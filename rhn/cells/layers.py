@@ -1,15 +1,16 @@
 """Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change
-them.
+these weights.
 
     s_l = f_l(x, s_{l-1}, y)
 
-s_0 = y is the state before the step, x its input, s_L the state after it.
+Here s_0 = y is the state before the time step, x is the step's input, and s_L is the state after
+it.
 
-`Cell.layers()` describes the weights of each layer, `Cell.run_layer` runs one. Both are optional;
-lesions need the parts that they change.
+`Cell.layers()` describes the weights of each layer, and `Cell.run_layer` runs one layer. Both are
+optional; a lesion needs a description of the parts that it changes.
 
-Legend: m inputs, n units, G blocks of n rows that are stacked in a weight (a gate each, or the
-candidate).
+Legend: m inputs, n units, G blocks of n rows that are stacked in a weight. A block belongs to a
+gate or to the candidate.
 """
 
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from rhn.errors import InvalidInputError
 
 
 class Part(NamedTuple):
-    """Some weights of a layer: `parameter[index]` is (G n, columns), or (G n,) for a bias.
+    """Some weights of a layer: `parameter[index]` has the shape (G n, columns), or (G n,) for a
+    bias.
 
-    `Part("weight", numpy.s_[:, :m])` is the first m columns, `Part("weight_hh", 2)` the third
+    `Part("weight", numpy.s_[:, :m])` is the first m columns; `Part("weight_hh", 2)` is the third
     matrix of a stack.
     """
 
@@ -34,23 +36,23 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class GateBlocks:
-    """The gates among the blocks of a layer: t = sigmoid(z + constant) of the block `transform`, c
-    likewise of the block `carry`.
+    """The blocks of a layer that are gates: t = sigmoid(z + constant) with z of the block
+    `transform`, and c = sigmoid(z) with z of the block `carry`.
     """
 
     transform: int
-    """Counted from 0, as `carry`."""
+    """Index of the transform gate's block, counted from 0."""
     carry: int | None = None
-    """None if c = 1 - t."""
+    """Index of the carry gate's block, counted from 0; None if c = 1 - t."""
     opens: bool = True
-    """False where sigmoid(z) is 1 - t, as in a GRU."""
+    """False if sigmoid(z) is 1 - t, as in a GRU."""
     constant: float = 0.0
-    """A constant that the cell adds to the z of the transform gate besides its bias."""
+    """A constant that the cell adds to the z of the transform gate in addition to its bias."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The weights of one layer; None for those that it lacks."""
+    """The weights of one layer; None for weights that it does not have."""
 
     input: Part | None = None
     """The matrix that multiplies x."""
@@ -61,16 +63,18 @@ class Layer:
     bias: Part | None = None
     gate: GateBlocks | None = None
     carries: bool = False
-    """True if s_{l-1} reaches s_l past the nonlinearity without a gate, as in s' = s + f(z)."""
+    """True if s_{l-1} is added to s_l outside the nonlinearity and without a gate, as in s' = s +
+    f(z).
+    """
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Gates of the layers in one step: entry l - 1 of each tuple belongs to layer l, tensors (...,
-    n).
+    """Gates and states of all layers in one time step, as tensors (..., n). Entry l - 1 of each
+    tuple belongs to layer l.
 
-    h candidate, t transform gate, c carry gate, states s_1..s_L. For cells without gates all tuples
-    are empty. len() is the number of layers.
+    h is the candidate, t the transform gate, c the carry gate, and states are s_1..s_L. For cells
+    without gates all tuples are empty. len() is the number of layers.
     """
 
     h: tuple[Tensor, ...] = ()
@@ -83,8 +87,8 @@ class Gates:
 
 
 def described_layers(cell: Any) -> tuple[Layer, ...]:
-    """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that
-    does not fit them.
+    """Return `cell.layers()`, compared with the cell's weights. Raises InvalidInputError for a
+    description that does not fit the weights.
     """
     layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
     if len(layers) != cell.depth:
@@ -121,8 +125,8 @@ def described_layers(cell: Any) -> tuple[Layer, ...]:
 
 
 def recurrent_parts(cell: Any) -> tuple[Part, ...]:
-    """The weights (G n, n) that multiply a state, shortcuts included, if `cell.layers()` describes
-    them; errors as above.
+    """Return the weights (G n, n) that multiply a state, shortcuts included, as far as
+    `cell.layers()` describes them; errors as for `described_layers`.
     """
     weights = dict(cell.named_parameters())
     parts = (

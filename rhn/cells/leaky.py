@@ -1,16 +1,16 @@
-"""The leaky integrator, the unit of echo state networks (Jaeger et al. 2007, equation 2, with the
-leak outside of the tanh).
+"""The leaky integrator network, whose units are those of echo state networks (Jaeger et al. 2007,
+equation 2, with the leak outside the tanh).
 
     s' = (1 - a) s + a tanh(W x + R s + b)        a in (0, 1], the leak; a = 1 is the plain RNN
 
-Jacobian ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b);
-to the input a diag(1 - h^2) W.
+Jacobian: ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b); ds'/dx = a diag(1 - h^2)
+W.
 
 Norm bound: ||A|| <= 1 - a + a ||R||.
 
-Start: with `spectral_radius` the recurrent matrix is drawn as any and then scaled to that radius,
-as echo state networks start. All weights are parameters: set `weight_ih.requires_grad_(False)` and
-so on to train the output alone.
+Start: with `spectral_radius` the recurrent matrix is drawn by the initialisation scheme and then
+scaled to that spectral radius, as in echo state networks. All weights are parameters: set
+`weight_ih.requires_grad_(False)` and likewise for the other weights to train only the output layer.
 """
 
 from types import MappingProxyType
@@ -26,10 +26,11 @@ from rhn.utils.validation import LARGEST_FLOAT, Range
 
 
 class LeakyRNN(LoopedCell):
-    """Leaky tanh network. Weights: weight_ih (n, m), weight_hh (n, n), bias (n,). `leak` is the a
-    above.
+    """Leaky tanh network, s' = (1 - leak) s + leak tanh(W x + R s + b). Weights: weight_ih (n, m),
+    weight_hh (n, n), bias (n,).
 
-    `spectral_radius`: that of weight_hh at the start (None: as it is drawn).
+    `spectral_radius`: the initial spectral radius of weight_hh. None: weight_hh is not scaled after
+    its draw.
     """
 
     leak: float = 0.3

@@ -1,4 +1,5 @@
-"""Orthogonal network: its recurrent matrix is the exponential of an antisymmetric one, a rotation.
+"""Orthogonal network: its recurrent matrix is a rotation, the exponential of an antisymmetric
+matrix.
 
 Source: Lezcano-Casado and Martinez-Rubio (2019); Helfrich et al. (2018) use the Cayley transform.
 
@@ -6,13 +7,13 @@ Source: Lezcano-Casado and Martinez-Rubio (2019); Helfrich et al. (2018) use the
     f(z)_i = sign(z_i) relu(|z_i| + b_i)        modrelu; b = 0 is the identity
     f(z)_i = tanh(z_i + b_i)                    tanh
 
-Jacobian ds'/ds = diag(k) Q with k = f'(z) in [0, 1]; to the input diag(k) W.
+Jacobian: ds'/ds = diag(k) Q with k = f'(z) in [0, 1]; ds'/dx = diag(k) W.
 
-Norm bound: ||A|| <= 1. Where all of a modrelu's units are on, ||A v|| = ||v|| for every v: no
-gradient grows or vanishes.
+Norm bound: ||A|| <= 1, A = ds'/ds. If no modrelu unit is cut to zero, ||A v|| = ||v|| for every v:
+no gradient grows or vanishes.
 
-Start: Q is uniform over the rotations (Haar), whatever draws the other weights, and the identity
-plus noise for `identity:STD`.
+Start: Q is uniform over the rotations (Haar) under any initialisation scheme except `identity:STD`,
+under which Q is the identity plus noise.
 """
 
 from typing import Literal
@@ -30,8 +31,8 @@ from rhn.kernels.loop import product
 
 
 class OrthogonalRNN(LoopedCell):
-    """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its
-    diagonal, bias (n,).
+    """Orthogonal network, whose recurrent matrix is a rotation. Weights: weight_ih (n, m),
+    weight_hh (n (n - 1) / 2,), which is M below its diagonal, bias (n,).
     """
 
     nonlinearity: Literal["modrelu", "tanh"] = "modrelu"
@@ -40,11 +41,11 @@ class OrthogonalRNN(LoopedCell):
         return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
 
     def layers(self) -> tuple[Layer, ...]:
-        """Without weight_hh, which no analysis can read as a matrix."""
+        """Describe the layer without weight_hh, which no analysis can read as a matrix."""
         return (Layer(input=Part("weight_ih"), bias=Part("bias")),)
 
     def recurrent_matrix(self) -> Tensor:
-        """Q (n, n)."""
+        """Return Q (n, n)."""
         return rotation(self.weight_hh, self.hidden_size)
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
@@ -59,7 +60,7 @@ class OrthogonalRNN(LoopedCell):
         return self._with_bias(stacked_rotation(self.weight_hh, self.hidden_size))
 
     def _with_bias(self, Q: Tensor) -> tuple[Tensor, ...]:
-        """Q, and the bias if it is not that of W x + b."""
+        """Return Q, and the bias if W x + b does not contain it."""
         return (Q,) if self.nonlinearity == "tanh" else (Q, self.bias)
 
     def update(self, u: Tensor, s: Tensor, Q: Tensor, bias: Tensor | None = None) -> Tensor:

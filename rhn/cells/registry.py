@@ -1,8 +1,9 @@
-"""Cells by name: find one, make one, read its options, and fit its size to a number of parameters.
+"""Cells by name: find or make a cell, read its options, and fit its size to a number of parameters.
 
-The table holds places, so that a list of names need not wait for torch; a cell is imported at first
-use, and its facts are attributes of its class. A user registers a cell with the decorator
-`register_cell`, or names it as `package.module:Class` without registration.
+The table `CELLS` holds the module and class name of each cell, so that the names can be listed
+without an import of torch. A cell is imported at first use, and its properties are attributes of
+its class. A user registers a cell with the decorator `register_cell`, or names it as
+`package.module:Class` without registration.
 """
 
 import bisect
@@ -31,10 +32,11 @@ COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # ke
 
 
 class Cells(UserDict):
-    """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use.
+    """Cells by name, in the order of listings. `CELLS["rhn"]` is a class, which is imported at
+    first use.
 
-    data: the place of each cell, module:Class within `rhn.cells`, or the class or function of a
-    user.
+    data: for each of our cells, module:Class within `rhn.cells`; for a user's cell, its class or
+    function.
     """
 
     def __getitem__(self, name: str) -> Callable:
@@ -43,7 +45,7 @@ class Cells(UserDict):
 
 
 def _load(place: str) -> Callable:
-    """The attribute `module:name` of `rhn.cells`; its import takes a second, because it loads
+    """Import the attribute `module:name` of `rhn.cells`. This takes a second, because it loads
     torch.
     """
     module, _, attribute = place.partition(":")
@@ -64,23 +66,25 @@ CELLS = Cells(
     }
 )
 OURS = tuple(CELLS)
-"""The cells of the toolkit; users register theirs later."""
+"""The names of the toolkit's own cells, without cells that users register later."""
 REMOVED = ("indrnn", "mgu", "mingru", "lru", "slstm", "antisymmetric", "cornn")
-"""Cells of versions up to 0.4."""
+"""Names of cells that only versions up to 0.4 had."""
 TORCH_CELLS = {
     f"torch.nn:{kind}{form}": kind.lower()
     for kind in ("RNN", "LSTM", "GRU")
     for form in ("", "Cell")
 }
-"""The cells of torch.nn by the name that commands take, and the name of our form of each."""
+"""The cells of torch.nn by their names in commands; the value is the name of our own version of
+each.
+"""
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
-    """Decorate your own cell, a class or a function, to register it under a name for functions and
-    commands.
+    """Return a decorator that registers your own cell, a class or a function, under a name.
+    Functions and commands then know this name.
 
-    Its attributes are used like those of our cells: `learning_rate` is a rate at which the cell
-    trains on the chorales (default 0.2).
+    The attributes of your cell are used like those of our cells: `learning_rate` is a learning rate
+    at which the cell trains on the chorales (default 0.2).
 
     Raises InvalidInputError for a name that is taken, or that has characters other than a-z, 0-9, -
     and _.
@@ -126,21 +130,21 @@ def accepts(factory: Callable, keyword: str) -> bool:
 
 
 def is_known(name: str) -> bool:
-    """Return True if the name of a cell in a file is safe to resolve, because it imports no user's
-    module.
+    """Return True for the name of a registered cell or a cell of torch.nn. Such a name in a file is
+    safe to resolve, because it imports no user's module.
     """
     return name in CELLS or name in TORCH_CELLS
 
 
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
-    """Return the registered cell of this name, our form of a cell of torch.nn, or a user's cell as
-    `package.module:factory`.
+    """Return the factory of a cell by its name: a registered cell, our version of a cell of
+    torch.nn, or a user's cell as `package.module:factory`.
 
-    A user's module is also looked for in the current folder. Never give a name that was read from a
-    file: see `is_known`.
+    A user's module is also searched for in the current folder. Never pass a name that was read from
+    a file: see `is_known`.
 
-    Raises InvalidInputError for an unknown name, with the nearest one, or for a module that cannot
-    be imported.
+    Raises InvalidInputError for an unknown name (the message has the nearest one), or for a module
+    that cannot be imported.
     """
     if not isinstance(name, str):
         raise InvalidInputError(f"the cell is {in_short(name)}: expected a name such as 'rhn'")
@@ -160,7 +164,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
 
 
 def unknown_cell(name: str) -> str:
-    """The message for a name without a cell: the nearest names, and all cells."""
+    """Return the message for an unknown cell name, with the nearest names and all cells."""
     near = nearest(name, CELLS, 2)
     hint = ""
     if name in REMOVED:
@@ -174,11 +178,10 @@ def unknown_cell(name: str) -> str:
 
 
 def import_named(name: str, what: str) -> Any:
-    """Import the object `package.module:attribute` of a user; the module may be in the current
-    folder.
+    """Import a user's object `package.module:attribute`; the module may be in the current folder.
 
-    Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`,
-    if it cannot be imported.
+    what: the object's kind, for the message. Never pass a name that was read from a file. Raises
+    InvalidInputError if the object cannot be imported.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute or module.startswith("."):
@@ -199,7 +202,7 @@ def import_named(name: str, what: str) -> Any:
 
 
 def name_of_cell(cell: Any) -> str:
-    """The registered name of a cell, otherwise the name of its class.
+    """Return the registered name of a cell, or the name of its class if the cell is not registered.
 
     >>> from rhn.cells import DTRNN
     >>> name_of_cell(DTRNN(3, 4))
@@ -211,8 +214,8 @@ def name_of_cell(cell: Any) -> str:
 
 
 def is_ours(cell: str | Callable) -> bool:
-    """Return True for a cell of the toolkit, by its name or itself, and for the name of one of
-    torch.nn; False for cells of users.
+    """Return True for a cell of the toolkit (its name or its class) and for the name of a cell of
+    torch.nn; False for users' cells.
     """
     return (
         cell in OURS or cell in TORCH_CELLS
@@ -222,9 +225,10 @@ def is_ours(cell: str | Callable) -> bool:
 
 
 def lacking(name: str) -> set[str]:
-    """Return which of depth and transform_bias a cell lacks; none for an unregistered cell.
+    """Return which of the settings depth and transform_bias a cell does not have. The result is
+    empty for an unregistered cell.
 
-    name: of a cell, or of a cell with options as studies have it.
+    name: the name of a cell, or the architecture name in a study, such as "dts-rnn-skip-last".
 
     >>> sorted(lacking("lstm")), lacking("dts-rnn-skip-last"), lacking("my_cells:Mine")
     (['depth', 'transform_bias'], {'transform_bias'}, set())
@@ -243,7 +247,7 @@ def lacking(name: str) -> set[str]:
 def make_cell(
     name: str, input_size: int, hidden_size: int, depth: int = 1, **options
 ) -> "nn.Module":
-    """Make a new cell by its name: one of `CELLS`, "torch.nn:LSTM", or "package.module:factory".
+    """Make a new cell by its name: a name in `CELLS`, "torch.nn:LSTM", or "package.module:factory".
 
     options: keywords of the cell, such as leak=0.5, init="gaussian:0.1", generator=, device=,
     dtype=; see `cell_options`.
@@ -259,11 +263,11 @@ def make_cell(
 
 
 class CellOption(NamedTuple):
-    """An option of a cell."""
+    """An option of a cell: its name, type and default."""
 
     name: str
     kind: Any
-    """Its type."""
+    """Its type, as an annotation."""
     default: Any
 
 
@@ -277,7 +281,7 @@ def cell_options(cell: str | Callable) -> list[CellOption]:
 
 
 def option_table(factory: Callable) -> dict[str, CellOption]:
-    """The options of a cell by name: those that its class declares, and the keywords of its
+    """Return the options of a cell by name: those that its class declares, and the keywords of its
     constructors or of its function.
     """
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
@@ -295,11 +299,11 @@ def option_table(factory: Callable) -> dict[str, CellOption]:
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the options of a cell from words, as in `--cell-option leak=0.5`, to values of the
-    types that it expects.
+    """Convert the options of a cell from text, as in `--cell-option leak=0.5`, to values of the
+    types that the cell expects.
 
-    Raises InvalidInputError for an option that the cell does not have or a value of the wrong type:
-    one sentence with its options.
+    Raises InvalidInputError for an option that the cell does not have, or a value of the wrong
+    type. The message lists the cell's options.
 
     >>> read_options("leaky", {"leak": "0.5"})
     {'leak': 0.5}
@@ -322,7 +326,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_options(cell: str, names: Collection[str]) -> dict[str, CellOption]:
-    """The options of a cell. Raises InvalidInputError for a name that is none of them."""
+    """Return the options of a cell. Raises InvalidInputError if one of `names` is not an option."""
     options = option_table(resolve_cell(cell)) if names else {}
     if unknown := [name for name in names if name not in options]:
         raise InvalidInputError(
@@ -332,13 +336,13 @@ def check_options(cell: str, names: Collection[str]) -> dict[str, CellOption]:
 
 
 def _listed(cell: str, options: Mapping[str, CellOption]) -> str:
-    """The options of a cell for a message."""
+    """Return a list of a cell's options as text for a message."""
     known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
     return f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
 
 
 def _kind_of(default) -> Any:
-    """The type of an option without annotation, from its default."""
+    """Return the type of an option without annotation, derived from its default."""
     if isinstance(default, bool | float | str):
         return type(default)
     return int | float | bool | str | (NoneType if default is None else int)
@@ -361,8 +365,9 @@ def hidden_size_for_budget(
     """Return the largest n for which the cell and its output layer (n -> output_size, with biases)
     have at most `budget` parameters.
 
-    As for the networks of figure 4 (Zilly et al. 2017, supplement). Raises InvalidInputError if one
-    unit exceeds the budget, or for networks beyond any memory.
+    The sizes of the networks in figure 4 follow this rule (Zilly et al. 2017, supplement). Raises
+    InvalidInputError if a single unit exceeds the budget, or if the network would be too large for
+    any memory.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]

@@ -1,5 +1,5 @@
-"""The tanh cells: the plain RNN, its identity-initialised form, and deep transitions with and
-without shortcuts.
+"""The cells without gates: the plain RNN, the RNN that starts at the identity (IRNN), and deep
+transitions with and without shortcuts.
 
     DT-RNN     s_1 = f(W x + R_1 y + b_1),  s_l = f(R_l s_{l-1} + b_l),  y' = s_L
     DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`)
@@ -13,8 +13,8 @@ D_l = diag f'(z_l):
 
     P_1 = D_1 R_1,   P_l = D_l (R_l P_{l-1} + S_l),   A = P_L
 
-Layers: D_l R_l, without a shortcut. Up to the last layer with one the state is joint, (s_l, y), so
-that the layers still multiply to A:
+Jacobians of the layers: D_l R_l without shortcuts. With shortcuts the state between layers is
+joint, (s_l, y), so that the product of the layers' Jacobians is still A:
 
     [D_1 R_1; I],   [D_l R_l, D_l S_l; 0, I],   [D_L R_L, D_L S_L]
 
@@ -39,7 +39,9 @@ from rhn.utils.scale import Scaled, bound_of, plus, scaled, scaled_matmul, unsca
 
 
 class DTRNN(DeclaredCell):
-    """Deep-transition RNN. Weights: weight_ih (n, m), weight_hh (L, n, n), bias (L, n)."""
+    """Deep-transition RNN: L layers within a time step. Weights: weight_ih (n, m), weight_hh (L, n,
+    n), bias (L, n).
+    """
 
     deep = True
     nonlinearity: Literal["tanh", "relu"] = "tanh"
@@ -58,7 +60,7 @@ class DTRNN(DeclaredCell):
         return 0
 
     def _derivatives(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        """The diagonals of D_1..D_L as columns (..., n, 1)."""
+        """Return the diagonals of D_1..D_L as columns (..., n, 1)."""
         s, derivatives = y, []
         for layer in range(self.depth):
             z = self._pre_activations(layer, x, s, y)
@@ -70,7 +72,7 @@ class DTRNN(DeclaredCell):
         return ACTIVATIONS[self.nonlinearity].function(self._pre_activations(layer, x, s, y))
 
     def _pre_activations(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """z_l (..., n)."""
+        """Compute z_l (..., n)."""
         z = F.linear(s, self.weight_hh[layer], self.bias[layer])
         if layer == 0:
             z = F.linear(x, self.weight_ih) + z
@@ -112,11 +114,13 @@ class DTRNN(DeclaredCell):
         return M if self.depth == 1 else unscaled(M, exponent)
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """The Jacobian M 2^e of a step of any depth."""
+        """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
+        at any depth.
+        """
         return self._through(self.weight_hh[0], x, s, self._shortcuts)
 
     def _through(self, P: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Scaled:
-        """D_L R_L ... R_2 D_1 P as M 2^e, with the last shortcuts."""
+        """Compute D_L R_L ... R_2 D_1 P as M 2^e, with the last `shortcuts` shortcuts."""
         exponent = torch.zeros((), dtype=torch.long, device=P.device)
         for layer, D in enumerate(self._derivatives(x, s)):
             if layer:
@@ -128,7 +132,9 @@ class DTRNN(DeclaredCell):
         return P, exponent.expand(P.shape[:-2])
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """(..., n, n) each, or 2n if y is carried along."""
+        """Return the Jacobian of each layer, (..., n, n), with 2n instead of n where y is part of
+        the joint state.
+        """
         L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:
@@ -142,14 +148,14 @@ class DTRNN(DeclaredCell):
         return unscaled(*self.scaled_input_jacobian(x, s))
 
     def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """The Jacobian M 2^e of the input."""
+        """Return the Jacobian dy'/dx as (M, e), which stands for M 2^e."""
         return self._through(self.weight_ih, x, s)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return bound_of(*self.scaled_norm_bound(state_bound))
 
     def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
-        """The bound as (1, 1) matrix times 2^e."""
+        """Return the bound as (M, e), which stands for M 2^e, with M (1, 1)."""
         sigma = largest_singular_value(self.weight_hh)[:, None, None]
         bound, exponent = sigma[0], torch.zeros((), dtype=torch.long, device=sigma.device)
         for layer in range(1, self.depth):
@@ -161,8 +167,8 @@ class DTRNN(DeclaredCell):
 
 
 class DTSRNN(DTRNN):
-    """Deep-transition RNN with shortcuts from y[t-1]; adds weight_skip (L - 1, n, n), or (1, n, n)
-    with skip="last".
+    """Deep-transition RNN with shortcuts from the state before the time step to later layers. It
+    adds weight_skip (L - 1, n, n), or (1, n, n) with skip="last".
     """
 
     skip: Literal["all", "last"] = "all"
@@ -179,11 +185,11 @@ class RNN(DTRNN):
 
 
 class IRNN(RNN):
-    """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015);
-    `nonlinearity="tanh"` is a variant.
+    """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015). It can
+    also have `nonlinearity="tanh"`.
 
-    The noise, and all other weights, are drawn by `init`: by default with standard deviation 1e-3,
-    the biases zero.
+    `init` draws the noise and all other weights. By default their standard deviation is 1e-3, and
+    the biases are zero.
     """
 
     starts_at_identity = True

@@ -1,3 +1,1 @@
-"""The command line `rhn`, with one file for each subcommand, and the parts that the commands of all
-packages share.
-"""
+"""The command line `rhn`, and the parts that the commands of all packages share."""

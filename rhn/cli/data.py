@@ -1,4 +1,4 @@
-"""`rhn data`: download the published data sets, and show the content of a data set."""
+"""`rhn data`: download the published data sets, and show what a data set contains."""
 
 import sys
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line w
 
 
 def _check_name(others: tuple[str, ...], hint: Any, name: str) -> None:
-    """Raise ValueError unless a published text, now or added later, or one of the others has this
-    name. Called by cyclopts.
+    """Raise ValueError unless `name` is a published text or in `others`. Texts that are added later
+    to the table count too. Called by cyclopts.
     """
     if name not in (known := (*TEXT_SETS, *others)):
         raise ValueError(f"expected one of {', '.join(known)}")
@@ -27,12 +27,14 @@ def _check_name(others: tuple[str, ...], hint: Any, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Get:
-    """Download a published data set and verify its checksums; complete files are kept."""
+    """Download a published data set, and verify its checksums. Files that exist and are complete
+    are kept.
+    """
 
     name: Annotated[str, Parameter(validator=partial(_check_name, ("jsb",)))] = field(kw_only=False)
-    """A published text (ptb, enwik8, text8), or jsb, the chorales."""
+    """A published text (ptb, enwik8, text8), or jsb for the chorales."""
     out: Path | None = None
-    """Folder to write to, instead of your data folder, in which the other commands look."""
+    """Folder to write to. Default: your data folder, where the other commands look for data."""
 
     def run(self) -> None:
         with progress_bars() as progress:
@@ -43,22 +45,22 @@ class Get:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Count the splits and the vocabulary of a data set, compare them with the published counts,
-    and print its beginning.
+    """Print the sizes of the splits and the vocabulary of a data set, compare them with the
+    published numbers, and print the beginning of the data.
     """
 
     name: Annotated[str, Parameter(validator=partial(_check_name, ("text", "jsb")))] = field(
         kw_only=False
     )
-    """A published text (ptb, enwik8, text8); text, for your own text; or jsb, the chorales."""
+    """A published text (ptb, enwik8, text8), "text" for your own text, or jsb for the chorales."""
     data: Path | None = None
-    """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales
-    rebuilt from music21).
+    """The file or folder of the data. Default: the folder of `rhn data get`; for jsb, the chorales
+    rebuilt from music21.
     """
     unit: Literal["words", "characters"] | None = None
-    """Tokens of your own text: words (the default) or characters."""
+    """Unit of the tokens of your own text: words (the default) or characters."""
     json: bool = False
-    """Print one JSON object: name, source, checksum, counts, beginning."""
+    """Print one JSON object (name, source, checksum, unit, counts, beginning) instead of text."""
 
     def run(self) -> None:
         if self.unit and self.name != "text":
@@ -78,7 +80,7 @@ class Show:
 
 
 def _described(name: str, data: Path | None, unit: Unit) -> dict:
-    """The JSON of a data set; unit: that of the user's text."""
+    """Return the facts about a data set for JSON. unit: that of the user's own text."""
     from rhn.data import chorales, read_text
     from rhn.data.corpus import SPLITS
 
@@ -108,6 +110,6 @@ def _print(shown: dict) -> None:
 
 
 def _line(row: dict) -> list[str]:
-    """A line of the table of counts."""
+    """Return a line of the table of counts."""
     published = f"{row['published']:,}" if row["published"] else ""
     return [row["what"], f"{row['found']:,}", published, "" if row["same"] else "differs"]

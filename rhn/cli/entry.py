@@ -1,5 +1,5 @@
-"""Run a command: print errors as one sentence, those of a user's code with its name and lines,
-return the exit code, and stop at Ctrl-C.
+"""Run a command: print an error as one sentence, return the exit code, and stop at Ctrl-C. An error
+in a user's code is printed with the name of the cell and the lines of that code.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout,
 progress and notices to stderr.
@@ -33,7 +33,9 @@ SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
 def enter(module: str) -> int:
-    """Import a module, run its `main`, and return the exit code."""
+    """Import a module, run its `main`, and return the exit code, also after Ctrl-C during the
+    import.
+    """
     pressed = []
 
     def interrupt(signum: int, frame) -> None:
@@ -56,13 +58,14 @@ def enter(module: str) -> int:
 
 
 def rhn() -> int:
-    """Run `rhn`."""
+    """Run the command `rhn`, and return its exit code."""
     return enter("rhn.cli.main")
 
 
 def _leave(code: int) -> None:
-    """End the process after its exit functions, but without finalising the interpreter: interrupted
-    threads of libraries may still run, and abort the process when their interpreter is gone.
+    """End the process after its exit functions, but without finalising the interpreter. Threads of
+    libraries may still run after an interrupt, and would abort the process if the interpreter were
+    finalised.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -73,10 +76,10 @@ def _leave(code: int) -> None:
 
 
 def run_command(main: Callable[[], int | None]) -> int:
-    """Run a command's body, which returns its exit code or None for 0; turn errors into one, with a
-    sentence on stderr for bad input.
+    """Run a command's body, which returns its exit code or None for 0. Errors become an exit code;
+    bad input also prints a sentence on stderr.
 
-    Errors of the machine (no permission, a full disk, too long a name) count as bad input.
+    Errors of the machine (no permission, a full disk, a name that is too long) count as bad input.
     """
     _prepare_streams()
     try:
@@ -106,7 +109,7 @@ def run_command(main: Callable[[], int | None]) -> int:
 
 
 def _left(leaving: SystemExit) -> int:
-    """The exit code of a command that a `sys.exit` in the middle of its work has ended."""
+    """Return the exit code of a command that was ended by a `sys.exit` during its work."""
     if isinstance(leaving.__context__, BrokenPipeError):  # by rich, whose reader ended
         _drop_output()
         return 0
@@ -118,7 +121,7 @@ def _left(leaving: SystemExit) -> int:
 
 
 def _prepare_streams() -> None:
-    """Replace streams that the caller has closed; print characters that a terminal lacks as
+    """Replace streams that the caller has closed. Characters that the terminal cannot print become
     question marks.
     """
     for name in ("stdout", "stderr"):
@@ -130,7 +133,9 @@ def _prepare_streams() -> None:
 
 
 def _refused(sentence: str, frames: Sequence[str] = ()) -> int:
-    """Print an error; names in a stranger's file may be of any length."""
+    """Print an error, with long words cut, because names in a file may have any length. Returns
+    exit code 2.
+    """
     words = (
         word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..."
         for word in sentence.split()
@@ -150,8 +155,8 @@ def _drop_output() -> None:
 
 
 def resolve_device(name: str) -> str:
-    """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is
-    not there.
+    """Return "cpu" or "cuda" for --device auto|cpu|cuda. Raises InvalidInputError for a device
+    that this machine does not have.
     """
     import torch
 
@@ -161,15 +166,16 @@ def resolve_device(name: str) -> str:
 
 
 def print_json(value) -> None:
-    """Print a value as JSON at full precision; NaN and infinity become null."""
+    """Print a value as JSON at full precision. NaN and infinity become null."""
     print(json.dumps(finite_json(value), allow_nan=False))
 
 
 @contextlib.contextmanager
 def own_cell(name: str | None) -> Iterator[None]:
-    """Turn the errors of a user's code into a UsersCodeError with the name of the cell.
+    """Return a context in which an error of a user's own cell becomes a UsersCodeError with the
+    name of the cell.
 
-    name: package.module:factory. Nothing changes for None and for the name of one of our cells.
+    name: package.module:factory. For None and for the names of our cells, errors are not changed.
     """
     try:
         yield
@@ -183,7 +189,9 @@ def own_cell(name: str | None) -> Iterator[None]:
 
 
 def _fault_of(name: str, error: BaseException) -> str | None:
-    """The sentence on an error in the code of a cell; None for an error that needs no other one."""
+    """Return the sentence for an error in the code of a cell; None if the error's own message is to
+    be printed.
+    """
     if isinstance(error, InvalidInputError):
         factory = name.partition(":")[2]
         return None if name in str(error) else f"{name}: {str(error).removeprefix(f'{factory}: ')}"
@@ -194,7 +202,9 @@ def _fault_of(name: str, error: BaseException) -> str | None:
 
 
 def users_frames(error: BaseException) -> list[str]:
-    """The lines of a traceback that belong to the user's code, outermost call first."""
+    """Return the lines of an error's traceback that belong to the user's code, outermost call
+    first.
+    """
     if hasattr(error, "frames"):  # sent by another process
         return error.frames
     from rhn.utils.tracebacks import frames_outside

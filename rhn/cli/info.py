@@ -1,5 +1,5 @@
-"""`rhn info` and `rhn presets`: versions, devices and the kernels in use; the presets of `rhn
-train`.
+"""`rhn info` prints versions, devices and the kernels in use; `rhn presets` lists the presets of
+`rhn train`.
 """
 
 import itertools
@@ -20,7 +20,8 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Print versions, devices, and the kernels on them: which are used, and why others are not.
+    """Print versions, devices, and the kernels (code for recurrences and losses) on each device:
+    which are used, and why others are not.
 
     examples:
       rhn info
@@ -28,7 +29,9 @@ class Info:
     """
 
     json: bool = False
-    """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
+    """Print one JSON object: versions, devices, and kernels (name, device, purpose, used,
+    reason).
+    """
 
     def run(self) -> None:
         import numpy
@@ -51,12 +54,12 @@ class Info:
 
 
 def _used(kernel: dict[str, Any]) -> str:
-    """ "used", or the reason why an implementation is not used."""
+    """Return "yes", or the reason why an implementation is not used."""
     return "yes" if kernel["used"] else f"no: {kernel['reason']}"
 
 
 def device_rows() -> list[dict[str, str]]:
-    """The CPU and every GPU: name, model, details."""
+    """List the CPU and every GPU, each as a dictionary: name, model, details."""
     import torch
 
     threads = counted(torch.get_num_threads(), "torch thread")
@@ -73,10 +76,12 @@ def device_rows() -> list[dict[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Presets:
-    """List the presets of `rhn train`."""
+    """List the presets (complete configurations) of `rhn train`."""
 
     json: bool = False
-    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
+    """Print a JSON list with, for each preset: name, cell, parameters, depth, layers, hidden_size,
+    tied, published_test.
+    """
 
     def run(self) -> None:
         rows = [preset_facts(name) for name in PRESETS]
@@ -90,7 +95,7 @@ class Presets:
 
 
 def preset_facts(name: str) -> dict[str, Any]:
-    """The JSON of a preset."""
+    """Return the facts about a preset for JSON."""
     config = preset(name)
     return {
         "name": name,
@@ -105,14 +110,14 @@ def preset_facts(name: str) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> list:
-    """A line of the table."""
+    """Return a line of the table."""
     size, tied = f"{row['parameters'] / 1e6:.2f}M", "yes" if row["tied"] else "no"
     sizes = [row[name] for name in ("depth", "layers", "hidden_size")]
     return [row["name"], row["cell"], size, *sizes, tied, _result(row["published_test"])]
 
 
 def _result(paper: float | None) -> str:
-    """A published result: perplexity to one digit, bits to two."""
+    """Format a published result: perplexity with one decimal, bits with two decimals."""
     if paper is None:
         return ""
     return f"{paper:.1f}" if paper > 10 else f"{paper:.2f}"

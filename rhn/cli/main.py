@@ -1,4 +1,6 @@
-"""`rhn`: train a model on chorales or text, evaluate it, and let it compose or write."""
+"""The command `rhn`: train a model on chorales or text, evaluate it, and let it compose chorales or
+write text.
+"""
 
 from typing import Any
 
@@ -32,7 +34,7 @@ COMMANDS.command(DATA)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command `rhn`, and return its exit code."""
     return run_command(lambda: run_read(COMMANDS, args, _run))
 
 

@@ -1,9 +1,9 @@
-"""`rhn train --record N`: measure a training run with the recorder of gersgorin, into record.npz
-beside the metrics.jsonl of each seed.
+"""`rhn train --record N`: measure a training run with the recorder of gersgorin, and write
+record.npz beside the metrics.jsonl of each seed.
 
-The probe is the first validation piece, or the first window of the validation text, read from the
-zero state and without dropout. Loss and gradients in the record are those of the probe, so
-measurements differ only by the weights.
+All measurements use the same data, the probe: the first validation piece, or the first window of
+the validation text. It is read from the zero state and without dropout. Loss and gradients in the
+record are those of the probe, so measurements differ only by the weights.
 """
 
 import copy
@@ -27,8 +27,8 @@ NAME = "record.npz"
 
 
 def recorded_every(folder: Path) -> int | None:
-    """Return the number of steps between two measurements of the run in a folder; None without a
-    record. Raises DataError for a damaged record.
+    """Return the number of optimiser steps between two measurements of the training run in a
+    folder; None if it has no record. Raises DataError for a damaged record.
     """
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return plugin("recording").load(paths[0]).every if paths else None
@@ -41,7 +41,9 @@ def recorders(
     corpus: Corpus | TextCorpus,
     seeds: Sequence[int],
 ) -> "list[ProbeRecorder]":
-    """Make the recorders of a training run as callbacks, one for each seed."""
+    """Make the callbacks that record a training run every `every` optimiser steps, one for each
+    seed.
+    """
     if text := isinstance(config, LanguageConfig):
         ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
@@ -64,21 +66,22 @@ def recorders(
 
 
 def probed(corpus: Corpus) -> str:
-    """Describe the data of a training run and its probe."""
+    """Describe the data of a training run on chorales, and its probe."""
     return f"{corpus.source}; probe {corpus.valid[0].label}"
 
 
 class ProbeRecorder(Callback):
-    """A recorder of one seed of a training run, made when the training run begins.
+    """A callback that records one seed of a training run, from its beginning.
 
     Args:
-        every: steps of the optimizer between two measurements.
-        probe: input of the network.
-        path: the file.
-        loss: of a network on the probe.
-        about: origin of a network, for figures.
-        constant: loss of the constant predictor on the probe; None: not known.
-        within: measure within epochs; otherwise at the end of the epoch in which the step falls.
+        every: optimiser steps between two measurements.
+        probe: the input on which every measurement is made.
+        path: the file of the record.
+        loss: function that computes the loss of a network on the probe.
+        about: function that describes the origin of a network, for figures.
+        constant: loss of the constant predictor on the probe; None if it is not known.
+        within: True to measure within epochs; False to measure at the end of the epoch in which the
+            step falls.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class ProbeRecorder(Callback):
         self._steps = 0
 
     def step(self, trainer: Trainer) -> None:
-        """Measure if a measurement is due; call it at the start of a training run and after every
+        """Measure if a measurement is due. Called at the start of a training run and after every
         step.
         """
         of_epoch = 0 if self._within else trainer.position[0]
@@ -120,20 +123,20 @@ class ProbeRecorder(Callback):
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:
-        """Write the record; call it before a training run saves its state, so that it is never
-        behind it.
+        """Write the record. Called before a training run saves its state, so that the record is not
+        older than the state.
         """
         if self._recorder:
             self._recorder.save()
 
     def close(self) -> None:
-        """Write the record a last time and print its cost."""
+        """Write the record a last time, and print how much time recording took."""
         if self._recorder:
             self._recorder.close()
 
     def _load(self, network: nn.Module) -> float:
         """Load the weights of the network, and the gradients of the probe's loss, into the measured
-        model; returns the loss.
+        model. Returns the loss.
         """
         self._model.load_state_dict(network.state_dict())
         self._model.zero_grad()

@@ -1,4 +1,6 @@
-"""`rhn report`: the curves of training runs, and perplexity by depth beside the paper's."""
+"""`rhn report`: draw the curves of training runs, or their perplexity by depth beside the
+paper's.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +18,18 @@ SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Drawing):
-    """Draw training and validation losses over epochs, for all seeds together; with --depth, the
-    paper's figure 5(a) for these training runs.
+    """Draw training and validation losses over epochs, for all seeds in one figure. With --depth,
+    draw figure 5(a) of the paper (perplexity by recurrence depth) for these training runs.
     """
 
     runs: tuple[Path, ...] = field(kw_only=False)
-    """Folders of training runs; with --depth also its tables (.csv)."""
+    """Folders of training runs; with --depth also tables (.csv) that `rhn report --depth` wrote."""
     depth: bool = False
-    """Draw the best validation perplexity on Penn Treebank by depth, beside the paper's."""
+    """Draw the best validation perplexity on Penn Treebank by recurrence depth, beside the
+    paper's.
+    """
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
-    """A figure (.png, .svg, .pdf), and its numbers (.csv)."""
+    """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv)."""
 
     def run(self) -> None:
         names = [run.stem if run.suffix == ".csv" else real_path(run).name for run in self.runs]

@@ -1,5 +1,5 @@
-"""Run a command as `python -m`, without importing files of the current folder, such as a torch.py;
-the installed commands never do.
+"""Run a command by `python -m` without importing files of the current folder, such as a torch.py.
+The installed commands never import from there.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`rhn train` and `rhn resume`: start from a preset or a configuration file, train in a folder,
+"""`rhn train` and `rhn resume`: start from a preset or a configuration file, train in a folder, and
 print the result.
 """
 
@@ -50,28 +50,28 @@ PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """The options that both commands share."""
+    """The options that `rhn train` and `rhn resume` share."""
 
     data: Path | None = None
-    """Path of the data. Default: the folder of `rhn data get`; chorales are rebuilt from music21's
-    scores.
+    """Path of the data. Default: for a text, the folder of `rhn data get`; chorales are rebuilt
+    from music21's scores.
     """
     max_minutes: NonNegative | None = None
-    """Stop after this many minutes, with everything saved."""
+    """Stop after this many minutes, and save everything. Default: no limit."""
     threads: int | None = None
-    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With one thread,
-    results repeat to the last bit.
+    """For texts: number of CPU threads. Default: 1 below 500 hidden units, otherwise all. With one
+    thread, results repeat to the last bit.
     """
     device: Device = "auto"
-    """Device of the training run."""
+    """Device to train on; auto uses a GPU if there is one."""
     json: bool = False
     """Print the result as one JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Configured, Running):
-    """Train a model. The same command, or `rhn resume DIR`, continues a training run that was
-    stopped or killed.
+    """Train a model in a folder. The same command, or `rhn resume DIR`, continues a training run
+    that was stopped or killed.
 
     `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn
     train PRESET --help` shows them with that preset's values.
@@ -85,27 +85,28 @@ class Train(Configured, Running):
     """
 
     preset: str | None = field(default=None, kw_only=False)
-    """Name of a complete training run; `rhn presets` describes them."""
+    """Name of a complete configuration; `rhn presets` lists the names."""
     config: Path | None = None
-    """JSON file of fields: the output of --print-config, the config.json of a run, or your own
-    file. Its entry "preset" can name a preset to start from.
+    """JSON file with fields of the configuration: the output of --print-config, the config.json of
+    a training run, or your own file. Its entry "preset" can name a preset to start from.
     """
     out: Path | None = None
-    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors;
-    record.npz with --record.
+    """Folder of the training run (required unless --print-config is given). Files in it:
+    config.json, metrics.jsonl, best.safetensors, state.safetensors; with --record also record.npz.
     """
     seeds: Count = 1
-    """Text: train N seeds side by side as one program, beginning with the seed of the
+    """For texts: train N seeds side by side as one program, beginning with the seed of the
     configuration.
     """
     record: Count | None = None
-    """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz;
-    `gersgorin recording` draws them. Chorales: at the end of the epoch of that step; an epoch has 7
-    steps (223 pieces in batches of 32).
+    """Also measure spectra, gains and gates every N optimiser steps, and write them to record.npz
+    in the folder of --out; `gersgorin recording` draws them. For chorales, the measurement is at
+    the end of the epoch in which the step falls; an epoch has 7 steps (223 pieces in batches of
+    32). Default: no record.
     """
     print_config: bool = False
-    """Print the whole configuration as JSON for --config, and its differences from the preset on
-    stderr; do not train.
+    """Print the whole configuration as JSON, which --config can read, and its differences from the
+    preset on stderr. Do not train.
     """
     settings: Settings = field(default_factory=dict)
 
@@ -127,7 +128,7 @@ class Train(Configured, Running):
             train_with_options(config, seeds, self.out, self, self.record)
 
     def configuration(self) -> Config:
-        """The configuration with all options; raises InvalidInputError."""
+        """Return the configuration with all options. Raises InvalidInputError."""
         if not (self.preset or self.config):
             raise InvalidInputError(
                 "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota "
@@ -139,14 +140,18 @@ class Train(Configured, Running):
         return config
 
     def _shown(self) -> Config | None:
-        """The configuration whose values the help shows; None without a preset and a file."""
+        """Return the configuration whose values the help shows; None if neither a preset nor a file
+        is given.
+        """
         if not (self.preset or self.config):
             return None
         own = {name: v for name, v in self.settings.items() if name in ("cell", "cell_options")}
         return starting_point(self.preset, self.config, own)
 
     def _require_own_options(self, kind: type[Config]) -> None:
-        """Refuse options of language models for chorales, and vice versa."""
+        """Raise InvalidInputError for an option of language models if the model is one of chorales,
+        and vice versa.
+        """
         own = {f.name for f in fields(kind)}
         others = [flag(name) for name in self.settings if name not in own]
         whose, model = "chorales", "a language model"
@@ -159,7 +164,9 @@ class Train(Configured, Running):
             )
 
     def _require_used_options(self, config: Config) -> None:
-        """Refuse the options of another optimizer, and a unit of tokens without effect."""
+        """Raise InvalidInputError for an option of another optimizer, and for --unit if it has no
+        effect.
+        """
         for name in self.settings:
             users = [kind for kind, names in HYPERPARAMETERS.items() if name in names]
             if users and config.optimizer not in users:
@@ -193,16 +200,20 @@ class Train(Configured, Running):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Running):
-    """Continue a training run from its last save. The results equal an uninterrupted run."""
+    """Continue a training run from its last save. The results are those of an uninterrupted
+    training run.
+    """
 
     out: Path = field(kw_only=False)
-    """Folder of the run."""
+    """Folder of the training run."""
     data: Path | None = None
-    """Path of the data, if it was moved."""
+    """Path of the data, if it has moved. Default: the path of the training run."""
     epochs: Count | None = None
-    """Total number of epochs (default: that of the configuration)."""
+    """Maximum number of epochs, with those already done. Default: the number in the
+    configuration.
+    """
     cell: str | None = None
-    """The cell of the training run if it is your own, as package.module:factory."""
+    """The cell of the training run, if it is your own, as package.module:factory."""
 
     def run(self) -> None:
         path = self.out / "config.json"
@@ -230,7 +241,7 @@ class Resume(Running):
 def train_with_options(
     config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None
 ) -> None:
-    """Train or continue, and print the result."""
+    """Train or continue a training run in `out`, and print the result."""
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
 
@@ -282,8 +293,8 @@ def _threads(config: Config, options: Running) -> int:
 
 
 class EpochProgress:
-    """Show the epoch, its loss so far, the validation losses of all seeds after the last one, and
-    the time left.
+    """A callback that shows the epoch, its loss so far, the validation losses of all seeds after
+    the previous epoch, and the time left.
     """
 
     def __init__(self, advance: Advance):
@@ -293,7 +304,7 @@ class EpochProgress:
         self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
-        """Called at the start of a training run, and after every step."""
+        """Called at the start of a training run, and after every optimiser step."""
         if self._first is None:
             self._first = trainer.steps
         now, (done, steps), epochs = time.monotonic(), trainer.position, trainer.config.epochs
@@ -308,17 +319,17 @@ class EpochProgress:
         self._advance(trainer.steps - self._first, trainer.steps - self._first + left, title)
 
     def epoch(self, seed: int, line: dict) -> None:
-        """Note the validation loss of an epoch."""
+        """Store the validation loss of an epoch."""
         name = next(name for name in line if name.startswith("valid"))
         self._measure, self._valid[seed] = name.replace("_", " "), line[name]
 
     def save(self) -> None:
-        """There is nothing to save."""
+        """Do nothing: there is nothing to save."""
 
 
 def _in_vain(result: "TrainingResult", corpus) -> bool:
-    """Return True if training did not help: chorales are no better than with the initial weights,
-    or texts are far worse than a guess of each token.
+    """Return True if training did not help: the loss on chorales is no better than with the initial
+    weights, or the loss on a text is far worse than that of random guesses.
     """
     if result.test_nll is not None:
         return result.best_epoch == 0 < result.epochs
@@ -326,7 +337,7 @@ def _in_vain(result: "TrainingResult", corpus) -> bool:
 
 
 def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
-    """The result of a seed for JSON, in the measure of its data."""
+    """Return the result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 
     row = asdict(result)
@@ -360,6 +371,6 @@ def _print_rows(rows: list[dict]) -> None:
 
 
 def _line(row: dict, names: Sequence[str]) -> list:
-    """A line of the table: a seed, its epochs, and its losses by these names."""
+    """Return a line of the table: a seed, its epochs, and its losses by these names."""
     losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
     return [row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""]

@@ -1,5 +1,5 @@
-"""`rhn evaluate`, `rhn sample`, `rhn generate`: score a trained model on a split, or let it write a
-chorale or a text.
+"""`rhn evaluate`, `rhn sample` and `rhn generate`: measure a trained model on a split, or let it
+write a chorale or a text.
 """
 
 import math
@@ -26,38 +26,40 @@ TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(TrainedOptions):
-    """Measure how well a trained model predicts: perplexity for words, bits per character, or nats
-    per frame of a chorale.
+    """Measure how well a trained model predicts: in perplexity for words, bits per character, or
+    nats per frame of a chorale.
 
-    Every token but the first counts, and every frame but each chorale's first.
+    The mean is over every token except the first, or every frame except the first of each chorale.
     """
 
     split: Literal["train", "valid", "test"] = "test"
-    """Split of the data."""
+    """Split of the data to evaluate on."""
     data: Path | None = None
-    """Path of the data, if it has moved since the training run."""
+    """Path of the data, if it has moved since the training run. Default: the path of the training
+    run.
+    """
     max_tokens: Annotated[int, within(least=2)] | None = None
-    """Text: only the first N tokens of the split."""
+    """For texts: use only the first N tokens of the split. Default: all."""
     batch_size: Count | None = None
-    """Text: cut the text into N pieces that are read in parallel, each from a zero state. Faster
-    than one piece, with a slightly higher loss.
+    """For texts: cut the text into N pieces that are read in parallel, each from a zero state. This
+    is faster than one piece (the default), but the loss is slightly higher.
     """
     temperature: float | None = None
-    """Text: number by which the logits are divided."""
+    """For texts: divide the logits by this number. Default: 1."""
     mc: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
-    """Text: average the probabilities of N samples with dropout on, new masks for each window (Gal
-    and Ghahramani 2016).
+    """For texts: Monte Carlo dropout. Average the probabilities of N samples with dropout, with new
+    masks for each window (Gal and Ghahramani 2016).
     """
     mc_official: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
-    """Text: like --mc, with one set of masks per sample for the whole text, as in the official
-    code.
+    """For texts: like --mc, but with one set of masks per sample for the whole text, as in the
+    official code.
     """
     seed: Natural = 0
-    """Text: seed of the masks of --mc."""
+    """For texts: seed of the dropout masks of --mc and --mc-official."""
     device: Device = "auto"
-    """Device of the computation."""
+    """Device to compute on; auto uses a GPU if there is one."""
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as one JSON object."""
 
     def run(self) -> None:
         from rhn.checkpoints import read_metadata
@@ -134,16 +136,18 @@ class Evaluate(TrainedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(TrainedOptions, Writing):
-    """Write a chorale that a trained model composes."""
+    """Let a trained model compose a chorale, and write it to a file."""
 
     output: Path | None = None
-    """The file to write, .mid or .musicxml (required)."""
+    """The file to write: MIDI (.mid) or MusicXML (.musicxml). Required."""
     temperature: float = 1.0
-    """Number by which the logits are divided: below 1 more predictable, above 1 more varied."""
+    """Divide the logits by this number: the notes are more predictable below 1, more varied above
+    1.
+    """
     bars: Annotated[int, within(least=1, most=MOST_BARS)] = 16
-    """Length in bars of four quarter notes."""
+    """Length of the chorale in bars of four quarter notes."""
     seed: Natural = 0
-    """Seed of the notes."""
+    """Seed of the random draws of notes."""
 
     def run(self) -> None:
         from rhn.checkpoints import load_model
@@ -161,18 +165,20 @@ class Sample(TrainedOptions, Writing):
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(TrainedOptions):
-    """Print a text that a trained language model writes."""
+    """Let a trained language model write a text, and print it."""
 
     prompt: str = ""
-    """The text to continue."""
+    """The text to continue. Default: none."""
     length: Annotated[int, within(least=1, most=MOST_TOKENS)] = 200
-    """Number of words or characters."""
+    """Number of words or characters to write."""
     temperature: float = 1.0
-    """Number by which the logits are divided: below 1 more predictable, above 1 more varied."""
+    """Divide the logits by this number: the text is more predictable below 1, more varied above
+    1.
+    """
     top_k: Count | None = None
-    """Choose only among the N most probable words or characters."""
+    """Draw only from the N most probable words or characters. Default: draw from all."""
     seed: Natural = 0
-    """Seed of the choices."""
+    """Seed of the random draws."""
 
     def run(self) -> None:
         from rhn.training.sampling import generate

@@ -9,8 +9,8 @@
     text = rhn.data.read_text("ptb", "data/ptb")   # or enwik8, text8, any text, see `rhn.data.text`
 
 Shape legend for the whole package: T frames (a frame is a quarter note), B rows of a minibatch, 88
-keys (key 0 is MIDI 21). Names load their module on first use, so that `import rhn.data` itself
-loads nothing heavy.
+piano keys (key 0 is MIDI pitch 21). Each name loads its module on first use, so that `import
+rhn.data` is fast.
 """
 
 from rhn.utils.lazy import lazy_names

@@ -1,8 +1,9 @@
-"""Pieces and corpora: piano rolls with a name and a place in their split.
+"""Pieces and corpora: piano rolls with a name and an index in their split (training, validation or
+test).
 
-A piece is a (T, 88) array of 0 and 1, a row a quarter note, a column a key of the piano (column 0
-is MIDI 21, column 87 is MIDI 108). A corpus is the training, validation and test pieces of a
-data set, in the order of its split.
+A piece is a (T, 88) array of 0 and 1. A row is a quarter note, and a column is a key of the piano
+(column 0 is MIDI pitch 21, column 87 is MIDI pitch 108). A corpus has the training, validation and
+test pieces of a data set, each in the order of its split.
 """
 
 import hashlib
@@ -22,11 +23,11 @@ HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
 class Piece(np.ndarray):
     """One chorale: a (T, 88) uint8 array with three more attributes.
 
-    name: "bwv269", or its label if the catalogue number is unknown; split: "train", "valid" or
-    "test"; index: its place in the *original* split, which differs from its place in a list with
-    gaps.
+    name: "bwv269", or the label if the catalogue number is unknown. split: "train", "valid" or
+    "test". index: its index in the *original* split, which differs from its index in a list from
+    which pieces are missing.
 
-    Slices and copies are pieces again; results of computations are plain arrays.
+    Slices and copies are pieces too; results of computations are plain arrays.
 
     >>> piece = Piece(np.zeros((2, 88)), name="bwv269", split="train", index=3)
     >>> piece.name, piece[:1].name, piece.label, piece.shape, int(piece.sum())
@@ -54,16 +55,16 @@ class Piece(np.ndarray):
 
     @property
     def label(self) -> str:
-        """The place in the original split: "train-14"."""
+        """The split and the index in it: "train-14"."""
         return f"{self.split}-{self.index}"
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece` in the order of
-    the split.
+    """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece`, each in the order
+    of its split.
 
-    `source` is the origin of the notes in words.
+    `source` describes the origin of the notes.
     """
 
     train: list[Piece]
@@ -73,7 +74,7 @@ class Corpus:
 
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
-        """Make a corpus of these pieces, each in its split."""
+        """Make a corpus from these pieces; each is put into its split."""
         train, valid, test = (
             [piece for piece in pieces if piece.split == split] for split in SPLITS
         )
@@ -86,8 +87,8 @@ class Corpus:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 (hex) of the content: every piece's label, name, length and frames, in order; not
-        of the source.
+        """SHA-256 (hex) of the content: every piece's label, name, length and frames, in order. The
+        source does not change it.
         """
         digest = hashlib.sha256()
         for piece in self.pieces:
@@ -96,15 +97,15 @@ class Corpus:
         return digest.hexdigest()
 
     def find(self, name: str) -> Piece:
-        """Find the first piece called `name`, see `lookup`."""
+        """Return the first piece called `name`, see `lookup`."""
         return lookup(self.pieces, name)
 
 
 def lookup(entries, name: str):
-    """Find the first of `entries` (with a `name` and a `label`) that is called `name`: "bwv414",
-    "BWV 414", or its label, "train-14".
+    """Return the first of `entries` that is called `name`. Each entry has a `name` and a `label`;
+    `name` can be written as "bwv414" or "BWV 414", or be the label, "train-14".
 
-    Raises InvalidInputError, with the nearest names, for an unknown name.
+    Raises InvalidInputError for an unknown name; the message has the nearest names.
     """
     wanted = "".join(name.lower().split())
     for entry in entries:

@@ -1,10 +1,10 @@
-"""Published data sets: a record for each (addresses, checksums, counts), and their download.
+"""Published data sets: a record of each (addresses, checksums, counts), and their download.
 
-A new text is one more record in `TEXT_SETS`: it can then be fetched, shown, read and trained on by
-its name.
+To add a text, add a record to `TEXT_SETS`: the text can then be downloaded, shown, read and used
+for training by its name.
 
-Sources: Penn Treebank as Mikolov et al. (2010) prepared it and Zaremba et al. (2014) keep it;
-Mahoney's enwik8 and text8, cut as in Graves (2013); the chorales of Boulanger-Lewandowski et al.
+Sources: Penn Treebank as Mikolov et al. (2010) prepared it and Zaremba et al. (2014) published it;
+Mahoney's enwik8 and text8, split as in Graves (2013); the chorales of Boulanger-Lewandowski et al.
 (2012), and the Internet Archive's copy of them.
 """
 
@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """One file: its name, its addresses (tried in this order), and "algorithm:checksum"."""
+    """One file of a data set: its name, its addresses (tried in this order), and
+    "algorithm:checksum".
+    """
 
     name: str
     addresses: tuple[str, ...]
@@ -38,9 +40,9 @@ class PublishedFile:
 class DataSet:
     """A published data set.
 
-    files:  of a text three, its training, validation and test text; or one with the name of the
-            set, plain or in a .zip, cut 90 / 5 / 5 %
-    counts: pieces or tokens by split, and "vocabulary"
+    files:  for a text, its training, validation and test file; or one file with the name of the
+            set, plain or in a .zip, which is split 90 / 5 / 5 %
+    counts: number of pieces or tokens in each split, and of symbols in the "vocabulary"
     unit:   the kind of a token: "words", "characters" or "bytes"; None for music
     """
 
@@ -93,7 +95,7 @@ CHORALES = DataSet(
 
 
 def data_set(name: str) -> DataSet:
-    """Return the data set with this name; raises InvalidInputError for an unknown one."""
+    """Return the data set with this name. Raises InvalidInputError for an unknown name."""
     known = TEXT_SETS | {CHORALES.name: CHORALES}
     if name not in known:
         raise InvalidInputError(
@@ -103,17 +105,19 @@ def data_set(name: str) -> DataSet:
 
 
 def data_folder(name: str) -> Path:
-    """The folder into which `get` downloads a data set; honours XDG_DATA_HOME."""
+    """Return the folder into which `get` downloads a data set. It is in XDG_DATA_HOME, if that is
+    set.
+    """
     return user_data_path("rhn", appauthor=False) / name
 
 
 def get(
     name: str, folder: Path | None = None, *, progress: Callable[[str], object] = lambda title: None
 ) -> Path:
-    """Download a data set's files into a folder (None: `data_folder(name)`), and return the value
+    """Download a data set's files into a folder (None: `data_folder(name)`), and return the path
     for `--data`.
 
-    That is the folder of a text, and the file of the chorales. Files that are there and whole are
+    The path is the folder for a text, and the file for the chorales. Complete files that exist are
     kept.
 
     progress: called with the name of each file before its download.
@@ -130,8 +134,8 @@ def get(
 
 
 def _fetch(file: PublishedFile, folder: Path, progress: Callable[[str], object]) -> Path:
-    """Download one file unless it is there with the right checksum; replace a file with another
-    checksum.
+    """Download one file unless it exists with the right checksum. A file with another checksum is
+    replaced.
     """
     import pooch
     from requests import RequestException  # raised by pooch

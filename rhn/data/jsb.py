@@ -1,36 +1,36 @@
-"""JSB Chorales: the 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et
-al. (2012).
+"""JSB Chorales: 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et al.
+(2012).
 
-By default they are rebuilt once from the Bach scores of the installed music21 package (8 have no
-counterpart there) and kept in the user's cache folder. Editions differ: 95 % of the frames equal
-the original's exactly (measured by `evaluation.agreement`). For the exact split give the original
-file.
+By default they are rebuilt once from the Bach scores of the installed music21 package (8 chorales
+have no counterpart there) and kept in the user's cache folder. Editions differ: 95 % of the frames
+equal those of the original file exactly (measured by `evaluation.agreement`). To get the original
+data exactly, read the original file.
 
-The cache is one .npz file, named by the version of music21 and the checksum of the notes, which
-another rule would change. Its arrays: `packed` (N, 11) uint8, the 88 keys of all frames of all
-pieces as bits, and `lengths`, one a piece, in the order of our table.
+The cache is one .npz file. Its name has the version of music21 and the checksum of the notes, which
+would change with the rule below. Its arrays are `packed` (N, 11) uint8, the 88 keys of all frames
+of all pieces as bits, and `lengths`, one number for each piece, in the order of our table.
 
 Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...],
-"valid": ..., "test": ...}; a piece is a list of frames, a frame a list of MIDI pitches. Both give
-the same corpus for the same music. A pickle may hold only plain data: nothing in it is imported or
-called.
+"valid": ..., "test": ...}. A piece is a list of frames, and a frame is a list of MIDI pitches. Both
+formats give the same corpus for the same music. A pickle may hold only plain data: nothing in it is
+imported or called.
 
 `jsb_split.csv` has a row for each of the 382 chorales of Boulanger-Lewandowski's split (see
-`ChoraleRow`). It holds no notes: a row names a score of music21's corpus, and how to cut and
-transpose it. Rows with status "unmatched" have no counterpart in that corpus.
+`ChoraleRow`). The table contains no notes: a row names a score of music21's corpus, and tells how
+to cut and transpose it. Rows with status "unmatched" have no counterpart in that corpus.
 
-The rule:
+Rule that makes frames from a score:
 
 1. a part's note is held through the rest that follows it, if the row has hold_through_rests;
-2. frame i of the score holds the pitches with onset <= i * step < end; the last frame may be held
-   `LAST_HELD` more;
+2. frame i of the score has the pitches with onset <= i * step < end; the last frame may be repeated
+   up to `LAST_HELD` times;
 3. the frames are cut into the row's segments, which are joined (this is how repeats are played),
    and transposed.
 
-A part of a score is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks
-(`TICKS` a quarter note, so that triplets and sixty-fourths are whole numbers) from the beginning,
-pitch as a MIDI number. Rests are the gaps. music21's code is never imported: reading only pitches
-and times is ten times faster than its complete model of notation.
+A part of a score is a list of notes `(onset, end, pitch)` in order of time. Onset and end are in
+ticks from the beginning (`TICKS` for each quarter note, so that triplets and sixty-fourths are
+whole numbers); pitch is a MIDI number. Gaps between notes are rests. music21's code is never
+imported: reading only pitches and times is ten times faster than its complete model of notation.
 """
 
 import csv
@@ -66,13 +66,14 @@ logger = logging.getLogger(__name__)
 
 
 def chorales(source: str | Path | None = None) -> Corpus:
-    """Load the chorales: lists `train`, `valid` and `test` of (T, 88) uint8 pieces, one row for
-    each quarter note.
+    """Load the chorales as a corpus: lists `train`, `valid` and `test` of (T, 88) uint8 pieces,
+    with one row for each quarter note.
 
-    source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an
-    original file, by its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
-    Raises DataError if music21 has no scores or the file is not a set of chorales. Raises
-    InvalidInputError if the suffix is neither .json nor .pickle.
+    source: the path of an original file, .json (Huang) or .pickle (Boulanger-Lewandowski). None:
+    the chorales rebuilt from music21's scores (223 / 74 / 77 pieces).
+
+    Raises DataError if music21 has no scores or the file does not contain chorales,
+    InvalidInputError for another suffix.
     """
     if source is not None:
         return read_original(Path(source))
@@ -95,13 +96,13 @@ def chorales(source: str | Path | None = None) -> Corpus:
 
 
 def chorale(name: str, source: str | Path | None = None) -> Piece:
-    """Load one chorale by its name ("bwv269", "BWV 66.6") or its place in the original split
-    ("train-14", "test-0").
+    """Load one chorale by its name ("bwv269", "BWV 66.6") or by its split and index in the original
+    data ("train-14", "test-0").
 
-    Reads only that score (milliseconds), or, with a `source`, the original file. A name that occurs
-    more than once means the first of train, valid, test: "bwv414" is "train-14", and its other
-    version is "valid-33". Raises InvalidInputError for an unknown name, with the nearest ones;
-    DataError for a chorale that cannot be rebuilt.
+    Only that score is read (in milliseconds), or the original file `source`, if it is given. If
+    several chorales have a name, the first one in the order train, valid, test is loaded: "bwv414"
+    is "train-14", and its other version is "valid-33". Raises InvalidInputError for an unknown name
+    (the message has the nearest names); DataError for a chorale that cannot be rebuilt.
     """
     if source is not None:
         return read_original(Path(source)).find(name)
@@ -116,8 +117,8 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
 
 
 def load_cached(path: Path) -> Corpus | None:
-    """Read the corpus in a cache file; None for a missing file and, with a warning, for a damaged
-    one. Nothing is unpickled.
+    """Read the corpus from a cache file. Returns None for a missing file and, with a warning, for a
+    damaged file. Nothing is unpickled.
     """
     if not path.is_file():
         return None
@@ -131,7 +132,7 @@ def load_cached(path: Path) -> Corpus | None:
 
 
 def save_cached(corpus: Corpus, path: Path) -> None:
-    """Write a corpus to a cache file, atomically; a failure is only a warning."""
+    """Write a corpus to a cache file, atomically. A failure is only logged as a warning."""
     packed = np.packbits(np.concatenate(corpus.pieces), axis=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,8 +144,8 @@ def save_cached(corpus: Corpus, path: Path) -> None:
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Load lists, tuples, dictionaries, numbers and texts; raise ValueError for a pickle that
-    imports anything.
+    """An unpickler of lists, tuples, dictionaries, numbers and texts. It raises ValueError for a
+    pickle that imports anything.
     """
 
     def find_class(self, module, name):
@@ -152,12 +153,11 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def read_original(path: Path) -> Corpus:
-    """Read an original file by its suffix: .json, or .pickle (or .pkl).
+    """Read the corpus from an original file: .json, .pickle or .pkl.
 
-    In a file with the full 229 / 76 / 77 chorales the pieces have their catalogue names; otherwise
-    labels ("train-17").
-    Raises InvalidInputError for another suffix, DataError for a file that is missing or holds
-    anything but chorales.
+    If the file has all 229 / 76 / 77 chorales, the pieces get their catalogue names; otherwise they
+    get labels ("train-17"). Raises InvalidInputError for another suffix, DataError for a file that
+    is missing or contains anything but chorales.
     """
     suffix = path.suffix.lower()
     if suffix not in (".json", ".pickle", ".pkl"):
@@ -198,7 +198,7 @@ def read_original(path: Path) -> Corpus:
 
 
 def _roll(frames: list) -> np.ndarray:
-    """The piano roll (T, 88) of lists of pitches."""
+    """Return the piano roll (T, 88) of a list of frames, each a list of pitches."""
     roll = np.zeros((len(frames), KEYS), np.uint8)
     if not len(roll):
         raise ValueError("a piece has no frames")
@@ -225,7 +225,7 @@ LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a
 
 @dataclass(frozen=True, kw_only=True)
 class ChoraleRow:
-    """A row of the table: one chorale of the split, and its rule from one score."""
+    """A row of the table: one chorale of the split, and how its frames follow from a score."""
 
     split: str
     index: int  # in the original split
@@ -242,22 +242,24 @@ class ChoraleRow:
 
     @property
     def label(self) -> str:
-        """The place in the split: "train-14"."""
+        """The split and the index in it: "train-14"."""
         return f"{self.split}-{self.index}"
 
     @property
     def name(self) -> str:
-        """The chorale's name: its score's ("bwv269"), or its label if the score is other music."""
+        """The chorale's name: the name of its score ("bwv269"), or its label if the score is other
+        music.
+        """
         return Path(self.score).stem if self.matched else self.label
 
     def piece(self, frames: np.ndarray) -> Piece:
-        """The frames, with name and place in the split."""
+        """Return the frames as a piece, with its name, split and index."""
         return Piece(frames, name=self.name, split=self.split, index=self.index)
 
 
 @functools.cache
 def chorale_rows() -> tuple[ChoraleRow, ...]:
-    """All 382 rows: train, valid, test, each in the order of the split."""
+    """Return all 382 rows of the table: train, valid, test, each in the order of the split."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(map(_row, csv.DictReader(file)))
 
@@ -279,8 +281,8 @@ def _row(fields: dict[str, str]) -> ChoraleRow:
 
 
 def rebuild() -> Corpus:
-    """All matched chorales of the split: 223 / 74 / 77 pieces, 13,411 / 4,505 / 4,725 frames. Takes
-    a few seconds.
+    """Rebuild all matched chorales of the split from music21's scores: 223 / 74 / 77 pieces, 13,411
+    / 4,505 / 4,725 frames. This takes a few seconds.
 
     Raises DataError if music21's scores are missing or damaged.
     """
@@ -292,7 +294,7 @@ def rebuild() -> Corpus:
 
 
 def corpus_of_rolls(rolls: Sequence[np.ndarray]) -> Corpus:
-    """The corpus of the piano rolls of all matched rows, in their order."""
+    """Make the corpus from the piano rolls of all matched rows, in the order of the rows."""
     matched = [row for row in chorale_rows() if row.matched]
     pieces = [row.piece(roll) for row, roll in zip(matched, rolls, strict=True)]
     source = (
@@ -303,7 +305,7 @@ def corpus_of_rolls(rolls: Sequence[np.ndarray]) -> Corpus:
 
 
 def frames_of_score(parts: list[ScorePart], row: ChoraleRow) -> np.ndarray:
-    """The (T, 88) uint8 frames of a score's parts, by the rule above."""
+    """Compute the (T, 88) uint8 frames of a score's parts, by the rule of this module."""
     chosen = [parts[i] for i in row.parts] if row.parts else parts
     if row.hold_through_rests:
         chosen = [hold_through_rests(part) for part in chosen]
@@ -319,7 +321,7 @@ def frames_of_score(parts: list[ScorePart], row: ChoraleRow) -> np.ndarray:
 
 
 def hold_through_rests(part: ScorePart) -> ScorePart:
-    """The same notes, each lasting until the next one of its part begins.
+    """Return the notes of a part, each held until the next note begins.
 
     >>> hold_through_rests([(0, 1, 60), (2, 3, 62)])
     [(0, 2, 60), (2, 3, 62)]
@@ -332,7 +334,7 @@ def hold_through_rests(part: ScorePart) -> ScorePart:
 
 
 def music21_version() -> str:
-    """The version of the installed music21; raises DataError if it is not installed."""
+    """Return the version of the installed music21. Raises DataError if it is not installed."""
     try:
         return importlib.metadata.version("music21")
     except importlib.metadata.PackageNotFoundError:
@@ -342,7 +344,7 @@ def music21_version() -> str:
 
 
 def corpus_folder() -> Path:
-    """The folder of music21's corpus; raises DataError if music21 or its scores are not
+    """Return the folder of music21's corpus. Raises DataError if music21 or its scores are not
     installed.
     """
     version = music21_version()
@@ -356,10 +358,10 @@ def corpus_folder() -> Path:
 
 
 def read_score(path: Path) -> list[ScorePart]:
-    """The parts of a score (.mxl, .xml or .krn), the highest first.
+    """Read the parts of a score (.mxl, .xml or .krn), the highest part first.
 
-    Raises DataError for a file that is missing, damaged, or has an element that no chorale of our
-    table has (chords, several voices in a part, spines that split).
+    Raises DataError for a file that is missing or damaged, or has an element that is not supported
+    (chords, several voices in a part, spines that split); no chorale of our table has one.
     """
     try:
         if path.suffix == ".krn":
@@ -372,7 +374,9 @@ def read_score(path: Path) -> list[ScorePart]:
 
 
 def musicxml(path: Path) -> ElementTree.Element:
-    """The root of a MusicXML score; inside a compressed file (.mxl) a container names it."""
+    """Read the root element of a MusicXML score. In a compressed file (.mxl) a container names the
+    score.
+    """
     if path.suffix != ".mxl":
         return ElementTree.parse(path).getroot()
     with zipfile.ZipFile(path) as archive:
@@ -382,8 +386,8 @@ def musicxml(path: Path) -> ElementTree.Element:
 
 
 def _musicxml_part(part: ElementTree.Element) -> ScorePart:
-    """Notes, rests and skips follow one another, so the time is the running sum of their
-    durations.
+    """Read the notes of a part. Notes, rests and skips follow one another, so the time is the
+    running sum of their durations.
     """
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
     for element in part.iter():
@@ -404,14 +408,14 @@ def _musicxml_part(part: ElementTree.Element) -> ScorePart:
 
 
 def _midi_number(pitch: ElementTree.Element) -> int:
-    """The MIDI number of a <pitch>: its step, octave and accidental."""
+    """Return the MIDI number of a <pitch>, from its step, octave and accidental."""
     octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
     return 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter
 
 
 def _kern(text: str) -> list[ScorePart]:
-    """Humdrum **kern: one column (spine) for each part, the lowest first; one line for each moment
-    at which notes begin.
+    """Read the parts of a Humdrum **kern score. It has one column (spine) for each part, the lowest
+    first, and one line for each moment at which notes begin.
     """
     lines = [line.split("\t") for line in text.splitlines() if line and not line.startswith("!")]
     columns = [column for column, kind in enumerate(lines[0]) if kind == "**kern"]
@@ -419,7 +423,7 @@ def _kern(text: str) -> list[ScorePart]:
 
 
 def _kern_part(lines: Sequence[Sequence[str]], column: int) -> ScorePart:
-    """The notes of a spine, which follow one another.
+    """Read the notes of a spine, which follow one another.
 
     >>> _kern_part([["4c"], ["."], ["=1"], ["4r"], ["4d"]], 0)
     [(0, 10080, 60), (20160, 30240, 62)]
@@ -439,7 +443,7 @@ def _kern_part(lines: Sequence[Sequence[str]], column: int) -> ScorePart:
 
 
 def _kern_token(token: str) -> tuple[int, int | None]:
-    """Duration in ticks and MIDI number (None: a rest) of one note.
+    """Return the duration in ticks and the MIDI number (None: a rest) of one note.
 
     >>> _kern_token("[4.cc#/L"), _kern_token("8BB-")[1], _kern_token("2r")[1]
     ((15120, 73), 46, None)

@@ -1,5 +1,5 @@
-"""Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids and
-a vocabulary.
+"""Read texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids
+and a vocabulary.
 
     from rhn.data.text import in_rows, read_text
 
@@ -9,8 +9,9 @@ a vocabulary.
     rows = in_rows(corpus.train, 20)                     # (20, N // 20), no copy
 
 In a text of words a newline is the word `<eos>`. A byte-order mark at the start of a UTF-8 file is
-no part of its words or characters. A vocabulary numbers words by descending frequency in the
-training text (ties in alphabetical order), characters and bytes by their code over the whole text.
+not part of its words or characters. A vocabulary numbers words by descending frequency in the
+training text (ties in alphabetical order). Characters and bytes of the whole text are numbered in
+the order of their codes.
 
 Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary, S symbols of
 a text.
@@ -46,12 +47,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TextCorpus:
-    """A text in three splits: ids (N,) in the smallest type that holds them.
+    """A text in three splits of ids (N,), in the smallest integer type that holds them, with its
+    vocabulary.
 
     name:      "ptb", "enwik8", "text8" or "text"
     source:    name, unit and path
-    checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; the same wherever
-               the files lie
+    checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; it does not
+               depend on the files' paths
     """
 
     train: np.ndarray
@@ -74,20 +76,20 @@ def read_text(
 ) -> TextCorpus:
     """Read a text in three splits.
 
-    name: a published set's, or "text".
-    path: the folder of a published set or one of its files (plain or .zip if it is one file); for
+    name: the name of a published text, or "text" for your own.
+    path: the folder of a published text or one of its files (plain or .zip if it is one file). For
         "text", a folder with one file for each split ("train", "valid" and "test" in their names),
-        or a folder of *.txt or one file, cut 90 / 5 / 5 %. None: the folder of `rhn data get`.
-    unit: "words" or "characters" of a `text`; published sets, and a `vocabulary`, have their own.
-    max_tokens: keep only the first tokens of each split; the vocabulary stays that of the whole
-        text.
-    vocabulary_size: number of words. The most frequent words of the training text stay, and `<unk>`
-        stands for the others.
-    vocabulary: the vocabulary of a checkpoint. A published set must have the same; any other text
-        is encoded with it, with a warning if more than a fifth of its words are unknown.
+        or a folder of *.txt or one file, which is split 90 / 5 / 5 %. None: the folder of `rhn data
+        get`.
+    unit: "words" or "characters" for a `text`; published texts and a `vocabulary` have their own.
+    max_tokens: keep only the first tokens of each split; the vocabulary is that of the whole text.
+    vocabulary_size: number of words to keep: the most frequent words of the training text. `<unk>`
+        replaces all other words.
+    vocabulary: the vocabulary of a checkpoint. A published text must have the same vocabulary. Any
+        other text is encoded with it, with a warning if more than a fifth of its words are unknown.
 
-    Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and
-    for a split of fewer than 2 tokens; InvalidInputError for options that cannot be combined.
+    Raises DataError for files that are missing, empty or damaged, or do not match the vocabulary,
+    and for a split of fewer than 2 tokens; InvalidInputError for options that cannot be combined.
     """
     unit = _unit(name, unit, vocabulary)
     if vocabulary_size is not None and unit != "words":
@@ -121,7 +123,7 @@ def read_text(
 
 
 def _contents(name: str, path: str | Path | None) -> list[dict[Path, bytes]]:
-    """The bytes of the files of each split, or of a text without splits; see `find_files`."""
+    """Read the bytes of the files of each split, or of a text without splits; see `find_files`."""
     try:
         groups = find_files(name, path)
         for file in chain(*groups):
@@ -134,7 +136,7 @@ def _contents(name: str, path: str | Path | None) -> list[dict[Path, bytes]]:
 
 
 def _cut(text: np.ndarray) -> list[np.ndarray]:
-    """Cut a text into 90 / 5 / 5 %.
+    """Split a text 90 / 5 / 5 % into training, validation and test text.
 
     >>> [len(part) for part in _cut(np.arange(101))]
     [90, 5, 6]
@@ -144,7 +146,7 @@ def _cut(text: np.ndarray) -> list[np.ndarray]:
 
 
 def _require_tokens(texts: Sequence[np.ndarray], max_tokens: int | None, place: Path) -> None:
-    """Raise DataError for a split of fewer than 2 tokens: one is read, the other predicted."""
+    """Raise DataError for a split of fewer than 2 tokens: one to read and one to predict."""
     for split, text in zip(SPLITS, texts, strict=True):
         count = len(text[:max_tokens])
         if count < 2:
@@ -161,10 +163,10 @@ def _require_same(own: Vocabulary, expected: Vocabulary | None, place: Path) -> 
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
-    """Cut a text (N,) into equal rows, a view (B, N // B); the remainder is dropped, as in the
-    official code.
+    """Cut a text (N,) into B equal rows. Returns a view (B, N // B); the remaining tokens are
+    dropped, as in the official code.
 
-    Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
+    Raises DataError for a text of fewer than 2 tokens for each row: one to read and one to predict.
     """
     columns = len(tokens) // whole_number("batch_size", batch_size)
     if columns < 2:
@@ -176,7 +178,9 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
-    """Return the unit of a text: as given, of a published set, or of the vocabulary."""
+    """Return the unit of a text: the given unit, that of a published text, or that of the
+    vocabulary.
+    """
     if name == "text":
         return unit if vocabulary is None else vocabulary.unit
     if name not in TEXT_SETS:
@@ -191,7 +195,9 @@ def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
 
 
 def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
-    """Encode texts, each of one or several files, as places (N,) in the list of all S symbols."""
+    """Encode texts, each of one or several files, as indices (N,) into the list of all S symbols.
+    Returns the texts and the symbols.
+    """
     # a word not seen before gets the next place
     index: dict[str, int] = defaultdict(count().__next__)
 
@@ -222,7 +228,7 @@ def _decoded(file: Path, content: bytes) -> str:
 
 
 def _counts(text: np.ndarray, size: int) -> np.ndarray:
-    """Occurrences (S,) of each symbol."""
+    """Count the occurrences (S,) of each symbol."""
     blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
     return sum((np.bincount(block, minlength=size) for block in blocks), np.zeros(size, np.int64))
 
@@ -233,10 +239,10 @@ def _vocabulary(
     """Make the vocabulary of a text.
 
     counts: (3, S), occurrences in the training, validation and test text
-    size:   keep only the most frequent words, and always `<unk>` and `<eos>`; None, all of the
-            training text
+    size:   number of words to keep: `<unk>`, `<eos>` and the most frequent words; None: all words
+            of the training text
 
-    `<unk>` is added as the last word if the text has none and a word needs it.
+    `<unk>` is added as the last word if the text does not contain it and a word needs it.
     """
     if unit != "words":
         used = np.flatnonzero(counts.sum(axis=0))
@@ -254,10 +260,10 @@ def _vocabulary(
 def _id_table(
     symbols: list[Symbol], counts: np.ndarray, vocabulary: Vocabulary, place: Path | None = None
 ) -> np.ndarray:
-    """The ids (S,) of the symbols; a word outside the vocabulary has the id of `<unk>`.
+    """Return the ids (S,) of the symbols. A word outside the vocabulary has the id of `<unk>`.
 
-    place: warn, with this path, if most words of a text are outside.
-    Raises DataError for a symbol outside a vocabulary without `<unk>`.
+    place: the path for a warning if more than a fifth of a text's words are outside; None: no
+    warning. Raises DataError for a symbol outside a vocabulary without `<unk>`.
     """
     table = np.array([vocabulary.index.get(symbol, -1) for symbol in symbols])
     used = counts.sum(axis=0)
@@ -280,11 +286,11 @@ def _id_table(
 
 
 def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
-    """The files of the training, validation and test text; or one list, those of a text without
-    splits.
+    """Find the files of the training, validation and test text, as three lists; or one list of all
+    files of a text without splits.
 
-    path: a file or a folder; None, the folder of `rhn data get`.
-    Raises DataError, with the path, for a missing file.
+    path: a file or a folder; None: the folder of `rhn data get`. Raises DataError for a missing
+    file.
     """
     if path is None and name == "text":
         raise InvalidInputError(
@@ -302,12 +308,16 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
 
 
 def belongs_to(name: str, place: Path) -> bool:
-    """True for a file of a published set, by its name, and for a folder that holds the set."""
+    """Return True if a path is a file of a published text, by its name, or a folder that contains
+    the text.
+    """
     return name != "text" and bool(_published(name, place))
 
 
 def _published(name: str, place: Path) -> list[Path]:
-    """The files of a published set in a folder, or beside one of them; none if one is missing."""
+    """Return the files of a published text in a folder, or beside one of them; none if a file is
+    missing.
+    """
     names = [file.name for file in TEXT_SETS[name].files]
     if len(names) == 1:
         plain_or_packed = (place, place / name, place / names[0])
@@ -340,8 +350,8 @@ def _plain_text(place: Path) -> list[list[Path]]:
 
 
 def _content(file: Path, name: str) -> bytes:
-    """The bytes of a file, unpacked from the archive of a set; raises DataError for a damaged
-    archive.
+    """Read the bytes of a file. The archive of a published text is unpacked. Raises DataError for a
+    damaged archive.
     """
     if name == "text" or file.suffix != ".zip":
         return file.read_bytes()

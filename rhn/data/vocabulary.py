@@ -20,14 +20,14 @@ Symbol = str | int
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The symbols of a text; a symbol's id is its position. Two vocabularies are equal if their
-    units and symbols are.
+    """The symbols of a text. The id of a symbol is its index in `symbols`. Two vocabularies are
+    equal if their units and symbols are equal.
 
     unit:     "words", "characters" or "bytes"
-    symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to
+    symbols:  V distinct symbols: words without whitespace, single characters, or byte values 0 to
               255
 
-    Raises InvalidInputError for a unit or a symbol that is none.
+    Raises InvalidInputError for an unknown unit or a symbol that does not belong to the unit.
 
     >>> vocabulary = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
     >>> vocabulary.encode("the cat\\nthe dog")
@@ -58,16 +58,18 @@ class Vocabulary:
 
     @cached_property
     def index(self) -> dict[Symbol, int]:
-        """Ids by symbol."""
+        """The id of each symbol."""
         return {symbol: id_ for id_, symbol in enumerate(self.symbols)}
 
     @property
     def unknown(self) -> int | None:
-        """The id of `<unk>`, which stands for every unknown word, or None."""
+        """The id of `<unk>`, which replaces every unknown word; None if the vocabulary has no
+        `<unk>`.
+        """
         return self.index.get(UNKNOWN) if self.unit == "words" else None
 
     def encode(self, text: str | Sequence[Symbol]) -> np.ndarray:
-        """The ids (N,) int64 of a text, or of symbols one by one.
+        """Return the ids (N,) int64 of a text, or of a sequence of symbols.
 
         Raises InvalidInputError for a symbol outside a vocabulary without `<unk>`.
         """
@@ -84,8 +86,8 @@ class Vocabulary:
         return ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of ids (N,): words with spaces between them and newlines for `<eos>`; bytes that
-        are no UTF-8 as U+FFFD.
+        """Return the text of ids (N,). Words have spaces between them, and `<eos>` becomes a
+        newline. Bytes that are not UTF-8 become U+FFFD.
 
         Raises InvalidInputError for an id outside 0 to V - 1.
         """
@@ -107,12 +109,14 @@ class Vocabulary:
         return re.sub(" ?\n ?", "\n", words)
 
     def to_json(self) -> dict:
-        """The vocabulary as values for JSON; `from_json` reads them."""
+        """Return the vocabulary as values for JSON; `from_json` reads them."""
         return {"unit": self.unit, "symbols": list(self.symbols)}
 
     @classmethod
     def from_json(cls, content) -> "Vocabulary":
-        """The vocabulary in the values of `to_json`, from any file; raises InvalidInputError."""
+        """Return the vocabulary in the values of `to_json`, from any file. Raises InvalidInputError
+        for other values.
+        """
         match content:
             case {"unit": unit, "symbols": list(symbols), **more} if not more:
                 return cls(unit, tuple(symbols))
@@ -122,7 +126,7 @@ class Vocabulary:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text; a newline is the word `<eos>`."""
+    """Split a text into its words. A newline is the word `<eos>`."""
     return text.replace("\n", f" {EOS} ").split()
 
 

@@ -1,19 +1,19 @@
 """The recurrences and losses as pure functions over time.
 
-Legend, here and in every file below:
+Legend, here and in every module of this package:
 
-    T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models,
+    T time steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models,
     G gate blocks in one product
     x  (T, B, m)      s0 (B, state_size)      states (T, B, state_size), without s0
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
     state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None
 
-Every recurrence is a row of `rhn.kernels.table`, a `Kernel`: its arguments, its equation as a loop
-(the reference), and fused code with the same values. That code hoists the input product out of the
-time loop, has a hand-derived backward that ends in one weight-gradient product over all time steps,
-and a `vmap` rule that turns K stacked models into one call. On a CPU the whole loop runs in C
-(`compiled`, `csrc`) if the limit of the row allows it. Tensors are compared with the row once,
-where a call enters. Second derivatives and forward mode need the reference (`kernel="reference"` in
+Every recurrence or loss is a `Kernel`, a row of `rhn.kernels.table`: its arguments, its equation as
+a loop (the reference), and fused code with the same values. The fused code hoists the input product
+out of the time loop. Its hand-derived backward ends in one weight-gradient product over all time
+steps. Its `vmap` rule turns K stacked models into one call. On a CPU the whole loop runs in C
+(`compiled`, `csrc`) if the limit of the row allows it. Tensors are compared with the row once, at
+the start of a call. Second derivatives and forward mode need the reference (`kernel="reference"` in
 the cells).
 """
 

@@ -1,8 +1,9 @@
-"""The nonlinearities of a recurrence's candidate state, h = f(z), with f' as a function of h or of
-z.
+"""The nonlinearities of a recurrence's candidate state, h = f(z), with the derivative f' as a
+function of h and as a function of z.
 
-Training takes the first, which is cheap. The Jacobians take the second, which is accurate: 1 - h^2
-has no digits left where tanh rounds to 1, from |z| = 9 on in float32 and 19 in float64.
+Training uses f' as a function of h, which is cheap. The Jacobians use f' as a function of z, which
+is accurate: 1 - h^2 has no digits left if tanh rounds to 1, from |z| = 9 on in float32 and from 19
+on in float64.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from torch import Tensor
 
 
 class Nonlinearity(NamedTuple):
-    """One nonlinearity.
+    """One nonlinearity f, with its derivatives and bounds.
 
     function:   z -> h
-    in_place:   the same, into z
+    in_place:   z -> h, which overwrites z
     slope:      h -> f'(z)
-    derivative: z -> f'(z), of relu 0 at 0
+    derivative: z -> f'(z), for relu 0 at z = 0
     steepest:   the largest f'(z)
     bound:      the largest |h|
     """
@@ -32,8 +33,8 @@ class Nonlinearity(NamedTuple):
 
 
 def sigmoid_derivative(z: Tensor) -> Tensor:
-    """The derivative of the logistic function, accurate to a few units in the last place down to
-    the smallest normal number.
+    """Return the derivative of the logistic function, accurate to a few units in the last place
+    down to the smallest normal number.
 
     >>> sigmoid_derivative(torch.tensor([0.0, 60.0]))
     tensor([2.5000e-01, 8.7565e-27])
@@ -42,7 +43,7 @@ def sigmoid_derivative(z: Tensor) -> Tensor:
 
 
 def tanh_derivative(z: Tensor) -> Tensor:
-    """The derivative of tanh, 1 / cosh(z)^2, equally accurate.
+    """Return the derivative of tanh, 1 / cosh(z)^2, as accurately as `sigmoid_derivative`.
 
     >>> tanh_derivative(torch.tensor([0.0, 30.0]))
     tensor([1.0000e+00, 3.5026e-26])

@@ -1,19 +1,20 @@
-"""The compiled library: small recurrences and their losses in C on a CPU, the whole loop over time
-in one call.
+"""The compiled library: small recurrences and their losses in C on a CPU, with the whole loop over
+time in one call.
 
-`csrc` is compiled by the machine's own C compiler, once for each user. The name of the library
-carries a hash of the sources, the flags, and what the compiler says of itself and of this CPU: a
-stale one is never loaded. It is kept in a folder of the user's cache that is closed to others.
-Without such a folder each process compiles its own; without a compiler the kernels in Python are
-used.
+The C code in `csrc` is compiled by the machine's own C compiler, once for each user. The file name
+of the library contains a hash of the sources, the flags, and the compiler's macros, which identify
+the compiler and this CPU: an outdated library is never loaded. It is kept in a folder of the user's
+cache that other users cannot enter. Without such a folder each process compiles its own library;
+without a compiler the kernels in Python are used.
 
-Rows of a batch lie side by side, (..., units, rows), filled up to a multiple of 32: `lanes` copies
-a tensor into this layout, `rows` returns a view in the usual one, (..., rows, units).
+In C the rows of a batch are the last axis, (..., units, rows), filled up to a multiple of 32.
+`lanes` copies a tensor into this layout; `rows` returns a view in the usual layout, (..., rows,
+units).
 
-Threads share the items of a call: models; in the softmax also rows of the batch, or tiles of words,
-of one model. An item is computed in one fixed order, so that the bits do not depend on the number
-of threads. The rows of one recurrence are not shared: with two threads its forward pass gained
-nothing (docs/speed.md).
+Threads share the items of a call. An item is one model; in the softmax, it is a row of the batch or
+a tile of words for one model. An item is computed in one fixed order, so that the bits do not
+depend on the number of threads. Threads do not share the rows of one recurrence: with two threads
+its forward pass was no faster (docs/speed.md).
 """
 
 import contextlib
@@ -75,13 +76,13 @@ FUNCTIONS = {
 
 
 class CompileError(Exception):
-    """The compiled library is missing; the message has the reason."""
+    """The compiled library is missing. The message has the reason."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Load the library, or return None and log the reason. RHN_COMPILED=0 in the environment turns
-    it off.
+    """Load the compiled library, or return None and log the reason. RHN_COMPILED=0 in the
+    environment turns the library off.
     """
     if os.environ.get(SWITCH) == "0":
         return None
@@ -93,7 +94,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def missing() -> str | None:
-    """Return the reason why there is no library; None if there is one."""
+    """Return the reason why there is no compiled library; None if there is one."""
     if library() is not None:
         return None
     if os.environ.get(SWITCH) == "0":
@@ -134,8 +135,8 @@ def _load(compiler: str) -> ctypes.CDLL:
 
 
 def _private_folder(path: Path) -> Path:
-    """Return the folder, and make it if it is missing; raises OSError unless only this user can
-    enter and change it.
+    """Return the folder, which is created if it is missing. Raises OSError unless only this user
+    can enter and change it.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
@@ -149,8 +150,8 @@ def _private_folder(path: Path) -> Path:
 
 
 def _hash(compiler: str) -> str:
-    """Hash everything that the library depends on. The compiler's macros identify it and the
-    meaning of `native` here.
+    """Hash everything that the library depends on. The compiler's macros identify the compiler and
+    the meaning of `-march=native` on this machine.
     """
     macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
     sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
@@ -172,7 +173,7 @@ def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
 
 
 def _declarations() -> str:
-    """The structs of the functions' arguments in C."""
+    """Return the structs of the functions' arguments in C."""
     lines = [
         "typedef struct { float *data; long stride; } Tensor; "
         "/* stride: to the next model, 0 if they share it */"
@@ -191,7 +192,7 @@ class _Tensor(ctypes.Structure):
 
 
 def _struct(name: str) -> type[ctypes.Structure]:
-    """The same struct in Python."""
+    """Return the struct of a function's arguments in Python."""
     sizes, tensors = (words.split() for words in FUNCTIONS[name])
     fields = [
         *((size, ctypes.c_long) for size in sizes),
@@ -204,12 +205,13 @@ _STRUCTS = {name: _struct(name) for name in FUNCTIONS}
 
 
 def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
-    """Run a function of the library for K models; the arguments are the numbers, tensors and Nones
-    of its row in `FUNCTIONS`, others are left out.
+    """Run a function of the library for K models. The arguments are the numbers, tensors and Nones
+    of the function's row in `FUNCTIONS`; other arguments are ignored.
 
-    items: for each model; threads share the items of all models.
-    Tensors are float32 on the CPU of the shapes that C expects. Raises InvalidInputError if
-    operations are recorded: what is written here would be missing from the record.
+    items: number of items for each model; threads share the items of all models.
+
+    Tensors must be float32 on the CPU, with the shapes that C expects. Raises InvalidInputError if
+    operations are recorded, because the record would lack the values that C writes.
     """
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
         raise InvalidInputError(
@@ -229,7 +231,7 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
 
 
 def _in_memory(t: Tensor) -> Tensor:
-    """A contiguous tensor with its numbers: gradients may be views that stand for their negative,
+    """Return a contiguous tensor with its numbers in memory: gradients may be lazily negated views,
     or zeros without memory.
     """
     if t._is_zerotensor():
@@ -238,7 +240,9 @@ def _in_memory(t: Tensor) -> Tensor:
 
 
 def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
-    """Share the items of work among threads; 0 unless memory was short."""
+    """Run a function on all items, shared among threads. Returns 0 unless there was not enough
+    memory.
+    """
     loaded: Any = library()
     parts = min(torch.get_num_threads(), items)
     bounds = [ctypes.c_long(items * i // parts) for i in range(parts + 1)]
@@ -259,20 +263,20 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 def padded(rows: int) -> int:
-    """Rows filled up."""
+    """Return the number of rows, rounded up to a multiple of 32."""
     return -(-rows // LANES) * LANES
 
 
 def lanes(t: Tensor) -> Tensor:
-    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; a view of t if t
-    came from `rows`.
+    """Copy t (..., B, n) into the layout of C, (..., n, rows), contiguous, with zeros in the added
+    rows. The result is a view if t came from `rows`.
     """
     B = t.shape[-2]
     return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
 
 
 def rows(t: Tensor, B: int) -> Tensor:
-    """(..., n, rows) -> (..., B, n), a view."""
+    """Return a view (..., B, n) of t (..., n, rows)."""
     return t[..., :B].transpose(-1, -2)
 
 
@@ -282,9 +286,10 @@ def rows(t: Tensor, B: int) -> Tensor:
 def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     """Return the reason why C does not compute a call with inputs (T, B, m); None if it does.
 
-    It needs float32 on a CPU and a machine with a compiler. Measured against the versions in
-    Python, it wins with up to 64 units for any batch, with up to 1000 in full lanes, and in
-    proportion in between (without AVX-512: from 20 rows on); not if x is much wider.
+    C needs float32 on a CPU and a machine with a compiler. It is used for the calls in which it was
+    measured to be faster than the versions in Python: up to 64 units for any batch, up to 1000
+    units if the batch fills all rows up to a multiple of 32, and in proportion in between (without
+    AVX-512: from 20 rows on). It is not used if x is much wider than the state.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
@@ -297,8 +302,8 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
 
 
 def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
-    """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two,
-    most of the memory, if `keep`.
+    """Return (states (K, T, B, n), the same states in the layout of C, gates or outputs of all
+    layers). The last two, which take most of the memory, are returned only with `keep`.
     """
     x, R = tensors["x"], tensors["R"]
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
@@ -309,7 +314,7 @@ def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
 
 
 def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any):
-    """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
+    """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
     x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
     (T, B, m), n = x.shape[1:], y.shape[2]
     weights = {
@@ -324,7 +329,9 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any)
 
 
 def _given(tensors: dict, activation: str) -> dict:
-    """The sizes, and the tensors with the rows of the state and of its masks side by side."""
+    """Return the sizes and the tensors of a call, with the state and its masks in the layout of
+    C.
+    """
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
     form = {"G": g // n, "J": J, "relu": int(activation == "relu"), "shortcuts": shortcuts}

@@ -1,19 +1,19 @@
-"""One differentiable function with a `vmap` rule from the forward and backward passes of K stacked
-models.
+"""Make one differentiable function with a `vmap` rule from the forward and backward passes of K
+stacked models.
 
-The passes of an implementation are written once, for tensors by name with a leading model axis, K
-or 1 if the models share them:
+The passes of an implementation are written once, for tensors by name. Their leading axis is K, or 1
+if the models share a tensor:
 
     forward(**tensors, K=, keep=, **options)                  -> (result, *residuals)
     backward(grad, needs, residuals, **tensors, **options)    -> gradients (K, ...) by name
 
-Residuals are kept only with `keep`; the gradients are at least those that `needs` names. A tensor
-may be None (a dropout mask). Masks and targets have no gradient.
+Residuals (what the backward pass needs) are returned only with `keep`. The gradients are at least
+those that `needs` names. A tensor may be None (a dropout mask). Masks and targets have no gradient.
 
-`batched_function(code, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the
-mapped axis is folded into K, so that `vmap(grad_and_value(loss))` over stacked models makes one
-forward and one backward call for all of them. A tensor that the models share (the minibatch) keeps
-a leading axis of 1 and is broadcast by the kernel, never copied K times.
+`batched_function(code, ...)` calls the passes for a single model (K = 1). Under `torch.func.vmap`
+the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked models makes one forward
+and one backward call for all models. A tensor that the models share (the minibatch) keeps a leading
+axis of 1. The kernel broadcasts it and never copies it K times.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,8 @@ class Code(NamedTuple):
 def batched_function(
     code: Code, tensors: Mapping[str, Tensor | None], *, keep: bool, **options
 ) -> Tensor:
-    """The result for one model, differentiable in every tensor but those without a gradient.
+    """Compute the result for one model, differentiable with respect to every tensor except masks
+    and targets.
 
     keep: whether to keep what the backward pass needs.
     options: the static arguments of both passes.
@@ -51,8 +52,8 @@ def batched_function(
 
 
 class _Forward(torch.autograd.Function):
-    """The forward pass over K models; returns the residuals too, because torch.func may only save
-    inputs and outputs.
+    """The forward pass over K models. It returns the residuals too, because torch.func can save
+    only inputs and outputs.
     """
 
     @staticmethod
@@ -91,9 +92,9 @@ class _Forward(torch.autograd.Function):
 class _Backward(torch.autograd.Function):
     """The backward pass, itself a Function with a `vmap` rule.
 
-    `separate` keeps one gradient a model for shared tensors, which `vmap` asks for; otherwise they
-    are summed over the stack. Gradients nobody needs are returned as empty tensors, because a
-    Function under vmap returns tensors only.
+    With `separate`, which `vmap` needs, a shared tensor gets one gradient for each model; otherwise
+    the gradients are summed over the models. Gradients that are not needed are returned as empty
+    tensors, because a Function under `vmap` must return tensors.
     """
 
     @staticmethod
@@ -147,8 +148,8 @@ def _no_such_derivative(call: Code, what: str) -> RuntimeError:
 
 
 def _no_autocast(like: Tensor) -> AbstractContextManager:
-    """The recurrences keep their weights' precision under autocast, which would change only some of
-    their operations.
+    """Return a context without autocast, so that the recurrences keep their weights' precision.
+    Autocast would change only some of their operations.
     """
     device = like.device.type
     if not torch.amp.is_autocast_available(device):
@@ -157,8 +158,8 @@ def _no_autocast(like: Tensor) -> AbstractContextManager:
 
 
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
-    """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...); what neither axis has
-    stays shared, (1, ...).
+    """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...). A tensor that has neither
+    axis stays shared, (1, ...).
     """
     moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
     inner = max(
@@ -173,8 +174,8 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
 
 
 def is_alone(*tensors: Tensor) -> bool:
-    """Return True for a call of one model outside of `torch.func`, whose transformations some
-    kernels of torch lack.
+    """Return True for a call of one model outside the transformations of `torch.func`, which some
+    kernels of torch do not support.
     """
     return not is_traced(*tensors) and not any(
         map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)
@@ -185,8 +186,8 @@ def is_traced(first: Tensor, *others: Tensor | None) -> bool:
     """Return True if operations on the tensors are only recorded or simulated, so that a compiled
     kernel has no memory to read.
 
-    So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor
-    classes with their own operations.
+    This is so under `make_fx`, `FakeTensorMode` and `torch.jit.trace`, on the meta device, and for
+    tensor classes with their own operations.
     """
     if (
         torch._C._len_torch_dispatch_stack()

@@ -1,5 +1,5 @@
-"""LSTM and GRU over time in the conventions of torch.nn: the references, and the fused versions for
-K models.
+"""LSTM and GRU over time in the conventions of torch.nn: the reference of each, and its fused
+version for K models.
 
 LSTM, state cat(h, c) (.., 2n), blocks in the order i, f, g, o:
 
@@ -9,13 +9,13 @@ GRU, blocks in the order r, z, n, with a bias q of its own inside the reset prod
 
     r, z = sigma(W x + R h + b)    n = tanh(W_n x + b_n + r (R_n h + q))    h' = (1 - z) n + z h
 
-With dropout masks, R h becomes R (h * m) and the candidates g and n become g * m' and n * m'; c and
-the carried h are never masked. Here R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis; m
-(1, B, n) and m' (B, n).
+With dropout masks m (1, B, n) and m' (B, n), R h becomes R (h * m), and the candidates g and n
+become g * m' and n * m'. The cell state c and the carried h are never masked. Here R (4n, n) or
+(3n, n) and b (4n,) or (3n,) have no depth axis.
 
-In the fused versions buffers are (K, T, B, .), see `matmul.workspace`; one input product before the
-loop, one weight-gradient product after it. With dropout masks, the gates' buffers hold the unmasked
-candidate.
+In the fused versions buffers are (K, T, B, .), see `matmul.workspace`. There is one input product
+before the loop and one weight-gradient product after it. With dropout masks, the gates' buffers
+hold the unmasked candidate.
 """
 
 import torch
@@ -36,8 +36,8 @@ from rhn.kernels.matmul import (
 def lstm_step(
     z: Tensor, c: Tensor, candidate_mask: Mask = None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """(h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the cell
-    state c (..., n).
+    """Compute (h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the
+    cell state c (..., n).
     """
     z_i, z_f, z_g, z_o = z.chunk(4, -1)
     i, f = torch.sigmoid(z_i), torch.sigmoid(z_f)
@@ -49,8 +49,8 @@ def lstm_step(
 def gru_step(
     u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (..., 3n) and
-    the state h (..., n).
+    """Compute (h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (...,
+    3n) and the state h (..., n).
     """
     (u_r, u_z, u_n), (v_r, v_z, v_n) = u.chunk(3, -1), v.chunk(3, -1)
     r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)
@@ -59,7 +59,9 @@ def gru_step(
 
 
 def gru_recurrent_bias(q: Tensor) -> Tensor:
-    """(0, 0, q): the candidate's inner bias q (n,) as the bias (3n,) of the recurrent product."""
+    """Return (0, 0, q) (3n,), the bias of the recurrent product, from the candidate's inner bias q
+    (n,).
+    """
     return F.pad(q, (2 * q.shape[-1], 0))
 
 
@@ -72,8 +74,8 @@ def lstm_reference(
     state_mask: Mask = None,
     candidate_mask: Mask = None,
 ) -> Tensor:
-    """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or
-    none.
+    """Compute the LSTM's states cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with optional
+    masks of h and g.
     """
     (h, c), states = s0.chunk(2, -1), []
     for x_t in x:
@@ -94,7 +96,9 @@ def gru_reference(
     state_mask: Mask = None,
     candidate_mask: Mask = None,
 ) -> Tensor:
-    """States (T, B, n) from x (T, B, m) and s0 (B, n), with masks of h and n or none."""
+    """Compute the GRU's states (T, B, n) from x (T, B, m) and s0 (B, n), with optional masks of h
+    and n.
+    """
     h, states = s0, []
     for x_t in x:
         v = masked_linear(h, R, gru_recurrent_bias(q), state_mask)
@@ -104,8 +108,8 @@ def gru_reference(
 
 
 def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, K: int, keep: bool):
-    """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i,
-    f, g, o).
+    """Return (states (K, T, B, 2n), states with s0 S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in
+    the order i, f, g, o).
     """
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, 2 * n)
@@ -125,7 +129,7 @@ def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, K: int, keep: bo
 
 
 def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask, **others):
-    """Gradients of x, s0, W, R and b by name, each with a leading axis of K."""
+    """Return the gradients for x, s0, W, R and b by name, each with a leading axis of K."""
     S, A = residuals
     (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     i, f, g, o = A.chunk(4, -1)
@@ -161,8 +165,8 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
 
 
 def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, K: int, keep: bool):
-    """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z,
-    n, inner product V_n).
+    """Return (states (K, T, B, n), states with s0 S (K, T + 1, B, n), gates A (K, T, B, 3n) in the
+    order r, z, n, inner product R_n h + q (K, T, B, n)).
     """
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, n)
@@ -182,7 +186,7 @@ def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, K: int, keep: 
 
 
 def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask, **others):
-    """Gradients of x, s0, W, R, b and q by name, each with a leading axis of K."""
+    """Return the gradients for x, s0, W, R, b and q by name, each with a leading axis of K."""
     S, A, V = residuals
     (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     r, z, c = A.chunk(3, -1)
@@ -219,5 +223,5 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
 
 
 def _only(state_mask: Mask) -> Mask:
-    """The one mask (K or 1, B, n) of a state mask (K or 1, 1, B, n)."""
+    """Return the single mask (K or 1, B, n) of a state mask (K or 1, 1, B, n)."""
     return None if state_mask is None else state_mask.squeeze(1)

@@ -1,13 +1,13 @@
 """Any recurrence s[t] = update(W x[t] + b, s[t-1], *weights) as a loop, for K stacked models at
 once, differentiated by autograd.
 
-A cell whose equation is one function writes it once: the same function is the step of one model and
-that of a stack. The product with the inputs is made for all time steps together, forward and
-backward.
+A cell whose equation is one function writes it once: the same function computes a time step of one
+model and of K stacked models. The product with the inputs is computed for all time steps together,
+forward and backward.
 
-`update(u, s, *weights)` takes u (..., B, G n) and s (..., B, state_size). Its matrices, (g, k) or
-(K, g, k), are multiplied by `product`; its vectors, (k,) or (K, B, k), broadcast. With a dropout
-mask the matrices are `Masked`: `product` masks what enters them.
+`update(u, s, *weights)` takes u (..., B, G n) and s (..., B, state_size). It multiplies matrices,
+(g, k) or (K, g, k), by `product`; vectors, (k,) or (K, B, k), broadcast. With a dropout mask the
+matrices are `Masked`: `product` masks the vector that a matrix multiplies.
 """
 
 import itertools
@@ -24,8 +24,8 @@ Update = Callable[..., Tensor]
 
 
 class Masked(NamedTuple):
-    """A recurrent matrix (g, k), and the dropout mask (B, k) of what it is multiplied with; or both
-    with a leading axis of K.
+    """A recurrent matrix (g, k), and the dropout mask (B, k) of the vectors that it multiplies; or
+    both with a leading axis of K.
     """
 
     matrix: Tensor
@@ -43,11 +43,12 @@ def reference(
     graph: list | None = None,
     **weights: Tensor,
 ) -> Tensor:
-    """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n,
-    m) and b (G n,).
+    """Compute the states s[1..T] (T, B, state_size) of one model from x (T, B, m), s0 (B,
+    state_size), W (G n, m) and b (G n,).
 
     weights: the vectors (k,) and matrices (g, k) that `update` takes.
-    state_mask: of what enters the matrices (1, B, k), without gradient, or None.
+    state_mask: the dropout mask (1, B, k) of the vectors that the matrices multiply, without
+        gradient, or None.
     graph: an empty list, in which `forward` keeps what the backward pass needs.
     """
     own = [
@@ -58,8 +59,8 @@ def reference(
 
 
 def product(s: Tensor, R: Tensor | Masked) -> Tensor:
-    """R s: s (..., k) and R (g, k), or s (K, B, k) and R (K, g, k); a model's numbers are the same
-    bits alone or in a stack.
+    """Return R s for s (..., k) and R (g, k), or for s (K, B, k) and R (K, g, k). A model's numbers
+    are the same bits alone or in a stack.
     """
     if isinstance(R, Masked):
         return product(s * R.mask, R.matrix)
@@ -72,7 +73,7 @@ def product(s: Tensor, R: Tensor | Masked) -> Tensor:
 
 
 def _states(update: Update, u: Tensor, s: Tensor, weights: Sequence[Tensor | Masked]) -> Tensor:
-    """All states after s, for u (..., T, B, G n)."""
+    """Return all states after s, for u (..., T, B, G n)."""
     states = itertools.accumulate(u.unbind(-3), lambda s, u_t: update(u_t, s, *weights), initial=s)
     return torch.stack([*states][1:], -3)
 
@@ -88,8 +89,8 @@ def _graph(
     update: Update,
     **weights: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
-    """The leaves of K models (W x + b for all time steps, s0, weights), and the states (K, T, B,
-    state_size) from them.
+    """Return the leaves of autograd's graph for K models (W x + b for all time steps, s0, weights),
+    and the states (K, T, B, state_size) computed from them.
     """
     matrices = [w.dim() == 3 for w in weights.values()]
     own = [
@@ -111,7 +112,9 @@ def _graph(
 
 
 def forward(*, graph: list, keep: bool, **call) -> tuple[Tensor]:
-    """(states (K, T, B, state_size),); `graph` keeps what leads to them for the backward pass."""
+    """Return (states (K, T, B, state_size),). With `keep`, `graph` gets their autograd graph for
+    the backward pass.
+    """
     with torch.set_grad_enabled(keep):
         leaves, states = _graph(**call)
     if keep:
@@ -120,7 +123,9 @@ def forward(*, graph: list, keep: bool, **call) -> tuple[Tensor]:
 
 
 def backward(grad, needs, residuals, *, graph: list, **call) -> dict[str, Tensor | None]:
-    """Gradients of x, s0, W, b and the weights by name, each with a leading axis of K."""
+    """Return the gradients for x, s0, W, b and the weights by name, each with a leading axis of
+    K.
+    """
     x, W, K = call["x"], call["W"], len(grad)
     leaves, states = graph.pop() if graph else ([], [])
     # a second backward pass, or several gradients of one forward pass, as jacrev takes
@@ -139,8 +144,8 @@ def backward(grad, needs, residuals, *, graph: list, **call) -> dict[str, Tensor
 
 
 class _Product(torch.autograd.Function):
-    """A batched product whose results all start where a vector register does: others have other
-    bits, see `rhn.kernels.matmul`.
+    """A batched product in which every model's result starts on a boundary of 64 bytes. Otherwise
+    the bits of small products would differ, see `rhn.kernels.matmul`.
     """
 
     @staticmethod
@@ -155,7 +160,9 @@ class _Product(torch.autograd.Function):
 
 
 def _each(function: Callable[..., Tensor], K: int, *tensors: Tensor) -> Tensor:
-    """The function of each of K models by itself, stacked; tensors (K or 1, ...)."""
+    """Call a function for each of K models separately, and stack the results. The tensors are (K or
+    1, ...).
+    """
     found = [
         function(*one) for one in zip(*(t.expand(K, *t.shape[1:]) for t in tensors), strict=True)
     ]

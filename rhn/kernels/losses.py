@@ -1,20 +1,21 @@
-"""Losses of an output layer, in nats: of polyphonic music, and softmax cross-entropy. The
-equations, and C for K stacked models.
+"""Losses of an output layer, in nats: for polyphonic music, and softmax cross-entropy. Each has its
+equation, and code in C for K stacked models.
 
-Music: the keys of a frame are independent, and a frame costs -log of its probability,
+Music: the keys of a frame are independent, and the loss of a frame is -log of its probability,
 
     nll = sum over keys k of  softplus(z_k) - x_k z_k
     z = W y + b the logits, x the keys that sound (0 or 1)
 
-Written as one Function, because next to small networks 88 keys are most of the work: with
-softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product.
-Each factor is at least 1/2, so in float32 a product of 126 cannot underflow; frames of more keys
-take a logarithm for each 126. The derivative sigmoid(z) - x needs no intermediate result. It works
-on stacked models (vmap), and its derivative, of ordinary operations, has derivatives too.
+This is written as one autograd Function, because in small networks the 88 keys are most of the
+work. With softplus(z) = max(z, 0) - log sigmoid(|z|), the 88 logarithms of a frame become one
+logarithm of a product. Each factor is at least 1/2, so in float32 a product of 126 factors cannot
+underflow; frames of more keys take one logarithm for each 126 keys. The derivative sigmoid(z) - x
+needs no intermediate result. The Function works on stacked models (vmap). Its backward consists of
+ordinary operations, so higher derivatives work too.
 
 Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64 and a
-dropout mask (B, n) or None. All steps share the mask, so in C the units that it drops in a row of
-the batch are left out of all products of that row.
+dropout mask (B, n) or None. All time steps share the mask, so in C the units that it drops in a row
+of the batch are left out of all products of that row.
 """
 
 import math
@@ -32,8 +33,8 @@ VOCABULARIES = range(1 << 12, 1 << 24)
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Negative log-likelihood of each frame, in nats: (..., keys), (..., keys) -> (...); 0 where
-    the mask (...) is False.
+    """Compute the negative log-likelihood of each frame, in nats: logits (..., keys), frames (...,
+    keys) -> (...). It is 0 where the mask (...) is False.
 
     >>> frame_nll(torch.zeros(1, 88), torch.ones(1, 88))  # a fair coin a key: 88 log 2
     tensor([60.9970])
@@ -72,8 +73,8 @@ class _FrameNLL(torch.autograd.Function):
 
 
 def output_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys,
-    n), b (keys,), frames (T, B, keys), mask (T, B) in y's dtype.
+    """Compute an output layer's loss, summed over all frames, in nats, float64: y (T, B, n), W
+    (keys, n), b (keys,), frames (T, B, keys), mask (T, B) in y's dtype.
     """
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
@@ -89,10 +90,11 @@ def output_limit(y: Tensor, **others: Tensor) -> str | None:
 
 
 def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
-    """(totals (K,) float64, and with `keep` their gradients by y (K, T, n, rows), W and b).
+    """Return the summed losses (K,) float64, and with `keep` also their gradients for y (K, T, n,
+    rows), W and b.
 
-    A loss is one number, so its gradients are known but for a factor: they are computed with it,
-    and no logits are kept.
+    A loss is one number, so its gradients are known except for a factor. They are computed together
+    with the loss, and no logits are kept.
     """
     (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
@@ -106,7 +108,7 @@ def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
 
 
 def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):
-    """Gradients of y, W and b by name, each with a leading axis of K."""
+    """Return the gradients for y, W and b by name, each with a leading axis of K."""
     given = {name: t for (name, t) in zip(("y", "W", "b"), residuals, strict=True) if needs[name]}
     factor = grad.to(y.dtype)
     found = {name: t * factor.view(-1, *[1] * (t.dim() - 1)) for name, t in given.items()}
@@ -118,7 +120,7 @@ def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):
 def softmax_reference(
     y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None
 ) -> Tensor:
-    """-log P(target), (T, B)."""
+    """Compute -log P(target) (T, B), in nats."""
     y = y if mask is None else y * mask
     logits = F.linear(y, U, b).flatten(0, 1)
     return F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
@@ -126,7 +128,7 @@ def softmax_reference(
 
 def softmax_limit(y, U, mask, **others) -> str | None:
     """Return the reason why C does not compute a call; None if it does. C is faster only with a
-    mask, by which it leaves out units.
+    dropout mask, because it leaves out the dropped units.
     """
     if mask is None:
         return "nothing is dropped"
@@ -136,7 +138,7 @@ def softmax_limit(y, U, mask, **others) -> str | None:
 
 
 def softmax_forward_in_c(y, U, b, targets, mask, *, K: int, keep: bool):
-    """(nll (K, T, B); scale and e of `softmax.h`); the last two only with `keep`."""
+    """Return (nll (K, T, B), scale and e of `softmax.h`); the last two only with `keep`."""
     V = U.shape[1]
     if targets.numel() and not (targets.min() >= 0 and targets.max() < V):
         raise InvalidInputError(
@@ -159,7 +161,7 @@ def softmax_forward_in_c(y, U, b, targets, mask, *, K: int, keep: bool):
 
 
 def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
-    """Gradients of y, U and b by name, each with a leading axis of K."""
+    """Return the gradients for y, U and b by name, each with a leading axis of K."""
     (scale, e), K = residuals, len(grad)
     sizes, dy = _softmax_sizes(y, U), None
     kept = {
@@ -181,11 +183,13 @@ def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
 
 
 def _softmax_sizes(y: Tensor, U: Tensor) -> dict[str, int]:
-    """Sizes as `softmax.h` has them: a row of the batch is a group, whose T steps share a mask."""
+    """Return the sizes in the names of `softmax.h`: a row of the batch is a group, whose T time
+    steps share a mask.
+    """
     (T, B, n), V = y.shape[1:], U.shape[1]
     return {"groups": B, "B": T, "n": n, "V": V, "tiles": -(-V // LANES)}
 
 
 def _by_rows(t: Tensor) -> Tensor:
-    """(K, T, B, ...) -> (K, B, T, ...), and back."""
+    """Swap the axes of time and batch: (K, T, B, ...) -> (K, B, T, ...), and back."""
     return t.transpose(1, 2).contiguous()

@@ -1,15 +1,15 @@
-"""The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code
-for K stacked models.
+"""The table of kernels: each row holds the tensors of a recurrence or loss, its equation, and its
+code for K stacked models.
 
     TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
-Backward uses the code of forward. A call is checked once, where it enters, and decided by shapes,
-types, devices and what the machine has, never by values: a call under `vmap` (where a tensor has
-the shape of one model's) or in a CUDA graph is treated like any other.
+Backward uses the same code as forward. A call is checked once, at its start. Its code is chosen by
+shapes, types, devices and the machine's compiler, never by values: so a call under `vmap` (in which
+a tensor has the shape of one model's tensor) or in a CUDA graph is treated like any other call.
 
-Shapes are those of one model, in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a
-product, "..." any shape. A tensor with "?" may be None.
+Shapes are those of one model, in the letters of `rhn.kernels`: dimensions are separated by spaces,
+"G*n" is a product, and "..." is any shape. A tensor with "?" may be None.
 """
 
 import functools
@@ -33,17 +33,17 @@ Sizes = dict[str, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kernel:
-    """One recurrence or loss.
+    """One recurrence or loss, which is called like a function.
 
-    name:      also for messages
-    arguments: the shape of each tensor by its name; more tensors, of any shape, are weights of the
-               loop
+    name:      its name, also in messages
+    arguments: the shape of each tensor by its name; further tensors, of any shape, are weights of
+               the loop
     options:   the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
-    fused:     forward and backward for K stacked models, see `rhn.kernels.function`; without them
-               the reference takes their place
-    compiled:  the same two in C
-    limit:     (**tensors, **options) -> why C does not compute a call, or None
+    fused:     forward and backward for K stacked models, see `rhn.kernels.function`; None: the
+               reference is used instead
+    compiled:  forward and backward in C
+    limit:     (**tensors, **options) -> the reason why C does not compute a call, or None
     """
 
     name: str
@@ -55,9 +55,9 @@ class Kernel:
     limit: Callable[..., str | None] | None = None
 
     def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
-        """Compute the result of one model; under `vmap` of all models at once.
+        """Compute the result of one model, or under `vmap` the results of all models at once.
 
-        Tensors may be given by name. Raises InvalidInputError if one does not fit.
+        Tensors may be given by name. Raises InvalidInputError if a tensor does not fit.
         """
         named, options = self.check(*tensors, **options)
         code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
@@ -68,10 +68,11 @@ class Kernel:
         )
 
     def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
-        """All tensors by name and all options of a call, one initial state s0 repeated for all
-        rows.
+        """Return all tensors by name and all options of a call. A single initial state s0 is
+        repeated for all rows.
 
-        Raises InvalidInputError, which names a tensor, what it is, and what was expected.
+        Raises InvalidInputError if a tensor does not fit. The message names the tensor, its
+        properties and the expected properties.
         """
         more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
         arguments = {**self.arguments, **more}
@@ -91,7 +92,7 @@ class Kernel:
         return checked, {**self.options, **options}
 
     def _choose(self, **call) -> tuple[Callable, Callable] | None:
-        """The code for a call; None if only the reference computes it."""
+        """Return the code for a call; None if only the reference can compute it."""
         in_c = self.compiled is not None and (self.limit is None or self.limit(**call) is None)
         return self.compiled if in_c else self.fused
 
@@ -151,8 +152,8 @@ KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
 
 
 def kernel_states() -> list[dict]:
-    """All implementations on every device: name, device, purpose, used, and the reason if it is not
-    used.
+    """List all implementations of the kernels on every device. Each is a dictionary: name, device,
+    purpose, used, and the reason if it is not used.
     """
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     in_c = ", ".join(kernel.name for kernel in KERNELS if kernel.compiled)
@@ -176,9 +177,10 @@ def kernel_states() -> list[dict]:
 def check_tensor(
     name: str, t, shape: str, sizes: Sizes, like: Tensor, dtype: torch.dtype | None = None
 ) -> None:
-    """Raise InvalidInputError unless a tensor has the expected shape and the type of `like`.
+    """Raise InvalidInputError unless a tensor has the expected shape and the type and device of
+    `like`. Sizes that were unknown are added to `sizes`.
 
-    dtype: its own type. Sizes that were unknown are added to `sizes`.
+    dtype: the expected type, if it is not that of `like`.
     """
     why = _unusual(t, like, dtype or like.dtype) or _misshapen(t.shape, shape, sizes)
     if why:
@@ -186,7 +188,9 @@ def check_tensor(
 
 
 def _unusual(t, like: Tensor, dtype: torch.dtype) -> str | None:
-    """Return the reason why two tensors cannot be used together, whatever their shapes."""
+    """Return the reason, other than their shapes, why two tensors cannot be used together; None if
+    there is none.
+    """
     if not isinstance(t, Tensor):
         return f"is {kind_of(t)}: expected a tensor"
     if t.is_nested or t.layout is not torch.strided or not like.is_floating_point():
@@ -200,8 +204,8 @@ def _unusual(t, like: Tensor, dtype: torch.dtype) -> str | None:
 
 
 def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
-    """Return the reason why a shape is not the expected one; if it is, None, and unknown sizes are
-    added.
+    """Return the reason why a shape is not the expected shape. If it is, return None and add
+    unknown sizes to `sizes`.
     """
     if shape == "...":
         return None
@@ -215,7 +219,9 @@ def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
 
 
 def _is_size(number: int, factors: Sequence[str], sizes: Sizes) -> bool:
-    """Compare a size with a product; one unknown factor is added to `sizes`."""
+    """Return True if a size equals a product of factors. An unknown factor is solved for and added
+    to `sizes`.
+    """
     known = math.prod([int(f) if f.isdigit() else sizes.get(f, 1) for f in factors])
     for unknown in [f for f in factors if not f.isdigit() and f not in sizes]:
         if unknown in NEVER_EMPTY and number < known:
@@ -227,7 +233,7 @@ def _is_size(number: int, factors: Sequence[str], sizes: Sizes) -> bool:
 
 @functools.cache
 def _dimensions(shape: str) -> list[list[str]]:
-    """The dimensions of a shape, each as factors.
+    """Return the dimensions of a shape, each as a list of factors.
 
     >>> _dimensions("L G*n 2")
     [['L'], ['G', 'n'], ['2']]

@@ -8,17 +8,17 @@ et al. 2013) over time.
 
 S (L', n, n) holds the matrices of shortcuts into the last L' <= L - 1 layers; a highway network has
 none. With dropout masks, R_j s becomes R_j (s * m_j) in every block j and layer, S_l y becomes S_l
-(y * m), and h * t becomes (h * m') * t; the carried s * c is never masked. First the equation as a
-loop, then the passes for K stacked models.
+(y * m), and h * t becomes (h * m') * t; the carried s * c is never masked. The code has first the
+equation as a loop, then the passes for K stacked models.
 
-The input product is one call before the loop and the weight gradients are one call after it;
-between them a stage (time t, layer l) is a product or two and a few elementwise operations in
+The input product is one call before the loop, and the weight gradients are one call after it.
+Between them, a stage (time t, layer l) is one or two products and a few elementwise operations in
 place. Buffers are (K, L, T, B, .), see `matmul.workspace`: S[:, l, t] is the state that enters
 layer l at time t, and S[:, 0, t + 1] is y[t]. A holds the gates of a highway network. A deep
-transition has one block, whose pre-activation is written where its state will be, and no gates.
+transition has no gates and one block, whose pre-activation is written into the place of its state.
 
-Backward, for each stage, with the local derivatives of s_l = h t + s c, or of s_l = f(z) without
-gates, where ds/dz = f'(z):
+The backward pass uses, for each stage, the local derivatives of s_l = h t + s c. Without gates s_l
+= f(z), and ds/dz = f'(z). With gates:
 
     ds/dz_H = t f'(z_H)
     ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
@@ -54,8 +54,8 @@ from rhn.kernels.matmul import (
 def highway_layer(
     z: Tensor, s: Tensor, candidate_mask: Mask = None, activation: str = "tanh"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c),
-    each (..., n), h as masked.
+    """Compute one highway layer from its pre-activations z (..., G n) and input state s (..., n).
+    Returns (s_l, h, t, c), each (..., n), with h after its mask.
     """
     z_H, z_T, *z_C = z.split(s.shape[-1], -1)
     h, t = masked(ACTIVATIONS[activation].function(z_H), candidate_mask), torch.sigmoid(z_T)
@@ -75,8 +75,8 @@ def reference(
     *,
     activation: str = "tanh",
 ) -> Tensor:
-    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n), J = 1 or G,
-    and m' (B, n), or none.
+    """Compute the states y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with optional masks m
+    (J, B, n), J = 1 or G, and m' (B, n).
     """
     g, n = R.shape[1:]
     s, states = s0, []
@@ -98,8 +98,9 @@ def reference(
 
 
 class LayerProducts:
-    """The products of a stage: of the state that enters a layer with R (K or 1, L, G n, n), and of
-    the state before the step with the shortcuts S (K or 1, L', n, n) into the last layers.
+    """The matrix products of a stage. R (K or 1, L, G n, n) multiplies the state that enters a
+    layer; the shortcuts S (K or 1, L', n, n) into the last layers multiply the state before the
+    time step.
     """
 
     def __init__(self, R: Tensor, S: Tensor | None, K: int, B: int, mask: Mask):
@@ -114,15 +115,15 @@ class LayerProducts:
             self.shortcuts.forward(z, layer - self.first_shortcut, y, z)
 
     def backward(self, ds: Tensor, layer: int, dz: Tensor, dy: Tensor) -> Tensor:
-        """Add R' dz to ds and S' dz to dy, in place; returns ds."""
+        """Add R' dz to ds and S' dz to dy, in place. Returns ds."""
         if self.shortcuts and layer >= self.first_shortcut:
             self.shortcuts.backward(dy, layer - self.first_shortcut, dz, dy)
         return self.recurrent.backward(ds, layer, dz, ds)
 
 
 def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K: int, keep: bool):
-    """(states (K, T, B, n), S (K, L, T + 1, B, n), and of a highway network its gates A (K, L, T,
-    B, G n)).
+    """Return (states (K, T, B, n), S (K, L, T + 1, B, n)), and for a highway network also its gates
+    A (K, L, T, B, G n).
     """
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     products = LayerProducts(R, S, K, B, state_mask)
@@ -142,7 +143,9 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
 def _transition_states(
     S: Tensor, addends: Sequence, products: LayerProducts, activate: Callable[[Tensor], Tensor]
 ) -> None:
-    """Write the states of a deep transition into S; addends: W x + b of each layer and step."""
+    """Write the states of a deep transition into S. addends: W x + b for each layer and time
+    step.
+    """
     states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
     for t in range(len(addends[0])):
         for layer in range(len(addends)):
@@ -159,8 +162,8 @@ def _highway_states(
     activate: Callable[[Tensor], Tensor],
     candidate_mask: Mask,
 ) -> None:
-    """Write the states of a highway network into S and its gates into A, with the candidate
-    unmasked.
+    """Write the states of a highway network into S, and its gates and the unmasked candidate into
+    A.
     """
     n = S.shape[-1]
     coupled = A.shape[-1] == 2 * n
@@ -183,7 +186,7 @@ def _highway_states(
 def backward(
     grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, activation: str, **others
 ):
-    """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
+    """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
     products = LayerProducts(R, S, len(residuals[0]), x.shape[2], state_mask)
     S, *A = residuals
     if A:
@@ -206,7 +209,8 @@ def backward(
 
 
 def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: LayerProducts) -> Tensor:
-    """Turn ds/dz of each stage, D, into the gradient of z, in place; returns that of s0.
+    """Turn D, which holds ds/dz of each stage, into the gradient for z, in place. Returns the
+    gradient for s0.
 
     C: carry gates of a highway network, which are overwritten.
     """
@@ -227,12 +231,12 @@ def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: LayerP
 
 
 def _outputs(S: Tensor) -> list[Tensor]:
-    """The states that the layers give, views (K, T, B, n) of S."""
+    """Return the output states of the layers as views (K, T, B, n) of S."""
     return [*(S[:, layer, :-1] for layer in range(1, S.shape[1])), S[:, 0, 1:]]
 
 
 def _transition_derivatives(S: Tensor, activation: str) -> Tensor:
-    """ds/dz (K, L, T, B, n) of all stages of a deep transition, from its states."""
+    """Compute ds/dz (K, L, T, B, n) for all stages of a deep transition from its states."""
     K, L, steps, B, n = S.shape
     D = workspace(S, K, L, steps - 1, B, n)
     for out, s in zip(D.unbind(1), _outputs(S), strict=True):
@@ -243,9 +247,9 @@ def _transition_derivatives(S: Tensor, activation: str) -> Tensor:
 def _highway_derivatives(
     S: Tensor, A: Tensor, candidate_mask: Mask, activation: str
 ) -> tuple[Tensor, Tensor]:
-    """ds/dz (K, L, T, B, G n) of all stages of a highway network, elementwise, and its carry gates
-    (K, L, T, B, n), from the states S (K, L, T, B, n) that enter the layers and the gates A (K, L,
-    T, B, G n).
+    """Compute, elementwise, ds/dz (K, L, T, B, G n) for all stages of a highway network, and its
+    carry gates (K, L, T, B, n), from the states S (K, L, T, B, n) that enter the layers and the
+    gates A (K, L, T, B, G n).
     """
     n, D, C = S.shape[-1], workspace(S, *A.shape), workspace(S, *S.shape)
     h, t = A[..., :n], A[..., n : 2 * n]

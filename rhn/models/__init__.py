@@ -1,4 +1,4 @@
-"""Whole networks: the layers before and after a stack of recurrent cells."""
+"""Whole networks: a stack of recurrent cells with the layers before and after it."""
 
 from rhn.models.networks import MAX_LAYERS, LanguageModel, PolyphonicModel, with_cell
 

@@ -1,11 +1,11 @@
-"""Variational dropout of a language model (Gal and Ghahramani 2016): masks drawn once a window and
-shared by all its steps.
+"""Variational dropout of a language model (Gal and Ghahramani 2016): masks are drawn once for each
+window and shared by all its time steps.
 
-Legend: T steps, B rows of a batch, V symbols, m inputs and n units of a cell, J mask blocks (1
-shared, or one for each gate).
+Legend: T time steps, B rows of a batch, V symbols, m inputs and n units of a cell, J masks (one
+shared by all gates, or one for each gate).
 
-    embedding (T, B)     drops word types: all occurrences of a word in a row of the window share
-                         one draw
+    embedding (T, B)     drops words of the vocabulary: all occurrences of a word in a row of a
+                         window share one draw
     input     (J, B, m)  of each cell, where its input enters the gates
     state     (J, B, n)  of each cell, where its state enters the recurrent matrices; the same for
                          all layers of the recurrence
@@ -13,7 +13,7 @@ shared, or one for each gate).
                          Semeniuta et al. 2016)
     output    (B, n)     before the softmax
 
-Every entry is 0 or 1 / keep.
+Every entry is 0 or 1 / keep, where keep is 1 - the dropout rate.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,9 @@ from rhn.errors import InvalidInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """The share of entries that is dropped at each place, each in [0, 1)."""
+    """The dropout rates of a language model: the share of entries that is dropped at each place, in
+    [0, 1).
+    """
 
     embedding: float = 0.0
     input: float = 0.0
@@ -37,8 +39,8 @@ class Dropout:
     output: float = 0.0
     candidate: float = 0.0
     gate_masks: Literal["shared", "separate"] = "shared"
-    """Whether a cell's gates share their input and state masks (the TensorFlow code) or have their
-    own (the Torch7 code).
+    """Whether a cell's gates share one input mask and one state mask (as in the TensorFlow code) or
+    each gate has its own (as in the Torch7 code).
     """
 
     @property
@@ -48,7 +50,7 @@ class Dropout:
 
 
 class Masks(NamedTuple):
-    """One draw of all masks of a model; None where nothing is dropped."""
+    """One draw of all masks of a model. A mask is None if nothing is dropped at its place."""
 
     embedding: Tensor | None
     cells: tuple[CellMasks, ...]
@@ -56,12 +58,12 @@ class Masks(NamedTuple):
 
     @classmethod
     def none(cls, layers: int) -> "Masks":
-        """No dropout."""
+        """Return the masks for no dropout."""
         return cls(None, (CellMasks(),) * layers, None)
 
 
 def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
-    """New masks for a window of tokens (T, B) of a `LanguageModel`, on the device of the
+    """Draw new masks of a `LanguageModel` for a window of tokens (T, B), on the device of the
     generator.
     """
     B, n, dtype = tokens.shape[1], model.hidden_size, model.embedding.dtype
@@ -85,8 +87,8 @@ def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Ge
 
 
 def require_masks(model: Any, dropout: Dropout) -> None:
-    """Raise InvalidInputError if a cell of a `LanguageModel` takes no masks and these rates need
-    them.
+    """Raise InvalidInputError if a cell of a `LanguageModel` takes no dropout masks although these
+    rates need them.
     """
     for cell in model.cells if dropout.of_cells else ():
         if not isinstance(cell, Cell):

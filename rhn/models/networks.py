@@ -1,16 +1,16 @@
-"""Whole networks: a stack of recurrent cells, ours or the user's, for chorales and for texts.
+"""Whole networks for chorales and for texts: a stack of recurrent cells, ours or the user's, with
+the layers before and after it.
 
-Legend: T steps, B sequences or rows, n hidden units, L recurrence depth within a cell, K stacked
-models elsewhere.
+Legend: T time steps, B sequences or rows, n hidden units, L recurrence depth within a cell.
 
 The polyphonic model, for frames (quarter notes) of 88 keys:
 
     logits[t] = W_o y[t] + b_o,   y = recurrence(frames)
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
-So frame t is predicted from the frames before it, and the first frame, before which there is
-nothing, is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats per frame" of
-this toolkit is a mean over predicted frames.
+So each frame is predicted from the frames before it. The first frame is not predicted, because no
+frame is before it: a sequence of T frames gives T - 1 predictions. Every "nats per frame" of this
+toolkit is a mean over predicted frames.
 
 The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of
 size E:
@@ -19,8 +19,8 @@ size E:
     y    = cells(x)                 stacked, each with its own masks on its input and on its state
     logits[t] = U (y[t] m_o) + b    U = e if the weights are tied (Press and Wolf 2017), else (V, n)
 
-where m are the dropout masks (see `rhn.models.dropout`), 1 without dropout. So logits[t] is the
-prediction of token w[t + 1].
+where m_x and m_o are dropout masks (see `rhn.models.dropout`), 1 without dropout. So logits[t] is
+the prediction of token w[t + 1].
 """
 
 import inspect
@@ -49,16 +49,17 @@ States = tuple[Tensor, ...]
 
 
 class RecurrentModel(nn.Module):
-    """A stack of `cells`, each on the outputs of the one below, with the configuration that
-    rebuilds it.
+    """The base class of our models: a stack of `cells`, each on the outputs of the cell below, with
+    the configuration that rebuilds the model.
 
-    sizes: the names of the constructor's arguments beside cell, init and options.
+    sizes: the names of the constructor's arguments other than cell, init and options.
+
     where: device and dtype.
 
-    A cell that takes `init` and `generator` draws its own weights; those of other cells are drawn
-    here. With init None every cell keeps its own initialisation, and the other weights start
-    likewise (`own_init`). Raises InvalidInputError for an unknown cell, a cell that is batch_first,
-    or a size or option that the cell lacks.
+    A cell that takes `init` and `generator` draws its own weights; the weights of other cells are
+    drawn here. With init=None every cell keeps its own initialisation, and the other weights of the
+    model are drawn by the same scheme (`own_init`). Raises InvalidInputError for an unknown cell, a
+    cell with batch_first=True, or a size or option that the cell lacks.
     """
 
     sizes: tuple[str, ...]
@@ -91,10 +92,11 @@ class RecurrentModel(nn.Module):
         self.cells = nn.ModuleList(each((m, hidden_size, depth)) for m in widths)
 
     def config(self) -> dict:
-        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
+        """Return the constructor's arguments that rebuild this model, except device and dtype, as
+        JSON values.
 
-        Defaults of the cell's options are included, so that a file keeps its meaning when a default
-        changes.
+        The values of all the cell's options are included, so that a file keeps its meaning when a
+        default changes.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -110,7 +112,7 @@ class RecurrentModel(nn.Module):
 
 
 def _name_of(factory: Callable) -> str:
-    """The name of a cell in `CELLS`, or "module:factory"."""
+    """Return the name of a cell in `CELLS`, or "module:factory"."""
     ours = (name for name, known in CELLS.items() if known is factory)
     # a functools.partial has no __qualname__
     named = factory if hasattr(factory, "__qualname__") else type(factory)
@@ -118,8 +120,8 @@ def _name_of(factory: Callable) -> str:
 
 
 class _Drawn(nn.Linear):
-    """A linear layer without initial weights; torch's `skip_init` would import its compiler, which
-    takes half a second.
+    """A linear layer without initial weights. Torch's `skip_init` would do the same, but imports
+    torch's compiler, which takes half a second.
     """
 
     def reset_parameters(self) -> None:
@@ -127,23 +129,24 @@ class _Drawn(nn.Linear):
 
 
 class PolyphonicModel(RecurrentModel):
-    """A stack of recurrent cells with a linear output.
+    """A model of frames, such as chorales: a stack of recurrent cells with a linear output layer.
 
     Args:
-        cell: a name in `rhn.cells.CELLS`, a user's `package.module:factory`, or the factory itself.
+        cell: a name in `rhn.cells.CELLS`, your own cell as `package.module:factory`, or the factory
+            itself.
         hidden_size: n, at least 1.
         depth: L, the recurrence depth of each cell.
-        input_size, output_size: keys of a frame.
+        input_size, output_size: number of keys of an input frame and of a predicted frame.
         layers: number of stacked cells, each on the outputs of the cell below.
-        init: scheme of the initial weights, also of the output layer; see `rhn.cells.init`. None:
-            the default of the cell.
-        generator: CPU generator that draws the weights (None: torch's default generator).
+        init: scheme of the initial weights, those of the output layer included; see
+            `rhn.cells.init`. None: the default of the cell.
+        generator: CPU generator that draws the weights. None: torch's default generator.
         options: options of the cell, for example transform_bias=-2.0.
 
-    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=,
-    **options) and returns (outputs (T, B, n), state) for x (T, B, input_size). It gets `init` and
-    `generator` if it takes them; otherwise its parameters are drawn here: those with "bias" in
-    their name as biases, the others as weights.
+    Your own cell is built as factory(input_size, hidden_size, depth, device=, dtype=, **options)
+    and returns (outputs (T, B, n), state) for x (T, B, input_size). The factory gets `init` and
+    `generator` if it takes them. Otherwise the cell's parameters are drawn here: those with "bias"
+    in their name as biases, all others as weights.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -183,11 +186,12 @@ class PolyphonicModel(RecurrentModel):
     def forward(
         self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of
-        frame t + 1.
+        """Compute logits (T, B, output_size) from frames (T, B, input_size). Entry t predicts frame
+        t + 1.
 
-        With targets (T, B, output_size) and a mask (T, B) of 1 for real frames: the sum of all
-        losses instead, in nats, float64. Raises InvalidInputError if a shape does not fit.
+        With targets (T, B, output_size), return the sum of all losses instead, in nats, float64.
+        The mask (T, B) is 1 for real frames, 0 for frames without a loss. Raises InvalidInputError
+        if a shape does not fit.
         """
         x = frames
         for cell in self.cells:
@@ -198,17 +202,18 @@ class PolyphonicModel(RecurrentModel):
         return OUTPUT(x, self.output.weight, self.output.bias, targets.to(x.dtype), mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0
-        at frames with mask (T, B) False.
+        """Compute the negative log-likelihoods (T - 1, B) in nats of frames 1 to T - 1 of (T, B,
+        keys), T >= 2. They are 0 at frames where the mask (T, B) is False.
         """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 
 
 class Reading(NamedTuple):
-    """The output of a model for a window.
+    """The output of a language model for a window of tokens.
 
-    logits (T, B, V), or None with targets; the cells' last states, (B, state_size) each; the last
-    cell's outputs (T, B, n), before dropout; nll (T, B) of the targets in nats, or None.
+    logits: (T, B, V), or None if targets are given. states: the last state (B, state_size) of each
+    cell. outputs: those of the last cell (T, B, n), before dropout. nll: (T, B) in nats for the
+    targets, or None without targets.
     """
 
     logits: Tensor | None
@@ -218,16 +223,16 @@ class Reading(NamedTuple):
 
 
 class LanguageModel(RecurrentModel):
-    """An embedding, a stack of recurrent cells and a softmax.
+    """A language model: an embedding, a stack of recurrent cells and a softmax.
 
     Args:
         cell, hidden_size, depth, layers, generator, options: as in `PolyphonicModel`.
-        vocabulary_size: V.
-        embedding_size: E. None: the official code's rule, V if the weights are not tied and V < n,
+        vocabulary_size: V, the number of symbols.
+        embedding_size: E. None: as in the official code, V if the weights are not tied and V < n,
             otherwise n.
-        tied: the output uses the embedding's weights; needs E = n.
-        init: scheme of all initial weights, biases included; see `rhn.cells.init`. None: the
-            default of the cell.
+        tied: whether the output layer uses the embedding's weights; this needs E = n.
+        init: scheme of all initial weights and biases; see `rhn.cells.init`. None: the default of
+            the cell.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -239,7 +244,7 @@ class LanguageModel(RecurrentModel):
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
     takes_ids = True
-    """Whether the input is token ids."""
+    """True: the input is token ids."""
 
     def __init__(
         self,
@@ -285,7 +290,8 @@ class LanguageModel(RecurrentModel):
         masks: Masks | None = None,
         targets: Tensor | None = None,
     ) -> Reading:
-        """Read tokens (T, B) int64 from the cells' states, zero if None, and predict the next ones.
+        """Read tokens (T, B) int64, beginning from the cells' `states` (None: zero), and predict
+        the next token at each time step.
 
         With targets (T, B), compute their negative log-likelihoods instead of the logits, in less
         time and memory.
@@ -310,8 +316,8 @@ class LanguageModel(RecurrentModel):
 
 
 def own_init(factory: Callable, hidden_size: int) -> str:
-    """Return the default initialisation of a cell; for a user's cell without one, that of our
-    cells.
+    """Return the default initialisation of a cell. A user's cell without a default gets the default
+    of our cells.
 
     >>> own_init(CELLS["rhn"], 64), own_init(resolve_cell("torch.nn:LSTM"), 4)
     ('uniform:0.04', 'uniform:0.5')
@@ -334,8 +340,9 @@ def _build(
     *,
     own: bool,
 ) -> nn.Module:
-    """Build a cell with its initial weights: drawn by the cell; by its constructor (`own`), with
-    torch's random numbers from the generator; or by the scheme.
+    """Build a cell with its initial weights. They are drawn by the cell from the scheme; by its
+    constructor (`own`), with torch's random numbers seeded from the generator; or here, from the
+    scheme.
     """
     draws = _draws(factory)
     if draws:
@@ -359,9 +366,10 @@ def _call(
     keywords: dict,
     generator: torch.Generator | None,
 ) -> nn.Module:
-    """Call the factory of a cell. Raises InvalidInputError or UsersCodeError, with its name.
+    """Call the factory of a cell. Raises InvalidInputError or UsersCodeError, with the name of the
+    cell.
 
-    generator: torch's own random numbers follow from it; None: they are left alone.
+    generator: seeds torch's own random numbers during the call; None: they are left alone.
     """
     seeded = generator is not None
     try:
@@ -387,7 +395,7 @@ def _draw_cell(cell: nn.Module, init: Initialization, generator: torch.Generator
 
 
 def _draws(factory: Callable) -> bool:
-    """Return True if a cell draws its weights itself, by the given scheme and generator."""
+    """Return True if a cell draws its weights itself, from a given scheme and generator."""
     declared = isinstance(factory, type) and issubclass(factory, DeclaredCell)
     return declared or (accepts(factory, "init") and accepts(factory, "generator"))
 
@@ -395,7 +403,7 @@ def _draws(factory: Callable) -> bool:
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """Return a factory for `load_checkpoint(path, factory=with_cell(MyCell))` that builds the model
-    with this cell.
+    """Return a factory that builds a model with this cell, as in `load_checkpoint(path,
+    factory=with_cell(MyCell))`.
     """
     return lambda cell, **config: model(factory, **config)

@@ -1,1 +1,1 @@
-"""Figures of training runs, and what the figures of all packages share."""
+"""Figures of training runs, and functions that the figures of all packages share."""

@@ -1,8 +1,8 @@
-"""Trainings from their folders, without torch: curves over epochs, and perplexity by depth as in
-figure 5(a) of Zilly et al. (2017).
+"""Read and draw training runs from their folders, without torch: curves over epochs, and perplexity
+by depth as in figure 5(a) of Zilly et al. (2017).
 
-The measure of a training run is in its file: perplexity, bits_per_character, or nll (chorales, nats
-a frame). Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a
+The file of a training run names its measure: perplexity, bits_per_character, or nll (chorales, in
+nats per frame). Every `plot_*` draws into given axes and returns them; every `draw_*` returns a
 whole figure.
 """
 
@@ -43,8 +43,8 @@ WHOLE = {"vocabulary_size": "Int64", "max_tokens": "Int64"}  # whole numbers, or
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """One seed of a training run over its E epochs; arrays (E,), NaN for a loss that was not
-    finite.
+    """The curves of one seed of a training run over its E epochs: arrays (E,), with NaN for a loss
+    that was not finite.
     """
 
     name: str
@@ -53,34 +53,38 @@ class Curves:
     train: np.ndarray
     valid: np.ndarray
     learning_rate: np.ndarray | None
-    """None for training runs with a constant learning rate."""
+    """The learning rate of each epoch; None for a training run with a constant learning rate."""
     facts: tuple[str, ...] = ()
-    """Network, initialisation, learning rate, seed, data."""
+    """Descriptions of network, initialisation, learning rate, seed and data."""
     objective: Objective = "valid"
     """The loss that chose the weights of the checkpoint."""
 
     @property
     def place(self) -> int:
-        """The row of the checkpoint's epoch: the best one by the objective, the first one if
-        several are equal.
+        """The row of the checkpoint's epoch: the best epoch by the objective; if several are equal,
+        the first.
         """
         return best_epoch(np.stack((self.train, self.valid), 1), self.objective)
 
     @property
     def best(self) -> tuple[int, float]:
-        """(epoch, loss of the objective) of the checkpoint."""
+        """The epoch of the checkpoint, and its loss by the objective."""
         losses = self.train if self.objective == "train" else self.valid
         return int(self.epochs[self.place]), float(losses[self.place])
 
     def table(self) -> pd.DataFrame:
-        """One row for each epoch; learning_rate only if it changes."""
+        """Return a table with one row for each epoch. It has the column learning_rate only if that
+        changes.
+        """
         losses = {f"train_{self.measure}": self.train, f"valid_{self.measure}": self.valid}
         rates = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
         return pd.DataFrame({"run": self.name, "epoch": self.epochs} | losses | rates)
 
 
 def read_curves(run: Path) -> list[Curves]:
-    """The curves of every seed of a training run; raises DataError for a folder without any."""
+    """Read the curves of every seed of a training run. Raises DataError for a folder without
+    curves.
+    """
     name, alone = real_path(run).name, run / "metrics.jsonl"
     if alone.is_file():
         return [_curves(alone, name, run, read_facts(run))]
@@ -95,7 +99,7 @@ def read_curves(run: Path) -> list[Curves]:
 
 
 def require_one_measure(curves: Sequence[Curves]) -> str:
-    """The measure of all curves; raises InvalidInputError if they differ."""
+    """Return the measure of all curves. Raises InvalidInputError if their measures differ."""
     found = sorted({c.measure for c in curves})
     if len(found) > 1:
         raise InvalidInputError(
@@ -105,16 +109,16 @@ def require_one_measure(curves: Sequence[Curves]) -> str:
 
 
 def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
-    """Read figure 5(a) of these training runs: one row for each seed with the best validation
-    perplexity, and the paper's.
+    """Read the numbers of these training runs for figure 5(a): a table with one row for each seed,
+    with its best validation perplexity and the paper's.
 
-    Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text.
-    Networks may be smaller than the paper's, and their text shorter.
+    The columns are `DEPTH_COLUMNS`; a missing vocabulary_size or max_tokens means the whole text.
+    Networks may be smaller than the paper's, and their text may be shorter.
 
-    runs: folders of training runs, or tables (.csv) of `rhn report --depth`.
+    runs: folders of training runs, or tables (.csv) that `rhn report --depth` wrote.
 
-    Raises DataError for a training run that is not on Penn Treebank, InvalidInputError if the
-    training runs' texts differ.
+    Raises DataError for a training run that is not on Penn Treebank, and InvalidInputError if the
+    texts of the training runs differ.
     """
     tables = [
         _read_table(run) if run.suffix == ".csv" and run.is_file() else _best(run) for run in runs
@@ -134,8 +138,8 @@ def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
 
 
 def published() -> pd.DataFrame:
-    """The paper's networks of figure 5(a), without and with tied weights, in columns of
-    `read_depth`.
+    """Return the paper's networks of figure 5(a), without and with tied weights, as a table with
+    columns of `read_depth`.
     """
     untied = [(False, row, row.valid) for row in PTB_BY_DEPTH]
     tied = [(True, row, row.valid_tied) for row in PTB_BY_DEPTH]
@@ -147,7 +151,9 @@ def published() -> pd.DataFrame:
 
 
 def sizes(table: pd.DataFrame) -> str:
-    """The sizes of the networks and of their text, for a title: "200 to 255 units, 2,000 words"."""
+    """Describe the sizes of the networks and of their text for a title: "200 to 255 units, 2,000
+    words".
+    """
     low, high = table.hidden_size.min(), table.hidden_size.max()
     words, tokens = table.vocabulary_size[0], table.max_tokens[0]
     parts = [f"{low:,} to {high:,} units" if high > low else f"{low:,} units"]
@@ -156,7 +162,7 @@ def sizes(table: pd.DataFrame) -> str:
 
 
 def _objective(run: Path) -> Objective:
-    """The objective of a training run; that of its config.json, else the validation loss."""
+    """Return the objective of a training run, from its config.json; "valid" if that has none."""
     try:
         return "train" if read_json(run / "config.json")["objective"] == "train" else "valid"
     except (OSError, LookupError, TypeError, ValueError):
@@ -189,8 +195,8 @@ def _curves(file: Path, name: str, run: Path, facts: tuple[str, ...]) -> Curves:
 
 
 def _advice(run: Path) -> str:
-    """Advise on a training run without losses; its state is in its folder, or for several seeds in
-    the parent folder.
+    """Return advice about a training run without losses. Its state is in its folder, or for several
+    seeds in the parent folder.
     """
     if (run / "trials.csv").is_file():
         return f"it is a study: optim-study plot {run}"
@@ -206,7 +212,7 @@ def _advice(run: Path) -> str:
 
 
 def _best(run: Path) -> pd.DataFrame:
-    """The best epoch of each seed of a training run on Penn Treebank, with the checksum of its
+    """Read the best epoch of each seed of a training run on Penn Treebank, with the checksum of its
     text.
     """
     curves = read_curves(run)
@@ -230,7 +236,7 @@ def _best(run: Path) -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read a table of `rhn report --depth`; its path replaces the checksum of the text."""
+    """Read a table that `rhn report --depth` wrote. Its path replaces the checksum of the text."""
     exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
     types = {"run": str, "cell": str} | WHOLE
     try:
@@ -243,11 +249,11 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes) -> Axes:
-    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a
-    training, large at its best epoch.
+    """Draw training losses (dashed) and validation losses (solid) over epochs on a logarithmic
+    axis. Each training run has its own symbol, which is large at its best epoch.
 
-    Losses before training, at epoch 0, are drawn only if there are no others: they would take most
-    of the axis.
+    Losses before training (epoch 0) are drawn only if there are no other epochs, because they would
+    take most of the axis.
     """
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
@@ -277,21 +283,22 @@ def plot_curves(curves: Sequence[Curves], ax: Axes) -> Axes:
 
 
 def draw_curves(curves: Sequence[Curves]) -> Shown:
-    """Draw the curves of training runs; the title has the facts that they share."""
+    """Draw a figure of the curves of training runs. Its footer has the facts that they share."""
     block = Block([partial(plot_curves, curves)], 3.4)
     return compose("Training curves", shared([c.facts for c in curves]), block)
 
 
 def _style(k: int) -> dict:
-    """Colour and symbol of the k-th series."""
+    """Return the colour and symbol of the k-th series."""
     return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
 
 
 def plot_depth(table: pd.DataFrame, ax: Axes, source: str = "trained here") -> Axes:
-    """Best validation perplexity by depth: points are seeds, lines their means; cells without depth
-    are horizontal.
+    """Draw the best validation perplexity by recurrence depth. Points are seeds, and lines are
+    their means; a cell without recurrence depth is a horizontal line.
 
-    table: from `read_depth` or `published`; source: of the training runs, for the title.
+    table: from `read_depth` or `published`. source: where the training runs are from, for the
+    title.
     """
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
@@ -315,7 +322,9 @@ def plot_depth(table: pd.DataFrame, ax: Axes, source: str = "trained here") -> A
 
 
 def draw_depth(table: pd.DataFrame) -> Shown:
-    """Draw figure 5(a) of these training runs beside the paper's, each panel with its own axis."""
+    """Draw figure 5(a) for these training runs beside the paper's figure 5(a). Each panel has its
+    own axis.
+    """
     here = f"here, at most {counted(table.epochs.max(), 'epoch')}"
     tables = {here: table, "Zilly et al. (2017)": published()}
     draws = [
@@ -327,10 +336,11 @@ def draw_depth(table: pd.DataFrame) -> Shown:
 
 
 def depth_title(table: pd.DataFrame) -> str:
-    """The depth up to which the perplexity of RHNs falls: no seed of a depth is as good as one of
-    the next depth.
+    """Return a title that names the depth up to which the perplexity of RHNs falls. It falls from
+    one depth to the next if every seed of the deeper network has a lower perplexity than every seed
+    of the shallower one.
 
-    table: from `read_depth`; of several series the first one counts.
+    table: from `read_depth`; if it has several series, only the first is used.
     """
     rhn = table[table.cell == "rhn"]
     seeds = [
@@ -347,7 +357,7 @@ def depth_title(table: pd.DataFrame) -> str:
 
 
 def _series(table: pd.DataFrame) -> list[str]:
-    """The label of the series of each row."""
+    """Return the label of the series of each row."""
 
     def label(cell: str, tied: bool, layers: int) -> str:
         words = [cell, "tied" if tied else "", f"{layers} layers" if layers > 1 else ""]

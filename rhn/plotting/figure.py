@@ -1,9 +1,9 @@
-"""Figures, axes, names, legends and line styles that all plots of results share. Nothing here
-imports torch.
+"""Figures, axes, names, legends and line styles that all plots of results share. This module does
+not import torch.
 
-Every `plot_*` draws into the axes it is given and returns them; `compose` makes a figure. Lines of
-different colours also differ in dashes or markers. The title of a figure has what several results
-share, legends the rest.
+Every `plot_*` draws into given axes and returns them; `compose` makes a figure. Lines of different
+colours also differ in dashes or markers. The title of a figure names what all its results share;
+legends name the differences.
 """
 
 import io
@@ -65,7 +65,7 @@ ROUND = (
 
 
 class Shown(Figure):
-    """A figure with a picture for notebooks."""
+    """A figure that a notebook displays as a picture."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -75,7 +75,9 @@ class Shown(Figure):
 
 
 class ShownAxes(Axes):
-    """Axes that a notebook displays as their figure, and whose `figure` is the whole one."""
+    """Axes that a notebook displays as their whole figure, which is also their attribute
+    `figure`.
+    """
 
     figure = property(lambda self: self.get_figure(root=True), Axes.set_figure)
 
@@ -85,29 +87,29 @@ class ShownAxes(Axes):
 
 @dataclass(frozen=True)
 class Block:
-    """Panels of one kind in rows that span the figure; a narrow figure has more rows."""
+    """Panels of one kind, in rows as wide as the figure. A narrow figure has more rows."""
 
     draws: Sequence[Callable[[Axes], object]]
-    """Draw each panel."""
+    """The functions that draw the panels, one for each."""
     height: float = 1.9
-    """Of a row, in inches."""
+    """Height of a row, in inches."""
     columns: int = 1
-    """Panels in a row, at most, in a figure of its own width."""
+    """Largest number of panels in a row, in a figure of the default width."""
     shared: str = ""
-    """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
+    """Axes that all panels share, "x", "y" or "xy": only the outer panels have labels on them."""
     legend: bool = False
-    """One legend of all panels above them, if a label has one style in all; else one above each
-    panel.
+    """True for one legend above all panels, if each label has the same style in all panels;
+    otherwise each panel has its own legend.
     """
     least: float = LEAST
-    """Inches of a panel with its labels, for letters of 9 points."""
+    """Least width of a panel with its labels in inches, for letters of 9 points."""
     together: int = 1
-    """Panels that stand side by side if they fit: a row has a multiple of this number."""
+    """Number of panels that stay side by side if they fit: a row has a multiple of this number."""
     square: bool = False
-    """Rows as high as their panels are wide, in place of `height`."""
+    """True for rows as high as their panels are wide, instead of `height`."""
 
     def draw(self, part: SubFigure, width: float) -> "Drawn":
-        """Draw the panels into a part of a figure that is `width` wide by itself."""
+        """Draw the panels into a part of a figure, whose default width is `width` inches."""
         inches, letters = part.figure.get_figwidth(), rcParams["font.size"] / 9
         fitting = max(1, int(inches / (self.least * letters)))
         rows = -(-len(self.draws) // min(math.ceil(self.columns * max(1, inches / width)), fitting))
@@ -140,7 +142,7 @@ class Block:
         return drawn
 
     def _axes(self, part: SubFigure, rows: int, columns: int) -> list[Axes]:
-        """Axes for all panels; in the last row there may be fewer."""
+        """Make axes for all panels. The last row may have fewer panels than the others."""
         shared = {f"share{axis}": axis in self.shared for axis in "xy"}
         kind = {"axes_class": ShownAxes}
         every = part.subplots(rows, columns, squeeze=False, subplot_kw=kind, **shared).ravel()  # type: ignore[call-overload]
@@ -154,21 +156,21 @@ class Block:
 
 @dataclass
 class Drawn:
-    """A block in its part of a figure."""
+    """A block that is drawn in its part of a figure."""
 
     unnamed: list[list[Axes]]
-    """Rows of axes whose curves have no names yet."""
+    """Rows of axes whose curves have no legend yet."""
     texts: float
     """Inches of height that titles, labels and legends need."""
     panels: float
-    """Inches of height that its panels have, if there is room."""
+    """Inches of height that the panels have if there is enough room."""
 
 
 def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Shown:
-    """Draw blocks of panels below each other, in our style.
+    """Draw blocks of panels below each other into a new figure, in our style.
 
-    title: what the figure shows, in a sentence; about: the origin of network and data; width: in
-    inches, see `our_style`.
+    title: the result that the figure shows, in a sentence. about: the origin of network and data.
+    width: default width in inches, see `our_style`.
     """
     with our_style():
         figure = Shown(figsize=(sized(width), 1), layout="constrained")
@@ -184,8 +186,8 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
 
 
 def _settle(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
-    """Lay out a figure until nothing moves, four times at most: the layout depends on labels and
-    ticks, and they on the layout.
+    """Lay out a figure until nothing moves, at most four times: the layout depends on labels and
+    ticks, and these depend on the layout.
     """
     views = {ax: (ax.get_xlim(), ax.get_ylim()) for ax in figure.axes if ax.get_aspect() == 1}
     places = list[tuple[float, ...]]()
@@ -202,8 +204,9 @@ def _settle(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
 
 
 def _arrange(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
-    """Lay out a figure as high as its blocks and titles; if little is missing, as its page, and as
-    its slide in any case.
+    """Lay out a figure as high as its blocks and titles. If it is slightly higher than its page, it
+    is reduced to the page's height; a figure for a slide always has the slide's height unless it
+    would be reduced too much.
     """
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
     texts = sum(block.texts for block in drawn) + lines * rcParams["font.size"] / 50
@@ -226,7 +229,7 @@ def fold_labels(ax: Axes) -> None:
 
 
 def _drop_repeated(axes: Sequence[Axes], columns: int) -> None:
-    """Remove labels that axes at the left, or below, have too."""
+    """Remove labels of axes that the axes at their left, or below, have too."""
     if len({ax.get_xlabel() for ax in axes}) == 1:
         for ax in axes[:-columns]:
             ax.set_xlabel("")
@@ -237,8 +240,8 @@ def _drop_repeated(axes: Sequence[Axes], columns: int) -> None:
 
 
 def fill_place(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """Widen the limits x and y of axes with one scale for both directions so that they fill their
-    place; "datalim" would narrow them too.
+    """Widen the limits x and y of axes with one scale for both directions, so that the axes fill
+    their place. Matplotlib's "datalim" would also narrow the limits.
     """
     place, whole = ax.get_position(original=True), ax.get_figure().bbox  # type: ignore[union-attr]
     ratio = whole.width * place.width / (whole.height * place.height)
@@ -248,7 +251,9 @@ def fill_place(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None
 
 
 def fix_number_of_ticks(ax: Axes) -> None:
-    """Have as many ticks as fit on the present axes: long numbers are wide, not high."""
+    """Set the number of ticks to as many as fit on the axes at their present size. Long numbers
+    need width, not height.
+    """
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):
         locator, most = axis.get_major_locator(), share * axis.get_tick_space()
         if isinstance(locator, LogTicks):
@@ -261,8 +266,8 @@ def fix_number_of_ticks(ax: Axes) -> None:
 
 
 def legend_of(owner: Axes | SubFigure, handles: Sequence, inches: float, place: Style) -> float:
-    """Give axes or a part of a figure a legend with as many columns as fit; returns its height in
-    inches.
+    """Give axes or a part of a figure a legend with as many columns as fit. Returns the height of
+    the legend in inches.
     """
     size = rcParams["legend.fontsize"]
     labels = [folded(str(handle.get_label()), inches - 3 * size / 72, size) for handle in handles]
@@ -276,8 +281,8 @@ def legend_of(owner: Axes | SubFigure, handles: Sequence, inches: float, place: 
 
 
 def legend_above(ax: Axes) -> float:
-    """Name several curves between the title of axes and the axes; returns the inches that this
-    takes.
+    """Add a legend between the title of axes and the axes, if several curves have labels. Returns
+    its height in inches.
     """
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) < 2 or ax.get_legend():
@@ -290,13 +295,13 @@ def legend_above(ax: Axes) -> float:
 
 
 def ink(ax: Axes):
-    """The colour of the axes' spines: black, or a light one in a dark style."""
+    """Return the colour of the axes' spines: black, or a light colour in a dark style."""
     return ax.spines["bottom"].get_edgecolor()
 
 
 def plain_ticks(ax: Axes) -> None:
-    """Label ticks with plain numbers, very large or small ones with their own powers of ten: a
-    common one would overlap the title.
+    """Label ticks with plain numbers. Very large or small numbers have their own powers of ten,
+    because a common power of ten would overlap the title.
     """
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
@@ -309,7 +314,9 @@ def plain_ticks(ax: Axes) -> None:
 
 
 class LogLabels(ticker.Formatter):
-    """Plain numbers, or powers of ten for all ticks of an axis with very small or large ones."""
+    """A formatter of ticks on a log axis: plain numbers, or powers of ten for all ticks if some are
+    very small or large.
+    """
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         low, high = sorted(self.axis.get_view_interval())  # type: ignore[union-attr]
@@ -321,8 +328,8 @@ class LogLabels(ticker.Formatter):
 
 
 class LogTicks(ticker.LogLocator):
-    """At most `numticks` ticks of even spacing on a log axis, and more if they are uneven, at round
-    numbers.
+    """A locator of ticks at round numbers on a log axis: at most `numticks` ticks if their spacing
+    is even, and more if it is uneven.
     """
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
@@ -341,7 +348,7 @@ class LogTicks(ticker.LogLocator):
 
 
 class WholeTicks(ticker.MaxNLocator):
-    """Ticks at whole numbers, also on an axis with only one of them."""
+    """A locator of ticks at whole numbers, also on an axis that contains only one whole number."""
 
     def __init__(self, most: int = 10):
         super().__init__(most, integer=True)
@@ -359,8 +366,8 @@ def log_scale(ax: Axes, values: np.ndarray) -> None:
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
-    """Make the horizontal axis one of time, from 0 to a number of steps, after everything is
-    drawn.
+    """Make the horizontal axis a time axis from 0 to `steps`, and return the axes. Call it after
+    everything is drawn.
     """
     ax.set_xlim(0, steps)
     ax.xaxis.set_major_locator(WholeTicks())
@@ -369,8 +376,8 @@ def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
 
 
 def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
-    """Draw the gradient's norm from each step to step 0 on a log scale, from its natural logarithm
-    (T,).
+    """Draw the norm of the gradient from each time step back to step 0 on a log scale. `log_norm`
+    (T,) is its natural logarithm.
     """
     t = np.arange(len(log_norm) + 1)
     decades = np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)
@@ -384,8 +391,8 @@ def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
 def draw_layers(
     layers: np.ndarray, unit: str, ylabel: str, ax: Axes, names: Sequence[str] = ()
 ) -> Axes:
-    """Draw one line for each layer over time, from values (T, L) of single steps; names: of the L
-    lines.
+    """Draw one line for each layer over time, from values (T, L) at each time step. names: labels
+    of the L lines.
     """
     T, L = layers.shape
     for k, values in enumerate(layers.T):
@@ -395,8 +402,9 @@ def draw_layers(
 
 
 def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
-    """Show of the complex plane the square of half width `limit` around a real number, with the
-    unit circle if it runs through it. Else the label says on which side of it the square lies.
+    """Show a square of the complex plane, of half width `limit` around the real number `middle`.
+    The unit circle is drawn if it crosses the square; otherwise the label says whether the square
+    is inside or outside the unit circle.
     """
     inside, outside = math.hypot(abs(middle) + limit, limit) < 1, abs(middle) - limit > 1
     side = " (inside the unit circle)" if inside else " (outside the unit circle)"
@@ -410,8 +418,8 @@ def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
 
 
 def colour_norm(*values: np.ndarray) -> LogNorm:
-    """Colours on the eight decades below the largest of some numbers, rounded up to a power of
-    ten.
+    """Return a colour scale of the eight decades below the largest of these numbers, rounded up to
+    a power of ten.
     """
     largest = max(np.nanmax(each, initial=0) for each in values)
     top = 10.0 ** np.ceil(np.log10(largest)) if largest > 0 else 1.0
@@ -419,8 +427,8 @@ def colour_norm(*values: np.ndarray) -> LogNorm:
 
 
 def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
-    """Draw the numbers of all pairs (t2 upwards, t1 to the right), (S, T) of the last S of T steps;
-    zeros stay white.
+    """Draw a number for each pair of time steps, t2 upwards and t1 to the right, from values (S, T)
+    for the last S of T steps. Zeros stay white.
     """
     S, T = values.shape
     for axis in (ax.xaxis, ax.yaxis):
@@ -432,7 +440,7 @@ def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
 
 
 def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
-    """A row with a colour bar."""
+    """Return a block with a colour bar."""
 
     def draw(ax: Axes) -> None:
         figure = ax.figure.figure
@@ -443,22 +451,22 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
 
 
 def line_style(k: int) -> Style:
-    """Colour and dashes of the k-th of several lines."""
+    """Return the colour and dashes of the k-th of several lines."""
     return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
 
 
 def shade_style(k: int, count: int) -> Style:
-    """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers,
-    lengths.
+    """Return the shade (from dark to light) and dashes of the k-th of `count` lines that have an
+    order, such as layers or lengths.
     """
     shade = colormaps["viridis"](0.9 * k / max(1, count - 1))
     return {"color": shade, "linestyle": DASHES[k % len(DASHES)]}
 
 
 def name_ends(ax: Axes, inches: float) -> None:
-    """Name curves beside their ends in place of a legend, if all names fit below each other; call
-    it when the limits of the axes are known. Figures of a chosen width keep their legend, because
-    their panels may become lower.
+    """Write the names of curves beside their ends instead of a legend, if all names fit below each
+    other. Call it when the limits of the axes are known. Figures with a width chosen by the user
+    keep their legend, because their panels may become lower.
 
     inches: height of the axes with their labels.
     """
@@ -483,7 +491,8 @@ def name_ends(ax: Axes, inches: float) -> None:
 
 
 def spread(places: np.ndarray, apart: float) -> np.ndarray:
-    """Move places, as little as their order allows, until they are a distance apart.
+    """Move numbers as little as possible, without a change of their order, until neighbours are at
+    least `apart` from each other.
 
     >>> spread(np.array([5.0, 0.0, 5.5]), 2.0).tolist()
     [4.25, 0.0, 6.25]
@@ -504,14 +513,16 @@ def spread(places: np.ndarray, apart: float) -> np.ndarray:
 
 
 def legend_entries(axes: Iterable[Axes]) -> list:
-    """Handles of a legend for several axes, one for each label."""
+    """Return handles for a legend of several axes, one for each label."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     first = {label: handle for handle, label in reversed(pairs)}
     return [first[label] for label in dict.fromkeys(label for _, label in pairs)]
 
 
 def consistent(axes: Iterable[Axes]) -> bool:
-    """True if lines of one label have one style in all axes, and lines of one style one label."""
+    """Return True if in all axes lines with the same label have the same style, and lines with the
+    same style have the same label.
+    """
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     styled = {
         (name, (str(h.get_color()), _dashes(h), h.get_marker()))
@@ -522,14 +533,14 @@ def consistent(axes: Iterable[Axes]) -> bool:
 
 
 def _dashes(line: Line2D) -> str:
-    """The linestyle of a line with its dashes, which `get_linestyle` leaves out."""
+    """Return the line style of a line with its dashes, which `get_linestyle` leaves out."""
     dashes = line._unscaled_dash_pattern  # type: ignore[attr-defined]  # no getter is public
     return f"{line.get_linestyle()} {dashes}"
 
 
 def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
-    """Names of several results: (the parts of the title that all share, or ""; the description of
-    all, or ""; what differs, "" for a result alone).
+    """Return names for several results: (the parts of the title that all share, or ""; the
+    description of all, or ""; for each result a name of what differs, "" if nothing differs).
     """
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
@@ -544,7 +555,8 @@ def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
 
 
 def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
-    """(The parts that all titles share, what is left of each title, its first part if nothing is).
+    """Return (the parts that all titles share, the rest of each title). If nothing is left of a
+    title, its first part is used.
 
     >>> apart(["rhn, depth 5, 64 units", "rnn, depth 5, 64 units"])
     ('depth 5, 64 units', ['rhn', 'rnn'])
@@ -576,13 +588,17 @@ def _without(shared: Sequence[str], names: Sequence[Sequence[str]]) -> list[list
 
 
 def _head(title: str) -> list[str]:
-    """The parts of its label; without one the first part."""
+    """Return the parts of a title's label (the text before the last ": "); without a label, the
+    first part of the title.
+    """
     label, colon, _ = title.rpartition(": ")
     return _parts(label) if colon else _parts(title)[:1]
 
 
 def _labelled(titles: Sequence[str], common: str, names: Sequence[str]) -> str:
-    """The networks that labels name, each once: "one: rhn, 8 units; two: dt-rnn, 9 units"."""
+    """Describe the networks that labels name, each once: "one: rhn, 8 units; two: dt-rnn, 9
+    units".
+    """
     known = (*_parts(common), *(part for name in names for part in _parts(name)))
     rest = [", ".join(part for part in _parts(title) if part not in known) for title in titles]
     pairs = zip(names, rest, strict=True)
@@ -590,7 +606,8 @@ def _labelled(titles: Sequence[str], common: str, names: Sequence[str]) -> str:
 
 
 def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:
-    """The descriptions of several results in one line: each one's own parts, then the common ones.
+    """Join the descriptions of several results in one line: first the parts that differ, each after
+    its title, then the common parts.
 
     >>> _described(["gru", "rhn"], ["seed 0; bwv269", "seed 1; bwv269"])
     'gru: seed 0; rhn: seed 1; bwv269'
@@ -605,5 +622,5 @@ def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:
 
 
 def title_of(network: str, what: str) -> str:
-    """The title of a figure: the network and the quantity."""
+    """Return the title of a figure: the network and the quantity."""
     return f"{network}: {what}" if network and what else network or what[:1].upper() + what[1:]

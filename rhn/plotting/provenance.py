@@ -1,8 +1,9 @@
-"""Describe where networks and training runs come from, for the titles of figures: cell, sizes,
-initialisation, seed, data.
+"""Describe where networks and training runs come from (cell, sizes, initialisation, seed, data),
+for the footers of figures.
 
-Networks are described by their arguments and checkpoints, training runs by the config.json of their
-folders, without torch. Missing entries are left out.
+Descriptions of networks come from their arguments and checkpoints, descriptions of training runs
+from the config.json of their folders. The module does not import torch. Missing entries are left
+out.
 """
 
 import json
@@ -32,8 +33,8 @@ def words_of_new(cell: "nn.Module", seed: int) -> str:
 
 
 def words_of_built(cell: "nn.Module") -> str:
-    """Initialisation and biases that a cell was built with, whatever its weights are now; "" for a
-    cell that is not ours.
+    """Describe the initialisation and biases with which a cell was built, whatever its weights are
+    now; "" for a cell that is not ours.
 
     >>> from torch.nn import LSTM
     >>> from rhn.cells import RHN
@@ -47,10 +48,11 @@ def words_of_built(cell: "nn.Module") -> str:
 
 
 def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
-    """Describe the file, initialisation, seed and epoch of a checkpoint, if its header has them.
+    """Describe the file, initialisation, seed and epoch of a checkpoint, as far as its header has
+    them.
 
-    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40"; fresh: without the
-    epoch. Raises CheckpointError.
+    An example is "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40". fresh:
+    True to leave out the epoch. Raises CheckpointError.
     """
     from rhn.checkpoints import read_metadata, weights_file
 
@@ -63,8 +65,8 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
 
 
 def epoch_words(path: Path) -> str:
-    """The epoch of the weights in a checkpoint, "epoch 34"; "" if its header has none. Raises
-    CheckpointError.
+    """Return the epoch of the weights in a checkpoint, such as "epoch 34"; "" if its header has
+    none. Raises CheckpointError.
     """
     from rhn.checkpoints import read_metadata
 
@@ -72,7 +74,9 @@ def epoch_words(path: Path) -> str:
 
 
 def _metadata(header: Mapping) -> dict:
-    """The entries about the training run in the header of a checkpoint, in one dictionary."""
+    """Return the entries about the training run from the header of a checkpoint, in one
+    dictionary.
+    """
     from rhn.checkpoints import entry_of
 
     own = header["metadata"]
@@ -81,7 +85,9 @@ def _metadata(header: Mapping) -> dict:
 
 
 def _unfinished(folder: Path) -> list[str]:
-    """Describe a training run with fewer epochs than in its config.json: "after 1 of 30 epochs"."""
+    """Describe a training run that has done fewer epochs than its config.json says, as ["after 1 of
+    30 epochs"]; [] for a complete one.
+    """
     try:
         check_file(folder / "metrics.jsonl")
         done = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
@@ -92,7 +98,8 @@ def _unfinished(folder: Path) -> list[str]:
 
 
 def named_file(path: Path) -> str:
-    """The name of a file after that of its folder, because every run has a best.safetensors.
+    """Return the name of a file with the name of its folder, because every training run has a
+    best.safetensors.
 
     >>> named_file(Path("runs/depth6/best.safetensors"))
     'depth6/best.safetensors'
@@ -101,10 +108,10 @@ def named_file(path: Path) -> str:
 
 
 def read_facts(run: Path, seed: int | None = None) -> tuple[str, ...]:
-    """Network, initialisation, learning rate, seed and data of the training run in a folder; none
-    if its config.json cannot be read.
+    """Return the facts about the training run in a folder as texts: network, initialisation,
+    learning rate, seed and data. The result is empty if its config.json cannot be read.
 
-    seed: one of several.
+    seed: the seed to name, for a training run with several seeds.
     """
     try:
         config = read_json(run / "config.json") | ({} if seed is None else {"seed": seed})
@@ -115,7 +122,7 @@ def read_facts(run: Path, seed: int | None = None) -> tuple[str, ...]:
 
 
 def shared(facts: Sequence[Sequence[str]]) -> str:
-    """The facts that all training runs of a figure have in common.
+    """Join the facts that all training runs of a figure have in common to one text.
 
     >>> shared([("gaussian:0.1", "seed 0"), ("gaussian:0.1", "seed 1")])
     'gaussian:0.1'
@@ -125,7 +132,7 @@ def shared(facts: Sequence[Sequence[str]]) -> str:
 
 
 def _start(values: Mapping) -> list[str]:
-    """Initialisation, its long numbers to four digits, and the biases."""
+    """Describe the initialisation, with long numbers rounded to four digits, and the biases."""
     init = str(values.get("init") or "")
     short = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", init)
     biases = _named(values, [name for name in values if name.endswith("_bias")])
@@ -133,7 +140,9 @@ def _start(values: Mapping) -> list[str]:
 
 
 def _named(values: Mapping, names: Iterable[str]) -> list[str]:
-    """Describe these entries, as "learning rate 0.2", without those that are None."""
+    """Describe the entries with these names, such as "learning rate 0.2". Entries that are None are
+    left out.
+    """
     found = {name.replace("_", " "): values[name] for name in names if values.get(name) is not None}
     numbers = {name: f"{v:g}" if isinstance(v, float) else v for name, v in found.items()}
     return [f"{name} {number}" for name, number in numbers.items()]

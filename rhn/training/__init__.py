@@ -1,6 +1,6 @@
 """Training, evaluation and sampling of models, on chorales and on texts.
 
-A task and a trainer, for a configuration and its data:
+For a configuration and its data, make a task and a trainer:
 
     from rhn.training.chorales import ChoraleTask
     from rhn.training.trainer import Trainer

@@ -2,8 +2,8 @@
 predicted frame.
 
 Chorales are sorted by length and cut into batches from the longest down: there is little padding,
-and only the shortest batch is not full. The batches are the same in every epoch, their order
-changes. They are made once and stay on the device; a CUDA graph belongs to each. Empty rows fill
+and only the shortest batch is not full. The batches are the same in every epoch; only their order
+changes. They are made once and stay on the device, and each has its own CUDA graph. Empty rows fill
 every batch up to a multiple of 32: then no vectorised loop has a remainder that depends on the
 number of models.
 
@@ -38,17 +38,17 @@ from rhn.utils.validation import check_device
 CHORALE_ROWS = 32
 MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
 STEP_ROWS = {"cpu": 4.0}
-"""Cost of a step beside its rows, in rows, by device: small for compiled recurrences (measured at 1
-to 15 models of 9 to 262 units: epochs take 2 to 8 % less than with batches of 64). On other devices
-kernel launches dominate, and the fewest steps are the fastest. A constant, because losses depend on
-it in their last bits.
+"""Fixed cost of a time step, by device type, in units of the cost of one row. It is small for
+compiled recurrences: with it, epochs of 1 to 15 models of 9 to 262 units took 2 to 8 % less time
+than with batches of 64. On other devices kernel launches dominate, and the fewest time steps are
+the fastest. It is a constant, because losses depend on it in their last bits.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class ChoraleBatch:
-    """frames (T, B, keys), mask (T, B), 1 at real frames and 0 elsewhere, in the dtype of the
-    weights; size: predicted frames.
+    """A batch: frames (T, B, keys) and mask (T, B), both in the dtype of the weights. The mask is 1
+    at real frames, 0 elsewhere; size is the number of predicted frames.
     """
 
     frames: Tensor
@@ -57,7 +57,9 @@ class ChoraleBatch:
     rows = 1
 
     def inputs(self, model: nn.Module, numbers: Sequence[int]) -> tuple:
-        """The arguments of a step: this batch, which is one CUDA graph, for all trials."""
+        """Return the arguments of a step: this batch, the same for all trials. Each batch has its
+        own CUDA graph.
+        """
         return (self,), None
 
 
@@ -65,8 +67,8 @@ class ChoraleTask(Task):
     """Predict the next frame of chorales.
 
     Args:
-        config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed
-            and optimizer, and for `model` all.
+        config: a `ChoraleConfig`, or an object with its fields epochs, patience, objective,
+            batch_size, seed and optimizer; `model` needs all fields.
         corpus: training and validation pieces.
     """
 
@@ -105,16 +107,18 @@ class ChoraleTask(Task):
         return self._evaluate[1]()
 
     def part_size(self, model: nn.Module) -> int | None:
-        """Number of models like this one in one pass of a step; None: all of them."""
+        """Return the number of models like this one that share one pass of a step; None: all of
+        them.
+        """
         return part_size(model, max(batch.mask.numel() for batch in self._batches), self.device)
 
 
 def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[ChoraleBatch]:
-    """Cut pieces into ceil(N / batch_size) batches, longest first, with rows filled up to a
-    multiple of 32.
+    """Cut pieces into ceil(N / batch_size) batches, longest first. Empty rows fill each batch up to
+    a multiple of 32.
 
-    where: device and dtype. Raises DataError if no piece has two frames: there is nothing to
-    predict.
+    where: device and dtype. Raises DataError if no piece has two frames, so that there is nothing
+    to predict.
     """
     usable = _longest_first(pieces)
     return [
@@ -125,8 +129,8 @@ def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> 
 def evaluation_batches(
     pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype
 ) -> list[ChoraleBatch]:
-    """Cut pieces into batches for evaluation, longest first, with the lowest estimated time on the
-    device; see `STEP_ROWS`.
+    """Cut pieces into batches for evaluation, longest first, so that the estimated time on the
+    device is least; see `STEP_ROWS`.
     """
     usable, start, found = _longest_first(pieces), 0, []
     longest = [len(piece) for piece in usable[::CHORALE_ROWS]]
@@ -140,11 +144,11 @@ def evaluation_batches(
 
 
 def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
-    """Group neighbouring blocks of 32 rows so that the sum of longest x (rows + step_rows) is
-    least, by dynamic programming.
+    """Group neighbouring blocks of 32 rows into batches by dynamic programming, so that the sum
+    over batches of longest x (rows + step_rows) is least. Returns the number of blocks in each
+    batch.
 
-    longest: frames of the longest piece of each block, falling. Returns the number of blocks in
-    each batch.
+    longest: number of frames of the longest piece in each block, in decreasing order.
 
     >>> grouped([144, 57, 40], 4.0), grouped([129, 76, 65, 61], 4.0), grouped([144, 57, 40], 1e6)
     ([1, 1, 1], [1, 1, 2], [2, 1])
@@ -163,8 +167,8 @@ def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
 def evaluate_chorales(
     model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
 ) -> MeanLoss:
-    """Compute the loss of one model on pieces (T_i, keys); every frame except the first is
-    predicted from those before it.
+    """Compute the mean loss of one model on pieces (T_i, keys). Every frame except the first is
+    predicted from the frames before it.
 
     Raises DataError if no piece has two frames.
     """
@@ -176,25 +180,28 @@ def evaluate_chorales(
 
 
 def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
-    """Nats per predicted frame of each model, (K,) in float64."""
+    """Return the mean loss of each model in nats per predicted frame, (K,) in float64."""
     total = sum(ensemble.map(_total_nll, batch) for batch in batches)
     return total / sum(batch.size for batch in batches)
 
 
 def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[ChoraleBatch]]) -> Tensor:
-    """Nats per predicted frame of each model in each split, (K, splits) in float64."""
+    """Return the mean loss of each model on each split in nats per predicted frame, (K, splits) in
+    float64.
+    """
     return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
 
 def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = None) -> float:
     """Return the loss of the constant predictor with the lowest training loss, in nats per frame.
 
-    A network that ignores its input and its state can reach it with its output biases. It is the
-    sum over keys of the cross-entropy -q log p - (1 - q) log(1 - p), p the share of a key in all
-    training frames but the first of each piece, and q that in other pieces.
+    A network that ignores its input and its state can reach this loss with its output biases. The
+    loss is the sum over keys of the cross-entropy -q log p - (1 - q) log(1 - p). Here p is the
+    share of training frames in which a key sounds, without the first frame of each piece, and q is
+    the same share for the frames of `pieces`.
 
-    pieces: None for the training pieces. The loss is infinite if a key sounds in them that never
-    sounds in training.
+    pieces: the evaluated pieces; None: the training pieces. The loss is infinite if a key sounds in
+    them that never sounds in training.
     """
     p, q = (
         torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))

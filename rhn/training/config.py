@@ -1,5 +1,5 @@
-"""Configurations of training runs: on chorales, and of language models on texts. Complete ones by
-name are in `rhn.presets`.
+"""Configurations of training runs, for chorales and for language models on texts. `rhn.presets` has
+complete configurations by name.
 """
 
 import math
@@ -29,61 +29,63 @@ HYPERPARAMETERS = {
     "adamw": ("beta1", "beta2", "epsilon"),
     "rmsprop": ("alpha", "epsilon", "momentum"),
 }
-"""The fields of a configuration that each optimizer reads, beside the learning rate and the weight
-decay.
+"""The fields of a configuration that each optimizer reads, in addition to the learning rate and the
+weight decay.
 """
 
 
 CellName = Annotated[
-    str, Parameter(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
+    str, Parameter(help=f"The cell: {', '.join(CELLS)}, or your own as package.module:factory.")
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The fields that all training runs share; `rhn train PRESET --help` describes them.
+    """The fields that all configurations of training runs share; `rhn train PRESET --help`
+    describes them.
 
     Raises:
-        InvalidInputError: a value is out of range; the message says which and what was expected.
+        InvalidInputError: a value is out of range. The message names the field and the expected
+            value.
     """
 
     cell: CellName
     depth: Count
-    """Recurrence depth, layers within a step."""
+    """Recurrence depth: the number of layers within a time step."""
     hidden_size: Count
-    """Hidden units of each cell."""
+    """Number of hidden units of each cell."""
     transform_bias: float | None
-    """Initial bias of the transform gates. None: the one of `init` or of the cell, or the cell has
-    no such gates.
+    """Initial bias of the transform gates. None: the bias that `init` or the cell sets, or the cell
+    has no transform gates.
     """
     cell_options: CellOptions = field(default_factory=dict)
-    """A further option of the cell, such as leak=0.5; repeatable."""
+    """An option of the cell, such as leak=0.5; can be repeated."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
-    """Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about
-    0.001.
+    """Optimizer, as in torch.optim. The learning rates of the presets are for sgd; adam needs a
+    learning rate of about 0.001.
     """
     learning_rate: Positive
     """Step size of the optimizer."""
     momentum: Fraction = 0.0
     """Momentum of sgd and rmsprop."""
     beta1: Fraction = 0.9
-    """Decay of the mean of gradients (adam, adamw)."""
+    """Decay per step of the running mean of gradients (adam, adamw)."""
     beta2: Fraction = 0.999
-    """Decay of the mean of squared gradients (adam, adamw)."""
+    """Decay per step of the running mean of squared gradients (adam, adamw)."""
     alpha: Fraction = 0.99
-    """Decay of the mean of squared gradients (rmsprop)."""
+    """Decay per step of the running mean of squared gradients (rmsprop)."""
     epsilon: Annotated[float, within(least=SMALLEST_EPSILON, most=LARGEST_FLOAT)] = 1e-8
-    """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
+    """Added to the square root of the mean of squared gradients (adam, adamw, rmsprop)."""
     weight_decay: NonNegative = 0.0
-    """Factor of half the sum of all squared parameters in the loss; adamw: share of the weights
-    that a step with learning rate 1 removes.
+    """The loss has this factor times half the sum of all squared parameters; for adamw, each step
+    reduces the weights by this share times the learning rate.
     """
     batch_size: Count
-    """Sequences in a batch."""
+    """Number of sequences in a batch."""
     epochs: Count
     """Maximum number of epochs."""
     patience: Count | None = None
-    """Stop after N epochs without a better loss. None: never."""
+    """Stop after N epochs without a better loss. None: do not stop early."""
     seed: Natural = 0
     """Seed of the initial weights and of everything else that is random."""
 
@@ -92,7 +94,7 @@ class TrainingConfig:
 
     @property
     def options(self) -> dict:
-        """Options of the cell, without its sizes."""
+        """The options of the cell, without its sizes."""
         bias: dict = {}
         if self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias"):
             bias = {"transform_bias": self.transform_bias}
@@ -101,100 +103,113 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoraleConfig(TrainingConfig):
-    """A training run of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
+    """The configuration of a training run of the polyphonic model on the chorales; errors as for
+    `TrainingConfig`.
+    """
 
     learning_rate: Positive
     """Step size of the optimizer, for a loss in nats per frame."""
     init_std: Positive | None
-    """Standard deviation of the Gaussian initial weights. None: the cell's own initialisation
-    (presets with torch.nn's cells).
+    """Standard deviation of the Gaussian initial weights. None: the cell's own initialisation (the
+    default for torch.nn's cells).
     """
     momentum: Fraction = 0.9
     batch_size: Count = 32
-    """Chorales in a batch."""
+    """Number of chorales in a batch."""
     epochs: Count = 300
     patience: Count | None = 50
     objective: Literal["train", "valid"] = "valid"
-    """Loss that decides which weights are best: train or valid."""
+    """Loss that decides which weights are best: that of the training data (train) or the validation
+    data (valid).
+    """
 
     @property
     def init(self) -> str | None:
-        """The initialisation as cells and models take it."""
+        """The initialisation, as the argument `init` of cells and models."""
         return None if self.init_std is None else f"gaussian:{self.init_std!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig(TrainingConfig):
-    """A training run of a language model on a text; errors as for `TrainingConfig`."""
+    """The configuration of a training run of a language model on a text; errors as for
+    `TrainingConfig`.
+    """
 
     corpus: str
-    """A published text by its name in `rhn data`, or text: your own file or folder."""
+    """A published text by its name in `rhn data`, or "text" for your own file or folder."""
     unit: Literal["words", "characters"] = "words"
-    """Tokens of your own text: words or characters."""
+    """Unit of the tokens of your own text: words or characters."""
     vocabulary_size: Count | None = None
-    """Keep the N most frequent words; the others become <unk>. None: all."""
+    """Keep the N most frequent words; all other words become <unk>. None: keep all words."""
     max_tokens: Annotated[int, within(least=2)] | None = None
-    """Use at most N tokens of each split. None: all."""
+    """Use at most N tokens of each split. None: use all tokens."""
     cell: CellName = "rhn"
     depth: Count = 1
     hidden_size: Count = 200
     layers: Count = 1
-    """Cells stacked on each other."""
+    """Number of stacked cells."""
     tied: OnOff = False
-    """The output layer uses the embedding's weights."""
+    """Use the embedding's weights in the output layer."""
     embedding_size: Count | None = None
-    """Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if
-    the weights are not tied.
+    """Size of a token's embedding. None: the hidden size, or the size of the vocabulary if that is
+    smaller and the weights are not tied.
     """
     init: str | None = "uniform:0.04"
     """Initialisation of weights and biases: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
-    orthogonal[:GAIN] or memory[:STEPS] (of a window); append ,bias:B to set all biases to B. None:
-    the cell's own initialisation (the default for torch.nn's cells).
+    orthogonal[:GAIN] or memory[:STEPS] (default: the steps of a window). Append ,bias:B to set all
+    biases to B. None: the cell's own initialisation (the default for torch.nn's cells).
     """
     transform_bias: float | None = -2.0
     drop_embedding: Fraction = 0.0
-    """Share of word types dropped in a window."""
+    """Share of the vocabulary's tokens that is dropped in a window."""
     drop_input: Fraction = 0.0
-    """Dropout of a cell's input."""
+    """Dropout rate of a cell's input."""
     drop_hidden: Fraction = 0.0
-    """Dropout of the state before the recurrent matrices."""
+    """Dropout rate of the state before the recurrent matrices."""
     drop_output: Fraction = 0.0
-    """Dropout before the softmax."""
+    """Dropout rate of the outputs before the softmax."""
     drop_candidate: Fraction = 0.0
-    """Recurrent dropout: of the candidate before its gate."""
+    """Recurrent dropout: dropout rate of the candidate state before its gate."""
     gate_masks: Literal["shared", "separate"] = "shared"
-    """Share the masks among the gates of a cell (the TensorFlow code), or draw one for each gate
-    (the Torch7 code).
+    """shared: the gates of a cell share one dropout mask (as in the TensorFlow code). separate:
+    each gate has its own mask (as in the Torch7 code).
     """
     batch_size: Count = 20
-    """Sequences of the text read in parallel."""
+    """Number of sequences of the text that are read in parallel."""
     window: Count = 35
-    """Steps of truncated backpropagation."""
+    """Time steps of truncated backpropagation."""
     vary_window: OnOff = False
-    """Windows of random length around `window`, the same ones for every seed (Merity et al. 2017).
+    """Use windows of random length around `window`. The lengths are the same for every seed (Merity
+    et al. 2017).
     """
     learning_rate: Positive = 0.2
     """Step size of the optimizer, for a loss in nats summed over a window."""
     lr_decay: Annotated[float, within(least=1, most=LARGEST_FLOAT)] = 1.02
-    """Divisor of the learning rate, applied each epoch after the first `decay_after`."""
+    """After the first `decay_after` epochs, divide the learning rate by this number at the start of
+    each epoch.
+    """
     decay_after: Natural = 20
-    """Epochs at the full learning rate."""
+    """Number of epochs at the full learning rate."""
     weight_decay_form: Literal["loss", "shrink"] = "loss"
-    """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the
-    Torch7 code).
+    """loss: weight decay is part of the loss. shrink: after each step the weights are multiplied by
+    1 - weight decay (as in the Torch7 code).
     """
     gradient_norm: Positive = 10.0
-    """Longer gradients are scaled down to this norm."""
+    """Largest norm of the gradient; a larger gradient is scaled down to this norm."""
     averaging: Count | None = None
-    """NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation
-    loss. None: never.
+    """NT-ASGD (Merity et al. 2017): begin to average the weights after N epochs without a better
+    validation loss. None: never average.
     """
     activation_regularization: NonNegative = 0.0
-    """Factor of the mean square of the outputs after dropout, in nats per token."""
+    """Factor of the penalty on the mean square of the outputs after dropout, in nats per token."""
     temporal_activation_regularization: NonNegative = 0.0
-    """Factor of the mean square of the change of the outputs between steps, in nats per token."""
+    """Factor of the penalty on the mean squared change of the outputs from one time step to the
+    next, in nats per token.
+    """
     reset_probability: Annotated[float, within(least=0, most=1)] = 0.0
-    """Probability that a row begins a window with the zero state."""
+    """Probability that a row begins a window with the zero state instead of the last window's
+    state.
+    """
     epochs: Count = 500
 
     def __post_init__(self):
@@ -204,7 +219,7 @@ class LanguageConfig(TrainingConfig):
 
     @property
     def dropout(self) -> "Dropout":
-        """The rates of all masks."""
+        """The dropout rates at all places."""
         # here, because it loads torch, for which `--help` should not wait
         from rhn.models.dropout import Dropout
 
@@ -213,8 +228,8 @@ class LanguageConfig(TrainingConfig):
         return Dropout(**rates, gate_masks=self.gate_masks)
 
     def decay(self, epoch: int) -> float:
-        """The divisor of the learning rate in an epoch, counted from 1 (the official code counts
-        from 0).
+        """Return the divisor of the learning rate in an epoch. Epochs are counted from 1 (in the
+        official code from 0).
 
         >>> config = LanguageConfig(corpus="ptb", lr_decay=2, decay_after=3)
         >>> [config.decay(epoch) for epoch in (1, 3, 4, 5)]
@@ -227,8 +242,10 @@ class LanguageConfig(TrainingConfig):
 
 
 def read_config(file: Path) -> dict:
-    """Read the JSON file of a configuration: config.json of a training run, or one to start from;
-    raises InvalidInputError.
+    """Read a configuration from a JSON file: the config.json of a training run, or a file of your
+    own.
+
+    Raises InvalidInputError if the file cannot be read or is not a configuration.
     """
     try:
         content = read_json(file)

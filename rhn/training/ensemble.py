@@ -1,28 +1,29 @@
-"""Run K models of equal shape as one program: their weights are stacked, and every operation acts
-on all of them at once.
+"""Run K models of equal shape as one program. Their weights are stacked, and every operation acts
+on all models at once.
 
     ensemble = Ensemble.of(models)
     ensemble.map(lambda model, x: model(x), x)    (K, ...): each model on the same x
     ensemble.gradients(loss, x)                   gradients of loss(model, x), by name, (K, ...)
 
-The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is
+The models are ordinary modules: torch.func runs one module with K sets of weights. Nothing is
 summed over K, so no model depends on the others.
 
-Models are built from their seeds if the free memory holds their training. Seeds depend only on
-(seed, architecture, depth, trial or epoch), never on scheduling. For every position of a batch (a
-step of one row) a model keeps a few copies of the products of its matrices, one number for each of
-their rows: in the forward pass, in the backward pass and between. On a CPU an ensemble is cut into
-parts that fit into the cache.
+Models are built from their seeds if the free memory is large enough for their training. Seeds
+depend only on (seed, architecture, depth, trial or epoch), never on scheduling. For every position
+of a batch (one time step of one row) a model keeps a few copies of its matrix-vector products: in
+the forward pass, in the backward pass and between them. A copy has one number for each matrix row.
+On a CPU an ensemble is cut into parts that fit into the cache.
 
-`captured` replays a function as CUDA graphs: a recurrence is thousands of small launches, its graph
-is one. Tensor arguments are copied to the place of those of the first call with their shapes and
-types; other arguments are part of the key. Each key is captured once, which takes as long as two
-calls without a graph. On other devices the function is called as it is.
+`captured` replays a function as CUDA graphs: a recurrence is thousands of small kernel launches,
+and its graph is one launch. The shapes and types of tensor arguments, and the values of all other
+arguments, are the key of a graph. Each key is captured once, which takes as long as two calls
+without a graph. A replay copies its tensor arguments into the memory of the captured call. On other
+devices the function itself is called.
 
-`deterministic` makes the bits of a model on a CPU independent of the others. With several threads
-the order of a sum depends on the number of models. Tiny weights (the study starts at a standard
-deviation of 1e-8) produce subnormal numbers, which a CPU multiplies a hundred times slower than
-zero.
+`deterministic` makes the bits of a model on a CPU independent of the other models: with several
+threads the order of a sum would depend on the number of models. It also sets subnormal numbers to
+zero, which a CPU multiplies a hundred times faster. Tiny weights produce such numbers (some trials
+of the optimisation study start at a standard deviation of 1e-8).
 """
 
 import contextlib
@@ -59,8 +60,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """K models: one module without memory, and the K values of each parameter and buffer, (K, ...)
-    by name.
+    """K models: one module without memory (on torch's meta device), and the stacked values (K, ...)
+    of each parameter and buffer, by name.
 
     >>> models = [nn.Linear(2, 1) for _ in range(3)]
     >>> Ensemble.of(models).weights["weight"].shape  # (K, 1, 2)
@@ -70,11 +71,11 @@ class Ensemble:
     skeleton: Any
     weights: Weights
     constants: Weights
-    """Buffers, and parameters without a gradient, which are not trained."""
+    """Buffers, and parameters without a gradient. Both are not trained."""
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":
-        """Copy these models, which may differ only in the values of their parameters."""
+        """Stack copies of these models, which may differ only in the values of their parameters."""
         trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
         values = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
         stacked = {
@@ -89,7 +90,9 @@ class Ensemble:
 
     @classmethod
     def in_evaluation(cls, model: nn.Module, device: torch.device | str = "cpu") -> "Ensemble":
-        """A copy of one model, in evaluation mode: a cell of the user may have its own dropout."""
+        """Return an ensemble of a copy of one model in evaluation mode, because a user's cell may
+        have its own dropout.
+        """
         stack = cls.of([model], device)
         stack.skeleton.eval()
         return stack
@@ -106,19 +109,19 @@ class Ensemble:
         return next(iter(self.weights.values())).dtype
 
     def __getitem__(self, which: slice | list[int]) -> "Ensemble":
-        """Some of the models: views of them for a slice, a copy for a list of places."""
+        """Return some of the models: views of them for a slice, copies for a list of indices."""
         some = tree_map(lambda t: t[which], (self.weights, self.constants))
         return Ensemble(self.skeleton, *some)
 
     def finite(self) -> Tensor:
-        """(K,) bool: whether all trained weights of a model are finite."""
+        """Return (K,) bool: True for each model whose trained weights are all finite."""
         return torch.stack([t.flatten(1).isfinite().all(1) for t in self.weights.values()]).all(0)
 
     def map(self, function: Callable[..., Any], *shared, own: Any = None) -> Any:
-        """Call function(model, *shared) for every model, and stack what it returns.
+        """Call function(model, *shared) for every model, and stack the results.
 
-        Where `own` is given, a tree of tensors (K, ...), each model gets its slice of it:
-        function(model, its own, *shared).
+        own: a tree of tensors (K, ...), of which each model gets its slice; the call is then
+        function(model, slice, *shared).
         """
 
         def of_one(weights, constants, own):
@@ -131,10 +134,11 @@ class Ensemble:
     def gradients(
         self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False
     ) -> Any:
-        """The gradient of loss(model, *shared), a number, in the trained weights of each model,
-        stacked; `own` as for `map`.
+        """Return the gradient of the number loss(model, *shared) with respect to each model's
+        trained weights, stacked over models; `own` as for `map`.
 
-        has_aux: the loss returns (number, more), and this (gradients, more), both stacked.
+        has_aux: True if the loss returns (number, more); this method then returns (gradients,
+        more), both stacked.
         """
 
         def of_one(weights, constants, own):
@@ -156,8 +160,8 @@ class Ensemble:
 
 @contextlib.contextmanager
 def _not_random(model: nn.Module) -> Iterator[None]:
-    """Raise UsersCodeError for a cell of the user's own that draws random numbers, which would
-    depend on the other models and on where a training run was interrupted.
+    """Raise UsersCodeError if a user's own cell draws random numbers. They would depend on the
+    other models and on the moment of an interruption.
     """
     try:
         yield
@@ -172,28 +176,28 @@ def _not_random(model: nn.Module) -> Iterator[None]:
 
 
 def sums(stacked: Tensor) -> Tensor:
-    """The sum of each model's numbers, (K, ...) -> (K,) in float64; one after another, so that no
-    bit depends on the others.
+    """Sum the numbers of each model, (K, ...) -> (K,) in float64. Models are summed one after
+    another, so that no bit of one depends on the others.
     """
     return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
 
 
 def mapped(tree: Any) -> Any:
-    """vmap's in_dims for a tree of stacked tensors, in which None may stand for a tensor."""
+    """Return vmap's in_dims for a tree of stacked tensors, some of which may be None."""
     return tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tree)
 
 
 def captured(
     function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:
-    """Wrap a function of trees of tensors and numbers; on a GPU it becomes one CUDA graph for each
-    combination of shapes and numbers.
+    """Wrap a function of trees of tensors and numbers. On a GPU the function becomes one CUDA graph
+    for each combination of shapes and numbers.
 
-    Its result on a GPU is overwritten by the next call, which may take it as an argument.
+    On a GPU the next call overwrites the result, which it may also take as an argument.
 
-    changes: the tensors that the function changes in place. The function must not refer to its
-    holder: graphs are freed by reference counts, and a cycle would keep their memory until the
-    garbage collector runs.
+    changes: the tensors that the function changes in place. The function must not refer to the
+    object that holds the wrapped function: graphs are freed by reference counts, and a cycle would
+    keep their memory until the garbage collector runs.
     """
     if device.type != "cuda":
         return function
@@ -220,12 +224,14 @@ class _Captured:
 
 
 def _key(leaf: Any) -> Hashable:
-    """The key of a graph: the shape and type of each tensor, and every other value."""
+    """Return an argument's part of the key of a graph: the shape and type of a tensor, or any other
+    value itself.
+    """
     return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
 def _place(leaf: Any) -> Any:
-    """The memory of a tensor argument in a graph; other arguments are part of the graph."""
+    """Return the memory of a tensor argument in a graph. Other arguments are part of the graph."""
     return torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf
 
 
@@ -247,8 +253,8 @@ class _Graphs:
         return result
 
     def _capture(self, function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
-        """Run once on a side stream, as capturing requires, then record; restore all changed
-        tensors.
+        """Run the function once on a side stream, as capturing requires, then record its graph.
+        Restore all changed tensors.
         """
         before = [t.clone() for t in self._changes]
         side = _side_stream(torch.cuda.current_device())
@@ -266,19 +272,19 @@ class _Graphs:
 
 @functools.cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """The single stream for all captures on a device, because cuBLAS keeps a workspace for every
-    stream.
+    """Return the stream for all captures on a device. There is only one, because cuBLAS keeps a
+    workspace for every stream.
     """
     return torch.cuda.Stream(device)
 
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Context in which torch uses `threads` threads and sets subnormal numbers to zero; the old
-    settings are restored at the end.
+    """Return a context in which torch uses `threads` threads and sets subnormal numbers to zero.
+    Its end restores the old settings.
 
-    Raises InvalidInputError for more threads than the machine has CPUs: thousands of threads end
-    the process.
+    Raises InvalidInputError for more threads than the machine has CPUs, because thousands of
+    threads would crash the process.
     """
     most = os.cpu_count() or 1
     if not 1 <= threads <= most:
@@ -296,8 +302,8 @@ def deterministic(threads: int = 1) -> Iterator[None]:
 
 @contextlib.contextmanager
 def flushed() -> Iterator[None]:
-    """Context in which subnormal numbers count as zero on the CPU; the old setting is restored at
-    the end.
+    """Return a context in which subnormal numbers count as zero on the CPU. Its end restores the
+    old setting.
     """
     before = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
     torch.set_flush_denormal(True)
@@ -317,11 +323,11 @@ def build_model(
     """Build the model of a configuration with its initial weights.
 
     Args:
-        vocabulary_size: of a language model.
-        seed: of the weights, instead of that of the configuration.
+        vocabulary_size: number of symbols of a language model.
+        seed: seed of the initial weights. None: the seed of the configuration.
 
     Raises InvalidInputError if the cell lacks an option of the configuration, or if the free memory
-    does not hold the model.
+    is too small for the model.
     """
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
     options = {
@@ -345,10 +351,10 @@ def build_model(
 def build_models(
     build: Callable[[int], nn.Module], seeds: Sequence[int], device
 ) -> dict[int, nn.Module]:
-    """Build the models of several seeds on the CPU, for a joint training on a device.
+    """Build the models of several seeds on the CPU, for joint training on a device.
 
-    Raises InvalidInputError if the free memory of the device does not hold them all, if there are
-    no seeds, or if one is not valid or occurs twice.
+    Raises InvalidInputError if the free memory of the device is too small for all models, if there
+    are no seeds, or if a seed is not valid or occurs twice.
     """
     if len(seeds) == 0:
         raise InvalidInputError("there are no seeds: expected at least one")
@@ -363,8 +369,8 @@ def build_models(
 
 
 def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
-    """Raise InvalidInputError if the free memory of a device does not hold the training of `models`
-    models like this one.
+    """Raise InvalidInputError if the free memory of a device is too small for the training of
+    `models` models like this one.
     """
     whose, advice = "the network's", "use a smaller hidden size or depth"
     if models != 1:
@@ -374,22 +380,25 @@ def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of one copy of a model's parameters."""
+    """Return the number of bytes of a model's parameters."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def step_bytes(model: nn.Module, positions: int) -> int:
-    """Estimate the bytes that one model needs, in addition to its weights, for a step on a batch of
-    `positions` positions.
+    """Estimate the bytes that one model needs, in addition to its weights, for an optimiser step on
+    a batch of `positions` positions (time steps x rows).
 
-    Evaluation needs no more: it has twice the rows and no backward pass.
+    Evaluation needs no more memory: its batches have up to twice the rows, but it has no backward
+    pass.
     """
     outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
     return COPIES * 4 * outputs * positions
 
 
 def part_size(model: nn.Module, positions: int, device: torch.device) -> int | None:
-    """Number of models in one pass of a step on such a batch; None for all of them (on a GPU)."""
+    """Return the number of models like this one that share one pass of an optimiser step on a batch
+    of `positions` positions. None (on a GPU): all of them.
+    """
     if device.type != "cpu":
         return None
     in_cache = CACHE_BYTES // weight_bytes(model)
@@ -401,9 +410,9 @@ def tune_malloc() -> None:
     """Let this process keep freed memory for its next tensors (with glibc; otherwise nothing
     happens).
 
-    By default every tensor of more than 128 kB is given back to the system and fetched again, page
-    by page, at the next step: measured, a third of a step's time in small networks. For processes
-    that do nothing but train.
+    By default the memory of every tensor of more than 128 kB is given back to the system and
+    fetched again, page by page, at the next optimiser step. In small networks this took a third of
+    a step's time. Use it in processes that do nothing but train.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
@@ -412,13 +421,14 @@ def tune_malloc() -> None:
 
 
 def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
-    """The CPU generator of the initial weights of one trial, for every device."""
+    """Return the CPU generator that draws the initial weights of one trial, whatever its device."""
     (word,) = _sequence("weights", seed, arch, depth, trial).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(word))
 
 
 def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> list[int]:
-    """The order of the batches of an epoch: the same for every trial of (architecture, depth).
+    """Return the minibatch order of an epoch, as indices. It is the same for every trial of
+    (architecture, depth).
 
     >>> batch_order(0, "rhn", 4, 1, 7)
     [2, 0, 6, 1, 3, 5, 4]
@@ -428,7 +438,7 @@ def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> l
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on a device that is a function of these numbers."""
+    """Return a generator on a device. Its seed is a function of these numbers."""
     (word,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
 

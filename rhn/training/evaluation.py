@@ -1,8 +1,9 @@
 """Evaluate language models in nats per predicted token. The perplexity is exp(nats), and bits are
 nats / log 2.
 
-The state is carried through the whole text, from zero; the first token is not predicted. The length
-of windows does not change the result. Cut into B rows, which is faster, each row begins from zero.
+The state begins at zero and is carried through the whole text; the first token is not predicted.
+The length of the windows does not change the result. A text can be cut into B rows, which is
+faster; then each row begins from the zero state.
 """
 
 import functools
@@ -28,7 +29,9 @@ WINDOW = 64  # steps read at once; no result depends on it
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """Mean negative log-likelihood in nats per predicted frame or token, and their number."""
+    """Mean negative log-likelihood (`nll`) in nats per predicted frame or token, and the number of
+    predicted frames or tokens.
+    """
 
     nll: float
     predicted: int
@@ -43,14 +46,14 @@ def score(
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> MeanLoss:
-    """Compute the score of one model on a text (N,), read as `batch_size` rows.
+    """Compute the mean loss of one model on a text (N,), read as `batch_size` rows.
 
     Args:
         temperature: divides the logits.
         progress: called with (tokens done, total number of tokens).
 
     Raises:
-        DataError: the text is shorter than two tokens a row.
+        DataError: the text has fewer than two tokens for each row.
         InvalidInputError: a temperature that is not positive.
     """
     temperature = number("the temperature", temperature, above=0)
@@ -68,8 +71,8 @@ def read_window(
     masks: Masks | None = None,
     temperature: float = 1.0,
 ) -> tuple[Tensor, States]:
-    """-log P (T, B) of the last T tokens of a window (T + 1, B) in nats, and the states after
-    it.
+    """Return -log P (T, B) in nats for the last T tokens of a window (T + 1, B), and the states
+    after it.
     """
     if temperature == 1:
         reading = model(tokens[:-1], states, masks, tokens[1:])
@@ -88,7 +91,9 @@ def ensemble_nll(
     window: int = WINDOW,
     progress: Advance = lambda done, total: None,
 ) -> Tensor:
-    """Nats per predicted token of each model on rows (B, N // B), (K,) in float64."""
+    """Return the mean loss of each model on rows (B, N // B), in nats per predicted token: (K,) in
+    float64.
+    """
     B, steps = rows.shape[0], rows.shape[1] - 1
     step = captured(lambda tokens, own: ensemble.map(read, tokens, own=own), ensemble.device)
     states, done = (None,) * len(ensemble.skeleton.cells), 0
@@ -104,7 +109,9 @@ def ensemble_nll(
 def text_windows(
     rows: np.ndarray, window: int, device: torch.device | str = "cpu"
 ) -> Iterator[Tensor]:
-    """The tokens (T + 1, B) of each window of rows (B, N // B); the last window may be shorter."""
+    """Iterate over the windows of rows (B, N // B), each as tokens (T + 1, B). The last may be
+    shorter.
+    """
     steps = rows.shape[1] - 1
     for start in range(0, steps, window):
         yield window_of(rows, start, min(window, steps - start), device)
@@ -113,25 +120,27 @@ def text_windows(
 def window_of(
     rows: np.ndarray, start: int, steps: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The tokens (T + 1, B) int64 of a window of rows (B, N // B)."""
+    """Return the tokens (T + 1, B) int64 of one window of rows (B, N // B)."""
     tokens = np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)
     return torch.from_numpy(tokens).to(device)
 
 
 def perplexity(nll: float) -> float:
-    """exp(nll), infinity if that overflows."""
+    """Return exp(nll), or infinity if that overflows."""
     if math.isnan(nll):
         return math.nan
     return math.exp(nll) if nll < 700 else math.inf
 
 
 def measure_name(vocabulary: Vocabulary) -> str:
-    """Return the name of the usual measure: "perplexity" for words, "bits_per_character" for
-    characters and bytes.
+    """Return the usual measure for the tokens of a vocabulary: "perplexity" for words,
+    "bits_per_character" for characters and bytes.
     """
     return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
 
 
 def measure(nll: float, name: str) -> float:
-    """Convert nats to perplexity or bits; a measure called "nll" is in nats."""
+    """Convert nats to the measure of this name: perplexity or bits. The measure "nll" stays in
+    nats.
+    """
     return {"nll": nll, "perplexity": perplexity(nll)}.get(name, nll / math.log(2))

@@ -1,6 +1,7 @@
 """Train language models: windows of a text, masks, and the loss of the official code.
 
-Legend: T steps of a window, B rows, K models; everything of a model has a leading axis K.
+Legend: T time steps of a window, B rows, K models. Each model's tensors are stacked along a leading
+axis K.
 
     loss = sum over steps and rows of -log P(token) / B
            [+ activation terms (Merity et al. 2017), in nats per token times T]
@@ -10,12 +11,12 @@ Legend: T steps of a window, B rows, K models; everything of a model has a leadi
     p   <- p - lr g, or a step of another optimizer
            [p <- (1 - weight_decay) p  with weight_decay_form="shrink"]
 
-The nll is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats per
-token.
+The negative log-likelihood is summed over time steps, so a learning rate of 0.2 here equals 0.2 T
+for a loss in nats per token.
 
-A text is read as B rows side by side, window after window, each from the state at the end of the
-previous one. A window of T steps has T + 1 tokens, of which the last T are predicted; its last
-token is the first one of the next window.
+A text is read as B rows side by side, window after window. Each window begins from the state at the
+end of the previous window. A window of T steps has T + 1 tokens, of which the last T are predicted;
+its last token is also the first token of the next window.
 """
 
 from collections.abc import Sequence
@@ -45,14 +46,14 @@ BEYOND = 700.0  # nats per token: the perplexity of more overflows
 class LanguageTask(Task):
     """Predict the next token of a text.
 
-    Losses of a curve are in nats per token. The training loss is the mean over the epoch, with
-    dropout and with the weights of each window. The validation loss is that of the weights after
-    the epoch, or of their average, without dropout, in rows as in training. The gradient norm is
-    the mean over the epoch, before gradients are scaled down.
+    The losses of a curve are in nats per token. The training loss is the mean over the epoch, with
+    dropout and with the weights at each window. The validation loss is that of the weights after
+    the epoch, or of the averaged weights. It is computed without dropout, in as many rows as in
+    training. The gradient norm is the mean over the epoch, before gradients are scaled down.
 
     Raises:
-        DataError: the text is shorter than one window, or the validation text than two tokens a
-            row.
+        DataError: the training text is shorter than one window, or the validation text has fewer
+            than two tokens for each row.
     """
 
     first_epoch = 1
@@ -117,7 +118,9 @@ class LanguageTask(Task):
 
 @dataclass(frozen=True)
 class TextWindow:
-    """The steps [start, start + length) of all rows, and its number in an epoch."""
+    """A window: the time steps [start, start + length) of all rows. `step` is its number in the
+    epoch.
+    """
 
     task: LanguageTask
     epoch: int
@@ -134,8 +137,8 @@ class TextWindow:
         return self.length * self.rows
 
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
-        """(Tokens (T + 1, B)), and of the models with these seeds the masks and the rows that keep
-        their state, (K, B, 1).
+        """Return the tokens (T + 1, B), and for the models with these seeds the dropout masks and
+        which rows keep their state, (K, B, 1).
         """
         task, config, drawn = self.task, self.task.config, []
         tokens = window_of(task.rows, self.start, self.length, task.device)
@@ -152,11 +155,13 @@ class TextWindow:
 def epoch_windows(
     columns: int, window: int, *, vary: bool = False, epoch: int = 1
 ) -> list[tuple[int, int]]:
-    """(first step, steps) of each window of an epoch over rows of `columns` tokens.
+    """Return (first time step, number of time steps) for each window of an epoch over rows of
+    `columns` tokens.
 
-    Fixed length: as many whole windows as fit, as in the official code. Varying length: normal
-    around `window` with a standard deviation of 5, one of 20 windows around half of it; drawn anew
-    each epoch, equally for every seed.
+    With a fixed length there are as many whole windows as fit, as in the official code. With
+    `vary`, lengths are drawn from a normal distribution with mean `window` and standard deviation
+    5; for one window in 20 the mean is half of that. They are drawn anew in each epoch, equally for
+    every seed.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]

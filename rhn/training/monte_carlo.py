@@ -3,19 +3,19 @@ masks (Gal and Ghahramani 2016).
 
     P(w[t]) = 1/S sum over samples i of softmax(z_i[t] / temperature)[w[t]]
 
-Legend: z_i logits with the masks of sample i, S samples, N tokens, T steps of a window, B samples
-side by side.
+Legend: z_i are the logits with the masks of sample i; S samples, N tokens, T time steps of a
+window, B samples side by side.
 
-Each sample reads the whole text from the zero state, with masks that are drawn anew in every
-window, as in training. With window=None the masks are one set for the whole text, as the official
-code of Zilly et al. (2017) has them in `evaluate_mc`. That code has windows of one step there, and
-hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees no
-word at all, which is why it draws again if a sample's own perplexity is 500 or more. (It also
-counts one token that it never predicts, at 1e-10; we do not.)
+Each sample reads the whole text from the zero state. New masks are drawn in every window, as in
+training. With window=None one set of masks serves the whole text, as in `evaluate_mc` of the
+official code of Zilly et al. (2017). The windows of that function have one time step, and hence all
+words share one draw of the embedding mask: a share `dropout.embedding` of the samples sees no word
+at all. So a sample is drawn again if its own perplexity is 500 or more. (The official code also
+counts one token that it never predicts, at a probability of 1e-10; we do not.)
 
 Masks are a function of (seed, number of the sample, number of the window), on every device. A
-temperature divides all logits; one that was fitted to the network without dropout does not suit the
-mean, which is softer by itself.
+temperature divides all logits. A temperature that was fitted to the network without dropout does
+not suit the mean, whose distribution is softer even at temperature 1.
 """
 
 import copy
@@ -64,19 +64,22 @@ def monte_carlo_score(
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> MeanLoss:
-    """Score the mean of `samples` networks on a text (N,).
+    """Compute the loss on a text (N,) of the mean prediction of `samples` networks with random
+    dropout masks.
 
     Args:
-        dropout: the rates, commonly those of the training run.
-        window: steps that share their masks; None: as the official code.
-        rows: samples run side by side, as many as memory allows: (window, rows, V) logits; fewer if
-            N times rows is above 2**26. The result depends on it by rounding only.
-        progress: called with (tokens done, tokens in all), both over all samples; the total grows
-            with each sample drawn again.
+        dropout: the dropout rates, commonly those of the training run.
+        window: number of time steps that share one set of masks; None: as in the official code.
+        rows: number of samples that run side by side, limited by the memory of the logits (window,
+            rows, V). Fewer run if N times rows is above 2**26. The result depends on it by rounding
+            only.
+        progress: called with (tokens done, total number of tokens), both over all samples; the
+            total grows with each sample that is drawn again.
 
     Raises:
         DataError: the text is shorter than two tokens.
-        InvalidInputError: an argument is out of range, or 100 samples in a row were rejected.
+        InvalidInputError: an argument is out of range, or 100 samples in a row were rejected (a
+            perplexity of 500 or more, with window=None).
     """
     temperature = number("the temperature", temperature, above=0)
     device = check_device(device)
@@ -123,7 +126,7 @@ def _read_side_by_side(
     *,
     fixed: bool,
 ) -> Iterator[Tensor]:
-    """-log P (T, S) of each window of tokens (T + 1, 1), from the zero state on.
+    """Yield -log P (T, S) of each window of tokens (T + 1, 1), from the zero state on.
 
     fixed: keep the masks of the first step; otherwise draw new ones in every window.
     """
@@ -139,7 +142,7 @@ def _read_side_by_side(
 def _draw(
     model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor
 ) -> Masks:
-    """The masks of these samples for a window of tokens (T, 1), side by side."""
+    """Draw the masks of these samples for a window of tokens (T, 1), side by side."""
     generators = [seeded(seed, sample, window) for sample in samples]
     drawn = [draw_masks(model, tokens.cpu(), dropout, generator) for generator in generators]
 

@@ -1,4 +1,5 @@
-"""Optimizers of K models at once: each step is that of `torch.optim` for every model.
+"""Optimizers of K models at once. A step changes every model as the optimizer of this name in
+`torch.optim` does.
 
     sgd       v <- momentum v + g;   w <- w - rate v
     adam      m <- beta1 m + (1 - beta1) g;   s <- beta2 s + (1 - beta2) g^2
@@ -7,17 +8,17 @@
     rmsprop   s <- alpha s + (1 - alpha) g^2
               v <- momentum v + g / (sqrt(s) + epsilon);   w <- w - rate v
 
-t is the number of steps so far. g is the gradient plus weight_decay w (not for adamw), times
-`scale`, which clips it. With `shrink` w <- (1 - shrink) w after each step.
+t is the number of steps so far. g is the gradient plus weight_decay w (not for adamw), multiplied
+by `scale`, which clips it. With `shrink`, each step ends with w <- (1 - shrink) w.
 
 Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer
 has no memory of its own: the state is pruned and saved with the models. A stack is updated by
 elementary operations: torch's lerp and addcmul round differently at the end of a vectorised loop,
-so their bits would depend on the number of models. They are called for one model after another.
+so their bits would depend on the number of models. addcmul is called for one model after another.
 
-NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean
-of all later ones. Averaging begins, for each model by itself, with the first epoch whose loss is
-above the best loss of all epochs more than n epochs earlier.
+NT-ASGD (Merity et al. 2017): once the validation loss stops improving, the model is evaluated with
+the mean of all later weights. Averaging begins for each model separately, in the first epoch whose
+loss is above the best loss of all epochs more than n epochs earlier.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,16 +34,16 @@ from rhn.training.ensemble import Ensemble, Weights
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """The base class: a subclass names the state of a weight (`kept`) and computes the update of a
-    weight.
+    """The base class of optimizers. A subclass names the state tensors of a weight (`kept`) and
+    computes the update of a weight (`update`).
     """
 
     weight_decay: float = 0.0
     shrink: float = 0.0
     decoupled: ClassVar[bool] = False
-    """Whether `update` applies the weight decay."""
+    """True if `update` applies the weight decay itself."""
     counts: ClassVar[bool] = False
-    """Whether `update` needs the number of steps."""
+    """True if `update` needs the number of steps."""
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ class Optimizer:
         return ()
 
     def start(self, weights: Weights) -> dict[str, Tensor]:
-        """The state before the first step."""
+        """Return the optimizer's state before the first step."""
         state = {}
         if self.counts:
             first = next(iter(weights.values()))
@@ -67,7 +68,7 @@ class Optimizer:
         rate: Tensor,
         scale: Tensor | None = None,
     ) -> None:
-        """Change weights and state in place."""
+        """Do one step: change weights and state in place."""
         steps = state.get("steps")
         if steps is not None:
             steps.add_(1)
@@ -83,8 +84,10 @@ class Optimizer:
                 w.mul_(1 - self.shrink)
 
     def update(self, w: Tensor, g: Tensor, *kept: Any, **step: Any) -> None:
-        """Change one weight (K, ...) and its state in place; step: `rate` (K,) and `steps` (K,),
-        None if they are not counted.
+        """Change one weight (K, ...) and its state in place.
+
+        step: the learning rates `rate` (K,), and the numbers of steps `steps` (K,), None if they
+        are not counted.
         """
         raise NotImplementedError
 
@@ -174,7 +177,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def make_optimizer(config: TrainingConfig) -> Optimizer:
-    """The optimizer of a configuration."""
+    """Return the optimizer of a configuration."""
     shrinks = getattr(config, "weight_decay_form", "loss") == "shrink"
     # 0.0 also for AdamW, which has another default
     decay = {"weight_decay": 0.0, "shrink" if shrinks else "weight_decay": config.weight_decay}
@@ -183,8 +186,8 @@ def make_optimizer(config: TrainingConfig) -> Optimizer:
 
 
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
-    """|g + decay w| over all weights of each model, (K,) float64; one after another, so that no bit
-    depends on the others.
+    """Return the norm |g + decay w| over all weights of each model, (K,) float64. Models are
+    computed one after another, so that no bit of one depends on the others.
     """
     squares: Any = 0
     for name, g in gradients.items():
@@ -195,8 +198,8 @@ def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> T
 
 
 def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
-    """Averaged weights by name, the number of weights in each mean, and True if a model's averaging
-    has begun, (K, ...).
+    """Return the state of NT-ASGD at its start, (K, ...) each: averaged weights by name, the number
+    of weights in each mean, and whether a model's averaging has begun.
     """
     ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
     average = {f"average.{name}": t.clone() for name, t in ensemble.weights.items()}
@@ -204,8 +207,8 @@ def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
 
 
 def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
-    """Take the weights after a step into the means; before averaging begins the mean is the weights
-    themselves.
+    """Add the weights after a step to the means. Before a model's averaging begins, the mean equals
+    the weights.
     """
     average["average_count"].add_(average["average_active"])
     share = 1 / average["average_count"]
@@ -214,8 +217,8 @@ def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
 
 
 def has_stalled(losses: Sequence[float], patience: int) -> bool:
-    """Return True if the last loss is above the lowest of those more than `patience` epochs
-    earlier.
+    """Return True if the last loss is above the lowest loss of all epochs more than `patience`
+    epochs earlier.
 
     >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2)
     True
@@ -227,5 +230,5 @@ def has_stalled(losses: Sequence[float], patience: int) -> bool:
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
-    """Values (K,) as (K, 1, ...), to be multiplied with a tensor (K, ...)."""
+    """Return values (K,) as (K, 1, ...), which can be multiplied with a tensor (K, ...)."""
     return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

@@ -1,5 +1,5 @@
-"""Check a cell of the user's own before its training run: a step can be derived for several models
-at once, and what is saved can be loaded again.
+"""Check a user's own cell before its training run: gradients can be computed for several models at
+once, and a saved model can be loaded again.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ STEPS = 2  # that the check runs
 
 
 def check_own_cell(model: Any) -> None:
-    """Raise UsersCodeError for a model with a cell that could not be trained or loaded again; our
+    """Raise UsersCodeError if the cell of a model could not be trained, or not be loaded again. Our
     cells are not checked.
     """
     if is_ours(cell := str(model.cell)):

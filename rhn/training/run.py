@@ -1,17 +1,17 @@
-"""Train in a folder. You can stop a training run at any moment; the same call continues it, with
-the result of an uninterrupted one.
+"""Train in a folder. You can stop a training run at any moment; the same call continues it, and the
+result is that of an uninterrupted run.
 
     config.json          configuration and data
-    metrics.jsonl        a line an epoch
+    metrics.jsonl        one line for each epoch
     best.safetensors     the checkpoint of the best epoch so far
-    state.safetensors    all that a resume needs, the best weights too, saved now and then and at
-                         the end
+    state.safetensors    everything that a resume needs, with the best weights; saved regularly
+                         and at the end
 
-With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The state decides:
-lines of epochs after it are removed and written again, with the same numbers (on a CPU, the same
-bits), and so is config.json. The checkpoint is written after the line and the state of its epoch,
-and again by a resume: after a kill it is of an epoch that has a line. One process writes to a
-folder, and it holds one training run.
+With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The other files follow
+the state. A resume removes the lines of later epochs and writes them again, with the same numbers
+(on a CPU, the same bits); it also writes config.json again. The checkpoint is written after the
+line and the state of its epoch, and again by a resume: after a kill it belongs to an epoch that has
+a line. One process writes to a folder, and a folder holds one training run.
 """
 
 import json
@@ -56,42 +56,46 @@ SAVE_SHARE = 0.02
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The end of a training run, for one seed. Losses are those of the best epoch, in nats per
-    frame or a token.
+    """The result of a training run for one seed. Losses are those of the best epoch, in nats per
+    frame or token.
     """
 
     seed: int
     checkpoint: str
-    """File of the best epoch; a language model has none before the end of its first epoch."""
+    """Checkpoint file of the best epoch; a language model has none before the end of its first
+    epoch.
+    """
     best_epoch: int
-    """0 also if no epoch of a language model has ended."""
+    """The epoch with the best loss; also 0 if no epoch of a language model has ended."""
     train_nll: float
-    """Language models: with dropout, during the epoch."""
+    """Training loss; for language models the mean during the epoch, with dropout."""
     valid_nll: float
     test_nll: float | None
-    """None for language models: `rhn evaluate` reads the test text."""
+    """Test loss; None for language models, whose test text `rhn evaluate` reads."""
     epochs: int
     steps: tuple[int, int]
-    """Steps done of the present epoch, and steps in it."""
+    """Steps done in the present epoch, and number of steps in it."""
     finished: bool
-    """False if time ran out first."""
+    """False if the time ran out before the end of the training run."""
     diverged: str | None
-    """The reason, if a loss or a weight was no longer finite."""
+    """The description of a loss or weight that was no longer finite; None if all were finite."""
 
 
 class Callback:
-    """The base class of callbacks during a training run, such as progress and recorders."""
+    """The base class of callbacks during a training run, such as progress bars and recorders."""
 
     def step(self, trainer: Trainer) -> None:
-        """Called at the start of a training run, and after every step."""
+        """Called at the start of a training run, and after every optimiser step."""
 
     def epoch(self, seed: int, line: dict) -> None:
-        """Called with each new line of metrics.jsonl, except that of an epoch in which the seed
+        """Called with each new line of metrics.jsonl, except the line of an epoch in which the seed
         diverged.
         """
 
     def save(self) -> None:
-        """Called before the state is saved, so that no file is behind it."""
+        """Called before the state is saved, so that the callback's files are not older than the
+        state.
+        """
 
 
 def train_in_folder(
@@ -106,23 +110,26 @@ def train_in_folder(
     about: Mapping[str, str | None] = MappingProxyType({}),
     callbacks: Sequence[Callback] = (),
 ) -> list[TrainingResult]:
-    """Train, or continue the training run in the folder; returns one result for each seed.
+    """Train in the folder `out`, or continue the training run in it. Returns one result for each
+    seed.
 
     Args:
-        config: its `epochs` may differ from those that the folder was begun with.
-        seeds: trained side by side as one program; default: that of the configuration.
-        threads: of a CPU; language models have the same bits with one thread, and nearly so with
-            more. Chorales use one.
-        max_minutes: stop after this many minutes; the same call goes on.
-        about: more entries of config.json, which may change.
+        config: the configuration. Its `epochs` may differ from those with which the training run in
+            the folder began.
+        seeds: seeds to train side by side as one program; default: the seed of the configuration.
+        threads: number of CPU threads. Language models have the same bits in every run with one
+            thread, and nearly the same numbers with more. Chorales use one thread.
+        max_minutes: stop after this many minutes; the same call continues.
+        about: more entries of config.json, which a later call may change.
 
     Raises:
-        InvalidInputError: the folder holds something else, and the message names the difference;
-            the data are of another kind, the device is missing, or there is no seed.
+        InvalidInputError: the folder holds another training run or other files (the message names
+            the difference); the data are of another kind, the device is missing, or there is no
+            seed.
         DataError: the saved state is damaged, missing or cannot be read.
-        DivergedError: every seed has diverged; the best checkpoints so far stay.
+        DivergedError: every seed has diverged; the best checkpoints so far are kept.
         OutputError: the folder cannot be written to, or another process works in it.
-        Interrupted: Ctrl-C; everything is saved.
+        Interrupted: the user pressed Ctrl-C; everything is saved.
     """
     check_data(corpus, text=isinstance(config, LanguageConfig))
     device = check_device(device)
@@ -151,7 +158,7 @@ def train_in_folder(
 
 
 def check_data(data: Any, *, text: bool) -> None:
-    """Raise InvalidInputError unless data are of the kind that a model is trained on: a text, or
+    """Raise InvalidInputError unless `data` are of the expected kind: a text if `text`, else
     chorales.
     """
     if isinstance(data, TextCorpus if text else Corpus):
@@ -192,8 +199,8 @@ class _Run:
             self._training |= {"data": corpus.checksum}
 
     def begin(self, about: Mapping[str, object]) -> None:
-        """Check that the folder belongs to this training run, make its trainer, and write the files
-        that follow from the state.
+        """Check that the folder belongs to this training run, build its trainer, and write the
+        files that follow from the state.
         """
         saved = read_state(self.folder / "state.safetensors")
         if saved is None:
@@ -214,7 +221,8 @@ class _Run:
         """Train to the end, or until an interrupt or the deadline (`time.monotonic`), and save
         regularly.
 
-        A language model is also saved after each epoch, in which others save several times.
+        A language model is also saved after each epoch; other models save several times in an
+        epoch.
         """
         self._report_step()
         next_save, over = 0.0, not self.trainer.live()
@@ -235,7 +243,9 @@ class _Run:
             callback.step(self.trainer)
 
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
-        """The trainer of a state; raises InvalidInputError for that of another training run."""
+        """Build the trainer of a saved state. Raises InvalidInputError for the state of another
+        training run.
+        """
         try:
             there = json.loads(metadata["training"])
             done = int(metadata.get("epochs", 0))
@@ -259,7 +269,7 @@ class _Run:
             ) from error
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
-        """The state of a seed among the arrays of all."""
+        """Return the state of a seed from the arrays of all seeds."""
         prefix = self._prefix(seed)
         own = {
             name.removeprefix(prefix): array
@@ -270,8 +280,8 @@ class _Run:
         return TrialState(curve, own)
 
     def end_epoch(self) -> None:
-        """Write the lines of each seed trained in the epoch that has just ended; the others had
-        ended before it.
+        """Write the lines of each seed that was trained in the epoch that has just ended. The other
+        seeds had ended before it.
         """
         rows = self.trainer.epoch + 1 - self._task.first_epoch
         for seed in [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]:
@@ -287,7 +297,7 @@ class _Run:
         self._write_checkpoints()
 
     def _prefix(self, seed: int) -> str:
-        """The start of the names of a seed's arrays; "" for a single seed."""
+        """Return the prefix of the names of a seed's arrays; "" for a single seed."""
         return f"{seed}/" if len(self._homes) > 1 else ""
 
     def _write_state(self) -> None:
@@ -322,14 +332,14 @@ class _Run:
             save_checkpoint(path, model, train=train, **about, metrics=finite_json(metrics))
 
     def interrupted(self) -> Interrupted:
-        """The error after Ctrl-C."""
+        """Return the error to raise after Ctrl-C."""
         return Interrupted(
             f"stopped after epoch {self.trainer.epoch}, saved; continue with: rhn resume "
             f"{shlex.quote(str(self.folder))}"
         )
 
     def diverged(self, result: TrainingResult) -> DivergedError:
-        """The error if every seed has diverged, with the reason of one."""
+        """Return the error to raise if every seed has diverged. It has the reason of one seed."""
         kept = sorted(str(path) for path in self.folder.rglob("best.safetensors"))
         left = "no epoch was finished before"
         if kept:
@@ -339,7 +349,7 @@ class _Run:
         )
 
     def result(self, seed: int) -> TrainingResult:
-        """The end of the training run for a seed."""
+        """Return the result of the training run for a seed."""
         trainer, first, best = self.trainer, self._task.first_epoch, self._best(seed)
         curve = trainer.curve(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
@@ -357,12 +367,12 @@ class _Run:
         )
 
     def _best(self, seed: int) -> int:
-        """The row of the best epoch."""
+        """Return the row of the best epoch."""
         curve = self.trainer.curve(seed)
         return best_epoch(curve, self._task.objective) if len(curve) else 0
 
     def _lines(self, seed: int) -> list[dict]:
-        """The lines of metrics.jsonl."""
+        """Return the lines of metrics.jsonl."""
         task, lines = self._task, []
         rows = self.trainer.curve(seed).tolist()
         for epoch, (train, valid, *others) in enumerate(rows, start=task.first_epoch):
@@ -376,8 +386,8 @@ class _Run:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError for a folder that has no state but files that a training run would
-    overwrite.
+    """Raise InvalidInputError for a folder without a state that has files which a training run
+    would overwrite.
     """
     names = ("config.json", "metrics.jsonl", "best.safetensors")
     if found := [name for name in names if (folder / name).exists()]:
@@ -388,13 +398,15 @@ def require_own_folder(folder: Path) -> None:
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
-    """The folder of each seed: the folder itself for one seed, seed-N/ in it for several."""
+    """Return the folder of each seed: the folder itself for one seed, its subfolder seed-N/ for
+    several.
+    """
     return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}
 
 
 def differences(config, wanted: Mapping, found: Mapping) -> str:
-    """Describe the entries of a training run that differ from those in the folder; the number of
-    epochs may differ.
+    """Describe the entries of a training run that differ from those in the folder, except the
+    number of epochs, which may differ.
 
     config: a dataclass; its defaults stand for entries that an older version did not write.
     """
@@ -410,8 +422,8 @@ def differences(config, wanted: Mapping, found: Mapping) -> str:
 
 
 def write_lines(path: Path, lines: Sequence[dict]) -> None:
-    """Write a file of one JSON object a line, atomically; NaN and infinity become null. Raises
-    OutputError.
+    """Write a file with one JSON object on each line, atomically. NaN and infinity become null.
+    Raises OutputError.
     """
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(finite_json(line)) + "\n" for line in lines))

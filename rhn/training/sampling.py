@@ -1,15 +1,16 @@
 """Sample from trained models: a chorale frame by frame in four voices, or a text token by token.
 
-Chorales: every key is drawn from a Bernoulli distribution, its log-odds divided by a temperature.
-The four most probable of the drawn keys sound, one for each voice; if none is drawn, the most
-probable of all. The first frame, which the model does not predict, is a chord of C major or A
-minor, the keys that the data set is transposed to. Frames are quarter notes (T, 88), key 0 is MIDI
-21. Frames do not distinguish held from repeated notes: equal neighbours in a voice become one note,
-within a bar of four.
+Chorales: every piano key is drawn from a Bernoulli distribution, whose log-odds are the model's,
+divided by a temperature. The four most probable of the drawn keys sound, one for each voice. If no
+key is drawn, the most probable of all keys sounds. The model does not predict the first frame: it
+is a chord of C major or A minor, to which the data set is transposed. Frames (T, 88) are quarter
+notes, and piano key 0 is MIDI pitch 21. Frames do not distinguish held from repeated notes: equal
+neighbours in a voice become one note, within a bar of four frames.
 
-Texts: w[t + 1] ~ softmax(z[t] / temperature), z[t] the logits after w[1..t]; with top_k only the k
-most probable symbols. The model first reads the prompt. Without a prompt it reads a newline; if its
-vocabulary has no newline, a symbol drawn uniformly. The symbol `<unk>` is never drawn.
+Texts: w[t + 1] ~ softmax(z[t] / temperature), where z[t] are the logits after w[1..t]. With top_k,
+only the k most probable symbols can be drawn. The model first reads the prompt. Without a prompt it
+reads a newline. If its vocabulary has no newline, it reads a symbol that is drawn uniformly. The
+symbol `<unk>` is never drawn.
 """
 
 import copy
@@ -44,10 +45,10 @@ def sample_chorale(
     seed: int = 0,
     dtype=torch.float64,
 ) -> np.ndarray:
-    """Frames (4 bars, 88) uint8 of a new chorale, with one to four keys in each.
+    """Sample a new chorale: frames (4 * bars, 88) uint8, in each of which one to four keys sound.
 
-    Raises InvalidInputError for a model of other than 88 keys or whose output is not finite, fewer
-    than one bar, or a temperature that is not positive.
+    Raises InvalidInputError for a model that does not have 88 keys or whose output is not finite,
+    fewer than one bar, or a temperature that is not positive.
     """
     if (model.input_size, model.output_size) != (KEYS, KEYS):
         raise InvalidInputError(
@@ -82,13 +83,13 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> str:
-    """Return the prompt as the model reads it (an unknown word is `<unk>`), followed by `length`
-    tokens.
+    """Sample a text: the prompt as the model reads it (an unknown word is `<unk>`), followed by
+    `length` new tokens.
 
     Args:
-        temperature: divides the logits; below 1 more predictable, above 1 more varied.
-        top_k: draw from the k most probable symbols. None: from all.
-        seed: seed of the draws.
+        temperature: divides the logits; text is more predictable below 1, more varied above 1.
+        top_k: draw from the k most probable symbols only. None: draw from all symbols.
+        seed: seed of the random draws.
 
     Raises:
         InvalidInputError: an argument is out of range, a symbol of the prompt is not in the
@@ -131,10 +132,10 @@ def generate(
 
 
 def write_chorale(frames: np.ndarray, path: str | Path, *, force: bool = False) -> Path:
-    """Write frames (T, 88) as .mid or .musicxml: four voices, one quarter note for each frame;
-    raises OutputError.
+    """Write frames (T, 88) to a .mid or .musicxml file with four voices, a quarter note for each
+    frame.
 
-    force: also overwrite a file that this toolkit did not write.
+    force: also overwrite a file that this toolkit did not write. Raises OutputError.
     """
     path = check_output(path, MUSIC_SUFFIXES, force=force)
     score = _score(voices(frames))
@@ -147,8 +148,8 @@ def write_chorale(frames: np.ndarray, path: str | Path, *, force: bool = False) 
 
 
 def voices(frames: np.ndarray) -> list[list[int]]:
-    """The MIDI pitch of soprano, alto, tenor and bass in every frame; with fewer than four keys
-    some sing in unison.
+    """Return the MIDI pitches of soprano, alto, tenor and bass, one list of all frames for each. In
+    a frame of fewer than four keys some voices are in unison.
 
     >>> frames = np.zeros((1, 88)); frames[0, [27, 43, 51]] = 1
     >>> voices(frames)
@@ -168,7 +169,7 @@ def _require_finite(logits: Tensor, length: str) -> None:
 
 
 def _draw_keys(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """The keys (88,) of the next frame, 0 or 1."""
+    """Draw the keys (88,) of the next frame: 1 for a key that sounds, else 0."""
     drawn = torch.bernoulli(torch.sigmoid(logits), generator=generator)
     likeliest = logits.masked_fill(drawn == 0, -torch.inf).topk(len(VOICES)).indices
     keys = torch.zeros_like(drawn)
@@ -197,8 +198,8 @@ def _score(parts: list[list[int]]):
 
 
 def _write_midi(score, path: Path) -> None:
-    """As music21 does it, with our version in a separate chunk, which other programs skip as the
-    format asks.
+    """Write MIDI by music21, and append our version in a separate chunk. By the MIDI format, other
+    programs skip that chunk.
     """
     score.write("midi", fp=path)
     with path.open("ab") as file:
@@ -207,7 +208,7 @@ def _write_midi(score, path: Path) -> None:
 
 
 def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:
-    """(pitch, beats) of the notes of a voice; none reaches over a bar line.
+    """Join a voice's pitches to notes (pitch, beats), none of which crosses a bar line.
 
     >>> _held([60, 60, 62, 62, 62])
     [(60, 2), (62, 2), (62, 1)]
@@ -223,7 +224,7 @@ def _draw_symbol(
     generator: torch.Generator,
     temperature: float = 1.0,
 ) -> int:
-    """A symbol other than `<unk>`, of logits (V,)."""
+    """Draw a symbol other than `<unk>` from logits (V,)."""
     if vocabulary.unknown is not None:
         unknown = torch.tensor(vocabulary.unknown, device=logits.device)
         logits = logits.index_fill(0, unknown, -torch.inf)

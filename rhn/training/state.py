@@ -1,11 +1,12 @@
-"""The state of a trial: its curve, the tensors from which it continues, and their file.
+"""The state of a trial (one training run): its curve, the tensors from which it continues, and
+their file.
 
-A curve has the losses after each epoch, (epochs, 2 or more) float64: training loss first, then
-validation loss. The counters of early stopping follow from it.
+A curve has the losses after each epoch, (epochs, 2 or more) float64: the training loss first, then
+the validation loss. The counters of early stopping follow from it.
 
 A state file is one .safetensors file with a checksum in its header. A file that differs by one bit
-from what was written is refused: it would change the results silently. One process at a time works
-in a folder with states, and Ctrl-C waits until they are saved.
+from the one that was written is refused, because it would change the results silently. One process
+at a time works in a folder with states, and Ctrl-C waits until they are saved.
 """
 
 import fcntl
@@ -38,28 +39,28 @@ STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
 PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
 Objective = Literal["train", "valid"]
 LEFT = 0.98
-"""A training run is below its plateau if its loss is below this factor times that of the best
+"""A training run has left its plateau if its loss is below this factor times the loss of the best
 constant output.
 """
 
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial between two steps, with everything that a resume needs."""
+    """A trial between two steps, with everything that is needed to resume it."""
 
     curve: np.ndarray
-    """(epochs, 2 or more) float64: see above."""
+    """(epochs, 2 or more) float64: the losses after each epoch, see the module."""
     arrays: Mapping[str, np.ndarray]
-    """Weights, velocity, best weights and whatever else the training needs, by name."""
+    """Weights, velocity, best weights and all else that the training needs, by name."""
 
     @property
     def epoch(self) -> int:
-        """Epochs that are complete."""
+        """Number of complete epochs."""
         return len(self.curve) - 1
 
 
 def diverged(curve: np.ndarray) -> bool:
-    """True if the last losses are not finite.
+    """Return True if a loss in the last row of a curve is not finite.
 
     >>> diverged(np.array([[11.2, 11.3], [np.inf, 11.0]]))
     True
@@ -68,7 +69,7 @@ def diverged(curve: np.ndarray) -> bool:
 
 
 def best_epoch(curve: np.ndarray, objective: Objective) -> int:
-    """Return the first row with the lowest finite loss.
+    """Return the index of the first row of a curve that has the lowest finite loss.
 
     >>> best_epoch(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
     1
@@ -85,10 +86,10 @@ def has_ended(
     patience: int | None,
     first_epoch: int = 0,
 ) -> bool:
-    """Return True if a trial is over: all epochs are done, `patience` epochs had no better loss, or
-    it diverged.
+    """Return True if a trial has ended: all epochs are done, `patience` epochs had no better loss,
+    or the trial diverged.
 
-    first_epoch: of the first row.
+    first_epoch: the epoch number of the curve's first row.
     """
     last = len(curve) - 1
     if last + first_epoch >= epochs or diverged(curve):
@@ -99,10 +100,10 @@ def has_ended(
 def write_state(
     path: str | Path, arrays: Mapping[str, object], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays by name (NumPy's, or torch tensors on the CPU) and texts by name, atomically and
-    with their checksum.
+    """Write named arrays (NumPy arrays, or torch tensors on the CPU) and named texts to a file,
+    atomically and with their checksum.
 
-    Raises OutputError where the file cannot be written; an existing one stays as it was.
+    Raises OutputError if the file cannot be written; then an existing file stays as it was.
     """
     import torch
 
@@ -115,13 +116,13 @@ def write_state(
 def read_state(
     path: str | Path, *, whole: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-    """Read the arrays and metadata of `write_state`; None if there is no file.
+    """Read the arrays and the metadata that `write_state` wrote; None if there is no file.
 
-    whole: False to read the metadata only, which the checksum does not cover alone; there are no
-    arrays then.
+    whole: False to read only the metadata; the dictionary of arrays is then empty, and the checksum
+    is not compared.
 
-    Raises DataError where the file cannot be read, and its child DamagedError where it is not what
-    was written.
+    Raises DataError if the file cannot be read, and its subclass DamagedError if its content is not
+    what was written.
     """
     path = Path(path)
     try:
@@ -142,13 +143,17 @@ def read_state(
 
 
 def _described(tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> list[str]:
-    """Names, types and shapes, which a checksum covers beside the bytes of the tensors."""
+    """Return the names, types and shapes of the tensors, and the texts. A checksum covers them in
+    addition to the tensors' bytes.
+    """
     shapes = [repr((name, str(t.dtype), tuple(t.shape))) for name, t in sorted(tensors.items())]
     return [*shapes, repr(sorted(texts.items()))]
 
 
 def _checksum(written: str, tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> str:
-    """The checksum of a state, of the kind that was written: in versions before 0.6 CRC-32."""
+    """Compute the checksum of a state, of the same kind as `written`: versions before 0.6 wrote a
+    CRC-32.
+    """
     if len(written) == 32:
         return checksum(tensors, *_described(tensors, texts))
     found = crc32(repr(sorted(texts.items())).encode())
@@ -161,10 +166,11 @@ def _checksum(written: str, tensors: Mapping[str, "Tensor"], texts: Mapping[str,
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made if it is missing; the lock dies with its
-    holder.
+    """Keep other processes out of a folder, which is created if it is missing. The lock ends with
+    the process that holds it.
 
-    Raises OutputError if the folder cannot be made or written to, or another process works there.
+    Raises OutputError if the folder cannot be created or written to, or another process works
+    there.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +184,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """True if a process works in the folder."""
+    """Return True if a process works in the folder (holds its lock)."""
     if not (folder / LOCK).exists():
         return False
     with (folder / LOCK).open("rb") as file:
@@ -195,16 +201,18 @@ def _try_lock(file, kind: int, pause: float = 0.0) -> bool:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the work and it is saved; the message is how to resume. Commands end with
-    exit code 130.
+    """The user stopped the work, and it is saved. The message names the command that resumes it.
+    Commands end with exit code 130.
     """
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[SimpleNamespace]:
-    """Set `pending` and warn at the first Ctrl-C; the second one raises KeyboardInterrupt as usual.
+    """Return a context that sets `pending` and warns at the first Ctrl-C; a second Ctrl-C raises
+    KeyboardInterrupt as usual.
 
-    Nothing changes outside the main thread and while interrupts are ignored (`nohup`).
+    Outside the main thread, or if interrupts are ignored (`nohup`), the handling of Ctrl-C does not
+    change.
     """
     request = SimpleNamespace(pending=False)
 

@@ -1,5 +1,5 @@
-"""Load a trained language model with vocabulary and text, the chorales of a checkpoint, or a
-network before its training run.
+"""Load what a training run used: a language model with its vocabulary and text, the chorales of a
+checkpoint, or a network with its initial weights.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from rhn.training.ensemble import weights_generator
 
 
 def data_path(path: Path) -> Path | None:
-    """Return the path of a training run's data from the config.json of its folder; None if it has
-    none.
+    """Return the path of a training run's data from the config.json of its folder; None if there is
+    no such entry or file.
 
-    path: the folder, a checkpoint in it, or one in its seed-N/.
+    path: the folder, a checkpoint in it, or a checkpoint in its folder seed-N/.
 
     Raises InvalidInputError for a damaged config.json.
     """
@@ -35,8 +35,8 @@ def data_path(path: Path) -> Path | None:
 
 
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
-    """Load the chorales from the file `data`; None: from the file named in the run folder, or those
-    rebuilt from music21's scores.
+    """Load the chorales from the file `data`. None: load the file that the training run's
+    config.json names; if it names none, rebuild the chorales from music21's scores.
     """
     return chorales(data_path(checkpoint) if data is None else data)
 
@@ -44,10 +44,12 @@ def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
 def initial_model(
     path: str | Path, seed: int = 0, cell: str | None = None
 ) -> tuple[nn.Module, bool]:
-    """Return the network before training, and True if these are its own initial weights.
+    """Return the network of a checkpoint before training, and True if the weights are its own
+    initial weights.
 
-    Checkpoints of training runs and studies name the seed of their first weights. For other files
-    new weights are drawn with `seed`. `cell` and errors as for `load_model`.
+    Checkpoints of training runs and studies name the seed of their initial weights. For other files
+    new weights are drawn with `seed`, and the second value is False. `cell` and errors as for
+    `load_model`.
     """
     model, header = load_model(path, cell), read_metadata(path)
     about, own = header["metadata"], None
@@ -76,14 +78,15 @@ class TrainedText:
     vocabulary: Vocabulary
 
     def corpus(self, data: Path | None) -> TextCorpus:
-        """The complete corpus of the training run, or another text in the vocabulary of the model.
+        """Load the complete corpus of the training run, or another text in the vocabulary of the
+        model.
 
         data: folder or archive of that corpus, or file or folder of another text. None: the path in
-            the run folder, else the place of `rhn data get`.
+        the training run's config.json, else the folder of `rhn data get`.
 
         Raises:
-            InvalidInputError: `data` is missing for a text of the user's own.
-            DataError: files that are missing, damaged, or do not fit the vocabulary.
+            InvalidInputError: `data` is missing, and the model was trained on the user's own text.
+            DataError: files are missing or damaged, or do not fit the vocabulary.
         """
         name, data = self.config.corpus, data_path(self.checkpoint) if data is None else data
         if data is not None and not belongs_to(name, data):
@@ -92,9 +95,9 @@ class TrainedText:
 
 
 def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
-    """Load the language model of a checkpoint, or the best one of a run folder.
+    """Load the language model of a checkpoint, or the best model in the folder of a training run.
 
-    cell: a cell of the user's own, as package.module:factory; it is imported.
+    cell: the user's own cell, as package.module:factory. This module is imported.
 
     Raises CheckpointError for a file without a configuration of its training run, or
     InvalidInputError for another kind of model.

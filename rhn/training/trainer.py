@@ -1,4 +1,5 @@
-"""The trainer: K trials of one task as one program; a single training run is K = 1.
+"""The trainer: run K trials (training runs) of one task as one program. A single training run is K
+= 1.
 
     task = ChoraleTask(config, corpus)
     trainer = Trainer(task, {0: task.model(0)})
@@ -6,15 +7,15 @@
         trainer.run_step()
     model = trainer.best_model(0)
 
-Each trial has its own weights, learning rate, curve and end: it stops after `patience` epochs
+Each trial has its own weights, learning rate, curve and end. It stops after `patience` epochs
 without a better loss, or if a loss or a weight is no longer finite; then its curve ends with a row
 that is not finite. Nothing is summed over trials, and all random numbers depend only on (seed,
-epoch, step). So on a CPU a trial has the same bits alone or in company, whole or resumed from its
-state.
+epoch, step). So on a CPU a trial has the same bits alone or beside other trials, uninterrupted or
+resumed from its state.
 
-Ended trials leave the ensemble before the next epoch. On a GPU they stay until half of its trials
-have ended, so that CUDA graphs are captured only a few times; until then they keep their places and
-are ignored.
+Ended trials leave the ensemble before the next epoch. On a GPU they stay until half of the
+ensemble's trials have ended, so that CUDA graphs are captured only a few times; until then they
+keep their places and are ignored.
 """
 
 import copy
@@ -48,90 +49,96 @@ class Batch(Protocol):
 
     @property
     def size(self) -> int:
-        """Number of predicted frames or tokens."""
+        """Number of predicted frames or tokens in the batch."""
 
     @property
     def rows(self) -> int:
-        """The loss is summed over steps and averaged over rows."""
+        """Number of rows. The loss is summed over time steps and averaged over rows."""
 
     def inputs(self, model: Any, numbers: Sequence[int]) -> tuple[tuple, Any]:
-        """(What all trials share, a tree of tensors (K, ...) of the trials with these numbers):
-        tensors are copied into a CUDA graph, each other value has its own graph. model: one of
-        them, without memory.
+        """Return (the inputs that all trials share, a tree of tensors (K, ...) for the trials with
+        these numbers). Tensors are copied into a CUDA graph; each value of another type has its own
+        graph.
+
+        model: one of the models, without memory.
         """
 
 
 class Task:
-    """Base of tasks: the model, the data, the loss and the measurements of a training run.
+    """The base class of tasks: the model, the data, the loss and the measurements of a training
+    run.
 
-    config: its epochs, patience, learning rate and optimizer are those of the trainer.
+    config: the configuration; the trainer uses its epochs, patience, learning rate and optimizer.
     """
 
     columns: tuple[str, ...]
-    """Of a curve: training loss, validation loss, and those that the trainer adds if the first
-    epoch is 1. Losses are in nats, and in files as `measured` gives them.
+    """Names of the columns of a curve: training loss, validation loss, and the columns that the
+    trainer adds if the first epoch is 1. The losses in a curve are in nats; files have the results
+    of `measured`.
     """
     first_epoch = 0
-    """0: both losses are measured after every epoch and before training. 1: the training loss is
-    the mean over the steps of an epoch, followed in a row by the validation loss, the learning rate
-    and the gradient norm.
+    """0: both losses are measured before training and after every epoch. 1: the training loss is
+    the mean over the steps of an epoch; after it, a row of the curve has the validation loss, the
+    learning rate and the gradient norm.
     """
     objective: Objective = "valid"
     """The loss that decides which weights are best."""
     gradient_norm: float | None = None
-    """Longer gradients are scaled down to this norm."""
+    """Largest norm of the gradient, to which a larger gradient is scaled down; None: no limit."""
     averaging: int | None = None
-    """Epochs without a better loss after which NT-ASGD begins."""
+    """Number of epochs without a better loss after which NT-ASGD begins; None: never."""
 
     def __init__(self, config: Any, device: torch.device | str = "cpu"):
         self.config, self.device = config, torch.device(device)
 
     def model(self, seed: int) -> nn.Module:
-        """Build the initial model of a seed on the CPU. Raises InvalidInputError."""
+        """Build the model of a seed on the CPU, with its initial weights. Raises
+        InvalidInputError.
+        """
         raise NotImplementedError
 
     def batches(self, epoch: int) -> Sequence[Batch]:
-        """The batches of an epoch, counted from 1, in their order."""
+        """Return the batches of an epoch in their order. Epochs are counted from 1."""
         raise NotImplementedError
 
     def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
-        """(The number to be minimised, (losses in nats, what the next step carries on)) of one
+        """Return (the number to be minimised, (losses in nats, state for the next step)) of one
         model.
 
-        own: (what the last step carried on, None in the first step of an epoch; the model's part of
+        own: (the state from the last step, None in the first step of an epoch; the model's part of
         the inputs).
         """
         raise NotImplementedError
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
-        """The measured losses of each model, (K, 2), or (K, 1) without the training loss."""
+        """Measure the losses of each model: (K, 2), or (K, 1) without the training loss."""
         raise NotImplementedError
 
     def measured(self, nll: float) -> float:
-        """A loss in the measure that the columns name."""
+        """Convert a loss from nats to the measure that the columns name."""
         return nll
 
     def schedule(self, epoch: int) -> float:
-        """The divisor of the learning rates in an epoch."""
+        """Return the divisor of the learning rates in an epoch."""
         return 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """K trials: place k of every tensor (K, ...) belongs to trial numbers[k]."""
+    """K trials: index k of every tensor (K, ...) belongs to trial numbers[k]."""
 
     numbers: Sequence[int]
     ensemble: Ensemble
     rate: Tensor
     """Learning rates of the epoch, (K,) float64."""
     state: dict[str, Tensor]
-    """That of the optimizer, and the averages of NT-ASGD as average.NAME."""
+    """The state of the optimizer, and the averages of NT-ASGD as average.NAME."""
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, which: slice | list[int]) -> "Trials":
-        """Some of the places: views of them for a slice, a copy for a list."""
+        """Return some of the trials: views of them for a slice, copies for a list of indices."""
         places = range(len(self))[which] if isinstance(which, slice) else which
         numbers = [self.numbers[place] for place in places]
         state = {name: t[which] for name, t in self.state.items()}
@@ -144,7 +151,9 @@ class Trials:
 
     @property
     def measured(self) -> Ensemble:
-        """The models with the weights for the evaluation: their averages, if there are any."""
+        """The models with the weights for the evaluation: the averaged weights, if there are
+        any.
+        """
         if "average_count" not in self.state:
             return self.ensemble
         average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
@@ -155,13 +164,14 @@ class Trainer:
     """Train K trials of a task, all at the same step of the same epoch.
 
     Args:
-        models: by trial number, equal but for the values of their parameters, which are the first
-            weights if nothing is saved.
-        learning_rates: by trial number; default: that of the configuration.
-        optimizer: default: that of the configuration.
-        saved: a state for each trial, all at the same step; None to begin. That of a trial that has
-            left has its best weights only.
-        part_size: number of models in one pass of a step; None: all of them.
+        models: the model of each trial, by trial number. They are equal except for the values of
+            their parameters, which are the initial weights if nothing is saved.
+        learning_rates: the learning rate of each trial, by trial number; default: that of the
+            configuration.
+        optimizer: the optimizer of all trials; default: that of the configuration.
+        saved: a state for each trial, all at the same step; None to begin. The state of a trial
+            that has left the ensemble has only its best weights.
+        part_size: number of models that share one pass of a step; None: all of them.
     """
 
     _log: Tensor
@@ -203,23 +213,23 @@ class Trainer:
 
     @property
     def position(self) -> tuple[int, int]:
-        """(Completed steps of the current epoch, number of its steps)."""
+        """(Completed steps of the current epoch, number of steps in it)."""
         return self._done, len(self._batches)
 
     @property
     def steps(self) -> int:
-        """Number of steps of the optimizer taken."""
+        """Number of optimiser steps done."""
         return self._before + self._done
 
     @property
     def numbers(self) -> list[int]:
-        """The trials in the ensemble, in their order: the live ones, and ended ones that are not
-        removed yet.
+        """The trials in the ensemble, in their order: the live trials, and ended trials that are
+        not removed yet.
         """
         return list(self._trials.numbers)
 
     def live(self) -> list[int]:
-        """The trials still training."""
+        """Return the numbers of the trials that have not ended."""
         epochs, patience = self.config.epochs, self.config.patience
         ends = {"epochs": epochs, "patience": patience, "first_epoch": self.task.first_epoch}
         return [
@@ -229,12 +239,14 @@ class Trainer:
         ]
 
     def curve(self, number: int) -> np.ndarray:
-        """(epochs, columns) float64; the last row of a diverged trial is not finite."""
+        """Return the curve of a trial, (epochs, columns) float64. The last row of a diverged trial
+        is not finite.
+        """
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """Describe a loss of a trial that is not finite, with step and learning rate; None if all
-        are finite.
+        """Describe where a trial's loss stopped being finite, with step and learning rate; None if
+        all losses are finite.
         """
         curve = self._curves[number]
         if not diverged(curve):
@@ -245,7 +257,9 @@ class Trainer:
         return f"the loss or its gradient is not finite {where}, at a learning rate of {rate:g}"
 
     def running(self) -> float:
-        """Nats per frame or token: the mean over the last steps of this epoch and over trials."""
+        """Return the loss in nats per frame or token: the mean over the last steps of this epoch
+        and over trials.
+        """
         recent = slice(max(0, self._done - CHECK_EVERY), self._done)
         samples = sum(batch.size for batch in self._batches[recent])
         losses = self._log[recent, :, 0].mean(1)  # each a mean over rows and a sum over steps
@@ -254,14 +268,14 @@ class Trainer:
     # ---- training --------------------------------------------------------------------------------
 
     def run_epoch(self) -> None:
-        """Train to the end of the epoch, of which there must be a live trial, on one thread."""
+        """Train to the end of the epoch on one thread. At least one trial must be live."""
         with deterministic():
             while not self.run_step():
                 pass
 
     def run_step(self) -> bool:
-        """One step of every live trial; returns whether that ended an epoch, which is then
-        measured, or the training run.
+        """Do one step of every live trial. Returns True if that ended the training run or an epoch,
+        whose losses are then measured.
         """
         if self._done == 0:
             self._drop_ended()
@@ -286,17 +300,19 @@ class Trainer:
     # ---- results and states ----------------------------------------------------------------------
 
     def model(self, number: int) -> nn.Module:
-        """Return the model of a trial in the ensemble with its current weights, or their average,
-        on the CPU.
+        """Return the model of a trial on the CPU with its current weights, or with the averaged
+        weights of NT-ASGD. The trial must be in the ensemble.
         """
         return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
     def best_model(self, number: int) -> Any:
-        """The model of a trial with its best weights so far, on the CPU."""
+        """Return the model of a trial with its best weights so far, on the CPU."""
         return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """Return the data from which a trial continues; for an ended trial, its best weights."""
+        """Return the data from which a trial continues; for a trial that has left the ensemble, its
+        curve and best weights.
+        """
         arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
             carried = enumerate(zip(*self._carry, strict=True))
@@ -310,7 +326,7 @@ class Trainer:
         return TrialState(self._curves[number], arrays)
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
-        """Continue from the states of all trials."""
+        """Continue from the saved states of all trials."""
         self._curves = {n: saved[n].curve for n in self._models}
         arrays = {n: _as_tensors(saved[n].arrays) for n in self._models}
         for number, own in arrays.items():
@@ -325,7 +341,7 @@ class Trainer:
             self._resume_epoch([arrays[number] for number in live])
 
     def _restored(self, numbers: list[int], arrays: Mapping[int, Weights]) -> Trials:
-        """Trials with their saved tensors."""
+        """Return the trials with their saved tensors."""
         trials = self._new_trials(numbers)
         for k, number in enumerate(numbers):
             for name, t in trials.tensors.items():
@@ -333,8 +349,8 @@ class Trainer:
         return trials
 
     def _resume_epoch(self, saved: Sequence[Weights]) -> None:
-        """Continue within an epoch: restore the logged numbers of its steps and the states that
-        they carry.
+        """Continue within an epoch: restore the logged numbers of its steps and the state for the
+        next step.
         """
         for k, own in enumerate(saved):
             for i, name in enumerate(self._logged):
@@ -360,7 +376,7 @@ class Trainer:
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights) | average)
 
     def _use(self, trials: Trials) -> None:
-        """Train these from now on."""
+        """Train these trials from now on."""
         size = self._part_size or len(trials)
         self._trials = trials
         self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
@@ -378,7 +394,9 @@ class Trainer:
             self._trials.rate[k] = self._rates[number] / divisor
 
     def _overflown(self) -> dict[int, list[float]]:
-        """The last rows of the curves of trials whose weights are not finite, by place."""
+        """Return the last rows of the curves of trials whose weights are not finite, by index in
+        the ensemble.
+        """
         bad = (~self._trials.ensemble.finite()).nonzero().flatten().tolist()
         for place in bad:
             steps = (~self._log[: self._done, place].isfinite().all(1)).tolist()
@@ -389,7 +407,7 @@ class Trainer:
         return dict.fromkeys(bad, [math.nan] * len(self.task.columns))
 
     def _measurements(self) -> dict[int, list[float]]:
-        """The new rows of the curves, by place."""
+        """Return the new rows of the curves, by index in the ensemble."""
         rows = torch.cat([self.task.evaluate(ensemble) for ensemble in self._measured]).tolist()
         if self.task.first_epoch:
             steps = sum(batch.size // batch.rows for batch in self._batches)
@@ -402,7 +420,7 @@ class Trainer:
         return dict(enumerate(rows)) | self._overflown()
 
     def _measure(self, rows: Mapping[int, list[float]]) -> None:
-        """Add these rows, by place, to the curves of the live trials."""
+        """Add these rows, by index in the ensemble, to the curves of the live trials."""
         live, weights = self.live(), self._trials.measured.weights
         for place, row in rows.items():
             number = self._trials.numbers[place]
@@ -415,8 +433,8 @@ class Trainer:
                 self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
-        """Remove ended trials; on a GPU only if they are at least half, because each size needs its
-        own CUDA graphs.
+        """Remove ended trials. On a GPU they are removed only if they are at least half of all,
+        because each number of trials needs its own CUDA graphs.
         """
         live, numbers = self.live(), self._trials.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
@@ -426,7 +444,7 @@ class Trainer:
             self._use(self._trials[places])
 
     def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy the part of a trial to the CPU."""
+        """Copy the part of these tensors that belongs to a trial to the CPU."""
         k = self._trials.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
@@ -444,11 +462,12 @@ def training_step(
     drawn: Sequence,
     carry: Sequence,
 ) -> tuple[Tensor, list]:
-    """Change the weights of all trials in place, one part after another, each with its own `drawn`
-    and `carry`.
+    """Change the weights of all trials in place by one optimiser step, one part of the trials after
+    another. Each part has its own `drawn` (inputs) and `carry` (state from the last step).
 
-    Returns (nats summed over steps and averaged over rows, and if gradients are scaled down their
-    norm before, (K, n) float64; what the next step of each part carries on).
+    Returns (logged numbers (K, n) float64, state of each part for the next step). The logged
+    numbers are the loss in nats, summed over time steps and averaged over rows, and the gradient
+    norm before gradients are scaled down, if they are.
     """
     logs, carried, clip = [], [], task.gradient_norm
     for trials, *own in zip(parts, carry, drawn, strict=True):
@@ -473,7 +492,7 @@ def training_step(
 
 
 def _trained_weights(model: nn.Module) -> Weights:
-    """The parameters that a training run changes, by name, not copied."""
+    """Return the parameters that a training run changes, by name, not copied."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -483,11 +502,11 @@ def _saved_best(saved: Weights, names: Collection[str]) -> Weights:
 
 
 def _as_tensors(arrays: Mapping[str, np.ndarray]) -> Weights:
-    """Copies of saved arrays, by name."""
+    """Return copies of saved arrays as tensors, by name."""
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:
-    """The mean of the finite numbers; NaN if there are none."""
+    """Return the mean of the finite numbers; NaN if there are none."""
     finite = [x for x in numbers if math.isfinite(x)]
     return math.fsum(finite) / len(finite) if finite else math.nan

@@ -1,1 +1,3 @@
-"""Helpers of all packages: files, validation, options of dataclasses, progress, results."""
+"""Functions that all packages share: files, validation, options of dataclasses, progress,
+results.
+"""

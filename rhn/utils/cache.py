@@ -1,4 +1,6 @@
-"""The folder of what is computed once for a user: the rebuilt chorales and the compiled kernels."""
+"""The cache folder, for data that are computed once for each user: the rebuilt chorales and the
+compiled kernels.
+"""
 
 import atexit
 import os
@@ -16,12 +18,12 @@ def cache_folder() -> Path:
 
 
 def replace_unwritable_cache() -> None:
-    """Use a temporary cache folder if that of the user cannot be written, as in a container without
-    a home folder, and say so in one sentence. Applies to this process, the processes it starts, and
-    matplotlib.
+    """Use a temporary cache folder, and print a notice, if the user's cache folder cannot be
+    written, as in a container without a home folder. This applies to this process, the processes
+    that it starts, and matplotlib.
 
-    The temporary folder is removed when the process ends. Raises OSError if no folder for temporary
-    files can be written either.
+    The temporary folder is removed when the process ends. Raises OSError if temporary files cannot
+    be written either.
     """
     folder = cache_folder()
     try:

@@ -1,4 +1,5 @@
-"""Commands are dataclasses that cyclopts reads: fields are options, with their docstrings as help.
+"""Read command lines with cyclopts: a command is a dataclass, its fields are options, and their
+docstrings are the help.
 
 `command_line` makes an `App` with our defaults; `app.command(Draw, name="draw")` adds a command.
 """
@@ -32,21 +33,24 @@ from rhn.version import __version__
 
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
 USUAL_FLAGS = {"--help", "--version"}
-"""Options of every command, which its help leaves out."""
+"""Options of every command, which are left out of its help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configured:
-    """A command whose further options are the fields of a configuration (`settings_type`), with
-    defaults that follow from its own options, so that it prints its help itself (`print_help`).
+    """A command whose further options are the fields of a configuration (`settings_type`). Their
+    defaults follow from the command's own options, so the command prints its help itself
+    (`print_help`).
     """
 
     help: Annotated[bool, Parameter(name=("--help", "-h"))] = False
-    """Display this message and exit."""
+    """Print this help and exit."""
 
 
 def settings_type(*configs: type) -> Any:
-    """The type of a dictionary of the fields of configurations that are given as options."""
+    """Return the type of a dictionary for the fields of configurations that are given as
+    options.
+    """
     hints = {
         name: hint
         for config in configs
@@ -59,7 +63,7 @@ def settings_type(*configs: type) -> Any:
 
 
 def command_line(name: str, help: str, **how: Any) -> App:
-    """An empty command line: `app.command(dataclass, name="draw")` adds to it."""
+    """Return an empty command line. `app.command(dataclass, name="draw")` adds a command to it."""
     usual = Parameter(
         negative=(), consume_multiple=1, allow_repeating=True, show_default=_shown_default
     )
@@ -81,18 +85,19 @@ def command_line(name: str, help: str, **how: Any) -> App:
 
 
 def single(name: str, command: type, **how: Any) -> App:
-    """The command line of one command, without a word for it."""
+    """Return the command line of a single command, which needs no subcommand name."""
     app = command_line(name, command.__doc__ or "", **how)
     app.default(command)
     return app
 
 
 def read(app: App, args: Sequence[str] | None) -> Any:
-    """The dataclass of the command that the words name; None after `--help` and `--version`.
+    """Read arguments into the dataclass of the command that they name; None after `--help` and
+    `--version`.
 
-    args: the words, or None for those of this process.
+    args: the arguments; None: those of this process.
 
-    Raises InvalidInputError with one sentence for words that cannot be read.
+    Raises InvalidInputError, with one sentence, for arguments that cannot be read.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
     remember_command(app.name[0], words)
@@ -107,7 +112,7 @@ def read(app: App, args: Sequence[str] | None) -> Any:
 
 
 def _sentence(error: CycloptsError) -> str:
-    """The message of an error as one sentence."""
+    """Return the message of an error as one sentence."""
     option = error.argument
     if isinstance(error, UnknownOptionError):
         return _cells_option(error) or _unknown_option(error)
@@ -125,20 +130,22 @@ def _sentence(error: CycloptsError) -> str:
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
-    """The sentence for an unknown option, with the nearest one."""
+    """Return the sentence for an unknown option, with the nearest known option."""
     word = _word(error)[0]
     near = nearest(word, (name for a in error.argument_collection if a.parse for name in a.names))
     return f"Unknown option: {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _word(error: UnknownOptionError) -> tuple[str, str]:
-    """An unknown option, and its value if it has one."""
+    """Return an unknown option and its value ("" if it has none)."""
     word, _, value = (error.token.keyword or error.token.value).partition("=")
     return word, value
 
 
 def _cells_option(error: UnknownOptionError) -> str | None:
-    """The sentence for an option of cells that was given as one of the command: --skip last."""
+    """Return the sentence for an option of a cell that was given as an option of the command, such
+    as --skip last; None for other options.
+    """
     word, value = _word(error)
     if not any("--cell-option" in argument.names for argument in error.argument_collection):
         return None
@@ -155,21 +162,23 @@ def _cells_option(error: UnknownOptionError) -> str | None:
 def run_read(
     app: App, args: Sequence[str] | None, run: Callable[[Any], None] = methodcaller("run")
 ) -> None:
-    """Read the words, and run the command that they name."""
+    """Read arguments, and run the command that they name."""
     if (command := read(app, args)) is not None:
         run(command)
 
 
 def print_help(name: str, command: type, config: Any) -> None:
-    """Print the help of a `Configured` command, with the fields of a configuration and their values
-    in it as defaults; config: None for a command that has none yet.
+    """Print the help of a `Configured` command, with the fields of a configuration as options and
+    their values as defaults.
+
+    config: the configuration; None: print only the command's own options.
     """
     shown = command if config is None else _with_fields(command, config)
     single(name, shown, help_flags=(), version_flags=()).help_print([])
 
 
 def _with_fields(command: type, config: Any) -> type:
-    """A command with the fields of a configuration as further options."""
+    """Return a command with the fields of a configuration as further options."""
     group, kind = Parameter(group=Group("configuration", sort_key=5)), type(config)
     own: list = [("settings", Annotated[dict, Parameter(parse=False)], field(default_factory=dict))]
     for name, hint in get_type_hints(kind, include_extras=True).items():
@@ -181,8 +190,8 @@ def _with_fields(command: type, config: Any) -> type:
 
 
 class _Plain(DefaultFormatter):
-    """Print texts folded to the width of the terminal, and options as tables without lines; leave
-    out --help and --version.
+    """A formatter of help: texts are folded to the width of the terminal, options are tables
+    without lines, and --help and --version are left out.
     """
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
@@ -211,14 +220,18 @@ class _Plain(DefaultFormatter):
 
 
 def _shown_default(value: Any) -> str | None:
-    """A default in the help; none for what is off or empty."""
+    """Return the text of a default for the help; None for a flag that is off and for an empty
+    value.
+    """
     if value is None or value is False or value in ("", (), {}):
         return None
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _require_whole_numbers(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
-    """Refuse 1.5 for a whole number, which cyclopts would round."""
+    """Raise CoercionError for a number such as 1.5 where a whole number is expected; cyclopts would
+    round it.
+    """
     for argument in arguments:
         whole = int in _types_in(argument.hint)
         for token in argument.tokens:
@@ -227,5 +240,5 @@ def _require_whole_numbers(app: App, names: Sequence[str], arguments: Iterable[A
 
 
 def _types_in(hint: Any) -> set:
-    """The types of an annotation: {int, str} of tuple[int, ...] | str."""
+    """Return the types in an annotation: int and str are in tuple[int, ...] | str."""
     return {hint}.union(*map(_types_in, get_args(hint)))

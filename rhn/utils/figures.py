@@ -63,10 +63,10 @@ _texts: ContextVar[tuple[str | None, bool]] = ContextVar("_texts", default=(None
 
 @contextmanager
 def our_style(figure: str | float | None = None) -> Iterator[None]:
-    """Make matplotlib draw in our style, whatever the user's matplotlibrc.
+    """Return a context in which matplotlib draws in our style, whatever the user's matplotlibrc.
 
-    figure: the width of figures, see `inches_of`; None: that of an outer `our_style`, or each
-    figure's own.
+    figure: the width of figures, see `inches_of`. None: the width of an outer `our_style`, or each
+    figure's own width.
     """
     import matplotlib
 
@@ -88,7 +88,7 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 
 @contextmanager
 def our_texts(title: str | None = None, *, footer: bool = True) -> Iterator[None]:
-    """Give figures this title in place of their own, or no footer."""
+    """Return a context in which figures have this title instead of their own, or no footer."""
     token = _texts.set((title, footer))
     try:
         yield
@@ -97,8 +97,8 @@ def our_texts(title: str | None = None, *, footer: bool = True) -> Iterator[None
 
 
 def fold_to_axes(ax) -> None:
-    """Fold the title and the labels of axes of the caller to their width and height, with the title
-    where their style has it.
+    """Fold the title and the labels of a caller's axes to the width and height of the axes. The
+    title is placed where matplotlib's current style places it.
     """
     width, height = ax.bbox.size / ax.figure.dpi
     if title := ax.get_title("left") or ax.get_title():
@@ -110,13 +110,13 @@ def fold_to_axes(ax) -> None:
 
 
 def mark_step(ax, step: int) -> None:
-    """Mark a step in curves over time."""
+    """Mark a time step in curves over time."""
     ax.axvline(step, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
 
 
 def set_limit(ax, limit: float) -> None:
-    """Draw the square of this half width around 0 of the complex plane, or end the value axis here:
-    of signed values at both ends.
+    """Set the limits of axes. Of the complex plane the square of half width `limit` around 0 is
+    drawn; a value axis ends at `limit`, and begins at -`limit` if there are negative values.
     """
     if ax.get_aspect() == 1:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
@@ -126,7 +126,7 @@ def set_limit(ax, limit: float) -> None:
 
 
 def add_legend(ax) -> None:
-    """Give axes of the caller a legend, if several curves have names and nothing names them yet."""
+    """Give a caller's axes a legend, if they have several named curves and no legend yet."""
     _, labels = ax.get_legend_handles_labels()
     if len(labels) > 1 and not ax.get_legend():
         ax.legend()
@@ -141,7 +141,8 @@ def remove_legends(drawing) -> None:
 
 
 def inches_of(figure: str | float) -> float:
-    """The width of "column", "page", "slide", or inches. Raises InvalidInputError.
+    """Return the width in inches of "column", "page", "slide", or a number of inches. Raises
+    InvalidInputError.
 
     >>> inches_of("column"), inches_of("6.5")
     (3.25, 6.5)
@@ -158,13 +159,13 @@ def inches_of(figure: str | float) -> float:
 
 
 def sized(width: float) -> float:
-    """The width of a figure that `our_style` chose; width: the default."""
+    """Return the width of figures that `our_style` chose, or `width` if it chose none."""
     return _chosen.get() or width
 
 
 def highest() -> float:
-    """The largest height in inches of a figure of the chosen width on its page or slide; infinite
-    without a choice.
+    """Return the largest height in inches that a figure of the chosen width may have on its page or
+    slide; infinite if no width was chosen.
     """
     inches = _chosen.get()
     if inches is None:
@@ -175,10 +176,10 @@ def highest() -> float:
 def save_figure(
     path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None
 ) -> None:
-    """Draw in our style and write, atomically, with title, command and version in the file's
-    metadata, but no date.
+    """Draw a figure in our style and write it to a file, atomically, with title, command and
+    version in the file's metadata, but no date.
 
-    figure: see `our_style`. Raises OutputError.
+    figure: the width, see `our_style`. Raises OutputError.
     """
     with our_style(figure), atomic_path(path) as temporary:
         drawing = draw()
@@ -196,18 +197,18 @@ class Outputs:
     figures: list[Path]
     others: list[Path]
     size: str | None
-    """Of the figures, see `our_style`."""
+    """Width of the figures, see `our_style`."""
     force: bool = False
-    """Whether to overwrite files of others, see `write_over`."""
+    """Whether to overwrite files that this toolkit did not write, see `write_over`."""
     title: str | None = None
-    """Of the figures, see `our_texts`."""
+    """Title of the figures, see `our_texts`."""
     footer: bool = True
     """True if figures have a footer."""
 
     @classmethod
     def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
-        """The files that the options name, or the default figure; raises InvalidInputError or
-        OutputError.
+        """Return the files that the options name, or the default figure. Raises InvalidInputError
+        or OutputError.
         """
         files = options.output or [path for path in (default,) if path]
         for path in files:
@@ -218,12 +219,12 @@ class Outputs:
         return cls(figures, others, options.figure, options.force, options.title, options.footer)
 
     def __str__(self) -> str:
-        """A line for each file."""
+        """Return a line of text for each file."""
         figures = [f"figure: {path}" for path in self.figures]
         return "\n".join([*figures, *(f"file: {path}" for path in self.others)])
 
     def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
-        """Draw the figures, and save the other files."""
+        """Draw the figures with `draw`, and write the other files with `save`."""
         with our_style(self.size), our_texts(self.title, footer=self.footer):
             for path in self.figures:
                 save_figure(path, draw)
@@ -232,8 +233,8 @@ class Outputs:
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:
-    """Draw in our style as an HTML element that refers to nothing outside, at most three tenths
-    smaller on a narrow screen.
+    """Draw a figure in our style, and return it as an HTML element that contains the picture. On a
+    narrow screen it is shown up to 30 % smaller.
     """
     picture = io.BytesIO()
     with our_style():
@@ -245,8 +246,8 @@ def image(draw: Callable[[], "Figure"], label: str) -> str:
 
 
 def figure_name(*words: object) -> Path:
-    """The default name of a figure, from all options that change it; words that are None or empty
-    are left out.
+    """Return the default name of a figure, made from `words`: all options that change the figure.
+    None and empty words are left out.
 
     >>> str(figure_name("swarm", "small", None, "by-depth"))
     'swarm-small-by-depth.png'
@@ -261,16 +262,16 @@ def figure_name(*words: object) -> Path:
 
 
 def place(path: Path) -> str | None:
-    """The name of a file's folder, for a default name; None in the current folder, and in runs/
-    there.
+    """Return the name of a file's folder, for a default name; None if that is the current folder or
+    its subfolder runs/.
     """
     file, usual = real_path(path), (Path.cwd(), real_path(Path("runs")))
     return None if file.parent in usual or file in usual else file.parent.name
 
 
 def titled(figure: "Figure", title: str, about: str = "") -> None:
-    """Set the title of a figure, and small at its foot how it was made, with our version; both
-    wrapped to its width. `our_texts` changes them.
+    """Set the title of a figure, and a small footer with its origin and our version. Both are
+    wrapped to the figure's width. `our_texts` changes them.
 
     about: initialisation, bias, seed and data, such as "uniform:0.04, seed 0; chorale bwv269".
     """
@@ -286,10 +287,11 @@ def titled(figure: "Figure", title: str, about: str = "") -> None:
 
 
 def drawable(text: str) -> str:
-    r"""Escape a user's text for a figure: characters that the font lacks as in Python, dollars so
-    that they start no mathematics.
+    r"""Escape a user's text for a figure. Characters that the font lacks are written as in Python;
+    dollars are escaped, so that they do not start mathematics.
 
-    Needed for names of files, data and architectures; `titled` calls it. Twice is as once.
+    Use it for names of files, data and architectures; `titled` calls it. A second call changes
+    nothing.
 
     >>> print(drawable("naïve 字 $x$"))
     naïve \u5b57 \$x\$
@@ -307,7 +309,7 @@ def drawable(text: str) -> str:
 
 
 def time_label(unit: str, what: str = "time step") -> str:
-    """The label of an axis of time, with the unit of a step.
+    """Return the label of a time axis, with the unit of a time step.
 
     >>> time_label("tokens"), time_label("steps")
     ('time step (tokens)', 'time step')
@@ -320,10 +322,11 @@ DPI, HINTED = 100, 1.06  # at which a line is measured, and how much its width v
 
 
 def folded(text: str, inches: float, size: float) -> str:
-    """Fold each line of a title or label into lines of at most this width, for type of this size
-    (points).
+    """Fold each line of a title or label into lines of at most `inches`, for letters of `size`
+    points.
 
-    Mathematics, a number beside its word and an escaped dollar stay whole.
+    Lines with mathematics are not folded. A number is not separated from the word before it, and an
+    escaped dollar is not split.
 
     >>> folded("the discs reach 0.777", 1.0, 9)
     'the discs\\nreach 0.777'
@@ -339,13 +342,13 @@ def folded(text: str, inches: float, size: float) -> str:
 
 
 def _line_width(font: "FT2Font", line: str) -> float:
-    """The width of a line in inches; a null character stands for an escaped dollar."""
+    """Return the width of a line in inches. A null character stands for an escaped dollar."""
     font.set_text(line.replace("\0", "$"))
     return HINTED * font.get_width_height()[0] / (64 * DPI)  # it counts in 1/64 of a dot
 
 
 def _folded_line(line: str, inches: float, width_of: Callable[[str], float]) -> str:
-    """Break a line at its spaces, and words that are wider than a line within them.
+    """Break a line at its spaces. A word that is wider than a line is broken within the word.
 
     >>> _folded_line("a longer example", 6, len)
     'a\\nlonger\\nexampl\\ne'

@@ -1,7 +1,9 @@
-"""Write files atomically, with the mark of this toolkit, and read JSON and arrays.
+"""Write files atomically, with the mark of this toolkit (its name in the file's metadata), and read
+JSON and arrays.
 
-Writers write a temporary file that replaces the old one, so a reader, a crash or a full disk never
-leaves half a file. Records are tables (.csv), arrays by name (.npz) and JSON without NaN.
+Writers write a temporary file that replaces the old file, so a reader never sees half a file, and a
+crash or a full disk never leaves one. Formats are tables (.csv), arrays by name (.npz) and JSON
+without NaN.
 """
 
 import contextlib
@@ -26,8 +28,8 @@ COPIES = 2  # of a file's content in memory, at least: as it is read, and as num
 
 
 def read_json(path: str | Path):
-    """Read the value in a JSON file; raises OSError, DataError for what `check_file` refuses, or
-    ValueError with the reason if it is not JSON.
+    """Read the value in a JSON file. Raises OSError, DataError for a file that `check_file`
+    refuses, or ValueError with the reason if the content is not JSON.
     """
     check_file(Path(path))
     try:
@@ -37,15 +39,15 @@ def read_json(path: str | Path):
 
 
 def real_path(path: Path) -> Path:
-    """The absolute path without symbolic links; those of a loop stay, which `Path.resolve` refuses
-    with a RuntimeError.
+    """Return the absolute path without symbolic links. Links that form a loop stay; for them
+    `Path.resolve` would raise RuntimeError.
     """
     return Path(os.path.realpath(path))
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError unless a path is a regular file whose content fits the free memory, unpacked
-    if it is an archive; OSError if it does not exist.
+    """Raise DataError unless a path is a regular file whose content fits into the free memory. The
+    content of an archive must fit unpacked. Raises OSError if the file does not exist.
     """
     size, mode = path.stat().st_size, path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -63,8 +65,8 @@ def check_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
-    """Read the arrays of an .npz file; raises DataError with the name of the `writer` if it cannot
-    be read or lacks one.
+    """Return a context that yields the arrays of an .npz file, by name. Raises DataError, with the
+    name of the `writer`, if the file cannot be read or an array is missing.
     """
     import numpy as np
 
@@ -91,12 +93,12 @@ _MARK = "rhn-partial"  # in the name of every temporary file
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; at the end it is flushed to disk and renamed to `path`,
-    or removed after an error.
+    """Return a context that yields a temporary path beside `path`. At the end the temporary file is
+    flushed to disk and renamed to `path`, or removed after an error.
 
-    The temporary keeps the suffix, because many writers choose a format by it. Within another
-    `atomic_path` its temporary path is yielded itself. Raises OutputError if the file cannot be
-    written.
+    The temporary path has the suffix of `path`, because many writers choose a format by it. If
+    `path` is itself such a temporary path, it is yielded unchanged. Raises OutputError if the file
+    cannot be written.
     """
     path = _file(path)
     if _MARK in path.name:
@@ -115,12 +117,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A new name beside a path, with its suffix."""
+    """Return a new temporary path beside a path, with its suffix."""
     return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def _try_to_write(temporary: Path) -> None:
-    """Write and remove a file: permissions, names and the disk are tried, not predicted."""
+    """Write and remove a file, to find out whether permissions, name and disk allow it."""
     try:
         temporary.write_bytes(b"\0")
     finally:
@@ -129,7 +131,7 @@ def _try_to_write(temporary: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed writers from a folder. Call it only while no other
+    """Remove the temporary files of killed processes from a folder. Call it only while no other
     process writes there.
     """
     for left in folder.glob(f".*.{_MARK}-*"):
@@ -140,7 +142,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn an OSError into the OutputError "cannot write PATH: reason"."""
+    """Return a context that turns an OSError into the OutputError "cannot write PATH: reason"."""
     try:
         yield
     except OSError as error:
@@ -148,7 +150,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
-    """Write a value as one JSON text, atomically; NaN and infinity become null. Raises
+    """Write a value to a file as one JSON text, atomically. NaN and infinity become null. Raises
     OutputError.
     """
     with atomic_path(path) as temporary:
@@ -156,18 +158,19 @@ def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
 
 
 def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
-    """Write a table, atomically; numbers keep every digit. Raises OutputError."""
+    """Write a table as a .csv file, atomically. Numbers keep every digit. Raises OutputError."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return Path(path)
 
 
 def write_over(path: Path, save: Callable[[Path], object], *, force: bool = False) -> None:
-    """Write a file by save(temporary path), atomically, over an existing one only if this toolkit
-    wrote it.
+    """Write a file by save(temporary path), atomically. An existing file is overwritten only if
+    this toolkit wrote it.
 
-    A table (.csv) has no mark of ours: the line of its columns tells whether the same call wrote
-    it. force: overwrite any file. Raises OutputError for a file of others, which stays as it was.
+    A table (.csv) has no mark of ours: it is overwritten if its line of column names is the same.
+    force: overwrite any file. Raises OutputError for a file that this toolkit did not write; it
+    stays as it was.
     """
     table = path.suffix.lower() == ".csv"
     check_output(path, force=force or table)
@@ -186,8 +189,8 @@ def _first_line(path: Path) -> bytes:
 
 
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
-    """Write arrays by name as .npz, with our version as the archive's comment, atomically. Raises
-    OutputError.
+    """Write named arrays to an .npz file, atomically, with our version as the archive's comment.
+    Raises OutputError.
     """
     import numpy as np
 
@@ -200,7 +203,7 @@ def write_arrays(path: str | Path, arrays: Mapping) -> Path:
 
 
 def finite_json(value):
-    """The value with every NaN and infinity replaced by None, ready for JSON.
+    """Return a value in which every NaN and infinity is replaced by None, ready for JSON.
 
     >>> finite_json({"nll": [1.5, float("inf")], "epochs": 3})
     {'nll': [1.5, None], 'epochs': 3}
@@ -213,11 +216,12 @@ def finite_json(value):
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True) -> Path:
-    """Check that a file can be written later, by writing one beside it, and return its path; raises
-    OutputError.
+    """Check that a file can be written later, by writing another beside it, and return its path.
 
-    suffixes: the allowed ones; any without them.
-    force: overwrite any file; otherwise only one of this toolkit, see `made_by_us`.
+    suffixes: the allowed suffixes; if empty, all are allowed.
+    force: allow any existing file; otherwise only one that this toolkit wrote, see `made_by_us`.
+
+    Raises OutputError.
     """
     path = _file(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -236,7 +240,7 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
 
 
 def check_folder(path: str | Path) -> Path:
-    """Check that a folder can be made, or written to, later, and return its path; raises
+    """Check that a folder can be created, or written to, later, and return its path. Raises
     OutputError.
     """
     path = Path(path)
@@ -254,8 +258,8 @@ def check_folder(path: str | Path) -> Path:
 
 
 def _file(path: str | Path) -> Path:
-    """Return the path unless it is a folder or a device: a rename over /dev/null would remove the
-    device.
+    """Return the path, and raise OutputError if it is a folder or a device: a rename over /dev/null
+    would remove the device.
     """
     path = Path(path)
     if "\0" in str(path):
@@ -280,24 +284,28 @@ _ENTRIES = (
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
-    """Remember that this process runs `prog words...`; called before a command runs."""
+    """Store that this process runs `prog words...`, for `command`. Called before a command runs."""
     _command[:] = [*prog.split(), *words]
 
 
 def command() -> str | None:
-    """Return the command for a shell, without passwords; None if other code called the library."""
+    """Return the command line of this process for a shell, without passwords; None if other code
+    called the library.
+    """
     words = (without_password(word).encode(errors="backslashreplace") for word in _command)
     return shlex.join(word.decode() for word in words) or None
 
 
 def made_with() -> str:
-    """ "rhn-toolkit 0.2.0", for titles and metadata."""
+    """Return the name and version of the toolkit, such as "rhn-toolkit 0.2.0", for titles and
+    metadata.
+    """
     return f"rhn-toolkit {__version__}"
 
 
 def made_by_us(path: Path) -> bool:
-    """True if a file has our mark; False for a file that cannot be read, and for tables (.csv),
-    which have no metadata.
+    """Return True if a file's metadata show that this toolkit wrote it; False for a file that
+    cannot be read, and for tables (.csv), which have no metadata.
     """
     try:
         check_file(path)

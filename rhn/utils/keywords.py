@@ -1,5 +1,5 @@
-"""List the keywords that a public function passes on in its signature, and refuse any other with
-the nearest right one.
+"""Add the keywords that a public function passes on to its signature, and refuse any other keyword
+with a message that has the nearest known one.
 """
 
 import functools
@@ -20,9 +20,10 @@ def check_keywords(
     known: Iterable[str],
     removed: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Raise InvalidInputError for the first given keyword of a function that is not known.
+    """Raise InvalidInputError for the first of the `given` keywords that is not `known`. `name` is
+    the function's name, for the message.
 
-    removed: keywords of earlier versions, and what to write in their place.
+    removed: keywords of earlier versions, and what to write instead.
 
     >>> check_keywords("spectra", ["hidden"], ["depth", "hidden_size"])
     Traceback (most recent call last):
@@ -40,7 +41,7 @@ def check_keywords(
 
 
 def keywords(function: Callable[..., Any]) -> list[str]:
-    """The names of the parameters of a function that only a keyword gives."""
+    """Return the names of a function's keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
@@ -50,11 +51,11 @@ def keywords_of(
     without: tuple[str, ...] = (),
     removed: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[AnyFunction], AnyFunction]:
-    """Decorate a function that passes **options to a target: its signature lists the target's
-    keywords in their place, and others are refused.
+    """Return a decorator for a function that passes **options to a target. In the function's
+    signature the target's keywords replace **options, and other keywords are refused.
 
-    target: a function or a class. without: its keywords that the function gives by itself. removed:
-    see `check_keywords`.
+    target: a function or a class. without: keywords of the target that the function itself passes.
+    removed: see `check_keywords`.
     """
 
     def decorate(function: AnyFunction) -> AnyFunction:

@@ -1,5 +1,5 @@
-"""Load modules on first use: the modules behind the names of a package, and plugins of other
-packages.
+"""Load modules on first use: the modules in which a package's names are defined, and plugins of
+other packages.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ GROUP = "rhn_toolkit.plugins"
 def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]], submodules: Sequence[str] = ()
 ) -> tuple[list[str], Callable, Callable]:
-    """Make `__all__`, `__getattr__` and `__dir__` of a package from the public names in each of its
-    modules.
+    """Return `__all__`, `__getattr__` and `__dir__` for a package, from the public names in each of
+    its modules.
 
-    submodules: modules that are attributes of the package without an import of their own.
+    submodules: modules that are attributes of the package and are imported at their first use.
     """
     homes = {name: module for module, names in modules.items() for name in names}
 
@@ -33,8 +33,8 @@ def lazy_names(
 
 
 def plugin(name: str) -> Any:
-    """Load the class or function that an installed package offers by this name, an entry point of
-    the group `GROUP`.
+    """Load the class or function that an installed package registers under this name, as an entry
+    point of the group `GROUP`.
 
     Raises InvalidInputError if there is none.
     """

@@ -1,6 +1,7 @@
 """Show the progress of long work and its remaining time on stderr.
 
-Bars on a terminal, elsewhere a line every half minute; nothing for work that ends quickly.
+A terminal shows bars; elsewhere a line is printed every half minute. Work that ends quickly prints
+nothing.
 """
 
 import contextlib
@@ -36,13 +37,13 @@ def duration(seconds: float) -> str:
 
 
 Advance = Callable[..., None]
-"""advance(done, total), or advance(done, total, title) to change the title."""
+"""A callback advance(done, total), or advance(done, total, title) to change the title too."""
 
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str], Advance]]:
-    """report(title) -> callback(done, total): one bar for each on a terminal, elsewhere lines about
-    the current one.
+    """Return a context that yields report(title) -> callback(done, total). On a terminal each title
+    has a bar; elsewhere lines about the current title are printed.
     """
     if not sys.stderr.isatty():
         with _periodic_lines() as report:
@@ -63,7 +64,7 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
 
 
 def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
-    """A line about a task, with its time so far and the time left.
+    """Format a line about a task: its share done, and the time so far or the time left.
 
     >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
     ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')
@@ -80,8 +81,8 @@ def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
 
 @contextlib.contextmanager
 def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
-    """Print a line about the task that reported last to stderr every LINE_SECONDS, also during a
-    long call; the first one earlier.
+    """Return a context that prints a line to stderr every LINE_SECONDS about the task that reported
+    last, also during a long call. The first line is printed earlier.
     """
     current: list = []  # title, time of its begin, done, total
     ended = threading.Event()

@@ -1,5 +1,5 @@
-"""Numbers with a range, as types: `epochs: Count = 300`. The command line refuses a number outside
-of its range, `rhn.utils.validation.check_fields` does so in Python.
+"""Types of numbers with a range, as in `epochs: Count = 300`. The command line refuses a number
+outside its range; in Python, `rhn.utils.validation.check_fields` does.
 """
 
 from typing import Annotated
@@ -10,7 +10,7 @@ from rhn.utils.validation import DRAWN, LARGEST_FLOAT, Range
 
 
 def within(**bounds: float) -> Parameter:
-    """The annotation of a number with these bounds of `Range`."""
+    """Return the annotation of a number with these bounds of `Range`."""
     return Parameter(validator=Range(**bounds))
 
 

@@ -1,7 +1,8 @@
-"""The base class of results: print, tabulate, plot, save and load the numbers of one analysis.
-Without torch.
+"""The base class of results: print, tabulate, plot, save and load the numbers of one analysis. This
+module does not import torch.
 
-A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of them, or None:
+A result is a frozen dataclass, whose fields are NumPy arrays, numbers, texts, dictionaries of
+these, or None:
 
     @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
     class Gains(Result, kind="gains"):
@@ -63,23 +64,23 @@ KIND = "kind"  # key of a file that names the class
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Result:
-    """The numbers of one analysis, and their origin."""
+    """The base class of results: the numbers of one analysis, and their origin."""
 
     classes: ClassVar[dict[str, type["Result"]]] = {}
     kind: ClassVar[str] = ""
-    """Name of the class in files."""
+    """The name of the class in files."""
     writer: ClassVar[str] = "the save() of a result"
-    """The writer of such files, for messages."""
+    """The function or command that writes such files, for messages."""
 
     title: str = ""
-    """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
+    """The network, and the sequence if it matters: "rhn, depth 5, 64 units"."""
     about: str = ""
-    """Initialisation, seed and data, for the second line of a figure's title."""
+    """Initialisation, seed and data, for the footer of a figure."""
     doubt: str = ""
-    """A sentence that weakens all numbers, about the run."""
+    """A sentence about the run that makes all numbers less certain; "" if there is none."""
     run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
-    """The run from which the result was computed, in this process: `result.run.states`. None after
-    loading, and for a result without a run.
+    """The run from which the result was computed in this process, so that `result.run.states` has
+    its states. None after loading, and for a result without a run.
     """
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,15 +94,15 @@ class Result:
 
     @property
     def finding(self) -> str:
-        """The result in one clause, for the title of a figure."""
+        """The result in one clause, for the title of a figure; "" if there is none."""
         return ""
 
     def notes(self) -> list[str]:
-        """At most five further sentences: the main numbers, and all doubts about them."""
+        """Return at most five further sentences: the main numbers, and all doubts about them."""
         return []
 
     def sentences(self) -> Iterator[str]:
-        """The finding, the notes and the doubt, which a command prints first."""
+        """Yield the sentences that a command prints first: the finding, the notes and the doubt."""
         if self.finding:
             yield f"{self.finding}."
         yield from self.notes()
@@ -109,18 +110,21 @@ class Result:
             yield self.doubt
 
     def lines(self) -> Iterable[str]:
-        """The names of the columns and the rows of the table, as text."""
+        """Return the lines of the table as text: the names of the columns, then the rows."""
         rows = self.table()
         return rows_table(rows).split("\n") if rows else []
 
     @property
     def step_count(self) -> int | None:
-        """Number of steps of which a figure can draw or mark one; None: the result has no steps."""
+        """The number of time steps, one of which a figure can draw or mark; None if the result has
+        no time steps.
+        """
         return None
 
     def drawn_step(self, step: int | None = None) -> int | None:
-        """The step that `plot(step=step)` draws or marks; None if no step is drawn. Raises
-        InvalidInputError for a step outside the run, and for any step of a result without steps.
+        """Return the time step that `plot(step=step)` draws or marks; None if it draws none. Raises
+        InvalidInputError for a step outside the run, and for any step if the result has no time
+        steps.
         """
         T = self.step_count
         if step is None:
@@ -133,7 +137,10 @@ class Result:
         return step
 
     def summary(self, *, whole: bool = True) -> str:
-        """The sentences, network and data, and the rows of numbers or the first of them."""
+        """Return the result as text: the sentences, network and data, and the rows of numbers.
+
+        whole: False for only the first rows.
+        """
         heading, *lines = [*self.lines()] or [""]
         shown = lines[: None if whole else FIRST]
         if hidden := len(lines) - len(shown):
@@ -142,29 +149,31 @@ class Result:
         return "\n\n".join(filter(None, ("\n".join(self.sentences()), behind)))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row of numbers for each step, point or quantity."""
+        """Return the table of the result: one row of numbers for each time step, point or
+        quantity.
+        """
         raise NotImplementedError
 
     def brief(self) -> dict[str, float]:
-        """A few numbers for comparisons; if empty, the means of the table over the steps, or its
-        first row.
+        """Return a few numbers by name for comparisons. If this is empty, comparisons use the means
+        of the table over the time steps, or its first row.
         """
         return {}
 
     def to_frame(self) -> "pd.DataFrame":
-        """The table as a data frame of pandas: a column for each number."""
+        """Return the table as a data frame of pandas, with a column for each number."""
         import pandas as pd
 
         return pd.DataFrame(self.table())
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
-        """The names of the axes of its arrays, by the name of the array."""
+        """Return the names of the axes of each array, by the name of the array."""
         return {}
 
     def to_xarray(self) -> "xr.Dataset | xr.DataTree":
-        """The arrays with named axes, such as `step` and `eigenvalue`, as a dataset of xarray; the
-        table, with the axis `row`, for a result without such names. Texts and numbers are
-        attributes.
+        """Return the arrays with named axes, such as `step` and `eigenvalue`, as a dataset of
+        xarray. A result without such names returns its table, with the axis `row`. Texts and
+        numbers are attributes of the dataset.
 
         Raises InvalidInputError if xarray, which is optional, is not installed.
         """
@@ -185,15 +194,16 @@ class Result:
         legend: bool = True,
         figure: str | float | None = None,
     ) -> "Axes":
-        """Draw into matplotlib axes, or into a new figure; returns the axes.
+        """Draw the result into matplotlib axes, or into a new figure. Returns the axes.
 
         Args:
-            ax: the axes; None: a new figure.
-            step: the step that is drawn, or marked in curves over time; None: the result's choice.
-            limit: half the width of the drawn part of the complex plane, or the end of the value
-                axis.
-            legend: False draws none.
-            figure: "column", "page", "slide" or inches, the width of a new figure.
+            ax: the axes to draw into; None: those of a new figure.
+            step: the time step to draw, or to mark in curves over time. None: the result chooses.
+            limit: half the width of the drawn square of the complex plane, or the upper end of the
+                value axis. None: chosen from the numbers.
+            legend: whether to draw a legend.
+            figure: width of a new figure, "column", "page", "slide" or inches. None: the result's
+                own width.
 
         Raises InvalidInputError for a step outside the run, or a limit that cannot be drawn.
         """
@@ -215,8 +225,8 @@ class Result:
     def figure(
         self, *, step: int | None = None, limit: float | None = None, legend: bool = True
     ) -> "Figure":
-        """The whole figure of the result, which `save` writes and a report embeds; step, limit and
-        legend as for `plot`.
+        """Draw and return the whole figure of the result, which `save` writes and a report embeds.
+        step, limit and legend are as for `plot`.
         """
         drawing = self._figure(self.drawn_step(step), checked_limit(limit))
         if not legend:
@@ -231,19 +241,19 @@ class Result:
     height: ClassVar[float] = 3.2
     """Height of a row of panels, in inches."""
     marks_step: ClassVar[bool] = True
-    """True if a step is marked in curves over time; False if `_draw` draws it."""
+    """True if a time step is marked in curves over time; False if `_draw` draws the step itself."""
 
     @property
     def origin(self) -> str:
-        """Network and data, for the foot of a figure."""
+        """Network, initialisation, seed and data, for the footer of a figure."""
         return "; ".join(filter(None, (self.title, self.about)))
 
     def _draw(self, ax: "Axes", *, step: int | None, limit: float | None) -> None:
-        """Draw into axes, for `plot`."""
+        """Draw the result into axes, for `plot`."""
         raise NotImplementedError
 
     def draw_panel(self, ax: "Axes", step: int | None, limit: float | None) -> None:
-        """Draw into axes, with a marked step and a limit."""
+        """Draw the result into axes, with a marked time step and a limit."""
         self._draw(ax, step=step, limit=limit)
         if step is not None and self.marks_step:
             mark_step(ax, step)
@@ -251,39 +261,40 @@ class Result:
             set_limit(ax, limit)
 
     def _blocks(self, panel: Callable[["Axes"], object]) -> "list[Block]":
-        """The panels of the whole figure, of which `panel` draws the first."""
+        """Return the panels of the whole figure; `panel` draws the first of them."""
         from rhn.plotting.figure import Block
 
         return [Block([panel], self.height)]
 
     def _figure(self, step: int | None, limit: float | None) -> "Figure":
-        """Draw the whole figure."""
+        """Draw and return the whole figure."""
         from rhn.plotting.figure import compose
 
         blocks = self._blocks(partial(self.draw_panel, step=step, limit=limit))
         return compose(self.finding, self.origin, *blocks, width=self.width)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers with those computed from them, ready for JSON: complex numbers as [real,
-        imaginary], NaN and infinity as None.
+        """Return all numbers, and the numbers derived from them, ready for JSON: complex numbers
+        are [real, imaginary], NaN and infinity are None.
         """
         return finite_json(self._to_dict())
 
     def _to_dict(self) -> dict[str, Any]:
-        """The same, NaN and infinity as they are."""
+        """Return the same, but with NaN and infinity unchanged."""
         return _plain(self._saved()) | self.derived()
 
     def save(
         self, path: str | Path, *, figure: str | float | None = None, force: bool = False
     ) -> Path:
-        """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the
-        table to .csv, or draw to .png, .svg or .pdf.
+        """Write the result to a file, in the format of the suffix, and return the path. Formats:
+        arrays as .npz (no pickle), numbers as .json (NaN and infinity become null), the table as
+        .csv, the figure as .png, .svg or .pdf.
 
         figure: width of the figure, "column", "page", "slide" or inches. force: also overwrite a
         file that this toolkit did not write, and a table with other columns.
 
-        Atomic. Only .npz can be read again; a result of a training run has none. Raises
-        OutputError.
+        Writing is atomic. Only .npz files can be read again; the result of a training run cannot be
+        written as .npz. Raises OutputError.
         """
         others = (".json", ".csv", *SUFFIXES)
         path = check_output(path, (".npz", *others) if self.kind else others)
@@ -308,7 +319,7 @@ class Result:
         write_arrays(path, {KIND: np.array(self.kind)} | arrays)
 
     def _save_table(self, path: Path) -> None:
-        """Write the rows, which may lack columns."""
+        """Write the rows of the table. A row may lack some of the columns."""
         rows = self.table()
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_rows(path, columns, ([row.get(name) for name in columns] for row in rows))
@@ -324,11 +335,11 @@ class Result:
         return found
 
     def derived(self) -> dict[str, Any]:
-        """Numbers computed from the fields, for .json files."""
+        """Return numbers that are computed from the fields, for .json files."""
         return {}
 
     def validate(self) -> None:
-        """Raise ValueError for fields that do not fit each other; called after reading a file."""
+        """Raise ValueError for fields that do not fit each other. Called after a file was read."""
 
     def _saved(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in _saved_fields(self)}
@@ -347,17 +358,19 @@ class Result:
         return result
 
     def __repr__(self) -> str:
-        """The summary, at most one screen of it."""
+        """Return the summary, cut to one screen."""
         lines = fitted(self.summary()).split("\n")
         return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
 
     def _repr_html_(self) -> str:
-        """The summary and the figure, for a notebook; refers to nothing outside."""
+        """Return the summary and the figure as HTML for a notebook, without references to other
+        files.
+        """
         return f"<pre>{html.escape(repr(self))}</pre>{image(self.figure, self.title or 'figure')}"
 
 
 def optional_xarray() -> Any:
-    """The module xarray. Raises InvalidInputError if it is not installed."""
+    """Import and return the module xarray. Raises InvalidInputError if it is not installed."""
     try:
         import xarray
     except ImportError:
@@ -368,13 +381,15 @@ def optional_xarray() -> Any:
 
 
 def checked_limit(limit: float | None) -> float | None:
-    """The limit of a figure. Raises InvalidInputError if it is no number that can be drawn."""
+    """Return the limit of a figure's axis. Raises InvalidInputError for a number that cannot be
+    drawn.
+    """
     return None if limit is None else number("limit", limit, **DRAWN)
 
 
 def load_result(path: str | Path, writer: str = Result.writer) -> Result:
-    """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other
-    files.
+    """Read a result of any imported class from an .npz file. Raises DataError for other files; the
+    message names the `writer`.
     """
     with arrays_of(path, writer) as arrays:
         if KIND not in arrays:
@@ -392,7 +407,9 @@ def _saved_fields(result: Result | type[Result]) -> list[Field]:
 
 
 def _from_array(array: np.ndarray, hint: Any) -> Any:
-    """A field's value from its array, in which dictionaries, lists and tuples are JSON."""
+    """Return a field's value from its array in a file; dictionaries, lists and tuples are read from
+    JSON in it.
+    """
     kinds = {get_origin(kind) or kind for kind in kinds_of(hint)}
     value = array.item() if array.ndim == 0 else None
     if isinstance(value, str) and not kinds.isdisjoint((dict, list, tuple)):
@@ -401,7 +418,7 @@ def _from_array(array: np.ndarray, hint: Any) -> Any:
 
 
 def _from_json(value: Any, hint: Any) -> Any:
-    """A dictionary, list or tuple from JSON, with the arrays in it."""
+    """Return a dictionary, list or tuple from its JSON value, with the arrays in it."""
     kinds = {get_origin(kind) or kind for kind in kinds_of(hint)}
     if get_origin(hint) is dict:
         return {key: _from_json(part, get_args(hint)[1]) for key, part in value.items()}
@@ -411,14 +428,16 @@ def _from_json(value: Any, hint: Any) -> Any:
 
 
 def _as_array(value: Any) -> np.ndarray:
-    """A field's value as an array of an .npz file; dictionaries, lists and tuples as JSON."""
+    """Return a field's value as an array for an .npz file; dictionaries, lists and tuples become
+    JSON.
+    """
     if isinstance(value, dict | list | tuple):
         return np.array(json.dumps(_plain(value)))
     return np.asarray(value)
 
 
 def _plain(value: Any) -> Any:
-    """A field's value for JSON."""
+    """Return a field's value for JSON."""
     if isinstance(value, np.ndarray | np.generic):
         return (_parts(value) if np.iscomplexobj(value) else value).tolist()
     if isinstance(value, dict):
@@ -429,13 +448,13 @@ def _plain(value: Any) -> Any:
 
 
 def _parts(z: np.ndarray | np.generic) -> np.ndarray:
-    """Complex numbers as [real, imaginary]."""
+    """Return complex numbers as [real, imaginary]."""
     return np.stack((z.real, z.imag), -1)
 
 
 def table_rows(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
-    """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ...,
-    name_L, columns by key name_key.
+    """Return the rows of a table from its columns (R,). An array (R, L) becomes the columns name_1,
+    ..., name_L; a dictionary of columns becomes the columns name_KEY.
 
     >>> table_rows(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
     [{'step': 0, 'gain': 0.5, 'norm_least': 0.1}, {'step': 1, 'gain': 2.0, 'norm_least': 0.2}]
@@ -447,7 +466,7 @@ def table_rows(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, A
 
 
 def _columns(name: str, values: Iterable | Mapping[str, Iterable]) -> dict[str, list]:
-    """The columns of a table by name: one, or one for each layer or key.
+    """Return columns by name: one column, or one for each layer or key.
 
     >>> _columns("gain", np.array([[0.5, 2.0]]))
     {'gain_1': [0.5], 'gain_2': [2.0]}
@@ -461,7 +480,7 @@ def _columns(name: str, values: Iterable | Mapping[str, Iterable]) -> dict[str, 
 
 
 def _plain_column(values: Iterable) -> list:
-    """The numbers of a column as Python's own."""
+    """Return the numbers of a column as Python numbers."""
     return values.tolist() if isinstance(values, np.ndarray) else [*values]
 
 

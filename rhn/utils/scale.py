@@ -1,7 +1,8 @@
-"""Products of many matrices without over- or underflow: a tensor times an integer power of two.
+"""Products of many matrices without overflow or underflow. Each is stored as a tensor times an
+integer power of two.
 
-Scaling by powers of two adds no rounding. Entries smaller than the largest one by more than the
-type's range are lost.
+Scaling by powers of two adds no rounding error. Entries that are smaller than the largest entry by
+more than the type's range are lost.
 """
 
 import math
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 Scaled = tuple[Tensor, Tensor]
-"""M (..., k, l) and integers e (...,), of M 2^e."""
+"""A pair of M (..., k, l) and integers e (...,), which stands for M 2^e."""
 
 
 def scaled(M: Tensor, exponent: Tensor | int = 0) -> Scaled:
-    """M 2^exponent with a largest modulus of an entry in [1/2, 1), or M = 0 as it is.
+    """Return M 2^exponent as (M', e), scaled so that the largest modulus of an entry of M' is in
+    [1/2, 1). M = 0 is not scaled.
 
     >>> M, e = scaled(torch.tensor([[6.0]]))
     >>> float(M), int(e)
@@ -29,7 +31,9 @@ def scaled(M: Tensor, exponent: Tensor | int = 0) -> Scaled:
 
 
 def unscaled(M: Tensor, exponent: Tensor) -> Tensor:
-    """M 2^exponent as one tensor; what is too large or small for its type is inf or 0."""
+    """Return M 2^exponent as one tensor. Entries that are too large or too small for its type
+    become inf or 0.
+    """
     half = exponent.div(2, rounding_mode="floor")  # 2^exponent itself may overflow
     for part in (half, exponent - half):
         M = M * torch.exp2(part.to(M.real.dtype))[..., None, None]
@@ -37,21 +41,21 @@ def unscaled(M: Tensor, exponent: Tensor) -> Tensor:
 
 
 def scaled_matmul(J: Tensor, P: Tensor, exponent: Tensor | int = 0) -> Scaled:
-    """J P 2^exponent."""
+    """Return the matrix product J P 2^exponent, scaled."""
     P, exponent = scaled(P, exponent)
     J, exponent = scaled(J, exponent)
     return J @ P, exponent
 
 
 def plus(P: Tensor, exponent: Tensor, S: Tensor) -> Scaled:
-    """P 2^exponent + S."""
+    """Return the sum P 2^exponent + S, scaled."""
     P, exponent = scaled(P, exponent)
     top = exponent.clamp(min=0)
     return unscaled(P, exponent - top) + unscaled(S, -top), top
 
 
 def scaled_product(factors: Iterable[Tensor]) -> Scaled:
-    """J_L ... J_1 2^e of factors J_1, J_2, ..., J_L.
+    """Return the product J_L ... J_1 of factors J_1, J_2, ..., J_L, scaled.
 
     >>> P, e = scaled_product([torch.full((1, 1), 0.5)] * 2000)
     >>> float(P), int(e)
@@ -65,6 +69,8 @@ def scaled_product(factors: Iterable[Tensor]) -> Scaled:
 
 
 def bound_of(bound: Tensor, exponent: Tensor) -> Tensor:
-    """A bound (1, 1) times 2^e as a number, not 0 unless it is 0."""
+    """Return a bound (1, 1) times 2^exponent as a number. A positive bound never underflows to
+    0.
+    """
     found = unscaled(bound, exponent).reshape(())
     return found.clamp(min=torch.finfo(found.dtype).tiny) if bound.any() else found

@@ -1,4 +1,4 @@
-"""Options that commands share, as bases and types of the fields of their dataclasses."""
+"""Options that commands share: base classes of their dataclasses, and types of fields."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -13,11 +13,13 @@ from rhn.utils.figures import inches_of
 Device = Literal["auto", "cpu", "cuda"]
 OUTPUT_GROUP = Parameter(group=Group("output", sort_key=9))
 OnOff = Annotated[bool, Parameter(negative=None)]
-"""A flag that can also be given as --no-flag."""
+"""A flag --name that can also be given as --no-name."""
 
 
 def _entries(hint: Any, tokens: Sequence[Any]) -> dict[str, str]:
-    """NAME=VALUE, given once for each entry; leak-rate=1 is the entry leak_rate."""
+    """Read entries NAME=VALUE, one from each use of the option; leak-rate=1 is the entry
+    leak_rate.
+    """
     found = {}
     for token in tokens:
         name, equals, value = token.value.partition("=")
@@ -39,20 +41,22 @@ CellOptions = Annotated[dict, ENTRIES, Parameter(name="--cell-option")]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedOptions:
-    """The options of every command about a trained network."""
+    """The options of every command that reads a trained network."""
 
     checkpoint: Path = field(kw_only=False)
-    """The folder of a training run, or a file best.safetensors of a training run or a study."""
+    """The folder of a training run, or the file best.safetensors of a training run or a study."""
     cell: str | None = None
-    """The cell of the checkpoint, if it is your own: package.module:factory."""
+    """The cell of the checkpoint, if it is your own, as package.module:factory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """The size of figures."""
+    """The option for the size of figures."""
 
     figure: Annotated[str | None, OUTPUT_GROUP, Parameter(metavar="SIZE")] = None
-    """Width of the figure: column (3.25 inches), page (6.75), slide (13.33), or inches."""
+    """Width of the figure: column (3.25 inches), page (6.75 inches), slide (13.33 inches), or a
+    number of inches.
+    """
 
     def __post_init__(self):
         if self.figure is not None:
@@ -61,11 +65,11 @@ class Sized:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """The option of every command that writes results."""
+    """The option --force of every command that writes results."""
 
     force: Annotated[bool, OUTPUT_GROUP] = False
-    """Overwrite any existing file (default: only files that this toolkit wrote, and tables (.csv)
-    with the same columns).
+    """Overwrite any existing file. Default: overwrite only files that this toolkit wrote, and
+    tables (.csv) with the same columns.
     """
 
 
@@ -76,23 +80,25 @@ class Drawing(Sized, Writing):
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
     title: Annotated[str | None, OUTPUT_GROUP] = None
-    """Title of the figure (default: the result in a sentence)."""
+    """Title of the figure. Default: the result in a sentence."""
     footer: Annotated[bool, OUTPUT_GROUP, Parameter(negative="--no-footer", show=True)] = True
-    """Write network, data and version at the foot of the figure."""
+    """Write network, data and version at the bottom of the figure."""
 
 
 def default_of(f: Field) -> Any:
-    """The value of a missing option, or MISSING."""
+    """Return the default of a field, or MISSING if it has none."""
     return f.default if f.default_factory is MISSING else f.default_factory()
 
 
 def flag(name: str) -> str:
-    """A field's name as an option: hidden_size is --hidden-size."""
+    """Return a field's name as an option: hidden_size becomes --hidden-size."""
     return "--" + name.replace("_", "-")
 
 
 def given_flags(options: Any, names: Iterable[str]) -> list[str]:
-    """Those of the named options whose value is not the default: ["--mc-official"]."""
+    """Return those of the named options whose values are not the defaults, such as
+    ["--mc-official"].
+    """
     hints = get_type_hints(type(options), include_extras=True)
     named = [f for f in fields(options) if f.name in names]
     given = [f.name for f in named if getattr(options, f.name) != default_of(f)]

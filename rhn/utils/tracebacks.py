@@ -12,7 +12,9 @@ INSTALLED = {"site-packages", "dist-packages"}  # and their folders, of any envi
 
 
 def frames_outside(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of a traceback outside our packages, Python and installed libraries."""
+    """Return the frames of an error's traceback that are outside our packages, Python and installed
+    libraries.
+    """
     found = traceback.StackSummary.extract(
         traceback.walk_tb(error.__traceback__), lookup_lines=False
     )
@@ -20,5 +22,5 @@ def frames_outside(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _is_users(file: str) -> bool:
-    """True for a file outside our packages, Python and installed libraries."""
+    """Return True for a file outside our packages, Python and installed libraries."""
     return not file.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(file).parts)

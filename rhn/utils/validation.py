@@ -1,9 +1,9 @@
-"""Values that a user gives are checked here: numbers by their ranges, values and words by their
-types, sizes by the free memory of a device.
+"""Check values that a user gives: numbers by their ranges, values and texts by their types, sizes
+by the free memory of a device.
 
-Arguments of functions go through `whole_number` and `number`, fields of dataclasses through
-`check_fields`, words such as `leak=0.5` through `convert`. `rhn.utils.ranges` has the same ranges
-as types of options. `gersgorin.validate` has the checks of tensors and modules.
+`whole_number` and `number` check arguments of functions, `check_fields` checks fields of
+dataclasses, and `convert` reads texts such as the value in `leak=0.5`. `rhn.utils.ranges` has the
+same ranges as types of options. `gersgorin.validate` has the checks of tensors and modules.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with
 
 
 def plain(value: Any) -> Any:
-    """The Python value of a number of NumPy or torch, also within a list, tuple or dictionary;
-    other values as they are.
+    """Return the Python value of a NumPy or torch number, also within a list, tuple or dictionary.
+    Other values are returned unchanged.
 
     >>> import numpy as np
     >>> plain([np.float64(0.5), np.int32(3), np.array(True)]), plain("rhn")
@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Bounds of a finite number.
+    """Bounds of a finite number; `number in range` compares, and str() describes the bounds.
 
     >>> str(Range(least=0, below=1)), str(Range(above=0, most=9)), str(Range(least=1, most=9))
     ('0 or more, less than 1', 'a number above 0, at most 9', 'a number from 1 to 9')
@@ -73,20 +73,20 @@ class Range:
         return ", ".join(given) or "a finite number"
 
     def __contains__(self, value: float | None) -> bool:
-        """True for a number inside, and for None."""
+        """Return True for a number within the bounds, and for None."""
         return value is None or (
             self.least <= value <= self.most and self.above < value < self.below
         )
 
     def __call__(self, hint: Any, value: float | None) -> None:
-        """Raise ValueError for a number outside. The signature is cyclopts'."""
+        """Raise ValueError for a number outside the bounds. cyclopts prescribes the signature."""
         if value not in self:
             raise ValueError(f"expected {self}")
 
 
 def check_fields(config) -> None:
-    """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its
-    field's type and within its range. Numbers of NumPy become those of Python.
+    """Raise InvalidInputError unless every value of a dataclass has its field's type and is within
+    its field's range. The message names the field. NumPy numbers are replaced by Python numbers.
     """
     hints, ranges = _hints(config.__class__), _ranges_of(config.__class__)
     for f in fields(config):
@@ -103,13 +103,13 @@ def check_fields(config) -> None:
 
 @cache
 def _ranges_of(kind: Any) -> list[tuple[str, Range]]:
-    """The ranges of the fields of a dataclass."""
+    """Return the ranges of the fields of a dataclass."""
     hints = get_type_hints(kind, include_extras=True)
     return [(name, range_) for name, hint in hints.items() for range_ in _ranges_in(hint)]
 
 
 def _ranges_in(hint: Any) -> list[Range]:
-    """The ranges in an annotation for cyclopts, such as `Annotated[Count | None, GROUP]`."""
+    """Return the ranges in an annotation for cyclopts, such as `Annotated[Count | None, GROUP]`."""
     if get_origin(hint) is not Annotated:
         kinds = [kind for kind in kinds_of(hint) if kind is not NoneType]
         return _ranges_in(kinds[0]) if kinds not in ([hint], []) and len(kinds) == 1 else []
@@ -119,14 +119,16 @@ def _ranges_in(hint: Any) -> list[Range]:
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:
-    """Raise InvalidInputError, naming the field and its value, unless the condition holds."""
+    """Raise InvalidInputError, with the field's name and value and the expected value, unless
+    `holds` is True.
+    """
     if not holds:
         raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {expected}")
 
 
 def not_dense_real(t) -> str | None:
-    """The kind of a tensor in words if its numbers are not dense, real and in memory, otherwise
-    None.
+    """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
+    real and in memory; otherwise None.
     """
     if t.is_nested:
         return "nested"
@@ -140,7 +142,7 @@ def not_dense_real(t) -> str | None:
 
 
 def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuard[int]:
-    """True for a whole number of Python, NumPy or torch between two limits.
+    """Return True for a whole number of Python, NumPy or torch between two limits.
 
     >>> is_whole_number(3), is_whole_number(True), is_whole_number(0)
     (True, False, False)
@@ -152,9 +154,11 @@ def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuar
 def whole_number(
     name: str, value: Any, least: int = 1, most: int | None = None, why: str = ""
 ) -> int:
-    """A whole number between two limits, as an int. Raises InvalidInputError.
+    """Return a whole number between two limits, as an int. Raises InvalidInputError for any other
+    value.
 
-    most: None: any number of elements of a tensor. why: the reason of the limits, in words.
+    name: the name of the value, for the message. most: the upper limit; None: the largest possible
+    number of elements of a tensor. why: the reason for the limits, for the message.
 
     >>> whole_number("count", 3, 1, 5)
     3
@@ -171,7 +175,8 @@ def whole_number(
 
 
 def number(name: str, value: Any, **bounds: float) -> float:
-    """A finite number within these bounds of `Range`. Raises InvalidInputError.
+    """Return a finite number within these bounds of `Range`. Raises InvalidInputError for any other
+    value.
 
     >>> number("seconds", 1.5, above=0)
     1.5
@@ -183,13 +188,15 @@ def number(name: str, value: Any, **bounds: float) -> float:
 
 
 def check_seed(seed: int) -> int:
-    """The seed as an int; raises InvalidInputError unless it is valid for every generator."""
+    """Return the seed as an int. Raises InvalidInputError unless the seed is valid for every
+    generator.
+    """
     return whole_number("the seed", seed, 0, LARGEST)
 
 
 def check_device(device: Any) -> str:
-    """The name of a device as torch has it; raises InvalidInputError for one that is not on this
-    machine.
+    """Return torch's name of a device. Raises InvalidInputError for a device that this machine does
+    not have.
     """
     import torch  # here, because most callers of this file need no torch
 
@@ -204,8 +211,8 @@ def check_device(device: Any) -> str:
 
 
 def fits(value, hint) -> bool:
-    """True if a value has a type: bool, int, float, str, None, a Literal, a tuple or a union of
-    these.
+    """Return True if a value has a type: bool, int, float, str, None, Path, dict, a Literal, a
+    tuple or a union of these.
 
     >>> fits(3, float), fits(True, int), fits(10**400, float)
     (True, False, False)
@@ -229,15 +236,17 @@ def fits(value, hint) -> bool:
 
 
 def _fit_each(values: tuple, kinds: tuple) -> bool:
-    """True if the entries of a tuple have the types in `tuple[int, ...]`, `tuple[int, int]`."""
+    """Return True if the entries of a tuple have the types in `tuple[int, ...]` or `tuple[int,
+    int]`.
+    """
     if kinds[-1] is ...:
         kinds = kinds[:1] * len(values)
     return len(values) == len(kinds) and all(map(fits, values, kinds))
 
 
 def convert(word: str, hint) -> Any:
-    """Convert a word to a value of a type; None only if the type is neither text nor path. Raises
-    ValueError with the expected type.
+    """Convert a text to a value of a type. "None" becomes None only if the type is neither str nor
+    Path. Raises ValueError with the expected type.
 
     >>> convert("3", int | None), convert("None", int | None)
     (3, None)
@@ -253,7 +262,9 @@ def convert(word: str, hint) -> Any:
 
 
 def _path(word: str) -> Path:
-    """A path; an empty one is commonly an unset shell variable."""
+    """Return a path. An empty text raises ValueError, because it is commonly an unset shell
+    variable.
+    """
     if not word.strip():
         raise ValueError
     return Path(word)
@@ -267,12 +278,12 @@ CONVERTERS = {
 
 
 def kinds_of(hint) -> tuple:
-    """The types of a union, or the type."""
+    """Return the types in a union; for another type, the type itself."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def expected(hint) -> str:
-    """Describe a type.
+    """Describe a type in words, for a message.
 
     >>> expected(int | None), expected(Literal["words", "characters"])
     ('a whole number or None', "'words' or 'characters'")
@@ -300,8 +311,8 @@ def expected(hint) -> str:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes free on a device ("cpu", "cuda", "cuda:1") now; on a CPU also within the limit of its
-    control group, if it has one.
+    """Return the number of bytes that are free now on a device ("cpu", "cuda", "cuda:1"). On a CPU
+    the limit of the process's control group counts too, if there is one.
     """
     if device.startswith("cuda"):
         import torch  # here, because most callers ask about the CPU
@@ -311,7 +322,7 @@ def free_memory(device: str = "cpu") -> int:
 
 
 def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
-    """Raise InvalidInputError if something needs more bytes than are free on a device."""
+    """Raise InvalidInputError if `what` needs more bytes than are free on a device."""
     if need > (have := free_memory(device)):
         raise InvalidInputError(
             f"{what} needs about {in_words(need)} of memory, {in_words(have)} are available: "
@@ -335,7 +346,9 @@ def in_words(size: float) -> str:
 
 
 def _available() -> int:
-    """Bytes that new processes may take; all memory if the system does not report it."""
+    """Return the number of bytes that new processes may take, or of all memory if the system does
+    not report it.
+    """
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024
@@ -344,7 +357,9 @@ def _available() -> int:
 
 
 def _left_in_group(group: Path) -> float:
-    """Bytes left in a container (control groups, version 2); cached files count as free."""
+    """Return the number of bytes left in a container (control groups, version 2). Cached files
+    count as free.
+    """
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())

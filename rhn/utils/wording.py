@@ -1,5 +1,5 @@
-"""Texts for messages: plurals, tables, kinds of objects, the first line of an error, addresses
-without passwords.
+"""Functions that format texts for messages: plurals, tables, kinds of objects, the first line of an
+error, addresses without passwords.
 """
 
 import inspect
@@ -27,7 +27,7 @@ OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 
 def counted(count: int, what: str, several: str | None = None) -> str:
-    """A number and its unit; `several` is a plural without -s.
+    """Format a number with its unit. `several` is the plural, if it is not formed by -s.
 
     >>> counted(1, "step"), counted(1500, "step"), counted(2, "batch", "batches")
     ('1 step', '1,500 steps', '2 batches')
@@ -36,7 +36,7 @@ def counted(count: int, what: str, several: str | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, with two digits.
+    """Format a share in percent, with two significant digits.
 
     >>> percent(0.123), percent(0.0004), percent(0.997)
     ('12 %', '0.04 %', '100 %')
@@ -45,8 +45,9 @@ def percent(share: float) -> str:
 
 
 def nearest(word: str, names: Iterable[str], most: int = 1) -> list[str]:
-    """The names that a word probably means: another library's word for one, those that it
-    abbreviates by their initials or their beginning, or those of similar letters.
+    """Return at most `most` of the names that a word probably means: the name for another library's
+    word, names that the word abbreviates by their initials or their beginning, or names with
+    similar letters.
 
     >>> nearest("lr", ["--cell", "--learning-rate"]), nearest("epohcs", ["cell", "epochs"])
     (['--learning-rate'], ['epochs'])
@@ -62,19 +63,21 @@ def nearest(word: str, names: Iterable[str], most: int = 1) -> list[str]:
 
 
 def _words_in(name: str) -> list[str]:
-    """The words of a name of Python or of an option, in small letters."""
+    """Split the name of a Python variable or an option into its words, in small letters."""
     return re.findall(r"[^\s_-]+", name.lower())
 
 
 def _abbreviates(letters: str, words: str) -> bool:
-    """True if letters are the initials or the beginning of words with hyphens between them."""
+    """Return True if `letters` are the initials or the beginning of `words`, which have hyphens
+    between them.
+    """
     initials = "".join(word[0] for word in words.split("-"))
     starts = words.replace("-", "").startswith(letters)
     return bool(letters) and (starts or letters == initials)
 
 
 def rounded_up(value: float) -> str:
-    """A number above 0, rounded up to two digits.
+    """Format a number above 0, rounded up to a whole number with two significant digits.
 
     >>> rounded_up(0.52), rounded_up(7.1), rounded_up(1201)
     ('1', '8', '1300')
@@ -91,10 +94,10 @@ def table(
     drop: Sequence[str] = (),
     width: float = math.inf,
 ) -> str:
-    """Format a table in plain text: the first column is aligned left, the others right.
+    """Format a table in plain text. The first column is aligned left, all others right.
 
-    left: further columns that are aligned left.
-    drop: columns that are dropped, one after the other, until the lines fit `width` characters.
+    left: further columns to align left.
+    drop: columns to drop, one after the other, until the lines fit `width` characters.
 
     >>> print(table(("study", "best"), [("rhn-depth1", 8.4)]))
     study       best
@@ -116,7 +119,8 @@ def table(
 def quantity_line(
     name: str, cells: Iterable[float | str], note: str = "", *, width: int = 11
 ) -> str:
-    """Format the line of a quantity: its name, its numbers in columns of a width, and a note.
+    """Format the line of a quantity: its name, its numbers in columns of `width` characters, and a
+    note.
 
     >>> print(quantity_line("", ["mean"]) + "\\n" + quantity_line("half-life", [1.25], "steps"))
                                      mean
@@ -133,9 +137,10 @@ def rows_table(
     number: str = ".4g",
     **layout: Any,
 ) -> str:
-    """Format rows of a table by the names of their columns, or of these; None is empty.
+    """Format rows, each a dictionary by column name, as a table of all columns or of `columns`.
+    None becomes an empty cell.
 
-    number: the format of floats; layout: options of `table`.
+    number: the format of floats. layout: options of `table`.
 
     >>> print(rows_table([{"layer": 1, "gain": 0.25}, {"layer": 2, "gain": None}]))
     layer  gain
@@ -153,8 +158,8 @@ def rows_table(
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without errno and the C++ frames of torch; its class if
-    the message is empty.
+    """Return the first line of an error's message, without errno and the C++ frames of torch, or
+    the name of its class if the message is empty.
 
     >>> first_line(RuntimeError("too large\\nException raised from malloc"))
     'too large'
@@ -166,8 +171,8 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: control characters are escaped, because a stranger's file may move the
-    cursor or change colours by them; lines and tabs stay.
+    """Return a text for a terminal, in which control characters are escaped, because a file from
+    elsewhere could move the cursor or change colours by them. Newlines and tabs are kept.
 
     >>> print(printable("a \\x1b[31mred\\x1b[0m name"))
     a \\x1b[31mred\\x1b[0m name
@@ -176,8 +181,8 @@ def printable(text: str) -> str:
 
 
 def in_short(value: object) -> str:
-    """Describe a value for a message: kind and shape of an array or tensor, the beginning of a
-    text, the kind of anything else with a long repr.
+    """Describe a value for a message: the kind and shape of an array or tensor, the beginning of a
+    text, the kind of another value if its repr is long, otherwise the repr.
 
     >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
     ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -193,8 +198,8 @@ def in_short(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Name the kind of an object for a message: with its article, or with its own name if it has
-    one.
+    """Name the kind of an object for a message, with an article, or with the object's own name if
+    it has one.
 
     >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int), kind_of(math)
     ('an int', 'None', 'the function len', 'the class int', 'the Python module math')
@@ -212,7 +217,8 @@ def kind_of(value: object) -> str:
 
 
 def with_article(name: str) -> str:
-    """A name with "a" or "an", as it is spoken: capitals at its beginning are read by letters.
+    """Return a name with the article "a" or "an", as it is spoken: capitals at its beginning are
+    read as single letters.
 
     >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
     ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
@@ -223,8 +229,8 @@ def with_article(name: str) -> str:
 
 
 def without_password(address: str) -> str:
-    """Remove the password from the address of a database. It still connects with ~/.pgpass or
-    PGPASSWORD.
+    """Remove the password from the address of a database. The address still connects if ~/.pgpass
+    or PGPASSWORD has the password.
 
     >>> without_password("postgresql://me:secret@host:5432/study?password=secret&sslmode=require")
     'postgresql://me@host:5432/study?sslmode=require'
@@ -233,7 +239,7 @@ def without_password(address: str) -> str:
 
 
 def capitalised(words: str) -> str:
-    """Words with a capital letter at their start; the other letters stay.
+    """Capitalise the first letter of a text; all other letters stay.
 
     >>> capitalised("the RHN trains")
     'The RHN trains'
@@ -242,7 +248,7 @@ def capitalised(words: str) -> str:
 
 
 def sentence(*clauses: str) -> str:
-    """One sentence of the clauses that are not empty; "" if all are.
+    """Join the clauses that are not empty to one sentence; "" if all are empty.
 
     >>> sentence("", "the sum is 2", "the mean is 1"), sentence("")
     ('The sum is 2; the mean is 1.', '')
