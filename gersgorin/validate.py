@@ -296,5 +296,5 @@ def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
         if str(error).startswith("Caught "):  # by a process of torch's: the error stands last
             reason = str(error).strip().splitlines()[-1]
         if is_out_of_memory(error):
-            reason = "the memory does not suffice"
+            reason = "there is not enough memory"
         raise UsersCodeError(f"{said}: {reason}{end}") from error

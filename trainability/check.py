@@ -868,7 +868,7 @@ def not_enough(trial: Trial) -> str:
     if evidence.few or any(row.error < DEAD for row in tried):
         return ""
     count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
-    return f"Nothing tried learns these targets from {count} in {counted(trial.steps, 'step')}."
+    return f"No replacement learns these targets from {count} in {counted(trial.steps, 'step')}."
 
 
 def notes_on_fit(trial: Trial) -> Iterator[str]:

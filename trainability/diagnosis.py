@@ -190,7 +190,7 @@ class Diagnosis(Result):
     def verdict(self) -> str:
         """The outcome in one sentence."""
         if not self.rows:
-            return f"{self.title} cannot learn as it is."
+            return f"{self.title} cannot learn unchanged."
         words = f"{self.title} {self.words or self.outcome}"
         if not self.steps:
             return f"{words} before its first step."
@@ -266,7 +266,7 @@ class Diagnosis(Result):
     def _lines(self) -> Iterator[str]:
         """Yield the lines of the printed table."""
         unit = "" if self.by == "error" else f"relative {self.measured}"
-        yield f"  {unit:<35}{'in your training run':>20}{'in the known good one':>23}"
+        yield f"  {unit:<35}{'in your training run':>20}{'in the known good run':>23}"
         for part, (row, put) in self._compared():
             yield self._line(part, row, put)
 
@@ -553,7 +553,7 @@ class Cure(Result):
     def verdict(self) -> str:
         """The result in a few sentences."""
         if self.outcome == "not searched":
-            return f"{self.title} cannot learn as it is. Repair this before a search:"
+            return f"{self.title} cannot learn unchanged. Repair this before a search:"
         after = f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"relative error {_number(self.error)} {after} (1: the constant predictor)"
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
@@ -609,7 +609,10 @@ class Cure(Result):
             yield self.reach.warning
         yield from self._to_decide()
         if self.code:
-            yield "found.code has the lines to paste after the line that creates the optimiser."
+            yield (
+                "`code` of this result has the lines to paste after the line that creates the "
+                "optimiser."
+            )
 
     def _to_decide(self) -> Iterator[str]:
         """Yield how to get a decision, if there is none."""

@@ -456,7 +456,7 @@ def of_averages(base: Row, race: Race) -> Cause | None:
         "network",
         f"In evaluation mode, with running averages, the relative error is {shown(base.error)}; "
         f"with the statistics of each minibatch it is {shown(by_minibatch.error)}.",
-        "Look at the layers that keep averages, such as nn.BatchNorm1d: the averages must come to "
+        "Look at the layers that keep averages, such as nn.BatchNorm1d: the averages must reach "
         "the statistics of your data within these steps. momentum=None takes the mean of all "
         "steps.",
         evidence={"evaluation": base.error, "minibatch": by_minibatch.error},

@@ -275,7 +275,7 @@ class Influence(Result, kind="influence"):
         )
 
     def _origin_of_mean(self) -> str:
-        several = f"this is the root mean square over {self.sequences} sequences"
+        several = f"the influence is the root mean square over {self.sequences} sequences"
         return several if self.sequences > 1 else ""
 
     def _largest_error(self) -> str:

@@ -27,7 +27,7 @@ from rhn.utils.io import finite_json
 from rhn.utils.wording import printable
 
 INTERRUPTED = 130
-NO_MEMORY = "the memory does not suffice: take fewer units, steps or sequences at a time"
+NO_MEMORY = "there is not enough memory: use fewer units, steps or sequences at a time"
 LONGEST_WORD = 200  # characters in an error
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 

@@ -14,7 +14,7 @@ from rhn.version import __version__
 
 HEADER = ("preset", "cell", "size", "depth", "layers", "units", "tied", "paper")
 NOTE = (
-    "size: parameters. paper: the published test result, perplexity of words or bits a character."
+    "size: parameters. paper: the published test result, perplexity of words or bits per character."
 )
 
 

@@ -131,7 +131,7 @@ class Train(Configured, Running):
         """Return the configuration with all options. Raises InvalidInputError."""
         if not (self.preset or self.config):
             raise InvalidInputError(
-                "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota "
+                "rhn train needs a preset or --config FILE, for example: rhn train ptb-sota "
                 "--out runs/sota"
             )
         self._require_own_options(config_class(self.preset, self.config))
@@ -275,9 +275,9 @@ def train_with_options(
         print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
     elif all(_in_vain(result, corpus) for result in results):
         print(
-            f"at a learning rate of {config.learning_rate:g} the training has led to nothing "
-            "better than the initial weights: try another one, a lower one if the losses have "
-            "exploded, in another --out",
+            f"at a learning rate of {config.learning_rate:g} the training run found no "
+            "better weights than the initial ones: try another learning rate, a lower one if the "
+            "losses have exploded, in another --out",
             file=sys.stderr,
         )
 

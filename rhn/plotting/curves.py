@@ -32,7 +32,7 @@ PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in ever
 DASHED = {"linestyle": "--", "linewidth": 1}
 CURVE_LABELS = {
     "perplexity": "perplexity",
-    "bits_per_character": "bits a character",
+    "bits_per_character": "bits per character",
     "nll": "nats per frame",
 }
 NETWORK = ["cell", "tied", "depth", "layers"]

@@ -251,7 +251,7 @@ class _Run:
             done = int(metadata.get("epochs", 0))
             if different := differences(self._config, self._training, there):
                 raise InvalidInputError(
-                    f"{self.folder} holds another training: {different}; give the same values "
+                    f"{self.folder} holds another training run: {different}; give the same values "
                     "or another --out"
                 )
             if done > self._config.epochs:

@@ -118,7 +118,7 @@ def _sentence(error: CycloptsError) -> str:
         return _cells_option(error) or _unknown_option(error)
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
-        return f"{words}: expected nothing here, or the name of an option before it"
+        return f"{words}: unexpected argument; is the name of an option missing before it?"
     if isinstance(error, ValidationError) and option:
         return f"{option.name} is {option.value}, {error.exception_message}"
     if isinstance(error, CoercionError) and option and error.token and error.msg is None:

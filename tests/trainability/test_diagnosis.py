@@ -119,7 +119,7 @@ def test_the_figure_has_the_lines_of_the_table_and_names_only_what_it_draws():
     assert ax.lines[0].get_xydata().tolist() == [[0.55, 1], [0.06, 2]]
     drawn = {line.get_label() for line in ax.lines if len(line.get_xdata())}
     legend = {text.get_text() for text in ax.get_figure(root=True).findobj(Legend)[0].texts}
-    assert legend == drawn and "in the known good one" not in legend
+    assert legend == drawn and "in the known good run" not in legend
 
 
 def test_the_figure_states_which_parts_had_no_time():

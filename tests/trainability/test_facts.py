@@ -611,7 +611,7 @@ class Logs(Net):
     ("model", "words", "sure"),
     [
         (Logs(None), "The loss has no least value: outputs of size 100 take it to -100,", True),
-        (Logs(0, 1e-9), "The loss by itself has no least value: any outputs of size 100", False),
+        (Logs(0, 1e-9), "The loss alone has no least value: any outputs of size 100", False),
         (Logs(0), "", False),
     ],
     ids=["no softmax", "a softmax over examples", "a log_softmax over examples"],

@@ -102,7 +102,7 @@ def no_least_loss(probe: Probe) -> Cause | None:
         "loss",
         f"The loss has no least value: outputs {numbers}."
         if free
-        else f"The loss by itself has no least value: any outputs {numbers}; the range of your "
+        else f"The loss alone has no least value: any outputs {numbers}; the range of your "
         "network's outputs is not known.",
         "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
         "binary loss lie between 0 and 1.",

@@ -126,7 +126,7 @@ def test_words_are_read_as_the_types_of_the_fields(words, values):
         ("plot --output", "tool plot", "--output requires at least 1 element"),
         ("plot --cell-option a", "tool plot", "expected NAME=VALUE, such as leak=0.5, got 'a'"),
         ("plot --rat 1", "tool plot", "Unknown option: --rat; did you mean --rate?"),
-        ("more fit --data a b", "tool more fit", "b: expected nothing here"),
+        ("more fit --data a b", "tool more fit", "b: unexpected argument"),
         ("more fit --data a --unit 3", "tool more fit", "did you mean --units?"),
         ("plot --no-log", "tool plot", "Unknown option: --no-log"),
     ],

@@ -217,7 +217,7 @@ def test_callbacks_see_every_step_and_every_line(task, tmp_path):
 def test_another_training_is_refused(task, whole):
     before = contents(whole)
     with pytest.raises(
-        InvalidInputError, match=r"holds another training: hidden_size is 6 here and \d+ there"
+        InvalidInputError, match=r"holds another training run: hidden_size is 6 here and \d+ there"
     ):
         task.train(whole, hidden_size=6)
     with pytest.raises(InvalidInputError, match=r"(data|text) is .* here and .* there"):
@@ -296,7 +296,7 @@ def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_
     other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
     task.train(other, epochs=1, **change)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, rf"holds another training: {name} is .* here and {value} there")
+    refused(task, begun, rf"holds another training run: {name} is .* here and {value} there")
     write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
     refused(task, begun, r"state\.safetensors does not belong to a training")
 
