@@ -1,9 +1,9 @@
-"""The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report,
-a key of the JSON.
+"""The table of analyses. Each row defines a subcommand, a part of `analyze`, a section of the
+report and a key of the JSON.
 
-A row names a function of a `Run` and declares those of its keyword arguments that are options of
-the subcommand, so that `--help` need not import the function. A row about a whole model names a
-function of a `ModelWithData` instead.
+A row names a function of a `Run`, and declares the keyword arguments of this function that are
+options of the subcommand; `--help` therefore need not import the function. A row about a whole
+model names a function of a `ModelWithData` instead.
 """
 
 import importlib
@@ -20,9 +20,9 @@ class Option:
 
     help: str
     kind: Any = int | None
-    """The type, as in the signature."""
+    """Type of the argument, as in the signature of the function."""
     default: Any = None
-    """As in the signature."""
+    """Default of the argument, as in the signature."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,31 @@ class Analysis:
     """One analysis: its name, function, description and options."""
 
     name: str
-    """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of
+    """Key in JSON, and attribute of the result of `analyze`. The subcommand has dashes instead of
     underscores.
     """
     function: str | Callable
-    """`module:function`, imported at first use, `.module` from this package; or the function
-    itself.
+    """The function itself, or its name `module:function`, which is imported at first use; `.module`
+    is a module of this package.
     """
     about: str
-    """One line for `gersgorin --help` and the documentation."""
+    """Description in one line, for `gersgorin --help` and the documentation."""
     options: dict[str, Option] = field(default_factory=dict)
     """Keyword arguments of the function that the subcommand has as options, by name."""
     examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
-    """Options of the subcommand in its help."""
+    """Examples of options, for the help of the subcommand."""
     figure: str = ""
-    """Function of the result that draws its figure, named as `function`; "": that of the result."""
+    """Name `module:function` of a function that draws the figure of a result; "": the result draws
+    its own.
+    """
     default: bool = False
-    """Whether `analyze` and the report compute it without being asked."""
+    """Whether `analyze` and the report compute the analysis by default."""
     needs: str = "run"
-    """"run", or "model" for a `ModelWithData`."""
+    """Argument of the function: "run" for a `Run`, "model" for a `ModelWithData`."""
 
     @property
     def command(self) -> str:
-        """The subcommand: `plot` of the spectra."""
+        """Name of the subcommand; that of the spectra is `plot`."""
         return "plot" if self.name == "spectra" else self.name.replace("_", "-")
 
     def load(self) -> Callable[..., Any]:
@@ -60,24 +62,26 @@ class Analysis:
         return self.function if callable(self.function) else named(self.function)
 
     def __call__(self, subject, **options):
-        """Compute the result of a subject, see `needs`."""
+        """Compute the result for a run or a model with data, see `needs`."""
         return self.load()(subject, **options)
 
 
 def named(function: str) -> Callable[..., Any]:
-    """The function `module:function`, `.module` of this package."""
+    """The function with the name `module:function`; `.module` is a module of this package."""
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module, __name__), name)
 
 
 def figure_of(result, **drawing: Any):
-    """Draw a result: by its row if that names a figure; drawing: see `Result.figure`."""
+    """Draw the figure of a result: by the function that its row names, or else its own. drawing:
+    see `Result.figure`.
+    """
     row = ANALYSES.get(result.kind)
     return named(row.figure)(result, **drawing) if row and row.figure else result.figure(**drawing)
 
 
 def register_analysis(row: Analysis) -> Analysis:
-    """Add a row to `ANALYSES`. Raises ValueError for a name that is taken.
+    """Add an analysis to the table `ANALYSES`. Raises ValueError if the name is already used.
 
     >>> row = Analysis("mine", "gersgorin.analyses.steps:gains", "Gains, by another name")
     >>> register_analysis(row).name in ANALYSES
@@ -91,7 +95,7 @@ def register_analysis(row: Analysis) -> Analysis:
 
 
 def listing() -> str:
-    """The table as Markdown, for the documentation."""
+    """The table of analyses as Markdown, for the documentation."""
     head = ["| command | what it computes | part of `analyze` |", "|---|---|---|"]
     return "\n".join(
         head

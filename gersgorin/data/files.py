@@ -97,12 +97,12 @@ class Dataset:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """T, the number of steps."""
         return self.layout().sizes(self.x)[0]
 
     @property
     def count(self) -> int:
-        """S."""
+        """S, the number of sequences."""
         return self.layout().sizes(self.x)[1]
 
     @property

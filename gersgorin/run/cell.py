@@ -171,7 +171,7 @@ class StepCell:
 
     @property
     def state_size(self) -> int:
-        """N. Raises InvalidInputError for a cell without a valid state_size."""
+        """N, the state_size. Raises InvalidInputError for a cell without a valid one."""
         size = self._state_size
         if is_whole_number(size):
             return int(size)

@@ -127,7 +127,7 @@ class Run:
 
     @property
     def state_size(self) -> int:
-        """N."""
+        """N, the number of entries of a state."""
         return self.states.shape[-1]
 
     @property
@@ -137,7 +137,7 @@ class Run:
 
     @property
     def depth(self) -> int:
-        """L."""
+        """L, the number of layers of a step."""
         return self.cell.depth
 
     @property
