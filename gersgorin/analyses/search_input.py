@@ -56,7 +56,7 @@ class SearchInput:
     x: Tensor
     """The constant input (m,)."""
     starts: Tensor
-    """(B, N)"""
+    """The starts, (B, N)."""
     fields: dict[str, Any]
     """Names and origin of the network, as fields of the result."""
 
