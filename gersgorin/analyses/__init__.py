@@ -113,13 +113,14 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": Option(
-                "Discs of the rows of the Jacobian, of its columns, or the overlap of both unions.",
+                "Geršgorin discs to draw and to count: those of the rows of the Jacobian, of its "
+                "columns, or the overlap of both unions.",
                 Literal["row", "column", "both"],
                 "row",
             ),
             "leading": Option(
-                "Only the N eigenvalues of largest modulus, for large states (default: "
-                "all; 32 for a state of more than 4,096)."
+                "Compute only this number of eigenvalues, those of largest modulus, for large "
+                "states (default: all; 32 for a state of more than 4,096 entries)."
             ),
         },
         (
@@ -141,9 +142,12 @@ _ROWS = (
         ".lyapunov:of_run",
         "Leading Lyapunov exponents with their errors",
         {
-            "count": Option("Number of exponents (default: 10, or all for a smaller state)."),
+            "count": Option(
+                "Number of exponents (default: 10, or all if the state has fewer entries)."
+            ),
             "repeat": Option(
-                "How often the sequence is read. If more than once, the first time is not counted.",
+                "Number of times that the sequence is read. If more than once, the first time is "
+                "not counted.",
                 int,
                 10,
             ),
@@ -162,20 +166,22 @@ _ROWS = (
         ".fixed_points:of_run",
         "Fixed points under constant input, or cycles, and their spectra",
         {
-            "starts": Option("Number of states to search from, spread over the run.", int, 50),
+            "starts": Option(
+                "Number of states from which the search starts, spread over the run.", int, 50
+            ),
             "hold": Option(
-                "Value of every input, such as 0 (default: the mean of the sequence).",
+                "Hold every input at this value, such as 0 (default: the mean of the sequence).",
                 Finite | None,
                 None,
             ),
             "margin": Option(
-                "Search in the box of the starts, wider all around by this share of its largest "
-                "side, and at least by this number.",
+                "How much wider than the box of the starting states the box of the search is, on "
+                "each side, as a share of the largest side (of 1 if that is smaller).",
                 float,
                 0.5,
             ),
             "period": Option(
-                "Search for cycles of this many steps, in place of fixed points.", Count, 1
+                "Search for cycles of this number of time steps (default: fixed points).", Count, 1
             ),
             "seed": Option(
                 "Seed of the initial weights. Also seeds the additional starting states if "
@@ -191,8 +197,8 @@ _ROWS = (
         "Pseudospectra of a few steps",
         {
             "side": Option(
-                "Points along a side of the grid, an odd number (default: 101, or 51 for more "
-                "than 64 state entries)."
+                "Number of grid points along a side, an odd number (default: 101, or 51 for a "
+                "state of more than 64 entries)."
             ),
         },
     ),
@@ -202,22 +208,23 @@ _ROWS = (
         "How far back the outputs, or a loss, depend on the inputs",
         {
             "of": Option(
-                "outputs, or the loss of the next frames: bernoulli, squared (mse), categorical "
-                "(cross_entropy).",
+                "What depends on the inputs: the outputs, or the loss of predicting the next "
+                "frames: bernoulli, squared (mse), categorical (cross_entropy).",
                 str,
                 "outputs",
             ),
             "batch_axis": Option(
-                "Axis of the batch that the model reads, 0 or 1 (default: by batch_first of its "
-                "parts)."
+                "Axis of the batch in the input of the model, 0 or 1 (default: the axis that "
+                "batch_first of its parts declares)."
             ),
             "feature": Option(
-                "Measure the influence of this number of the input, counted from 0 (default: the "
-                "norm over all numbers)."
+                "Measure the influence of one entry of the input, by its number, counted from 0 "
+                "(default: the norm over all entries)."
             ),
             "probes": Option(
-                "Number of random vectors, at least 2, for an estimate; 0 for exact derivatives "
-                "(default: exact for up to 16384 outputs, else 16 vectors)."
+                "Number of random vectors for an estimate, at least 2; 0 for exact derivatives "
+                "(default: exact for up to 16384 numbers of all outputs, or up to 16 of each; else "
+                "16 vectors)."
             ),
             "seed": Option("Seed of the random vectors.", int, 0),
         },
