@@ -113,7 +113,7 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": Option(
-                "Geršgorin discs to draw and to count: those of the rows of the Jacobian, of its "
+                "Geršgorin discs in the figure and the numbers: those of the rows of the Jacobian, of its "
                 "columns, or the overlap of both unions.",
                 Literal["row", "column", "both"],
                 "row",
@@ -175,13 +175,13 @@ _ROWS = (
                 None,
             ),
             "margin": Option(
-                "How much wider than the box of the starting states the box of the search is, on "
-                "each side, as a share of the largest side (of 1 if that is smaller).",
+                "Distance by which the box of the search extends beyond the box of the starting "
+                "states, as a share of its largest side (a side below 1 counts as 1).",
                 float,
                 0.5,
             ),
             "period": Option(
-                "Search for cycles of this number of time steps (default: fixed points).", Count, 1
+                "Search for cycles of this number of time steps; 1: for fixed points.", Count, 1
             ),
             "seed": Option(
                 "Seed of the initial weights. Also seeds the additional starting states if "

@@ -69,7 +69,7 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     module: Annotated[str | None, COMPARISON] = None
     """Your module, package.module:factory. Needed if the named files contain its weights."""
     submodule: Annotated[str | None, COMPARISON] = None
-    """Part of your modules that contains the cell, such as encoder.rnn."""
+    """Part of your modules to analyse, such as encoder.rnn (default: the whole module)."""
     analysis: Annotated[str, COMPARISON] = "spectra"
     """The analysis to compare: spectra, products, gains, gates, lyapunov, fixed-points, ..."""
     over: Annotated[tuple[Literal["seeds", "sequences"], ...], COMPARISON] = ()

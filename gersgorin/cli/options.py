@@ -10,7 +10,7 @@ from rhn.cells.registry import CELLS
 from rhn.utils.ranges import Count, Drawable, Natural, within
 from rhn.utils.shared_options import OUTPUT_GROUP, CellOptions, Device, Drawing
 
-CELL = f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
+CELL = f"New cell: {', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
 
@@ -46,10 +46,10 @@ class NewOrTrained(NewCell):
     """
     module: Annotated[str | None, NETWORK] = None
     """Your own network, package.module:factory: a step f(x, s), or a module. In a module the first
-    recurrent cell is analysed.
+    recurrent cell is analysed (influence: the whole module).
     """
     submodule: Annotated[str | None, NETWORK] = None
-    """Part of --module that contains the cell, such as encoder.rnn."""
+    """Part of --module to analyse, such as encoder.rnn (default: the whole module)."""
 
     # without the options of `NetworkOptions`: the first cell, as it says itself
     layer = batch_axis = state_size = gates = None
@@ -60,7 +60,9 @@ class ModelOptions(NewOrTrained):
     """Options of the network, which may be a step."""
 
     state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
-    """Size of the state, if your step has no attribute state_size: 5, or 5,5 for two tensors."""
+    """Number of entries of the state, if your step has no attribute state_size: 5, or 5,5 for two
+    tensors.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,8 @@ class NetworkOptions(ModelOptions):
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Your function that computes the gates of the cell, package.module:function. gates(x, s)
-    returns a tensor, or a dictionary of tensors by name. For nn.LSTM, s is the tuple (h, c).
+    returns a tensor, or a dictionary of tensors by name. For nn.LSTM, s is the tuple (h, c)
+    (default: the gates of the cell, if known).
     """
 
 
