@@ -113,8 +113,8 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": Option(
-                "Geršgorin discs in the figure and the numbers: those of the rows of the Jacobian, of its "
-                "columns, or the overlap of both unions.",
+                "Geršgorin discs in the figure and the numbers: those of the rows of the Jacobian, "
+                "of its columns, or the overlap of both unions.",
                 Literal["row", "column", "both"],
                 "row",
             ),

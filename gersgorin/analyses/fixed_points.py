@@ -8,7 +8,7 @@ state still moves.
 
 Legend: B starts (starting states); N entries of a state; P points; m inputs; F^k a
 `gersgorin.run.iterated_map.IteratedMap`, k = 1 for fixed points. Fixed points come before slow
-points, and points that most starts led to come first.
+points; in each group, the points to which most starts led come first.
 """
 
 import math
@@ -120,10 +120,11 @@ class FixedPoints(Result, kind="fixed_points"):
     states: np.ndarray
     """The fixed and slow points, (P, N)."""
     residuals: np.ndarray
-    """F(s) - s|_2 at each point, (P,)."""
+    """Residual |F(s) - s|_2 at each point, (P,)."""
     is_slow: np.ndarray
     """True for slow points, (P,): points that are not fixed, but at which |F(s) - s| is at most
-    1e-7 of the box's size, or a minimum of at most a hundredth of its median at the starts.
+    1e-7 of the largest side of the box of the starts, or is a minimum of at most a hundredth of its
+    median at the starts.
     """
     eigenvalues: np.ndarray
     """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
@@ -230,7 +231,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def _beyond(self) -> np.ndarray:
-        """eigenvalue| - 1, (P, N); 0 for neutral eigenvalues."""
+        """The distances |eigenvalue| - 1, (P, N); 0 for neutral eigenvalues."""
         beyond = np.abs(self.eigenvalues) - 1
         return np.where(np.abs(beyond) <= self._limit, 0, beyond)
 
@@ -292,7 +293,9 @@ class FixedPoints(Result, kind="fixed_points"):
         return [*filter(None, sentences)]
 
     def _failed(self) -> str:
-        """A clause, as for the next functions; "" if there is nothing to state."""
+        """A clause of the notes; "" if there is nothing to state. The next functions return the
+        same.
+        """
         failed, starts = self.lost - self.run_into, counted(len(self.starts), "start")
         return f"the search failed from {failed} of {starts}" if failed > 0 else ""
 
@@ -576,7 +579,7 @@ def fixed_points(
     progress: Progress = silent,
     **options,
 ) -> FixedPoints:
-    """Search the fixed points F(s) = s of one step under a constant input from many starts, and
+    """Search from many starts for the fixed points F(s) = s of one step under a constant input, and
     compute their spectra.
 
     The search stays in a box around the starts and the states in which they settle, see `margin`.
@@ -604,9 +607,9 @@ def fixed_points(
         margin: distance between the box of the search and the box of the starts and settled states
             on each side, as a share of the largest side of the box of the starts (or of 1 if that
             is smaller than 1).
-        period: k above 1 searches the points of cycles of k steps; F is then k steps. Slow points,
-            and points whose period is a smaller divisor of k, are left out. The eigenvalues are the
-            multipliers of the cycle.
+        period: number k of steps; above 1, the search is for the points of cycles of k steps, and F
+            is k steps. Slow points, and points whose period is a smaller divisor of k, are left
+            out. The eigenvalues are the multipliers of the cycle.
         seed: seed of the random starts.
         progress: called with (starts done, starts in all).
         options: further arguments of `open_run`.
@@ -726,8 +729,8 @@ def of_run(
     seed: int = 0,
     progress: Progress = silent,
 ) -> FixedPoints:
-    """Search the fixed points, or the cycles, of a run's cell under a constant input. There may be
-    none.
+    """Search for the fixed points, or the cycles, of a run's cell under a constant input. There may
+    be none.
 
     Args:
         starts: number of states of the run to search from, evenly spread.

@@ -227,7 +227,9 @@ class Influence(Result, kind="influence"):
         return [*filter(None, sentences)]
 
     def _rise(self) -> str:
-        """A clause, as for the next functions; "" if there is nothing to state."""
+        """A clause of the notes; "" if there is nothing to state. The next functions return the
+        same.
+        """
         first, most = self.by_lag[[0, self._top]]
         if most >= 2 * first > 0:
             return f"up to there it doubles every {_steps(self.doubling_time)}"

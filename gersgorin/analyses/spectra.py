@@ -320,7 +320,9 @@ class Spectra(Result, kind="spectra"):
         return int(np.isnan(self.norm).sum())
 
     def _lost(self) -> str:
-        """A clause, as for the next functions; "" if there is nothing to state."""
+        """A clause of the notes; "" if there is nothing to state. The next functions return the
+        same.
+        """
         if not self._lost_steps:
             return ""
         steps = counted(self._lost_steps, "step")
