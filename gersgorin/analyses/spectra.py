@@ -5,7 +5,7 @@ Jacobians.
 products with vectors:
 
     one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured,
-                                  multiplied to the product and dropped
+                                  multiplied into the product and dropped
     it does not fit               products with vectors for eigenvalues and norms, blocks of rows
                                   for discs
 
@@ -99,8 +99,8 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """Spectra and discs of the Jacobian dy[t+1]/dy[t], and norms of the product of the Jacobians up
-    to it, at every step t = 0..T-1.
+    """Spectra and discs of the Jacobian dy[t+1]/dy[t] of every step t = 0..T-1, and norms of the
+    product of the Jacobians of steps 0 to t.
 
     >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
     >>> found.eigenvalues.shape, found.spectral_radius.shape
@@ -118,7 +118,7 @@ class Spectra(Result, kind="spectra"):
     """
     eigenvalue_condition: np.ndarray
     """The largest condition number of an eigenvalue of each step, (T,), at least 1. Rounding moves
-    the eigenvalue that has it by about eps * norm * condition.
+    that eigenvalue by about eps * norm * condition.
     """
     row_centers: np.ndarray
     """Centres of the row discs of each step, (T, N)."""

@@ -3,7 +3,8 @@
 The gains of single steps do not compose. A gradient over many steps grows by at most the norm of
 the product A[t] ... A[0] of their Jacobians.
 
-Legend: T time steps; L layers of a step; s' the state after a step; s_l the state after layer l.
+Legend: T time steps; L layers of a step; A[t] the Jacobian of step t; s' the state after a step;
+s_l the state after layer l.
 """
 
 import html
@@ -53,10 +54,10 @@ class Gains(Result, kind="gains"):
     """
 
     input: np.ndarray
-    """|ds'/dx||_2 at every step, (T,); NaN if the Jacobian over- or underflows."""
+    """Input gain ||ds'/dx||_2 at every step, (T,); NaN if the Jacobian over- or underflows."""
     layers: np.ndarray
-    """|ds_l/ds_{l-1}||_2 of each layer at every step, (T, L). For stacked layers: the 2-norm of the
-    derivative of each layer's state with respect to its own state before the step.
+    """State gain ||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L). For stacked layers: the
+    2-norm of the derivative of each layer's state with respect to its own state before the step.
     """
     unit: str = "steps"
     """Length of one time step."""
@@ -278,8 +279,8 @@ class Products(Result, kind="products"):
     is zero.
     """
     log_norm_back: np.ndarray | None = None
-    """log ||A[T-1] ... A[t]||_2, (T,): the largest factor by which a gradient at the last state is
-    multiplied on its way back to the state before step t. None: not measured.
+    """log ||A[T-1] ... A[t]||_2, (T,): the logarithm of the largest factor by which a gradient at
+    the last state is multiplied on its way back to the state before step t. None: not measured.
     """
     unit: str = "steps"
     """Length of one time step."""
