@@ -442,7 +442,8 @@ def _shares(squares: np.ndarray) -> np.ndarray:
 
 
 def _steps(lag: float) -> str:
-    """
+    """A number of steps in words.
+
     >>> _steps(0.9996), _steps(2.5)
     ('1 step', '2.5 steps')
     """

@@ -11,9 +11,9 @@ The standard errors of one run are computed from the scatter of the means of con
 blocks are not independent. If b blocks have the standard deviation d, and each has the correlation
 r with the next, the standard error of their mean is
 
-    d sqrt(s / b),   s = (1 + r) / (1 - r),
+    d sqrt(s / b),   s = (1 + r) / (1 - r).
 
-which is the error of b / s independent blocks. The formula is exact for an autoregression. With few
+This is the error of b / s independent blocks. The formula is exact for an autoregression. With few
 blocks the estimate of r is too low by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954), which
 is added. Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. Large
 blocks capture a long memory; small blocks are more numerous. A short run therefore uses two numbers

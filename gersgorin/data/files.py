@@ -2,9 +2,9 @@
 unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
-    .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names`
+    .npz   such an array called `x`, or the first array; optional texts `unit` of a step, `names`
            of the inputs, `name` of the data
-    .csv   a row per step, a column an input; a first row without a number names them
+    .csv   one row per step, one column per input; a first row without a number names the inputs
 
 Legend: S sequences, T steps, m inputs of a step.
 """

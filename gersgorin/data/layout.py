@@ -200,7 +200,8 @@ def with_batch(x: Any, axis: int | None) -> Any:
 
 
 def several_in_words(count: int, lengths: list[int]) -> str:
-    """
+    """The number of sequences and their lengths in words.
+
     >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
     ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
     """

@@ -146,8 +146,8 @@ class StepCell:
         }
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next state, from a cell that returns it, or (output, next state), and may overwrite
-        s.
+        """The next state. The cell may return only this state, or (output, next state), and may
+        overwrite s.
         """
         after = self._step(x, s.clone())
         return after if isinstance(after, Tensor) else self._state_of(after, s)
@@ -193,7 +193,9 @@ class StepCell:
 
     @property
     def has_layers(self) -> bool:
-        """True if the Jacobian of each layer is known: it has one layer, or `layer_jacobians`."""
+        """True if the Jacobian of each layer is known: the cell has one layer, or a method
+        `layer_jacobians`.
+        """
         return self.depth == 1 or "layer_jacobians" in self._own
 
     def probe(self, x: Tensor, s: Tensor) -> None:
@@ -371,8 +373,8 @@ class StepCell:
         return found
 
     def _given_gates(self, gates: GatesOf, x: Tensor, s: Tensor) -> Gates:
-        """The gates that the user's function returns at rows of x and s, which it gets as in
-        `_arguments`.
+        """The gates that the user's function returns at rows of x and s; it gets them in the shapes
+        of `_arguments`.
         """
         lead, rows = as_rows(x, s)
         found = list[dict[str, Tensor]]()
@@ -603,8 +605,8 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
 
 
 def parts_of(s: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """Split a state (N,) into tensors with the shapes of `like`, each real or complex like its
-    model.
+    """Split a state (N,) into tensors with the shapes of those in `like`, real or complex as
+    there.
     """
     found, start = list[Tensor](), 0
     for part in like:

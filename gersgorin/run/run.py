@@ -5,7 +5,7 @@
     run.cell.module                            the cell with its weights
     run.save("run.npz", jacobians=True)        all of it for NumPy
 
-Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
+Legend: T time steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
 from collections.abc import Callable, Iterator
@@ -211,7 +211,7 @@ class Run:
         return self
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
-        """Yield slices of consecutive steps, each of as many steps as have Jacobians that fit into
+        """Yield slices of consecutive steps. Each slice has as many steps as there are Jacobians in
         a block. matrices: the number of matrices for each step.
 
         Raises InvalidInputError if there is too little memory.
