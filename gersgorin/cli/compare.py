@@ -425,7 +425,7 @@ def _is_module(found) -> bool:
 
 
 def _without_arguments(found) -> bool:
-    """True for a class of modules without an `__init__` of its own."""
+    """True for a class of modules that does not define `__init__`."""
     from torch import nn
 
     return isinstance(found, type) and inspect.signature(found) == inspect.signature(nn.Module)

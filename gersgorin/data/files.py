@@ -171,7 +171,7 @@ class Dataset:
         return replace(self, x=self.layout().first_steps(self.x, steps), about=about)
 
     def parts(self, count: int) -> "Iterator[Dataset]":
-        """Yield each of the first `count` sequences as data of its own."""
+        """Yield each of the first `count` sequences as a separate `Dataset`."""
         layout = self.layout()
         for k in range(min(count, self.count)):
             yield replace(self, x=layout.sequence(self.x, k), part=k + 1)
