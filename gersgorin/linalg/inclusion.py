@@ -159,12 +159,12 @@ class MinimalGersgorin(InclusionSet):
     """Varga's minimal Geršgorin set. To test a point costs one n x n linear solve.
 
     Source: R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the intersection of
-    the row discs over all diagonal scalings of A. The same set contains exactly the eigenvalues of
-    all matrices that have the diagonal of A, and other entries with at most the moduli of those of
-    A. The set therefore lies inside Brauer's ovals. The columns have the same set. A point z is
-    outside if and only if M(z) = diag |z - a_ii| - |A off the diagonal| is a nonsingular M-matrix,
-    that is, if M(z) x = 1 has a positive solution x. Scaling by x then moves every disc away from
-    z.
+    the row discs over all positive diagonal scalings of A. The same set contains exactly the
+    eigenvalues of all matrices that have the diagonal of A, and other entries with at most the
+    moduli of those of A. The set therefore lies inside Brauer's ovals. The columns have the same
+    set. A point z is outside if and only if M(z) = diag |z - a_ii| - |A off the diagonal| is a
+    nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x. Scaling by x then moves
+    every disc away from z.
 
     >>> A = torch.tensor([[0.0, 8.0], [0.125, 0.0]])  # scaled by x = (8, 1): [[0, 1], [1, 0]]
     >>> MinimalGersgorin(A).contains(torch.tensor([1.0, 1.01]))
