@@ -1,28 +1,28 @@
 """Temporal Jacobians and spectra of recurrent networks.
 
-A network is a module with its input x (T, B, m) or (T, m), or a step f(x, s) with a first state
-s0. Analyses of a network:
+A network is a module with an input x, (T, B, m) or (T, m), or a step f(x, s) with a first state s0.
+T counts time steps, B sequences, m the numbers of an input. Analyses of a network:
 
     spectra(network, x)          eigenvalues, Geršgorin discs and norms of every step, and products
-    products(network, x)         norms of the products of all steps so far
-    gains(network, x)            norms of single steps, by input and by layer
+    products(network, x)         norms of the Jacobian products from the first step to each step
+    gains(network, x)            norms of single steps: of the input and of each layer
     gates(network, x)            mean gates of each layer
     lyapunov(network, x)         Lyapunov exponents
     fixed_points(network, x)     fixed points under constant input
     pseudospectra(network, x)    pseudospectra of a few steps
     analyze(network, x)          all default analyses
     compare({"a": a}, x)         networks side by side, or bands over seeds and sequences
-    influence(model, x)          how far back outputs, or a loss, depend on the inputs of any model
+    influence(model, x)          how far back outputs, or a loss, depend on inputs, for any model
     Recorder(model, x)           spectra and gradients during training
 
 Runs and files:
 
     open_run(network, x)         a `Run`, which every analysis takes: inputs, states, Jacobians
     extract_cell(module, x)      the cell inside a module, and its inputs
-    load(file)                   a saved result; results print, `plot`, `table` and `save`
-    register_analysis(row)       one more analysis
+    load(file)                   a saved result; every result has `plot`, `table` and `save`
+    register_analysis(row)       add an analysis of your own
 
-Single steps and matrices:
+Single steps s' = f(x, s), and matrices:
 
     trajectory(cell, x)              states
     temporal_jacobian(cell, x, s)    d s'/d s
@@ -31,7 +31,7 @@ Single steps and matrices:
     norm_bound(cell)                 bound on ||d s'/d s|| for all x and |s| <= 1
     eigenvalues(A), gersgorin_discs(A), jacobian_product(A)
 
-Why a training run does not learn is the subject of the package `trainability`.
+The package `trainability` answers why a training run does not learn.
 """
 
 from rhn.utils.lazy import lazy_names

@@ -1,5 +1,5 @@
-"""`gersgorin.compare`: networks side by side, in one object with one table and one figure; medians
-and bands over many runs on request.
+"""`gersgorin.compare`: compare networks side by side, in one object with one table and one figure;
+with `over`, medians and bands over many runs.
 
 found = compare({"rnn": rnn, "lstm": lstm}, x)
 found                                       in a notebook: sentences and the figure
@@ -57,7 +57,7 @@ IN_A_ROW = 4  # panels, at most
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SideBySide(Several, kind="side by side"):
-    """The same analysis of several networks, by their names.
+    """Results of the same analysis for several networks, by the names of the networks.
 
     >>> import torch
     >>> from rhn.cells import GRU, RNN
@@ -67,24 +67,24 @@ class SideBySide(Several, kind="side by side"):
     """
 
     along: str
-    """The sequence: "chorale bwv269"."""
+    """The sequence that the networks read: "chorale bwv269"."""
     analysis: str = "spectra"
     """Name of the analysis in `gersgorin.analyses.ANALYSES`."""
 
     def __getitem__(self, name: str | int) -> Result:
-        """The result of a network by its name, or by its place."""
+        """The result of a network, by its name or its number, counted from 0."""
         return self.results[name] if isinstance(name, str) else [*self.results.values()][name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names."""
+        """Iterate over the names of the networks."""
         return iter(self.results)
 
     def __len__(self) -> int:
         return len(self.results)
 
     def summary(self, *, whole: bool = True) -> str:
-        """The summary of each network. For several networks, unless `whole`: the first sentence of
-        each, and one table.
+        """The summary of each network. If `whole` is False and there are several networks: the
+        first sentence of each, and one table.
         """
         each = self.results.values()
         if whole or len(self) == 1:
@@ -94,8 +94,8 @@ class SideBySide(Several, kind="side by side"):
         return "\n".join([*findings, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
-        """A row of numbers for each network: `brief`, the means over the steps, or the first row of
-        its table.
+        """A text table with a row for each network: its `brief` numbers, the means over its steps,
+        or the first row of its own table.
         """
         names = apart([*self.results])[1]
         rows = pd.DataFrame([_brief(result) for result in self.results.values()])
@@ -112,7 +112,7 @@ class SideBySide(Several, kind="side by side"):
         return fitted(self.summary(whole=len(self) < 2))
 
     def table(self) -> list[dict[str, Any]]:
-        """The rows of each network, with its name."""
+        """The rows of each network's table, with the name of the network."""
         return [
             {"network": name} | row
             for name, result in self.results.items()
@@ -120,7 +120,9 @@ class SideBySide(Several, kind="side by side"):
         ]
 
     def _to_dict(self) -> dict[str, Any]:
-        """The numbers of the first network, and as "compare" a list of those of the others."""
+        """The numbers of the first network; the key "compare" has a list of the numbers of the
+        others.
+        """
         numbers = [r.to_dict() for r in self.results.values()]
         numbers = (
             numbers if self.analysis == "spectra" else [{self.analysis: each} for each in numbers]
@@ -132,7 +134,7 @@ class SideBySide(Several, kind="side by side"):
     marks_step = False
 
     def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
-        """A single network. Raises InvalidInputError for several."""
+        """Draw a single network. Raises InvalidInputError for several networks."""
         if len(self) > 1:
             one = f"found[{[*self][-1]!r}].plot(ax)"
             raise InvalidInputError(
@@ -149,8 +151,8 @@ class SideBySide(Several, kind="side by side"):
         return min(known) if len(known) == len(counts) else None
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """Spectra at one scale and measures over time, bands, or a panel for each network, with the
-        same limits.
+        """Draw spectra at one scale and measures over time, or bands, or a panel for each network;
+        all panels have the same limits.
         """
         results: Sequence[Any] = [*self.results.values()]
         if isinstance(results[0], Comparison):
@@ -161,12 +163,12 @@ class SideBySide(Several, kind="side by side"):
 
 
 def _over_steps(result: Result) -> bool:
-    """True for a result whose table has a row for each step and that has no short summary."""
+    """True for a result that has no `brief` numbers, and whose table has a row for each step."""
     return not result.brief() and "step" in result.to_frame()
 
 
 def _brief(result: Result) -> dict[str, float]:
-    """The few numbers of a result for a table of several networks."""
+    """Select a few numbers of a result for a table of several networks."""
     if brief := result.brief():
         return brief
     rows = result.to_frame().select_dtypes("float")
@@ -177,12 +179,12 @@ def _brief(result: Result) -> dict[str, float]:
 
 
 def _percent(share: float) -> str:
-    """A share of the table, "" for one that a network lacks."""
+    """A share as text for the table; "" if the network lacks it."""
     return "" if np.isnan(share) else f"{100 * share:.3g} %"
 
 
 def _shown(value: float) -> str:
-    """A number of the table, "" for one that a network lacks."""
+    """A number as text for the table; "" if the network lacks it."""
     return "" if np.isnan(value) else f"{value:.4g}"
 
 
@@ -201,23 +203,25 @@ def compare(
     sequences or both.
 
     Args:
-        networks: {name: network}, or a list. A network is a network of `gersgorin.open_run`, a pair
-            (step f(x, s), its first state), or, without x, a run. With over="seeds" each entry is a
-            list or a generator of draws of one network; without names `networks` itself is one.
+        networks: {name: network}, or a list of networks. A network is one that `gersgorin.open_run`
+            takes, a pair (step f(x, s), its first state), or, without x, a run. With over="seeds"
+            each entry is a list or a generator of draws: the same network with different weights.
+            Without names, `networks` itself is such a list.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
             differ in length, or a packed sequence.
-        over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all
-            runs of a network.
-        analysis: without `over`, the analysis of each network, by its name in
-            `gersgorin.analyses.ANALYSES`, with the defaults of its command.
-        discs: discs of spectra and bands: "row", "column" or "both".
+        over: "seeds", "sequences", or both. Each result is then a `Comparison`: medians and bands
+            over all runs of a network.
+        analysis: the analysis of each network, by its name in `gersgorin.analyses.ANALYSES`, with
+            the defaults of its command. With `over`, only "spectra".
+        discs: the discs in spectra and bands: "row", "column" or "both".
         progress: called with (networks done, networks in all).
-        options: options of `gersgorin.open_run`: layer, submodule, state_size, unit, device. An
-            option {name: value} applies only to the networks that it names: state_size={"mine": 5}.
+        options: further arguments of `gersgorin.open_run`: layer, submodule, state_size, unit,
+            device. An option {name: value} applies only to the networks that it names:
+            state_size={"mine": 5}.
 
     Raises:
-        InvalidInputError: no network or no sequence, several where one is expected, an unknown
-            analysis, or an error of `open_run`.
+        InvalidInputError: there is no network or no sequence, or there are several where one is
+            expected; the analysis is unknown; or `open_run` raises this error.
 
     >>> import torch
     >>> from rhn.cells import GRU, RNN
@@ -246,29 +250,29 @@ def compare(
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A network to compare, with its runs along sequences, which are opened one by one."""
+    """A network to compare, and its runs along sequences. The runs are opened one by one."""
 
     runs: Iterable[tuple[int, Run]]
-    """(Number of the draw of its weights, its run along a sequence)."""
+    """Pairs (number of the draw of the weights, the run along a sequence)."""
     name: str = ""
-    """The user's; "": the title of its runs."""
+    """Name that the user gave; "": the title of the runs."""
     along: str = ""
-    """All sequences, of bands."""
+    """All sequences in words, for bands."""
     about: str = ""
-    """Origin of the networks and sequences, of bands."""
+    """Origin of the networks and sequences, for bands."""
     count: int = 1
-    """Number of its runs."""
+    """Number of runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The result of a network, and what tells it from others."""
+    """The result of a network, and the names that tell the network from others."""
 
     title: str
     result: Any
     along: str
     cell: tuple[str, int]
-    """(Kind of cell, depth); ("", 1) for one that the user names."""
+    """(Kind of cell, depth); ("", 1) for a network that the user named."""
 
 
 def measure_network(
@@ -280,8 +284,8 @@ def measure_network(
     discs: str = "row",
     report: Callable[[str], Progress] = lambda words: silent,
 ) -> Measured:
-    """The result of a network along one sequence, or medians and bands over its runs, with a title
-    that no other has.
+    """Measure a network along one sequence, or medians and bands over its runs. The result has a
+    title that no other network has.
     """
     taken = [other.title for other in others]
 
@@ -308,9 +312,10 @@ def measure_network(
 
 
 def side_by_side(measured: Sequence[Measured], row: Analysis) -> SideBySide:
-    """Results in one object, by titles that have the depth if cells of one kind have several.
+    """Join results in one object. The titles contain the depth if cells of one kind have several
+    depths.
 
-    Raises InvalidInputError if there is none.
+    Raises InvalidInputError if there is no result.
     """
     if not measured:
         raise InvalidInputError("there is nothing to run: expected at least one network")
@@ -324,7 +329,7 @@ def side_by_side(measured: Sequence[Measured], row: Analysis) -> SideBySide:
 
 
 def _checked(over: tuple[str, ...], analysis: str, discs: str) -> Analysis:
-    """The row of an analysis. Raises InvalidInputError for a word that is none."""
+    """The row of an analysis. Raises InvalidInputError if it, `over` or `discs` is unknown."""
     if unknown := [word for word in over if word not in OVER]:
         raise InvalidInputError(
             f"over is {unknown[0]!r}, expected 'seeds', 'sequences', both or None"
@@ -339,7 +344,9 @@ def _checked(over: tuple[str, ...], analysis: str, discs: str) -> Analysis:
 
 
 def _sequences(x: Any, over: tuple[str, ...]) -> list:
-    """The sequences. Raises InvalidInputError if they are no list."""
+    """The sequences as a list. Raises InvalidInputError if several are expected and x is not a
+    list.
+    """
     if "sequences" not in over:
         return [x]
     if isinstance(x, PackedSequence):
@@ -353,7 +360,7 @@ def _sequences(x: Any, over: tuple[str, ...]) -> list:
 
 
 def _own(options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[str, Any]:
-    """The options of a network: those of all, and its own out of {name: value}. Raises
+    """The options of one network: those of all networks, and its own from {name: value}. Raises
     InvalidInputError for a name that no network has.
     """
     own = {}
@@ -368,7 +375,7 @@ def _own(options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[st
 
 
 def _runs(draws: Iterable[Any], sequences: list, options: dict) -> Iterator[tuple[int, Run]]:
-    """(Number of the draw, its run along each sequence)."""
+    """Pairs (number of the draw, its run) for each draw and each sequence."""
     for k, network in enumerate(draws):
         for j, sequence in enumerate(sequences, 1):
             step, s0 = network if isinstance(network, tuple) else (network, None)
@@ -378,8 +385,8 @@ def _runs(draws: Iterable[Any], sequences: list, options: dict) -> Iterator[tupl
 
 
 def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
-    """The titles of networks (title, kind of cell, depth), each with its depth if cells of its kind
-    have several.
+    """The titles of networks (title, kind of cell, depth). A title contains the depth if cells of
+    its kind have several depths.
 
     >>> with_depths([("rhn, 8 units", "RHN", 1), ("rhn, depth 3, 8 units", "RHN", 3)])
     ['rhn, depth 1, 8 units', 'rhn, depth 3, 8 units']
@@ -396,7 +403,7 @@ def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
 
 
 def unused_name(name: str, others: Iterable[str]) -> str:
-    """A name that no other has.
+    """A name that is not among the others: the name itself, or with a number.
 
     >>> unused_name("rnn", ["rnn", "gru"]), unused_name("lstm", ["rnn", "gru"])
     ('rnn (2)', 'lstm')
@@ -407,7 +414,7 @@ def unused_name(name: str, others: Iterable[str]) -> str:
 
 
 def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:
-    """(A name or "", draws of one network) of each."""
+    """A pair (name or "", draws of the network) for each network."""
     if isinstance(networks, Mapping):
         named = [(str(name), network) for name, network in networks.items()]
         return [
@@ -418,7 +425,9 @@ def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[An
 
 
 def _listed(networks: Any) -> Iterable[Any]:
-    """Several networks as they are, one in a list. Raises InvalidInputError for none."""
+    """Several networks unchanged, a single one in a list. Raises InvalidInputError for anything
+    else.
+    """
     if isinstance(networks, str | Path | Run) or callable(networks):
         return [networks]
     if not isinstance(networks, Iterable):
@@ -431,10 +440,10 @@ def _listed(networks: Any) -> Iterable[Any]:
 def draw_comparison(
     records: Sequence[Spectra], *, step: int | None = None, limit: float | None = None
 ) -> Shown:
-    """Draw networks side by side on one sequence: spectra of one step at one scale, those too small
-    for it enlarged in an inset, and below them measures over time.
+    """Draw networks side by side on one sequence: the spectra of one step at one scale, and below
+    them measures over time. Spectra that are too small for this scale are enlarged in an inset.
 
-    step: None for the middle one; limit: half the width of the panels.
+    step: the time step; None: the middle one. limit: half the width of the panels.
     """
     common, same, names = names_of(records)
     T = min(len(record.norm) for record in records)
@@ -468,7 +477,9 @@ def draw_results(
     step: int | None = None,
     limit: float | None = None,
 ) -> Shown:
-    """The plot of each result in its own panel, all with the same limits; along: the sequence."""
+    """Draw the plot of each result in its own panel, all with the same limits. along: the sequence
+    in words.
+    """
     common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
@@ -489,7 +500,7 @@ def draw_results(
 
 
 def share_limits(axes: Sequence[Axes], limit: float | None = None) -> None:
-    """Give axes the limits that contain those of all; limit: see `Result.plot`."""
+    """Give all axes the same limits, which contain the limits of each. limit: see `Result.plot`."""
     plane = all(ax.get_aspect() == 1 for ax in axes)
     decades = any(ax.get_yscale() == "log" for ax in axes)
     if not plane and decades and all(ax.dataLim.y0 > 0 for ax in axes):

@@ -41,8 +41,8 @@ def plot_crowd(
     """Draw the eigenvalues and disc centres of a step enlarged, and in grey the eigenvalues of all
     steps.
 
-    half: half the width of the panel, see `crowd`; beside: the panel of the whole spectrum, which
-    marks the enlarged part.
+    half: half the width of the panel, see `crowd`. beside: the panel of the whole spectrum, in
+    which the enlarged part is marked.
     """
     (middle, _), centers = crowd(record.eigenvalues), record.row_centers[step]
     others = record.eigenvalues.ravel()
@@ -124,10 +124,11 @@ def draw_run(
     legend: bool = True,
     figure: str | float | None = None,
 ) -> Shown:
-    """Draw the default figure: a step, by default that of the median spectral radius, in its
-    discs, and below single steps and products over time.
+    """Draw the default figure of a run: the eigenvalues and discs of one step, and below them
+    measures of single steps and of the products over time.
 
-    step, limit, legend, figure: see `Result.plot`.
+    step: the step to draw; None: the one with the median spectral radius. limit, legend, figure:
+    see `Result.plot`.
     """
     step, limit = record.drawn_step(step), checked_limit(limit)
     # at the step that is shown above
@@ -142,8 +143,11 @@ def draw_run(
 
 
 def draw_inset(draw: Callable[[Axes], object], half: float, middle: float, ax: Axes) -> None:
-    """Enlarge in a corner of a panel the square of half the width `half` around a real number, with
-    its width above it. draw: draws into the inset.
+    """Draw an inset in a corner of a panel that enlarges a square of the plane; its width stands
+    above the inset.
+
+    draw: function that draws into the inset. half: half the width of the square. middle: its
+    centre, a real number.
     """
     place = LEFT if middle > half else RIGHT  # where it covers neither the set nor its lines
     inset = ax.inset_axes((place, ABOVE, SIDE, SIDE), zorder=6)
@@ -161,7 +165,7 @@ OVER_TIME = (plot_suggested, plot_products)
 
 
 def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
-    """Panels of a step: the whole spectrum in its discs, and the eigenvalues enlarged."""
+    """Panels of a step: the whole spectrum with its discs, and the eigenvalues enlarged."""
     panels, (width, middle) = list[Axes](), (limit, 0.0) if limit else view(record, step)
     half = crowd(record.eigenvalues)[1]
     half = max(half, width / (1000 if half else 10))

@@ -1,7 +1,7 @@
-"""Losses of outputs and targets, and what they read.
+"""Losses as functions of outputs and targets, and the numbers that they take.
 
-A loss is a function (output, y) -> a scalar. `FRAME_COSTS` are losses of single frames: the
-chorales count a frame, not a key.
+A loss is a function (output, y) that returns a scalar. `FRAME_COSTS` are the costs of single
+frames; the cost of a frame is the sum over its numbers, such as the keys of a chorale.
 
 Legend: T frames, B sequences, K outputs.
 """
@@ -20,7 +20,7 @@ from rhn.utils.wording import in_short, kind_of
 
 IGNORED = -100  # a class without a loss, as of torch's cross entropy
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""A function of outputs and targets."""
+"""A function (outputs, targets) that returns the loss."""
 
 
 def _bernoulli(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -41,14 +41,18 @@ FRAME_COSTS: dict[str, Loss] = {
     "categorical": _categorical,
     "squared": _squared,
 }
-"""The cost (T, B) of each frame of outputs (T, B, K), from targets alike or ids (T, B)."""
+"""Functions that return the cost of each frame, (T, B), for outputs (T, B, K) and targets of the
+same shape, or class ids (T, B).
+"""
 
 
 OTHER_NAMES = {"mse": "squared", "cross_entropy": "categorical"}
 
 
 def name_of_loss(loss: str | Loss) -> str:
-    """The name of a loss: that of `FRAME_COSTS`, or of a function. Raises InvalidInputError."""
+    """The name of a loss: its key in `FRAME_COSTS`, or the name of the function. Raises
+    InvalidInputError.
+    """
     if isinstance(loss, str) and (name := OTHER_NAMES.get(loss, loss)) in FRAME_COSTS:
         return name
     if not callable(loss):
@@ -60,8 +64,8 @@ def name_of_loss(loss: str | Loss) -> str:
 
 
 def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
-    """The costs (S, B) of outputs z (S, B, K) by the name of a loss. y: numbers like z, or ids
-    (S, B), of which -100 costs 0. Raises InvalidInputError.
+    """The costs (S, B) of outputs z (S, B, K) for the loss of this name. y: targets of the shape of
+    z, or class ids (S, B); the id -100 costs 0. Raises InvalidInputError if y does not fit.
     """
     name = name_of_loss(name)
     wanted = z.shape[:2] if name == "categorical" else z.shape
@@ -89,7 +93,7 @@ def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
 
 
 def mean_of_frames(name: str) -> Loss:
-    """The mean cost of a frame, for a loss of `FRAME_COSTS`."""
+    """A loss function that returns the mean cost of a frame; name: a key of `FRAME_COSTS`."""
 
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
         return FRAME_COSTS[name](outputs, targets).mean()
@@ -98,8 +102,8 @@ def mean_of_frames(name: str) -> Loss:
 
 
 def output_of(output: Any) -> Tensor:
-    """The output of a module that returns it alone, as `logits`, or first in a tuple (output,
-    state).
+    """Extract the output from what a module returns: the output itself, an object with `logits`, or
+    a tuple (output, state).
     """
     output = getattr(output, "logits", output)
     while isinstance(output, tuple | list) and output:
@@ -113,7 +117,9 @@ def output_of(output: Any) -> Tensor:
 
 
 def numbers_of(name: str, given: Any) -> Tensor:
-    """Finite real numbers of a user as a tensor without a graph. Raises InvalidInputError."""
+    """Convert a user's numbers to a tensor without a graph. Raises InvalidInputError unless they
+    are finite and real.
+    """
     if not isinstance(given, Tensor):
         with users_code(f"{name} is not an array of numbers"):
             given = np.asarray(given)

@@ -1,5 +1,5 @@
-"""`Recorder`: measure the spectra, gains, gates and gradients of a recurrent cell at regular steps
-of any training.
+"""`Recorder`: measure the spectra, gains, gates and gradients of a recurrent cell at regular
+optimiser steps of any training loop.
 
     with Recorder(model, probe, every=100, path="run.npz") as recorder:
         for x, y in batches:
@@ -12,14 +12,17 @@ of any training.
 
 `trainability.Recorder` also measures what share of the loss the outputs explain.
 
-A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder
-gives the same bits as without. Single steps are measured at a few positions spread over the probe,
-from sequence to sequence in turn, and the product of the first 32 steps of these sequences. The
-cost grows with the cube of the state's size, a step of training with its square: about 5 % of the
-time at 64 units and the default of 100 steps from one measurement to the next. Use more steps for
-larger networks.
+A measurement uses a copy of the model, in float64 and evaluation mode. Training therefore gives the
+same bits with and without a recorder. Single time steps are measured at a few positions of the
+probe: time steps spread over its length, each from the next sequence in turn. The exponent is that
+of the product of the first 32 time steps of these sequences.
 
-Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (of each layer).
+The cost of a measurement grows with the cube of the state size, that of an optimiser step with its
+square. With an RHN of 64 units and `every=100` (the default), 200 optimiser steps become 10 to 15 %
+slower. Use a larger `every` for larger networks.
+
+Legend: T time steps, B sequences, P positions, N entries of a state, L layers, K weights (each
+layer's counted separately).
 """
 
 import atexit
@@ -53,10 +56,10 @@ from rhn.utils.wording import counted, in_short
 @torch.no_grad()
 @one_thread()
 def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
-    """Spectra, discs, gains and gates of single steps, and the mean exponent of the products of the
-    first ones, as `Recording` names them.
+    """Measure spectra, discs, gains and gates of single steps of a run, and the mean exponent of
+    the product of its first steps. Returns arrays by the names of the fields of `Recording`.
 
-    Raises InvalidInputError where states or Jacobians are not finite.
+    Raises InvalidInputError if a state or a Jacobian is not finite.
     """
     if not torch.isfinite(run.states).all():
         raise NotFiniteError(
@@ -75,7 +78,7 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
 
 
 def _number(loss: Any) -> float:
-    """A loss as a number, NaN for None. Raises InvalidInputError for anything but a scalar."""
+    """Convert a loss to a number, None to NaN. Raises InvalidInputError unless it is a scalar."""
     try:
         return (
             math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else float(loss)
@@ -101,50 +104,51 @@ OPEN: "weakref.WeakSet[Recorder]" = weakref.WeakSet()  # those with a file
 
 @atexit.register
 def _save_all() -> None:
-    """Write the measurements that no file has yet, of recorders that were not closed."""
+    """Save the recorders that were not closed and have measurements that are not in their file."""
     for recorder in list(OPEN):
         if recorder._unsaved:
             recorder.save()
 
 
 class Recorder:
-    """Measure a cell on a probe batch, at the start and after every N-th optimiser step.
+    """Measure a recurrent cell on a probe batch, at the start and after every N optimiser steps.
 
     Args:
-        module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see
-            `rhn.cells.Cell`), or a module with one of them inside, such as a `PolyphonicModel` or a
-            user's own.
-        probe: inputs as the module takes them: (T, m) or (T, B, m) frames ((B, T, m) if it is
-            batch_first), token ids, or several inputs, see `gersgorin.open_run`.
-        every: optimiser steps from one measurement to the next, at least 1.
-        path: an .npz file that is kept up to date during the training run, and is whole at every
-            moment; `close`, or the end of the program, writes the last measurements. None: nothing
-            is written.
-        log: called with (name, value, step) for every mean of a measurement, such as
-            "recorder/radius": `mlflow.log_metric`, the `add_scalar` of TensorBoard's writer, or
-            lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
-        start: optimiser steps that a resumed training run has done before. Measurements of these
-            steps in the file at `path` are kept.
-        loss: the loss before the first step, if it is known.
-        loss_of: "the probe" if losses and gradients are those of the probe, for figures; "": those
-            of the minibatches.
-        constant: the same loss of the constant predictor, a dashed line in figures; None: not
+        module: a cell of `rhn.cells`, an RNN, LSTM or GRU of torch.nn or its *Cell form, a cell of
+            your own (see `rhn.cells.Cell`), or a module with one of these inside, such as a
+            `PolyphonicModel` or your own model.
+        probe: inputs in the layout that the module takes: frames (T, m) or (T, B, m) ((B, T, m) if
+            it is batch_first), token ids, or several inputs; see `gersgorin.open_run`.
+        every: number N of optimiser steps from one measurement to the next, at least 1.
+        path: an .npz file for the recording; None: nothing is written. The file is updated during
+            the training run, and is complete at every moment. `close`, or the end of the program,
+            writes the last measurements.
+        log: a function that is called with (name, value, step) for the mean of each measure, such
+            as "recorder/radius". Pass `mlflow.log_metric`, the `add_scalar` of TensorBoard's
+            writer, or for Weights & Biases `lambda name, value, step: run.log({name: value},
+            step=step)`.
+        start: number of optimiser steps done before, if the training run is resumed. The
+            measurements of these steps in the file at `path` are kept.
+        loss: the loss before the first optimiser step, if it is known.
+        loss_of: "the probe" if losses and gradients are those of the probe; "": those of the
+            minibatches. Figures name it.
+        constant: the same loss for the constant predictor, a dashed line in figures; None: not
             known.
-        positions: number of places of the probe at which single steps are measured, one sequence
-            after the other. The exponent is the mean over as many sequences.
-        layer: which recurrent cell, counted from 1, if the module has several; each layer of a cell
-            of torch.nn counts. None: the first cell, with all its layers.
-        submodule: name, as in `named_modules`, of the part of the module in which to look:
+        positions: number of time steps of the probe at which single steps are measured, each from
+            the next sequence in turn. The exponent is the mean over these sequences.
+        layer: number of the recurrent cell, counted from 1, if the module has several. Each layer
+            of a torch.nn module counts. None: the first cell, with all its layers.
+        submodule: the part of the module to search for the cell, by its name in `named_modules`:
             "encoder.rnn".
         batch_axis, state_size, gates: as for `gersgorin.open_run`.
-        about: initial weights and data, for figures: "orthogonal:1, seed 0; sums of two numbers".
-            None: as in the resumed file, or as known for a cell of ours.
+        about: words about initial weights and data, for figures: "orthogonal:1, seed 0; sums of two
+            numbers". None: those of the resumed file, or the configuration of a cell of `rhn`.
 
     Raises:
-        InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or
-            leads to states that are not; `every` or another number is out of range.
-        DataError: the resumed file is damaged, or is for another network, probe or `every`.
-        OutputError: the file cannot be written, or exists and was not written by this toolkit.
+        InvalidInputError: the module has no such cell; the probe does not fit, is not finite, or
+            leads to states that are not finite; `every` or another number is out of range.
+        DataError: the resumed file is damaged, or records another network, probe or `every`.
+        OutputError: the file cannot be written, or it exists and this toolkit did not write it.
 
     >>> model, x = torch.nn.GRU(2, 4), torch.rand(10, 1, 2)
     >>> recorder = Recorder(model, x, every=2)
@@ -217,10 +221,10 @@ class Recorder:
             self.save()
 
     def step(self, loss: Tensor | float | None = None) -> None:
-        """Count an optimiser step; at every N-th one measure, with the gradients in `.grad`.
+        """Count an optimiser step, and measure at every N-th one, with the gradients in `.grad`.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere a warning is
-        printed once, and the gradients are recorded as missing.
+        Call this method between `loss.backward()` and `optimizer.zero_grad()`. Elsewhere it records
+        the gradients as missing, and warns once.
         """
         self._steps += 1
         self._count_training()
@@ -231,12 +235,16 @@ class Recorder:
             self.measure(self._steps, loss)
 
     def since_last(self) -> dict[str, float]:
-        """Numbers about the steps since the last measurement, by their names in `Recording`."""
+        """Numbers about the optimiser steps since the last measurement, by the names of fields of
+        `Recording`.
+        """
         return {"explained": math.nan}
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
-        """Measure now, after this number of steps, independently of `every`; weights or states that
-        are not finite give NaN.
+        """Measure now, independently of `every`. The measures are NaN if weights or states are not
+        finite.
+
+        step: the number of optimiser steps done so far. loss: the loss now; None: not known.
         """
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
@@ -254,7 +262,7 @@ class Recorder:
             self.save()
 
     def save(self) -> None:
-        """Write the file at `path`; raises OutputError."""
+        """Write the file at `path`, if there is one. Raises OutputError."""
         if self._path is None:
             return
         begun = time.perf_counter()
@@ -264,13 +272,15 @@ class Recorder:
         self._next_save = now + min((now - begun) / SAVE_SHARE, LONGEST_UNSAVED)
 
     def _count_training(self) -> float:
-        """Count the time since the last step or measurement as training; the present moment."""
+        """Add the time since the last step or measurement to the time of training. Returns the
+        present time.
+        """
         since, self._since = self._since, time.perf_counter()
         self._training += self._since - since
         return self._since
 
     def _count_measuring(self, begun: float) -> float:
-        """Count the time since a moment as measuring; the present one."""
+        """Add the time since `begun` to the time of measuring. Returns the present time."""
         self._since = time.perf_counter()
         self._measuring += self._since - begun
         return self._since
@@ -305,16 +315,16 @@ class Recorder:
         )
 
     def _look(self) -> dict[str, np.ndarray]:
-        """Measure the copy of the cell. Raises InvalidInputError for numbers that are not
-        finite.
-        """
+        """Measure the copy of the cell. Raises InvalidInputError if a number is not finite."""
         self._traced.refresh()
         run = self._traced.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
         self._exponent_steps = min(EXPONENT_STEPS, len(run))
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:
-        """The same; NaN after a training run has diverged, so that its recording continues."""
+        """Measure as `_look` does; return NaN after a training run has diverged, so that its
+        recording continues.
+        """
         try:
             return self._look()
         except InvalidInputError as error:
@@ -329,8 +339,8 @@ class Recorder:
             return {name: np.full_like(row, np.nan) for name, row in known if name not in told}
 
     def _resume(self, found: Recording, about: str | None) -> None:
-        """Keep the measurements of the steps done before. Raises DataError for those of something
-        else.
+        """Keep the measurements of the optimiser steps done before. Raises DataError if the file
+        records another network, probe or interval.
         """
         shapes = {name: value.shape for name, value in self._look().items()}
         same = (

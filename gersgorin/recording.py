@@ -1,11 +1,11 @@
-"""Hold and draw the spectra, gains, gates and gradients of a cell through its training, as
-`Recorder` measures them.
+"""`Recording`: the spectra, gains, gates and gradients of a cell during its training, as `Recorder`
+measures them, and their figures.
 
-Every `plot_*` draws into the axes it is given and returns them. Bands show the spread over the
+Every `plot_*` function draws into the given axes and returns them. Bands show the spread over the
 positions of the probe.
 
-Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K
-weights (a layer's apart).
+Legend: M measurements, P positions (time steps of the probe at which single steps are measured), N
+entries of a state, L layers of a step, K weights (each layer's counted separately).
 """
 
 import math
@@ -46,7 +46,7 @@ EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
 
 
 class Moment:
-    """Steps of a run at a few positions spread over the probe, with their Jacobians."""
+    """Time steps of a run at a few positions spread over the probe, with their Jacobians."""
 
     def __init__(self, run: Run, positions: int):
         T, B = run.inputs.shape[:2]
@@ -65,7 +65,7 @@ class Moment:
 
     @property
     def exponent(self) -> Tensor:
-        """The mean finite-time exponent of the sequences with a position, 0-dim."""
+        """The mean finite-time exponent of the sequences that have a position, 0-dim."""
         first = slice(EXPONENT_STEPS)
         each = [self.run.jacobians((first, b)) for b in self.where[1].unique().tolist()]
         return torch.stack([*map(finite_time_exponent, each)]).mean()
@@ -73,20 +73,22 @@ class Moment:
 
 @dataclass(frozen=True)
 class RecordedMeasure:
-    """A measure, which is a field of `Recording`: in tables one number a measurement, the mean over
-    positions, layers or weights.
+    """Names, computation and drawing of a measure, which is a field of `Recording`. Tables have one
+    number for each measurement: the mean over positions, layers or weights.
     """
 
     label: str
-    """Its name in tables and legends, see `Recording.named`."""
+    """Name of the measure in tables and legends, see `Recording.named`."""
     panel: str
-    """Title of the panel in which it is drawn, likewise."""
+    """Title of the panel in which the measure is drawn, see `Recording.named`."""
     of: Callable[[Moment], Tensor] | None = None
-    """Measures it; None: the recorder is told it."""
+    """Function that computes the measure; None: the recorder gets its value."""
     colour: str = ""
-    """Of its mean; "": it has a line for each layer, or each of the largest weights."""
+    """Colour of the mean; "": the measure has a line for each layer, or for each of the largest
+    weights.
+    """
     level: float | None = None
-    """Of its panel, between growth and decay."""
+    """Level between growth and decay, drawn in the panel."""
     of_loss: bool = False
     """True for the loss and its gradients."""
 
@@ -135,9 +137,10 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Recording(Result, kind="recording"):
-    """A cell on one probe batch at M moments of its training; missing measurements are NaN.
+    """Measurements of a cell on one probe batch at M moments of its training; NaN if missing.
 
-    Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.
+    Spectra are those of the temporal Jacobian d s'/d s of one time step, at P positions: time steps
+    spread over the probe.
 
     >>> import torch
     >>> from gersgorin import Recorder
@@ -151,13 +154,13 @@ class Recording(Result, kind="recording"):
     every: int
     """Optimiser steps from one measurement to the next."""
     parameters: np.ndarray
-    """Names of the weights, (K,): "cells.0.weight_hh[1]" is the second layer's part of a stacked
-    one.
+    """Names of the weights, (K,). If a tensor stacks the weights of all layers, each layer has its
+    own name: "cells.0.weight_hh[1]" is the weight of the second layer.
     """
     step: np.ndarray
-    """Optimiser steps done, (M,); 0: before training."""
+    """Number of optimiser steps done, (M,); 0: before training."""
     loss: np.ndarray
-    """(M,), as it was given."""
+    """The loss that the recorder was given, (M,)."""
     radius: np.ndarray
     """Largest modulus of an eigenvalue, (M, P)."""
     bulk: np.ndarray
@@ -167,8 +170,8 @@ class Recording(Result, kind="recording"):
     input_gain: np.ndarray
     """2-norm of d s'/d x, (M, P)."""
     state_gain: np.ndarray
-    """2-norm of d s_l / d s_{l-1} of each layer, (M, P, L); of stacked layers that of each layer's
-    state by its own state before the step.
+    """2-norm of d s_l / d s_{l-1} of each layer, (M, P, L). For stacked layers: the 2-norm of the
+    derivative of each layer's state with respect to its own state before the step.
     """
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
@@ -177,56 +180,61 @@ class Recording(Result, kind="recording"):
     sequences of the probe.
     """
     eigenvalues: np.ndarray
-    """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
+    """Eigenvalues at one position, in the middle of the probe: complex, (M, N), the largest modulus
+    first.
+    """
     centers: np.ndarray
     """Centres of the row discs at that position, (M, N)."""
     radii: np.ndarray
-    """Their radii, (M, N)."""
+    """Radii of these discs, (M, N)."""
     gradient_norm: np.ndarray
-    """2-norm of the loss's gradient in each weight, (M, K)."""
+    """2-norm of the gradient of the loss with respect to each weight, (M, K)."""
     relative_rate: np.ndarray
-    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero. In tables the mean
-    over the weights without biases.
+    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero. Tables have the
+    mean over all weights but biases.
     """
     explained: np.ndarray
-    """1 - loss / loss of the mean output, for the targets that the loss counts, in the steps since
-    the last measurement, (M,); see `trainability.Recorder`.
+    """1 - loss / (loss of the mean output), over the optimiser steps since the last measurement and
+    the targets that the loss counts, (M,); see `trainability.Recorder`.
     """
     measuring_seconds: float = 0.0
-    """Time of all measurements."""
+    """Time of all measurements, in seconds."""
     training_seconds: float = 0.0
-    """All other time up to the last optimiser step."""
+    """All other time up to the last optimiser step, in seconds."""
     probe: str = ""
-    """A digest of the probe's numbers; "" if it was not kept."""
+    """Checksum of the numbers of the probe; "" if it was not stored."""
     loss_of: str = ""
     """"the probe" if loss and gradients are those of the probe; "": those of the minibatches."""
     constant: float = math.nan
-    """The same loss of the constant predictor; NaN: not known."""
+    """The same loss for the constant predictor; NaN: not known."""
     gate_name: str = "transform gate"
-    """Name of the gate of `gate` in the cell's literature."""
+    """Name of the gate in the cell's literature."""
     exponent_steps: int = EXPONENT_STEPS
-    """Steps of `exponent`: 32, or those of the shortest sequence if they are fewer."""
+    """Number of time steps of `exponent`: 32, or the length of the shortest sequence if that is
+    less.
+    """
 
     def __len__(self) -> int:
         return len(self.step)
 
     @property
     def share(self) -> float:
-        """Measuring's seconds / all others; NaN for a single measurement."""
+        """Time of measuring / all other time; NaN for a single measurement."""
         if len(self) < 2:
             return math.nan
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     @property
     def cost(self) -> str:
-        """The time of all measurements, and its share, in words."""
+        """The time of all measurements, and its share of the time of training, in words."""
         times = f"{self.share:.2g} times" if self.share > MANY else f"{percent(self.share)} of"
         share = "" if math.isnan(self.share) else f", {times} the time of training"
         return f"{self.measuring_seconds:.2f} s{share}"
 
     def mean(self, name: str) -> np.ndarray:
-        """One number per measurement of a row of `RECORDED_MEASURES`, (M,): the mean over its other
-        axes, without biases; for gradient norms, the norm over all weights. NaN for missing values.
+        """Reduce a measure of `RECORDED_MEASURES` to one number per measurement, (M,): the mean
+        over its other axes; NaN for missing values. The mean of relative rates is without biases.
+        For gradient norms the number is the norm over all weights.
         """
         kept = (
             ["bias" not in weight for weight in self.parameters]
@@ -264,19 +272,21 @@ class Recording(Result, kind="recording"):
 
     @property
     def place(self) -> str:
-        """The time step of the kept spectrum, the middle position: "67 % along the probe"."""
+        """The time step of the stored spectrum, which is the middle position: "67 % along the
+        probe".
+        """
         positions = self.radius.shape[1]
         return f"{percent(positions // 2 / max(1, positions - 1))} along the probe"
 
     @property
     def finding(self) -> str:
-        """The change of the loss, or else of the spectral radius, in training."""
+        """A clause about the change of the loss during training, or else of the spectral radius."""
         nothing = f"{counted(self.step[-1], 'optimiser step')} were recorded"
         return next(iter(self._changes()), nothing)
 
     def notes(self) -> list[str]:
-        """The change of the spectral radius, what the means are over, the number of measurements,
-        and their time.
+        """Sentences about the change of the spectral radius, the axes of the means, and the number
+        and time of the measurements.
         """
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
         further = [f"{words}." for words in self._changes()[1:]]
@@ -306,17 +316,21 @@ class Recording(Result, kind="recording"):
         return "mean " if vars(self)[name][0].size > 1 else ""
 
     def of(self, name: str) -> str:
-        """The words after a measure of the loss: " of the probe"; "" for the loss of the
-        minibatches, and for other measures.
+        """The words after the name of a measure of the loss: " of the probe"; "" for the loss of
+        the minibatches and for other measures.
         """
         return f" of {self.loss_of}" if self.loss_of and RECORDED_MEASURES[name].of_loss else ""
 
     def named(self, words: str) -> str:
-        """The label or panel of a measure, with the name of the gate and the number of steps."""
+        """Fill the name of the gate and the number of steps into the label or panel title of a
+        measure.
+        """
         return words.format(gate_name=self.gate_name, steps=counted(self.exponent_steps, "step"))
 
     def lines(self) -> Iterator[str]:
-        """The first and the last measurement and two between, quantity by quantity."""
+        """A line for each quantity: its values at the first measurement, two between, and the
+        last.
+        """
         shown = shown_steps(len(self))
         yield quantity_line("", [f"step {self.step[k]}" for k in shown], width=13)
         for name, measure in RECORDED_MEASURES.items():
@@ -326,7 +340,7 @@ class Recording(Result, kind="recording"):
                 yield quantity_line(label, values[shown], width=13)
 
     def _to_dict(self) -> dict:
-        """The title, the interval and cost of measuring, and one row a measurement."""
+        """The title, the interval and cost of measuring, and one row for each measurement."""
         return {
             "title": self.title,
             "every": self.every,
@@ -336,16 +350,16 @@ class Recording(Result, kind="recording"):
         }
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Spectral radius and mean eigenvalue over the training."""
+        """Draw spectral radius and mean eigenvalue over the training run."""
         plot_measures(self, ax)
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """All measurements."""
+        """Draw all measurements."""
         return draw_recording(self)
 
     @classmethod
     def _of_file(cls, values: Mapping) -> "Recording":
-        """Files of 0.3.0 and before have no `explained`."""
+        """Read the values of a file; files of version 0.3.0 and before have no `explained`."""
         return super()._of_file({"explained": np.full(len(values["step"]), np.nan)} | dict(values))
 
     def validate(self) -> None:
@@ -358,7 +372,7 @@ class Recording(Result, kind="recording"):
 
 
 def _change(values: np.ndarray) -> str:
-    """The first and the last of some numbers, or one if all differ by at most 3 %.
+    """Describe the first and the last of some numbers; only the last if all differ by at most 3 %.
 
     >>> _change(np.array([61.0, 10.1])), _change(np.array([1.03, 1.05]))
     ('goes from 61 to 10.1', 'stays near 1.05')
@@ -369,7 +383,8 @@ def _change(values: np.ndarray) -> str:
 
 
 def _beside(losses: np.ndarray, constant: float) -> str:
-    """The losses beside that of the constant predictor, or their change if that is not known.
+    """Compare the last loss with that of the constant predictor, in words; describe the change of
+    the losses if the latter is not known.
 
     >>> _beside(np.array([61.0, 9.0]), 10.0)
     'ends 10 % below the constant predictor'
@@ -397,8 +412,8 @@ STEPS = "optimiser step"
 def plot_measures(
     recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")
 ) -> Axes:
-    """Draw measures of `RECORDED_MEASURES`: a line for each layer, a line for each of the largest
-    weights, or else the mean and a band.
+    """Draw measures of `RECORDED_MEASURES` over the optimiser steps: a line for each layer, a line
+    for each of the largest weights, or else the mean and a band.
 
     Bands show the spread over the positions of the probe.
     """
@@ -423,13 +438,15 @@ def plot_measures(
 
 
 def _style(recording: Recording) -> Style:
-    """The line of a measure: with points if they are few."""
+    """The line style of a measure, with markers if there are few measurements."""
     marker = "." if len(recording) < 40 else None
     return {"linewidth": 1.2, "marker": marker, "markersize": 3}
 
 
 def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
-    """The mean of a measure, and a band from the least to the largest position."""
+    """Draw the mean of a measure, and a band from the least to the largest value over the
+    positions.
+    """
     values, mean, color = (
         vars(recording)[name],
         recording.mean(name),
@@ -456,15 +473,15 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
 
 
 def _drawn(recording: Recording, name: str) -> np.ndarray:
-    """True for the measurements that a panel shows, (M,): the loss before training, which would
-    take most of the axis, only if there is no other.
+    """True for the measurements that a panel shows, (M,). The loss before training would take most
+    of the axis; a panel shows it only if there is no other loss.
     """
     later = (recording.step > 0) & np.isfinite(recording.mean(name))
     return recording.step > 0 if name == "loss" and later.any() else recording.step >= 0
 
 
 def _draw_lines(recording: Recording, name: str, ax: Axes) -> None:
-    """A line for each layer, or for each of the largest weights on a logarithmic axis."""
+    """Draw a line for each layer, or for each of the largest weights on a logarithmic axis."""
     values = vars(recording)[name]
     if values.ndim > 2:
         lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
@@ -478,9 +495,10 @@ def _draw_lines(recording: Recording, name: str, ax: Axes) -> None:
 
 
 def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
-    """Positive values by weight, without biases; of many weights those with the largest values.
+    """Positive values by the name of the weight, without biases; if there are many weights, only
+    those with the largest values.
 
-    Names are without the prefix that cells of models of one layer share.
+    If the model has one cell, the names are without its prefix "cells.0.".
 
     >>> [*_of_weights(np.ones((1, 2)), ["cells.0.weight[1]", "output.bias"])]
     ['weight[1]']
@@ -496,9 +514,9 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
-    """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit
-    circle. The panel has room for the discs of all measurements; what is too small for it is
-    enlarged in an inset.
+    """Draw the spectrum and row discs in the middle of the probe at one measurement, and the unit
+    circle. The panel has room for the discs of all measurements; a spectrum that is too small for
+    the panel is enlarged in an inset.
     """
     values = recording.eigenvalues[moment]
     centers, radii = recording.centers[moment], recording.radii[moment]
@@ -525,7 +543,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
 
 
 def known_panels(recording: Recording) -> list[tuple[str, ...]]:
-    """The panels with finite numbers. Raises DataError if there is none."""
+    """The panels that have finite numbers. Raises DataError if there is no such panel."""
     panels: dict[str, tuple[str, ...]] = {}
     for name, measure in RECORDED_MEASURES.items():
         panels[measure.panel] = (*panels.get(measure.panel, ()), name)
@@ -538,8 +556,9 @@ def known_panels(recording: Recording) -> list[tuple[str, ...]]:
 
 
 def draw_recording(recording: Recording) -> Shown:
-    """Draw the spectrum at the first and the last measurement, and below the loss and the growth of
-    the gradient; on a page the spectrum at four measurements, and a panel for each quantity.
+    """Draw the spectrum at the first and the last measurement, and below it the loss and the growth
+    of the gradient. A figure of the size of a page has the spectrum at four measurements, and a
+    panel for each quantity.
 
     Raises DataError if nothing finite was measured.
     """
@@ -555,7 +574,7 @@ def draw_recording(recording: Recording) -> Shown:
 
 
 def _panels_below(recording: Recording, panels: Sequence[tuple[str, ...]]) -> list[Block]:
-    """The panels of measures, those of weights last, with one legend."""
+    """The panels of measures; those of weights come last and share one legend."""
     weights = [names for names in panels if names[0] in OF_WEIGHTS]
     others = [names for names in panels if names not in weights]
     return [
@@ -575,8 +594,8 @@ def _draw_panel(recording: Recording, names: tuple[str, ...], ax: Axes) -> None:
 def _about(
     recording: Recording, panels: Sequence[tuple[str, ...]], further: Sequence[tuple[str, ...]]
 ) -> str:
-    """The network, the origin of the training run, the interval of measuring, the bands of the
-    panels, and further panels, which the figure leaves out.
+    """Words about the network, the origin of the training run, the interval between measurements,
+    the bands of the panels, and the further panels that the figure leaves out.
     """
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()

@@ -1,5 +1,5 @@
-"""Validate arrays, matrices and modules at public functions; keep the gradient mode and the random
-states of a caller.
+"""Validate the arrays, matrices and modules that public functions get; restore the gradient mode
+and the random states of the caller.
 """
 
 import cmath
@@ -30,15 +30,15 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def real_tensor(name: str, value: Any) -> Tensor:
-    """Return a dense real tensor, NumPy array or data frame, of any shape and precision, as a
+    """Convert a dense real tensor, NumPy array or data frame, of any shape and precision, to a
     tensor.
 
     >>> real_tensor("x", np.ones(2)).dtype
     torch.float64
 
     Raises:
-        InvalidInputError: complex, sparse, quantised or nested numbers, a tensor on the meta
-            device, anything else.
+        InvalidInputError: the value is complex, sparse, quantised or nested, a tensor on the meta
+            device, or not an array of numbers.
     """
     value = value.to_numpy() if hasattr(value, "to_numpy") else value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
@@ -62,7 +62,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
 
 
 def state_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor`, also of complex numbers."""
+    """The same as `real_tensor`, but complex numbers are allowed."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "c":
         value = torch.from_numpy(np.array(value))
     if isinstance(value, Tensor) and value.is_complex():
@@ -71,8 +71,8 @@ def state_tensor(name: str, value: Any) -> Tensor:
 
 
 def finite_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor`, with at least one number. Raises InvalidInputError for none,
-    NotFiniteError for NaN or infinity.
+    """The same as `real_tensor` for finite numbers. Raises InvalidInputError if there is no number,
+    and NotFiniteError for NaN or infinity.
     """
     x = real_tensor(name, value)
     if x.numel() == 0 or x.dim() == 0:
@@ -94,8 +94,9 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
         steps: the least T of a sequence (T, ..., n, n); None for a stack of any shape.
 
     Raises:
-        InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128;
-            another shape; too few rows or steps; NaN or infinity among the entries.
+        InvalidInputError: A is not a tensor, has a dtype other than float32, float64, complex64 and
+            complex128, has another shape, too few rows or too few steps, or contains NaN or
+            infinity.
     """
     if (
         not isinstance(A, Tensor)
@@ -130,15 +131,17 @@ ROLES: dict[str, Callable[[Any], bool]] = {
     "loss_fn": lambda value: callable(value) or isinstance(value, str),
     "optimizer": lambda value: isinstance(value, str | torch.optim.Optimizer),
 }
-"""Whether a value can be an argument of this kind; numbers are anything else."""
+"""For each kind of argument, a test whether a value can be one. An argument of another kind is an
+array of numbers.
+"""
 
 
 def check_order(expected: str, **given: Any) -> None:
-    """Raise InvalidInputError if two arguments are swapped, each can be the other one only, or if
-    a network is its class.
+    """Raise InvalidInputError if two arguments are swapped, or if a network is a class instead of
+    an object. Arguments count as swapped if each can only be the other one.
 
-    expected: the call, such as "spectra(network, x)". given: arguments by name; a model, a module
-    and a cell are a network, other names that have no role are numbers.
+    expected: the call in words, such as "spectra(network, x)". given: the arguments by name.
+    "model", "module" and "cell" are networks; names that are not in `ROLES` are numbers.
     """
     known = {name: value for name, value in given.items() if value is not None}
     for (name, value), (other, taken) in itertools.combinations(known.items(), 2):
@@ -168,8 +171,8 @@ def _can_be(name: str, value: Any) -> bool:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Raise NotFiniteError with their names if weights of a module are NaN or infinite, and
-    InvalidInputError for TorchScript.
+    """Raise NotFiniteError with the names of weights that are NaN or infinite, and
+    InvalidInputError for a TorchScript module.
     """
     for part in module.modules():
         if isinstance(part, torch.jit.ScriptModule):
@@ -188,8 +191,8 @@ def check_weights(module: nn.Module) -> None:
 
 
 def check_gradients(cell) -> None:
-    """Raise InvalidInputError if the weights of a module have no numbers, or cannot have gradients
-    because they were made in inference mode.
+    """Raise InvalidInputError if the weights of a module are on the meta device, or cannot have
+    gradients because they were created in inference mode.
     """
     weights = [*cell.parameters()] if isinstance(cell, nn.Module) else []
     if any(p.is_meta for p in weights):
@@ -226,7 +229,8 @@ def copy_of_module(module: nn.Module) -> nn.Module:
 def in_precision(
     module: nn.Module, dtype: torch.dtype, device: torch.device | str | None = None
 ) -> nn.Module:
-    """Convert the weights and buffers of a module, a copy, in place; complex ones stay complex.
+    """Convert the weights and buffers of a module to a precision, in place; complex tensors stay
+    complex. The module should be a copy of the user's.
 
     >>> module = nn.Linear(1, 1, dtype=torch.complex64)
     >>> in_precision(module, torch.float64).weight.dtype
@@ -242,8 +246,8 @@ def in_precision(
 
 
 def like_weights(module: nn.Module) -> Tensor | None:
-    """An empty real tensor on the device and in the precision of the first weight or buffer that is
-    real or complex; None without one.
+    """An empty real tensor on the device and in the precision of the module's first real or complex
+    weight or buffer; None if there is none.
     """
     for t in itertools.chain(module.parameters(), module.buffers()):
         if t.is_floating_point() or t.is_complex():
@@ -253,10 +257,10 @@ def like_weights(module: nn.Module) -> Tensor | None:
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Context manager and decorator: torch computes gradients inside; the caller's mode is restored
+    """Context manager and decorator that turns gradients on; the caller's mode is restored
     afterwards.
 
-    Tensors made in inference mode have no gradients even here; clones have.
+    Tensors created in inference mode cannot have gradients even here, but their clones can.
     """
     with torch.inference_mode(False), torch.enable_grad():
         yield
@@ -264,8 +268,8 @@ def with_gradients() -> Iterator[None]:
 
 @contextmanager
 def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
-    """Restore the random states of torch, on the devices of a module or a tensor too, of NumPy and
-    of Python.
+    """Restore the random states of Python, NumPy and torch at the end of the block, also on the
+    device of a module or tensor.
     """
     tensors = where.parameters() if isinstance(where, nn.Module) else (where,)
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code
@@ -279,10 +283,10 @@ def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
 
 @contextmanager
 def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
-    """Turn an error of a user's code into UsersCodeError "said: its first line; hint"; errors of
-    the toolkit and a lack of memory pass through.
+    """Turn an error of the user's code into a UsersCodeError with the text "said: first line of the
+    error; hint". Errors of the toolkit and out-of-memory errors pass through.
 
-    hint: or a function that finds one, called after the error.
+    hint: words, or a function that is called after the error and returns them.
     """
     try:
         yield

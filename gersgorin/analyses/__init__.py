@@ -1,9 +1,9 @@
-"""The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report,
-a key of the JSON.
+"""The table of analyses. Each row defines a subcommand, a part of `analyze`, a section of the
+report and a key of the JSON.
 
-A row names a function of a `Run` and declares those of its keyword arguments that are options of
-the subcommand, so that `--help` need not import the function. A row about a whole model names a
-function of a `ModelWithData` instead.
+A row names a function of a `Run`, and declares the keyword arguments of this function that are
+options of the subcommand; `--help` therefore need not import the function. A row about a whole
+model names a function of a `ModelWithData` instead.
 """
 
 import importlib
@@ -20,9 +20,9 @@ class Option:
 
     help: str
     kind: Any = int | None
-    """The type, as in the signature."""
+    """Type of the argument, as in the signature of the function."""
     default: Any = None
-    """As in the signature."""
+    """Default of the argument, as in the signature."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,31 @@ class Analysis:
     """One analysis: its name, function, description and options."""
 
     name: str
-    """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of
+    """Key in JSON, and attribute of the result of `analyze`. The subcommand has dashes instead of
     underscores.
     """
     function: str | Callable
-    """`module:function`, imported at first use, `.module` from this package; or the function
-    itself.
+    """The function itself, or its name `module:function`, which is imported at first use; `.module`
+    is a module of this package.
     """
     about: str
-    """One line for `gersgorin --help` and the documentation."""
+    """Description in one line, for `gersgorin --help` and the documentation."""
     options: dict[str, Option] = field(default_factory=dict)
     """Keyword arguments of the function that the subcommand has as options, by name."""
     examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
-    """Options of the subcommand in its help."""
+    """Examples of options, for the help of the subcommand."""
     figure: str = ""
-    """Function of the result that draws its figure, named as `function`; "": that of the result."""
+    """Name `module:function` of a function that draws the figure of a result; "": the result draws
+    its own.
+    """
     default: bool = False
-    """Whether `analyze` and the report compute it without being asked."""
+    """Whether `analyze` and the report compute the analysis by default."""
     needs: str = "run"
-    """"run", or "model" for a `ModelWithData`."""
+    """Argument of the function: "run" for a `Run`, "model" for a `ModelWithData`."""
 
     @property
     def command(self) -> str:
-        """The subcommand: `plot` of the spectra."""
+        """Name of the subcommand; that of the spectra is `plot`."""
         return "plot" if self.name == "spectra" else self.name.replace("_", "-")
 
     def load(self) -> Callable[..., Any]:
@@ -60,24 +62,26 @@ class Analysis:
         return self.function if callable(self.function) else named(self.function)
 
     def __call__(self, subject, **options):
-        """Compute the result of a subject, see `needs`."""
+        """Compute the result for a run or a model with data, see `needs`."""
         return self.load()(subject, **options)
 
 
 def named(function: str) -> Callable[..., Any]:
-    """The function `module:function`, `.module` of this package."""
+    """The function with the name `module:function`; `.module` is a module of this package."""
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module, __name__), name)
 
 
 def figure_of(result, **drawing: Any):
-    """Draw a result: by its row if that names a figure; drawing: see `Result.figure`."""
+    """Draw the figure of a result: by the function that its row names, or else its own. drawing:
+    see `Result.figure`.
+    """
     row = ANALYSES.get(result.kind)
     return named(row.figure)(result, **drawing) if row and row.figure else result.figure(**drawing)
 
 
 def register_analysis(row: Analysis) -> Analysis:
-    """Add a row to `ANALYSES`. Raises ValueError for a name that is taken.
+    """Add an analysis to the table `ANALYSES`. Raises ValueError if the name is already used.
 
     >>> row = Analysis("mine", "gersgorin.analyses.steps:gains", "Gains, by another name")
     >>> register_analysis(row).name in ANALYSES
@@ -91,7 +95,7 @@ def register_analysis(row: Analysis) -> Analysis:
 
 
 def listing() -> str:
-    """The table as Markdown, for the documentation."""
+    """The table of analyses as Markdown, for the documentation."""
     head = ["| command | what it computes | part of `analyze` |", "|---|---|---|"]
     return "\n".join(
         head
@@ -109,13 +113,14 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": Option(
-                "Discs of the rows of the Jacobian, of its columns, or the overlap of both unions.",
+                "Geršgorin discs in the figure and the numbers: those of the rows of the Jacobian, "
+                "of its columns, or the overlap of both unions.",
                 Literal["row", "column", "both"],
                 "row",
             ),
             "leading": Option(
-                "Only the N eigenvalues of largest modulus, for large states (default: "
-                "all; 32 for a state of more than 4,096)."
+                "Compute only this number of eigenvalues, those of largest modulus, for large "
+                "states (default: all; 32 for a state of more than 4,096 entries)."
             ),
         },
         (
@@ -137,9 +142,12 @@ _ROWS = (
         ".lyapunov:of_run",
         "Leading Lyapunov exponents with their errors",
         {
-            "count": Option("Number of exponents (default: 10, or all for a smaller state)."),
+            "count": Option(
+                "Number of exponents (default: 10, or all if the state has fewer entries)."
+            ),
             "repeat": Option(
-                "How often the sequence is read. If more than once, the first time is not counted.",
+                "Number of times that the sequence is read. If more than once, the first time is "
+                "not counted.",
                 int,
                 10,
             ),
@@ -158,20 +166,22 @@ _ROWS = (
         ".fixed_points:of_run",
         "Fixed points under constant input, or cycles, and their spectra",
         {
-            "starts": Option("Number of states to search from, spread over the run.", int, 50),
+            "starts": Option(
+                "Number of states from which the search starts, spread over the run.", int, 50
+            ),
             "hold": Option(
-                "Value of every input, such as 0 (default: the mean of the sequence).",
+                "Hold every input at this value, such as 0 (default: the mean of the sequence).",
                 Finite | None,
                 None,
             ),
             "margin": Option(
-                "Search in the box of the starts, wider all around by this share of its largest "
-                "side, and at least by this number.",
+                "Distance by which the box of the search extends beyond the box of the starting "
+                "states, as a share of its largest side (a side below 1 counts as 1).",
                 float,
                 0.5,
             ),
             "period": Option(
-                "Search for cycles of this many steps, in place of fixed points.", Count, 1
+                "Search for cycles of this number of time steps; 1: for fixed points.", Count, 1
             ),
             "seed": Option(
                 "Seed of the initial weights. Also seeds the additional starting states if "
@@ -187,8 +197,8 @@ _ROWS = (
         "Pseudospectra of a few steps",
         {
             "side": Option(
-                "Points along a side of the grid, an odd number (default: 101, or 51 for more "
-                "than 64 state entries)."
+                "Number of grid points along a side, an odd number (default: 101, or 51 for a "
+                "state of more than 64 entries)."
             ),
         },
     ),
@@ -198,22 +208,23 @@ _ROWS = (
         "How far back the outputs, or a loss, depend on the inputs",
         {
             "of": Option(
-                "outputs, or the loss of the next frames: bernoulli, squared (mse), categorical "
-                "(cross_entropy).",
+                "What depends on the inputs: the outputs, or the loss of predicting the next "
+                "frames: bernoulli, squared (mse), categorical (cross_entropy).",
                 str,
                 "outputs",
             ),
             "batch_axis": Option(
-                "Axis of the batch that the model reads, 0 or 1 (default: by batch_first of its "
-                "parts)."
+                "Axis of the batch in the input of the model, 0 or 1 (default: the axis that "
+                "batch_first of its parts declares)."
             ),
             "feature": Option(
-                "Measure the influence of this number of the input, counted from 0 (default: the "
-                "norm over all numbers)."
+                "Measure the influence of one entry of the input, by its number, counted from 0 "
+                "(default: the norm over all entries)."
             ),
             "probes": Option(
-                "Number of random vectors, at least 2, for an estimate; 0 for exact derivatives "
-                "(default: exact for up to 16384 outputs, else 16 vectors)."
+                "Number of random vectors for an estimate, at least 2; 0 for exact derivatives "
+                "(default: exact for up to 16384 numbers of all outputs, or up to 16 of each; else "
+                "16 vectors)."
             ),
             "seed": Option("Seed of the random vectors.", int, 0),
         },

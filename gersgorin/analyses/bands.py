@@ -1,8 +1,9 @@
-"""Medians and bands of a network over many runs: at each step the median and the 10 to 90 % band
-of spectra, discs and products.
+"""Medians and bands of a network over many runs: at each time step, the median and the 10 to 90 %
+band of measures of spectra, discs and products.
 
-Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ
-in length: a statistic of step t is over the runs that have this step.
+Legend: R runs, each of one network along one sequence; T steps of the longest run; y[t] the state
+before step t. Runs can differ in length: a statistic at step t is over the runs that have this
+step.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,7 +62,7 @@ PANELS = {  # measures over time, and the labels of their axes
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Comparison(Result, kind="comparison"):
-    """R runs step by step: arrays (R, T), NaN after the end of a run.
+    """Measures of R runs at each step: arrays (R, T), NaN after the end of a run.
 
     >>> import torch
     >>> from gersgorin import compare
@@ -79,23 +80,27 @@ class Comparison(Result, kind="comparison"):
     unit: str
     """Length of one time step: "quarter notes"."""
     discs: str
-    """Discs of `reach`: "row", "column" or "both"."""
+    """Kind of the discs in `reach`: "row", "column" or "both"."""
     sequence: np.ndarray
     """Name of the sequence of each run, (R,)."""
     seed: np.ndarray
-    """Network of each run, (R,): the seed of its first weights, or its place among the networks."""
+    """Network of each run, (R,): the seed of its initial weights, or the number of the network in
+    the list.
+    """
     spectral_radius: np.ndarray
-    """(R, T)"""
+    """Largest modulus of an eigenvalue of each step's Jacobian, (R, T)."""
     norm: np.ndarray
     """2-norm of each step's Jacobian, (R, T)."""
     reach: np.ndarray
-    """Largest distance of a point of the discs from 0, (R, T)."""
+    """Largest modulus in the discs of each step, (R, T)."""
     log_norm_product: np.ndarray
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
     @property
     def _known(self) -> np.ndarray:
-        """True for the steps of each run, (R, T): one of its measures is a number there."""
+        """True for the steps that a run has, (R, T): the steps at which one of its measures is a
+        number.
+        """
         return ~np.all([np.isnan(getattr(self, name)) for name in KEPT], axis=0)
 
     @property
@@ -124,14 +129,14 @@ class Comparison(Result, kind="comparison"):
         return self.finite_time_exponent[np.arange(len(self.steps)), self.steps - 1]
 
     def quantile(self, name: str, share: float) -> np.ndarray:
-        """Quantile of a measure of `TABULATED` over the runs at each step, (T,); 0.5 is the median,
-        0 and 1 are the extremes.
+        """Quantile of a measure of `TABULATED` over the runs at each step, (T,). share: 0.5 for the
+        median, 0 and 1 for the extremes.
         """
         return quantiles(getattr(self, name), share)
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of steps of the longest run."""
         return self.norm.shape[1]
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
@@ -151,7 +156,7 @@ class Comparison(Result, kind="comparison"):
         return table_rows(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
 
     def _to_dict(self) -> dict[str, Any]:
-        """Names, one entry for each run, and the rows of the table."""
+        """The names, an entry for each run, and the rows of the table."""
         runs = table_rows(
             sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent
         )
@@ -173,8 +178,9 @@ class Comparison(Result, kind="comparison"):
 
     @property
     def finding(self) -> str:
-        """The half-life or doubling time of the gradient for the median rate of the runs. If the
-        gradient grows in some runs only: their number.
+        """A clause about the half-life or doubling time of the gradient at the median rate of the
+        runs. If the runs differ in the direction of the change: the number of runs in which the
+        gradient grows.
         """
         gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
         grows = int((direction(rates, self.near) > 0).sum())
@@ -189,11 +195,13 @@ class Comparison(Result, kind="comparison"):
 
     @property
     def _disagree(self) -> bool:
-        """True if the gradient grows in some runs and not in others."""
+        """True if the runs differ in whether the gradient grows, shrinks or keeps its norm."""
         return len({*direction(self.last_exponent, self.near).tolist()}) > 1
 
     def notes(self) -> list[str]:
-        """The number of runs that grow."""
+        """Sentences about the number of runs in which the gradient grows, the discs allow growth,
+        or an eigenvalue leaves the unit circle.
+        """
         R, notes = counted(len(self.seed), "run"), []
         counts = {} if self._disagree else {"The gradient grows": self.last_exponent[:, None]}
         for words, values in (
@@ -206,7 +214,7 @@ class Comparison(Result, kind="comparison"):
         return notes
 
     def lines(self) -> Iterator[str]:
-        """Each quantity's median, band and extremes over the runs."""
+        """A line for each quantity: its median, band and extremes over the runs."""
         steps, runs = sorted(self.steps.tolist()), counted(len(self.seed), "run")
         lengths = (
             f"{steps[0]} to {steps[-1]} steps"
@@ -225,29 +233,29 @@ class Comparison(Result, kind="comparison"):
             yield quantity_line(label, cells)
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """The norm of the products over time: median and band."""
+        """Draw the norm of the products over time: median and band."""
         plot_bands([self], "log_norm_product", ax)
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """All measures: median and band."""
+        """Draw all measures: median and band."""
         return draw_bands([self], step=step, limit=limit)
 
     @property
     def networks(self) -> str:
-        """The number of networks: "5 seeds"."""
+        """The number of networks in words: "5 seeds"."""
         return counted(len(set(self.seed.tolist())), "seed")
 
 
 def of_spectra(record: Spectra) -> Comparison:
-    """One run as a comparison of one."""
+    """Convert the spectra of one run to a comparison with a single run."""
     names = {name: getattr(record, name) for name in ABOUT}
     arrays = {name: getattr(record, name)[None] for name in KEPT}
     return Comparison(sequence=np.array([record.sequence]), seed=np.array([0]), **names, **arrays)
 
 
 def quantiles(values: np.ndarray, share: float) -> np.ndarray:
-    """Quantile of each column over the rows that have a number, linear between them; between minus
-    infinity and a number it is minus infinity.
+    """Quantile of each column over the rows that have a number, by linear interpolation. Between
+    minus infinity and a number the quantile is minus infinity.
 
     >>> quantiles(np.array([[3.0, 0.0], [1.0, -np.inf], [2.0, np.nan]]), 0.5).tolist()
     [2.0, -inf]
@@ -266,9 +274,9 @@ def compare_runs(
     discs: str = "row",
     progress: Callable[[str, int], None] = lambda title, done: None,
 ) -> Comparison:
-    """Measure runs, opened one by one, each with the number of its network.
+    """Measure runs, which come as pairs (number of the network, run) and are opened one by one.
 
-    along, about: all sequences, and the origin of the networks and sequences, in words. Raises
+    along: all sequences in words. about: the origin of the networks and sequences in words. Raises
     InvalidInputError if there is no run.
     """
     seeds, labels, found = [], [], []
@@ -306,8 +314,8 @@ def compare_runs(
 @torch.no_grad()
 @one_thread()
 def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
-    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises
-    InvalidInputError as there.
+    """The measures of `KEPT` of a run, (T,) each; the numbers are those of `gersgorin.spectra`.
+    Raises InvalidInputError as `spectra` does.
     """
 
     def measure(A: Tensor) -> dict[str, Tensor]:
@@ -323,10 +331,10 @@ def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
 def plot_bands(
     comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()
 ) -> Axes:
-    """Draw a measure of `PANELS` over time: the median of each comparison, within the 10 to 90 %
-    band of its runs.
+    """Draw a measure of `PANELS` over time: for each comparison the median and the 10 to 90 % band
+    of its runs.
 
-    names: for the legend.
+    names: the names of the comparisons in the legend.
     """
     of_products = measure == "log_norm_product"
     for k, comparison in enumerate(comparisons):
@@ -345,9 +353,9 @@ def plot_bands(
 
 
 def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
-    """Draw the median and the band of a comparison, as far as half of its runs go.
+    """Draw the median and the band of a comparison, up to the last step that half of its runs have.
 
-    The line of a product that is zero ends with a cross, because its logarithm is minus infinity.
+    If a product becomes zero, its line ends with a cross, because its logarithm is minus infinity.
     """
     of_products = measure == "log_norm_product"
     far = comparison.half_of_runs
@@ -372,8 +380,8 @@ def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
 def draw_bands(
     comparisons: Sequence[Comparison], *, step: int | None = None, limit: float | None = None
 ) -> Shown:
-    """Draw medians and bands over many runs, one colour for each comparison; step: to mark; limit:
-    the end of the axis of the gradient.
+    """Draw medians and bands over many runs, one colour for each comparison. step: a time step to
+    mark; None: no mark. limit: the end of the axis of the gradient.
     """
     common, same, names = names_of(comparisons)
     sizes = "; ".join(
@@ -389,7 +397,7 @@ def draw_bands(
 
 
 def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
-    """The title of several networks: the one whose gradient shrinks least, or grows most."""
+    """A title about several networks: the one whose gradient shrinks least, or grows most."""
     near = max(comparison.near for comparison in comparisons)
     steps = max(comparison.step_count for comparison in comparisons)
     return compared_words([comparison.rate for comparison in comparisons], names, near, steps)
@@ -403,8 +411,8 @@ def over_time_blocks(
     limit: float | None = None,
     height: float = 2.2,
 ) -> list[Block]:
-    """All measures over time, with one legend; below them the number of runs if they end at
-    different steps.
+    """Panels of all measures over time, with one legend. Below them is the number of runs, if runs
+    end at different steps.
     """
     several = any(len(comparison.seed) > 1 for comparison in comparisons)
 

@@ -1,13 +1,14 @@
-"""The law by which an influence falls with the lag: exponential, or a power law.
+"""The law by which an influence falls with the lag: an exponential or a power law.
 
-Two straight lines are fitted to its logarithm: against the lag k for r^k, and against log(k + 1)
-for (k + 1)^-b. At each lag the squared misfits p of the power law and e of the exponential are
-compared by (p - e) / (p + e), from -1 to 1. The law is the nearer one, if the 95 % interval of the
-mean comparison does not contain 0. As misfits of neighbouring lags are alike, the interval is that
-of the means of sqrt(n) blocks of n lags, with Student's factor.
+Two straight lines are fitted to the logarithm of the influence: against the lag k for the
+exponential r^k, and against log(k + 1) for the power law (k + 1)^-b. At each lag the squared misfit
+p of the power law is compared with the squared misfit e of the exponential, by (p - e) / (p + e),
+from -1 to 1. If the 95 % interval of the mean of this comparison does not contain 0, one law is
+nearer. Misfits at neighbouring lags are correlated. The n lags are therefore divided into sqrt(n)
+blocks, and the interval is computed from the means of the blocks, with Student's factor.
 
-The nearer law is named only if it fits: its line has an R^2 of at least 0.95. The wrong law reaches
-up to 0.91 on an exact one. Other laws are not considered.
+The nearer law is named only if it fits: its line has an R^2 of at least 0.95. On an exact law of
+the other kind, the R^2 of the wrong law is at most 0.91. Other laws are not considered.
 """
 
 import math
@@ -23,28 +24,30 @@ FITS = 0.95  # R^2 of a line; that of log(k + 1) against 9 lags k, the fewest, i
 
 @dataclass(frozen=True)
 class Fall:
-    """The law by which positive values fall with their place, and its fit.
+    """The law by which positive values fall with their index, and its fit.
 
     >>> fall_of(0.5 ** np.arange(64)).law, fall_of(1 / np.arange(1, 65)).law
     ('exponential', 'power law')
     """
 
     law: str
-    """ "exponential", "power law", or "" if neither fits better, or nothing falls."""
+    """ "exponential" or "power law"; "" if neither fits better, or if the values do not fall."""
     rate: float
-    """-log r, or b; NaN without a law."""
+    """-log r of the exponential, or b of the power law; NaN without a law."""
     fit: np.ndarray
-    """The fitted values; NaN without a law, and after the last positive value."""
+    """The fitted values; NaN without a law, and from the first value on that is not positive."""
     r_squared: float = math.nan
-    """Share of the variance of the logarithm that the nearer law explains, named or not; NaN if
-    neither is nearer.
+    """Share of the variance of the logarithm that the nearer law explains, also if `law` is ""; NaN
+    if neither law is nearer.
     """
     comparison: tuple[float, float] = (math.nan, math.nan)
-    """95 % interval of the mean comparison: 1 for an exponential, -1 for a power law."""
+    """95 % interval of the mean comparison: near 1 for an exponential, near -1 for a power law."""
 
 
 def fall_of(values: np.ndarray) -> Fall:
-    """The law by which values from the largest on fall; those from the first 0 on are left out."""
+    """Find the law by which values fall. Values from the first 0 on are left out. The first value
+    should be the largest.
+    """
     ends = np.flatnonzero(~(values > 0))
     n = int(ends[0]) if len(ends) else len(values)
     unknown = Fall("", math.nan, np.full(len(values), np.nan))
@@ -71,7 +74,7 @@ def _rounded(misfit: np.ndarray) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean of values of which neighbours are alike, from means of blocks."""
+    """95 % interval of the mean of values whose neighbours are correlated, from means of blocks."""
     blocks = np.array([block.mean() for block in np.array_split(values, math.isqrt(len(values)))])
     error = blocks.std(ddof=1) / math.sqrt(len(blocks))
     half = float(student.ppf(0.975, len(blocks) - 1)) * error

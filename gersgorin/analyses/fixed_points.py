@@ -1,12 +1,14 @@
-"""Fixed points of one step under constant input: the states that stay where they are, and the
-spectra and modes there.
+"""Fixed points of one step F under constant input: the states s with F(s) = s, and the spectra and
+modes there.
 
-Zeros of F(s) - s, and minima of its norm, the slow points, are searched from many starts at once
-(`gersgorin.linalg.zeros`). The search stays in a box: far outside the states of a run gates
-saturate, and the speed falls below every tolerance although nothing stands still there.
+Zeros of F(s) - s are searched from many starting states at once, and so are minima of its norm, the
+slow points (`gersgorin.linalg.zeros`). The norm is called the speed. The search stays in a box: far
+from the states of a run gates saturate, and the speed falls below every tolerance although the
+state still moves.
 
-Legend: B starts; N entries of a state; P points, fixed before slow ones, those from most starts
-first; m inputs; F^k a `gersgorin.run.iterated_map.IteratedMap`, k = 1 for fixed points.
+Legend: B starts (starting states); N entries of a state; P points; m inputs; F^k a
+`gersgorin.run.iterated_map.IteratedMap`, k = 1 for fixed points. Fixed points come before slow
+points; in each group, the points to which most starts led come first.
 """
 
 import math
@@ -68,27 +70,27 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Modes:
-    """Modes of a small deviation d from a point: after t steps it is right @ (eigenvalues**t *
-    (left @ d)).
+    """Modes of a small deviation d from a point. After t steps the deviation is right @
+    (eigenvalues**t * (left @ d)).
     """
 
     eigenvalues: np.ndarray
-    """(N,) complex, the largest modulus first."""
+    """Eigenvalues, complex, (N,), the largest modulus first."""
     right: np.ndarray
-    """(N, N), the directions of the modes, in columns of length 1."""
+    """Directions of the modes, (N, N): columns of length 1."""
 
     @property
     def left(self) -> np.ndarray:
-        """(N, N), in rows: the shares of the modes in a deviation. Raises numpy.linalg.LinAlgError
-        if they do not span all states.
+        """The matrix (N, N) that gives the shares of the modes in a deviation: the inverse of
+        `right`. Raises numpy.linalg.LinAlgError if the modes do not span all states.
         """
         if not np.linalg.cond(self.right) < 1 / np.finfo(float).eps:
             raise np.linalg.LinAlgError("the modes do not span all states")
         return np.linalg.inv(self.right)
 
     def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """Distance that each of m inputs moves the state along each mode, (N, m), for input weights
-        (N, m): |left @ weights|.
+        """Distance by which each of m inputs moves the state along each mode, (N, m), for input
+        weights (N, m): |left @ weights|.
         """
         return np.abs(self.left @ torch.as_tensor(weights).numpy(force=True))
 
@@ -106,7 +108,8 @@ class Modes:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FixedPoints(Result, kind="fixed_points"):
-    """Fixed and slow points of one step under constant input, and their spectra; P may be 0.
+    """Fixed and slow points of one step under constant input, and their spectra. The number P of
+    points may be 0.
 
     >>> x, starts = torch.zeros(1).double(), torch.linspace(-1, 1, 5).double()[:, None]
     >>> found = fixed_points(lambda x, s: torch.tanh(2 * s + x), x, starts=starts)
@@ -115,62 +118,74 @@ class FixedPoints(Result, kind="fixed_points"):
     """
 
     states: np.ndarray
-    """(P, N)"""
+    """The fixed and slow points, (P, N)."""
     residuals: np.ndarray
-    """|F(s) - s|_2, (P,)."""
+    """Residual |F(s) - s|_2 at each point, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: the point is not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum that
-    is at most a hundredth of the median at the starts.
+    """True for slow points, (P,): points that are not fixed, but at which |F(s) - s| is at most
+    1e-7 of the largest side of the box of the starts, or is a minimum of at most a hundredth of its
+    median at the starts.
     """
     eigenvalues: np.ndarray
     """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """Number of starts that led to each point, (P,); 0 if only a state in which the starts settle
-    led to it.
+    """Number of starts from which the search led to each point, (P,); 0 if the search led to the
+    point only from a state in which the starts settle.
     """
     starts: np.ndarray
-    """(B, N)"""
+    """The starts of the search, (B, N)."""
     least_residual: float
-    """The least |F(s) - s|_2 at the ends of all searches."""
+    """Least |F(s) - s|_2 at the ends of all searches."""
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
-    """Distance of the search's box from that of the starts and settled states, as a share of the
-    largest side of the starts' box.
+    """Distance between the box of the search and the box of the starts and settled states, as a
+    share of the largest side of the box of the starts.
     """
     input: np.ndarray | None = None
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
-    """States (T + 1, N) of the run of this cell."""
+    """States (T + 1, N) of the run of this cell; None: there is no run."""
     drawn: bool = False
-    """True if the starts are random, around the first state of a run that does not move, or whose
-    input is constant.
+    """True if the starts are random states around the first state of the run, because its state
+    does not move or its input is constant.
     """
     of_run: bool = False
-    """True if the starts are states of the run, and states between two of them."""
+    """True if the starts are states of the run, or lie between two of these."""
     settled: int = 0
-    """Number of distinct states in which the starts settle, from which the search began too."""
+    """Number of distinct states in which the starts settle. The search also begins at these
+    states.
+    """
     settled_after: int = SETTLED
-    """Number of steps from the starts to the settled states, from 200 to 10,000."""
+    """Number of time steps from the starts to the settled states, from 200 to 10,000."""
     at_edge: int = 0
-    """Number of starts whose search failed at the edge of the box: a point may lie outside."""
+    """Number of starts whose search failed at the edge of the box: a point may lie outside the
+    box.
+    """
     kinks: np.ndarray | None = None
-    """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0. Its eigenvalues, and all that
-    follows from them, are those of one side: a small change may grow on another side.
+    """True for points at which the Jacobian jumps, as that of a ReLU does at 0, (P,). The
+    eigenvalues, and all that follows from them, are those of one side of the kink: a small change
+    may grow on another side.
     """
     run_into: int = 0
-    """Number of starts whose search failed, and whose states run into a point in 1,000 steps."""
+    """Number of starts whose search failed, but from which 1,000 time steps of the cell lead to a
+    point.
+    """
     period: int = 1
-    """k, above 1 for points of cycles: F and the eigenvalues then stand for k steps."""
+    """The period k; above 1 for points of cycles. F and the eigenvalues are then those of k
+    steps.
+    """
     cycle: np.ndarray | None = None
     """The number of the cycle of each point, (P,); None for fixed points."""
     shorter: int = 0
-    """Number of starts that led to a point whose period is a divisor of k."""
+    """Number of starts from which the search led to a point whose period is a divisor of k."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
-    """dF/ds at each point, (P, N, N); not in files."""
+    """dF/ds at each point, (P, N, N). Files do not contain it."""
 
     def modes(self, point: int = 0) -> Modes:
-        """The modes of a point. Raises InvalidInputError for points from a file."""
+        """The modes of a point, by its number from 0. Raises InvalidInputError for points from a
+        file.
+        """
         if self.jacobians is None:
             raise InvalidInputError(
                 "points from a file have no Jacobians: search for them again with "
@@ -190,7 +205,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def ended_at_edge(self) -> str:
-        """Words about the searches that failed at the edge of the box."""
+        """Words about the number of searches that failed at the edge of the box."""
         searches = counted(len(self.starts), "search", "searches")
         return f"{self.at_edge} of {searches} ended at the edge of the region"
 
@@ -206,16 +221,17 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on the unit circle, (P,). There the linear part does not decide.
+        """Number of eigenvalues on the unit circle, (P,). For such an eigenvalue, the linear part
+        does not decide whether a deviation grows.
 
-        On it are those up to 1e-6 of the largest distance of an eigenvalue from 1, and at least up
-        to 1e-7.
+        An eigenvalue counts as on the circle if its distance from it is at most 1e-6 times the
+        largest distance of an eigenvalue from 1, or at most 1e-7.
         """
         return (self._beyond == 0).sum(-1)
 
     @property
     def _beyond(self) -> np.ndarray:
-        """|eigenvalue| - 1, (P, N), 0 for neutral ones."""
+        """The distances |eigenvalue| - 1, (P, N); 0 for neutral eigenvalues."""
         beyond = np.abs(self.eigenvalues) - 1
         return np.where(np.abs(beyond) <= self._limit, 0, beyond)
 
@@ -229,8 +245,8 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def time_constants(self) -> np.ndarray:
-        """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it
-        grows, inf if neutral.
+        """Time constants -k / log |eigenvalue|, (P, N): the time steps in which a deviation falls
+        to 1/e. They are negative if the deviation grows, and inf for a neutral eigenvalue.
         """
         with np.errstate(divide="ignore"):
             times = -self.period / np.log(np.abs(self.eigenvalues))
@@ -238,8 +254,9 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def kinds(self) -> list[str]:
-        """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral"
-        (undecided), "kink" (undecided, see `kinks`), with "slow, " before.
+        """The kind of each point: "stable", "saddle", "unstable" (in all directions), "neutral"
+        (undecided) or "kink" (undecided, see `kinks`). The kind of a slow point begins with "slow,
+        ".
         """
         return [
             f"slow, {kind}" if slow else kind
@@ -247,7 +264,7 @@ class FixedPoints(Result, kind="fixed_points"):
         ]
 
     def _stability(self) -> list[str]:
-        """A key of `KINDS` for each point."""
+        """The key in `KINDS` of each point."""
         tests = [
             self._at_kink,
             self.unstable == self.eigenvalues.shape[-1],
@@ -258,12 +275,12 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def _at_kink(self) -> np.ndarray:
-        """(P,) bool, `kinks`, of which files of earlier versions have none."""
+        """`kinks`, (P,) bool; all False for files of earlier versions, which have no `kinks`."""
         return np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
 
     def notes(self) -> list[str]:
-        """The starts that led to no point, the starts, the box, and doubts about the points, or how
-        near the search came to one.
+        """Sentences about the searches that failed, the starts, the box, doubts about the points,
+        and, without a point, the least speed.
         """
         sentences = [
             sentence(self._failed(), self._run_into(), self._shorter()),
@@ -276,7 +293,9 @@ class FixedPoints(Result, kind="fixed_points"):
         return [*filter(None, sentences)]
 
     def _failed(self) -> str:
-        """A clause, as for the next functions; "" if there is nothing to state."""
+        """A clause of the notes; "" if there is nothing to state. The next functions return the
+        same.
+        """
         failed, starts = self.lost - self.run_into, counted(len(self.starts), "start")
         return f"the search failed from {failed} of {starts}" if failed > 0 else ""
 
@@ -301,7 +320,7 @@ class FixedPoints(Result, kind="fixed_points"):
         return only if different < len(self.starts) else ""
 
     def _region(self) -> str:
-        """A clause about the box, and how to change it if the search found no point."""
+        """A clause about the box, with advice to change it if the search found no point."""
         advice = f": give other starts or a larger margin ({self.margin:g})"
         return f"the search kept to {self.box}{'' if len(self.states) else advice}"
 
@@ -334,7 +353,7 @@ class FixedPoints(Result, kind="fixed_points"):
         return kinks if number else ""
 
     def _nothing(self) -> str:
-        """A clause about the least speed of a search that found no fixed point."""
+        """A clause about the least speed that a search reached, if there is no point."""
         if len(self.states) or self.period > 1:
             return ""
         limits = (
@@ -362,7 +381,7 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def table(self) -> list[dict]:
-        """One row per point; the times of growth and decay are NaN at a kink."""
+        """One row per point. The times of growth and decay are NaN at a kink."""
         growth = np.where(self.unstable > 0, -self.time_constants[:, 0], np.inf)
         cycles = {} if self.cycle is None else {"cycle": self.cycle}
         return table_rows(
@@ -380,7 +399,9 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def _slowest(self) -> np.ndarray:
-        """Time constants of the slowest modes that do not grow, (P,); NaN if all grow."""
+        """Time constant of the slowest mode of each point that does not grow, (P,); NaN if all
+        modes grow.
+        """
         kept = np.pad(self.time_constants, ((0, 0), (0, 1)), constant_values=np.nan)
         return kept[np.arange(len(kept)), self.unstable]
 
@@ -392,7 +413,9 @@ class FixedPoints(Result, kind="fixed_points"):
         } | counts
 
     def _to_dict(self) -> dict:
-        """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""
+        """Numbers for JSON: the table, and for each point its state and its eigenvalues as [real,
+        imaginary].
+        """
         spectra = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
         arrays = zip(self.table(), self.states.tolist(), spectra.tolist(), strict=True)
         return {
@@ -413,11 +436,12 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Project points onto the two directions in which the starts vary most, with the starts,
-        and the run as a line, if these directions have half of their variance.
+        """Draw the points, projected onto the two directions in which the starts vary most. If
+        these two directions have at least half of the variance, the starts and the run are drawn
+        too.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance. Strokes
-        through, and ellipses around, the first eight points are their modes.
+        Slow points are hollow. The label of an axis contains its share of the variance of the
+        starts. Strokes and ellipses show the modes of the first eight points.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
@@ -457,11 +481,10 @@ class FixedPoints(Result, kind="fixed_points"):
             ax.set_ylim((low + high - right + left) / 2, (low + high + right - left) / 2)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
-        """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of
-        a complex pair an ellipse. Points at a kink have none.
+        """Draw the growing modes of the first eight points, and the slowest of the other modes: as
+        a stroke, or as an ellipse for a complex pair. Points at a kink have no modes.
 
-        The ellipse is the real part of the eigenvector in all phases, through which a deviation
-        turns.
+        The ellipse is the real part of the eigenvector in all phases; a deviation turns along it.
         """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
@@ -493,8 +516,8 @@ class FixedPoints(Result, kind="fixed_points"):
                 shown.add(kind)
 
     def _draw_spectra(self, ax: Axes) -> None:
-        """The eigenvalues at the first eight points, coloured by the kind of point, with the unit
-        circle.
+        """Draw the eigenvalues at the first eight points, coloured by the kind of point, and the
+        unit circle.
         """
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
         if not len(shown):
@@ -519,7 +542,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def finding(self) -> str:
-        """The number of points and their kinds, or of cycles."""
+        """A clause about the number of points and their kinds, or about the number of cycles."""
         if not len(self.states):
             what = "fixed point" if self.cycle is None else f"cycle of period {self.period}"
             return f"The search found no {what}" + (
@@ -536,7 +559,7 @@ class FixedPoints(Result, kind="fixed_points"):
     width, height = 8.0, 4.0
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """The points, and their spectra."""
+        """Panels of the points and of their spectra."""
         return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE, legend=True)]
 
 
@@ -556,42 +579,44 @@ def fixed_points(
     progress: Progress = silent,
     **options,
 ) -> FixedPoints:
-    """The fixed points F(s) = s of one step under a constant input, as far as a search from some
-    starts finds them, and their spectra.
+    """Search from many starts for the fixed points F(s) = s of one step under a constant input, and
+    compute their spectra.
 
-    The search box contains the starts and the states in which they settle, see `margin`. Points
-    outside the box are not found, and not necessarily all inside it. A minimum of |F(s) - s| is a
-    slow point if it is at most a hundredth of the median of |F(s) - s| at the starts. If no point
-    is found, the result has no points, and its sentences describe the search.
+    The search stays in a box around the starts and the states in which they settle, see `margin`.
+    Points outside the box are not found, and the search may miss points inside it. A minimum of
+    |F(s) - s| is a slow point if it is at most a hundredth of the median of |F(s) - s| at the
+    starts. If no point is found, the result has no points, and its sentences describe the search.
 
     Args:
-        network: a cell or step f(x, s) with a constant x and starts, in the dtype of the starts; or
-            any network of `gersgorin.open_run`. A function gets x (m,) and its state in the shapes
-            of s0, of state_size, or of one start; a module gets batches of one.
-        x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input. None:
-            zero for a function.
-        starts: states to search from, B vectors (B, N), or (B, ...) in the shape of the state, or a
-            tuple of such tensors for a state of several tensors. A number selects that many states
-            of the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states, random
-            points between two of them are added. If the state never moves, or the input is
-            constant, the starts are random states around the first one. The search also begins at
-            the states that the starts reach in 200 steps, or in up to 10,000 while a state still
-            drifts.
-        hold: value of every entry of the constant input, in place of the mean of a sequence.
+        network: any network that `gersgorin.open_run` takes; or, with starts as tensors and a
+            constant x, a cell or step f(x, s), which then runs in the dtype of the starts. A
+            function gets x (m,) and a state with the shapes of s0, of state_size or of one start; a
+            module gets batches of one.
+        x: the constant input (m,), or a sequence as for `open_run`, whose mean is the constant
+            input. None: zero for a function.
+        starts: the states to search from: B vectors (B, N), or (B, ...) in the shape of the state,
+            or a tuple of such tensors for a state of several tensors. A number selects that many
+            states of the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states,
+            random points between two of its states are added. If the state never moves, or if the
+            input is constant, the starts are random states around the first state. The search also
+            begins at the states that the starts reach in 200 time steps, or in up to 10,000 while a
+            state still drifts.
+        hold: value of every entry of the constant input; None: the mean of the sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
-        margin: the search box is wider than the box of the starts, on each side, by this share of
-            the largest side of the latter (at least by this share of 1).
-        period: k above 1 for points of cycles: F stands for k steps. Points whose period is a
-            divisor of k, and slow points, are left out. The eigenvalues are the multipliers of the
-            cycle.
-        seed: seed of the random points.
+        margin: distance between the box of the search and the box of the starts and settled states
+            on each side, as a share of the largest side of the box of the starts (or of 1 if that
+            is smaller than 1).
+        period: number k of steps; above 1, the search is for the points of cycles of k steps, and F
+            is k steps. Slow points, and points whose period is a smaller divisor of k, are left
+            out. The eigenvalues are the multipliers of the cycle.
+        seed: seed of the random starts.
         progress: called with (starts done, starts in all).
-        options: further options of `open_run`.
+        options: further arguments of `open_run`.
 
     Raises:
-        InvalidInputError: shapes that do not fit, a step whose state is not one tensor, NaN or
-            infinity, a module's own loop.
+        InvalidInputError: shapes do not fit; the state of the step is not one tensor; a number is
+            NaN or infinite; or a module has a loop of its own around its cell.
 
     >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
     >>> points = fixed_points(lambda x, s: torch.tanh(2 * s), starts=starts)
@@ -636,8 +661,8 @@ def _points_of(
     margin: float,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Search from the starts and where they settle: the fields of `FixedPoints` about the points,
-    fixed before slow ones.
+    """Search from the starts and from the states in which they settle. Returns the fields of
+    `FixedPoints` about the points; fixed points come before slow points.
     """
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, tolerance)
     speed_at_starts = search.r.speed(starts)
@@ -683,7 +708,9 @@ def _points_of(
 
 
 def _ends(F: IteratedMap, search: ZeroSearch, s: Tensor, progress: Progress) -> Ends:
-    """The ends of the search from states, in all digits, and the other points on their orbits."""
+    """The ends of the search from some states, to full precision, and the other points on their
+    orbits.
+    """
     ends = search.find(s, search.unit, progress)
     numbers, first = search.meeting(ends)
     met = search.polish(ends[first])
@@ -702,15 +729,17 @@ def of_run(
     seed: int = 0,
     progress: Progress = silent,
 ) -> FixedPoints:
-    """The fixed points of a run's cell under a constant input, or its cycles; there may be none.
+    """Search for the fixed points, or the cycles, of a run's cell under a constant input. There may
+    be none.
 
     Args:
-        starts: number of states to search from, spread over the run.
-        hold: every entry of the input; None: the mean of the run's.
-        margin: share by which the search box is wider, see `fixed_points`.
+        starts: number of states of the run to search from, evenly spread.
+        hold: value of every entry of the input; None: the mean of the run's inputs.
+        margin: share by which the box of the search is wider than that of the starts, see
+            `fixed_points`.
         period: k above 1 for cycles of k steps.
-        seed: seed of the initial weights, and of the starts that are drawn if there are more starts
-            than time steps.
+        seed: seed of the initial weights, and of the random starts that are added if there are more
+            starts than time steps.
     """
     return fixed_points(
         run,
@@ -724,7 +753,7 @@ def of_run(
 
 
 def _in_words(kind: str, number: int) -> str:
-    """Some points of a kind.
+    """A number of points of one kind in words.
 
     >>> _in_words("stable", 1), _in_words("saddle", 4), _in_words("slow, neutral", 1)
     ('a stable fixed point', '4 saddles', 'a slow, neutral point')
@@ -735,7 +764,7 @@ def _in_words(kind: str, number: int) -> str:
 
 
 def _dot(kind: str, slow: bool) -> dict:
-    """Colour and marker of a kind of points, hollow for slow ones."""
+    """Colour and marker of a kind of points; hollow for slow points."""
     color, marker = KINDS[kind]
     return {
         "color": color,
@@ -746,11 +775,11 @@ def _dot(kind: str, slow: bool) -> dict:
 
 
 def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the two directions (2, N) along which states (B, N) vary most, their shares of the variance
+    """(The two directions (2, N) along which states (B, N) vary most, their shares of the variance
     (2,)).
 
-    The larger entries of each direction are positive in sum, so that a picture does not flip from
-    run to run.
+    The sign of a direction is chosen so that the sum of its larger entries is positive: a picture
+    does not flip from run to run.
 
     >>> principal_axes(np.array([[0.0, 2.0], [0.0, -2.0], [1.0, 0.0], [-1.0, 0.0]]))
     (array([[0., 1.],

@@ -1,8 +1,9 @@
-"""Growth in words: one rule for what grows, shrinks, keeps its size and lies on the unit circle;
-and one number for the gradients of all networks, the steps in which they halve or double.
+"""Growth in words: one rule for growing, shrinking, keeping the size and lying on the unit circle;
+and one number for the gradients of all networks, the number of steps in which they halve or double.
 
-A rate is a natural logarithm per step; log_norm (T,) has those of the norms of the products of the
-first 1, 2, ..., T steps.
+A rate is a natural logarithm per time step. log_norm (T,) contains the natural logarithms of the
+norms of the Jacobian products over the first 1, 2, ..., T steps. near is the largest rate that
+counts as zero, because rounding may cause it.
 """
 
 import math
@@ -25,15 +26,15 @@ ALIKE = 1.1  # ratio of half-lives up to which networks are not ranked
 
 
 def tolerance(dtype: np.dtype, least: float = SAME) -> float:
-    """Largest rate of what keeps its size, and distance from the unit circle of what lies on it;
-    least: of the precision's own.
+    """The largest rate at which a size counts as kept, and the largest distance at which a point
+    counts as on the unit circle, for a precision. least: the smallest value to return.
     """
     return max(least, PLACES * float(np.finfo(dtype).eps))
 
 
 def direction(values: np.ndarray | float, near: float) -> np.ndarray:
-    """1 for rates that grow, -1 for those that shrink, 0 for those that keep the size; of moduli
-    less 1 for those outside, inside and on the unit circle. 0 for NaN.
+    """1 for rates of growth, -1 for rates of decay, 0 for rates that keep the size, and for NaN.
+    For values |z| - 1: 1 outside, -1 inside and 0 on the unit circle.
 
     >>> direction(np.array([0.1, -0.1, 1e-9]), 1e-7).tolist()
     [1, -1, 0]
@@ -43,7 +44,7 @@ def direction(values: np.ndarray | float, near: float) -> np.ndarray:
 
 
 def side_of_circle(distance: float, near: float) -> str:
-    """The side of the unit circle on which a point at this distance from 0 lies.
+    """The side of the unit circle on which a point at this distance from 0 lies, in words.
 
     >>> side_of_circle(0.5, 1e-7), side_of_circle(1.0, 1e-7)
     ('inside the unit circle', 'on the unit circle')
@@ -53,7 +54,7 @@ def side_of_circle(distance: float, near: float) -> str:
 
 
 def beside_one(value: float) -> str:
-    """A number in three digits, or as many as tell it from 1.
+    """A number with three digits, or with as many as are needed to tell it from 1.
 
     >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
     ('1.23', '1.0006', 'nan')
@@ -65,7 +66,7 @@ def beside_one(value: float) -> str:
 
 
 def number_of_log(log: float) -> str:
-    """A number, from its natural logarithm.
+    """Write the number that has this natural logarithm.
 
     >>> number_of_log(math.log(0.25)), number_of_log(-3796.8)
     ('0.25', '10^-1649')
@@ -79,7 +80,7 @@ def rate_of(log_norm: np.ndarray) -> float:
 
 
 def lives(rate: float, near: float) -> tuple[float, float]:
-    """(Half-life, doubling time) in steps; inf for what keeps its size.
+    """(Half-life, doubling time) in steps for a rate; inf if the size is kept.
 
     >>> lives(-math.log(2) / 10, 1e-7), lives(1e-12, 1e-7)
     ((10.0, inf), (inf, inf))
@@ -90,8 +91,8 @@ def lives(rate: float, near: float) -> tuple[float, float]:
 
 
 def rate_words(rate: float, near: float, *, steady: bool = True) -> str:
-    """The predicate of a gradient with a mean rate; steady: whether it keeps its norm all along if
-    the rate is 0.
+    """The predicate of a sentence about a gradient with this mean rate. steady: whether a gradient
+    of rate 0 keeps its norm at every step.
 
     >>> rate_words(-math.log(2) / 10, 1e-7), rate_words(math.log(2), 1e-7)
     ('halves every 10 steps', 'doubles every step')
@@ -108,7 +109,8 @@ def rate_words(rate: float, near: float, *, steady: bool = True) -> str:
 
 
 def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
-    """One clause about the products of the steps. of: the network, such as " of this RHN".
+    """One clause about the growth of the gradient, from the products of the steps. of: the network,
+    such as " of this RHN".
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])))
     the gradient halves every 1.39 steps
@@ -126,14 +128,16 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
 
 
 def is_steady(log_norm: np.ndarray, near: float) -> bool:
-    """True if the norms (..., T) are 1 after every step, up to rounding; NaN is left out."""
+    """True if the norms with these logarithms (..., T) are 1 after every step, up to rounding; NaN
+    is left out.
+    """
     rates = log_norm / np.arange(1, log_norm.shape[-1] + 1)
     return not direction(rates, near).any()
 
 
 def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
-    """A sentence about the norm after all steps and an uneven change, and one about its extremes on
-    the way; none if it is 0 or not known.
+    """A sentence about the norm after all steps, with a clause if its change is uneven, and one
+    about its extremes on the way. There is no sentence if a norm is 0 or not known.
 
     >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
     Over 3 steps the 2-norm of the product of all Jacobians is 0.2231.
@@ -166,8 +170,8 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
 
 
 def _uneven(log_norm: np.ndarray) -> str:
-    """A clause about the few steps with half of the logarithm's change; "" if it is less than one
-    doubling, or even.
+    """A clause about the few steps that have half of the change of the logarithm; "" if the change
+    is less than one doubling, or evenly spread.
     """
     T, whole = len(log_norm), float(log_norm[-1])
     if abs(whole) <= TWICE:
@@ -180,7 +184,7 @@ def _uneven(log_norm: np.ndarray) -> str:
 
 
 def _steps(rate: float) -> str:
-    """The steps in which what has this rate halves or doubles, in three digits."""
+    """The number of steps in which a gradient of this rate halves or doubles, with three digits."""
     steps = math.log(2) / abs(rate)
     return f"{steps:.3g}" if steps < 999.5 else f"{float(f'{steps:.3g}'):,.0f}"
 
@@ -192,9 +196,10 @@ def _every(rate: float) -> str:
 def compared_words(
     rates: Sequence[float], names: Sequence[str], near: float, steps: float = math.inf
 ) -> str:
-    """A title about the gradients of several networks: of two, what each does; of more, the one
-    that shrinks least, or grows most, if its half-life or doubling time differs by more than a
-    tenth from those of the others. Changes of less than a doubling over all steps are not ranked.
+    """A title about the gradients of several networks. For two networks it describes each. For more
+    it names the one that shrinks least, or grows most, if its half-life or doubling time differs by
+    more than a tenth from those of the others. Changes of less than a factor of 2 over all steps
+    are not ranked.
 
     >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
     The gradient halves every 1.39 steps in the RHN and every 0.693 steps in the RNN
@@ -225,7 +230,8 @@ def compared_words(
 
 
 def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
-    """Predicates of one or two gradients, each with its network; a verb that both have stands once.
+    """Join the predicates of one or two gradients, each with its network. A common verb is written
+    once.
 
     >>> _joined(["halves every step", "halves every 2 steps"], ["here", "there"])
     'halves every step here and every 2 steps there'
@@ -238,15 +244,15 @@ def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
 
 
 def _most(best: float, behind: Sequence[float], near: float) -> str:
-    """The predicate of the gradient with the largest rate before others."""
+    """The predicate of the gradient with the largest rate, compared with the others."""
     if direction(best, near) > 0:
         return "grows most" if direction(max(behind), near) > 0 else "grows only"
     return "lasts longest"
 
 
 def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int]:
-    """The networks of the largest rate, and those whose half-life or doubling time differs by less
-    than a tenth from that of another one of them.
+    """The network with the largest rate, and those that follow without a gap: the half-life or
+    doubling time of each differs by less than a tenth from that of the one before.
     """
     least = max(rates[k] for k in known)
     sign = int(direction(least, near))
@@ -257,8 +263,8 @@ def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int
 
 
 def _range_words(rates: Sequence[float], near: float, even: float) -> str:
-    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps". even: rates
-    up to which they change by less than a doubling over all steps.
+    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps". even: the
+    largest rate at which a gradient changes by less than a factor of 2 over all steps.
     """
     shown = sorted(rates, key=abs, reverse=True)
     if math.isinf(shown[0]) or not direction(shown[0], near):
@@ -275,14 +281,16 @@ def _range_words(rates: Sequence[float], near: float, even: float) -> str:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """The first part of each name that no other has, else the whole name."""
+    """The first part of each name if no other name has the same, else the whole name."""
     firsts = [name.split(", ")[0] for name in names]
     pairs = zip(firsts, names, strict=True)
     return [first if firsts.count(first) == 1 else name for first, name in pairs]
 
 
 def _within(name: str) -> str:
-    """A network in a sentence: "in the RHN", "at depth 5", "with identity weights"."""
+    """The words for a network in a sentence: "in the RHN", "at depth 5", "with identity
+    weights".
+    """
     if name in CELLS:
         return f"in the {name.upper()}"
     if name.startswith(("before ", "after ")):  # training, epoch 34

@@ -7,12 +7,13 @@ on each earlier input.
     found.by_lag[k]            root mean square over all pairs t2 - t1 = k
 
 Only inputs and outputs count, so recurrences, convolutions and attention can be compared. The
-square of an influence is the variance of o[t2] for a small white-noise perturbation of x[t1]. It
-is exact from k vector-Jacobian products for each output (one for a loss), or for long runs
-Hutchinson's estimate from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
+square of an influence is the variance of o[t2] for a small white-noise perturbation of x[t1],
+divided by the variance of the perturbation. It is computed exactly from k vector-Jacobian products
+for each output (one for a loss). For long runs it is Hutchinson's estimate from a few products with
+random signs v: E ||v^T J||^2 = ||J||_F^2.
 
-Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence), k numbers
-of an output.
+Legend: T time steps; B sequences; m numbers of an input; S outputs (T, or 1 if there is one output
+for each sequence); k numbers of an output; lag t2 - t1.
 """
 
 import math
@@ -50,8 +51,8 @@ LAW = 2  # lags, from which on the notes state the law of the fall
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Influence(Result, kind="influence"):
-    """The influence of each input on each output, or on the loss of each frame; for
-    several sequences the root mean square over them.
+    """The influence of each input on each output, or on the loss of each frame. For several
+    sequences, it is the root mean square over them.
 
     >>> found = influence(nn.GRU(2, 4), torch.rand(12, 1, 2))
     >>> found.influence.shape, [*found.table()[0]]
@@ -59,22 +60,26 @@ class Influence(Result, kind="influence"):
     """
 
     influence: np.ndarray
-    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output or one loss of
-    the sequence, which is that of its last step. T steps are those of the longest sequence.
+    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) if each sequence has one output
+    or one loss, which belongs to the last step. T is the length of the longest sequence.
     """
     error: np.ndarray
-    """Standard error of each influence, of the same shape; 0 if it is exact."""
+    """Standard error of each influence, with the same shape; 0 if the influence is exact."""
     of: str = OUTPUTS
     """"outputs", or the name of the loss."""
     probes: int = 0
-    """Random vectors for each output; 0: exact."""
+    """Number of random vectors for each output; 0: the influence is exact."""
     feature: int | None = None
-    """The number of the input that was followed, counted from 0; None: the norm over all inputs."""
+    """The number of the input entry whose influence was measured, counted from 0; None: the norm
+    over all m.
+    """
     sequences: int = 1
     """Number of sequences; the influence is the root mean square over them."""
     without: int = 0
-    """Number of outputs of all sequences that depend on no input, as in padding; they count as 0.
-    With one output for each sequence: outputs that do not depend on the last input."""
+    """Number of outputs, over all sequences, that depend on no input, as in padding; their
+    influence counts as 0. If each sequence has one output: the number of outputs that do not depend
+    on the last input.
+    """
     unit: str = "steps"
     """Length of one time step."""
 
@@ -90,14 +95,16 @@ class Influence(Result, kind="influence"):
 
     @property
     def _top(self) -> int:
-        """The first lag of largest influence, up to rounding."""
+        """The first lag with the largest influence, up to rounding."""
         by_lag = self.by_lag
         alike = by_lag >= by_lag.max() * (1 - ALIKE)
         return int((alike if alike.any() else by_lag).argmax())
 
     @property
     def _positive(self) -> int:
-        """Number of lags with influence, from the largest to the first without."""
+        """Number of lags from the one with the largest influence to the first one without
+        influence.
+        """
         return int((np.append(self.by_lag[self._top :], 0) > 0).argmin())
 
     @property
@@ -118,15 +125,16 @@ class Influence(Result, kind="influence"):
 
     @property
     def reach(self) -> np.ndarray:
-        """Share of the influence, in norm, from each lag on, (T,): 1 first; NaN without
-        influence.
+        """Share of the 2-norm of `by_lag` that comes from this lag and longer lags, (T,); 1 at lag
+        0. NaN without influence.
         """
         return share_from(self.by_lag)
 
     @property
     def parts(self) -> np.ndarray:
-        """Share of each tenth of the inputs in the sum of all squared influences, (10,); with fewer
-        than 10 inputs, of each input. An early input counts for more outputs than a late one.
+        """Share of each tenth of the inputs in the sum of all squared influences, (10,); the share
+        of each input if there are fewer than 10. An early input counts for more outputs than a late
+        one.
         """
         inputs = np.square(_scaled(self.influence)).sum(0)
         tenths = np.array_split(inputs, min(PARTS, len(inputs)))
@@ -134,10 +142,10 @@ class Influence(Result, kind="influence"):
 
     @property
     def half_life(self) -> float:
-        """Lag, in steps after the largest influence, from which on `by_lag` is below half of its
-        largest; inf if it never is, NaN if an influence is NaN. Between two lags the logarithm is
-        interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence ends at
-        0, the half-life is a whole lag.
+        """Number of lags after the largest value of `by_lag` from which on `by_lag` is below half
+        of it; inf if it never is, NaN if an influence is NaN. Between two lags the logarithm is
+        interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence drops
+        to 0 there, the half-life is a whole number.
         """
         by_lag, top = self.by_lag, self._top
         half = by_lag[top] / 2
@@ -157,8 +165,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def doubling_time(self) -> float:
-        """Steps back in which the influence doubles, on its way to the largest; inf if it does not
-        grow from lag 0.
+        """Number of steps back in which the influence doubles, from lag 0 to the lag with the
+        largest influence; inf if the influence does not grow from lag 0 on.
         """
         top = self._top
         first, most = self.by_lag[[0, top]]
@@ -171,14 +179,14 @@ class Influence(Result, kind="influence"):
 
     @property
     def effective_length(self) -> float:
-        """Sum of `by_lag` over its largest value: T for equal influence of all inputs, 1 / (1 - r)
-        for r^k.
+        """Sum of `by_lag` divided by its largest value: T if all inputs have the same influence, 1
+        / (1 - r) for an influence r^k.
         """
         by_lag = self.by_lag
         return float(by_lag.sum() / by_lag.max()) if by_lag.max() > 0 else 0.0
 
     def share_beyond(self, lag: int) -> float:
-        """Share of the squared influence, summed over lags, from inputs more than this number of
+        """Share of the squared influence, summed over lags, that comes from inputs more than `lag`
         steps back.
         """
         return float(np.nan_to_num(self.share[lag + 1 :]).sum())
@@ -192,7 +200,7 @@ class Influence(Result, kind="influence"):
 
     @property
     def finding(self) -> str:
-        """The half-life, or the lag with the largest influence."""
+        """A clause about the half-life, or about the lag with the largest influence."""
         by_lag, top, what = self.by_lag, self._top, f"The {self._what}"
         if np.isnan(by_lag).any():
             return f"{what} is not known: it has NaN"
@@ -219,7 +227,9 @@ class Influence(Result, kind="influence"):
         return [*filter(None, sentences)]
 
     def _rise(self) -> str:
-        """A clause, as for the next functions; "" if there is nothing to state."""
+        """A clause of the notes; "" if there is nothing to state. The next functions return the
+        same.
+        """
         first, most = self.by_lag[[0, self._top]]
         if most >= 2 * first > 0:
             return f"up to there it doubles every {_steps(self.doubling_time)}"
@@ -232,7 +242,7 @@ class Influence(Result, kind="influence"):
         return f"further back it {self._decay()}" if between else ""
 
     def _law(self) -> str:
-        """A clause about the law of its fall, or that neither law fits better."""
+        """A clause about the law by which the influence falls, or that neither law fits better."""
         if self._positive < LAW:
             return ""
         last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
@@ -291,7 +301,7 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """Its half-life as the end of a clause."""
+        """The half-life of the influence as the end of a clause."""
         life = self.half_life
         if math.isinf(life):
             return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
@@ -327,11 +337,13 @@ class Influence(Result, kind="influence"):
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return self.influence.shape[1]
 
     def drawn_step(self, step: int | None = None) -> int | None:
-        """The step whose output is drawn; None: the mean over pairs."""
+        """The time step whose output is drawn; None: the mean over all pairs of an output and an
+        input.
+        """
         found, (S, T) = super().drawn_step(step), self.influence.shape
         if found is not None and found < T - S:
             raise InvalidInputError(f"step is {found}: expected {T - 1}, the only output")
@@ -340,21 +352,23 @@ class Influence(Result, kind="influence"):
     width, marks_step = 8.0, False
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """The curve by lag, and all pairs of several outputs if they say more than the curve."""
+        """Panels of the curve by lag and, if the outputs differ, of all pairs of an output and an
+        input.
+        """
         draws = [panel, self._draw_pairs] if self._differ else [panel]
         return [Block(draws, self.height, 2, least=2.4)]  # with a colour bar
 
     @property
     def _differ(self) -> bool:
-        """True if the influences at one lag differ by a factor of 2 or more, at a lag with at least
-        a hundredth of the largest.
+        """True if the influences at one lag differ by a factor of 2 or more. Only lags with at
+        least a hundredth of the largest influence count.
         """
         pairs = [each for each in _by_lag(self.influence) if 100 * each.max() >= self.by_lag.max()]
         return any(each.max() >= 2 * each.min() and each.max() > 0 for each in pairs)
 
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
-        """The influence by lag on a log scale, on the output of a step or the mean over pairs, with
-        a band of two standard errors.
+        """Draw the influence by lag on a log scale, with a band of two standard errors: the
+        influence on the output of a step, or the mean over all pairs.
         """
         by_lag, error = self._curve(step)
         last = len(by_lag) - 1
@@ -376,7 +390,7 @@ class Influence(Result, kind="influence"):
         ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (Frobenius norm)")
 
     def _curve(self, step: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Influence by lag and its error, of all outputs or of that of one step."""
+        """(Influence by lag, its standard error) for all outputs, or for the output of one step."""
         if step is None:
             return self.by_lag, self.by_lag_error
         S, T = self.influence.shape
@@ -384,7 +398,9 @@ class Influence(Result, kind="influence"):
         return self.influence[row, step::-1], self.error[row, step::-1]
 
     def _draw_half(self, ax: Axes) -> None:
-        """Lines at half of the largest influence, and where the curve stays below."""
+        """Draw a line at half of the largest influence, and one at the lag from which on the curve
+        stays below it.
+        """
         life, top = self.half_life, self._top
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
@@ -393,7 +409,7 @@ class Influence(Result, kind="influence"):
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:
-        """The heat map of all pairs of an output and an input."""
+        """Draw the heat map of all pairs of an output and an input."""
         colours, positive = colour_norm(self.influence), self.influence[self.influence > 0]
         if positive.size:
             colours.vmin = max(colours.vmin or 0.0, 10.0 ** np.floor(np.log10(positive.min() / 2)))
@@ -409,13 +425,13 @@ class Influence(Result, kind="influence"):
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
-    """The numbers of all pairs with t2 - t1 = 0..T-1, of the last S outputs (S, T)."""
+    """The numbers of all pairs at each lag t2 - t1 = 0..T-1, for the last S outputs (S, T)."""
     S, T = of_pairs.shape
     return [np.diag(of_pairs, T - S - k) for k in range(T)]
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Relative to the largest, whose square is a number then."""
+    """Values divided by the largest, so that their squares do not overflow."""
     largest = values.max()
     return values / largest if 0 < largest < np.inf else values
 
@@ -426,7 +442,8 @@ def _shares(squares: np.ndarray) -> np.ndarray:
 
 
 def _steps(lag: float) -> str:
-    """
+    """A number of steps in words.
+
     >>> _steps(0.9996), _steps(2.5)
     ('1 step', '2.5 steps')
     """
@@ -450,38 +467,39 @@ def influence(
     unit: str = "",
     progress: Progress = silent,
 ) -> Influence:
-    """Measure the influence of each input of a model on each of its outputs, or on a loss.
+    """Measure how strongly each output of a model, or a loss, depends on each of its inputs.
 
     The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
-    Time: S k backward passes, batched (S for a loss; with probes S of them for each probe). Memory:
-    the graph of one run, and 4 million numbers.
+    The time is that of S k batched backward passes (S for a loss; S for each probe if there are
+    probes). The memory is that of the graph of one run and 4 million numbers.
 
     Args:
-        model: any torch module, or function, with one output per time step, or one for the
-            sequence: recurrent, convolutional, attention, a layer of transformers. If it returns
-            several outputs (a tuple, a dictionary), the first one counts. A step f(x, s) runs along
-            x: its outputs are those that it returns beside the state, or else its states.
-        x: what the model reads, as your own loop gives it: numbers (T, m), (B, T, m) or (T, B, m),
-            token ids (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
-            arguments. The first floating-point argument is the sequence. For token ids, the inputs
-            are the vectors of their embedding. For several sequences, the result is the root mean
-            square over them; a model that mixes sequences is refused.
+        model: any torch module, or function, with one output for each time step or one for the
+            sequence: recurrent, convolutional, with attention, a layer of transformers. If the
+            model returns several outputs (a tuple, a dictionary), the first one counts. A step f(x,
+            s) is run along x: its outputs are those that it returns beside the state, or else its
+            states.
+        x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
+            m), token ids (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
+            arguments, of which the first with floating-point numbers is the sequence. For token
+            ids, the inputs are the vectors of their embedding. For several sequences, the result is
+            the root mean square over them; a model that mixes sequences is refused.
         of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
             frame), "categorical" or "cross_entropy", or a function loss(outputs, y) that returns
             one number for each frame, for each sequence, or for all. The entry (t2, t1) is then the
             gradient of the loss of frame t2 with respect to x[t1].
-        y: targets of a loss: a number or class for each frame or each sequence. A frame of class
-            -100 has no loss, as with torch's cross entropy.
-        batch_axis: the axis of the batch in x, 0 or 1; None: that of `batch_first` of a part of the
-            model, else the one of length 1.
-        submodule: name, as in `named_modules`, of the part whose outputs count while the model
-            reads x; None: the model.
+        y: targets of a loss: numbers or a class for each frame or each sequence. A frame of class
+            -100 has no loss, as in torch's cross entropy.
+        batch_axis: the axis of the batch in x, 0 or 1; None: the axis that `batch_first` of a part
+            of the model declares, or else the axis of length 1.
+        submodule: the part whose outputs count while the model reads x, by its name in
+            `named_modules`; None: the whole model.
         s0, state_size: the first state of a step f(x, s), or the size of a state that starts at
             zero; see `gersgorin.open_run`.
-        feature: the number of an input, 0 to m - 1, whose influence is measured; None: the norm
-            over all m.
-        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
-            outputs in all, else 16).
+        feature: the number, 0 to m - 1, of the input entry whose influence is measured; None: the
+            norm over all m.
+        probes: number of random vectors for each output, at least 2, for an estimate; 0: exact.
+            None: exact if S k is at most 16384 or k at most 16, else 16.
         seed: seed of the random vectors.
         unit: length of one time step, for the axes of figures, such as "0.1 s".
         progress: called with (outputs done, outputs in all).
@@ -561,7 +579,9 @@ def of_model(
 
 
 def _number_of_probes(probes: int | None, S: int, k: int) -> int:
-    """Random vectors for each of S outputs of k numbers; 0: exact. Raises InvalidInputError."""
+    """Number of random vectors for each of S outputs of k numbers; 0: exact. Raises
+    InvalidInputError for a number that does not fit.
+    """
     if probes is None:
         return 0 if S * k <= EXACT or k <= PROBES else PROBES
     probes = plain(probes)
@@ -574,13 +594,13 @@ def _number_of_probes(probes: int | None, S: int, k: int) -> int:
 
 
 def _units(map_: SequenceMap, n: int) -> Tensor:
-    """One weight vector for each number of an output, (n, k, B, k)."""
+    """One unit vector as weights for each number of n outputs, (n, k, B, k)."""
     _, B, k = map_.outputs.shape
     return torch.eye(k, device="cpu")[:, None].expand(n, k, B, k)
 
 
 def _signs(map_: SequenceMap, n: int, probes: int, generator: torch.Generator) -> Tensor:
-    """Random signs (n, probes, B, k)."""
+    """Random signs as weights of n outputs, (n, probes, B, k)."""
     size = n, probes, *map_.outputs.shape[1:]
     return torch.randint(2, size, generator=generator, device="cpu").mul(2).sub(1)
 
@@ -588,8 +608,8 @@ def _signs(map_: SequenceMap, n: int, probes: int, generator: torch.Generator) -
 def _rows(
     map_: SequenceMap, steps: list[int], w: Tensor, feature: int | None, *, estimate: bool
 ) -> tuple[Tensor, Tensor, int]:
-    """Influence of all inputs on the outputs of some steps (n, T), its standard error, and the
-    number of outputs without any, from weights w (n, j, B, k): unit vectors, or random signs.
+    """(Influence (n, T) of all inputs on the outputs of n steps, its standard error, number of
+    outputs without influence), from weights w (n, j, B, k): unit vectors, or random signs.
     """
     sequences = map_.sequences_with(steps)
     norms, without = map_.norms(steps, w.to(map_.outputs), feature)

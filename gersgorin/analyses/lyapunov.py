@@ -2,34 +2,38 @@
 errors.
 
 A frame of k directions is carried along by the maps A[t] = ds[t+1]/ds[t] (G. Benettin et al.,
-Meccanica 15, 1980). It flattens: all directions turn to the one that grows fastest. A QR
-decomposition after each step makes them orthogonal again, A[t] Q = Q' R, and log |R_ii| is the
-growth of the i-th one. The sum over i is exactly the growth of the frame's volume: for
-a full frame the sum of log |det A|.
+Meccanica 15, 1980). All directions turn to the one that grows fastest. A QR decomposition after
+each step, A[t] Q = Q' R, makes them orthogonal again, and log |R_ii| is the growth of the i-th
+direction. The sum over i is exactly the growth of the volume of the frame; for a full frame (k = N)
+it is the sum of log |det A[t]|.
 
-The standard errors of one run come from the scatter of the means of consecutive blocks, which are
-not independent. In b blocks with standard deviation d and a correlation r of each with the next,
-the mean has the standard error
+The standard errors of one run are computed from the scatter of the means of consecutive blocks. The
+blocks are not independent. If b blocks have the standard deviation d, and each has the correlation
+r with the next, the standard error of their mean is
 
-    d sqrt(s / b),   s = (1 + r) / (1 - r),
+    d sqrt(s / b),   s = (1 + r) / (1 - r).
 
-as of b / s independent blocks: exact for an autoregression. The estimate of r is too low for few
-blocks, by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954). Student's quantile for b / s - 1
-degrees of freedom corrects for the estimate of d. Large blocks capture long memory, small blocks
-are more numerous: a short run takes the larger error of two numbers of blocks.
+This is the error of b / s independent blocks. The formula is exact for an autoregression. With few
+blocks the estimate of r is too low by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954), which
+is added. Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. Large
+blocks capture a long memory; small blocks are more numerous. A short run therefore uses two numbers
+of blocks and takes the larger error.
 
-Directions that have not yet turned to those of the exponents grow too slowly, and more so at the
-start of the run. This bias is no scatter: the error is at least half of the difference between the
-two halves of the run, the change by leaving out the first half.
+Directions that have not yet turned to those of the exponents grow too slowly, most of all at the
+start of the run. The scatter of blocks does not show this bias. The error is therefore at least
+half of the difference between the two halves of the run, which is the change of the exponent if the
+first half is left out.
 
-Measured on runs of 20 to 400 steps: two standard errors cover the exponent in at least 93 % of the
-runs for products of random matrices, a driven tanh network and Henon's map. If growth has a
-correlation of 0.9 per step: in 88 % of the runs of 20 steps, 93 % of those of 40 and more. For a
-leaky network that forgets 20 % per step: in 77 to 89 % of those of 20 and 40. Errors of independent
-steps are 1.4 times too large, of short runs 1.7 times.
+The coverage was measured on runs of 20 to 400 steps. Two standard errors cover the exponent in at
+least 93 % of the runs for products of random matrices, a driven tanh network and Henon's map. If
+the growth of successive steps has a correlation of 0.9, they cover it in 88 % of the runs of 20
+steps, and in 93 % of the runs of 40 and more steps. For a leaky network that forgets 20 % per step,
+they cover it in 77 to 89 % of the runs of 20 and 40 steps. If steps are independent, the errors are
+1.4 times too large; in short runs 1.7 times.
 
-Legend: T counted steps; N entries of a state; k exponents, descending; C pieces of the run, the
-points of the convergence curve; b blocks. Exponents are natural logarithms per step.
+Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
+descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents
+are natural logarithms per step.
 """
 
 import math
@@ -88,38 +92,40 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """
 
     exponents: np.ndarray
-    """(k,), descending; -inf for a lost direction."""
+    """The exponents, (k,), descending; -inf for a direction that is mapped to 0."""
     standard_errors: np.ndarray
-    """(k,), half of the +- of a 95 % interval, for this run only; NaN for fewer than 20 steps. In a
-    short run there are few independent blocks, and Student's factor makes the error larger, perhaps
-    larger than the spread of the growth of single steps.
+    """Standard errors, (k,): the 95 % interval is the exponent +- two standard errors, for this run
+    only. NaN for fewer than 20 steps. A short run has few independent blocks. Student's factor then
+    makes the error larger, perhaps larger than the spread of the growth of single steps.
     """
     curve_steps: np.ndarray
-    """(C,) steps after which the running estimates stand; the last is T."""
+    """Number of steps that each running estimate is computed from, (C,); the last is T."""
     curve: np.ndarray
-    """(C, k), running estimates, from the first steps of the run only."""
+    """Running estimates of the exponents, (C, k), each from the first `curve_steps` counted
+    steps.
+    """
     state_size: int
-    """N."""
+    """N, the number of entries of a state."""
     warmup: int
-    """Steps before the first counted one."""
+    """Number of steps before the first counted one."""
     still: bool = False
     """True if the state does not move in the last half of the run."""
     drift: float = 0.0
-    """Change of the largest exponent from the first half of the run to the second; 0 if it is small
-    or scatter, see `drift_of`.
+    """Change of the largest exponent from the first half of the run to the second; 0 if the change
+    is small or may be scatter, see `drift_of`.
     """
     unit: str = "steps"
     """Length of one time step."""
     diverges: bool = False
-    """True if an entry of the state goes more than three times as far in the second half of the
-    counted steps as any in the first.
+    """True if the largest modulus of an entry of the state is more than three times as large in the
+    second half of the counted steps as in the first half.
     """
     wanders: bool = True
     """False if the state goes steadily away from 0, or repeats a cycle of at most 16 steps in the
     second half of the counted steps.
     """
     layers: int = 1
-    """Layers of a step; the directions are made orthogonal after each layer."""
+    """Number of layers of a step; the directions are made orthogonal after each layer."""
     precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
 
@@ -130,15 +136,15 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def lost(self) -> int:
-        """Number of exponents of which rounding may be all: a direction that the QR decompositions
-        of the layers cannot tell from rounding of the largest one.
+        """Number of exponents that may be nothing but rounding: the QR decompositions of the layers
+        cannot tell their directions from rounding of the largest one.
         """
         least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
         return int((self.exponents[np.isfinite(self.exponents)] < least).sum())
 
     @property
     def steps(self) -> int:
-        """T."""
+        """T, the number of counted time steps."""
         return int(self.curve_steps[-1])
 
     @property
@@ -153,7 +159,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension; NaN if it is not defined, see `undefined`, or needs more
+        """The Kaplan-Yorke dimension; NaN if it is not defined (see `undefined`) or needs more
         exponents.
         """
         if self.undefined:
@@ -167,7 +173,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def undefined(self) -> str:
-        """The reason for which there is no Kaplan-Yorke dimension; "" if there may be one."""
+        """The reason why there is no Kaplan-Yorke dimension; "" if there may be one."""
         if self.repels:
             return "the fixed point is no attractor"
         if self.diverges:
@@ -188,8 +194,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def dimension(self) -> str:
-        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it
-        open; "" if `kaplan_yorke` is NaN.
+        """The Kaplan-Yorke dimension in words: "2.06"; "between 0 and 1" if two standard errors
+        leave the whole part open; "" if `kaplan_yorke` is NaN.
         """
         if self.undefined:
             return ""
@@ -212,10 +218,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def finding(self) -> str:
-        """The largest exponent, and whether it shows chaos.
+        """A clause about the largest exponent, and whether it shows chaos.
 
-        Chaos: it is positive by more than its error, which is at least its difference from that of
-        the second half; the run is long beside 1 / exponent; and the state wanders, and settles.
+        It shows chaos if all of this holds: the exponent is positive by more than its margin, the
+        run is long compared with 1 / exponent, and the state wanders, does not come to rest and
+        does not diverge.
         """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)
@@ -227,8 +234,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return f"{'Chaotic' if chaotic else 'Small changes grow along this run'}: the {words}"
 
     def notes(self) -> list[str]:
-        """The error and drift of the largest exponent, the fate of a small change, whether the run
-        rests, the sum and the dimension, and lost directions.
+        """Sentences about the error and drift of the largest exponent, the growth of a small
+        change, rest of the state, the sum and the dimension, and lost directions.
         """
         lost = f"rounding may be all of {counted(self.lost, 'exponent')}: a direction is lost"
         sentences = [
@@ -241,7 +248,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return [*filter(None, sentences)]
 
     def _change(self) -> str:
-        """The fate of a small change of the state, within the error of the exponent."""
+        """The predicate of a small change of the state: it grows, shrinks, may do either within the
+        error, or keeps its size.
+        """
         largest, error = float(self.exponents[0]), self.margins[0]
         ends = direction(np.array([largest - error, largest + error]), self.near)
         if ends[0] != ends[1]:
@@ -298,14 +307,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         }
 
     def table(self) -> list[dict]:
-        """One row per exponent: number, exponent, margin_95 (two standard errors)."""
+        """One row per exponent: its number, the exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
         return table_rows(
             number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors
         )
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """The exponents against their number, with bars of two standard errors, without lost
+        """Draw the exponents against their number, with bars of two standard errors, without lost
         directions.
 
         Several runs in the same axes have different colours and markers.
@@ -332,7 +341,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.xaxis.set_major_locator(WholeTicks())
 
     def _draw_convergence(self, ax: Axes) -> None:
-        """Running estimates of the first eight exponents against the steps counted."""
+        """Draw running estimates of the first eight exponents against the number of counted
+        steps.
+        """
         shown = min(CURVES, len(self.exponents))
         for i, values in enumerate(self.curve.T[:shown]):
             values = np.where(np.isfinite(values), values, np.nan)
@@ -353,11 +364,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     width = 8.0
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """The exponents, and their running means."""
+        """Panels of the exponents and of their running estimates."""
         return [Block([panel, self._draw_convergence], self.height, 2, least=WIDE)]
 
     def derived(self) -> dict:
-        """Numbers computed from the exponents."""
+        """Numbers that are computed from the exponents."""
         numbers = {
             name: getattr(self, name)
             for name in ("steps", "complete", "sum", "kaplan_yorke", "dimension")
@@ -380,27 +391,29 @@ def lyapunov(
     progress: Progress = silent,
     **options,
 ) -> LyapunovSpectrum:
-    """The Lyapunov exponents of one pass over a run: natural logarithms per step.
+    """Compute the Lyapunov exponents of a run, as natural logarithms per time step.
 
-    A negative largest exponent means that states near those of this run come together, with this
-    input. States that are far apart may stay apart, if there are several attractors: compare runs
+    A negative largest exponent means that states near those of this run come together under this
+    input. States that are far apart may stay apart if there are several attractors: compare runs
     from several s0, or search with `gersgorin.fixed_points`.
 
     Args:
-        network: a cell, a step f(x, s) in its own dtype, or any network of `gersgorin.open_run`. A
-            cell is copied to float64; the state of an LSTM is (h, c) as one vector.
+        network: a cell, a step f(x, s), or any network that `gersgorin.open_run` takes. A cell is
+            copied to float64; a function runs in its own dtype. For an LSTM the state is (h, c) as
+            one vector.
         x: inputs (T, m), or data as for `open_run`.
-        count: number of exponents, at most the N entries of a state; None: all. For N the sum is
-            the mean of log |det A[t]|, exactly.
+        count: number k of exponents, at most the N entries of a state; None: all. For k = N the sum
+            is exactly the mean of log |det A[t]|.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
             state_size.
-        warmup: steps at the start of the run that turn the directions and are not counted.
+        warmup: number of steps at the start of the run that are not counted, because the directions
+            still turn.
         seed: seed of the first directions.
         progress: called with (steps done, steps in all).
-        options: further options of `open_run`.
+        options: further arguments of `open_run`.
 
     Raises:
-        InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or
+        InvalidInputError: an argument is out of range, shapes do not fit, or a state is NaN or
             infinite.
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
@@ -451,7 +464,7 @@ def lyapunov(
 
 def wanders(states: Tensor) -> bool:
     """False if states (T + 1, N) go steadily away from 0, or repeat a short cycle in their second
-    half.
+    half; else True.
 
     >>> times = torch.arange(40.0)[:, None]
     >>> wanders(1.1**times), wanders(times % 3), wanders(torch.sin(times**2))
@@ -474,13 +487,15 @@ def of_run(
     seed: int = 0,
     progress: Progress = silent,
 ) -> LyapunovSpectrum:
-    """The leading Lyapunov exponents of a run whose sequence is read several times.
+    """Compute the leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
-        count: number of exponents (default: 10, or all for a smaller state).
-        repeat: readings of the sequence; of several the first is not counted.
+        count: number of exponents (default: 10, or all if the state has fewer entries).
+        repeat: how many times the sequence is read. If more than once, the first time is not
+            counted.
         start_noise: standard deviation of random numbers that are added to the first state.
-        seed: seed of the initial weights, of these numbers and of the first directions.
+        seed: seed of the initial weights, of the random numbers of start_noise and of the first
+            directions.
     """
     if number("start_noise", start_noise, least=0, most=LARGEST_FLOAT):
         noise = torch.randn(
@@ -505,7 +520,8 @@ def of_run(
 
 
 def _shown(exponent: float, error: float) -> str:
-    """An exponent with no more decimals than its error has in two digits, and at most four digits.
+    """An exponent as text, with as many decimals as its error has when written with two digits, and
+    with at most four digits.
 
     >>> _shown(0.031234, 0.11), _shown(-0.33671, 0.0042), _shown(-0.33671, 0.0)
     ('0.03', '-0.3367', '-0.3367')
@@ -516,7 +532,9 @@ def _shown(exponent: float, error: float) -> str:
 
 
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """k random orthonormal directions (N, k); the first of them do not depend on k."""
+    """k random orthonormal directions (N, k); with a larger k further directions are added, and the
+    first ones stay the same.
+    """
     columns = [
         torch.randn(N, generator=generator, dtype=torch.float64, device="cpu") for _ in range(k)
     ]
@@ -524,7 +542,7 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
 
 
 def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
-    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps. Raises
+    """Yield log |R_ii|, (k,), for each step, from QR decompositions after each of its maps. Raises
     NotFiniteError for a step whose derivative is NaN or infinite.
     """
     for t, maps in enumerate(steps):
@@ -538,10 +556,11 @@ def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
 
 
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """(k,), twice which are 95 % intervals, from the steps (C,) and the growth (C, k) of
-    consecutive pieces of the run.
+    """Standard errors of the exponents, (k,), from the number of steps (C,) and the growth (C, k)
+    of consecutive pieces of the run. The 95 % interval is +- two of them.
 
-    At least half of the difference between the two halves of the run. NaN for fewer than 20 steps.
+    They are at least half of the difference between the two halves of the run, and NaN for fewer
+    than 20 steps.
     """
     if lengths.sum() < LEAST_STEPS:
         return np.full(sums.shape[1], np.nan)
@@ -555,9 +574,11 @@ def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
 
 def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
-    """Change of the mean growth (C, 1) of pieces between the halves of a run.
+    """Change of the mean growth from the first half of a run to the second, from the growth (C, 1)
+    of pieces.
 
-    0 if it is small beside the mean or beside the scatter around a line, and of short runs.
+    0 if the change is small compared with the mean or with the scatter around a line, and for short
+    runs.
     """
     if lengths.sum() < LONG or not np.isfinite(growth).all():
         return 0.0
@@ -570,13 +591,13 @@ def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
 
 
 def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:
-    """(b, k), of consecutive blocks of (nearly) equal length."""
+    """Mean growth of consecutive blocks of (nearly) equal length, (b, k)."""
     pieces = np.array_split(np.arange(len(lengths)), blocks)
     return np.array([sums[piece].sum(0) / lengths[piece].sum() for piece in pieces])
 
 
 def _of_blocks(means: np.ndarray) -> np.ndarray:
-    """(k,) from the means (b, k) of blocks; NaN for an infinite one."""
+    """Standard errors (k,) from the means (b, k) of blocks; NaN if a mean is infinite."""
     b = len(means)
     with np.errstate(invalid="ignore", divide="ignore"):
         rest = means - means.mean(0)
@@ -589,12 +610,12 @@ def _of_blocks(means: np.ndarray) -> np.ndarray:
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
-    """j + (l_1 + ... + l_j) / |l_{j+1}|, with the largest j whose sum is not negative (J. Kaplan,
-    J. Yorke 1979).
+    """The Kaplan-Yorke dimension j + (l_1 + ... + l_j) / |l_{j+1}| of exponents l_1, l_2, ..., with
+    the largest j whose sum l_1 + ... + l_j is not negative (J. Kaplan, J. Yorke 1979).
 
-    0 if the first is negative: nearby states end on one orbit. NaN without a negative partial sum:
-    of all exponents it is not defined, of some it needs more. NaN also if one of them is NaN. Their
-    order does not matter.
+    0 if the largest exponent is negative: nearby states end on one orbit. NaN if no partial sum is
+    negative: the dimension is then not defined for all exponents of a state, and a part of them
+    does not suffice. NaN also if an exponent is NaN. The order of the exponents does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
     2.062

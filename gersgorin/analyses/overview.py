@@ -1,4 +1,4 @@
-"""`gersgorin.analyze`: several analyses of one network on one sequence in one object, with one
+"""`gersgorin.analyze`: several analyses of one network on one sequence, in one object with one
 table and one figure.
 
     found = analyze(model, x)
@@ -7,8 +7,9 @@ table and one figure.
     found.gains, found.gates    of the input, of each layer
     found.influence             how far back the loss depends on inputs, for a model with a loss
 
-The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and those in
-`analyses=("lyapunov",)`. All read the same `Run`, which computes its Jacobians once.
+The analyses are rows of `gersgorin.analyses.ANALYSES`: the default rows, and those that the
+argument `analyses` names, such as `analyses=("lyapunov",)`. All use the same `Run`, which computes
+its Jacobians once.
 
 Legend: T steps, L layers of a step.
 """
@@ -47,8 +48,8 @@ from rhn.utils.wording import counted
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Overview(Several, kind="overview"):
-    """The results of several analyses, each an attribute by the name of its row; None for an
-    analysis that was not computed.
+    """The results of several analyses. Each result is an attribute with the name of its analysis;
+    None if the analysis was not computed.
 
     >>> import torch
     >>> found = analyze(torch.nn.RNN(3, 4), torch.rand(12, 3))
@@ -62,8 +63,8 @@ class Overview(Several, kind="overview"):
         return self.results.get(name)
 
     def sentences(self) -> Iterator[str]:
-        """Those of each analysis, and once the doubt about the run; the spectra have those of the
-        products.
+        """The sentences of each analysis, and once the doubt about the run. The sentences of the
+        spectra include those of the products.
         """
         others = [result for name, result in self.results.items() if name != "products"]
         each = (words for result in others for words in result.sentences())
@@ -98,30 +99,30 @@ class Overview(Several, kind="overview"):
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return self.spectra.step_count
 
     def drawn_step(self, step: int | None = None) -> int:
-        """The step of the spectra."""
+        """The step whose spectrum is drawn."""
         return self.spectra.drawn_step(step)
 
     marks_step = False
 
     def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
-        """The spectrum of one step."""
+        """Draw the spectrum of one step."""
         self.spectra._draw(ax, step=step, limit=limit)
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """The spectrum of one step, and a panel for each analysis."""
+        """Draw the spectrum of one step, and a panel for each analysis."""
         return draw_overview(self, step=step, limit=limit)
 
     def _to_dict(self) -> dict:
-        """{name of the analysis: numbers of its result}."""
+        """The numbers of each result, by the name of its analysis."""
         return {name: result.to_dict() for name, result in self.results.items()}
 
 
 def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of values (T, L), by the name of each layer's."""
+    """The columns of values (T, L) by name, with the number of the layer if there are several."""
     if values.shape[1] == 1:
         return {name: values[:, 0]}
     return {f"{name}, layer {k + 1}": column for k, column in enumerate(values.T)}
@@ -138,23 +139,24 @@ def analyze(
     analyses: str | Sequence[str] = (),
     **options,
 ) -> Overview:
-    """Compute the default analyses of a network on sequences, in float64; the network is left as it
-    was.
+    """Compute the default analyses of a network on sequences, in float64. The network is not
+    changed.
 
     Args:
-        network, x, s0, options: as for `gersgorin.open_run`. x is one sequence; 30 to
-            100 steps are enough. For a `PolyphonicModel`, a `LanguageModel`, and any module with a
-            `loss`, the influence is computed too. It reads all sequences of x, in the layout that
-            the model takes; the other analyses read the first sequence.
-        targets: targets of a model with a loss at each frame, in the layout of x; None: the next
-            frame.
-        loss: see `gersgorin.influence`.
+        network, x, s0, options: as for `gersgorin.open_run`. x is one sequence; 30 to 100 steps are
+            enough. For a `PolyphonicModel`, a `LanguageModel`, and any module with a `loss`, the
+            influence is computed too. x may then have several sequences, in the layout that the
+            model takes: the influence reads all of them, the other analyses the first one.
+        targets: targets for the loss of each frame, in the layout of x; None: the next frames of x.
+        loss: the loss whose dependence on the inputs is measured, see `of` in
+            `gersgorin.influence`.
         analyses: one or more further analyses by name, such as "lyapunov" or ("lyapunov",
-            "fixed_points"); see `gersgorin.analyses.ANALYSES`.
+            "fixed_points"). The names are those of `gersgorin.analyses.ANALYSES`.
 
     Raises:
-        InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit,
-            an unknown analysis, or, for a model with a loss, an error of `gersgorin.influence`.
+        InvalidInputError: there is no recurrent cell; x or the weights are NaN or infinite; x does
+            not fit; an analysis is unknown; or `gersgorin.influence` raises it, for a model with a
+            loss.
 
     >>> import torch
     >>> from rhn.cells import RHN
@@ -186,7 +188,9 @@ def analyze(
 
 
 def _rows(others: Sequence[str]) -> dict[str, Analysis]:
-    """The default rows of `ANALYSES` and others by name. Raises InvalidInputError."""
+    """The default rows of `ANALYSES`, and others by name. Raises InvalidInputError for an unknown
+    name.
+    """
     names = [str(name).replace("-", "_") for name in others]
     if unknown := [name for name in names if name not in ANALYSES]:
         raise InvalidInputError(
@@ -221,8 +225,8 @@ def _with_data(
     run: Run,
     batch_axis: int | None,
 ) -> ModelWithData:
-    """A model on x, or the cell of a run on its inputs; with a loss without targets on the next
-    frames.
+    """A model with the data x, or the cell of a run with its inputs. If there is a loss and no
+    targets, the targets are the next frames.
     """
     if model is None or x is None:
         return ModelWithData(model=run.cell.module, x=run.inputs, label=run.label)
@@ -239,7 +243,7 @@ def _with_data(
 
 
 def draw_overview(found: Overview, *, step: int | None = None, limit: float | None = None) -> Shown:
-    """The spectrum of one step, and below it a panel for each analysis."""
+    """Draw the spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
     step = record.drawn_step(step)
     left_out = {"spectra", "products"}

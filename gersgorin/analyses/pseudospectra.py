@@ -1,10 +1,13 @@
-"""Pseudospectra of a few steps of a run: how far small changes of a Jacobian move its eigenvalues.
+"""Pseudospectra of a few time steps of a run: how far a small change of a Jacobian can move its
+eigenvalues.
 
-z is an eigenvalue of A + E for some change E of norm eps if and only if sigma_min(z - A) <= eps. If
-the curve of a small eps crosses the unit circle, so can an eigenvalue, however far inside the
-spectrum is; that eps is the distance to instability (C. Van Loan, 1985).
+z is an eigenvalue of A + E for some change E of norm at most eps if and only if sigma_min(z - A) <=
+eps. If the curve of a small eps crosses the unit circle, a change of that size can move an
+eigenvalue across it, even if all eigenvalues of A lie far inside. The least eps whose curve reaches
+the circle is the distance to instability (C. Van Loan, 1985).
 
-Legend: S steps shown, N entries of a state, a grid of (side, side) points.
+Legend: S steps that are shown; N entries of a state; a grid of (side, side) points z in the complex
+plane.
 """
 
 import math
@@ -49,7 +52,8 @@ CHANGE = "norm of a change (log₁₀)"
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Pseudospectra(Result, kind="pseudospectra"):
-    """sigma_min(z - A) around the spectra of a few steps of one run.
+    """The smallest singular values sigma_min(z - A) on a grid around the spectra of a few steps of
+    one run.
 
     >>> found = pseudospectra(torch.nn.RNN(3, 4), torch.rand(4, 3), side=9)
     >>> found.sigma.shape, found.eigenvalues.shape
@@ -59,23 +63,27 @@ class Pseudospectra(Result, kind="pseudospectra"):
     steps: np.ndarray
     """Numbers of the steps, (S,)."""
     axis: np.ndarray
-    """Imaginary parts of the grid, (side,); with `middle` added its real parts."""
+    """Imaginary parts of the points of the grid, (side,). Their real parts are these numbers plus
+    `middle`.
+    """
     sigma: np.ndarray
-    """(S, side, side): one row per imaginary part, one column per real part."""
+    """sigma_min(z - A) at the points of the grid, (S, side, side): one row per imaginary part, one
+    column per real part.
+    """
     eigenvalues: np.ndarray
-    """Complex, (S, N), the largest modulus first."""
+    """Eigenvalues of each step, complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
     middle: float = 0.0
     """Centre of the grid, a real number: 0, or the middle of the numerical ranges if these are
-    small, as for steps close to the identity.
+    small, as for Jacobians close to the identity.
     """
 
     steps_of = staticmethod(shown_steps)
 
     @property
     def finding(self) -> str:
-        """The least change that moves an eigenvalue onto the unit circle."""
+        """A clause about the least change that moves an eigenvalue onto the unit circle."""
         change = f"A change of norm {self.to_circle.min():.3g} of a step{subject_of(self.title)}"
         return f"{change} puts an eigenvalue on the unit circle"
 
@@ -85,8 +93,9 @@ class Pseudospectra(Result, kind="pseudospectra"):
         return int(self.steps[-1]) + 1
 
     def drawn_step(self, step: int | None = None) -> int | None:
-        """The step to draw; None: the one whose eigenvalues move onto the circle most easily, in a
-        figure all. Raises InvalidInputError for a step without a pseudospectrum.
+        """The step to draw. None: a figure shows all steps, and `plot(ax)` the step whose
+        eigenvalues need the least change to reach the circle. Raises InvalidInputError for a step
+        without a pseudospectrum.
         """
         if step is not None and step not in self.steps:
             known = ", ".join(map(str, self.steps))
@@ -103,8 +112,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
         }
 
     def table(self) -> list[dict]:
-        """One row per step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
-        circle).
+        """One row per step: step, epsilon_to_circle, spectrum_to_circle (distance of the largest
+        eigenvalue from the circle, negative outside).
         """
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return table_rows(
@@ -114,12 +123,14 @@ class Pseudospectra(Result, kind="pseudospectra"):
     width, marks_step = 8.0, False
 
     def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
-        """The step whose eigenvalues a change moves onto the circle most easily."""
+        """Draw one step, by default the one whose eigenvalues need the least change to reach the
+        unit circle.
+        """
         k = int(self.to_circle.argmin()) if step is None else [*self.steps].index(step)
         self._draw_step(ax, k, limit).set_title(f"Step {self.steps[k]}, {self.curves}")
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """All steps, or one, with the colours of the curves."""
+        """Draw all steps, or one, with a colour bar for the curves."""
         steps = [*self.steps]
         chosen = range(len(steps)) if step is None else [steps.index(step)]
         draws = [partial(self._draw_step, k=k, limit=limit) for k in chosen]
@@ -131,13 +142,13 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     @property
     def curves(self) -> str:
-        """The numbers of the curves, for the title of axes without a colour bar."""
+        """The levels of the curves in words, for the title of axes without a colour bar."""
         last, inner = self.levels[:-3:-1]
         return f"curves inwards: {CHANGE} {last:g}, {inner:g}, ..."
 
     def _draw_step(self, ax: Axes, k: int, limit: float | None = None) -> Axes:
-        """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues
-        and the unit circle.
+        """Draw the boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, the
+        eigenvalues and the unit circle.
         """
         levels, values = self.levels, self.eigenvalues[k]
         # an eigenvalue on the grid has none
@@ -159,8 +170,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     @property
     def levels(self) -> np.ndarray:
-        """Logarithms of eps, ascending in equal round steps over a decade or more, whose curves are
-        closed within the grid.
+        """Decimal logarithms of the eps whose curves are drawn: ascending in equal round steps over
+        a decade or more. The curves are closed within the grid.
         """
         away, least = np.abs(self.axis), self.to_circle.min()
         edge = np.maximum.outer(away, away) == away[-1]
@@ -171,7 +182,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 1)
 
     def _to_dict(self) -> dict:
-        """JSON-ready, without the grid's numbers."""
+        """Numbers for JSON, without those of the grid."""
         return {"grid": self.sigma.shape[1:], "steps": self.table()}
 
 
@@ -187,20 +198,20 @@ def pseudospectra(
     progress: Progress = silent,
     **options,
 ) -> Pseudospectra:
-    """The pseudospectra of four steps of a run (of all, if it has fewer), on a grid around the unit
-    circle and the numerical ranges.
+    """Compute the pseudospectra of four steps of a run (of all steps if there are fewer), on a grid
+    around the unit circle and the numerical ranges.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        side: points along a side of the grid, an odd number (default: 101, or 51 for a state of
-            more than 64 entries). The time grows with the square of side, and with the cube of the
-            size of the state: a quarter of a minute for 64 entries, two minutes for 256, on one
-            core.
+        side: number of points along a side of the grid, an odd number (default: 101, or 51 for a
+            state of more than 64 entries). The time grows with the square of side and with the cube
+            of the state size. With the default it is a quarter of a minute for 64 entries and two
+            minutes for 256, on one core.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError: side out of range, a grid that takes more than ten minutes, a state or
-            Jacobian that is not finite.
+        InvalidInputError: side is out of range, the grid would take more than ten minutes, or a
+            state or Jacobian is not finite.
 
     >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), s0=torch.ones(2))
     >>> found.steps.tolist(), found.to_circle.round(9).tolist()
@@ -242,8 +253,8 @@ def pseudospectra(
 
 
 def _check_size(entries: int, side: int, steps: int) -> None:
-    """Raise InvalidInputError for a grid that takes too long, with the largest side that does
-    not.
+    """Raise InvalidInputError for a grid that takes too long. The message has the largest side that
+    does not.
     """
     minutes_a_point = steps * entries**3 / A_MINUTE / 2  # only half of the points are computed
     minutes, largest = side**2 * minutes_a_point, math.isqrt(int(MINUTES / minutes_a_point))
@@ -258,6 +269,6 @@ def _check_size(entries: int, side: int, steps: int) -> None:
 
 
 def _colours(levels: np.ndarray) -> BoundaryNorm:
-    """Colours of the curves: each curve in the middle of its colour."""
+    """The colours of the curves; each curve lies in the middle of the range of its colour."""
     half = (levels[1] - levels[0]) / 2
     return BoundaryNorm(np.append(levels - half, levels[-1] + half), 256)

@@ -1,5 +1,5 @@
-"""The input of a search for fixed points: a cell, a constant input and starts, from what a user
-passes.
+"""The input of a search for fixed points: a cell, a constant input and starts, from the user's
+arguments.
 
 Legend: B starts; N entries of a state; m inputs.
 """
@@ -50,22 +50,22 @@ SEARCHED = 8  # arrays (B, N) that a search holds
 
 @dataclass(frozen=True, eq=False)
 class SearchInput:
-    """The input and the starts of a search for fixed points."""
+    """The cell, the constant input and the starts of a search for fixed points."""
 
     cell: StepCell
     x: Tensor
     """The constant input (m,)."""
     starts: Tensor
-    """(B, N)"""
+    """The starts, (B, N)."""
     fields: dict[str, Any]
-    """Names and origin, fields of the result."""
+    """Names and origin of the network, as fields of the result."""
 
 
 def search_input(
     network, x, starts: Any, hold: float | None, seed: int, options: dict
 ) -> SearchInput:
-    """The input of the search from the arguments of `fixed_points`. Raises InvalidInputError for
-    starts or an input that do not fit the network.
+    """The input of the search, from the arguments of `fixed_points`. Raises InvalidInputError if
+    the starts or the input do not fit the network.
     """
     if isinstance(starts, Integral):
         starts = int(starts)
@@ -91,7 +91,7 @@ def search_input(
 
 
 def _has_shapes(network: NetworkLike) -> bool:
-    """True for what knows the shapes of its state."""
+    """True for a network that has the shapes of its state."""
     return isinstance(network, (Run, *TORCH_CLASSES)) or hasattr(network, "step")
 
 
@@ -115,8 +115,8 @@ def _first_state(
     vectors: bool,
     **_: Any,
 ) -> State | None:
-    """A state in the shapes that a step has: those of s0, of state_size, or of each start, which a
-    module has as a batch of one. None: a step of one vector, or one that says its shapes.
+    """A state in the shapes that the step takes: those of s0, of state_size, or of one start (for a
+    module, as a batch of one). None if the step takes one vector, or if it has the shapes itself.
 
     vectors: whether the starts are one tensor.
     """
@@ -135,7 +135,9 @@ def _first_state(
 
 
 def _vectors(parts: list[Tensor], first: State | None) -> Tensor:
-    """Starts as vectors (B, N); first: a state in the shapes that they must have, None: any."""
+    """Convert starts to vectors (B, N). first: a state in the shapes that the starts must have;
+    None: any shapes.
+    """
     flat = flat_state(parts, rows=len(parts[0]))
     if first is not None:
         wanted = [real_view(part).numel() for part in tree_leaves(first)]
@@ -151,8 +153,8 @@ def _starts_error(parts: list[Tensor], expected: str) -> InvalidInputError:
 
 
 def _check_hold(hold: float | None, one: bool) -> None:
-    """Raise InvalidInputError for an input that is no finite number, or to hold in place of a
-    sequence if there is none.
+    """Raise InvalidInputError if `hold` is not a finite number, or if there is no sequence that it
+    could replace.
     """
     if hold is None:
         return
@@ -165,7 +167,9 @@ def _check_hold(hold: float | None, one: bool) -> None:
 
 
 def _of_step(network: nn.Module | Step, x, first: State | None, starts: Tensor) -> SearchInput:
-    """The input of the search for a step without a run; first: a state in its shapes."""
+    """The input of the search for a step without a run. first: a state in the shapes of the
+    step.
+    """
     title = {"title": cell_name(network).replace("<lambda>", "f(x, s)")}
     like = starts[0]
     if isinstance(network, nn.Module):
@@ -182,7 +186,7 @@ def _of_step(network: nn.Module | Step, x, first: State | None, starts: Tensor) 
 def _along_run(
     run: Run, starts: Tensor | int, hold: float | None, seed: int, *, with_input: bool
 ) -> SearchInput:
-    """The input of the search for an open run; with_input: whether its network reads an input."""
+    """The input of the search for an open run. with_input: whether the network reads an input."""
     cell, x, label = run.cell, run.inputs.mean(0), run.label
     held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
     if hold is not None:
@@ -201,7 +205,7 @@ def _along_run(
 
 
 def _is_constant(network: NetworkLike, x: DataLike, *, said: bool) -> bool:
-    """True if x is one constant input (m,), not a sequence; said: see `is_stepwise`."""
+    """True if x is one constant input (m,), not a sequence. said: see `is_stepwise`."""
     if isinstance(network, Run) or not is_array(x) or np.ndim(x) > 1:
         return False
     if is_stepwise(network, said=said) or not isinstance(network, nn.Module):
@@ -210,8 +214,8 @@ def _is_constant(network: NetworkLike, x: DataLike, *, said: bool) -> bool:
 
 
 def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
-    """Evenly spread states of a run; beyond their number also random points between two of them;
-    drawn: around the first one.
+    """`count` evenly spread states of a run; if the run has fewer, random points between two of its
+    states are added. drawn: random states around the first state instead.
     """
     seed = check_seed(seed)
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)

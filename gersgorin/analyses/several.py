@@ -1,5 +1,5 @@
-"""`Several`: results of several analyses, or of several networks, as one result; the base of
-`Overview` and `SideBySide`.
+"""`Several`: results of several analyses, or of several networks, as one result. `Overview` and
+`SideBySide` derive from it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Several(Result):
-    """Results by name, which one file holds."""
+    """Several results by name, which are saved in one file."""
 
     results: dict[str, Result]
 
     def sentences(self) -> Iterator[str]:
-        """Those of each result."""
+        """The sentences of each result."""
         return (words for result in self.results.values() for words in result.sentences())
 
     def to_xarray(self) -> "xr.DataTree":

@@ -1,15 +1,16 @@
-"""Spectra and Geršgorin discs of every step of a run, and what the products of its Jacobians do.
+"""Spectra and Geršgorin discs of every time step of a run, and norms of the products of its
+Jacobians.
 
-`spectra` measures from whole Jacobians, or of a large state the k leading eigenvalues by products
-with vectors:
+`spectra` measures whole Jacobians. For a large state it computes only the k leading eigenvalues, by
+products with vectors:
 
     one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured,
-                                  multiplied to the product and dropped
-    it does not                   products with vectors for eigenvalues and norms, blocks of rows
+                                  multiplied into the product and dropped
+    it does not fit               products with vectors for eigenvalues and norms, blocks of rows
                                   for discs
 
-Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; L layers with a
-gate.
+Legend: T time steps, counted from 0; m inputs; N entries of a state; y[t] the state before step t;
+k eigenvalues; L layers with a gate.
 """
 
 import math
@@ -98,8 +99,8 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """Spectra and discs of dy[t+1]/dy[t], and norms of the product of these Jacobians, at every
-    step t = 0..T-1.
+    """Spectra and discs of the Jacobian dy[t+1]/dy[t] of every step t = 0..T-1, and norms of the
+    product of the Jacobians of steps 0 to t.
 
     >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
     >>> found.eigenvalues.shape, found.spectral_radius.shape
@@ -110,40 +111,40 @@ class Spectra(Result, kind="spectra"):
     depth: int
     hidden_size: int
     sequence: str
-    """Name of the sequence: a chorale's, or a text's."""
+    """Name of the sequence: "bwv269", or that of a file."""
     eigenvalues: np.ndarray
-    """Complex, (T, N), the largest modulus first. For a large state only the leading ones, (T, k);
-    NaN for those that were not found.
+    """Eigenvalues, complex, (T, N), the largest modulus first. For a large state only the leading
+    ones, (T, k); NaN for those that did not converge.
     """
     eigenvalue_condition: np.ndarray
-    """The largest condition number of an eigenvalue, (T,), at least 1. Rounding moves this
-    eigenvalue by about eps * norm * condition.
+    """The largest condition number of an eigenvalue of each step, (T,), at least 1. Rounding moves
+    that eigenvalue by about eps * norm * condition.
     """
     row_centers: np.ndarray
-    """(T, N)"""
+    """Centres of the row discs of each step, (T, N)."""
     row_radii: np.ndarray
-    """(T, N)"""
+    """Radii of the row discs of each step, (T, N)."""
     column_centers: np.ndarray
-    """(T, N)"""
+    """Centres of the column discs of each step, (T, N)."""
     column_radii: np.ndarray
-    """(T, N)"""
+    """Radii of the column discs of each step, (T, N)."""
     norm: np.ndarray
     """2-norm of each step's Jacobian, (T,)."""
     support: np.ndarray
-    """How far each step's numerical range reaches in directions that share a full turn equally, (T,
-    angles): see `range_outline`.
+    """Support function of each step's numerical range: how far the range extends in directions at
+    equal angles around a full turn, (T, angles); see `range_outline`.
     """
     departure_from_normality: np.ndarray
-    """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is
-    nilpotent.
+    """Henrici's departure from normality, relative to the Frobenius norm, (T,): 0 if the Jacobian
+    is normal, 1 if it is nilpotent.
     """
     norm_bound: np.ndarray
-    """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN
-    for a cell without one.
+    """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN if
+    the cell has no bound.
     """
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (T,); also for steps whose other numbers are NaN, because they are
-    too small or large for their type.
+    """log ||dy[t+1]/dy[0]||_2, (T,). It is known also at steps whose other measures are NaN because
+    the Jacobian over- or underflows.
     """
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""
@@ -158,11 +159,10 @@ class Spectra(Result, kind="spectra"):
     gate_name: str = "transform gate"
     """Name of the gate in the cell's literature: for an LSTM the input gate."""
     log_norm_bound: float = math.nan
-    """Natural logarithm of `norm_bound`, also if the bound is too small or large for a number."""
+    """Natural logarithm of `norm_bound`, also if the bound itself over- or underflows."""
     leading: int | None = None
-    """Number k of leading eigenvalues that were searched; None: all. Measures of whole spectra are
-    NaN for k eigenvalues: `support`, `eigenvalue_condition`, `departure_from_normality`,
-    `norm_bound`.
+    """Number k of leading eigenvalues that were computed; None: all. If it is given, `support`,
+    `eigenvalue_condition`, `departure_from_normality` and `norm_bound` are NaN.
     """
 
     @property
@@ -172,7 +172,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def which_eigenvalues(self) -> str:
-        """Their name in texts: "eigenvalues", "the 32 leading eigenvalues"."""
+        """Name of the eigenvalues in sentences: "eigenvalues", "the 32 leading eigenvalues"."""
         return (
             f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
         )
@@ -192,22 +192,22 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def numerical_radius(self) -> np.ndarray:
-        """An upper bound on the largest modulus in each step's numerical range, (T,): at most 0.5 %
-        too large (2 % for N > 256).
+        """An upper bound on the largest modulus in each step's numerical range, (T,). The bound is
+        at most 0.5 % too large (2 % for N > 256).
         """
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
 
     def range_outline(self, step: int) -> np.ndarray:
-        """The polygon around a step's numerical range: its corners, complex, the first one
-        twice.
+        """The polygon around a step's numerical range: its corners as complex numbers, the first
+        one also at the end.
         """
         corners = support_corners(self.support[step])
         return np.append(corners, corners[:1])
 
     @property
     def disc_sets(self) -> dict[str, DiscAxes]:
-        """Centres and radii, (T, N) each, of the chosen discs: {"row": ...}, {"column": ...}
-        or both.
+        """(Centres, radii) of the chosen discs, (T, N) each, by their kind: {"row": ...},
+        {"column": ...} or both.
         """
         return {
             axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii"))
@@ -231,30 +231,30 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def rightmost_disc(self) -> np.ndarray:
-        """Right edge of the rightmost disc, max(centre + radius), (T,); for both unions, that of
-        their overlap.
+        """Right edge of the rightmost disc, max(centre + radius), (T,); with row and column discs,
+        the right edge of the overlap of the two unions.
         """
         return self._ends[1]
 
     @property
     def reach(self) -> np.ndarray:
-        """Reach of the discs from the origin, max(|centre| + radius), (T,); for both unions, that
-        of their overlap.
+        """Largest modulus in the discs, max(|centre| + radius), (T,); with row and column discs,
+        the largest modulus in the overlap of the two unions.
         """
         return self._ends[0]
 
     @property
     def looseness(self) -> np.ndarray:
-        """Reach / spectral radius, (T,), at least 1 (less is rounding); inf where the radius is 0,
-        NaN where the reach is 0 too.
+        """Tightness ratio `reach` / `spectral_radius`, (T,), at least 1 (less would be rounding);
+        inf if the radius is 0, NaN if `reach` is 0 too.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.maximum(self.reach / self.spectral_radius, 1)
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that lie inside the unit circle and do not touch it, (T,); for
-        both unions, the larger share; NaN for discs that are not known.
+        """Share (0 to 1) of the discs that lie inside the unit circle and do not touch it, (T,);
+        with row and column discs, the larger of the two shares. NaN if the discs are not known.
         """
         ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
         shares = [(direction(end, self.near) < 0).mean(1) for end in ends]
@@ -262,33 +262,35 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
-        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the worst perturbation's mean growth per
-        step.
+        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the mean growth per step of the perturbation
+        that grows most.
         """
         return self.log_norm_product / np.arange(1, len(self.norm) + 1)
 
     @property
     def half_life(self) -> float:
-        """Steps in which a gradient over the whole run halves; inf if it does not shrink, up to
-        rounding.
+        """Number of time steps in which the gradient halves, averaged over the run; inf if the
+        gradient does not shrink, up to rounding.
         """
         return lives(rate_of(self.log_norm_product), self.near)[0]
 
     @property
     def doubling_time(self) -> float:
-        """Steps in which a gradient over the whole run doubles; inf if it does not grow, up to
-        rounding.
+        """Number of time steps in which the gradient doubles, averaged over the run; inf if the
+        gradient does not grow, up to rounding.
         """
         return lives(rate_of(self.log_norm_product), self.near)[1]
 
     @property
     def near(self) -> float:
-        """Distance from the unit circle, and rate of growth, that rounding may cause."""
+        """Largest distance from the unit circle, and largest rate of growth, that rounding may
+        cause.
+        """
         return tolerance(self.eigenvalues.dtype)
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return len(self.norm)
 
     def drawn_step(self, step: int | None = None) -> int:
@@ -298,13 +300,13 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def finding(self) -> str:
-        """The half-life or doubling time of the gradient."""
+        """A clause about the half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm_product, subject_of(self.title))
         return capitalised(words)
 
     def notes(self) -> list[str]:
-        """Steps without numbers, the growth over the run, and where eigenvalues and discs lie, each
-        with doubts about it.
+        """Sentences about steps that have no numbers, the growth over the run, the places of
+        eigenvalues and discs, and doubts about these.
         """
         return [
             *filter(None, [sentence(self._lost())]),
@@ -318,7 +320,9 @@ class Spectra(Result, kind="spectra"):
         return int(np.isnan(self.norm).sum())
 
     def _lost(self) -> str:
-        """A clause, as for the next functions; "" if there is nothing to state."""
+        """A clause of the notes; "" if there is nothing to state. The next functions return the
+        same.
+        """
         if not self._lost_steps:
             return ""
         steps = counted(self._lost_steps, "step")
@@ -339,8 +343,9 @@ class Spectra(Result, kind="spectra"):
         return f"rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}"
 
     def _moved_by_rounding(self) -> float:
-        """The distance by which rounding of the step with the worst condition may move an
-        eigenvalue: to first order, but of two that nearly agree the square root of a perturbation.
+        """The distance by which rounding may move an eigenvalue of the step with the worst
+        condition: to first order, but for two eigenvalues that nearly agree by the square root of a
+        perturbation.
         """
         if self.leading:
             return 0.0
@@ -354,7 +359,7 @@ class Spectra(Result, kind="spectra"):
         return min(condition * perturbation, math.sqrt(condition * gap * perturbation))
 
     def _of_eigenvalues(self) -> str:
-        """A clause about the unit circle."""
+        """A clause about the eigenvalues and the unit circle."""
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
             return "no eigenvalue is known"
@@ -366,7 +371,7 @@ class Spectra(Result, kind="spectra"):
         return f"the largest eigenvalue lies {beside_one(radius)} from 0, {side}"
 
     def _of_discs(self) -> str:
-        """A clause about the discs."""
+        """A clause about the discs and the unit circle."""
         reach = float(np.fmax.reduce(self.reach))
         discs = DISC_WORDS[self.discs]
         if not math.isfinite(reach):
@@ -375,7 +380,7 @@ class Spectra(Result, kind="spectra"):
         return f"the largest modulus in the {discs} is {beside_one(reach)}, {side}"
 
     def lines(self) -> Iterator[str]:
-        """A few steps and the mean over all, quantity by quantity."""
+        """A line for each quantity: its values at a few steps, and the mean over all steps."""
         T = len(self.norm)
         steps = shown_steps(T)
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
@@ -397,7 +402,7 @@ class Spectra(Result, kind="spectra"):
             yield quantity_line("half-life of gradients", [self.half_life], "steps")
 
     def _of_the_bound(self) -> str:
-        """The row of the bound on the norm."""
+        """The line of the bound on the norm."""
         label = "bound on the 2-norm"
         if np.isnan(self.norm_bound):
             return quantity_line(label, ["none"], "the cell has no norm_bound")
@@ -432,21 +437,21 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def origin(self) -> str:
-        """The network, the sequence and their origin."""
+        """The network, the sequence and their origin in words."""
         return "; ".join(filter(None, (self.heading, self.about)))
 
     def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
-        """Eigenvalues, discs and numerical range of a step, by default that with the median
+        """Draw eigenvalues, discs and numerical range of a step, by default the one with the median
         spectral radius.
         """
         plot_spectrum(self, step, limit=limit, ax=ax)
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """One step."""
+        """Panels of one step."""
         return [Block([panel], self.height, legend=True)]
 
     def _to_dict(self) -> dict:
-        """Names and one row per step; `save` writes the eigenvalues and discs too."""
+        """The names, and one row per step. `save` writes the eigenvalues and discs too."""
         about = {
             name: getattr(self, name)
             for name in ("cell", "depth", "hidden_size", "sequence", "unit", "discs")
@@ -456,8 +461,8 @@ class Spectra(Result, kind="spectra"):
 
     @classmethod
     def _of_file(cls, values: Mapping) -> "Spectra":
-        """In files of 0.5 and before, `sequence` is called `chorale`, and k is the number of
-        eigenvalues if no condition is known.
+        """Read the values of a file. In files of version 0.5 and before, `sequence` is called
+        `chorale`, and k is the number of eigenvalues if no condition is known.
         """
         older = {"sequence": values["chorale"]} if "chorale" in values else {}
         conditions = values.get("eigenvalue_condition", np.zeros(1))
@@ -466,7 +471,7 @@ class Spectra(Result, kind="spectra"):
         return super()._of_file(dict(values) | older)
 
     def derived(self) -> dict:
-        """The rows of `table`."""
+        """The rows of `table`, for files."""
         return {"steps": self.table()}
 
 
@@ -477,8 +482,8 @@ def plot_spectrum(
     limit: float | None = None,
     ax: Axes,
 ) -> Axes:
-    """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of
-    discs, and the unit circle.
+    """Draw the eigenvalues of one time step, the outlines of its numerical range and of the unions
+    of its discs, and the unit circle.
 
     The inclusion set is shaded: the union of the discs, or with row and column discs the
     intersection of the two unions.
@@ -486,8 +491,8 @@ def plot_spectrum(
     Args:
         record: see `gersgorin.spectra`.
         step: counted from 0; None: the one with the median spectral radius.
-        limit: half the width of the panel, around 0; None: as wide as the step is, with the unit
-            circle unless that is 20 times wider.
+        limit: half the width of the panel, around 0. None: the panel contains the step and, unless
+            it is 20 times wider, the unit circle.
         ax: axes to draw into.
 
     Raises InvalidInputError for a step outside the run.
@@ -512,8 +517,8 @@ def draw_set(record: Spectra, step: int, ax: Axes) -> None:
 
 
 def extent(record: Spectra, step: int) -> tuple[float, float]:
-    """(Half the width, centre) of the square around what is drawn of a step; half is 0 if that is
-    one point, up to rounding, and both are if nothing is finite.
+    """(Half the width, centre) of the bounding box of all that is drawn of a step. The first is 0
+    if everything lies at one point, up to rounding; both are 0 if nothing is finite.
     """
     ends = [c[step] + sign * r[step] for c, r in record.disc_sets.values() for sign in (-1, 1)]
     values = np.concatenate([*ends, record.eigenvalues[step]])
@@ -523,8 +528,8 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
 
 
 def extent_of(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
-    """(Half the width, centre) of the square around points, as `extent`; dtype: of what they were
-    computed from.
+    """(Half the width, centre) of the bounding box of points, as for `extent`. dtype: the dtype of
+    the matrix that the points were computed from.
     """
     values = values[np.isfinite(values)]
     if not len(values):
@@ -537,13 +542,15 @@ def extent_of(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
 
 
 def is_small(half: float, limit: float) -> bool:
-    """True if the spectrum is too small for a panel of this half width."""
+    """True if a spectrum with half the width `half` is too small for a panel with half the width
+    `limit`.
+    """
     return 0 < SMALLEST * half < limit
 
 
 def view(record: Spectra, step: int) -> tuple[float, float]:
-    """(Half the width, centre) of a panel with a step: the square around 0 with the unit circle, or
-    only what is drawn if that is small.
+    """(Half the width, centre) of a panel with a step: a square around 0 that contains the unit
+    circle, or only the bounding box of the step if this is small.
     """
     half, middle = extent(record, step)
     limit = spectrum_limit([record], step)
@@ -551,8 +558,8 @@ def view(record: Spectra, step: int) -> tuple[float, float]:
 
 
 def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> None:
-    """Mark the real centres of discs by strokes at the lower edge, where they hide no eigenvalue;
-    those of rows and of columns are the same.
+    """Mark the real centres of discs by strokes at the lower edge, where they hide no eigenvalue.
+    Row and column discs have the same centres.
     """
     style: Style = {"color": BLUE, "markersize": 12, "alpha": 0.6}
     style |= {"transform": ax.get_xaxis_transform()}  # the lower half of a stroke is clipped
@@ -571,8 +578,8 @@ def draw_points(
 
 
 def draw_discs(discs: dict[str, DiscAxes], ax: Axes) -> None:
-    """Outline the unions of "row" and "column" discs and shade their intersection; nothing if a
-    number is not finite.
+    """Draw the outlines of the unions of "row" and "column" discs, and shade their intersection.
+    Nothing is drawn if a number is not finite.
     """
     if not np.isfinite([*discs.values()]).all():
         return
@@ -591,15 +598,15 @@ def draw_discs(discs: dict[str, DiscAxes], ax: Axes) -> None:
 
 
 def _shown(value: float, *, share: bool) -> float | str:
-    """A number of the lines; share: in percent."""
+    """A number as text for the lines; share: write it in percent."""
     if math.isnan(value):
         return "-"
     return f"{100 * value:.3g} %" if share else value
 
 
 def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None)) -> float:
-    """Half the width of panels that contain the discs and numerical ranges of the results at these
-    steps, and the unit circle.
+    """Half the width that panels need for the discs and numerical ranges of all results at these
+    steps, and for the unit circle.
     """
     edges = [(np.abs(c) + r)[steps] for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius[steps] for record in records if not record.leading]
@@ -608,7 +615,9 @@ def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None))
 
 
 def typical_step(record: Spectra) -> int:
-    """The step with the median spectral radius, of two the lower one; 0 if none is known."""
+    """The step with the median spectral radius (the lower one if there are two); 0 if no radius is
+    known.
+    """
     known = np.flatnonzero(~np.isnan(record.spectral_radius))
     by_radius = known[np.argsort(record.spectral_radius[known], kind="stable")]
     return int(by_radius[(len(known) - 1) // 2]) if len(known) else 0
@@ -629,19 +638,21 @@ def spectra(
     progress: Progress = silent,
     **options,
 ) -> Spectra:
-    """Measure every step of a run: spectra, discs, norms, products. The network is left as it was.
+    """Measure spectra, discs and norms of every time step of a run, and norms of the products. The
+    network is not changed.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        discs: discs of the rows, of the columns, or the overlap of both unions.
-        leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or
-            32 for a state of more than 4,096.
+        discs: the discs in numbers, sentences and figures: those of the rows, of the columns, or
+            the overlap of both unions.
+        leading: compute only this number of eigenvalues, those of largest modulus, for large
+            states. None: all, or 32 for a state of more than 4,096 entries.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read,
-            or do not fit each other; a state or Jacobian is not finite; an argument is out of
-            range.
+        InvalidInputError, DataError, CheckpointError: the network or the data do not exist, cannot
+            be read, or do not fit each other; a state or Jacobian is not finite; or an argument is
+            out of range.
 
     >>> from rhn.cells import RHN
     >>> found = spectra(RHN(3, 8, 2), torch.rand(20, 3))
@@ -684,7 +695,7 @@ def spectra(
 
 
 def _log_bound(run: Run) -> float:
-    """The logarithm of the bound on the norm of every Jacobian."""
+    """The natural logarithm of the bound on the norm of every Jacobian."""
     return run.cell.log_norm_bound(float(run.states[:-1].abs().max()))
 
 
@@ -712,13 +723,14 @@ def _of_discs(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> di
 
 
 def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]:
-    """Measure the k leading eigenvalues, discs, norms and products, with NaN for measures of whole
-    matrices.
+    """Measure the k leading eigenvalues, discs, norms and products; measures of whole matrices are
+    NaN.
 
-    Of the Jacobians only the current one is kept, as a matrix if that fits, else all as operators.
+    If matrices fit the memory, only the Jacobian of the current step is kept. Otherwise the
+    Jacobians of all steps are kept as operators.
 
     Raises:
-        InvalidInputError: k out of range.
+        InvalidInputError: k is out of range.
         NotConvergedError: a norm did not converge.
     """
     from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
@@ -745,15 +757,16 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
 
 
 def _norm_of_matrix(P: Tensor) -> Tensor:
-    """||P||_2 from products with vectors."""
+    """The norm ||P||_2, from products with vectors."""
     from gersgorin.run.operators import StepOperator
 
     return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
 
 
 def _of_operator(A: Any, k: int, dtype: torch.dtype, exponent: int) -> dict[str, np.ndarray]:
-    """The measures (1, ...) of the Jacobian A 2^exponent of a step as a `StepOperator`; NaN for
-    measures of whole matrices, for what did not converge, and unless the exponent is 0.
+    """The measures (1, ...) of the Jacobian A 2^exponent of a step, with A as a `StepOperator`. NaN
+    for measures of whole matrices, for eigenvalues that did not converge, and for all measures if
+    the exponent is not 0.
     """
     try:
         values = A.eigenvalues(k)
@@ -774,10 +787,10 @@ def _of_operator(A: Any, k: int, dtype: torch.dtype, exponent: int) -> dict[str,
 
 
 def _scaled_operator(run: Run, x: Tensor, s: Tensor) -> tuple[Any, int]:
-    """(M as a `StepOperator`, an integer e) of the Jacobian M 2^e of a step; e is 0 unless the
-    numbers of its type cannot hold it.
+    """(M as a `StepOperator`, an integer e) for the Jacobian M 2^e of a step; e is 0 unless the
+    Jacobian over- or underflows.
 
-    Raises InvalidInputError for a large state whose Jacobian they cannot hold.
+    Raises InvalidInputError if the Jacobian of a large state over- or underflows.
     """
     from gersgorin.run.operators import StepOperator
 

@@ -1,9 +1,10 @@
-"""Gains and gates of the steps of a run, and norms of the products of its Jacobians.
+"""Gains and gates of the time steps of a run, and norms of the products of its Jacobians.
 
-One-step gains do not compose: the norm of a product A[t] ... A[0] is what a gradient over many
-steps is multiplied by.
+The gains of single steps do not compose. A gradient over many steps grows by at most the norm of
+the product A[t] ... A[0] of their Jacobians.
 
-Legend: T steps, L layers of a step, s_l the state after layer l.
+Legend: T time steps; L layers of a step; A[t] the Jacobian of step t; s' the state after a step;
+s_l the state after layer l.
 """
 
 import html
@@ -43,8 +44,8 @@ GIVE_GATES = "the gates of your step, a function gates=f of x and s (--gates mod
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Gains(Result, kind="gains"):
-    """2-norms of the Jacobians of the input and of each layer: how strongly the input reaches the
-    state, and each layer the next.
+    """2-norms of the Jacobians of the input and of each layer: how strongly the input changes the
+    state, and each layer the next one.
 
     >>> from rhn.cells import RHN
     >>> found = gains(RHN(3, 8, 2), torch.rand(20, 3))
@@ -53,23 +54,23 @@ class Gains(Result, kind="gains"):
     """
 
     input: np.ndarray
-    """||ds'/dx||_2 at every step, (T,); NaN if it is too small or large for a number."""
+    """Input gain ||ds'/dx||_2 at every step, (T,); NaN if the Jacobian over- or underflows."""
     layers: np.ndarray
-    """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L); of stacked layers that of each by
-    its own state before the step.
+    """State gain ||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L). For stacked layers: the
+    2-norm of the derivative of each layer's state with respect to its own state before the step.
     """
     unit: str = "steps"
     """Length of one time step."""
 
     @property
     def finding(self) -> str:
-        """The mean gain of the input."""
+        """A clause about the mean gain of the input."""
         if np.isnan(self.input).any():
             return "The gain of the input is too small or large for a number"
         return f"The input reaches the state with a mean gain of {self.input.mean():.3g}"
 
     def notes(self) -> list[str]:
-        """The mean gains of the layers: 2-norms, means over the steps."""
+        """Sentences about the mean gains of the layers over the steps."""
         layers = ", ".join(f"{gain:.3g}" for gain in self.layers.mean(0))
         each = "A step has" if self.layers.shape[1] == 1 else "The layers of a step have"
         return [f"{each} a mean gain of {layers}."]
@@ -85,7 +86,7 @@ class Gains(Result, kind="gains"):
         return table_rows(step=range(len(self.input)), input=self.input, layer=self.layers)
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """One line for the input and one for each layer over time."""
+        """Draw one line for the input and one for each layer over time."""
         ax.plot(
             self.input,
             color=GREEN,
@@ -98,7 +99,7 @@ class Gains(Result, kind="gains"):
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return len(self.input)
 
 
@@ -108,8 +109,8 @@ class Gains(Result, kind="gains"):
 def gains(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Gains:
-    """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
-    for `gersgorin.open_run`.
+    """Measure the gains of the input, (T,), and of each layer, (T, L), along a run. Arguments and
+    errors as for `gersgorin.open_run`.
 
     >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), s0=torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer
@@ -129,7 +130,7 @@ def gains(
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MeanGates(Result, kind="gates"):
-    """Mean over the units of each layer's gate, 0 closed to 1 open.
+    """Mean over the units of each layer's gate, from 0 (closed) to 1 (open).
 
     >>> found = gates(torch.nn.GRU(3, 8), torch.rand(20, 3))
     >>> found.mean.shape
@@ -137,20 +138,21 @@ class MeanGates(Result, kind="gates"):
     """
 
     mean: np.ndarray
-    """(T, L); L = 0 for a cell without known gates."""
+    """Mean gate of each layer at every step, (T, L); L = 0 for a cell without known gates."""
     gate_name: str = "transform gate"
     """Name of the gate in the cell's literature: for an LSTM the input gate."""
     unit: str = "steps"
     """Length of one time step."""
     names: tuple[str, ...] = ()
-    """Names of the columns of `mean`, for the user's gates(x, s), and for cells with a separate
-    carry gate; () if the columns are layers."""
+    """Names of the columns of `mean`, for a user's function gates(x, s) and for cells with a
+    separate carry gate; () if the columns are layers.
+    """
     function: str = ""
-    """The step in words if it is a function: "the function f"."""
+    """The step in words, if it is a function: "the function f"."""
 
     @property
     def finding(self) -> str:
-        """The mean of the gates."""
+        """A clause about the mean of the gates."""
         if not self.mean.size:
             of = f" of {self.function}" if self.function else subject_of(self.title)
             return f"No gates are known{of or ' of the network'}"
@@ -163,7 +165,7 @@ class MeanGates(Result, kind="gates"):
         return f"The {self.gate_name}s{subject_of(self.title)} are {percent(self.mean.mean())} open"
 
     def notes(self) -> list[str]:
-        """The means of the layers."""
+        """Sentences about the means of the layers."""
         if not self.mean.size:
             return [f"Give {GIVE_GATES}."]
         if self.names or self.mean.shape[1] == 1:
@@ -177,8 +179,8 @@ class MeanGates(Result, kind="gates"):
         }
 
     def table(self) -> list[dict]:
-        """One row per step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
-        gates.
+        """One row per step: step, layer_1, layer_2, ..., or the gates by name. There are no rows if
+        there are no gates.
         """
         steps = range(len(self.mean) if self.mean.size else 0)
         if self.names:
@@ -193,7 +195,7 @@ class MeanGates(Result, kind="gates"):
             raise InvalidInputError(f"{self.finding}: give {GIVE_GATES}")
 
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
-        """One line for each layer over time, or the gates of the layers at a step. Raises
+        """Draw one line for each layer over time, or the gates of the layers at one step. Raises
         InvalidInputError if there are no gates.
         """
         self.check_drawable()
@@ -210,7 +212,7 @@ class MeanGates(Result, kind="gates"):
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return len(self.mean)
 
     def _repr_html_(self) -> str:
@@ -223,10 +225,10 @@ class MeanGates(Result, kind="gates"):
 def gates(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> MeanGates:
-    """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
-    as for `gersgorin.open_run`.
+    """Measure the mean gate of each layer along a run, (T, L), from 0 to 1. Arguments and errors as
+    for `gersgorin.open_run`.
 
-    A carry gate with weights of its own has its own column: the forget gate of an LSTM.
+    A carry gate with weights of its own has its own column, such as the forget gate of an LSTM.
 
     >>> from rhn.cells import RHN
     >>> found = gates(RHN(3, 8, 2, transform_bias=-20.0), torch.rand(20, 3))
@@ -254,7 +256,7 @@ def of_units(gates: Sequence[Tensor], run: Run) -> np.ndarray:
 
 
 def by_layer(name: str, count: int) -> tuple[str, ...]:
-    """The names of the gates of some layers.
+    """The names of the gates of `count` layers.
 
     >>> by_layer("forget gate", 1), by_layer("carry gate", 2)
     (('forget gate',), ('carry gate 1', 'carry gate 2'))
@@ -264,7 +266,8 @@ def by_layer(name: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Products(Result, kind="products"):
-    """log ||ds[t+1]/ds[0]||_2 of one run, its rate, and log ||ds[T]/ds[t]||_2.
+    """Norms of the Jacobian products of one run: log ||ds[t+1]/ds[0]||_2 from the first state on,
+    its rate of growth, and log ||ds[T]/ds[t]||_2 to the last state.
 
     >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> round(found.half_life, 4), round(float(np.exp(found.log_norm_back[-2])), 4)
@@ -272,40 +275,45 @@ class Products(Result, kind="products"):
     """
 
     log_norm: np.ndarray
-    """log ||A[t] ... A[0]||_2, natural logarithm, (T,); -inf from where the product is zero."""
+    """log ||A[t] ... A[0]||_2, natural logarithm, (T,); -inf from the step on at which the product
+    is zero.
+    """
     log_norm_back: np.ndarray | None = None
-    """log ||A[T-1] ... A[t]||_2, (T,): by how much the gradient of the last state has changed when
-    it arrives at the state before step t; None: not measured."""
+    """log ||A[T-1] ... A[t]||_2, (T,): the logarithm of the largest factor by which a gradient at
+    the last state is multiplied on its way back to the state before step t. None: not measured.
+    """
     unit: str = "steps"
     """Length of one time step."""
 
     @property
     def exponent(self) -> np.ndarray:
-        """Mean growth rate of the worst perturbation per step, log_norm[t] / (t + 1), (T,)."""
+        """log_norm[t] / (t + 1), (T,): the mean rate of growth per step of the perturbation that
+        grows most.
+        """
         return self.log_norm / np.arange(1, len(self.log_norm) + 1)
 
     @property
     def half_life(self) -> float:
-        """Steps in which the gradient over the whole run halves; inf if it does not shrink, up to
-        rounding.
+        """Number of time steps in which the gradient halves, averaged over the run; inf if the
+        gradient does not shrink, up to rounding.
         """
         return lives(rate_of(self.log_norm), tolerance(self.log_norm.dtype))[0]
 
     @property
     def doubling_time(self) -> float:
-        """Steps in which the gradient over the whole run doubles; inf if it does not grow, up to
-        rounding.
+        """Number of time steps in which the gradient doubles, averaged over the run; inf if the
+        gradient does not grow, up to rounding.
         """
         return lives(rate_of(self.log_norm), tolerance(self.log_norm.dtype))[1]
 
     @property
     def finding(self) -> str:
-        """The half-life or doubling time of the gradient."""
+        """A clause about the half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm, subject_of(self.title))
         return capitalised(words)
 
     def notes(self) -> list[str]:
-        """The norm over the whole run."""
+        """Sentences about the norm of the product over the whole run."""
         return growth_over_all(self.log_norm, self.unit)
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
@@ -321,7 +329,7 @@ class Products(Result, kind="products"):
         return table_rows(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)
 
     def brief(self) -> dict[str, float]:
-        """Numbers about the whole run."""
+        """A few numbers about the whole run."""
         return {
             "log_norm": self.log_norm[-1],
             "exponent": self.exponent[-1],
@@ -330,7 +338,9 @@ class Products(Result, kind="products"):
         }
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """The norms over time on a log scale, from the first state on and to the last state."""
+        """Draw the norms over time on a log scale: from the first state on, and to the last
+        state.
+        """
         draw_growth(self.log_norm, self.unit, ax)
         if self.log_norm_back is not None:
             ax.lines[0].set_label("from the first state to this one")
@@ -340,12 +350,12 @@ class Products(Result, kind="products"):
 
     @property
     def step_count(self) -> int:
-        """T."""
+        """T, the number of time steps."""
         return len(self.log_norm)
 
 
 def subject_of(title: str) -> str:
-    """The network of a title as a sentence names it.
+    """The words for the network of a title in a sentence.
 
     >>> subject_of("rhn, depth 5, 64 units"), subject_of("f(x, s)"), subject_of("")
     (' of this RHN', ' of f(x, s)', '')
@@ -363,8 +373,8 @@ def subject_of(title: str) -> str:
 def products(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
-    """The log norms, (T,) each, of the Jacobian products from the first state to step t, and from
-    step t to the last state; arguments and errors as for `gersgorin.open_run`.
+    """Measure the logarithms of the norms of the Jacobian products, (T,) each: from the first state
+    to step t, and from step t to the last state. Arguments and errors as for `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
@@ -387,8 +397,8 @@ def log_norms_back(run: Run, progress: Progress) -> np.ndarray:
 
 
 def scaled_blocks(run: Run, *, back: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """(steps, M, integers e), of Jacobians M 2^e (steps, N, N); e is 0 unless the numbers of a type
-    cannot hold them. back: the last block first.
+    """Yield (slice of steps, M, integers e) for the Jacobians M 2^e (steps, N, N); e is 0 unless a
+    Jacobian over- or underflows. back: yield the last block first.
     """
     for now, A in run.blocks(back=back):
         yield now, *run.cell.scaled("jacobian", A, run.inputs[now], run.states[:-1][now])
@@ -400,11 +410,11 @@ def measured(
     progress: Progress,
     without_scale: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """{name: (T, ...)} of what a function measures of each block of Jacobians, and of
-    log_norm_product, log ||A[t] ... A[0]||_2.
+    """Measure all Jacobians of a run, block by block. Returns {name: (T, ...)} with the measures
+    that `measure` returns, and log_norm_product, which is log ||A[t] ... A[0]||_2.
 
-    NaN where a Jacobian is too small or large for numbers of its type, but for those measures that
-    a factor does not change, `without_scale`.
+    A measure is NaN at a step whose Jacobian over- or underflows. `without_scale` names the
+    exceptions: measures that do not change if a matrix is multiplied by a factor.
     """
     product, logs, exponents, parts = RunningProduct(), [], [], []
     for now, A, e in scaled_blocks(run):
@@ -419,7 +429,7 @@ def measured(
 
 
 def _without(values: Tensor, lost: Tensor) -> Tensor:
-    """Values (steps, ...) with NaN at some steps."""
+    """Values (steps, ...), with NaN at the steps that are lost."""
     return (
         values
         if not lost.any()
@@ -430,12 +440,12 @@ def _without(values: Tensor, lost: Tensor) -> Tensor:
 
 
 def _logs(log_norms: list[Tensor], exponents: list[Tensor]) -> np.ndarray:
-    """Logarithms (T,) of norms of products, with the exponents of their factors."""
+    """Add the exponents of the factors to the logarithms (T,) of the norms of products."""
     logs = torch.stack(log_norms)
     lost = torch.cat(exponents).cumsum(0).double() * math.log(2)
     return (logs + lost).to(logs.dtype).cpu().numpy()
 
 
 def join_steps(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of consecutive steps by name, joined."""
+    """Join the arrays of consecutive steps, by name."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,1 +1,1 @@
-"""The command line `gersgorin`: a file a subcommand, and what they share."""
+"""The command line `gersgorin`: one file for each kind of subcommand, and code that they share."""

@@ -1,5 +1,5 @@
-"""`gersgorin plot`, `gersgorin lyapunov`, ...: the subcommand that every row of `ANALYSES` has;
-`gersgorin-plot` is the first.
+"""`gersgorin plot`, `gersgorin lyapunov`, ...: one subcommand for each row of `ANALYSES`.
+`gersgorin-plot` is the same as `gersgorin plot`.
 """
 
 from dataclasses import field, make_dataclass
@@ -25,8 +25,8 @@ def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
 
 
 def options_of(row: Analysis, prog: str = "") -> type:
-    """The dataclass of a subcommand's options: those that all share, and those of its row, with
-    their types and defaults.
+    """The dataclass of a subcommand's options: those that all subcommands share, and those of its
+    row, with their types and defaults.
     """
     group = Group(row.command, sort_key=0)
     own = [
@@ -47,12 +47,12 @@ def options_of(row: Analysis, prog: str = "") -> type:
 
 
 def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
-    """Read the words of a subcommand and run it; prog: as it was typed."""
+    """Read the arguments of a subcommand and run it. prog: the command as the user typed it."""
     run_read(single(prog, options_of(row, prog)), words, partial(run, row))
 
 
 def run(row: Analysis, options: Any) -> None:
-    """Resolve network and data, compute, draw, write and print."""
+    """Resolve network and data, compute the analysis, and print, draw and write its result."""
     if (
         options.checkpoint
         and not options.module
@@ -76,12 +76,16 @@ def run(row: Analysis, options: Any) -> None:
 
 
 def _steps(row: Analysis, subject: Any) -> int:
-    """The number of steps of a run, or of the sequences of a model, whichever axis they are."""
+    """The number of steps of a run. For a model with data: the longer one of the two axes that may
+    be time.
+    """
     return len(subject) if row.needs == "run" else max(subject.x.shape[:2])
 
 
 def _subject_of(row: Analysis, options, device: str):
-    """The run, or the model with its data, of a command, as an analysis needs it."""
+    """The run, or the model with its data, that a command's options name; whichever the analysis
+    needs.
+    """
     if row.needs == "run":
         from gersgorin.cli.load import run_of_options
 

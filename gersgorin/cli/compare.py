@@ -1,8 +1,8 @@
 """`gersgorin compare`: networks side by side, or medians and bands over many runs.
 
-Networks are named one by one: new cells, trained weights, modules. `--set depth=5` is an option of
-all new cells that have it, `--set rhn.depth=5` of one; given again with another value it makes
-another network.
+The user names the networks one by one: new cells, trained weights, modules. `--set depth=5` sets an
+option of all new cells that have it, `--set rhn.depth=5` that of one cell. If an option is set to
+several values, each value gives one network.
 """
 
 import inspect
@@ -57,37 +57,39 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     """
 
     networks: Annotated[str | None, COMPARISON] = field(default=None, kw_only=False)
-    """Networks, joined by commas: cells (rnn,lstm), files or folders of trained weights
-    (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
+    """Networks to compare, separated by commas: cells (rnn,lstm), files or folders of trained
+    weights (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
     """
     set: Annotated[tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE")] = ()
-    """Set an option of all new cells that have it (depth=5), or of one (rhn.depth=5). Several
-    values make one network each: --set depth=1 depth=5.
+    """Set an option of all new cells that have it (depth=5), or of one cell (rhn.depth=5). If there
+    are several values, each gives one network: --set depth=1 depth=5.
     """
     before_training: Annotated[bool, COMPARISON] = False
-    """Draw each trained network also with its initial weights."""
+    """Also draw each trained network with its initial weights."""
     module: Annotated[str | None, COMPARISON] = None
-    """Your module, package.module:factory. Needed if the files hold the weights of a module."""
+    """Your module, package.module:factory. Needed if the named files contain its weights."""
     submodule: Annotated[str | None, COMPARISON] = None
-    """Part of your modules with the cell, such as encoder.rnn."""
+    """Part of your modules to analyse, such as encoder.rnn (default: the whole module)."""
     analysis: Annotated[str, COMPARISON] = "spectra"
     """The analysis to compare: spectra, products, gains, gates, lyapunov, fixed-points, ..."""
     over: Annotated[tuple[Literal["seeds", "sequences"], ...], COMPARISON] = ()
-    """Medians and 10 to 90 % bands over seeds, sequences, or both."""
+    """Draw medians and 10 to 90 % bands over seeds, sequences, or both (default: one run of each
+    network).
+    """
     seeds: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """With --over seeds: the number of seeds, from --seed on (default 5)."""
+    """Number of seeds for --over seeds; they count up from --seed (default 5)."""
     sequences: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """With --over sequences: the number of chorales, or of sequences of --input (default 20)."""
+    """Number of chorales, or of sequences of --input, for --over sequences (default 20)."""
 
     @property
     def words(self) -> list[str]:
-        """The networks, each once."""
+        """The names of the networks, each once."""
         words = (word.strip() for word in (self.networks or "").split(","))
         return list(dict.fromkeys(filter(None, words)))
 
     @property
     def samples(self) -> dict[str, int]:
-        """Numbers of seeds and of sequences in a summary; none without bands over them."""
+        """The number of seeds and of sequences for bands; empty if there are no bands."""
         given = {"seeds": self.seeds, "sequences": self.sequences}
         usual = {"seeds": SEEDS, "sequences": SEQUENCES}
         return {
@@ -98,12 +100,14 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
-    """Run the command; returns its exit code. prog: as it was typed."""
+    """Run the command; returns its exit code. prog: the command as the user typed it."""
     return run_command(lambda: run_read(single(prog, CompareOptions), args, run))
 
 
 def run(options: CompareOptions) -> None:
-    """Resolve networks and data, compute, draw, write and print."""
+    """Resolve networks and data, compute the analysis of each, and print, draw and write the
+    result.
+    """
     row = _analysis(options)
     _check(options)
 
@@ -129,8 +133,8 @@ def run(options: CompareOptions) -> None:
 
 
 def _analysis(options: CompareOptions) -> Analysis:
-    """The row of --analysis. Raises InvalidInputError for a name that is none, or an analysis that
-    needs a loss.
+    """The row of --analysis. Raises InvalidInputError for an unknown name, or for an analysis that
+    needs a model with data.
     """
     rows = {row.name.replace("_", "-"): row for row in ANALYSES.values() if row.needs == "run"}
     name = options.analysis.replace("_", "-")
@@ -171,7 +175,9 @@ def _check(options: CompareOptions) -> None:
 
 
 def _without_option(options: CompareOptions) -> dict[str, bool]:
-    """A sentence for each new cell that lacks an option of all."""
+    """Sentences {sentence: whether it applies} about each new cell that lacks an option for all
+    cells.
+    """
     cells = [word for word in options.words if not _names_weights(word) and not _names_module(word)]
     given = {
         name: getattr(options, name)
@@ -189,19 +195,21 @@ def _without_option(options: CompareOptions) -> dict[str, bool]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A network to compare, as the options of a command that measures it alone."""
+    """A network to compare, as the options of a command about this network only."""
 
     network: NewOrTrained
     label: str = ""
     """Words before the title."""
     varied: tuple[str, ...] = ()
-    """Words that tell it from other networks with the same cell: "seed 1"."""
+    """Words that tell the network from others with the same cell: "orthogonal weights"."""
     fresh: bool = False
     """True for a trained network before its training run."""
 
     @property
     def identity(self) -> str:
-        """The origin of the network: a folder of a training run and the file in it are one."""
+        """The origin of the network. The folder of a training run and the file in it have the same
+        origin.
+        """
         from rhn.checkpoints import weights_file  # here, because `--help` should not load torch
 
         path = self.network.checkpoint
@@ -210,8 +218,8 @@ class _Row:
 
 
 def _rows(options: CompareOptions) -> list[_Row]:
-    """The networks in the order of their words, each once. Raises InvalidInputError for one or too
-    many, and for an option that no cell has.
+    """The networks in the order in which the user named them, each once. Raises InvalidInputError
+    for a single network, for too many, and for an option that no cell has.
     """
     rows = dict[str, _Row]()
     for row in _each(options):
@@ -229,7 +237,7 @@ def _rows(options: CompareOptions) -> list[_Row]:
 
 
 def _each(options: CompareOptions) -> Iterator[_Row]:
-    """The networks of each word."""
+    """Yield the networks of each name."""
     files = [word for word in options.words if _names_weights(word)]
     modules = [word for word in options.words if _names_module(word)]
     cells = [_cell(word) for word in options.words if word not in (*files, *modules)]
@@ -245,7 +253,7 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
 
 
 def _cell(word: str) -> str:
-    """A word that names a cell. Raises InvalidInputError for any other one."""
+    """Return a name of a cell. Raises InvalidInputError for any other word."""
     if not is_known(word) and ":" not in word:
         raise InvalidInputError(f"there is no file of weights {word}: {unknown_cell(word)}")
     return word
@@ -253,14 +261,14 @@ def _cell(word: str) -> str:
 
 @dataclass(frozen=True)
 class _Setting:
-    """A word of --set: an option of new cells, or of one of them."""
+    """A value of --set: an option of all new cells, or of one of them."""
 
     cells: tuple[str, ...]
-    """Those that have the option."""
+    """The cells that have the option."""
     name: str
     value: str
     own: bool
-    """True for an option of one cell, which replaces that of all."""
+    """True for an option of one cell, which takes precedence over that of all cells."""
 
     @classmethod
     def of(cls, word: str, cells: Sequence[str]) -> "_Setting":
@@ -297,7 +305,7 @@ def _has(cell: str, name: str) -> bool:
 
 
 def _grid(settings: Sequence[_Setting], cell: str) -> dict[str, list[str]]:
-    """{option: values, each once} of a cell."""
+    """The options of a cell with their values, each once: {option: values}."""
     mine = [setting for setting in settings if cell in setting.cells]
     replaced = {setting.name for setting in mine if setting.own}
     grid: dict[str, list[str]] = {}
@@ -308,7 +316,7 @@ def _grid(settings: Sequence[_Setting], cell: str) -> dict[str, list[str]]:
 
 
 def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting]) -> Iterator[_Row]:
-    """A cell with each combination of the values of its options."""
+    """Yield a cell with each combination of the values of its options."""
     grid = _grid(settings, cell)
     flags = {f.name: getattr(options, f.name) for f in fields(NewCell)}
     for values in product(*grid.values()):
@@ -323,7 +331,8 @@ def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting])
 
 
 def _in_words(name: str, value, values: Sequence[str]) -> str:
-    """An option of a new cell as the title of a figure names it; values: those that are compared.
+    """An option of a new cell in the words of a figure's title. values: all values that are
+    compared.
 
     >>> _in_words("init", "identity:0.1", ["identity:0.1", "scaled"])
     'identity weights'
@@ -338,7 +347,7 @@ def _in_words(name: str, value, values: Sequence[str]) -> str:
 
 
 def _value(name: str, word: str):
-    """The value of an option of new cells. Raises InvalidInputError."""
+    """Convert the value of an option of new cells. Raises InvalidInputError if it does not fit."""
     try:
         return convert(word, NEW_CELL[name])
     except ValueError as error:
@@ -346,7 +355,7 @@ def _value(name: str, word: str):
 
 
 def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
-    """A module of the user, with the options for modules."""
+    """The user's module, with the options for modules."""
     units = options.hidden_size if module else None
     return NewOrTrained(
         module=module, submodule=options.submodule, hidden_size=units, seed=options.seed
@@ -354,8 +363,8 @@ def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
 
 
 def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
-    """Trained weights, labelled by their epoch, and before them the network before its training if
-    that is compared too.
+    """Yield the network with its trained weights, labelled by their epoch. With --before-training,
+    yield the network with its initial weights first.
     """
     from rhn.plotting.provenance import epoch_words
 
@@ -370,7 +379,7 @@ def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each file or folder of a training run, or its path if names are equal.
+    """The name of each file or folder of a training run; the paths if two names are equal.
 
     >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10")])
     ['depth2', 'depth10']
@@ -392,8 +401,8 @@ def _names_weights(word: str) -> bool:
 
 
 def _names_module(word: str) -> bool:
-    """True for package.module:factory that gives a torch module: a factory without a depth. Raises
-    InvalidInputError if it cannot be imported.
+    """True for package.module:factory that returns a torch module: a factory without the argument
+    depth. Raises InvalidInputError if it cannot be imported.
     """
     if ":" not in word or is_known(word) or _names_weights(word):
         return False
@@ -416,15 +425,15 @@ def _is_module(found) -> bool:
 
 
 def _without_arguments(found) -> bool:
-    """True for a class of modules that has only the `__init__` of torch."""
+    """True for a class of modules that does not define `__init__`."""
     from torch import nn
 
     return isinstance(found, type) and inspect.signature(found) == inspect.signature(nn.Module)
 
 
 def _reader(rows: Sequence[_Row]) -> NewOrTrained:
-    """The network that decides how the data is read: the first trained one. Raises
-    InvalidInputError for language models of different vocabularies.
+    """The network that decides how the data is read: the first trained network, or else the first
+    one. Raises InvalidInputError if language models have different vocabularies.
     """
     trained = [row.network for row in rows if row.network.checkpoint]
     files = [n.checkpoint for n in trained if n.checkpoint and not n.module]
@@ -448,7 +457,7 @@ def _vocabulary(path: Path) -> str | None:
 
 
 def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
-    """The network of a row with each seed, and its runs along the data."""
+    """The network of a row, with its runs for each seed and each sequence."""
     from gersgorin.cli.load import load_network, run_of
     from gersgorin.cli.trained import labelled
     from gersgorin.comparison import Compared

@@ -1,7 +1,7 @@
 """Load the network and the data that a command's options name: new cells by `gersgorin.cli.new`,
 modules and trained weights by `gersgorin.cli.trained`.
 
-    load_network(options, input_size)    (module, its names): new, of a checkpoint, the user's
+    load_network(options, input_size)    (module, its names): new, of a checkpoint, or the user's
     datasets_of_options(options)         chorales, sequences of a file, parts of a text
 
 Legend: T steps; m inputs of a cell.
@@ -29,18 +29,19 @@ from rhn.utils.shared_options import given_flags
 def load_network(
     options: NewOrTrained, input_size: int | None, steps: int = 100, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
-    """The network of these options, for data of `steps` frames, and its names.
+    """Load the network of these options, for data of `steps` frames. Returns (the module, its
+    names).
 
-    A new cell is in float64. For a checkpoint or a module, the names are those of one of its cells.
+    A new cell is in float64. For a checkpoint or a module, the names are those of its chosen cell.
 
     Args:
-        input_size: m; None: ids of tokens.
-        fresh: a trained network before its training, with the initial weights that the file
-            describes, or with weights drawn from the seed.
+        input_size: m; None if the data are ids of tokens.
+        fresh: return a trained network as it was before its training, with the initial weights that
+            the file describes, or else with weights drawn from the seed.
 
     Raises:
-        InvalidInputError, CheckpointError: no such network, options that it does not have or that
-            exclude each other, or a checkpoint whose cell reads other inputs.
+        InvalidInputError, CheckpointError: there is no such network, it does not have the options,
+            options exclude each other, or the cell of a checkpoint reads other inputs.
     """
     check_network_options(options)
     if options.module or options.checkpoint:
@@ -85,14 +86,14 @@ def data_of_options(network: NewOrTrained, data: DataOptions) -> Dataset:
 def datasets_of_options(
     network: NewOrTrained, data: DataOptions, count: int | None = None
 ) -> list[Dataset]:
-    """The sequence that options name, or the first `count`: chorales of the test split, sequences
-    of a file, or parts of a text.
+    """The sequence that options name, or the first `count` sequences: chorales of the test split,
+    sequences of a file, or parts of a text.
 
-    Each has at most `data.steps` steps; of several, `about` describes all. A text is what the
-    language model of a checkpoint reads.
+    Each sequence has at most `data.steps` steps. If there are several chorales, `about` describes
+    all of them. Only the language model of a checkpoint reads a text.
 
-    Raises DataError, or InvalidInputError if there are fewer, or for options that exclude each
-    other.
+    Raises DataError for a file that cannot be read; InvalidInputError if there are too few
+    sequences, or if options exclude each other.
     """
     if data.input and (given := given_flags(data, ("chorale", "data"))):
         raise InvalidInputError(

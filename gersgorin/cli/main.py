@@ -33,7 +33,7 @@ SYNONYMS = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a subcommand; returns its exit code."""
+    """Run the subcommand in the arguments; returns its exit code."""
     words = list(map(str, sys.argv[1:] if args is None else args))
     name, rest = (words[0], words[1:]) if words else (None, [])
     if name == "report":
@@ -49,7 +49,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _help(name: str | None) -> None:
-    """Print the subcommands, or raise InvalidInputError for a word that is none."""
+    """Print the list of subcommands, or raise InvalidInputError for an unknown one."""
     lines = {command: about for command, (_, about) in COMMANDS.items()}
     lines |= {row.command: row.about for row in ANALYSES.values()}
     if name == "--version":
@@ -61,7 +61,7 @@ def _help(name: str | None) -> None:
 
 
 def _print_commands(lines: dict[str, str]) -> None:
-    """Print the usage, and the commands with their lines: those of every day first."""
+    """Print the usage, and all commands with their descriptions; the main commands come first."""
     about = "Spectra, products and gradients of recurrent networks."
     print(f"usage: gersgorin COMMAND [options]\n\n{about}\n")
     further = [command for command in lines if command not in EVERY_DAY]
@@ -71,7 +71,7 @@ def _print_commands(lines: dict[str, str]) -> None:
 
 
 def _no_command(name: str | None, lines: dict[str, str]) -> InvalidInputError:
-    """The error for a word that is no command, with the nearest one or all of them."""
+    """The error for an unknown command, with the most similar command, or with all of them."""
     said = "a command is missing" if name is None else f"{name!r} is not a command"
     near = [SYNONYMS[name]] if name in SYNONYMS else nearest(name or "", lines)
     hint = f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(lines)}"

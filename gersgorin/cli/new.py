@@ -1,4 +1,4 @@
-"""Network options of a command: checks, and new cells."""
+"""Check the network options of a command, and build new cells from them."""
 
 from collections.abc import Mapping
 
@@ -49,7 +49,9 @@ def cell_of(options: NewOrTrained) -> str:
 
 
 def new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module, Label]:
-    """A new cell, an rhn of depth 1 and 64 units by default, for the keys of chorales."""
+    """Build a new cell, by default an rhn of depth 1 with 64 units. Returns (the cell, its
+    names).
+    """
     name = cell_of(options)
     factory = resolve_cell(name)
     depth = 1 if options.depth is None else options.depth
@@ -86,8 +88,8 @@ def new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module, 
 
 
 def settings_of_new(name: str, options: NewOrTrained) -> tuple[dict, dict]:
-    """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is
-    left to the cell. Raises InvalidInputError for options that the cell does not have.
+    """(All keyword arguments of a new cell, those among them that are `cell_options`). Options that
+    are None are left out. Raises InvalidInputError for options that the cell does not have.
     """
     bias = {} if options.transform_bias is None else {"transform_bias": options.transform_bias}
     own = read_options(name, options.cell_options)
@@ -96,7 +98,7 @@ def settings_of_new(name: str, options: NewOrTrained) -> tuple[dict, dict]:
 
 
 def with_options(title: str, options: Mapping) -> str:
-    """A title of a network with its given options.
+    """Add the given options to the title of a network.
 
     >>> with_options("leaky, 64 units", {"leak": 0.5})
     'leaky, 64 units, leak 0.5'
@@ -109,7 +111,7 @@ def with_options(title: str, options: Mapping) -> str:
 
 
 def sizes_of_words(words: str | None) -> Sizes | None:
-    """The state_size in the words of a command. Raises InvalidInputError.
+    """Read the value of --state-size. Raises InvalidInputError for anything but whole numbers.
 
     >>> sizes_of_words("5"), sizes_of_words("5,5")
     (5, (5, 5))

@@ -1,6 +1,4 @@
-"""Options that commands and Python functions share: which network, which data, where the results
-go.
-"""
+"""Options that commands share: the network, the data, and the files for results."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,22 +10,22 @@ from rhn.cells.registry import CELLS
 from rhn.utils.ranges import Count, Drawable, Natural, within
 from rhn.utils.shared_options import OUTPUT_GROUP, CellOptions, Device, Drawing
 
-CELL = f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
+CELL = f"New cell: {', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewCell:
-    """A new cell."""
+    """Options of a new cell."""
 
     depth: Annotated[Count | None, NETWORK] = None
-    """Recurrence depth of a new cell (default 1)."""
+    """Recurrence depth of a new cell: its number of layers within one time step (default 1)."""
     hidden_size: Annotated[Count | None, NETWORK] = None
     """Hidden units of a new cell (default 64)."""
     init: Annotated[str | None, NETWORK] = None
-    """gaussian:STD, uniform:A, identity, scaled, orthogonal, memory[:STEPS] (default: uniform:0.04
-    or the cell's).
+    """Initial weights of a new cell: gaussian:STD, uniform:A, identity, scaled, orthogonal,
+    memory[:STEPS] (default: uniform:0.04, or the cell's own).
     """
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default -2)."""
@@ -37,19 +35,21 @@ class NewCell:
 
 @dataclass(frozen=True, kw_only=True)
 class NewOrTrained(NewCell):
-    """A new cell, trained weights, or a module."""
+    """Options of the network: a new cell, trained weights, or a module."""
 
     cell: Annotated[str | None, NETWORK, Parameter(help=CELL)] = None
     cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5. Can be given several times."""
+    """An option of the new cell, such as leak=0.5. Can be given several times."""
     checkpoint: Annotated[Path | None, NETWORK] = None
-    """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
+    """Trained weights: a file, or the folder of a training run. With --module: a file with the
+    state_dict of the module.
+    """
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory: a step f(x, s), or a module, whose first recurrent cell
-    is analysed.
+    """Your own network, package.module:factory: a step f(x, s), or a module. In a module the first
+    recurrent cell is analysed (influence: the whole module).
     """
     submodule: Annotated[str | None, NETWORK] = None
-    """Part of --module with the cell, such as encoder.rnn."""
+    """Part of --module to analyse, such as encoder.rnn (default: the whole module)."""
 
     # without the options of `NetworkOptions`: the first cell, as it says itself
     layer = batch_axis = state_size = gates = None
@@ -57,49 +57,56 @@ class NewOrTrained(NewCell):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(NewOrTrained):
-    """The network, which may be a step."""
+    """Options of the network, which may be a step."""
 
     state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
-    """Size of the state, if your step has no attribute state_size: 5, or 5,5 for two tensors."""
+    """Number of entries of the state, if your step has no attribute state_size: 5, or 5,5 for two
+    tensors.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(ModelOptions):
-    """The network, and one of its cells."""
+    """Options of the network, and the choice of one of its cells."""
 
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
-    """Which recurrent cell of several, counted from 1. Each layer of a torch.nn module counts
-    (default: the first cell, with all its layers).
+    """Number of the recurrent cell to analyse, counted from 1, if there are several. Each layer of
+    a torch.nn module counts (default: the first cell, with all its layers).
     """
     batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
-    """Axis of the batch that --module takes: 0 for (B, T, m), 1 for (T, B, m) (default: by its
-    batch_first, or the axis of length 1).
+    """Axis of the batch in the input of --module: 0 for (batch, time, features), 1 for (time,
+    batch, features) (default: the axis that its batch_first declares, or the axis of length 1).
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
-    """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
-    name. For nn.LSTM, s is the tuple (h, c).
+    """Your function that computes the gates of the cell, package.module:function. gates(x, s)
+    returns a tensor, or a dictionary of tensors by name. For nn.LSTM, s is the tuple (h, c)
+    (default: the gates of the cell, if known).
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """The data."""
+    """Options of the data."""
 
     chorale: Annotated[str, DATA] = "bwv269"
-    """A chorale, by its name (bwv66.6) or its place in a split (test-0)."""
+    """The chorale that the network reads, by its name (bwv66.6) or its number in a split
+    (test-0).
+    """
     input: Annotated[Path | None, DATA] = None
-    """Your own data: .npy, .npz or .csv, one sequence (T, m) or several (S, T, m). For a language
-    model: a text.
+    """Your own data instead of a chorale: a .npy, .npz or .csv file with one sequence (T, m) or S
+    sequences (S, T, m) of T time steps with m numbers each. For a language model: a text file.
     """
     steps: Annotated[Count | None, DATA] = None
-    """Read only the first N time steps (default: all; for a text 100)."""
+    """Read only the first N time steps (default: all; 100 for a text)."""
     data: Annotated[Path | None, DATA] = None
-    """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
+    """File with the original chorales (.json, .pickle), to use instead of those rebuilt from
+    music21.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions(Drawing):
-    """The files of a result, and how it is printed."""
+    """Options of the files of a result, and of its printed form."""
 
     json: Annotated[bool, OUTPUT_GROUP] = False
     """Print one JSON object instead of text."""
@@ -109,20 +116,22 @@ class ResultOptions(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(ResultOptions):
-    """The same, the device of the work, and what of a run is drawn."""
+    """The options of a result, the device, and the part of a run that is drawn."""
 
     step: Annotated[Natural | None, OUTPUT_GROUP, Parameter(name="--draw-step")] = None
     """Time step that the figure draws, counted from 0 (default: the one with the median spectral
-    radius, or the middle one in a comparison). The numbers stay the same.
+    radius, or the middle one in a comparison). The option does not change the printed numbers.
     """
     limit: Annotated[Drawable | None, OUTPUT_GROUP] = None
-    """Crop the complex plane at this distance from 0, or end the value axis at this value."""
+    """In figures of the complex plane, crop it at this distance from 0. In other figures, end the
+    value axis at this value.
+    """
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """Those of step and limit that are given, as words of the figure of a result."""
+        """The given ones of step and limit, as arguments for the figure of a result."""
         words = {"step": self.step, "limit": self.limit}
         return {name: value for name, value in words.items() if value is not None}
 
     device: Annotated[Device, OUTPUT_GROUP] = "auto"
-    """Device of the Jacobians; eigenvalues are computed on the CPU."""
+    """Device that computes the Jacobians. Eigenvalues are always computed on the CPU."""

@@ -1,5 +1,5 @@
-"""Print results, and name their figures: networks, given options and data, each once, joined by
-dashes.
+"""Print results, and name their figures. A name contains the networks, the given options and the
+data, each once, joined by dashes.
 
 gersgorin-rhn-depth5-bwv269.png
 gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
@@ -39,11 +39,11 @@ def show_result(
     draw: Callable[[], "Figure"] | None = None,
     name: str = "",
 ) -> None:
-    """Print the summary of a result, or one JSON object with its numbers by this name, then write
-    its files: an answer is not lost with a disk that is full.
+    """Print the summary of a result, or one JSON object with its numbers under this name. Then
+    write the files: if the disk is full, the answer has already been printed.
 
-    draw: makes the figure; default: `result.figure`. Raises InvalidInputError first if there is
-    nothing to draw.
+    draw: function that draws the figure; None: `result.figure`. Before printing, raises
+    InvalidInputError if there is nothing to draw.
     """
     result.check_drawable()
     if options.json:
@@ -60,8 +60,8 @@ def show_result(
 
 
 def check_step(step: int | None, steps: int | None, row: Analysis) -> None:
-    """Raise InvalidInputError for a step that the figure of this analysis cannot draw; steps: the
-    number of steps, None if it is not known.
+    """Raise InvalidInputError for a step that the figure of this analysis cannot draw. steps: the
+    number of steps; None: not known.
     """
     kind = get_type_hints(row.load()).get("return")
     if step is None or not (isinstance(kind, type) and issubclass(kind, Result)):
@@ -76,10 +76,10 @@ def check_step(step: int | None, steps: int | None, row: Analysis) -> None:
 
 
 def default_figure(command: str, options) -> Path:
-    """The name of the figure of a command; options at their defaults are left out.
+    """The file name of the figure of a command. Options that have their default are left out.
 
-    command: the last word of the name, "" for none. A name with characters that files cannot have,
-    or with too many, ends in a checksum; so does one of a file outside the current folder.
+    command: the last word of the name; "" for none. A name ends in a checksum if it is too long, or
+    if it would contain characters that file names cannot have.
     """
     words = given_words(options, SILENT)
     first = _first(options, words)
@@ -90,7 +90,7 @@ def default_figure(command: str, options) -> Path:
 
 
 def _first(options, words: dict[str, str]) -> str:
-    """The networks of a figure, taken from the words: "lstm-vs-gru"."""
+    """The networks in the name of a figure, which are removed from `words`: "lstm-vs-gru"."""
     if "networks" not in words:
         return "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
     del words["networks"]
@@ -98,7 +98,7 @@ def _first(options, words: dict[str, str]) -> str:
 
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
-    """The options that are not at their defaults, each as a word of a file name."""
+    """The options that do not have their default, each as a word of a file name."""
     given = (
         (f.name, vars(options)[f.name], default_of(f))
         for f in fields(options)
@@ -112,8 +112,8 @@ def given_words(options, without: Iterable[str]) -> dict[str, str]:
 
 
 def _word(name: str, value) -> str:
-    """An option in a name: "depth5", "uniform-0.1"; of a file its name and its place: "lorenz-csv",
-    "depth6-runs2".
+    """An option as a word of a file name: "depth5", "uniform-0.1". For a file: its name, and the
+    name of its folder if that is not the current one or runs/: "lorenz-csv", "depth6-runs2".
     """
     if isinstance(value, dict):
         return "-".join(f"{option}-{given}" for option, given in value.items())

@@ -1,4 +1,4 @@
-"""`gersgorin recording`: draw and print what was recorded through a training run."""
+"""`gersgorin recording`: draw and print the recording of a training run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ FILE = "record.npz"  # of a training run with `rhn train --record N`, in its fol
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingOptions(ResultOptions):
-    """Spectra, gains, gates and gradients over the steps of a training run that `rhn train --record
-    N` or gersgorin.Recorder recorded.
+    """Draw the spectra, gains, gates and gradients that `rhn train --record N` or
+    gersgorin.Recorder recorded during a training run.
 
     examples:
       gersgorin recording runs/depth6
@@ -28,12 +28,12 @@ class RecordingOptions(ResultOptions):
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin recording") -> int:
-    """Run the command; returns its exit code. prog: as it was typed."""
+    """Run the command; returns its exit code. prog: the command as the user typed it."""
     return run_command(lambda: run_read(single(prog, RecordingOptions), args, run))
 
 
 def run(options: RecordingOptions) -> None:
-    """Check the files, then load, draw, write and print."""
+    """Check the files, load the recording, and print, draw and write it."""
     path = options.path / FILE if options.path.is_dir() else options.path
     if path != options.path and not path.exists():
         raise InvalidInputError(
@@ -50,8 +50,8 @@ def run(options: RecordingOptions) -> None:
 
 
 def figure_of_recording(path: Path) -> Path:
-    """The name of the figure of a recording: that of its file, or of the folder of its training
-    run.
+    """The file name of the figure of a recording: it contains the name of the recording's file, or
+    that of the folder of the training run.
 
     >>> print(figure_of_recording(Path("runs/depth6")), figure_of_recording(Path("run.npz")))
     gersgorin-depth6.png gersgorin-run.png

@@ -14,8 +14,8 @@ from rhn.utils.wording import printable
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Writing, DataOptions, NetworkOptions):
-    """Run a network along a sequence and write inputs (T, m), states (T + 1, N) and weights for
-    NumPy. The first state is the one before the run.
+    """Run a network along a sequence of T time steps, and write inputs (T, m), states (T + 1, N)
+    and weights to a file for NumPy. The first state is the one before the first step.
 
     examples:
       gersgorin run --cell rhn --depth 5 --output run.npz
@@ -23,20 +23,20 @@ class RunOptions(Writing, DataOptions, NetworkOptions):
     """
 
     output: Annotated[Path, OUTPUT_GROUP] = Path("run.npz")
-    """The .npz file."""
+    """The .npz file to write."""
     jacobians: Annotated[bool, OUTPUT_GROUP] = False
-    """Also write the Jacobians of all steps, (T, N, N)."""
+    """Also write the Jacobians of all time steps, (T, N, N)."""
     device: Annotated[Device, OUTPUT_GROUP] = "auto"
-    """Device of the run."""
+    """Device on which the network runs."""
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin run") -> int:
-    """Run the command; returns its exit code. prog: as it was typed."""
+    """Run the command; returns its exit code. prog: the command as the user typed it."""
     return run_command(lambda: run_read(single(prog, RunOptions), args, run))
 
 
 def run(options: RunOptions) -> None:
-    """Check the file, then run the network, write and print."""
+    """Check the name of the file, then run the network, print a summary and write the file."""
     check_output(options.output, (".npz",), force=options.force)
 
     from gersgorin.cli.load import run_of_options

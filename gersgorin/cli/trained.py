@@ -1,4 +1,4 @@
-"""Load modules, trained weights and texts, which a command's options name.
+"""Load the modules, trained weights and texts that a command's options name.
 
 cell_of_module(options, input_size)        (module, its names): the user's
 cell_of_checkpoint(options, input_size)    that of a training run
@@ -39,7 +39,7 @@ READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
 def cell_of_module(
     options: NewOrTrained, input_size: int | None, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
-    """A module of the user's, with the names of one of its cells."""
+    """The user's module, and the names of its chosen cell."""
     assert options.module
     module, label = module_of_user(options, input_size, fresh=fresh)
     said = options.state_size is not None
@@ -52,7 +52,7 @@ def cell_of_module(
 def module_of_user(
     options: NewOrTrained, input_size: int | None, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
-    """A module of the user's, and as names only what its weights are."""
+    """The user's module, and names that contain only the origin of its weights."""
     assert options.module
     path = options.checkpoint
     module = build_module(
@@ -74,7 +74,7 @@ def module_of_user(
 def cell_of_checkpoint(
     options: NewOrTrained, input_size: int | None, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
-    """The network of a checkpoint, with the names of one of its cells."""
+    """The network of a checkpoint, and the names of its chosen cell."""
     model, label = trained_model(options, fresh=fresh)
     cells = recurrent_cells(model)
     if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
@@ -93,8 +93,8 @@ def cell_of_checkpoint(
 
 
 def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, Label]:
-    """The network of a checkpoint; as names the origin of its weights, and words about fresh
-    ones.
+    """The network of a checkpoint, and names that contain the origin of its weights, and words if
+    these are initial weights.
     """
     path = options.checkpoint
     assert path
@@ -109,14 +109,16 @@ def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Mod
 
 
 def labelled(label: str, title: str) -> str:
-    """A title after the label that tells it from others of its name, if there is one."""
+    """A title with a label before it, if there is one, which tells the network from others with
+    this title.
+    """
     return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
 
 
 def text_of_options(
     path: Path, network: NewOrTrained, steps: int | None, count: int | None
 ) -> Dataset:
-    """The first tokens of a text, or `count` successive parts of it."""
+    """The first tokens of a text, or `count` successive parts of the text."""
     assert network.checkpoint  # see `reads_text`
     wanted = (count or 1) * (steps or TEXT_STEPS)
     ids = first_tokens(path, load_text_model(network.checkpoint, network.cell).vocabulary, wanted)
@@ -132,10 +134,10 @@ def text_of_options(
 
 
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
-    """Ids of the first tokens of a text file, (count,) or fewer if it ends before.
+    """Ids of the first tokens of a text file, (count,), or fewer if the file is shorter.
 
-    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for
-    a symbol outside the vocabulary.
+    Raises DataError for a file that is empty, cannot be read or is not UTF-8, and InvalidInputError
+    for a symbol outside the vocabulary.
     """
     try:
         check_file(path)

@@ -1,4 +1,4 @@
-"""Load networks with an output, and their data, which a command's options name.
+"""Load the networks with an output, and the data, that a command's options name.
 
 model_of_file(options, input_size)    a network with an output, for a loss
 model_with_data(options)              a model with its sequences
@@ -33,10 +33,10 @@ from rhn.utils.wording import kind_of
 
 
 def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:
-    """The network with an output that a command's options name, its names, and its loss; None: it
-    has its own.
+    """(The network with an output that a command's options name, its names, the name of its loss,
+    or None if the network has its own loss).
 
-    Raises InvalidInputError or CheckpointError.
+    Raises InvalidInputError or CheckpointError if it cannot be loaded.
     """
     check_network_options(options)
     loss = "squared" if options.input else "bernoulli"
@@ -55,7 +55,7 @@ def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str 
 
 
 def _new_model(options: Any, width: int) -> tuple[nn.Module, Label]:
-    """A model with inputs and outputs of some width around a new cell."""
+    """A model around a new cell, with `width` inputs and as many outputs."""
     cell, units, depth = cell_of(options), options.hidden_size or UNITS, options.depth or 1
     given, own = settings_of_new(cell, options)
     generator = torch.Generator().manual_seed(options.seed)
@@ -67,8 +67,8 @@ def _new_model(options: Any, width: int) -> tuple[nn.Module, Label]:
 
 
 def model_with_data(options: Any, *, device: str) -> ModelWithData:
-    """The model that a command's options name, with their sequences; for a loss (`options.of`) a
-    network with an output, and the next frames as targets. Raises RhnError.
+    """The model and the sequences that a command's options name. For a loss (`options.of`) the
+    model has an output, and the targets are the next frames. Raises RhnError.
     """
     check_network_options(options)
     data, of = data_of_options(options, options), getattr(options, "of", OUTPUTS)
@@ -94,7 +94,9 @@ def model_with_data(options: Any, *, device: str) -> ModelWithData:
 
 
 def _whole(options: Any, of: Any, input_size: int | None) -> tuple[nn.Module, Label]:
-    """A whole network: a module, that of a checkpoint, or a new one with an output for a loss."""
+    """A whole network: the user's module, that of a checkpoint, or, for a loss, a new one with an
+    output.
+    """
     if options.module:
         return module_of_user(options, input_size)
     return (

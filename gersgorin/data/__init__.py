@@ -1,1 +1,1 @@
-"""The data that a network reads: where its sequences and time steps lie."""
+"""The data that a network reads: files, and the axes of sequences and time steps."""

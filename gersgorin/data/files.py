@@ -1,10 +1,10 @@
-"""Read sequences with their names and units: chorales, texts, and files of numbers. Nothing is
+"""Read sequences with their names and units: chorales, texts, and files of numbers. No file is
 unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
-    .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names`
+    .npz   such an array called `x`, or the first array; optional texts `unit` of a step, `names`
            of the inputs, `name` of the data
-    .csv   a row per step, a column an input; a first row without a number names them
+    .csv   one row per step, one column per input; a first row without a number names the inputs
 
 Legend: S sequences, T steps, m inputs of a step.
 """
@@ -42,7 +42,7 @@ COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One sequence, or several of one length, with their name and unit.
+    """One sequence, or several sequences of equal length, with their name and unit.
 
     >>> found = Dataset(name="waves", kind="sequence", x=torch.zeros(20, 9, 3))
     >>> found.count, found.steps, found.frames().shape
@@ -50,28 +50,30 @@ class Dataset:
     """
 
     name: str
-    """A chorale's, or the file's."""
+    """Name of the chorale or of the file."""
     kind: str
-    """"chorale", "text" or "sequence"."""
+    """Kind of the data: "chorale", "text" or "sequence"."""
     x: Tensor
-    """As it is in the file: numbers (T,), (T, m), (S, T, m) or (T, 1, m), or ids of tokens (T,),
-    (S, T) or (T, 1).
+    """The array as in the file: numbers (T,), (T, m), (S, T, m) or (T, 1, m), or ids of tokens
+    (T,), (S, T) or (T, 1).
     """
     unit: str = "steps"
     """Length of one time step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     names: tuple[str, ...] = ()
-    """Names of the m inputs, if known."""
+    """Names of the m inputs; () if unknown."""
     part: int | None = None
-    """Which of several of its name, counted from 1."""
+    """Number of this sequence among those of the file, counted from 1; None: the data are not a
+    part.
+    """
     about: str = ""
-    """Origin, for the second line of a figure's title: "train-41 of the chorales of music21
-    10.5.1".
+    """Origin of the data, for the second line of a figure's title: "train-41 of the chorales of
+    music21 10.5.1".
     """
 
     @property
     def label(self) -> str:
-        """The name, the names of the inputs if they are few, and the part: "lorenz.csv (x, y, z),
-        part 2".
+        """The name of the data, the names of the inputs if there are few, and the part: "lorenz.csv
+        (x, y, z), part 2".
         """
         names = f" ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else ""
         return f"{self.name}{names}" + (f", part {self.part}" if self.part else "")
@@ -89,7 +91,7 @@ class Dataset:
         )
 
     def layout(self, *, ids: bool | None = None) -> Layout:
-        """The layout of x as numbers or ids; None: ids for a text."""
+        """The layout of x. ids: whether x contains ids of tokens; None: only for a text."""
         x, ids = self.x, self.kind == "text" if ids is None else ids
         if not has_batch(x, ids=ids):
             return Layout(None)
@@ -97,22 +99,22 @@ class Dataset:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """T, the number of steps."""
         return self.layout().sizes(self.x)[0]
 
     @property
     def count(self) -> int:
-        """S."""
+        """S, the number of sequences."""
         return self.layout().sizes(self.x)[1]
 
     @property
     def input_size(self) -> int | None:
-        """m; None for the tokens of a text."""
+        """m, the number of inputs; None for the tokens of a text."""
         return None if self.kind == "text" else self._numbers.shape[-1]
 
     @property
     def _numbers(self) -> Tensor:
-        """x with an axis of inputs, in float64; ids of a text as they are."""
+        """x in float64, with an axis of inputs; the ids of a text unchanged."""
         if self.kind == "text":
             return self.x
         return (self.x if self.x.dim() > 1 else self.x.unsqueeze(1)).double()
@@ -122,7 +124,7 @@ class Dataset:
         return self.layout().to_time_first(self._numbers)
 
     def ids(self) -> Tensor:
-        """All sequences with time first, the numbers as they are in the file: ids (T, S)."""
+        """All sequences with time first, as ids (T, S), with the numbers as in the file."""
         return self.layout(ids=True).to_time_first(self.x)
 
     def sequence(self) -> Tensor:
@@ -130,10 +132,10 @@ class Dataset:
         return self.frames()[:, 0]
 
     def read_by(self, module: nn.Module, batch_axis: int | None, *, ids: bool) -> Tensor:
-        """The first sequence as a module takes it, as numbers or ids: with a batch if the module
-        says its axis, the caller gives one, or x has one.
+        """The first sequence as a module takes it, as numbers or ids. It has an axis of the batch
+        if the module declares one, the caller gives one, or x has one.
 
-        Raises InvalidInputError if x holds ids of several sequences.
+        Raises InvalidInputError if x contains ids of several sequences.
         """
         layout, x = self.layout(ids=ids), self._numbers
         if ids:
@@ -143,14 +145,18 @@ class Dataset:
         return with_batch(layout.frames(x), own if axis is None else axis)
 
     def all_read_by(self, module: nn.Module) -> Tensor:
-        """All sequences with time first, one without a batch, as ids if a module reads them."""
+        """All sequences with time first, as ids if the module reads ids. A single sequence has no
+        axis of the batch.
+        """
         if not reads_ids(module, self.x):
             return self.frames() if self.count > 1 else self.sequence()
         ids = self.ids().long()
         return ids if ids.shape[1] > 1 else ids[:, 0]
 
     def cut(self, steps: int | None) -> "Dataset":
-        """The first steps, or all for None. Raises InvalidInputError if there are fewer."""
+        """The data with only the first steps; None: all steps. Raises InvalidInputError if there
+        are fewer.
+        """
         if steps is None or steps == self.steps:
             return self
         counted = COUNTED[self.kind]
@@ -165,16 +171,16 @@ class Dataset:
         return replace(self, x=self.layout().first_steps(self.x, steps), about=about)
 
     def parts(self, count: int) -> "Iterator[Dataset]":
-        """Each of the first sequences."""
+        """Yield each of the first `count` sequences as a separate `Dataset`."""
         layout = self.layout()
         for k in range(min(count, self.count)):
             yield replace(self, x=layout.sequence(self.x, k), part=k + 1)
 
 
 def read_data(x: Any) -> Dataset:
-    """A chorale or a file by its name, or data as it is; None: the chorale bwv269.
+    """Read a chorale or a file by its name; return a `Dataset` unchanged. None: the chorale bwv269.
 
-    Raises InvalidInputError or DataError.
+    Raises InvalidInputError or DataError if it cannot be read.
     """
     from rhn.data import chorale
 
@@ -193,8 +199,8 @@ def read_data(x: Any) -> Dataset:
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
-    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a
-    data frame, a packed sequence.
+    """True if x contains numbers and is not a chorale or a name: a tensor, an array, a data frame
+    or a packed sequence.
     """
     return (
         isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)
@@ -238,7 +244,7 @@ def read_numbers(path: Path) -> Dataset:
 
 
 def _lacking(shape: tuple[int, ...]) -> str:
-    """The axis of length 0 in the shape of sequences, in words.
+    """Words for the axis that has length 0 in the shape of sequences.
 
     >>> _lacking((0, 3)), _lacking((0, 9, 3)), _lacking((9, 0))
     ('no steps', 'no sequences', 'no inputs')
@@ -250,8 +256,8 @@ def _lacking(shape: tuple[int, ...]) -> str:
 
 
 def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
-    """The real numbers that a reader finds in a file, and their description there. Raises DataError
-    for any error of it.
+    """The real numbers that `reader` returns for a file, and their description. Raises DataError
+    for any error of the reader.
     """
     try:
         check_file(path)
@@ -268,9 +274,7 @@ def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tupl
 
 
 def _check_beginning(path: Path, beginnings: tuple[bytes, ...], writer: str) -> None:
-    """Raise DataError unless a file begins as those of its suffix do; another kind of file may have
-    that name.
-    """
+    """Raise DataError unless the first bytes of a file are those that its suffix requires."""
     with path.open("rb") as file:
         begins = file.read(len(beginnings[0]))
     if begins not in beginnings:
@@ -286,7 +290,7 @@ def _load(path: Path) -> tuple[np.ndarray, dict]:
 
 
 def _npz(path: Path) -> tuple[np.ndarray, dict]:
-    """The numbers, and their description in the file."""
+    """The numbers of a .npz file, and their description in the file."""
     _check_beginning(path, ZIP, "numpy.savez")
     with np.load(path, allow_pickle=False) as arrays:
         data = [key for key in arrays.files if key not in ABOUT]
@@ -308,7 +312,9 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:
-    """The numbers of the rows, and the names of the columns if no cell of the first is a number."""
+    """The numbers of the rows of a .csv file, and the names of the columns if no cell of the first
+    row is a number.
+    """
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=mark, skipinitialspace=True) if row]
@@ -327,8 +333,8 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
 
 
 def _row(place: str, words: list[str], columns: int, names: list[str]) -> list[float]:
-    """The numbers of a row. Raises DataError for another count, and for a word that is no finite
-    number.
+    """The numbers of a row. Raises DataError if there are too few or too many, or if one is not a
+    finite number.
     """
     if len(words) != columns:
         raise DataError(
@@ -352,19 +358,21 @@ def _is_number(word: str) -> bool:
 
 
 def _number(word: str) -> float:
-    """NaN for a word that is no number."""
+    """Convert a word to a number; NaN if it is not a number."""
     return float(word) if _is_number(word) else math.nan
 
 
 def chorale_data(piece: Piece, data: Path | None = None) -> Dataset:
-    """A chorale of the sets of this toolkit; data: the original file it was read from."""
+    """The data of a chorale. data: the original file from which it was read; None: rebuilt from
+    music21.
+    """
     about, x = f"{piece.label} of {chorales_origin(data)}", torch.from_numpy(np.asarray(piece))
     return Dataset(name=piece.name, kind="chorale", x=x, unit="quarter notes", about=about)
 
 
 def chorales_origin(data: Path | None = None) -> str:
-    """Name of the set: "the chorales of music21 10.5.1"; data: the original file it was read
-    from.
+    """The name of the set of chorales: "the chorales of music21 10.5.1". data: the original file
+    from which it was read.
     """
     return (
         f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
@@ -372,7 +380,7 @@ def chorales_origin(data: Path | None = None) -> str:
 
 
 def chorale_excerpts(data: Path | None = None) -> np.ndarray:
-    """Frames (T, B, 88) of the training chorales, from different frames of each on.
+    """Excerpts (T, B, 88) of the training chorales, which begin at different frames.
 
     T is 25, or the length of the longest piece; shorter pieces are left out. data: an original file
     of chorales instead of those rebuilt from music21.

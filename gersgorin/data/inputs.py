@@ -1,5 +1,6 @@
-"""Pass the input of a module on as it was given: an array, a packed sequence, a tuple of several
-inputs, model(*x), or a dictionary of them, model(**x), or model(x) if the module reads it whole.
+"""Pass the input x on to a module: an array or a packed sequence as model(x), a tuple of several
+inputs as model(*x), a dictionary as model(**x), or as model(x) if the module takes the whole
+dictionary.
 
 Legend: T steps, B sequences, m numbers of a step.
 """
@@ -22,13 +23,13 @@ Input = Tensor | PackedSequence | tuple | dict
 
 
 def is_several(x: Any) -> bool:
-    """True for several inputs of a module, in a tuple or a dictionary."""
+    """True if x contains several inputs of a module, in a tuple or a dictionary."""
     return isinstance(x, tuple | dict) and not isinstance(x, PackedSequence)
 
 
 def as_input(x: Any) -> Input:
-    """x as tensors. Raises InvalidInputError for anything but real numbers, NotFiniteError for NaN
-    or infinity.
+    """Convert x to tensors. Raises InvalidInputError for anything but real numbers, and
+    NotFiniteError for NaN or infinity.
     """
     if isinstance(x, PackedSequence):
         finite_tensor("x", x.data)
@@ -41,13 +42,14 @@ def as_input(x: Any) -> Input:
 
 
 def _part(name: str, value: Any) -> Any:
-    """One of several inputs; what is not an array stays as it is."""
+    """Convert one of several inputs; a value that is not an array is left unchanged."""
     return finite_tensor(name, value) if isinstance(value, Tensor | np.ndarray) else value
 
 
 def reads_ids(module: nn.Module, x: Tensor) -> bool:
-    """True if a module reads x as ids of tokens: whole numbers (T,), or of any shape if it has an
-    nn.Embedding or a part with `takes_ids`, as a `LanguageModel`. Other whole numbers are frames.
+    """True if a module reads x as ids of tokens: whole numbers (T,), or of any shape if the module
+    has an nn.Embedding or a part with `takes_ids`, such as a `LanguageModel`. Other whole numbers
+    are frames.
     """
     embeds = any(
         isinstance(part, nn.Embedding) or getattr(part, "takes_ids", False)
@@ -57,7 +59,9 @@ def reads_ids(module: nn.Module, x: Tensor) -> bool:
 
 
 def ids_hint(module: nn.Module, x: Any) -> str:
-    """A hint for the error of a module that reads ids which no embedding of it has; else ""."""
+    """A hint for the error of a module if x contains ids that its embedding does not have; else
+    "".
+    """
     sizes = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
     if not sizes or not isinstance(x, Tensor) or not is_ids(x):
         return ""
@@ -68,9 +72,10 @@ def ids_hint(module: nn.Module, x: Any) -> str:
 
 
 def converted(module: nn.Module, x: Any, like: Tensor) -> Any:
-    """Numbers on the device and in the precision of `like`, ids on its device.
+    """Convert numbers in x to the device and precision of `like`, and move ids to its device.
 
-    Whole numbers beside the first of several inputs are lengths, which stay as they are.
+    If x has several inputs, whole numbers after the first input are lengths, which are left
+    unchanged.
     """
     if isinstance(x, PackedSequence):
         return x._replace(data=converted(module, x.data, like))
@@ -92,7 +97,7 @@ def _holds_floats(part: Any) -> bool:
 
 
 def call(module: Callable, x: Input) -> Any:
-    """The output of a module for its input; see `reads_whole` for a dictionary.
+    """Call a module on its input x and return the output. For a dictionary see `reads_whole`.
 
     >>> call(lambda values, mask: values * mask, {"values": 2, "mask": 3})
     6
@@ -105,7 +110,7 @@ def call(module: Callable, x: Input) -> Any:
 
 
 def reads_whole(module: Callable, x: dict) -> bool:
-    """True if a module takes a dictionary as its one argument, and its entries not by name."""
+    """True if a module takes the dictionary as a single argument, and not its entries by name."""
     try:
         signature = inspect.signature(module.forward if isinstance(module, nn.Module) else module)
     except (TypeError, ValueError):  # of a compiled function
@@ -122,8 +127,8 @@ def _binds(signature: inspect.Signature, *arguments: Any, **named: Any) -> bool:
 
 
 def main_input(x: Input) -> Tensor | PackedSequence:
-    """The input whose axis of time counts: the first of several. Raises InvalidInputError if it is
-    no array.
+    """The input whose axis of time counts: x, or the first of several inputs. Raises
+    InvalidInputError if it is not an array.
     """
     first = next(iter(x.values() if isinstance(x, dict) else x), None) if is_several(x) else x
     if not isinstance(first, Tensor | PackedSequence):
@@ -141,7 +146,9 @@ def shape_of(x: Input) -> tuple[int, ...]:
 
 
 def shared_steps(x: Any) -> Any:
-    """The steps that all packed sequences have, (T, B, m); anything else as it is."""
+    """The steps that all sequences of a packed sequence have, (T, B, m); anything else is returned
+    unchanged.
+    """
     if not isinstance(x, PackedSequence):
         return x
     values, lengths = pad_packed_sequence(x)
@@ -149,14 +156,15 @@ def shared_steps(x: Any) -> Any:
 
 
 def one_sequence(x: Tensor, *, ids: bool = False) -> Tensor:
-    """One sequence in its own layout: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens.
+    """Return one sequence in its own layout: numbers (T, m), (T, 1, m) or (1, T, m), or ids of
+    tokens.
 
     Args:
         x: see `as_input`. Numbers (T,) are frames of one unit.
-        ids: whether x is ids, see `reads_ids`.
+        ids: whether x contains ids, see `reads_ids`.
 
     Raises:
-        InvalidInputError: anything else, or several sequences.
+        InvalidInputError: x has another shape or several sequences.
     """
     if ids:
         if not is_ids(x):

@@ -1,6 +1,8 @@
-"""The layout of x: which axis is the batch and which is time, decided once where data enters.
+"""The layout of x: the axis of the batch and the axis of time. It is decided once, when data
+enters.
 
-An argument or the module's `batch_first` says it, or an axis of length 1. Layouts are never tried.
+The layout is decided by an argument, by `batch_first` of the module, or by an axis of length 1,
+never by trying.
 
 Legend: T time steps, B sequences, m numbers of an input.
 """
@@ -32,21 +34,22 @@ class Layout:
     def of(
         cls, module: Any, x: Tensor, batch_axis: int | None = None, *, ids: bool | None = None
     ) -> Self:
-        """The layout of x as a module takes it.
+        """The layout of x as a module reads it.
 
-        In this order: the axis that was given; `batch_first` of a part of the module, such as an
-        nn.LSTM (True in any of them: 0, else 1); the one of the first two axes whose length is 1.
+        The axis of the batch is the first that is known of these: the axis that was given; the one
+        that `batch_first` declares in a part of the module, such as an nn.LSTM (0 if True in any
+        part, else 1); the one of the first two axes whose length is 1.
 
         Args:
             module: the network; a function has no parts.
-            x: numbers (T, m), (T, B, m) or (B, T, m), also of more axes, or ids (T,), (T, B) or
+            x: numbers (T, m), (T, B, m) or (B, T, m), also with more axes, or ids (T,), (T, B) or
                 (B, T).
-            batch_axis: the user's.
-            ids: whether x is ids of tokens; None: as `is_ids`.
+            batch_axis: the axis that the user gave; None: not given.
+            ids: whether x contains ids of tokens; None: see `is_ids`.
 
         Raises:
-            InvalidInputError: neither decides; an axis other than 0 and 1; an axis given for x
-                without a batch.
+            InvalidInputError: none of these is known; the axis is not 0 or 1; or an axis is given
+                for x without a batch.
         """
         check_batch_axis(batch_axis)
         shape = tuple(x.shape)
@@ -93,24 +96,26 @@ class Layout:
         return 1 if self.batch == 0 else 0
 
     def sizes(self, x: Tensor) -> tuple[int, int]:
-        """(T, B) of x."""
+        """The sizes (T, B) of x."""
         return x.shape[self.time], 1 if self.batch is None else x.shape[self.batch]
 
     def to_time_first(self, values: Tensor, lead: int = 0) -> Tensor:
-        """Values that lie like x as (T, B, ...), a view; lead: axes before those of x."""
+        """A view (T, B, ...) of values in the layout of x. lead: the number of axes before those of
+        x.
+        """
         if self.batch is None:
             return values.unsqueeze(lead + 1)
         return values.transpose(lead, lead + 1) if self.batch == 0 else values
 
     def back(self, values: Tensor) -> Tensor:
-        """Values (T, B, ...) as x lies, a view; the inverse of `to_time_first`."""
+        """A view of values (T, B, ...) in the layout of x; the inverse of `to_time_first`."""
         if self.batch is None:
             return values.squeeze(1)
         return values.transpose(0, 1) if self.batch == 0 else values
 
     def of_outputs(self, o: Tensor, T: int, B: int) -> "Layout | None":
-        """The layout of outputs, one for each of T steps of B sequences: that of x, or with time
-        and batch the other way round; None if they are others.
+        """The layout of outputs, one for each of T steps of B sequences: that of x, or the one with
+        time and batch swapped. None if the outputs have neither.
         """
         return next(
             (
@@ -122,37 +127,43 @@ class Layout:
         )
 
     def frames(self, x: Tensor, k: int = 0) -> Tensor:
-        """The frames (T, m), or ids (T,), of sequence k of x, a view."""
+        """A view of the frames (T, m), or ids (T,), of sequence k of x."""
         return self.to_time_first(x)[:, k]
 
     def sequence(self, x: Tensor, k: int = 0) -> Tensor:
-        """Sequence k of x, a view with the axes of x."""
+        """A view of sequence k of x, with all axes of x."""
         return x if self.batch is None else x.narrow(self.batch, k, 1)
 
     def first_steps(self, x: Tensor, steps: int) -> Tensor:
-        """The first time steps of x, a view."""
+        """A view of the first time steps of x."""
         return x.narrow(self.time, 0, steps)
 
 
 def is_ids(x: Tensor) -> bool:
-    """True for ids of tokens: whole numbers of more than the 8 bits of frames of 0 and 1."""
+    """True for ids of tokens: whole numbers with a dtype of more than 8 bits. Those of 8 bits are
+    frames of 0 and 1.
+    """
     return not x.is_floating_point() and x.dtype.itemsize > 1
 
 
 def has_batch(x: Tensor, *, ids: bool | None = None) -> bool:
-    """True for x with an axis of sequences: numbers of three axes or more, ids of two."""
+    """True if x has an axis of sequences: numbers with three axes or more, or ids with two."""
     return x.dim() > (1 if (is_ids(x) if ids is None else ids) else 2)
 
 
 def single_axis(x: Tensor) -> int | None:
-    """The one of the first two axes whose length is 1, else None; of (1, 1, ...) axis 1."""
+    """The one of the first two axes whose length is 1; axis 1 if both have it; None if neither has
+    it.
+    """
     if x.shape[1] == 1:
         return 1
     return 0 if x.shape[0] == 1 else None
 
 
 def declared_axis(module: Any) -> int | None:
-    """The axis of the batch by `batch_first` of the parts of a module; None if none has it."""
+    """The axis of the batch that `batch_first` in the parts of a module declares; None if no part
+    has it.
+    """
     parts = module.modules() if isinstance(module, nn.Module) else ()
     flags = [bool(part.batch_first) for part in parts if hasattr(part, "batch_first")]
     return (0 if any(flags) else 1) if flags else None
@@ -165,10 +176,11 @@ def check_batch_axis(batch_axis: Any) -> None:
 
 
 def as_module_takes(module: Any, frames: Tensor, batch_axis: int | None = None) -> Tensor:
-    """Time-first sequences in the layout of a module.
+    """Convert time-first sequences to the layout of a module.
 
-    Several, (T, B, m) or ids (T, B), get the batch on its axis. One, (T, m) or (T,), gets it if the
-    axis is given or declared, else it stays as it is.
+    Several sequences, (T, B, m) or ids (T, B), get the batch on the module's axis. One sequence,
+    (T, m) or (T,), gets a batch of one if the axis is given or declared; otherwise it is returned
+    unchanged.
 
     Raises InvalidInputError, see `Layout.of`.
     """
@@ -179,14 +191,17 @@ def as_module_takes(module: Any, frames: Tensor, batch_axis: int | None = None) 
 
 
 def with_batch(x: Any, axis: int | None) -> Any:
-    """x, but one sequence without a batch with a batch of one on this axis; None: as it is."""
+    """Add a batch of one on this axis to one sequence without a batch; return any other x
+    unchanged. axis None: always unchanged.
+    """
     if axis is None or not isinstance(x, Tensor) or has_batch(x):
         return x
     return x.unsqueeze(axis)
 
 
 def several_in_words(count: int, lengths: list[int]) -> str:
-    """
+    """The number of sequences and their lengths in words.
+
     >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
     ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
     """

@@ -1,6 +1,8 @@
-"""The steps and sequences of x, of outputs and of derivatives, all as (T, B, ...) with time first.
+"""The time steps and sequences of x, of outputs and of derivatives, all as (T, B, ...) with time
+first.
 
-Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence).
+Legend: T time steps; B sequences; m numbers of an input; S outputs (T, or 1 if there is one output
+for each sequence); the leaf is the tensor of inputs that has gradients.
 """
 
 from collections.abc import Callable
@@ -22,10 +24,12 @@ from rhn.errors import InvalidInputError
 
 
 class Sequences:
-    """T steps of B sequences in one tensor `values`: (T, m), (T, B, m), (B, T, m), ids likewise, or
-    the data of a packed sequence. `lengths` (B,) are the steps of each; None: all have T.
+    """T steps of B sequences in one tensor `values`: numbers (T, m), (T, B, m) or (B, T, m), ids
+    without the axis m, or the data of a packed sequence. `lengths` (B,) are the numbers of steps of
+    the sequences; None: all have T.
 
-    Raises InvalidInputError for NaN, one step, or an unknown batch axis.
+    Raises InvalidInputError if x has NaN or only one step, or if the axis of the batch is not
+    known.
     """
 
     def __init__(self, model: Callable, x: Any, batch_axis: int | None):
@@ -47,7 +51,9 @@ class Sequences:
             raise InvalidInputError(self._one_step(declared_axis(model) == 1))
 
     def _one_step(self, time_first: bool) -> str:
-        """The sentence for x of one step; time_first: whether a layer has batch_first=False."""
+        """The error message for x with one step. time_first: whether a layer has
+        batch_first=False.
+        """
         shape, axis = tuple(self.values.shape), self.layout.batch
         if axis is None or self.B == 1:
             return f"x {shape} has one step: expected at least two"
@@ -59,12 +65,14 @@ class Sequences:
 
     @property
     def longest(self) -> int:
-        """Steps of the longest sequence, without padding."""
+        """Number of steps of the longest sequence, without padding."""
         return self.T if self.lengths is None else int(self.lengths.max())
 
     @property
     def words(self) -> str:
-        """The reading of x: "5 sequences of 9 to 20 steps"; "" for one sequence."""
+        """Words for the way in which x is read: "5 sequences of 9 to 20 steps"; "" for one
+        sequence.
+        """
         if self.B == 1:
             return ""
         lengths = [self.T] if self.lengths is None else self.lengths.tolist()
@@ -72,14 +80,18 @@ class Sequences:
 
     @property
     def size(self) -> str:
-        """The size of x: "of 20 x 8", "of 5 x 20 x 8"; of packed sequences their longest."""
+        """The size of x in words: "of 20 x 8", "of 5 x 20 x 8". For packed sequences, the time is
+        that of the longest one.
+        """
         shape = [*self.values.shape]
         if self.packed is not None:
             shape[:1] = [self.T] if self.B == 1 else [self.T, self.B]
         return f"of {' x '.join(map(str, shape))}"
 
     def present(self, outputs: int) -> Tensor:
-        """True for the steps that a sequence has, (T, B); for one output they end together."""
+        """True for the steps that a sequence has, (T, B). If each sequence has one output, all
+        sequences end at the same step.
+        """
         steps = torch.arange(self.T, device=self.values.device).unsqueeze(1)
         if self.lengths is None:
             return (steps >= 0).expand(self.T, self.B)
@@ -87,7 +99,9 @@ class Sequences:
         return steps < lengths if outputs > 1 else steps >= self.T - lengths
 
     def by_step(self, slopes: Tensor, outputs: int) -> Tensor:
-        """Derivatives (j, ...) in the leaf as (j, T, B, m), 0 where a sequence has no such step."""
+        """Derivatives (j, ...) with respect to the leaf as (j, T, B, m); 0 if a sequence has no
+        such step.
+        """
         if self.packed is None:
             found = self.layout.to_time_first(slopes, lead=1)
             found = found.reshape(len(slopes), self.T, self.B, -1)
@@ -103,12 +117,14 @@ class Sequences:
         return torch.where(self.present(outputs).unsqueeze(2), found, 0)
 
     def by_frame(self, o: Tensor) -> Tensor | None:
-        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None for any others."""
+        """Outputs as (T, B, ...), or (1, B, ...) for one output of each sequence; None for other
+        shapes.
+        """
         layout = self.layout.of_outputs(o, self.T, self.B)
         return self._one_each(o) if layout is None else layout.to_time_first(o)
 
     def _one_each(self, o: Tensor) -> Tensor | None:
-        """One output of each sequence as (1, B, k); None if it is none."""
+        """One output of each sequence as (1, B, k); None if the outputs are not such."""
         if tuple(o.shape) == (self.B,):
             return o.reshape(1, self.B, 1)
         numbers = o.shape[-1] if o.dim() else 1
@@ -118,10 +134,10 @@ class Sequences:
     def leaf_of(
         self, ids: Tensor, vectors: Tensor, shift: Tensor | float = 0.0
     ) -> tuple[Tensor, Tensor] | None:
-        """(A leaf with the axes of x, these vectors (..., m) as its function); None for ids that
-        are not those of x.
+        """(A leaf with the axes of x, the vectors (..., m) of the ids as a function of the leaf).
+        None if the ids are not those of x.
 
-        shift: added to the leaf.
+        shift: numbers that are added to the leaf.
         """
         x, vectors = self.values, vectors.detach()
         if torch.equal(ids, x):
@@ -136,7 +152,9 @@ class Sequences:
         return None
 
     def steps_of(self, leaf: Tensor) -> Tensor:
-        """The time step of each entry of a leaf with the axes of x, of as many axes."""
+        """The time step of each entry of a leaf that has the axes of x; the result broadcasts
+        against the leaf.
+        """
         if self.packed is not None:
             steps = torch.arange(self.T, device="cpu").repeat_interleave(self.packed.batch_sizes)
             return steps.to(leaf.device).reshape(-1, *[1] * (leaf.dim() - 1))
@@ -146,6 +164,8 @@ class Sequences:
 
 
 def places_in(packed: PackedSequence) -> Tensor:
-    """The place, counted from 1, of each step (T, B) in the data of a packed sequence; 0: none."""
+    """The index, counted from 1, of each step in the data of a packed sequence, (T, B); 0 for
+    padding.
+    """
     count = torch.arange(1, len(packed.data) + 1, device=packed.data.device)
     return pad_packed_sequence(packed._replace(data=count))[0]

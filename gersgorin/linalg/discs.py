@@ -1,18 +1,19 @@
-"""Geršgorin's discs: regions that hold the eigenvalues of a matrix, from its entries only.
+"""Geršgorin's discs: regions of the complex plane that contain the eigenvalues of a matrix,
+computed from its entries only.
 
-Every eigenvalue lies in the union over i of the discs |z - a_ii| <= r_i, with r_i the sum over j !=
-i of |a_ij| (rows) or of |a_ji| (columns): S. Geršgorin, 1931; R. Varga, "Geršgorin and His
-Circles", 2004, theorems 1.1 and 1.6. With A[i, j] = d y_i[t] / d y_j[t-1], the row discs of A are
-the column discs of the transpose that Zilly et al. print.
+Every eigenvalue lies in the union of the discs |z - a_ii| <= r_i. The radius r_i is the sum over j
+!= i of |a_ij| (row discs) or of |a_ji| (column discs): S. Geršgorin, 1931; R. Varga, "Geršgorin and
+His Circles", 2004, theorems 1.1 and 1.6. Here A[i, j] = d y_i[t] / d y_j[t-1]. Zilly et al. print
+the transposed matrix, so the row discs of A are the column discs of theirs.
 
-Rounding. A computed eigenvalue is an exact one of some A + E with ||E|| of about eps ||A||. So it
-lies in the discs of A + E, which are hardly larger than those of A, whatever A is. How far it is
-from A's own eigenvalue is another matter: by up to ||E|| times its condition
-(`gersgorin.linalg.eigenvalue_conditions`), which is 1 for normal matrices and can be large for
-Jacobians of deep or trained cells; in a Jordan block of size k by ||E||^(1/k). To lie inside the
-discs says nothing of that error.
+Rounding: a computed eigenvalue is an exact eigenvalue of some A + E with ||E|| of about eps ||A||.
+It therefore lies in the discs of A + E, which are hardly larger than those of A, for any A. Its
+distance from the exact eigenvalue of A can be larger: up to ||E|| times the condition number of the
+eigenvalue (`gersgorin.linalg.eigenvalue_conditions`). The condition number is 1 for normal
+matrices, and can be large for Jacobians of deep or trained cells. In a Jordan block of size k the
+distance is ||E||^(1/k). That an eigenvalue lies inside the discs does not bound this error.
 
-`gersgorin.linalg.inclusion` has the discs as sets with outlines.
+`gersgorin.linalg.inclusion` contains the discs as sets with outlines.
 
 Shapes: A (..., n, n), centers and radii (..., n).
 """
@@ -37,20 +38,20 @@ class Discs(NamedTuple):
     """
 
     centers: Tensor
-    """(..., n), real or complex."""
+    """Centres (..., n), real or complex."""
     radii: Tensor
-    """(..., n), real."""
+    """Radii (..., n), real."""
 
     @property
     def norm(self) -> Tensor:
-        """max_i |a_ii| + r_i, (...,): the row-sum norm of A for row discs, the column-sum norm for
-        column discs.
+        """The largest modulus in the discs, max_i |a_ii| + r_i, (...,). For row discs it is the
+        row-sum norm of A, for column discs the column-sum norm.
         """
         return (self.centers.abs() + self.radii).amax(-1)
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """True for points in the union of the discs, their radii enlarged by `tol`; arguments as
-        for `InclusionSet.contains`.
+        """True for points in the union of the discs, with their radii enlarged by `tol`. Arguments
+        as for `InclusionSet.contains`.
 
         >>> discs = gersgorin_discs(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         >>> discs.contains(torch.tensor([1.0, 1j, 1.01]))
@@ -64,8 +65,8 @@ class Discs(NamedTuple):
 def points_and_tolerance(
     z: Tensor, tol: float | Tensor | None, norm: Tensor, n: int
 ) -> tuple[Tensor, Tensor]:
-    """Points z (..., k) on the device of a norm (...,), and tol (..., 1), by default 10 n eps norm
-    with eps of the coarser type.
+    """(Points z (..., k) on the device of `norm` (...,), tol (..., 1)). The default of tol is 10 n
+    eps norm, with eps of the coarser dtype.
     """
     # Python's numbers in their own precision
     z = z if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z))
@@ -77,11 +78,12 @@ def points_and_tolerance(
 
 
 def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
-    """The Geršgorin discs of A (..., n, n): of its rows, or of its columns. Differentiable in A.
+    """Compute the Geršgorin discs of A (..., n, n): those of its rows, or those of its columns.
+    Differentiable with respect to A.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or holds NaN or infinity; axis is
-            neither word.
+        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; axis is
+            neither "row" nor "column".
 
     >>> gersgorin_discs(torch.tensor([[1.0, -2.0], [0.5, 3.0]])).radii
     tensor([2.0000, 0.5000])
@@ -97,8 +99,8 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
 def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
     """Sum of |a_ij|, j != i, along each row or column, (..., n).
 
-    The diagonal is left out, not subtracted: near closed gates (A = I + 1e-20) a difference would
-    lose the radius.
+    The diagonal is left out of the sum. Subtracting it afterwards would lose the radius if gates
+    are nearly closed (A = I + 1e-20).
     """
     moduli = A.abs()
     moduli.diagonal(dim1=-2, dim2=-1).zero_()

@@ -1,5 +1,5 @@
-"""Inclusion sets: regions of the complex plane that hold the spectrum of a matrix, by formulas of
-its entries.
+"""Inclusion sets: regions of the complex plane that contain the spectrum of a matrix, by formulas
+of its entries.
 
 Ostrowski          |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; alpha = 1 and 0 are
                    Geršgorin's row and column discs
@@ -7,9 +7,9 @@ Brauer             ovals of Cassini, |z - a_ii| |z - a_jj| <= r_i r_j for at lea
 MinimalGersgorin   the intersection of the row discs of X^-1 A X over all positive diagonal X
 NumericalRange     {x* A x : |x| = 1}, enclosed by support lines
 
-r_i and c_i are the sums of moduli off the diagonal in row and column i. Each class names its
-source. A new set is a class that defines `_contains` and a row in `INCLUSION_SETS`, which the tests
-read; outline and area follow by bisection.
+r_i and c_i are the sums of the moduli off the diagonal in row i and in column i. Each class names
+its source. To add a set, write a class that defines `_contains`, and add a row to `INCLUSION_SETS`,
+from which the tests take it. Outline and area are then computed by bisection.
 """
 
 import cmath
@@ -36,17 +36,18 @@ from rhn.errors import InvalidInputError
 
 
 class InclusionSet(ABC):
-    """A set that contains every eigenvalue of each real matrix of A (..., n, n). No gradient flows
-    through.
+    """A set that contains every eigenvalue of a real matrix, for each matrix of A (..., n, n). No
+    gradient flows through.
 
     Attributes:
         A: the matrices, (..., n, n).
-        centers: their diagonals, (..., n); they belong to every set but that of blocks.
-        norm: the larger of row-sum and column-sum norm, (...,); every set lies in the disc |z| <=
-            norm.
+        centers: the diagonals of the matrices, (..., n); these points belong to every set.
+        norm: the larger of the row-sum and the column-sum norm, (...,); every set lies in the disc
+            |z| <= norm.
 
     Raises:
-        InvalidInputError: A is not square, not real and floating point, or holds NaN or infinity.
+        InvalidInputError: A is not square, not real and floating point, or contains NaN or
+            infinity.
 
     >>> A = torch.tensor([[0.0, 2.0], [0.5, 0.0]])
     >>> INCLUSION_SETS["brauer"](A).contains(torch.tensor([1.0, 3.0]))
@@ -62,18 +63,19 @@ class InclusionSet(ABC):
         self.norm = torch.maximum(moduli.sum(-1).amax(-1), moduli.sum(-2).amax(-1))
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """True for points in the set of some matrix whose entries differ from A's by at most `tol`
-        / n.
+        """True for points in the set of some matrix whose entries differ from those of A by at most
+        `tol` / n.
 
-        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For discs
-        each radius is enlarged by `tol`.
+        Computed eigenvalues are exact eigenvalues of such a matrix (see `gersgorin.linalg.discs`).
+        For discs, each radius is enlarged by `tol`.
 
         Args:
-            z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar
-                counts as k = 1.
-            tol: absolute, a number or (...,); 0 is the strict test. Default 10 n eps `norm`, more
-                than rounding adds to any radius: eigenvalues of permutations, stochastic matrices
-                and closed gates lie on the boundary.
+            z: points (..., k), real or complex; the leading dimensions broadcast against the batch
+                of A. A scalar counts as k = 1.
+            tol: absolute tolerance, a number or (...,); 0 is the strict test. The default is 10 n
+                eps `norm`, which is more than rounding adds to any radius. A tolerance is needed
+                because the eigenvalues of permutations, stochastic matrices and closed gates lie on
+                the boundary.
 
         Returns:
             (..., k) bool.
@@ -82,21 +84,22 @@ class InclusionSet(ABC):
 
     @abstractmethod
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
-        """The same for a tensor z (..., k) and a tol that broadcasts against it."""
+        """The same as `contains`, for a tensor z (..., k) and a tol that broadcasts against z."""
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
-        """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left
-        to right.
+        """Compute the boundary of the set (`tol` = 0) as closed polygons, one for each component,
+        from left to right.
 
-        By bisection, unless a class says otherwise: above each x of the axis the sets are an
-        interval that starts there, or empty. Takes `points` x-values per component, so narrower
-        features blur, and components that near may be joined.
+        The boundary is found by bisection, if the docstring of a class does not name another
+        method: above each point x of the real axis, a set is empty or an interval that begins at
+        the axis. Each component is sampled at `points` values of x. Features narrower than their
+        distance are blurred, and components that are closer may be joined.
 
         Returns:
-            Complex vectors, the first point equal to the last.
+            Complex vectors, in which the last point equals the first.
 
         Raises:
-            InvalidInputError: a batch, or points < 3.
+            InvalidInputError: A is a batch of several matrices, or points < 3.
         """
         if self.A.dim() != 2:
             raise InvalidInputError(
@@ -107,7 +110,7 @@ class InclusionSet(ABC):
         return self._outline(points)
 
     def _outline(self, points: int) -> list[np.ndarray]:
-        """The same for one matrix; here by bisection."""
+        """The same as `outline`, for one matrix; here by bisection."""
         scale = binary_scale(float(self.norm))
         strict = torch.zeros(1, dtype=torch.float64, device=self.A.device)
 
@@ -123,15 +126,15 @@ class InclusionSet(ABC):
         return polygon_area(self.outline(points))
 
     def _distances(self, z: Tensor) -> Tensor:
-        """|z - a_ii|, (..., k, n)."""
+        """The distances |z - a_ii|, (..., k, n)."""
         return (z[..., None] - self.centers[..., None, :]).abs()
 
 
 class Brauer(InclusionSet):
     """The union of the n (n - 1) / 2 ovals of Cassini of the rows.
 
-    A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies inside
-    Geršgorin's row discs. A 1 x 1 matrix has no pair: its set is the entry.
+    Source: A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies
+    inside Geršgorin's row discs. A 1 x 1 matrix has no pair of rows; its set is its entry.
 
     >>> A = torch.tensor([[0.0, 2.0], [0.5, 0.0]])  # one oval, the unit disc
     >>> Brauer(A).contains(torch.tensor([1.0, 1.01]))
@@ -153,14 +156,15 @@ CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
 
 
 class MinimalGersgorin(InclusionSet):
-    """Varga's minimal Geršgorin set; a point costs one n x n linear solve.
+    """Varga's minimal Geršgorin set. To test a point costs one n x n linear solve.
 
-    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the smallest that
-    diagonal scaling can reach. It is also the set of all eigenvalues of matrices with A's diagonal
-    and other entries that are at most A's in modulus. So it lies inside Brauer's ovals. The set of
-    the columns is the same. z is
-    outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a nonsingular M-matrix, that
-    is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
+    Source: R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the intersection of
+    the row discs over all positive diagonal scalings of A. The same set contains exactly the
+    eigenvalues of all matrices that have the diagonal of A, and other entries with at most the
+    moduli of those of A. The set therefore lies inside Brauer's ovals. The columns have the same
+    set. A point z is outside if and only if M(z) = diag |z - a_ii| - |A off the diagonal| is a
+    nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x. Scaling by x then moves
+    every disc away from z.
 
     >>> A = torch.tensor([[0.0, 8.0], [0.125, 0.0]])  # scaled by x = (8, 1): [[0, 1], [1, 0]]
     >>> MinimalGersgorin(A).contains(torch.tensor([1.0, 1.01]))
@@ -185,11 +189,11 @@ class MinimalGersgorin(InclusionSet):
 
 
 class Ostrowski(InclusionSet):
-    """The union of Ostrowski's discs, 0 <= alpha <= 1.
+    """The union of Ostrowski's discs for a parameter alpha, 0 <= alpha <= 1.
 
-    A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die Lokalisierung
-    der charakteristischen Wurzeln von Matrizen", 1951. For 0 < alpha < 1, a disc with an empty row
-    or column shrinks to its center.
+    Source: A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die
+    Lokalisierung der charakteristischen Wurzeln von Matrizen", 1951. For 0 < alpha < 1, a disc
+    shrinks to its centre if its row or column is zero off the diagonal.
 
     >>> import torch
     >>> Ostrowski(torch.tensor([[0.0, 2.0], [0.5, 0.0]])).radii().round(decimals=4)  # sqrt(2 * 0.5)
@@ -203,8 +207,8 @@ class Ostrowski(InclusionSet):
         self.alpha = alpha
 
     def radii(self, extra: Tensor | float = 0.0) -> Tensor:
-        """The radii, (..., n), when every row and column sum is larger by `extra` (broadcast
-        against them).
+        """The radii of the discs, (..., n), if every row sum and column sum is increased by
+        `extra`, which broadcasts against the sums.
         """
         rows = off_diagonal_sums(self.A, "row") + extra
         columns = off_diagonal_sums(self.A, "column") + extra
@@ -216,31 +220,32 @@ class Ostrowski(InclusionSet):
         return (self._distances(z) <= reach[..., None, :]).any(-1)
 
     def _outline(self, points: int) -> list[np.ndarray]:
-        """The exact arcs of the union, `points` on each; a disc of radius 0 that stands alone is a
-        polygon of one repeated point.
+        """The exact arcs of the union, with `points` points on each. An isolated disc of radius 0
+        is a polygon of one repeated point.
 
-        Their chords lie inside the arcs: a whole disc loses 2 pi^2 / (3 (2 points - 2)^2) of its
-        area, 0.04 % by default.
+        The chords lie inside the arcs. A whole disc loses the share 2 pi^2 / (3 (2 points - 2)^2)
+        of its area, 0.04 % by default.
         """
         centers, radii = (part.cpu().double().numpy() for part in (self.centers, self.radii()))
         return discs_outline(centers, radii, points)
 
 
 class NumericalRange(InclusionSet):
-    """The polygon of `angles` support lines around the numerical range; costs angles / 4 Hermitian
-    eigenproblems.
+    """The polygon of `angles` support lines around the numerical range. It costs angles / 4
+    Hermitian eigenproblems.
 
-    For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest
+    For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), where h(t) is the largest
     eigenvalue of the Hermitian part of e^-it A (R. Horn, C. Johnson, "Topics in Matrix Analysis",
-    1991, chapter 1). The polygon that these half-planes leave holds the range, and so the spectrum.
-    It is convex; for a normal matrix the range is the spectrum's convex hull. For dense random
-    matrices, whose discs are far too large, it is close: at n = 64 its area is a fortieth of the
-    discs'.
+    1991, chapter 1). The intersection of these half-planes is a polygon that contains the range,
+    and thus the spectrum. The range is convex; for a normal matrix it is the convex hull of the
+    spectrum. For dense random matrices the discs are far too large, but the range is close to the
+    spectrum: at n = 64 its area is a fortieth of that of the discs.
 
-    The polygon around a disc has pi^2 / (3 angles^2) more area than the disc: 0.02 % by default.
+    If the range is a disc, the area of the polygon is larger by the share pi^2 / (3 angles^2): 0.02
+    % by default.
 
     Raises:
-        InvalidInputError: as `InclusionSet`; or an odd number of angles, or fewer than 4.
+        InvalidInputError: as for `InclusionSet`; or angles is odd or less than 4.
 
     >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # its range is the unit disc
     >>> NumericalRange(A).contains(torch.tensor([1.0, 1.01, 0.999j]))
@@ -257,7 +262,7 @@ class NumericalRange(InclusionSet):
 
     @cached_property
     def support(self) -> Tensor:
-        """h(t) at each angle t, (..., angles) real."""
+        """The support function h(t) at each angle t, (..., angles), real."""
         with one_thread():
             return support_function(self.A, len(self.angles))
 
@@ -266,7 +271,9 @@ class NumericalRange(InclusionSet):
         return (along <= self.support[..., None, :] + tol[..., None]).all(-1)
 
     def _outline(self, points: int) -> list[np.ndarray]:
-        """The polygon of 2 (points - 1) support lines: its corners, the first one twice."""
+        """The corners of the polygon of 2 (points - 1) support lines; the first corner is also the
+        last.
+        """
         angles = 2 * (points - 1)
         around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
         corners = support_corners(around.support.cpu().double().numpy())
@@ -274,12 +281,13 @@ class NumericalRange(InclusionSet):
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
-    """An upper bound on the largest modulus in the numerical range, (...,): the farthest corner
-    of its support lines.
+    """Compute an upper bound on the largest modulus in the numerical range, (...,): the modulus of
+    the farthest corner of the polygon of support lines.
 
-    rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (Horn and Johnson, as above): powers
-    of A are at most 2 r(A)^k, whatever its eigenvectors. Above the radius by at most a factor 1 /
-    cos(pi / angles), 3e-4 by default, and never above ||A||_2.
+    The numerical radius r(A) satisfies rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k
+    (Horn and Johnson, see `NumericalRange`). The norm of A^k is therefore at most 2 r(A)^k,
+    whatever the eigenvectors are. The bound is at most r(A) / cos(pi / angles), which is 3e-4 too
+    large by default, and never above ||A||_2.
 
     Raises:
         InvalidInputError: as for `NumericalRange`.
@@ -294,11 +302,11 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
 
 
 def support_function(A: Tensor, angles: int) -> Tensor:
-    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles), of checked
-    real A (..., n, n).
+    """The support function h at `angles` equally spaced angles t of a full turn, from 0 on, (...,
+    angles), for real matrices A (..., n, n) that have been checked.
 
-    h(t + pi) is minus the least eigenvalue at t, and the range mirrors at the real axis: a quarter
-    of the turn is enough.
+    h(t + pi) is minus the least eigenvalue at t, and the range is symmetric about the real axis.
+    Eigenvalues at a quarter of the angles are therefore enough.
     """
     half, solved, parts = angles // 2, angles // 4 + 1, []
     for k in range(solved):

@@ -1,8 +1,8 @@
-"""Outlines of sets that mirror at the real axis: {x + iy: |y| <= h(x)}, as our sets of a real
-matrix are.
+"""Outlines of sets {x + iy: |y| <= h(x)}, which are symmetric about the real axis, as the inclusion
+sets of a real matrix are.
 
-An outline is a list of closed polygons, one for each connected component from left to right:
-complex vectors, the first point equal to the last. Units: the matrix's.
+An outline is a list of closed polygons, one for each connected component, from left to right. A
+polygon is a complex vector in which the last point equals the first. Units are those of the matrix.
 """
 
 import math
@@ -15,7 +15,7 @@ BISECTIONS = 40
 
 
 def polygon_area(polygons: list[np.ndarray]) -> float:
-    """The sum of the areas of closed polygons without self-intersections (the shoelace formula).
+    """The sum of the areas of closed polygons without self-intersections, by the shoelace formula.
 
     >>> polygon_area([np.array([0, 2, 2 + 1j, 1j, 0])])
     2.0
@@ -24,13 +24,15 @@ def polygon_area(polygons: list[np.ndarray]) -> float:
 
 
 def binary_scale(size: float) -> float:
-    """The power of two that brings a positive size into [1, 2); dividing by it is exact."""
+    """The power of two by which a positive size must be divided to lie in [1, 2). The division is
+    exact.
+    """
     return math.ldexp(1.0, math.frexp(size)[1] - 1)
 
 
 def support_corners(support: np.ndarray) -> np.ndarray:
-    """The intersections of neighbouring lines Re(e^-it z) = h(t), t in equal steps of a full turn;
-    h and corners (..., angles).
+    """The intersections of neighbouring lines Re(e^-it z) = h(t), for angles t in equal steps of a
+    full turn. h and the result are (..., angles).
     """
     angles = support.shape[-1]
     step = 2 * np.pi / angles
@@ -41,11 +43,11 @@ def support_corners(support: np.ndarray) -> np.ndarray:
 def overlap_ends(
     centers: np.ndarray, radii: np.ndarray, others: np.ndarray, their_radii: np.ndarray
 ) -> tuple[float, float]:
-    """(Largest |z|, largest real part) of the overlap of two unions of n discs with real centers,
-    all (n,); exact, in time n^2.
+    """(Largest |z|, largest real part) of the overlap of two unions of n discs with real centres;
+    all arguments are (n,). The result is exact, and the time grows with n^2.
 
-    On a circle |z|^2 = r^2 - c^2 + 2 c x is linear in x, so in the overlap of two discs it is
-    largest at an end or where they cross.
+    On a circle, |z|^2 = r^2 - c^2 + 2 c x is linear in x. In the overlap of two discs it is
+    therefore largest at an end of the overlap, or where the two circles cross.
 
     >>> overlap_ends(np.array([0.0]), np.array([5.0]), np.array([3.0, 9.0]), np.array([1.0, 1.0]))
     (4.0, 4.0)
@@ -66,12 +68,12 @@ def overlap_ends(
 
 
 def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:
-    """The outline of a union of discs with real centers, `points` on each exposed arc, in equal
-    angles.
+    """The outline of a union of discs with real centres, with `points` points on each exposed arc
+    at equal angles.
 
-    max_i r_i^2 - (x - c_i)^2 = -x^2 + max_i (2 c_i x + r_i^2 - c_i^2): the exposed arcs are the
-    upper envelope of n lines (a power diagram on the axis), found in one pass over the centers in
-    ascending order.
+    Since max_i r_i^2 - (x - c_i)^2 = -x^2 + max_i (2 c_i x + r_i^2 - c_i^2), the exposed arcs are
+    the upper envelope of n lines (a power diagram on the axis). The envelope is found in one pass
+    over the centres in ascending order.
     """
     # squares then neither overflow nor underflow
     scale = binary_scale(float((np.abs(centers) + radii).max()))
@@ -91,8 +93,8 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
 
 
 def _upper_envelope(centers: np.ndarray, radii: np.ndarray) -> list[tuple[float, float, float]]:
-    """Center, radius and the x from which this disc is the highest, of the discs that are the
-    highest somewhere, from left to right.
+    """(Centre, radius, the x from which this disc is the highest) of each disc that is the highest
+    somewhere, from left to right.
     """
     # centers that differ by less than the least number are equal here
     order = np.lexsort((radii, centers))
@@ -118,12 +120,12 @@ def sampled_outline(
     """The outline of a set within |z| < 2 from its membership function, by bisection.
 
     Args:
-        inside: complex (k,) -> bool (k,); above each x the set is an interval from the real axis,
-            or empty.
-        centers: real points of the set, at least one in each component; between two of them a gap
-            is found where one of the `points` looked at along the axis, or the middle of two
-            neighbouring centers, falls into it.
-        points: for each component, from end to end in equal angles.
+        inside: the membership function, complex (k,) -> bool (k,). Above each x the set is an
+            interval that begins at the real axis, or empty.
+        centers: real points of the set, at least one in each component. A gap between two of them
+            is found if one of the `points` sampled along the axis, or the middle of two
+            neighbouring centres, lies in the gap.
+        points: number of points for each component, from end to end at equal angles.
     """
     centers = np.unique(centers)
     axis = np.unique(
@@ -146,13 +148,15 @@ def sampled_outline(
 
 
 def _mirrored(upper: np.ndarray) -> np.ndarray:
-    """The polygon, clockwise, of points x + i h(x) from left to right and their mirror images."""
+    """The clockwise polygon of points x + i h(x), given from left to right, and their mirror
+    images.
+    """
     return np.concatenate([upper, upper[::-1].conj(), upper[:1]])
 
 
 def _arc(center: float, radius: float, low: float, high: float, points: int) -> np.ndarray:
-    """The part of an upper half circle with low <= x - center <= high; one point where the radius
-    is 0.
+    """The part of an upper half circle with low <= x - center <= high; one point if the radius is
+    0.
     """
     if radius == 0:
         return np.array([center + 0j])
@@ -164,7 +168,7 @@ def _arc(center: float, radius: float, low: float, high: float, points: int) -> 
 def _bisect(
     inside: Callable[[np.ndarray], np.ndarray], member: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
-    """Between a member and a non-member, the last member, elementwise."""
+    """Find the last member between a member and a non-member, elementwise."""
     for _ in range(BISECTIONS):
         middle = (member + other) / 2
         is_member = inside(middle)

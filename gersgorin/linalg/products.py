@@ -1,14 +1,15 @@
 """Products of the Jacobians of many steps, their norms and exponents, without over- or underflow.
 
-Spectra of single steps do not compose: [[0, 2], [0, 0]] and its transpose have spectral radius 0
-each and a product of radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. Over
-T steps a gradient grows by at most the norm of dy[T]/dy[0] = A[T-1] ... A[0].
+Spectra of single steps do not compose. [[0, 2], [0, 0]] and its transpose both have the spectral
+radius 0, but their product has the radius 4. diag(2, 0) and diag(0, 2) both have the radius 2, but
+their product is 0. Over T steps a gradient grows by at most the norm of dy[T]/dy[0] = A[T-1] ...
+A[0].
 
-Every factor and every partial product is scaled by powers of two, counted as integers: nothing
-overflows, and scaling adds no rounding.
+Every factor and every partial product is scaled by a power of two, whose exponent is stored as an
+integer. Nothing overflows, and scaling adds no rounding.
 
-Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms are natural, exponents
-are per step. No gradient flows through.
+Shapes: A (T, ..., n, n), time first, with A[t] = dy[t+1]/dy[t] and y[t] the state before step t.
+Units: logarithms are natural, exponents are per time step. No gradient flows through.
 """
 
 import math
@@ -25,18 +26,18 @@ from rhn.utils.scale import scaled
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
-    """The product of all steps, dy[T]/dy[0] = A[T-1] ... A[0] = P exp(log_scale).
+    """Multiply the Jacobians of all steps: dy[T]/dy[0] = A[T-1] ... A[0] = P exp(log_scale).
 
     Args:
         A: (T, ..., n, n). T = 0 gives the empty product, the identity.
 
     Returns:
-        P (..., n, n), its largest modulus of an entry in [1/2, 1), or P = 0; log_scale (...,) real
-        and finite, 0 where P = 0. Entries smaller than P's largest by more than the type's range
-        are lost.
+        (P, log_scale). P (..., n, n) is 0, or its largest entry has a modulus in [1/2, 1).
+        log_scale (...,) is real and finite, and 0 if P = 0. Entries that are smaller than the
+        largest one by more than the range of the dtype are lost.
 
     Raises:
-        InvalidInputError: A is not (T, ..., n, n), not floating point, or holds NaN or infinity.
+        InvalidInputError: A is not (T, ..., n, n), not floating point, or contains NaN or infinity.
 
     >>> P, log_scale = jacobian_product(torch.full((5000, 1, 1), 32.0))
     >>> float(P), round(float(log_scale / math.log(2)))  # 32^5000 = 2^25000
@@ -53,8 +54,8 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cumulative_log_norms(A: Tensor) -> Tensor:
-    """log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...) real; -inf where the product is zero. T = 0
-    gives (0, ...).
+    """Compute log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...), real; -inf if the product is zero.
+    T = 0 gives (0, ...).
 
     Arguments and errors as for `jacobian_product`.
 
@@ -69,13 +70,13 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
 
 
 def spectral_norm(P: Tensor) -> Tensor:
-    """||P||_2 (...,) of P (..., n, n)."""
+    """The norms ||P||_2, (...,), of matrices P (..., n, n)."""
     with one_thread():
         return torch.linalg.matrix_norm(P, 2)
 
 
 class RunningProduct:
-    """The product A[t] ... A[0] of Jacobians (..., n, n) that come one by one; keeps none of them.
+    """The product A[t] ... A[0] of Jacobians (..., n, n) that are passed one by one and not stored.
 
     >>> product = RunningProduct()
     >>> steps = torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)
@@ -84,7 +85,9 @@ class RunningProduct:
     """
 
     P: Tensor
-    """As `jacobian_product` returns it, from the first step on; so `log_scale`."""
+    """The scaled product, as `jacobian_product` returns it, from the first step on; the same holds
+    for `log_scale`.
+    """
     log_scale: Tensor
 
     def __init__(self) -> None:
@@ -102,13 +105,13 @@ class RunningProduct:
         return self
 
     def log_norm(self, norm: Callable[[Tensor], Tensor] = spectral_norm) -> Tensor:
-        """log ||A[t] ... A[0]||_2, (...,); norm: of P."""
+        """log ||A[t] ... A[0]||_2, (...,). norm: the function that computes the norm of P."""
         return norm(self.P).log() + self.log_scale
 
 
 def share_from(norms: np.ndarray) -> np.ndarray:
-    """Share of a vector's 2-norm in its entries from each place on, (T,); NaN for zeros, and where
-    an entry is infinite.
+    """Share of the 2-norm of a vector that its entries from each index on have, (T,). NaN if all
+    entries are zero, or if one is infinite.
 
     >>> share_from(np.array([4.0, 0.0, 3.0])).tolist()
     [1.0, 0.6, 0.6]
@@ -119,7 +122,7 @@ def share_from(norms: np.ndarray) -> np.ndarray:
 
 
 def vanishes_at(norms: np.ndarray) -> int | None:
-    """The place from which on all numbers are 0 or subnormal; None: there is none.
+    """The index from which on all numbers are 0 or subnormal; None if there is none.
 
     >>> vanishes_at(np.array([1.0, 0.0, 2.0, 1e-310, 0.0])), vanishes_at(np.ones(3))
     (3, None)
@@ -129,11 +132,11 @@ def vanishes_at(norms: np.ndarray) -> int | None:
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
-    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth per step;
-    -inf where all vanish.
+    """Compute log ||A[T-1] ... A[0]||_2 / T, (...,), real: the mean growth per step of the
+    perturbation that grows most; -inf if the product is zero.
 
     Raises:
-        InvalidInputError: as `jacobian_product`; or T = 0.
+        InvalidInputError: as for `jacobian_product`; or T = 0.
 
     >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # radius 0, yet the product doubles each step
     >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)
@@ -144,10 +147,11 @@ def finite_time_exponent(A: Tensor) -> Tensor:
 
 
 def half_life(exponent: Tensor | float) -> Tensor:
-    """Steps in which a gradient whose norm changes by exp(exponent) per step halves: -log 2 /
-    exponent, same shape.
+    """Number of steps in which a gradient halves if its norm changes by the factor exp(exponent)
+    per step: -log 2 / exponent, with the shape of exponent.
 
-    inf if it does not shrink, see `doubling_time`; 0 for -inf, a zero product.
+    The half-life is inf if the gradient does not shrink (see `doubling_time`), and 0 for the
+    exponent -inf of a zero product.
 
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
     tensor([10., inf, inf])
@@ -157,8 +161,8 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 
 def doubling_time(exponent: Tensor | float) -> Tensor:
-    """Steps in which a gradient whose norm changes by exp(exponent) per step doubles: log 2 /
-    exponent, same shape; inf if it does not grow.
+    """Number of steps in which a gradient doubles if its norm changes by the factor exp(exponent)
+    per step: log 2 / exponent, with the shape of exponent; inf if the gradient does not grow.
 
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
     tensor([inf, inf, 1.])

@@ -1,4 +1,4 @@
-"""The smallest singular value of z - A at points z of a grid: one decomposition a point.
+"""The smallest singular value of z - A at points z of a grid, by one decomposition for each point.
 
 The eps-pseudospectrum of A is the set of z with sigma_min(z - A) <= eps: the eigenvalues of all A +
 E with ||E||_2 <= eps (L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005).
@@ -27,22 +27,24 @@ SMALLEST = 2.0**-50  # difference of angles, by rounding
 
 
 def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
-    """sigma_min(z - A) at every point z of a grid: how small a change of A makes z an eigenvalue.
+    """Compute sigma_min(z - A) at every point z of a grid: the least norm of a change of A that
+    makes z an eigenvalue.
 
-    The values are exact up to rounding of about n eps ||z - A||. A point costs a singular value
-    decomposition, on one core about 1 ms for n = 64 and 20 ms for n = 256. For a real matrix, only
-    one of two mirrored points is computed.
+    The values are exact up to rounding of about n eps ||z - A||. Each point costs a singular value
+    decomposition: on one core about 1 ms for n = 64 and 20 ms for n = 256. For a real matrix, only
+    one of two complex conjugate points is computed.
 
     Args:
         A: (..., n, n), real or complex, on any device; no gradient flows through.
         grid: points of the complex plane, of any shape, the same for every matrix.
 
     Returns:
-        float64 on the CPU, of the shape of A's batch followed by the grid's.
+        A float64 tensor on the CPU. Its shape is that of the batch of A followed by that of the
+        grid.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or holds NaN or infinity; a point of
-            the grid is not finite; too large for the memory.
+        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; a point
+            of the grid is not finite; or the memory is too small.
 
     >>> A = torch.diag(torch.tensor([1.0, 3.0]))  # normal: the distance to the spectrum
     >>> pseudospectrum(A, torch.tensor([0.0, 1j, 2.5]))
@@ -65,7 +67,7 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
 
 
 def _smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
-    """sigma_min(z - A), float64, at points z of one finite matrix A."""
+    """sigma_min(z - A), float64, at points z, for one finite matrix A."""
     A = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64)
     points = z.flatten()
     where: Any = slice(None)
@@ -83,12 +85,12 @@ def _smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
 
 @one_thread()
 def distance_to_circle(A: Tensor) -> float:
-    """The least norm of a change of a finite matrix A that puts an eigenvalue on the unit circle:
-    the least sigma_min(z - A) there.
+    """The least norm of a change of a finite matrix A that moves an eigenvalue onto the unit
+    circle: the least sigma_min(z - A) on the circle.
 
-    Local minima of a grid of angles are refined. So are the angles of eigenvalues nearer to the
-    circle than the spacing of the grid, which may miss them. sigma_min changes by no more than z
-    does, so that most brackets cannot hold the least value and are left out.
+    Local minima on a grid of angles are refined. The grid may miss eigenvalues that are nearer to
+    the circle than its spacing; their angles are refined too. sigma_min changes by no more than z
+    does, so most brackets cannot contain the least value and are left out.
 
     >>> round(distance_to_circle(torch.diag(torch.tensor([0.5, -0.875]))), 9)
     0.125

@@ -1,13 +1,13 @@
-"""Eigenvalues of batches of matrices, their conditions and departure from normality: one
-single-threaded LAPACK call a core.
+"""Eigenvalues of batches of matrices, their condition numbers and departure from normality, by one
+single-threaded LAPACK call on each core.
 
-No library has a batched non-symmetric eigensolver on a GPU, and two LAPACK threads on one small
-matrix gain at most a tenth on an idle machine and lose a factor of ten to three hundred on a busy
-one (measured at n = 64 to 830). So a batch is cut into chunks, a few for each core of the process's
-affinity, and each chunk is one `torch.linalg.eigvals` call in a thread of its own; torch releases
-Python's lock inside.
+No library has a batched non-symmetric eigensolver on a GPU. Two LAPACK threads on one small matrix
+gain at most a tenth on an idle machine, and lose a factor of ten to three hundred on a busy one
+(measured at n = 64 to 830). A batch is therefore cut into chunks, a few for each core that the
+process may use. Each chunk is one `torch.linalg.eigvals` call in its own thread; torch releases
+Python's lock during the call.
 
-Shapes: A (..., n, n), eigenvalues (..., n). Unit: whatever A is in; for a temporal Jacobian, 1
+Shapes: A (..., n, n), eigenvalues (..., n). The unit is that of A; a temporal Jacobian has none
 (state over state).
 """
 
@@ -32,19 +32,19 @@ CHUNKS_PER_WORKER = 4
 
 
 def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
-    """Eigenvalues, sorted by modulus, largest first; equal moduli by real part, then imaginary
-    part, both descending.
+    """Compute the eigenvalues, sorted by modulus, the largest first. Equal moduli are sorted by
+    real part, then by imaginary part, both descending.
 
     Args:
         A: (..., n, n), real or complex, on any device; no gradient flows through.
-        workers: threads to use; by default one for each core this process may run on.
+        workers: number of threads; None: one for each core that the process may use.
 
     Returns:
-        (..., n) complex, of A's precision, on A's device; empty where A is.
+        Eigenvalues (..., n), complex, in the precision and on the device of A; empty if A is empty.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or holds NaN or infinity; workers <
-            1.
+        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; or
+            workers < 1.
 
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
@@ -53,20 +53,21 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
 
 
 def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, and how far each one moves for a small change of A: its condition number, 1 or
-    more.
+    """Compute the eigenvalues and their condition numbers, which are 1 or more: how far each
+    eigenvalue moves for a small change of A.
 
     A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up
     to ||E||_2 / |y* x|, to first order (G. Golub, C. Van Loan, "Matrix Computations", section 7.2).
-    Computed eigenvalues are those of a matrix about eps ||A||_2 away, so they are off by about eps
-    ||A||_2 times their condition. It is 1 for normal matrices and can be large for the Jacobians of
-    deep or trained cells.
+    Computed eigenvalues are exact for a matrix that differs from A by about eps ||A||_2. Their
+    error is therefore about eps ||A||_2 times their condition number. Condition numbers are 1 for
+    normal matrices, and can be large for the Jacobians of deep or trained cells.
 
-    Arguments and errors as for `eigenvalues`; it takes two to three times as long.
+    Arguments and errors as for `eigenvalues`. The time is two to three times that of `eigenvalues`.
 
     Returns:
-        The eigenvalues (..., n) as `eigenvalues` gives them, up to rounding, and their conditions 1
-        / |y* x|, (..., n) real; inf where the matrix of eigenvectors is singular.
+        (The eigenvalues (..., n) as from `eigenvalues`, up to rounding; their condition numbers 1 /
+        |y* x|, (..., n), real). A condition number is inf if the matrix of eigenvectors is
+        singular.
 
     >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
     tensor([100., 100.])
@@ -85,8 +86,8 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spectral_radius(A: Tensor) -> Tensor:
-    """The largest modulus of an eigenvalue, (...,) real: the growth of A's powers, not of products
-    of other matrices.
+    """Compute the largest modulus of an eigenvalue, (...,), real. It tells the growth of powers of
+    A, but not of products of different matrices.
 
     Arguments and errors as for `eigenvalues`. The empty matrix (n = 0) has radius 0.
 
@@ -100,14 +101,15 @@ def spectral_radius(A: Tensor) -> Tensor:
 def departure_from_normality(
     A: Tensor, values: Tensor | None = None, *, relative: bool = False
 ) -> Tensor:
-    """sqrt(||A||_F^2 - sum |lambda_i|^2) (P. Henrici, 1962), (...,).
+    """Compute Henrici's departure from normality, sqrt(||A||_F^2 - sum |lambda_i|^2), (...,) (P.
+    Henrici, 1962).
 
-    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64. values: the
-    eigenvalues (..., n) if they are known. relative: divided by ||A||_F, between 0 (normal) and 1
-    (nilpotent), 0 for A = 0.
+    As a difference of squares it is accurate to about sqrt(n eps) ||A||_F, 1e-7 in float64. values:
+    the eigenvalues (..., n), if they are known. relative: divide by ||A||_F; the result is between
+    0 (normal) and 1 (nilpotent), and 0 for A = 0.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+        InvalidInputError: A is not square, not floating point, or contains NaN or infinity.
 
     >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
     tensor(3.0000)
@@ -124,11 +126,11 @@ def departure_from_normality(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run the block with one intra-op thread.
+    """Run the block, or the decorated function, with one intra-op thread of torch.
 
-    torch keeps this number once for each thread and once as the default of threads to come: the
-    workers' initializer does not touch the caller's own number, but it does move the default, so
-    both are put back here.
+    torch stores this number for each thread, and a default for later threads. The initializer of
+    the workers leaves the number of the caller's thread unchanged, but it changes the default. Both
+    are restored here.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -139,10 +141,10 @@ def one_thread() -> Iterator[None]:
 
 
 def _converged(name: str, stack: Tensor) -> Any:
-    """torch's function of this name; where its QR iteration does not end, as on some matrices of
-    many equal eigenvalues, NumPy's.
+    """The result of torch's function of this name, or of NumPy's if torch's QR iteration does not
+    converge, as for some matrices with many equal eigenvalues.
 
-    Raises InvalidInputError where that does not end either.
+    Raises InvalidInputError if NumPy's does not converge either.
     """
     try:
         return getattr(torch.linalg, name)(stack)
@@ -161,8 +163,8 @@ def _converged(name: str, stack: Tensor) -> Any:
 def by_chunks(
     solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
 ) -> list[Tensor]:
-    """Results (..., n) of `solve`, a function of (batch, n, n), for all matrices of A on the
-    CPU.
+    """Apply `solve`, a function of matrices (batch, n, n), to all matrices of A on the CPU, in
+    chunks. Returns its results (..., n).
     """
     check_square(A, smallest=0)
     if workers is not None:
@@ -187,8 +189,8 @@ def by_chunks(
 
 
 def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
-    """Sort (..., n) complex values, and others along; NumPy's lexsort, because torch sorts by one
-    key at a time.
+    """Sort complex values (..., n), and others in the same order. NumPy's lexsort is used, because
+    torch sorts by one key at a time.
     """
     v = values.numpy()
     order = torch.from_numpy(np.lexsort((-v.imag, -v.real, -np.abs(v))))

@@ -1,18 +1,18 @@
 """Zeros of r(s) = F(s) - s for a smooth map F, from many starts at once.
 
-By Levenberg-Marquardt steps on the speed q = |r|^2 / 2. D. Sussillo and O. Barak (Neural
-Computation 25, 2013) minimise q by its gradient. Here the Jacobian J = dr/ds is known, and each
-start takes the step d of
+The zeros are found by Levenberg-Marquardt steps on q = |r|^2 / 2; |r| is called the speed. D.
+Sussillo and O. Barak (Neural Computation 25, 2013) minimise q by its gradient. Here the Jacobian J
+= dr/ds is known, and each start takes the step d that solves
 
     (J' J + l |r| 1) d = -J' r
 
-which far from a zero is a short step down the slope of q, and near one is Newton's: the number of
-correct digits about doubles. A step that does not lower the speed is rejected, and l grows
-fourfold; an accepted step divides it by eight. The same steps find minima of q above zero, where J'
-r = 0 with r != 0. Starts are independent of each other; those that have ended leave the batch.
+Far from a zero, d is a short step down the slope of q. Near a zero, d is Newton's step, which about
+doubles the number of correct digits. A step that does not lower the speed is rejected, and l grows
+fourfold; an accepted step divides l by eight. The same steps find minima of q above zero, at which
+J' r = 0 with r != 0. Starts are independent of each other; those that have ended leave the batch.
 
-A `ZeroSearch` begins at many starts at once and joins those that meet; `distinct` lists the points
-at which they end.
+A `ZeroSearch` begins at many starts at once, and joins searches that meet. `distinct` lists the
+points at which the searches end.
 
 Legend: B starts; N entries of a state; P points; r: a `Residual`, (b, N) -> (b, N), with
 r.jacobian(s) (b, N, N).
@@ -47,14 +47,14 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """r(s) = F(s) - s with F and s in some units of their entries, and its Jacobian."""
+    """r(s) = F(s) - s and its Jacobian, with the entries of F and s measured in some units."""
 
     step: Map
-    """F, (b, N) -> (b, N), of states in units of 1."""
+    """F, (b, N) -> (b, N), for states in units of 1."""
     slopes: Map
     """dF/ds, (b, N) -> (b, N, N)."""
     unit: Tensor
-    """(N,), above 0."""
+    """Unit of each entry of a state, (N,), above 0."""
 
     def __call__(self, s: Tensor) -> Tensor:
         return self.step(s * self.unit) / self.unit - s
@@ -65,13 +65,13 @@ class Residual:
         return torch.addcmul(-identity, self.slopes(s * self.unit), self.unit / self.unit[:, None])
 
     def speed(self, s: Tensor) -> Tensor:
-        """|r|_2, (b,)."""
+        """The speed |r|_2, (b,)."""
         return norm(self(s))
 
 
 def blocks(rows: Tensor, N: int | None = None) -> tuple[Tensor, ...]:
-    """States (B, N), or rows (B,) of states of N entries, in parts whose Jacobians fit into a
-    block.
+    """Split states (B, N), or row numbers (B,) of states of N entries, into parts whose Jacobians
+    fit into a block.
     """
     return rows.split(max(1, BLOCK // (N or rows.shape[-1]) ** 2)) if len(rows) else ()
 
@@ -79,15 +79,15 @@ def blocks(rows: Tensor, N: int | None = None) -> tuple[Tensor, ...]:
 def search(
     r: Residual, s: Tensor, *, low: Tensor, high: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """Follow every start to a minimum of q, or until |r(s)|_2 is within the tolerance and has lost
-    half of its digits.
+    """Follow every start to a minimum of q, or until |r(s)|_2 is within the tolerance and at most
+    sqrt(eps) of its value at the start.
 
-    Where J is singular, steps become slow, and a search that ended there would find two points
-    beside one: it goes on to rounding.
+    Near a singular J the search is slow. If it ended at the tolerance, two searches could end at
+    two points near one zero. It therefore continues until rounding.
 
     Args:
         s: the starts (B, N), finite.
-        low, high: (N,), corners of the box of the search.
+        low, high: corners of the box of the search, (N,).
 
     Returns:
         The states (B, N) at the ends, and whether the slope of q is zero there (B,).
@@ -122,11 +122,11 @@ def search(
 
 
 def finished(r: Residual, s: Tensor, near: Tensor) -> Tensor:
-    """States (b, N) after Newton's steps, the first shorter than `near` and each shorter than the
-    last, if the speed |r(s)| falls.
+    """Follow states (b, N) by Newton's steps, the first shorter than `near` and each shorter than
+    the one before. A state moves only if the speed |r(s)| is lower at the end.
 
-    Beside an eigenvalue 1 of F the search ends early: a step along a curve of slow states is
-    accepted only if it raises no speed.
+    These steps are needed near an eigenvalue 1 of F, where `search` ends early: it accepts a step
+    along a curve of slow states only if the step does not raise the speed.
     """
     trial, length = s.clone(), near.expand(len(s))
     rows = torch.arange(len(s), device=s.device)
@@ -142,10 +142,10 @@ def finished(r: Residual, s: Tensor, near: Tensor) -> Tensor:
 
 
 def slower_beside(r: Residual, s: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """(True for those of the states (b, N) that are saddles of the speed, no minima (b,); slower
-    states beside these).
+    """(True for those of the states (b, N) that are saddles of the speed, not minima, (b,); slower
+    states next to these).
 
-    Beside means: at a distance along the direction in which r changes least.
+    The slower states lie at `distance` along the direction in which r changes least.
     """
     along = distance * torch.linalg.svd(r.jacobian(s)).Vh[:, -1]
     sides = torch.stack((s + along, s - along))
@@ -160,31 +160,31 @@ class Ends:
 
     states: Tensor
     are_minima: Tensor
-    """True where the slope of the speed |r| is zero, (b,)."""
+    """True for states at which the slope of the speed |r| is zero, (b,)."""
 
     def __getitem__(self, rows: Tensor) -> "Ends":
         return Ends(self.states[rows], self.are_minima[rows])
 
     def with_zeros(self, zeros: Tensor) -> "Ends":
-        """These and some zeros of r (b, N)."""
+        """These ends, followed by some zeros of r (b, N)."""
         none = torch.zeros(len(zeros), dtype=torch.bool, device=zeros.device)
         return Ends(torch.cat((self.states, zeros)), torch.cat((self.are_minima, none)))
 
     def replaced(self, rows: Tensor, ends: "Ends") -> "Ends":
-        """The same with other ends in some rows."""
+        """The same ends, with others in some rows."""
         states = self.states.index_copy(0, rows, ends.states)
         return Ends(states, self.are_minima.index_copy(0, rows, ends.are_minima))
 
 
 @dataclass(frozen=True, eq=False)
 class ZeroSearch:
-    """A search for zeros of r, and minima of the speed |r|, within a box; `around` makes one."""
+    """A search for zeros of r, and minima of the speed |r|, within a box; `around` creates it."""
 
     r: Residual
     starts: Tensor
-    """(B, N)"""
+    """The starts, (B, N)."""
     low: Tensor
-    """(N,), as `high`, the other corner of the box."""
+    """One corner of the box, (N,); `high` is the opposite corner."""
     high: Tensor
     tolerance: float
     """Largest speed at a zero."""
@@ -193,10 +193,10 @@ class ZeroSearch:
     def around(
         cls, F: Map, slopes: Map, starts: Tensor, more: Tensor, margin: float, tolerance: float
     ) -> "ZeroSearch":
-        """A search for fixed points of F in the box of `starts` and `more` states.
+        """A search for fixed points of F in a box around `starts` and `more` states.
 
-        margin: distance of the box from these, as a share of the largest side of the starts' own
-        (at least of 1).
+        margin: distance between this box and that of all these states, as a share of the largest
+        side of the box of the starts (or of 1 if that is smaller than 1).
         """
         r, every = Residual(F, slopes, torch.ones_like(starts[0])), torch.cat((starts, more))
         wider = margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
@@ -204,17 +204,17 @@ class ZeroSearch:
 
     @cached_property
     def sides(self) -> Tensor:
-        """Sides of the starts' box, (N,)."""
+        """Sides of the box of the starts, (N,)."""
         return self.starts.amax(0) - self.starts.amin(0)
 
     @cached_property
     def side(self) -> Tensor:
-        """The largest of them."""
+        """The largest side of the box of the starts."""
         return self.sides.max()
 
     @cached_property
     def width(self) -> Tensor:
-        """The same, 1 if all starts are one."""
+        """The largest side of the box of the starts; 1 if all starts are the same."""
         return torch.where(self.side > 0, self.side, torch.ones_like(self.side))
 
     @property
@@ -229,15 +229,15 @@ class ZeroSearch:
         return (torch.minimum(s - self.low, self.high - s) <= MET * self.side).any(-1)
 
     def are_slow(self, ends: Ends, speeds: Tensor, typical: Tensor) -> Tensor:
-        """True for minima of the speed up to `SLOW`, and for states with a speed up to `STILL`,
-        (b,); typical: the median speed at the starts.
+        """True for minima of the speed of at most `SLOW` times `typical`, and for states with a
+        speed of at most `STILL` times `side`, (b,). typical: the median speed at the starts.
         """
         return (ends.are_minima & (speeds <= SLOW * typical)) | (speeds <= STILL * self.side)
 
     def find(
         self, s: Tensor, unit: Tensor, progress: Callable[[int, int], object] = lambda *_: None
     ) -> Ends:
-        """The ends of searches from states (b, N), with these units (N,) of their entries.
+        """The ends of searches from states (b, N). unit: the units of their entries, (N,).
 
         progress: called with (searches done, searches in all).
         """
@@ -250,21 +250,23 @@ class ZeroSearch:
         return Ends(ends * unit, minima)
 
     def meeting(self, ends: Ends) -> tuple[Tensor, Tensor]:
-        """(A number for each end, the same for those that have met (b,); the row of the slowest one
-        of each number).
+        """(A number for each end (b,), the same for ends that have met; for each number the row of
+        the slowest end).
         """
         numbers = meeting(ends.states, MET * self.side)
         return numbers, least_of_each(numbers, self.r.speed(ends.states))
 
     def polish(self, ends: Ends) -> Ends:
-        """Ends followed on to minima of the speed with all units 1, and to zeros in all digits."""
+        """Follow ends to minima of the speed with all units 1, and to zeros with full precision."""
         if not len(ends.states):
             return ends
         ends = self._to_minima(ends)
         return Ends(self.to_zeros(ends.states), ends.are_minima)
 
     def to_zeros(self, s: Tensor) -> Tensor:
-        """States (b, N), those of a speed up to `STILL` followed to zeros in all digits."""
+        """Follow those of the states (b, N) that have a speed of at most `STILL` times `side` to
+        zeros with full precision.
+        """
         if not len(s):
             return s
         still, near = (self.r.speed(s) <= STILL * self.side).nonzero()[:, 0], POLISHED * self.side
@@ -272,7 +274,7 @@ class ZeroSearch:
         return s.index_copy(0, still, torch.cat(parts)) if parts else s
 
     def _to_minima(self, ends: Ends) -> Ends:
-        """The same; at a saddle of the speed the search continues beside it."""
+        """Follow ends to minima of the speed; at a saddle of the speed, continue next to it."""
         rows = (ends.are_minima & (self.r.speed(ends.states) > self.tolerance)).nonzero()[:, 0]
         if not len(rows):
             return ends
@@ -284,11 +286,11 @@ class ZeroSearch:
 
 
 def meeting(s: Tensor, near: Tensor | float) -> Tensor:
-    """A number for each of the states (B, N), from 0 on: the same for states that lie within `near`
-    of each other in every entry, one by one along a line.
+    """A number for each of the states (B, N), from 0 on: the same for states that are connected by
+    others, each within `near` of the next in every entry.
 
-    States are compared with the next one along a random direction only, so that some that have met
-    may have two numbers.
+    Each state is compared only with the next one along a random direction, so states that have met
+    may get different numbers.
 
     >>> meeting(torch.tensor([[0.0], [3.0], [0.1], [0.2]]), 0.15).tolist()
     [0, 1, 0, 0]
@@ -303,7 +305,7 @@ def meeting(s: Tensor, near: Tensor | float) -> Tensor:
 
 
 def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
-    """The row of each number, from 0 on, with the least key; the first of equal ones.
+    """For each number, from 0 on, the row with the least key; the first row if keys are equal.
 
     >>> least_of_each(torch.tensor([1, 0, 1, 0]), torch.tensor([5.0, 2.0, 3.0, 4.0])).tolist()
     [1, 2]
@@ -316,11 +318,11 @@ def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
 def distinct(
     s: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
 ) -> tuple[Tensor, Tensor]:
-    """(Rows (P,) of the distinct states (B, N) in a group (B,) bool, number of the first `starts`
-    states that lie there (P,)), those of the most first.
+    """(Rows (P,) of the distinct states among the states (B, N) of a group (B,) bool; how many of
+    the first `starts` states lie at each, (P,)). Those with the most states come first.
 
-    From the slowest state on, one is new if some entry differs by more than `apart` and half of its
-    digits from all earlier ones.
+    States are visited from the slowest on. A state is new if it differs from each earlier one, in
+    some entry, by more than `apart` and by more than sqrt(eps) times the largest entry.
 
     >>> s, speeds = torch.tensor([[1.0], [0.0], [1.1], [9.0]]), torch.zeros(4)
     >>> distinct(s, speeds, s[:, 0] < 9, torch.tensor(0.2), 4)
@@ -340,7 +342,7 @@ def distinct(
 
 
 def jacobians_at(slopes: Map, s: Tensor) -> Tensor:
-    """dF/ds at states (P, N), (P, N, N), a block at a time."""
+    """dF/ds, (P, N, N), at states (P, N), computed a block at a time."""
     parts = [slopes(part) for part in blocks(s)]
     return torch.cat(parts) if parts else s.new_zeros(0, s.shape[1], s.shape[1])
 
@@ -348,8 +350,8 @@ def jacobians_at(slopes: Map, s: Tensor) -> Tensor:
 def kinks_at(
     jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float
 ) -> Tensor:
-    """(P,) bool: whether the Jacobian jumps at a point; if it is smooth, a hundredth of a distance
-    changes it less.
+    """True for points at which the Jacobian jumps, (P,). A smooth Jacobian changes less over a
+    hundredth of a distance than over the whole.
     """
     if not len(points):
         return torch.zeros(0, dtype=torch.bool)

@@ -1,1 +1,1 @@
-"""Networks and data as runs: build or read a network, find the recurrent cell in it, read data."""
+"""From networks and data to runs: build or load a network, find its recurrent cell, read data."""

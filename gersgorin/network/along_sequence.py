@@ -1,4 +1,4 @@
-"""Run a step along sequences, as a module that reads them, for analyses of inputs and outputs.
+"""Wrap a step f(x, s) as a module that reads whole sequences, for analyses of inputs and outputs.
 
 Legend: T steps, B sequences, m inputs, N entries of a state, k numbers of an output.
 """
@@ -26,12 +26,13 @@ from rhn.cells import from_torch
 
 
 class AlongSequence(nn.Module):
-    """A step along x (T, m), (T, B, m) or (B, T, m) as a module of sequences.
+    """A step as a module that reads sequences x (T, m), (T, B, m) or (B, T, m).
 
-    It returns the outputs in the layout of x: what the step returns beside its state, the hidden
-    units of a cell of ours or torch.nn's, else the state, its tensors side by side.
+    The module returns the outputs in the layout of x. The outputs are what the step returns beside
+    its state, or the hidden units of a cell of `rhn` or torch.nn, or else the state, with its
+    tensors side by side.
 
-    f: a cell with `step`, or a function or module f(x, s), which needs its first state s0.
+    f: a cell with `step`, or a function or module f(x, s), which needs a first state s0.
     """
 
     def __init__(self, f: Callable, s0: State | None, batch_axis: int | None):
@@ -73,7 +74,7 @@ def reader_of(
     state_size: Sizes | None = None,
     batch_axis: int | None = None,
 ) -> nn.Module | None:
-    """A step as a module of sequences like x; None for a model that reads sequences itself.
+    """A step as a module that reads sequences like x; None for a model that reads sequences itself.
 
     s0, state_size: the first state, or the entries of a state that starts at zero. Raises
     InvalidInputError for a step without a first state.

@@ -1,16 +1,16 @@
-"""Record the calls of a recurrent cell while its module reads a sequence, and prove by the same
-pass that its loop is the cell's own.
+"""Record the calls of a recurrent cell while its module reads a sequence, and check in the same
+pass that the loop of the module does nothing but call the cell.
 
     h = cell(x[t], h)             the run of the cell
     h = norm(cell(x[t], h))       refused: the state changes between two calls
     h = cell(cat(x[t], out(h)))   refused: the input reads the state
 
-The Jacobian of the bare cell is not that of the other two loops. Their step is handed over as f(x,
-s) instead.
+In the last two loops the Jacobian of one step is not that of the cell. Their users must pass the
+whole step as f(x, s) instead.
 
-During the pass each output of the cell is a leaf of autograd, so that derivatives tell how the next
-input and the next state depend on it; also through `detach` and `no_grad`, which cut gradients but
-no dependence.
+During the pass each output of the cell is a leaf of autograd. Derivatives then show how the next
+input and the next state depend on the output, also through `detach` and `no_grad`, which cut
+gradients but not the dependence.
 """
 
 import inspect
@@ -36,18 +36,22 @@ DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[a
 
 @dataclass
 class TracedCall:
-    """One call of a cell; its tensors have gradients in the outputs of earlier calls."""
+    """One call of a cell. Its tensors have gradients with respect to the outputs of earlier
+    calls.
+    """
 
     x: Any
     """The input argument."""
     state: list
-    """The parts of the state argument; empty for a call without a state."""
+    """The tensors of the state argument; empty for a call without a state."""
     output: Any = None
-    """What the cell returned, its numbers as leaves."""
+    """What the cell returned, with its tensors as leaves."""
 
 
 class Undetached(TorchFunctionMode):
-    """Inside, gradients pass through `detach`, `.data` and `no_grad`; `used`: some had to."""
+    """Context in which gradients pass through `detach`, `.data` and `no_grad`. `used` is True if
+    one of these was called.
+    """
 
     used = False
 
@@ -68,10 +72,11 @@ class Undetached(TorchFunctionMode):
 def recorded_calls(
     cell: nn.Module, module: nn.Module, x: Input, undetached: Undetached | None = None
 ) -> list[TracedCall]:
-    """The calls of a cell while the module, a copy, reads x; the state of random generators is
-    restored.
+    """Record the calls of a cell while the module, which is a copy, reads x. The states of random
+    generators are restored.
 
-    undetached: the mode in which it reads; None: gradients pass only as the module lets them.
+    undetached: the context in which the module reads x; None: gradients pass only as the module
+    lets them.
     """
     found: list[TracedCall] = []
     signature = inspect.signature(cell.forward)
@@ -104,7 +109,9 @@ def recorded_calls(
 
 @contextmanager
 def _default_dtype_of(cell: nn.Module) -> Iterator[None]:
-    """Tensors such as a first state torch.zeros(B, n) have the precision of the cell's weights."""
+    """Context in which new tensors, such as torch.zeros(B, n), have the precision of the cell's
+    weights.
+    """
     usual = torch.get_default_dtype()
     like = like_weights(cell)
     torch.set_default_dtype(usual if like is None else like.dtype)
@@ -115,7 +122,7 @@ def _default_dtype_of(cell: nn.Module) -> Iterator[None]:
 
 
 def _kept(part: Any) -> Any:
-    """A part as it is now, whatever is done to it in place later."""
+    """A copy of a tensor, which later changes in place do not affect."""
     return part.clone() if isinstance(part, Tensor) else part
 
 
@@ -128,15 +135,15 @@ def _leaf(part: Any) -> Any:
 
 
 def first_sequence(calls: list[TracedCall]) -> list[TracedCall]:
-    """The calls up to the first later one without a state, which begins another sequence."""
+    """The calls of the first sequence. A later call without a state begins another sequence."""
     return [*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])]
 
 
 def check_loop(cell: nn.Module, module: nn.Module, calls: list[TracedCall]) -> None:
-    """Raise InvalidInputError unless a module passes the states of its cell straight back, and
-    inputs that do not depend on its outputs.
+    """Raise InvalidInputError unless the module passes the states of its cell back unchanged, and
+    inputs that do not depend on the outputs of the cell.
 
-    calls: the first sequence of the recorded calls. One alone may read a whole sequence.
+    calls: the recorded calls of the first sequence. A single call may read a whole sequence.
     """
     said = f"the loop of {type(module).__name__} cannot be differentiated"
     with with_gradients(), users_code(said, "it changes a tensor in place"):
@@ -147,7 +154,7 @@ def check_loop(cell: nn.Module, module: nn.Module, calls: list[TracedCall]) -> N
 
 
 def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputError:
-    """The error for a loop that is more than its cell."""
+    """The error for a loop that does more than call its cell."""
     return InvalidInputError(
         f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write the "
         "complete step as a function f(x, s), or as a module with forward(x, state), and give "
@@ -156,8 +163,8 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
 
 
 def doubt_of_loop(calls: list[TracedCall]) -> str:
-    """A sentence if the gradient of a module's own loop, recorded as it runs, is not the identity
-    at each pass of a state from one call of its cell to the next; else "".
+    """A sentence if the gradient of a module's own loop is not the identity each time that a state
+    passes from one call of its cell to the next; else "".
     """
     kinds = [*map(_kind, _passed_on(first_sequence(calls)) or ())]
     numbers = {word: kinds.count(word) for word in ("cut", "changed")}
@@ -173,21 +180,23 @@ def doubt_of_loop(calls: list[TracedCall]) -> str:
 
 
 def _passes_states_on(calls: list[TracedCall]) -> bool:
-    """True if each call gets the state that the one before returned: with the same numbers, and as
-    their identity.
+    """True if each call gets the state that the call before returned: the numbers are equal, and
+    the derivative is the identity.
     """
     passed = _passed_on(calls)
     return passed is not None and all(_kind(slopes) == "whole" for slopes in passed)
 
 
 Slopes = list[tuple[Tensor | None, Tensor]]
-"""Of weighted sums of all given states in each part of a returned one, and the weights of the part
-that the next call gets.
+"""For each tensor of a returned state: the gradient with respect to it of a weighted sum of all
+states that calls get, and the weights of the tensor that the next call gets.
 """
 
 
 def _passed_on(calls: list[TracedCall]) -> list[Slopes] | None:
-    """The slopes of each two calls; None if a call gets other numbers than those returned."""
+    """The slopes for each two successive calls; None if a call gets other numbers than the call
+    before returned.
+    """
     passed = [_parts_passed(*each) for each in itertools.pairwise(calls)]
     if None in passed:
         return None
@@ -204,8 +213,8 @@ def _passed_on(calls: list[TracedCall]) -> list[Slopes] | None:
 
 
 def _parts_passed(one: TracedCall, other: TracedCall) -> list[tuple[Tensor, Tensor]] | None:
-    """The parts of the state that a call gets, each with that which the call before returned, if it
-    has gradients; None if their numbers differ.
+    """Pairs (tensor of the state that a call gets, tensor that the call before returned), for
+    tensors that can have gradients; None if their numbers differ.
     """
     parts = state_in(one.output, other.state) or []
     if len(parts) != len(other.state) or not all(map(_equal, parts, other.state)):
@@ -214,14 +223,16 @@ def _parts_passed(one: TracedCall, other: TracedCall) -> list[tuple[Tensor, Tens
 
 
 def _kind(slopes: Slopes) -> str:
-    """ "whole" for slopes of the identity, "cut" if there are none, else "changed"."""
+    """ "whole" if the slopes are those of the identity, "cut" if there are none or all are 0, else
+    "changed".
+    """
     if all(slope is not None and torch.equal(slope, w) for slope, w in slopes):
         return "whole"
     return "changed" if any(slope is not None and slope.any() for slope, _ in slopes) else "cut"
 
 
 def _reads_outputs(calls: list[TracedCall]) -> bool:
-    """True if an input of the cell depends on an output of it."""
+    """True if an input of the cell depends on one of its outputs."""
     inputs = [part for call in calls for part in tree_leaves(call.x) if _differentiable(part)]
     outputs = [part for call in calls for part in tree_leaves(call.output) if _differentiable(part)]
     slopes = _slopes(inputs, outputs, _weights(inputs))
@@ -229,14 +240,14 @@ def _reads_outputs(calls: list[TracedCall]) -> bool:
 
 
 def _slopes(of: list[Tensor], leaves: list[Tensor], weights: list[Tensor]) -> list[Tensor | None]:
-    """The gradients of weighted sums in leaves; None where there is no dependence."""
+    """The gradients of weighted sums with respect to leaves; None if there is no dependence."""
     if not of or not leaves:
         return [None] * len(leaves)
     return [*torch.autograd.grad(of, leaves, weights, retain_graph=True, allow_unused=True)]
 
 
 def _weights(parts: list[Tensor]) -> list[Tensor]:
-    """Positive random numbers, so that no derivatives cancel by symmetry."""
+    """Positive random numbers as weights, so that no derivatives cancel by symmetry."""
     how: dict[str, Any] = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
     return [torch.rand(part.shape, **how).to(part) + 0.5 for part in parts]
 
@@ -246,6 +257,8 @@ def _differentiable(part: Any) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """True for equal tensors, also with NaN at the same places, and for the same objects."""
+    """True if two tensors are equal, also with NaN at the same places, or if two other values are
+    the same object.
+    """
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     return torch.equal(*(t.detach().nan_to_num() for t in (a, b))) if both else a is b

@@ -1,8 +1,9 @@
-"""Build modules of the user's, and read their weights from files.
+"""Build the user's modules, and read their weights from files.
 
 A user's factory, `package.module:factory`, is called without arguments, or with input_size and
-hidden_size if it takes them, and returns a torch module; a function f(x, s) is a step. Weights
-come from .safetensors or from a state_dict that torch.save wrote; only tensors are unpickled.
+hidden_size if it takes them. It returns a torch module. A function f(x, s) is a step instead of a
+factory. Weights are read from .safetensors, or from a state_dict that torch.save wrote; only
+tensors are unpickled.
 """
 
 import inspect
@@ -48,15 +49,15 @@ def build_module(
     weights: Path | None = None,
     state_size: Sizes | None = None,
 ) -> nn.Module:
-    """The module of a factory, with initial weights drawn from a seed; the state of torch's random
-    generator does not change.
+    """Build the module of a factory, with initial weights drawn from a seed. The state of torch's
+    random generator does not change.
 
-    input_size, hidden_size: passed if the factory takes them; hidden_size None: not given by the
-    user. weights: a file from which the sizes of torch.nn's modules are read; its numbers are not
-    used here. state_size: of a step f(x, s).
+    input_size, hidden_size: passed on if the factory takes them; None for hidden_size: the user did
+    not give it. weights: a file from which the sizes of a torch.nn module are read; the weights are
+    not loaded here. state_size: size of the state of a step f(x, s).
 
-    Raises InvalidInputError if there is no such factory, or if it raises, requires other arguments,
-    or returns no module.
+    Raises InvalidInputError if there is no such factory, or if the factory raises an error,
+    requires other arguments, or does not return a module.
     """
     found = import_named(name, "module")
     if is_function_of_state(found):
@@ -84,7 +85,7 @@ def build_module(
 
 
 def is_function_of_state(found: Any) -> bool:
-    """True for a function of an input and a state, which is no factory of a module.
+    """True for a function of an input and a state, which is not a factory of a module.
 
     >>> is_function_of_state(lambda x, s: s), is_function_of_state(nn.GRU)
     (True, False)
@@ -100,8 +101,9 @@ def is_function_of_state(found: Any) -> bool:
 
 
 def module_of_step(step: Callable, state_size: Sizes | None = None) -> nn.Module:
-    """A module without weights whose step is a function f(x, s), with its name; a state of several
-    sizes is a tuple of tensors (n,), which lie side by side in the module's.
+    """Wrap a function f(x, s) as a module without weights that has the name of the function. If
+    there are several sizes, the function gets a tuple of tensors (n,), which are joined side by
+    side in the state of the module.
 
     Raises InvalidInputError if the size is not known.
     """
@@ -120,8 +122,8 @@ def module_of_step(step: Callable, state_size: Sizes | None = None) -> nn.Module
 
 
 def names_weights(word: str) -> bool:
-    """True for a word that names weights; the name of a cell does not, even beside a folder of that
-    name.
+    """True if a word names a file or folder of weights. The name of a cell does not, even if there
+    is a folder of that name.
     """
     if word.endswith(SUFFIXES) or os.sep in word:
         return True
@@ -156,10 +158,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training run's file
-    with a state_dict in it.
+    """Read tensors by name, on the CPU, from a .safetensors file, a file of a state_dict, or a file
+    of a training run that contains a state_dict.
 
-    Raises CheckpointError.
+    Raises CheckpointError if the file cannot be read.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no file of weights at {path}")
@@ -207,7 +209,7 @@ def _content(path: Path) -> Any:
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Arguments of the torch.nn RNN, LSTM, GRU or cell that these weights belong to; empty for
+    """Arguments of the RNN, LSTM, GRU or *Cell of torch.nn that these weights belong to; empty for
     other modules.
 
     >>> sizes_in(nn.LSTM(3, 5, num_layers=2, bias=False).state_dict())
@@ -241,7 +243,7 @@ def _is_torchs(factory) -> bool:
 
 
 def _arguments(factory) -> dict[str, bool]:
-    """The sizes that a factory takes, each with True if it is required."""
+    """The sizes that a factory takes as arguments, each with True if it is required."""
     if _is_torchs(factory):  # their signatures hide the arguments
         return {"input_size": True, "hidden_size": True}
     try:

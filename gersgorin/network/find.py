@@ -1,8 +1,8 @@
-"""Find the recurrent cell in a module: which of its parts steps, and what its figures are called.
+"""Find the recurrent cell in a module, and its title for figures.
 
-A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (with `step` and
-`state_size`, see `rhn.cells.Cell`), a step forward(x, state), or anything that has one of them
-inside. The run of the cell in a module is `gersgorin.network.trace`'s.
+A module is a cell of `rhn`, a recurrent module of torch.nn, a user's cell (with `step` and
+`state_size`, see `rhn.cells.Cell`), a step forward(x, state), or a module that has one of these
+inside. `gersgorin.network.trace` runs the cell in a module.
 """
 
 import functools
@@ -39,8 +39,8 @@ KNOWN = (Cell, *TORCH_CLASSES)  # cells that need no state_size
 
 
 def is_cell(part: nn.Module) -> bool:
-    """True for a module that steps: ours, torch.nn's, and with a declared `state_size` also a
-    module with `step`, or with forward(x, state).
+    """True for a recurrent cell: a cell of `rhn`, a recurrent module of torch.nn, or a module that
+    has a `state_size` and either `step` or forward(x, state).
     """
     if isinstance(part, KNOWN):
         return True
@@ -54,10 +54,10 @@ def has_no_forward(f: Any) -> bool:
 
 
 def is_step(f: Any) -> TypeGuard[nn.Module | Step]:
-    """True for f(x, s): a function, or a module with forward(x, state).
+    """True for a step f(x, s): a function, or a module with forward(x, state).
 
-    Layers that read a sequence often take a state or a cache, too, but run without it:
-    forward(x, state=None) is a step only without a cell of ours or torch.nn's inside.
+    Layers that read a sequence often take an optional state or cache too. A module with forward(x,
+    state=None) is therefore a step only if it has no cell of `rhn` or torch.nn inside.
     """
     if isinstance(f, KNOWN) or has_no_forward(f) or not takes(f, 2):
         return False
@@ -66,9 +66,11 @@ def is_step(f: Any) -> TypeGuard[nn.Module | Step]:
 
 
 def is_stepwise(network: Any, *, said: bool = False) -> TypeGuard[nn.Module | Step]:
-    """True for what is called step by step: a function f(x, s), a cell, a module with `step`.
+    """True for a network that is called step by step: a function f(x, s), a cell, or a module with
+    `step`.
 
-    said: whether a first state is given, which makes a module with forward(x, state) a step.
+    said: whether a first state or its size is given; a module with forward(x, state) is then a
+    step.
     """
     if not isinstance(network, nn.Module):
         return callable(network)
@@ -76,8 +78,8 @@ def is_stepwise(network: Any, *, said: bool = False) -> TypeGuard[nn.Module | St
 
 
 def recurrent_cells(module: nn.Module) -> list[nn.Module]:
-    """The recurrent cells of a module, itself included, in the order of `modules()`; without cells
-    inside other cells.
+    """The recurrent cells of a module, itself included, in the order of `modules()`. Cells inside
+    other cells are left out.
     """
     found: list[nn.Module] = []
     for part in module.modules():
@@ -89,17 +91,19 @@ def recurrent_cells(module: nn.Module) -> list[nn.Module]:
 def find_cell(
     module: nn.Module, layer: int | None = None, submodule: str | None = None, *, said: bool = False
 ) -> tuple[nn.Module, int | None]:
-    """(The recurrent cell of a module, one of its layers counted from 0; None: all).
+    """Find the recurrent cell of a module. Returns (the cell, the number of its layer, counted from
+    0, or None for all layers).
 
     Args:
-        module: that reads x, or is the cell.
-        layer: which of several cells, counted from 1; each layer of torch.nn's modules counts.
-            None: the first cell with all its layers.
+        module: a module that contains the cell, or the cell itself.
+        layer: number of the cell, counted from 1; each layer of a torch.nn module counts. None: the
+            first cell with all its layers.
         submodule: the part to search, by its name in `named_modules`.
-        said: whether a first state is given, which makes that part with forward(x, state) a step.
+        said: whether a first state or its size is given; a part with forward(x, state) is then a
+            step.
 
     Raises:
-        InvalidInputError: no such part, no recurrent cell, or too few.
+        InvalidInputError: there is no such part, no recurrent cell, or too few of them.
     """
     part = part_of(module, submodule)
     cells = [part] if said and is_step(part) else recurrent_cells(part)
@@ -114,7 +118,7 @@ def find_cell(
 
 
 def declare_size(part: nn.Module, state_size: Sizes) -> None:
-    """Set the state_size of a step. Raises InvalidInputError for a module that is none."""
+    """Set the state_size of a step. Raises InvalidInputError for a module that is not a step."""
     sizes = checked_sizes(state_size)
     if isinstance(part, KNOWN) or not (hasattr(part, "step") or is_step(part)):
         inside = _step_inside(part)
@@ -127,7 +131,9 @@ def declare_size(part: nn.Module, state_size: Sizes) -> None:
 
 
 def _step_inside(module: nn.Module) -> str | None:
-    """The name of the first part of a module, itself included, with a step that needs a state."""
+    """The name of the first part of a module, itself included, that has a step and needs a
+    state.
+    """
 
     def needs_state(part: nn.Module) -> bool:
         return hasattr(part, "step") or (is_step(part) and not takes(part, 1))
@@ -136,10 +142,10 @@ def _step_inside(module: nn.Module) -> str | None:
 
 
 def run_by_equations(module: nn.Module) -> None:
-    """Run our own cells in a module, a copy, by their equations, not by kernels: derivatives can be
-    batched and have derivatives.
+    """Make the cells of `rhn` in a module, which is a copy, run by their equations instead of
+    kernels. Their derivatives can then be batched and differentiated.
 
-    Cells of a subclass with another `forward` stay.
+    Cells of a subclass with its own `forward` are left unchanged.
     """
     for part in module.modules():
         if isinstance(part, Cell) and type(part).forward is Cell.forward:
@@ -147,7 +153,7 @@ def run_by_equations(module: nn.Module) -> None:
 
 
 def step_hint(module: Callable) -> str:
-    """A hint for the error of a step that is called with one input; "" for any other module."""
+    """A hint for the error of a step that is called without a state; "" for any other module."""
     if not takes(module, 2) or takes(module, 1):
         return ""
     return (
@@ -156,8 +162,8 @@ def step_hint(module: Callable) -> str:
 
 
 def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = None) -> str:
-    """Title of a cell, or of one of its layers counted from 0: "LSTM, layer 1 of 2, 64 units";
-    name: None for that of its class.
+    """Title of a cell, or of one of its layers, counted from 0: "LSTM, layer 1 of 2, 64 units".
+    name: the name in the title; None: that of the class.
     """
     numbers = {key: getattr(cell, key, 0) for key in ("depth", "hidden_size")}
     known = {key: n for key, n in numbers.items() if isinstance(n, int)}
@@ -183,13 +189,13 @@ def model_label(model: nn.Module) -> Label:
 
 
 def layer_count(cell: nn.Module) -> int:
-    """Number of layers of a torch.nn module; 1 for all else."""
+    """Number of layers of a torch.nn module; 1 for any other cell."""
     return cell.num_layers if isinstance(cell, nn.RNNBase) else 1
 
 
 def part_of(module: nn.Module, name: str | None) -> nn.Module:
-    """The submodule of this name in `named_modules`; None or "": the module. Raises
-    InvalidInputError with the nearest names.
+    """The submodule with this name in `named_modules`; None or "": the module itself. If there is
+    none, raises InvalidInputError with the most similar names.
     """
     parts = dict(module.named_modules())
     if (name or "") in parts:
@@ -226,8 +232,8 @@ def no_cell(module: nn.Module) -> InvalidInputError:
 
 
 def check_state(s0: Any) -> State:
-    """The state. Raises InvalidInputError unless it is a floating-point or complex tensor with
-    entries, or a tuple of them.
+    """Return the state. Raises InvalidInputError unless it is a floating-point or complex tensor
+    that is not empty, or a tuple of such tensors.
     """
     s0 = tree_map(functools.partial(state_tensor, "s0"), s0)
     if not all(
@@ -242,11 +248,11 @@ def check_state(s0: Any) -> State:
 
 
 def as_step(network: nn.Module | Step, s0: State | None = None) -> Any:
-    """A cell as it is; a function f(x, s), or a module with forward(x, state), as a step of one
-    vector, see `flat_step`.
+    """Return a cell unchanged; convert a function f(x, s), or a module with forward(x, state), to a
+    step of one vector, see `flat_step`.
 
-    s0: None: zeros of the module's state_size, or its `initial_state()`. Raises InvalidInputError
-    if no first state is known.
+    s0: the first state; None: the module's `initial_state()`, or zeros of its state_size. Raises
+    InvalidInputError if no first state is known.
     """
     if isinstance(network, TORCH_CLASSES) or hasattr(network, "step") or not callable(network):
         return network

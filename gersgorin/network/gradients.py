@@ -1,4 +1,4 @@
-"""The weights of a module by name, a layer's apart, and the norms of their gradients.
+"""The weights of a module by name, each layer's separately, and the norms of their gradients.
 
 Legend: K weights.
 """
@@ -13,8 +13,8 @@ from rhn.cells import Cell
 
 @torch.no_grad()
 def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one,
-    as "cells.0.weight_hh[1]".
+    """Pairs (weight, its gradient) by name. If a cell of `rhn` stacks the weights of its layers in
+    one tensor, each layer has its own name, such as "cells.0.weight_hh[1]".
     """
     stacks = {p for cell in module.modules() if isinstance(cell, Cell) for p in stacked(cell)}
     found: dict[str, tuple[Tensor, Tensor | None]] = {}
@@ -29,14 +29,14 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
 
 
 def stacked(cell: Cell) -> list[Tensor]:
-    """The parameters of a cell of ours that have an axis of layers."""
+    """The parameters of a cell of `rhn` that have an axis of layers."""
     axes = {name: 2 if "bias" in name else 3 for name, _ in cell.named_parameters()}
     return [p for name, p in cell.named_parameters() if p.dim() == axes[name]]
 
 
 @torch.no_grad()
 def has_gradients(module: nn.Module) -> bool:
-    """True if any parameter has a nonzero `.grad`, and for a module without trained parameters."""
+    """True if any parameter has a nonzero `.grad`, or if the module has no parameters to train."""
     trained = [p for p in module.parameters() if p.requires_grad]
     return not trained or any(
         (p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None
@@ -45,8 +45,8 @@ def has_gradients(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a
-    gradient, or where W is zero.
+    """(||dL/dW||, ||dL/dW|| / ||W||) for every weight of `weights_of`, (K,) each; NaN without a
+    gradient. The ratio is NaN also if W is zero.
     """
     pairs, known = weights_of(module).values(), has_gradients(module)
     size = np.array([_norm(weight) for weight, _ in pairs])

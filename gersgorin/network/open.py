@@ -1,4 +1,4 @@
-"""Open a network along data: a `Run`, which every analysis takes.
+"""`open_run`: run a network along data. Every analysis takes the resulting `Run`.
 
 network   a torch module with a recurrent cell, a step f(x, s), or an open run
 data      an array or a tensor, a packed sequence, several inputs; a chorale or a file by its name
@@ -49,7 +49,7 @@ REMOVED = {
     "steps": "cut x, such as x[:20]",
     "dtype": "a module is measured in float64, and a step f(x, s) in the precision of x and s0",
 }
-"""Arguments of earlier versions, and what to write in their place."""
+"""Arguments of earlier versions that were removed, and their replacements."""
 
 
 @torch.no_grad()
@@ -66,39 +66,41 @@ def open_run(
     unit: str | None = None,
     device: str = "cpu",
 ) -> Run:
-    """Run a network along a sequence. If `network` is already a `Run`, only s0 and gates can be
-    given.
+    """Run a network along a sequence and return the `Run`, which every analysis takes. If `network`
+    is already a `Run`, only s0 and gates can be given.
 
     Args:
-        network: a torch module, or a step f(x, s). A module with a recurrent cell (ours,
-            torch.nn's, one with `step` or forward(x, state) and a declared `state_size`) is copied,
-            and the cell is measured in float64 while the module reads x. If s0 or state_size is
-            given, anything else is a step: a function in its own precision, or a module with
-            forward(x, state). A step returns the next state or (output, next state), and takes each
-            state in the shapes of s0. If these are all (1, ...), x is (1, m), else (m,).
-        x: one sequence: (T, m), token ids (T,), or a batch of one. A module gets x unchanged. Also
-            a packed sequence, a tuple of several inputs for module(*x), or a dictionary for
-            module(**x). A string is a chorale by name ("bwv66.6", "test-0") or a file of numbers
-            (.npy, .npz, .csv). None: the chorale bwv269.
-        s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for
-            most.
-        state_size: size of the state of a step without the attribute `state_size`: 5, or (5, 5) for
-            two tensors. The state starts at zero.
+        network: a torch module, or a step f(x, s). A module with a recurrent cell is copied, and
+            the cell is measured in float64 while the module reads x. A recurrent cell is one of
+            `rhn` or torch.nn, or a module with a `state_size` and either `step` or forward(x,
+            state). If s0 or state_size is given, anything else is a step: a function, which runs in
+            its own precision, or a module with forward(x, state). A step returns the next state or
+            (output, next state). It gets the state in the shapes of s0. It gets x as (1, m) if all
+            these shapes are (1, ...), else as (m,).
+        x: one sequence: (T, m), token ids (T,), or a batch of one sequence. A module gets x
+            unchanged. x can also be a packed sequence, a tuple of several inputs for module(*x), or
+            a dictionary for module(**x). A string names a chorale ("bwv66.6", "test-0") or a file
+            of numbers (.npy, .npz, .csv). None: the chorale bwv269.
+        s0: the first state, a tensor or a tuple of tensors; None: the first state of the cell,
+            which is zero for most cells.
+        state_size: size of the state, for a step without the attribute `state_size`: 5, or (5, 5)
+            for two tensors. The state starts at zero.
         layer, submodule: select a recurrent cell of a module; see `gersgorin.extract_cell`.
-        batch_axis: the axis of the batch that the module expects, 0 for (B, T, m), 1 for
-            (T, B, m). A sequence (T, m) gets this axis. None: by `batch_first` of the module, or
-            the axis of length 1. Numbers of a file get the axis of `batch_first`.
+        batch_axis: the axis of the batch that the module expects: 0 for (B, T, m), 1 for (T, B, m).
+            A sequence (T, m) gets this axis. None: the axis that `batch_first` of the module
+            declares, or the axis of length 1. Numbers from a file get the axis that `batch_first`
+            declares.
         gates: a function gates(x, s) that returns a tensor, or a dictionary of tensors by name;
             None: the gates of the cell. The function is called for single steps, with x and s as
             the step gets them. For cells of torch.nn, x is (m,) and s is h (n,), or (h, c) for an
             LSTM. With several layers h and c are (L, n).
-        unit: length of one time step, for the axes of figures, such as "0.1 s"; None: that of the
-            data.
+        unit: length of one time step, for the axes of figures, such as "0.1 s"; None: the unit of
+            the data.
         device: device of states and Jacobians.
 
     Raises:
-        InvalidInputError, DataError: network or data do not exist, cannot be read, or do not fit
-            each other.
+        InvalidInputError, DataError: the network or the data do not exist, cannot be read, or do
+            not fit each other.
 
     >>> run = open_run(lambda x, s: torch.tanh(s + x.sum()), torch.zeros(9, 3), state_size=2)
     >>> run.states.shape, len(run)
@@ -143,7 +145,7 @@ def open_run(
 
 
 def _check_names(network: Any) -> None:
-    """Raise InvalidInputError for the name of a network in place of one."""
+    """Raise InvalidInputError if the name of a network is passed instead of a network."""
     if isinstance(network, str | Path):
         raise InvalidInputError(
             f"network is the name {in_short(str(network))}: expected a module or a step f(x, s); "
@@ -153,7 +155,7 @@ def _check_names(network: Any) -> None:
 
 
 def _check_none(given: Mapping[str, Any], words: str) -> None:
-    """Raise InvalidInputError for the first of these arguments that is given."""
+    """Raise InvalidInputError if one of these arguments is given."""
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise InvalidInputError(f"{names[0]} is given {words}")
@@ -211,18 +213,18 @@ def names_of_data(data: Dataset) -> dict[str, str]:
 
 
 def _starting(run: Run, s0: State | None) -> Run:
-    """The run from a first state; None: as it is."""
+    """The run from another first state; None: the run unchanged."""
     start = _flat(run.cell, s0)
     return run if start is None else run.starting_at(start.to(run.states))
 
 
 def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
-    """A first state as one vector (N,), of several layers layer by layer."""
+    """A first state as one vector (N,); several layers are joined layer by layer."""
     return None if s0 is None else flat_state(s0, layers_in(cell.module))[0]
 
 
 def check_memory(cell: Any, steps: int, device: str) -> None:
-    """Raise InvalidInputError if weights, results and vectors exceed the free memory."""
+    """Raise InvalidInputError if weights, results and work vectors exceed the free memory."""
     cell = as_cell(cell)
     weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
     kept = sum(p.numel() for p in weights) + KEPT * steps * cell.state_size

@@ -1,12 +1,12 @@
-"""A model along sequences as a differentiable map: from the inputs x[t] to its outputs o[t], or to
-the losses of these outputs.
+"""A model on sequences as a differentiable map from the inputs x[t] to its outputs o[t], or to the
+losses of these outputs.
 
-Any model fits: a recurrence, a convolution, attention, with one output per step or one per
-sequence. x goes to the model as it is given. Of ids, the inputs are the vectors that the first
-embedding gives for them.
+Any model fits, such as a recurrence, a convolution or attention, with one output per step or one
+per sequence. x is passed to the model unchanged. If x contains ids, the inputs are the vectors that
+the first embedding returns for them.
 
-Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence), k numbers
-of an output.
+Legend: T time steps; B sequences; m numbers of an input; S outputs (T, or 1 if there is one output
+for each sequence); k numbers of an output; the leaf is the tensor of inputs that has gradients.
 """
 
 import inspect
@@ -72,7 +72,7 @@ LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-a
 
 @dataclass(frozen=True, kw_only=True)
 class ModelWithData:
-    """A model with its sequences as the user gave them; see `gersgorin.influence`."""
+    """A model with its sequences, as the user passed them; see `gersgorin.influence`."""
 
     model: Callable
     x: Any
@@ -87,8 +87,8 @@ class ModelWithData:
 def on_next_frames(
     model: nn.Module, frames: Tensor, of: Any, *, batch_axis: int | None = None, **fields
 ) -> ModelWithData:
-    """A model with sequences (T, m) or (T, S, m), or ids; for a loss the targets are the next
-    frames.
+    """A model with sequences (T, m) or (T, S, m), or ids. If there is a loss, the targets are the
+    next frames.
     """
     x, y = (frames, None) if of == OUTPUTS else (frames[:-1], frames[1:])
     if y is not None:
@@ -98,14 +98,14 @@ def on_next_frames(
 
 
 def own_loss(model: Any) -> str:
-    """The name of the loss of a model of ours; "outputs" for any other."""
+    """The name of the loss of a model of `rhn`; "outputs" for any other model."""
     if isinstance(model, PolyphonicModel):
         return "bernoulli"
     return "categorical" if isinstance(model, LanguageModel) else OUTPUTS
 
 
 class Embedded(TorchFunctionMode):
-    """Inside, the vectors that an embedding first gives for the ids of x are a leaf."""
+    """Context in which the vectors that an embedding first returns for the ids of x are a leaf."""
 
     def __init__(self, sequences: Sequences, shift: Tensor | float):
         super().__init__()
@@ -123,15 +123,16 @@ class Embedded(TorchFunctionMode):
 
 
 class SequenceMap:
-    """The `outputs` (S, B, k) of a model along x, and products with their derivatives.
+    """The `outputs` (S, B, k) of a model on x, and products with their derivatives.
 
-    `module` is a copy in evaluation mode, in float64 if it runs in it. With a loss the outputs are
-    the losses of frames (T, B, 1) or of sequences (1, B, 1), or one number (1, 1, 1).
+    `module` is a copy in evaluation mode, in float64 if the model runs in float64. If there is a
+    loss, the outputs are the losses of frames (T, B, 1), of sequences (1, B, 1), or of everything
+    (1, 1, 1).
 
     Raises:
-        InvalidInputError: fewer than two steps, NaN; a model that does not run on x, has neither an
-            output for each step nor one for each sequence, is not differentiable, or mixes
-            sequences; a loss that does not fit.
+        InvalidInputError: x has fewer than two steps or NaN; the model does not run on x, has
+            neither an output for each step nor one for each sequence, is not differentiable, or
+            mixes sequences; or the loss does not fit.
     """
 
     @with_gradients()
@@ -185,23 +186,23 @@ class SequenceMap:
 
     @property
     def input_size(self) -> int:
-        """m, the numbers of an input."""
+        """m, the number of entries of an input."""
         zeros = torch.zeros_like(self._leaf).unsqueeze(0)
         return self.sequences.by_step(zeros, len(self.outputs)).shape[-1]
 
     def norms(
         self, steps: Sequence[int], w: Tensor, feature: int | None = None
     ) -> tuple[Tensor, int]:
-        """The influence of all inputs on the outputs of some steps.
+        """Compute the influence of all inputs on the outputs of some steps.
 
         Args:
-            w: weights (n, j, B, k) of these outputs.
-            feature: the number of an input that counts in the norm; None: all of them.
+            w: j weight vectors for each of the n outputs, (n, j, B, k).
+            feature: the number of the input entry that counts in the norm; None: all entries.
 
         Returns:
-            ||w[i, j] d o[steps[i]] / d x[t1]||, (n, j, T, B), float64; and how many of these
-            outputs, of all sequences, depend on no input (where a sequence has one output: not on
-            its last input).
+            (||w[i, j] d o[steps[i]] / d x[t1]||, (n, j, T, B), float64; the number of these
+            outputs, over all sequences, that depend on no input). If a sequence has one output,
+            those that do not depend on the last input are counted.
         """
         numbers = slice(None) if feature is None else slice(feature, feature + 1)
         n, j = w.shape[:2]
@@ -216,13 +217,13 @@ class SequenceMap:
         return torch.where(present[:, None, None], norms.unflatten(0, (n, j)), 0), int(without)
 
     def sequences_with(self, steps: Sequence[int]) -> Tensor:
-        """Number of sequences that have each pair of an output and an input, (n, T), at least 1."""
+        """Number of sequences that have each pair of an output and an input, (n, T); at least 1."""
         has = self.sequences.present(len(self.outputs))
         pairs = self._present(steps)[:, None] & has
         return pairs.sum(-1).clamp(min=1).double().to(self.outputs.device)
 
     def _present(self, steps: Sequence[int]) -> Tensor:
-        """True for the outputs of these steps that a sequence has, (n, B)."""
+        """True for the outputs at these steps that a sequence has, (n, B)."""
         has = self.sequences.present(len(self.outputs))
         return has[-1:] if len(self.outputs) == 1 else has[steps]
 
@@ -235,10 +236,11 @@ class SequenceMap:
         return self.sequences.by_step(slopes, len(outputs))
 
     def doubt(self) -> str:
-        """A sentence if the model draws random numbers; if the gradient of the outputs is not their
-        slope along a few steps of x, in the middle and at the end; or if the gradient of what is
-        measured is 0 for an input on which it depends. "" if none of these holds, or if the outputs
-        for the same x differ.
+        """A sentence about the gradient if it may be wrong; else "". The cases are: the model draws
+        random numbers; the gradient of the outputs differs from their slope along a few steps of x,
+        in the middle and at the end; or the gradient of the measured output or loss is 0 for an
+        input on which it depends. There is no sentence if the outputs for the same x and the same
+        random numbers differ.
         """
         end = self.sequences.longest - 2
         middle = end // 2 if len(self._values) > 1 else end
@@ -251,7 +253,9 @@ class SequenceMap:
             return ""
 
     def _differs(self, *, other_numbers: bool = False) -> bool:
-        """True if the outputs for the same x differ; other_numbers: with other random numbers."""
+        """True if the outputs for the same x differ. other_numbers: compare with other random
+        numbers.
+        """
         with random_numbers_kept(self._values):
             if other_numbers:
                 _ = torch.rand(1), random.random(), np.random.rand()  # noqa: NPY002
@@ -259,8 +263,8 @@ class SequenceMap:
         return bool(((again - self._values).abs() > ERROR * self._values.abs()).any())
 
     def _cut(self) -> str:
-        """A sentence if the gradient of the last output, or of its loss, is 0 for an earlier input
-        and its slope is not, at the last of these inputs; else "".
+        """A sentence if the gradient of the last output, or of its loss, is 0 for some earlier
+        inputs, but its slope for the last of these inputs is not 0; else "".
         """
         row = min(self.sequences.longest, len(self.outputs)) - 1
         w = torch.zeros_like(self.outputs).unsqueeze(0)
@@ -289,8 +293,8 @@ class SequenceMap:
         )
 
     def other_axis(self, influence: np.ndarray) -> str:
-        """A sentence if no output depends on another step, (T, T), and only the length 1 of an axis
-        of x says which one is time; else "".
+        """A sentence if no output depends on an input of another step (influence (T, T)), and the
+        axis of time is known only from an axis of length 1; else "".
         """
         others = influence.copy()
         np.fill_diagonal(others, 0)
@@ -303,8 +307,8 @@ class SequenceMap:
         )
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
-        """The result of `different` for a few steps of x, t the last of them, and the outputs after
-        them, or else with their own.
+        """The result of `different` for a few steps of x, of which t is the last, and the outputs
+        after them; if these agree, for the outputs that include those of the moved steps.
         """
         leaf = self._leaf.detach()
         steps = self.sequences.steps_of(leaf)
@@ -320,7 +324,7 @@ class SequenceMap:
         return None
 
     def _along(self, v: Tensor, rows: slice, W: Tensor) -> Tensor:
-        """w J v for weights w (j, n) of the outputs of some steps."""
+        """w J v for weights w (j, n) of the outputs at some steps."""
         w = W.new_zeros(len(W), *self._values.shape)
         w[:, rows] = W.reshape(w[:, rows].shape)
         with torch.backends.cudnn.flags(enabled=False):
@@ -328,10 +332,10 @@ class SequenceMap:
         return (slopes * v).flatten(1).sum(1)
 
     def _read(self, shift: Tensor | float = 0.0) -> tuple[Tensor, Any, list[PackedSequence]]:
-        """(The output of the module, or of its part, for x; the leaf that it depends on; the packed
-        sequences that parts read).
+        """(The output of the module, or of its part, for x; the leaf that the output depends on;
+        the packed sequences that parts of the module read).
 
-        shift: added to the leaf.
+        shift: numbers that are added to the leaf.
         """
         part, of, calls = part_of(self.module, self._submodule), self.sequences, list[Any]()
         dtype, like = self._dtype, like_weights(self.module)
@@ -378,7 +382,7 @@ class SequenceMap:
             call(self.module, tuple(map(moved, given)))
 
     def _frames(self, o: Tensor) -> Tensor:
-        """The outputs as (S, B, k). Raises InvalidInputError."""
+        """The outputs as (S, B, k). Raises InvalidInputError for other shapes."""
         of, shape = self.sequences, tuple(self.sequences.values.shape)
         found = of.by_frame(o)
         if found is not None and len(found) > 1 and found.dim() == 2 and self._is_one(o):
@@ -400,7 +404,9 @@ class SequenceMap:
         return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)
 
     def _is_one(self, o: Tensor) -> bool:
-        """True if as many numbers as there are steps are one output: a shorter x gives as many."""
+        """True if an output with as many numbers as there are steps is a single output: for a
+        shorter x it has as many numbers.
+        """
         of = self.sequences
         if self._submodule or of.packed is not None or len(self._arguments) > 1:
             return False
@@ -414,8 +420,8 @@ class SequenceMap:
         return again is not None and again.shape == o.shape
 
     def _lengths_given(self, module: nn.Module) -> Tensor | None:
-        """The lengths (B,) of packed sequences, or of an argument that is called so: whole numbers,
-        one for each sequence, by a name such as lengths or seq_len.
+        """The lengths (B,) of packed sequences, or those in an argument: whole numbers, one for
+        each sequence, with a name such as lengths or seq_len.
         """
         of = self.sequences
         if of.packed is not None or len(self._arguments) < 2:
@@ -432,10 +438,11 @@ class SequenceMap:
         return None
 
     def _lengths_read(self, o: Tensor, packed: list[PackedSequence]) -> Tensor | None:
-        """The lengths (B,) that are given, or up to which the outputs depend on inputs.
+        """The lengths (B,) that are given, or those up to which the outputs depend on inputs.
 
-        The latter if they are those of sequences that the module packs, or if the longest ends with
-        x and no output beyond them depends on any input. None: all have T steps.
+        The latter are returned if they are the lengths of sequences that the module packs, or if
+        the longest sequence ends with x and no output after the end of a sequence depends on any
+        input. None: all sequences have T steps.
         """
         of = self.sequences
         if of.lengths is not None or of.B == 1:
@@ -454,7 +461,9 @@ class SequenceMap:
         return lengths
 
     def _check_apart(self, o: Tensor) -> None:
-        """Raise InvalidInputError if outputs of the first or last sequence depend on others."""
+        """Raise InvalidInputError if outputs of the first or last sequence depend on other
+        sequences.
+        """
         if o.shape[1] == 1:
             return
         w = o.new_zeros(2, *o.shape)
@@ -468,7 +477,9 @@ class SequenceMap:
             )
 
     def _losses(self, loss: str | Loss, y: Any, returned: Tensor, z: Tensor) -> Tensor:
-        """The losses of outputs z (S, B, k): (S, B, 1), or (1, 1, 1). Raises InvalidInputError."""
+        """The losses of outputs z (S, B, k): (S, B, 1), or (1, 1, 1). Raises InvalidInputError if y
+        or the result of the loss does not fit.
+        """
         of = self.sequences
         if y is None:
             raise InvalidInputError("y is missing: expected the targets of the loss")
@@ -498,7 +509,7 @@ class SequenceMap:
 
 
 def scaled_norm(values: Tensor, axis: int) -> Tensor:
-    """2-norms along an axis in float64, also of numbers whose squares would be 0 or infinite.
+    """2-norms along an axis, in float64, also of numbers whose squares would over- or underflow.
 
     >>> scaled_norm(torch.tensor([3e-200, 4e-200], dtype=torch.float64), 0).item()
     5e-200
@@ -510,7 +521,7 @@ def scaled_norm(values: Tensor, axis: int) -> Tensor:
 
 
 def random_weights(o: Tensor) -> Tensor:
-    """Positive random weights (k,) of outputs (S, B, k), so that no derivatives cancel by
+    """Positive random weights (k,) for outputs (S, B, k), so that no derivatives cancel by
     symmetry.
     """
     # on the CPU, where a default device of the caller counts for nothing
@@ -531,7 +542,7 @@ def _checked_lengths(name: str, value: Any, T: int) -> Tensor:
 
 
 def _keep_packed(found: list[PackedSequence], module: nn.Module, args: tuple) -> None:
-    """Keep the packed sequences that a module reads."""
+    """Hook that stores the packed sequences that a module reads."""
     found.extend(each for each in args if isinstance(each, PackedSequence))
 
 
@@ -544,7 +555,7 @@ class Function(nn.Module):
 
 
 def _arguments(x: Any) -> tuple[tuple | dict, Any]:
-    """(The arguments of the model, the one that is the sequence: the first of floating point)."""
+    """(The arguments of the model, the sequence among them: the first floating-point argument)."""
     several = isinstance(x, tuple | Mapping) and not isinstance(x, PackedSequence)
     arguments = (dict(x) if isinstance(x, Mapping) else tuple(x)) if several else (x,)
     values = [*(arguments.values() if isinstance(arguments, dict) else arguments)]

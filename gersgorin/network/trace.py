@@ -1,6 +1,7 @@
-"""The run of a recurrent cell while its module reads a sequence.
+"""`TracedCell` and `extract_cell`: the run of a recurrent cell while its module reads a sequence.
 
-Legend: T steps, B sequences, m inputs of the cell, L layers of torch.nn's, N entries of a state.
+Legend: T time steps, B sequences, m inputs of the cell, L layers of a torch.nn module, N entries of
+a state of one layer.
 """
 
 import copy
@@ -78,21 +79,21 @@ from rhn.utils.wording import counted, in_short
 
 
 class TracedCell:
-    """One recurrent cell of a module, in a float64 copy in evaluation mode; the original is not
-    changed.
+    """One recurrent cell of a module, in a copy of the module in float64 and evaluation mode. The
+    original is not changed.
 
     Args:
-        module: a cell or a module with one inside; `refresh` copies its present weights.
-        layer: one of several recurrent cells, counted from 1; each layer of torch.nn's modules
-            counts. None: the first, with all its layers as one.
+        module: a cell, or a module with a cell inside. `refresh` copies its present weights.
+        layer: number of the recurrent cell, counted from 1; each layer of a torch.nn module counts.
+            None: the first cell, with all its layers as one.
         submodule: the part of the module to search, by its name in `named_modules`: "encoder.rnn".
-        s0: the first state of the module or part, which is a step with forward(x, state); None: as
+        s0: the first state, if the module or part is a step with forward(x, state); None: as for
             `first_state`.
-        state_size: the entries of the state of that step, 5, or (5, 5) of two tensors.
+        state_size: size of the state of that step: 5, or (5, 5) for two tensors.
 
     Raises:
-        InvalidInputError: not a module; no such part, no recurrent cell or too few; a bidirectional
-            or projected cell; weights that are NaN or infinite.
+        InvalidInputError: the value is not a module; there is no such part, no recurrent cell or
+            too few; the cell is bidirectional or projected; or weights are NaN or infinite.
     """
 
     def __init__(
@@ -119,26 +120,26 @@ class TracedCell:
 
     @property
     def cell(self) -> nn.Module | Step:
-        """The cell with the copy's weights, torch.nn's in our form."""
+        """The cell with the weights of the copy; a module of torch.nn as a cell of `rhn`."""
         if isinstance(self._cell, TORCH_CLASSES):
             return rhn.cells.from_torch(self._cell, self._layer)
         return as_step(self._cell, self._s0)
 
     @property
     def title(self) -> str:
-        """Title of figures: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
+        """Title for figures: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
         title = cell_title(self._cell, self._layer)
         return f"{self._part}: {title}" if self._part else title
 
     @property
     def made(self) -> str:
-        """Configuration of a cell of `rhn`: "built with uniform:0.04, transform bias -2"; "" for
-        other cells.
+        """Configuration of a cell of `rhn` in words: "built with uniform:0.04, transform bias -2";
+        "" for other cells.
         """
         return words_of_built(self._cell)
 
     def refresh(self) -> None:
-        """Take the weights and buffers that the original has now."""
+        """Copy the present weights and buffers of the original."""
         self.module.load_state_dict(self._original.state_dict())
 
     def reads_ids(self, x: Tensor) -> bool:
@@ -146,7 +147,7 @@ class TracedCell:
         return not self._is_bare(x) and reads_ids(self.module, x)
 
     def one_input(self, x: Any) -> Input:
-        """An input of the module that holds one sequence, as `along` takes it. Raises
+        """Convert an input with one sequence to the form that `along` takes. Raises
         InvalidInputError, see `as_input` and `one_sequence`.
         """
         x = as_input(x)
@@ -157,21 +158,22 @@ class TracedCell:
 
     @torch.no_grad()
     def along(self, x: Input, *, batch_axis: int | None = None, one: bool = False) -> Run:
-        """The run of the cell over its inputs, (T, B, m) in float64, while the module reads x.
+        """The run of the cell along the inputs that it receives, (T, B, m) in float64, while the
+        module reads x.
 
-        x goes to the module as it is, see `with_batch`. If packed sequences have unequal lengths,
-        only the steps that all of them have are read. The state of torch's random generator does
-        not change.
+        x is passed to the module unchanged, but see `with_batch`. If packed sequences have unequal
+        lengths, the run has only the steps that all of them have. The state of torch's random
+        generator does not change.
 
         Args:
-            x: what the module takes, see `as_input`; a bare cell reads (T, m), (T, B, m) or
-                (B, T, m).
-            batch_axis: the axis of the batch in x; None: as `Layout.of`.
-            one: whether x is one sequence; its inputs are then (T, m).
+            x: the input of the module, see `as_input`. If the module is a cell itself: (T, m), (T,
+                B, m) or (B, T, m).
+            batch_axis: the axis of the batch in x; None: as in `Layout.of`.
+            one: whether x must be one sequence; the inputs of the run are then (T, m).
 
         Raises:
-            InvalidInputError: x is not finite or does not fit, holds several sequences instead of
-                one, or the module has a loop that changes states or inputs of its cell.
+            InvalidInputError: x is not finite, does not fit, or contains several sequences instead
+                of one; or the module has a loop that changes states or inputs of its cell.
         """
         check_batch_axis(batch_axis)
         if self._is_bare(x):
@@ -212,13 +214,13 @@ class TracedCell:
         return torch.empty(0, dtype=torch.float64) if found is None else found
 
     def _as_numbers(self, x: Tensor) -> Tensor:
-        """x of a bare cell, in its precision; (T,) are frames of one number."""
+        """x for a bare cell, in the precision of the cell; (T,) are T frames of one number."""
         x = x.to(self._like())
         return x[:, None] if x.dim() == 1 else x
 
     def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int], str]:
-        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all, the doubt of
-        its loop) of the cell while the module reads x.
+        """(Inputs (T, B, m), first state (B, L N), numbers of steps of the sequences, doubt about
+        the loop) of the cell while the module reads x.
         """
         undetached = Undetached()
         calls, cell, module = self._calls(x, batch_axis, undetached)
@@ -250,8 +252,8 @@ class TracedCell:
     def _check_alone(
         self, module: nn.Module, calls: list[TracedCall], windows: list[Tensor], s0: Tensor
     ) -> None:
-        """Raise InvalidInputError unless the cell alone, as a step of vectors, returns the states
-        that it returned to the module.
+        """Raise InvalidInputError unless the cell alone, as a step on vectors, returns the same
+        states as it returned inside the module.
         """
         try:
             same = self._returns(calls, windows, s0)
@@ -272,8 +274,8 @@ class TracedCell:
     def _calls(
         self, x: Input, batch_axis: int | None, undetached: Undetached | None
     ) -> tuple[list[TracedCall], nn.Module, nn.Module]:
-        """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
-        state, reads x; undetached: see `recorded_calls`.
+        """(Calls of the cell, the cell, the module) while a copy of the module reads x. The module
+        is copied because it may keep a state. undetached: see `recorded_calls`.
         """
         x = with_batch(x, batch_axis)
         module, cell = copy.deepcopy((self.module, self._cell))
@@ -282,7 +284,7 @@ class TracedCell:
             return recorded_calls(cell, module, x, undetached), cell, module
 
     def _hint(self, x: Input) -> str:
-        """The further inputs that a module which does not run may need."""
+        """A hint about the inputs that a module which does not run may need."""
         if kept := _kept_outside_buffers(self.module):
             name, dtype = kept
             kind = str(dtype).removeprefix("torch.")
@@ -320,7 +322,7 @@ class TracedCell:
         return x.dim() == 2 and (len(calls) > 1 or of_rows)
 
     def _window(self, x: Tensor, batch_axis: int | None) -> Tensor:
-        """A window as the cell takes it, as (T, B, m)."""
+        """Convert a window from the layout of the cell to (T, B, m)."""
         m = getattr(self._cell, "input_size", x.shape[-1])
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             loops = ""
@@ -334,7 +336,9 @@ class TracedCell:
         return Layout.of(self._cell, x, axis, ids=False).to_time_first(x)
 
     def _checked(self, inputs: Tensor) -> Tensor:
-        """Inputs (T, B, m) of the whole sequence."""
+        """Return the inputs (T, B, m) of the whole sequence. Raises InvalidInputError if they do
+        not fit.
+        """
         m = getattr(self._cell, "input_size", inputs.shape[-1])
         if inputs.shape[-1] != m:
             raise InvalidInputError(f"{self.title} reads frames {tuple(inputs.shape[2:])}")
@@ -347,7 +351,7 @@ class TracedCell:
         return inputs
 
     def _first_state(self, state: list, inputs: Tensor) -> Tensor:
-        """The first state (B, L N) that the module gives the cell, else the cell's own."""
+        """The first state (B, L N) that the module passes to the cell, or else the cell's own."""
         own = self._whole.first_state(inputs)
         parts = [part.detach() for part in state if isinstance(part, Tensor)]
         if not parts or sum(real_view(part).numel() for part in parts) != own.numel():
@@ -355,7 +359,7 @@ class TracedCell:
         return flat_state(parts, layer_count(self._cell), inputs.shape[1]).to(own)
 
     def _returns(self, calls: list[TracedCall], windows: list[Tensor], s0: Tensor) -> bool:
-        """True if the cell alone returns the states that it returned to the module."""
+        """True if the cell alone returns the same states as it returned inside the module."""
         rows = s0.shape[0]
         parts = [state_in(each.output, calls[-1].state) or [] for each in calls]
         after = [flat_state(each, layer_count(self._cell), rows).detach() for each in parts]
@@ -374,7 +378,9 @@ class TracedCell:
         )
 
     def _of_layer(self, inputs: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
-        """(Inputs (T, B, m), first state (B, N)) of the chosen layer; those of all as they are."""
+        """(Inputs (T, B, m), first state (B, N)) of the chosen layer; unchanged if no layer is
+        chosen.
+        """
         if self._layer is None:
             return inputs, s0
         states = s0.unflatten(1, (layer_count(self._cell), -1))
@@ -385,8 +391,8 @@ class TracedCell:
 
 
 def _kept_outside_buffers(module: nn.Module) -> tuple[str, torch.dtype] | None:
-    """(The name of an attribute of a module that holds tensors in another precision than float64,
-    as no copy of the module converts them, their precision); None without one.
+    """(Name of an attribute of a module with tensors that are not float64, their dtype); None if
+    there is none. Such tensors are not buffers, so copies of the module do not convert them.
     """
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
@@ -399,7 +405,9 @@ def _kept_outside_buffers(module: nn.Module) -> tuple[str, torch.dtype] | None:
 
 
 def _steps_in(x: Input, batch_axis: int | None) -> tuple[int, ...]:
-    """The number of steps of x, or of both axes that may be time if nobody says which one is."""
+    """The number of steps of x. If the axis of time is not known, the lengths of both axes that may
+    be time.
+    """
     frames = main_input(x)
     if isinstance(frames, PackedSequence):
         return (len(frames.batch_sizes),)
@@ -420,8 +428,9 @@ def extract_cell(
     the module reads x.
 
     Both are float64 copies, for functions that take a cell. Arguments as for `TracedCell` and its
-    `along`. Raises InvalidInputError if the module has no recurrent cell or several, or if x does
-    not fit.
+    method `along`; without `layer` the first recurrent cell is returned, with all its layers.
+    Raises InvalidInputError if the module has no recurrent cell, or fewer than `layer`, or if x
+    does not fit.
 
     If the module starts the cell from a state of its own, such as a parameter, the first result is
     a `Run` from this state. Functions such as `lyapunov` and `spectra` accept the run in place of a

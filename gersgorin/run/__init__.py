@@ -1,1 +1,1 @@
-"""A network as a step, a run of it along a sequence, and products with its Jacobians."""
+"""A network as a step, the run of the network along a sequence, and products with its Jacobians."""

@@ -4,7 +4,7 @@ batched.
     vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
     Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
     pushed(f, v, Q)        A Q          forward mode, a column at a time
-    derivative(f, v)       A            by reverse passes, or by forward mode where these refuse a
+    dense_derivative(f, v) A            by reverse passes, or by forward mode if these refuse a
                                         function that writes in place
 
 A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the
@@ -32,8 +32,8 @@ SLOW = "There is a performance drop"
 
 
 def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
-    """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), zero where y does not
-    depend on it.
+    """Vector-Jacobian products w[j] dy/d(input) for each input and weights w (b, *y.shape): tensors
+    (b, *input.shape), zero if y does not depend on the input.
 
     The graph is kept.
 
@@ -54,7 +54,7 @@ def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
 
 
 def pushed(f: Callable[[Tensor], Tensor], v: Tensor, Q: Tensor) -> Tensor:
-    """A Q (N, k) of A = df/dv.
+    """The product A Q (N, k) with A = df/dv, by forward mode.
 
     >>> pushed(lambda v: v.clone().mul_(3), torch.ones(2), torch.eye(2)).tolist()
     [[3.0, 0.0], [0.0, 3.0]]
@@ -77,7 +77,7 @@ def plain_attention() -> Iterator[None]:
 
 
 class Linearized:
-    """A = df/dv of a function f(v, x) at one point, by products."""
+    """The derivative A = df/dv of a function f(v, x) at one point, known by its products."""
 
     def __init__(self, f: Callable[..., Tensor], v: Tensor, *x: Tensor):
         with with_gradients(), plain_attention():

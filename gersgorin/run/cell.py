@@ -4,9 +4,11 @@
     input_jacobian      B[..., i, j] = d s'_i / d x_j
     layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s': A = J_L ... J_1
 
-The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the
-same, row and column discs swap. Legend: m inputs, N = state_size (n units, an LSTM's state has 2n),
-L layers.
+The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposed matrices. Their
+spectrum is the same; row and column discs are swapped.
+
+Legend: m inputs; N = state_size entries of a state (n for a cell of n units, 2n for an LSTM); L
+layers of a step.
 """
 
 import copy
@@ -41,9 +43,11 @@ from rhn.utils.wording import counted, in_short, kind_of
 Step = Callable[[Tensor, Any], Any]
 State = Tensor | tuple[Tensor, ...]
 Sizes = int | tuple[int, ...]
-"""state_size of a step: the entries of its one tensor, or of each of several."""
+"""The state_size of a step: the number of entries of its state tensor, or of each tensor of a
+tuple.
+"""
 GatesOf = Callable[[Tensor, Any], Any]
-"""gates(x, s) of a step: a tensor, or tensors by name."""
+"""A function gates(x, s) that returns a tensor, or tensors by name."""
 OWN_METHODS = (
     "jacobian",
     "input_jacobian",
@@ -66,8 +70,9 @@ ROUNDED = 1e-6  # how far a gate of 0 or 1 may be outside by rounding
 
 
 def in_their_precision(gates: GatesOf, given: tuple) -> Any:
-    """Call gates(x, s) in the precision of a run, or in single precision if they read weights that
-    are, such as those of a module of which a copy is measured.
+    """Call gates(x, s) in the precision of the run, or else in torch's default precision. The
+    latter is needed if the function reads the weights of the user's module, since the run measures
+    a float64 copy.
     """
     try:
         return gates(*given)
@@ -91,8 +96,8 @@ def cell_name(cell) -> str:
 
 
 def size_to_give(cell) -> str:
-    """The remedy for a step without a state_size: "give state_size=50", the hidden_size that it
-    has.
+    """The remedy for a step without a state_size, in words: "give state_size=50", with the
+    hidden_size of the cell if it has one.
     """
     size = getattr(cell, "hidden_size", None)
     known = f"{size} (its hidden_size)" if isinstance(size, int) else ""
@@ -100,7 +105,7 @@ def size_to_give(cell) -> str:
 
 
 def checked_sizes(state_size: Any) -> Sizes:
-    """The same. Raises InvalidInputError for anything but whole numbers above 0."""
+    """Return a state_size. Raises InvalidInputError for anything but whole numbers above 0."""
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
     if not sizes or not all(map(is_whole_number, sizes)):
         raise InvalidInputError(
@@ -111,8 +116,8 @@ def checked_sizes(state_size: Any) -> Sizes:
 
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
-    """Zeros (*lead, n), or a tuple of them, in the precision and on the device of a tensor, complex
-    like it.
+    """A state of zeros (*lead, n), or a tuple of such tensors, with the device and the dtype of
+    `like`, real or complex.
     """
     like = like if like.is_floating_point() or like.is_complex() else like.double()
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
@@ -121,8 +126,8 @@ def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
 
 
 class StepCell:
-    """A cell of ours, torch.nn's, a user's module with `step`, or a function f(x, s), as analyses
-    call it. Made by `as_cell`.
+    """A cell as analyses call it: a cell of `rhn`, of torch.nn, a user's module with `step`, or a
+    function f(x, s). `as_cell` creates it.
     """
 
     def __init__(self, module: nn.Module | Step):
@@ -141,15 +146,17 @@ class StepCell:
         }
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next state, which the cell returns, or (output, next state). It may overwrite s."""
+        """The next state. The cell may return only this state, or (output, next state), and may
+        overwrite s.
+        """
         after = self._step(x, s.clone())
         return after if isinstance(after, Tensor) else self._state_of(after, s)
 
     __call__ = step  # functions that take a cell take this one too
 
     def output_and_state(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """(The output of one step, the next state): what the cell returns beside its state, its
-        hidden units, or else the state.
+        """(The output of one step, the next state). The output is what the cell returns beside its
+        state, else its hidden units, else the state.
         """
         if "output_and_state" in self._own:
             return self._own["output_and_state"](x, s.clone())
@@ -159,12 +166,12 @@ class StepCell:
         return self._own.get("outputs_of", _same)(after), after
 
     def _state_of(self, after: Any, s: Tensor) -> Tensor:
-        """The state like s in what a step returns."""
+        """The state with the shape of s in what a step returns."""
         return (state_in(after, [s]) or [after])[0]
 
     @property
     def state_size(self) -> int:
-        """N. Raises InvalidInputError for a cell that does not say it."""
+        """N, the state_size. Raises InvalidInputError for a cell without a valid one."""
         size = self._state_size
         if is_whole_number(size):
             return int(size)
@@ -186,12 +193,14 @@ class StepCell:
 
     @property
     def has_layers(self) -> bool:
-        """True if the Jacobian of each layer is known: of one layer, and with `layer_jacobians`."""
+        """True if the Jacobian of each layer is known: the cell has one layer, or a method
+        `layer_jacobians`.
+        """
         return self.depth == 1 or "layer_jacobians" in self._own
 
     def probe(self, x: Tensor, s: Tensor) -> None:
-        """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything
-        but a new state like s.
+        """Check one step from an input (m,) and a state (N,). Raises InvalidInputError unless it
+        returns a new state with the shape of s.
         """
         sizes = self.input_size, self._state_size
         if (
@@ -284,8 +293,8 @@ class StepCell:
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
     def _steps(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next states (R, N) of rows x (R, m), s (R, N), one by one of a step that cannot be
-        batched.
+        """The next states (R, N) for rows x (R, m) and s (R, N); computed one by one if the step
+        cannot be batched.
         """
         try:
             # torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode
@@ -302,9 +311,11 @@ class StepCell:
         return self._derivative("input_jacobian", 0, x, s, **how)
 
     def scaled(self, name: str, A: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, integers e) of Jacobians A = M 2^e (T, N, k) by the method `name` at rows of x and s.
+        """Write Jacobians A (T, N, k), which the method `name` computes at rows of x and s, as M
+        2^e. Returns (M, integers e).
 
-        e is 0 where the numbers of A hold them in full precision, or the cell has no other way.
+        e is 0 if the dtype of A represents a Jacobian in full precision, or if the cell has no
+        method for scaled Jacobians.
         """
         e, lost = A.new_zeros(len(A), dtype=torch.long), ~holds(A)
         if lost.any() and f"scaled_{name}" in self._own:
@@ -314,7 +325,7 @@ class StepCell:
 
     def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
         """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see
-        the function of this name.
+        the function `layer_jacobians`.
         """
         if self.depth == 1:
             return self.jacobian(x, s, **how).unsqueeze(0)
@@ -331,8 +342,9 @@ class StepCell:
         )
 
     def maps(self, x: Tensor, s: Tensor) -> list[list[Callable[[Tensor], Tensor]]]:
-        """The maps Q -> J_l Q of the layers, first to last, that together are Q (N, k) -> A Q, for
-        each row of x (T, m) and s (T, N); one map by autograd, without the matrix.
+        """The maps Q -> J_l Q of the layers, first to last, for each row of x (T, m) and s (T, N).
+        One after the other they map Q (N, k) to A Q. A large cell without a closed form has a
+        single map, by autograd without the matrix.
         """
         if s.shape[-1] > SMALL and not self.has_closed_form:
             return [[functools.partial(self._pushed, *row)] for row in zip(x, s, strict=True)]
@@ -347,8 +359,8 @@ class StepCell:
         return self._own["gates"](x, s) if "gates" in self._own else Gates()
 
     def with_gates(self, gates: GatesOf) -> "StepCell":
-        """The same cell with gates of the user's, each as one layer; `gate_names` are known after
-        the first call.
+        """The same cell with the user's function gates(x, s); each gate counts as a layer.
+        `gate_names` are known after the first call.
         """
         if not callable(gates):
             raise InvalidInputError(
@@ -361,7 +373,9 @@ class StepCell:
         return found
 
     def _given_gates(self, gates: GatesOf, x: Tensor, s: Tensor) -> Gates:
-        """The gates that a function returns at rows of x and s, see `_arguments`."""
+        """The gates that the user's function returns at rows of x and s; it gets them in the shapes
+        of `_arguments`.
+        """
         lead, rows = as_rows(x, s)
         found = list[dict[str, Tensor]]()
         for x_t, s_t in zip(*rows, strict=True):
@@ -387,7 +401,9 @@ class StepCell:
         return Gates(t=tuple(gate.reshape(*lead, -1) for gate in stacked))
 
     def _arguments(self, x: Tensor, s: Tensor) -> tuple[Tensor, State]:
-        """An input (m,) and a state (N,) as the user's step, or module of torch.nn, has them."""
+        """An input (m,) and a state (N,) in the shapes in which the user's step, or the module of
+        torch.nn, takes them.
+        """
         module, own = self.module, getattr(self.module, "arguments", None)
         if isinstance(module, Cell) and module.of_torch:
             return x, torch_state(s, layers_in(module), module.hidden_size)
@@ -395,7 +411,7 @@ class StepCell:
 
     def norm_bound(self, state_bound: float) -> Tensor:
         """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell
-        without one.
+        without a bound.
         """
         if "norm_bound" not in self._own:
             return torch.tensor(torch.nan, device="cpu")
@@ -408,7 +424,7 @@ class StepCell:
         )
 
     def log_norm_bound(self, state_bound: float) -> float:
-        """The natural logarithm of `norm_bound`, which need not be a number itself."""
+        """The natural logarithm of `norm_bound`, also if the bound itself over- or underflows."""
         if "scaled_norm_bound" not in self._own:
             return float(self.norm_bound(state_bound).double().log())
         with torch.no_grad():
@@ -417,8 +433,8 @@ class StepCell:
 
     @contextmanager
     def transformed(self) -> Iterator[None]:
-        """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError;
-        the plain step has run.
+        """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError.
+        Use this context only after the plain step has run without an error.
         """
         said = f"{self.name} cannot be differentiated, or run on several sequences at once"
         with users_code(said, "write its step in torch's own operations"), plain_attention():
@@ -427,7 +443,9 @@ class StepCell:
     def _derivative(
         self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None
     ) -> Tensor:
-        """d s' / d the argument by the closed form `name`, or by autograd."""
+        """The derivative of s' with respect to an argument (0: x, 1: s), by the closed form `name`
+        or by autograd.
+        """
         if method == "analytic" or (method is None and name in self._own):
             (A,) = self._closed_form(name, x, s)
         else:
@@ -445,7 +463,7 @@ class StepCell:
         return A
 
     def _by_autograd(self, method: str | None, argument: int, x: Tensor, s: Tensor) -> Tensor:
-        """The derivatives at rows of x and s, all at once, or one by one of a step that cannot be
+        """The derivatives at rows of x and s: all at once, or one by one if the step cannot be
         batched.
         """
         try:
@@ -460,8 +478,9 @@ class StepCell:
         return torch.stack([*map(dense_derivative, steps, (x, s)[argument])])
 
     def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
-        """Raise InvalidInputError if the derivatives A of steps from rows x (R, m), s (R, N) are
-        exactly zero because autograd does not connect them, though the steps depend on the states.
+        """Raise InvalidInputError if autograd does not connect the steps from rows x (R, m), s (R,
+        N) with the states: all derivatives A are exactly zero, although the steps depend on the
+        states.
         """
         if A.any() or not A.numel():
             return
@@ -482,15 +501,15 @@ class StepCell:
             )
 
     def _closed_form(self, name: str, x: Tensor, s: Tensor) -> list[Tensor]:
-        """The matrices (..., rows, columns) of a method of the cell."""
+        """The matrices (..., rows, columns) that a method of the cell returns."""
         lead, rows = as_rows(x, s)
         made = self._own[name](*rows)
         matrices = [made] if isinstance(made, Tensor) else made
         return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
 
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
-        """A Q without the Jacobian, by two reverse passes; of a step that writes in place by
-        forward mode.
+        """A Q without the Jacobian, by two reverse passes, or by forward mode if the step writes in
+        place.
         """
         with self.transformed():
             step = functools.partial(self.step, x.clone())
@@ -507,8 +526,8 @@ def _same(s: Tensor) -> Tensor:
 
 
 def flat_step(f: nn.Module | Step, s0: State) -> Step:
-    """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side,
-    and complex numbers as two real ones.
+    """Convert a step f(x, s) to a step whose state is one real vector: the tensors of the state, of
+    any shape, side by side, each complex number as two real ones.
 
     f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first
     state s0 are (1, ...), else x (m,).
@@ -558,7 +577,9 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
 
 
 def _check_kinds(f: Any, after: list[Tensor], before: list[Tensor]) -> None:
-    """Raise InvalidInputError for a complex tensor of a state after a real one, or the reverse."""
+    """Raise InvalidInputError if a tensor of the state was real and is complex after the step, or
+    the reverse.
+    """
     for part, first in zip(after, before, strict=True):
         if part.is_complex() != first.is_complex():
             kinds = ("complex", "real") if part.is_complex() else ("real", "complex")
@@ -570,10 +591,10 @@ def _check_kinds(f: Any, after: list[Tensor], before: list[Tensor]) -> None:
 
 
 def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
-    """The tensors of a state side by side, (B, N): for each of the layers its parts, such as h and
-    c of an LSTM.
+    """Join the tensors of a state side by side, (B, N), layer by layer: the parts of the first
+    layer, such as h and c of an LSTM, then those of the next.
 
-    state: a tensor or tensors (B, ...), of several layers (L, B, ...).
+    state: a tensor or tensors (B, ...); (L, B, ...) for several layers.
 
     >>> state = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
     >>> flat_state(state, layers=2).tolist()
@@ -584,7 +605,9 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
 
 
 def parts_of(s: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """The tensors of a state (N,), shaped as others, real or complex."""
+    """Split a state (N,) into tensors with the shapes of those in `like`, real or complex as
+    there.
+    """
     found, start = list[Tensor](), 0
     for part in like:
         shape = real_view(part).shape
@@ -596,13 +619,13 @@ def parts_of(s: Tensor, like: list[Tensor]) -> list[Tensor]:
 
 
 def real_view(t: Tensor) -> Tensor:
-    """A tensor; a complex one (...,) as real numbers (..., 2)."""
+    """A complex tensor (...,) as real numbers (..., 2); a real tensor unchanged."""
     return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
 
 
 def torch_state(s: Tensor, layers: int, units: int) -> State:
-    """A state (N,) of torch.nn as its modules have it: h (n,), or (h, c) of an LSTM; of several
-    layers each (L, n).
+    """Convert a state (N,) to the form of a torch.nn module: h (n,), or (h, c) for an LSTM; each is
+    (L, n) for several layers.
 
     >>> torch_state(torch.arange(8), layers=2, units=2)[1].tolist()
     [[2, 3], [6, 7]]
@@ -618,7 +641,7 @@ def layers_in(cell: Any) -> int:
 
 
 def takes(module: Callable, arguments: int) -> bool:
-    """True for a function, or a module whose forward, takes this number of arguments."""
+    """True if a function, or the forward of a module, takes this number of arguments."""
     try:
         inspect.signature(getattr(module, "forward", module)).bind(*range(arguments))
     except (TypeError, ValueError):
@@ -627,8 +650,8 @@ def takes(module: Callable, arguments: int) -> bool:
 
 
 def first_state(module: Any) -> State | None:
-    """The first state (1, n) of a module with state_size n, its `initial_state()` or zeros; a tuple
-    of a tuple of sizes; else None.
+    """The first state (1, n) of a module with state_size n: its `initial_state()`, or zeros. A
+    tuple of sizes gives a tuple of tensors; anything else gives None.
     """
     size: Any = getattr(module, "state_size", None)
     sizes = size if isinstance(size, tuple) else (size,)
@@ -642,16 +665,16 @@ def first_state(module: Any) -> State | None:
 
 
 def state_like(module: nn.Module) -> Tensor:
-    """A tensor of the kind of a module's state: its first complex weight or buffer, or else its
-    first one.
+    """A tensor with the dtype and device of a module's state: its first complex weight or buffer,
+    or else its first weight or buffer.
     """
     weights = [*module.parameters(), *module.buffers()]
     return next((w for w in weights if w.is_complex()), [*weights, torch.empty(0)][0])
 
 
 def state_in(output: Any, like: list) -> list[Tensor] | None:
-    """The tensors in what a step returns, all of it or the second of two, in the shapes of a state;
-    None if they have others.
+    """The tensors of the state in what a step returns: all of it, or its second part. None if
+    neither has the shapes of `like`.
     """
     candidates = map(
         tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,)
@@ -662,8 +685,8 @@ def state_in(output: Any, like: list) -> list[Tensor] | None:
 
 
 def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
-    """(The leading dimensions that vectors share by broadcasting, the vectors as the rows of
-    matrices).
+    """Broadcast vectors (..., n). Returns (their common leading dimensions, the vectors as the rows
+    of matrices).
     """
     # torch's own would import its compiler
     lead = np.broadcast_shapes(*(v.shape[:-1] for v in arguments))
@@ -671,14 +694,16 @@ def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
 
 
 def holds(A: Tensor) -> Tensor:
-    """True for matrices (..., N, k) whose largest entry is a number of full precision, (...,)."""
+    """True, (...,), for matrices (..., N, k) whose largest entry has full precision: it neither
+    overflows nor underflows.
+    """
     largest, kind = A.abs().amax((-2, -1)), torch.finfo(A.dtype)
     return (largest >= kind.tiny / kind.eps) & (largest <= kind.max)
 
 
 def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
-    """Convert and validate a cell once; torch.nn's recurrent modules become cells of ours, several
-    layers a stack.
+    """Convert a cell to a validated `StepCell`. Recurrent modules of torch.nn become cells of
+    `rhn`; several layers become a stack of cells.
 
     Raises InvalidInputError for anything but a function of an input and a state.
     """
@@ -708,8 +733,8 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
 
 
 def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:
-    """A step and states of tensors or complex numbers as those of real vectors; others as they
-    are.
+    """Convert a step and its states to real vectors if the states are tuples of tensors or complex
+    numbers; leave others unchanged.
     """
     if isinstance(s, tuple):
         return _side_by_side(cell, s, np.shape(x)[:-1])
@@ -722,8 +747,8 @@ def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:
 def _side_by_side(
     cell: Any, state: tuple[Tensor, ...], lead: tuple[int, ...]
 ) -> tuple[Step, Tensor]:
-    """A step of several tensors as one of a vector, and states (*lead, ...) as vectors (*lead, N);
-    other ones are one state.
+    """Convert a step of several tensors to a step of one vector, and its states (*lead, ...) to
+    vectors (*lead, N). Tensors without these leading dimensions are a single state.
     """
     if any(part.shape[: len(lead)] != lead for part in state):
         return flat_step(cell, state), flat_state(state)[0]
@@ -736,12 +761,14 @@ def _side_by_side(
 
 
 def as_taken(cell: Any, first: State) -> State:
-    """A state (1, ...) as a step takes it: a module as it is, a function without that axis."""
+    """A state (1, ...) as a step takes it: unchanged for a module, without the first axis for a
+    function.
+    """
     return first if isinstance(cell, nn.Module) else tree_map(lambda part: part[0], first)
 
 
 def _hint(module) -> str:
-    """Hint at `extract_cell` for a whole network, as the end of a sentence; else ""."""
+    """The end of an error message that points to `extract_cell` for a whole network; else ""."""
     if not isinstance(module, nn.Module) or hasattr(module, "step"):
         return ""
     return (
@@ -750,7 +777,9 @@ def _hint(module) -> str:
 
 
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
-    """The Jacobians of this name, for the public functions below, which take anything."""
+    """Check the arguments of one of the public functions below, and compute the Jacobians of this
+    name.
+    """
     check_order("the cell first, then x, then s", cell=cell, x=x, s=s)
     cell, s = _of_vectors(cell, x, s)
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
@@ -782,26 +811,30 @@ def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any
 def temporal_jacobian(
     cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
 ) -> Tensor:
-    """d s' / d s of one step, batched over any leading dimensions.
+    """Compute the Jacobian d s'/d s of one step s' = f(x, s), batched over any leading dimensions.
 
     Args:
-        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form, or any callable f(x, s)
-            that returns s' or (output, s') for one input (m,) and one state (n,). Cells of torch.nn
-            are converted: the state of an LSTM is cat(h, c), and the states of several layers are
+        cell: a cell of `rhn`, an RNN, GRU or LSTM of torch.nn or its *Cell form, or any callable
+            f(x, s) that returns s' or (output, s') for one input (m,) and one state (n,). For cells
+            of torch.nn, the state of an LSTM is cat(h, c), and the states of several layers are
             joined, the lowest layer first.
-        x: inputs (..., m). s: states (..., n), or one state as a tuple of tensors, side by side;
-            leading dimensions broadcast. A complex state counts as (..., 2 n): real and imaginary
-            part of each entry in turn.
+        x: inputs (..., m). Leading dimensions of x and s broadcast.
+        s: states (..., n), or one state as a tuple of tensors, which are joined side by side. A
+            complex state (..., n) counts as 2 n entries: real and imaginary part of each entry in
+            turn.
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
-            otherwise) or "jacfwd". The closed forms take derivatives from pre-activations, to a few
-            units in the last place. The other two are torch's own; their tanh' = 1 - h^2 has no
-            digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
+            otherwise) or "jacfwd". The closed forms compute derivatives from pre-activations z, to
+            a few units in the last place. The other two are torch's own. They compute tanh' = 1 -
+            h^2, which has no correct digits if tanh is saturated: from |z| = 9 on in float32, from
+            19 on in float64.
 
     Returns:
-        A (..., n, n) in the dtype of s, with gradients: for NumPy take A.detach().numpy().
+        The Jacobian A (..., n, n) in the dtype of s, with gradients. For NumPy use
+        A.detach().numpy().
 
     Raises:
-        InvalidInputError: unknown method, no closed form, shapes that do not fit.
+        InvalidInputError: the method is unknown, the cell has no closed form, or the shapes do not
+            fit.
 
     >>> A = temporal_jacobian(lambda x, s: 2 * s.flip(-1), torch.zeros(1), torch.zeros(2))
     >>> A.tolist()
@@ -813,7 +846,8 @@ def temporal_jacobian(
 def input_jacobian(
     cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
 ) -> Tensor:
-    """d s' / d x of one step (..., N, m), batched over any leading dimensions.
+    """Compute the Jacobian d s'/d x (..., N, m) of one step s' = f(x, s), batched over any leading
+    dimensions.
 
     Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
 
@@ -827,24 +861,24 @@ def input_jacobian(
 def layer_jacobians(
     cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
 ) -> Tensor | list[Tensor]:
-    """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal
-    Jacobian.
+    """Compute the Jacobians J_1, ..., J_L of the layers within one step. Their product J_L ... J_1
+    is the temporal Jacobian.
 
-    A layer passes its state s_l (..., N) to the next. If a later layer also reads s, the state
-    before the step (the shortcuts of a DT(S)-RNN), it passes both, (s_l, s): the first of these
-    Jacobians is then (2N, N), those between (2N, 2N) and that of the last layer with a shortcut (N,
-    2N). Without s the chain rule would not close.
+    A layer passes its state s_l (..., N) to the next layer. In a cell with shortcuts, such as a
+    DT(S)-RNN, a later layer also reads s, the state before the step. The layers before it then pass
+    on both, (s_l, s), because the chain rule needs both. The first of these Jacobians is (2N, N),
+    those between are (2N, 2N), and that of the last layer with a shortcut is (N, 2N).
 
-    Arguments as for `temporal_jacobian`. The matrices of several layers are those of the cell's
-    `layer_jacobians(x, s)`. A cell of one layer, or a callable without a `depth`, gives its
-    temporal Jacobian.
+    Arguments as for `temporal_jacobian`. If the cell has several layers, its method
+    `layer_jacobians(x, s)` computes the matrices. For a cell of one layer, or a callable without a
+    `depth`, the one matrix is the temporal Jacobian.
 
     Returns:
         One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
 
     Raises:
-        InvalidInputError: x or s does not fit, as for `temporal_jacobian`; or a cell of several
-            layers has no method `layer_jacobians`.
+        InvalidInputError: x or s does not fit, as for `temporal_jacobian`; or the cell has several
+            layers and no method `layer_jacobians`.
 
     >>> step = lambda x, s: 2 * s.flip(-1)
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
@@ -863,9 +897,10 @@ def trajectory(
     """Compute the states (T + 1, B, state_size) of a run along x (T, B, m), s0 first; (T + 1,
     state_size) for unbatched x (T, m).
 
-    s0: (B, state_size), or a tuple of tensors (B, ...). None: the cell's `initial_state()`, or zero
-    if it has none. A bare callable has no state_size, so it needs s0 or state_size: 5, or (5, 5)
-    for two tensors, which start at zero. Raises InvalidInputError if shapes do not fit.
+    s0: the first state (B, state_size), or a tuple of tensors (B, ...). None: the cell's
+    `initial_state()`, or zero if it has none. A function has no state_size, so it needs s0 or
+    state_size. state_size: 5, or (5, 5) for two tensors; the state starts at zero. Raises
+    InvalidInputError if shapes do not fit.
 
     >>> trajectory(lambda x, s: s + x, torch.ones(3, 2), torch.zeros(2)).tolist()
     [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
@@ -900,9 +935,9 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound
     (0-dim tensor).
 
-    The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma
-    sigma_max(R), gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises
-    InvalidInputError for a cell without one.
+    The formula of each cell is next to its equation in `rhn.cells`. For the RNN it is gamma
+    sigma_max(R), with gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises
+    InvalidInputError for a cell without a bound.
 
     >>> from rhn.cells import RNN
     >>> cell = RNN(3, 2)

@@ -1,5 +1,5 @@
-"""The map F^k of a cell under constant input: k steps from a state. Its fixed points are those of
-the step F, and the points of its cycles of period k.
+"""The map F^k of a cell under constant input: k steps from a state. Its fixed points are the fixed
+points of the step F, and the points of the cycles of F with period k.
 
 Legend: k period; b states; P points of cycles; N entries of a state; m inputs.
 """
@@ -20,7 +20,7 @@ FAR = 100.0  # times as far as the starts lie: not where a network settles
 
 @dataclass(frozen=True, eq=False)
 class IteratedMap:
-    """F^k for an input x (m,).
+    """The map F^k for a constant input x (m,).
 
     >>> from gersgorin.run.cell import as_cell
     >>> twice = IteratedMap(as_cell(lambda x, s: 3 * s + x), torch.ones(1), 2)
@@ -57,7 +57,7 @@ class IteratedMap:
         return self.cell.states(self.x.expand(self.period - 1, len(s), -1), s)
 
     def closes_early(self, s: Tensor, apart: Tensor) -> Tensor:
-        """True if F^d(s) = s for a divisor d < k, up to `apart` in every entry, (b,)."""
+        """True if F^d(s) = s for a divisor d < k of k, up to `apart` in every entry, (b,)."""
         orbit = self.orbit(s)
         divisors = [d for d in range(1, self.period) if self.period % d == 0]
         return ((orbit[divisors] - s).abs() <= apart).all(-1).any(0)
@@ -71,9 +71,9 @@ class IteratedMap:
         return first.unique(return_inverse=True)[1]
 
     def settled(self, starts: Tensor) -> tuple[Tensor, int]:
-        """(The distinct states (b, N) to which starts come, without those far away, which a search
-        from the starts may miss; after how many steps): 200, and as long as one still drifts up to
-        10,000.
+        """(The distinct states (b, N) that the starts reach, without states far away; the number of
+        steps). The number is 200, or up to 10,000 while a state still drifts. A search that begins
+        only at the starts may miss points near the states that they reach.
         """
         s, middle, steps = starts, starts.mean(0), 0
         side = (starts - middle).abs().max().clamp(min=1)
@@ -88,8 +88,8 @@ class IteratedMap:
         return s[rows], steps
 
     def runs_into(self, s: Tensor, points: Tensor, apart: Tensor) -> int:
-        """The number of states (b, N) that come to one of some points and stay there, see
-        `RUN_ON`.
+        """The number of states (b, N) that reach one of some points within `RUN_ON` steps and stay
+        there.
         """
         if not len(s) or not len(points):
             return 0
@@ -101,8 +101,8 @@ class IteratedMap:
 
 
 def _drifts(path: Tensor, still: Tensor) -> bool:
-    """True if some of the states (T, b, N) moves by more than `still`, and most of its way in one
-    direction: what turns or wanders stays in its region.
+    """True if one of b states moves along its path (T, b, N) by more than `still`, and mostly in
+    one direction. A state that turns or wanders stays in its region.
     """
     moved, way = norm(path[-1] - path[0]), norm(path.diff(dim=0)).sum(0)
     return bool(((moved > still) & (moved > way / 2)).any())

@@ -5,9 +5,10 @@
     norm            ||A||_2                    Lanczos' method for A^T A (ARPACK)
     discs           Geršgorin's discs          rows of A in blocks, summed and forgotten
 
-The eigenvalues found are, to rounding, those of a matrix about eps ||A|| away, as LAPACK's are.
-Arnoldi's method is fast if the leading eigenvalues stand apart; for a random matrix with many at
-the rim it may take as long as LAPACK.
+Like those of LAPACK, the computed eigenvalues are, up to rounding, the eigenvalues of a matrix that
+differs from A by about eps ||A||. Arnoldi's method is fast if the leading eigenvalues are well
+separated. For a random matrix, with many eigenvalues at the rim of its spectrum, it may take as
+long as LAPACK.
 
 Legend: m inputs; N entries of a state; k eigenvalues.
 """
@@ -44,7 +45,8 @@ BLOCK_BYTES = 256 << 20  # of rows computed at once; larger blocks are no faster
 
 
 class StepOperator(LinearOperator):
-    """A matrix (N, N) known by its products with vectors; `of_step` and `of_matrix` make one.
+    """A matrix (N, N) that is known by its products with vectors; `of_step` and `of_matrix` create
+    one.
 
     >>> A = StepOperator.of_matrix(torch.tensor([[3.0, 0.0], [4.0, 5.0]], dtype=torch.float64))
     >>> round(A.norm() ** 2, 9), A.eigenvalues(1).real.tolist()
@@ -71,10 +73,11 @@ class StepOperator(LinearOperator):
 
     @classmethod
     def of_step(cls, cell: StepCell, x: Tensor, s: Tensor) -> "StepOperator":
-        """The Jacobian of one step of a cell; written as a matrix if the work on it fits the limit.
+        """The operator of the Jacobian of one step of a cell. The Jacobian is computed as a matrix
+        if the work on it fits the memory limit.
 
-        Raises InvalidInputError for a step that gives no gradient to its state, or has no second
-        derivative.
+        Raises InvalidInputError for a step that gives no gradient to its state, or that has no
+        second derivative.
         """
         A = Linearized(lambda s, x: cell.step(x, s), s, x)
         if not A.y.requires_grad:
@@ -93,7 +96,7 @@ class StepOperator(LinearOperator):
         return found
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """(positions, those rows (b, N)) of A."""
+        """Yield (a slice of row numbers, these rows (b, N) of A)."""
         N = len(self.like)
         size = max(1, min(LIMIT // 2, BLOCK_BYTES) // (ROW_COPIES * self.like.nbytes))
         for start in range(0, N, size):
@@ -106,12 +109,13 @@ class StepOperator(LinearOperator):
         """The k eigenvalues of largest modulus, (k,) complex, in the order of
         `gersgorin.eigenvalues`.
 
-        If k separates two conjugates, the upper one is returned. For up to 2,048 state entries
-        LAPACK computes all eigenvalues in less time.
+        If only one of two conjugates is among the k, it is the one with the positive imaginary
+        part. Up to 2,048 state entries LAPACK is used, which then computes all eigenvalues in less
+        time.
 
         Raises:
-            InvalidInputError: k is none of 1 to N, or too many for Arnoldi's method.
-            NotConvergedError: fewer than k converged; its `found` holds those.
+            InvalidInputError: k is not between 1 and N, or too large for Arnoldi's method.
+            NotConvergedError: fewer than k converged; its `found` contains the converged ones.
         """
         N = len(self.like)
         # ARPACK finds N - 2, one of them for the order of conjugates
@@ -145,7 +149,7 @@ class StepOperator(LinearOperator):
         return largest_first(torch.from_numpy(values))[0][:k]
 
     def norm(self, *, restarts: int = RESTARTS) -> float:
-        """||A||_2. Raises NotConvergedError with a lower bound in `found`."""
+        """The norm ||A||_2. Raises NotConvergedError with a lower bound in `found`."""
         N, like = len(self.like), self.like
         if N <= SMALL:  # fewer products than ARPACK needs
             eye = torch.eye(N, dtype=like.dtype, device=like.device)
@@ -178,9 +182,7 @@ class StepOperator(LinearOperator):
         return size * float(sigma[0])
 
     def discs(self) -> tuple[Discs, Discs]:
-        """Row discs and column discs. Raises InvalidInputError for a Jacobian that is not
-        finite.
-        """
+        """(Row discs, column discs). Raises InvalidInputError if the Jacobian is not finite."""
         if self.matrix is not None:
             return gersgorin_discs(self.matrix), gersgorin_discs(self.matrix, axis="column")
         centers, by_row, by_column = (torch.zeros_like(self.like) for _ in range(3))
@@ -219,15 +221,17 @@ class StepOperator(LinearOperator):
 
 
 def is_written(s: Tensor) -> bool:
-    """True if the Jacobians at a state (N,) are written as matrices."""
+    """True if the Jacobian at a state (N,) is computed as a matrix, because the memory limit allows
+    it.
+    """
     return WRITTEN * len(s) * s.nbytes <= LIMIT
 
 
 def log_norms(steps: Sequence[StepOperator]) -> Iterator[float]:
-    """log ||A[t] ... A[0]||_2 for t = 0..T-1, without a matrix; -inf from the step on at which the
-    product is zero.
+    """Yield log ||A[t] ... A[0]||_2 for t = 0..T-1, without forming a matrix; -inf from the step on
+    at which the product is zero.
 
-    The number of products grows with the square of T.
+    The number of products with vectors grows with the square of T.
     """
     # powers of two that each factor is divided by, so that the norm of the product stays near 1
     scales: list[int] = []
@@ -253,8 +257,8 @@ def log_norms(steps: Sequence[StepOperator]) -> Iterator[float]:
 
 
 def _check_adjoint(A: StepOperator, name: str) -> None:
-    """Raise UsersCodeError unless u^T (A v) = (A^T u)^T v for random u and v: a step may have wrong
-    second derivatives.
+    """Raise UsersCodeError unless u^T (A v) = (A^T u)^T v for random u and v. The two differ if a
+    step has wrong second derivatives.
     """
     generator = torch.Generator().manual_seed(0)
     u, v = torch.randn(2, len(A.like), generator=generator, dtype=torch.float64, device="cpu").to(

@@ -5,7 +5,7 @@
     run.cell.module                            the cell with its weights
     run.save("run.npz", jacobians=True)        all of it for NumPy
 
-Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
+Legend: T time steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 
 Tangent = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
+"""A function that is called with (steps done, steps in all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +74,14 @@ class Label:
 
     @property
     def of_result(self) -> dict[str, Any]:
-        """Fields `title`, with the sequence, `about` and `unit` of a result."""
+        """The fields `title` (which names the sequence too), `about` and `unit` of a result."""
         return {"title": self.heading, "about": self.about, "unit": self.unit}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """States and derivatives of a cell along x, without gradients. An index `at` selects positions
-    of the inputs: steps, or (steps, sequences).
+    """The states of a cell along inputs x, and its derivatives there. No gradient flows through. An
+    index `at` of a method selects time steps, or (time steps, sequences).
 
     >>> run = Run.of(lambda x, s: 0.5 * s + x, torch.ones(3, 1), torch.zeros(1))
     >>> run.states.ravel().tolist(), run.jacobians().ravel().tolist()
@@ -89,16 +89,20 @@ class Run:
     """
 
     cell: StepCell
-    """`cell.module` is the cell, a module with its weights, or the function of a step."""
+    """The cell as analyses call it; `cell.module` is the module with its weights, or the step
+    function.
+    """
     inputs: Tensor
-    """(T, m); (T, B, m) for functions that read several sequences."""
+    """The inputs (T, m); (T, B, m) for functions that read several sequences."""
     states: Tensor
-    """(T + 1, N) or (T + 1, B, N), the first one before the run."""
+    """The states (T + 1, N) or (T + 1, B, N); the first one is the state before the run."""
     label: Label = Label()
     doubt_of_loop: str = ""
-    """A sentence if the loop of the network passes its states on without their gradient."""
+    """A sentence if the loop of the network passes states on without their gradient; ""
+    otherwise.
+    """
     _blocks: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
-    """Jacobians by their steps; `replace` makes a new one."""
+    """Stored Jacobians by their steps; a copy by `replace` starts without any."""
 
     @classmethod
     @torch.no_grad()
@@ -123,34 +127,34 @@ class Run:
 
     @property
     def state_size(self) -> int:
-        """N."""
+        """N, the number of entries of a state."""
         return self.states.shape[-1]
 
     @property
     def hidden_size(self) -> int:
-        """Units of the cell; N for a cell without that number."""
+        """Number of units of the cell; N for a cell without a hidden_size."""
         return self.cell.hidden_size or self.state_size
 
     @property
     def depth(self) -> int:
-        """L."""
+        """L, the number of layers of a step."""
         return self.cell.depth
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Fields `title`, `about`, `unit` and `run` of a result of this run."""
+        """The fields `title`, `about` and `unit` of a result of this run, and those of `itself`."""
         label = self.label
         return {"title": label.title, "about": label.about, "unit": label.unit} | self.itself
 
     @property
     def itself(self) -> dict[str, Any]:
-        """Fields `run`, without stored Jacobians, and `doubt` of a result."""
+        """The fields `run` (without stored Jacobians) and `doubt` of a result."""
         return {"run": replace(self), "doubt": self.doubt}
 
     @cached_property
     def doubt(self) -> str:
         """A sentence if the network's own gradient does not pass from each step to the next, or if
-        that of the step is not its slope, see `gersgorin.run.slopes`; else "".
+        the gradient of a step differs from its slope (see `gersgorin.run.slopes`); else "".
         """
         if self.doubt_of_loop:
             return self.doubt_of_loop
@@ -164,11 +168,12 @@ class Run:
         return dict(module.state_dict()) if isinstance(module, nn.Module) else {}
 
     def save(self, path: str | Path, *, jacobians: bool = False, force: bool = False) -> Path:
-        """Write `inputs`, `states`, weights by name as "weights.NAME", `title` and `about` to an
-        .npz file, atomically; on request also `jacobians` (T, N, N).
+        """Write `inputs`, `states`, the weights as "weights.NAME", `title` and `about` to an .npz
+        file, atomically.
 
-        force: also overwrite a file that this toolkit did not write. Raises OutputError for another
-        ending, or a file that cannot be written.
+        jacobians: also write `jacobians` (T, N, N). force: also overwrite a file that this toolkit
+        did not write. Raises OutputError if the name does not end in .npz, or if the file cannot be
+        written.
         """
         arrays = {"inputs": self.inputs, "states": self.states}
         arrays |= {f"weights.{name}": weight for name, weight in self.weights.items()}
@@ -179,8 +184,8 @@ class Run:
         return write_arrays(check_output(path, (".npz",), force=force), numbers | words)
 
     def rests_from(self, step: int) -> bool:
-        """True if the state does not move from a step on; from 0 on: the run starts at a fixed
-        point.
+        """True if the state does not move from this step on. True for step 0: the run starts at a
+        fixed point.
         """
         moved = (self.states[step:] - self.states[step]).abs().max()
         return bool(moved <= ROUNDING * self.states.abs().max())
@@ -190,13 +195,13 @@ class Run:
         return replace(self, label=label)
 
     def with_gates(self, gates: GatesOf | None) -> Self:
-        """The same run with gates(x, s) of the user's, a tensor or tensors by name; None: as it
-        is.
+        """The same run with the user's function gates(x, s), which returns a tensor or tensors by
+        name; None: the run unchanged.
         """
         return self if gates is None else replace(self, cell=self.cell.with_gates(gates))
 
     def require_finite(self) -> Self:
-        """The run itself. Raises InvalidInputError for NaN or infinite states."""
+        """Return the run itself. Raises InvalidInputError if a state is NaN or infinite."""
         if not torch.isfinite(self.states).all():
             raise InvalidInputError(
                 f"{self.label.name or 'the cell'}: a state is NaN or infinite along "
@@ -206,9 +211,10 @@ class Run:
         return self
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
-        """Consecutive steps, as many at once as Jacobians fit into a block; matrices: of each step.
+        """Yield slices of consecutive steps. Each slice has as many steps as there are Jacobians in
+        a block. matrices: the number of matrices for each step.
 
-        Raises InvalidInputError if the memory is short.
+        Raises InvalidInputError if there is too little memory.
         """
         need = self.states.element_size() * COPIES * max(BLOCK, self.state_size**2)
         what = f"Jacobians of a state of {self.state_size}"
@@ -220,8 +226,9 @@ class Run:
             yield slice(start, min(start + size, len(self)))
 
     def blocks(self, *, back: bool = False) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if
-        all of them are small enough. back: the last block first.
+        """Yield (slice of steps, their Jacobians (steps, N, N)) of one sequence. The Jacobians are
+        stored for the next call if all of them together are small enough. back: yield the last
+        block first.
         """
         keep = len(self) * self.state_size**2 <= KEPT
         slices = [*self.slices()]
@@ -235,14 +242,14 @@ class Run:
 
     @torch.no_grad()
     def jacobians(self, at=slice(None)) -> Tensor:
-        """d s[t+1] / d s[t], (..., N, N). Raises NotFiniteError for a step whose derivative by
-        autograd is NaN or infinite.
+        """The Jacobians d s[t+1] / d s[t], (..., N, N). Raises NotFiniteError for a step whose
+        derivative by autograd is NaN or infinite.
         """
         return self._finite(self.cell.jacobian(*self._at(at)), at)
 
     @torch.no_grad()
     def input_jacobians(self, at=slice(None)) -> Tensor:
-        """d s[t+1] / d x[t], (..., N, m). Raises NotFiniteError as `jacobians`."""
+        """The Jacobians d s[t+1] / d x[t], (..., N, m). Raises NotFiniteError as `jacobians`."""
         return self._finite(self.cell.input_jacobian(*self._at(at)), at)
 
     @torch.no_grad()
@@ -254,9 +261,9 @@ class Run:
 
     def state_gains(self, at=slice(None)) -> Tensor:
         """The 2-norm of each layer's Jacobian ds_l/ds_{l-1}, (..., L). If a layer also reads the
-        state before the step, that state is held fixed. For a stack of cells the 2-norm of each
-        cell's own Jacobian, by its own state. If the Jacobians of the layers are not known, the
-        2-norm of the whole step's, (..., 1).
+        state before the step, that state is held fixed. For a stack of cells: the 2-norm of the
+        derivative of each cell's state with respect to its own state before the step. If the
+        Jacobians of the layers are not known: the 2-norm of the whole step's Jacobian, (..., 1).
         """
         N, stack = self.state_size, self.cell.module
         if isinstance(stack, StackedCell):
@@ -275,8 +282,8 @@ class Run:
         return self.cell.gates(*self._at(at))
 
     def norm_bound(self) -> Tensor:
-        """A bound on the norm of every Jacobian at states as large as those of the run; NaN if
-        there is none.
+        """A bound on the norm of the Jacobian at all states that are as large as those of the run;
+        NaN if the cell has no bound.
         """
         return self.cell.norm_bound(float(self.states[:-1].abs().max()))
 
@@ -288,19 +295,19 @@ class Run:
 
     @torch.no_grad()
     def starting_at(self, s0: Tensor) -> Self:
-        """The same run from another state (N,)."""
+        """The run of the same inputs from another first state (N,)."""
         return replace(self, states=trajectory(self.cell, self.inputs, s0))
 
     def tangent_maps(self) -> Iterator[list[Tangent]]:
-        """The maps of the layers of A[t], t = 0..T-1, of one sequence, see `StepCell.maps`; only a
-        block of Jacobians is held at once.
+        """Yield, for each step t of one sequence, the maps of the layers of A[t], see
+        `StepCell.maps`. Only one block of Jacobians is in memory at a time.
         """
         for steps in self.slices(2 * self.depth):
             yield from self.cell.maps(*self._at(steps))
 
     def _finite(self, A: Tensor, at) -> Tensor:
-        """Derivatives (..., N, k) at steps. Raises NotFiniteError if autograd gives NaN or
-        infinity; closed forms may be too large for a number.
+        """Return derivatives (..., N, k) at some steps. Raises NotFiniteError if autograd gives NaN
+        or infinity. Closed forms may overflow.
         """
         if not self.cell.has_closed_form and not torch.isfinite(A).all():
             steps = torch.arange(len(self), device=A.device)
@@ -326,7 +333,7 @@ def silent(done: int, total: int) -> None:
 
 
 def shown_steps(T: int) -> list[int]:
-    """Four steps spread over the run, or fewer of a shorter one, the first and the last among them.
+    """Four steps spread over the run, with the first and the last; fewer if the run is shorter.
 
     >>> shown_steps(33), shown_steps(2)
     ([0, 11, 21, 32], [0, 1])

@@ -1,11 +1,11 @@
-"""Compare autograd's gradient with the slopes of the values themselves: a detached path, or a
-gradient of its own.
+"""Compare autograd's gradient of a function with slopes of its values. They differ if a path is
+detached, or if an operation defines its own gradient.
 
-Along a direction v each value of a function has three slopes, those between p - 10 h v, p - h v,
-p + h v and p + 10 h v. Kinks, jumps and chaos pull these apart, a detached path does not. If the
-slopes of most values agree, these values are compared with the gradient: w J v with w times the
-slopes, in the direction w of the change, for random signs w of the values that move, and for those
-of the values that do not.
+Along a direction v each value of a function has three slopes: between the points p - 10 h v, p - h
+v, p + h v and p + 10 h v. Kinks, jumps and chaos make the three slopes differ; a detached path does
+not. If the slopes of most values agree, these values are compared with the gradient: w J v (J is
+the Jacobian by autograd) with w times the slopes. The directions w are the direction of the change,
+random signs for the values that move, and random signs for the values that do not.
 
 Legend: n values; j directions w.
 """
@@ -30,10 +30,11 @@ MOST = 0.5  # of the values: of fewer, some slopes may agree by chance
 
 
 def note(what: str, pairs: Iterable[tuple[float, float] | None]) -> str:
-    """The sentence about a gradient that differs from its slope at each of some places; "" if it
-    agrees at one.
+    """The sentence about a gradient that differs from its slope at each of some points; "" if the
+    two agree at one point.
 
-    what: "this step is not its". pairs: results of `different`.
+    what: words before "slope", such as "this step is not its". pairs: results of `different`, one
+    for each point.
     """
     found = []
     for pair in pairs:
@@ -48,18 +49,19 @@ def note(what: str, pairs: Iterable[tuple[float, float] | None]) -> str:
 
 
 def random_direction(p: Tensor, seed: int) -> Tensor:
-    """Signs of the size 1 + |p|."""
+    """Random signs times 1 + |p|, entry by entry."""
     return (1 + p.abs()) * _random(seed, *p.shape).to(p).sign()
 
 
 def different(
     values: Tensor, along: Callable[[Tensor], Tensor], seed: int = 0
 ) -> tuple[float, float] | None:
-    """(w J v, w times the slopes) that differ the most; None if they agree.
+    """The pair (w J v, w times the slopes) that differs the most over the directions w; None if all
+    pairs agree.
 
     Args:
-        values: at the four `OFFSETS` along v, (4, n).
-        along: gives w J v, (j,), of directions w (j, n).
+        values: the values at the four `OFFSETS` along v, (4, n).
+        along: function that returns w J v, (j,), for directions w (j, n).
 
     >>> p = torch.tensor([1.0, 2.0])
     >>> values = torch.stack([(p + place) ** 2 for place in OFFSETS])
@@ -90,8 +92,8 @@ def different(
 
 
 def slope_of_cut(values: Tensor) -> float:
-    """The norm of the slopes of values (4, n) at the `OFFSETS` along a direction in which they have
-    no gradient; 0 if the three slopes differ, or may be rounding.
+    """The norm of the slopes of values (4, n) at the `OFFSETS` along a direction in which the
+    values have no gradient; 0 if the three slopes differ, or may be only rounding.
 
     >>> places = torch.tensor(OFFSETS, dtype=torch.float64)[:, None]
     >>> slope_of_cut(1 + 3e-4 * places), slope_of_cut(1 + places**2)
@@ -106,9 +108,9 @@ def slope_of_cut(values: Tensor) -> float:
 
 
 def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
-    """A sentence if the gradient of a step differs from its slope beside each of some states: rows
-    x (R, m), s (R, N). "" if it does not, if the step fails there, or if the cell has a closed
-    form.
+    """A sentence if the gradient of a step differs from its slope near each of the states in rows x
+    (R, m), s (R, N). "" if the two agree near one state, if the step fails there, or if the cell
+    has a closed form.
     """
     if cell.has_closed_form:
         return ""
@@ -117,7 +119,7 @@ def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
 
 
 def _different_step(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[float, float] | None:
-    """The result of `different` beside a state (N,)."""
+    """The result of `different` near a state (N,)."""
     at = s + BESIDE * (1 + s.abs()) * _random(seed, len(s)).to(s)
     v = random_direction(s, seed + 1)
     try:
@@ -129,7 +131,7 @@ def _different_step(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[fl
 
 
 def _along(cell: StepCell, x: Tensor, s: Tensor, v: Tensor, W: Tensor) -> Tensor:
-    """W A v by a reverse pass, or forward mode for a step that writes in place."""
+    """W A v by a reverse pass, or by forward mode for a step that writes in place."""
     try:
         return Linearized(lambda s, x: cell.step(x, s), s, x).pull(W) @ v
     except RuntimeError:
