@@ -100,8 +100,8 @@ def excerpts(
 def stretches(
     tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000
 ) -> list[np.ndarray]:
-    """Cut the beginning of a text into stretches of which each predicts `length` tokens, and all
-    together `max_tokens`.
+    """Cut the beginning of a text into stretches that predict `length` tokens each. Together the
+    stretches predict `max_tokens` tokens.
 
     The last token of a stretch is the first token of the next one, so that every token but the
     first of the text is predicted once.

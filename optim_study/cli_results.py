@@ -55,7 +55,7 @@ class Stored:
     out: Path = Path("runs/all")
     """Folder of the run."""
     storage: Annotated[str | None, Parameter(metavar="URL")] = None
-    """Address of the run's database (default: the journal file OUT/journal.log, no database)."""
+    """Database with the results of the run (default: the journal file OUT/journal.log)."""
 
     def studies(self) -> list[tuple[StudyConfig, list[TrialRow]]]:
         """Return each study with its complete trials."""
@@ -76,7 +76,7 @@ class Status(Stored):
     """
 
     json: bool = False
-    """Print one JSON list."""
+    """Print the rows as one JSON list instead of a table."""
 
     def run(self) -> None:
         rows = [self._about(config, trials) for config, trials in self.studies()]
@@ -124,7 +124,7 @@ class Best(Stored):
     """
 
     json: bool = False
-    """Print one JSON list."""
+    """Print the rows as one JSON list instead of a table."""
 
     def run(self) -> None:
         from rhn.checkpoints import fault_of
@@ -173,9 +173,9 @@ class Plot(Stored, Drawing):
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
     """Folders of runs, to draw in one figure (default: only the folder --out)."""
     depth: tuple[int, ...] | None = None
-    """Only these recurrence depths."""
+    """Draw only these recurrence depths."""
     csv: Path | None = None
-    """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
+    """Read the trials from this table (trials.csv, or the output of export), not from a folder."""
     kind: Literal["swarm", "map", "area"] = "swarm"
     """swarm: the losses of the trials, one column per network; map: learning rate against initial
     standard deviation, one panel per network, coloured by loss; area: as map, but the shape of a
@@ -312,13 +312,13 @@ class Record(Stored):
     """
 
     arch: tuple[str, ...] | None = None
-    """Only these architectures."""
+    """Record only these architectures."""
     depth: tuple[int, ...] | None = None
-    """Only these recurrence depths."""
+    """Record only these recurrence depths."""
     every: Count = 50
     """Optimiser steps between two measurements. A measurement waits for the end of the epoch."""
     data: Path | None = None
-    """The original chorales (.json or .pickle), if the study was trained on them."""
+    """File of the original chorales (.json or .pickle), needed if the study was trained on them."""
 
     def run(self) -> None:
         studies = [

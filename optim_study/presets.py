@@ -23,7 +23,7 @@ from rhn.utils.validation import require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 ARCHITECTURES = (
-    f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's "
+    f"Architectures: {', '.join(CELLS)}, or your own as package.module:factory; all: the paper's "
     f"{', '.join(PAPER_ARCHITECTURES)}."
 )
 
@@ -55,8 +55,8 @@ class RunConfig(SharedSettings):
     out: Path | None = None
     """Folder of the run, created if necessary (default: runs/ARCH)."""
     storage: Annotated[str | None, Parameter(metavar="URL")] = field(default=None, repr=False)
-    """Optuna database for the results, postgresql://user:password@host:port/database (default: the
-    journal file OUT/journal.log, no database).
+    """Where to store the results: an Optuna database, postgresql://user:password@host:port/database
+    (default: the journal file OUT/journal.log).
     """
     wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
     """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
@@ -209,4 +209,4 @@ def smoke(**changes: Any) -> RunConfig:
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
-"""Name of a preset -> function that returns its configuration."""
+"""The presets: from the name of each to the function that returns its configuration."""

@@ -54,13 +54,15 @@ SHARE_COLUMNS = (
     "p_holm",
 )
 REGIONS = (ALL_TRIALS, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
-"""Names of the sets of trials whose shares are counted; see the head of this module."""
+"""Names of the sets of trials whose shares are counted: all trials, and parts of them by
+settings.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many trials of one network train, among all its trials or in one region of the settings.
-    Losses are in nats per frame.
+    """The share of the trials of one network that train, of all trials or of those in one region of
+    the settings. Losses are in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
@@ -103,8 +105,8 @@ def training_shares(
     below: float = BELOW,
     regions: Sequence[str] = (ALL_TRIALS,),
 ) -> list[Share]:
-    """Compute the share of trials that train, for each network and each of these regions that has
-    trials. A trial trains if its loss is below `below`, in nats per frame.
+    """Compute the share of trials that train, for each network and each region in `regions` that
+    has trials. A trial trains if its loss is below `below`, in nats per frame.
 
     below: the loss, in nats per frame, under which a trial has trained. Raises InvalidInputError
     for anything but trials and a finite number.

@@ -28,7 +28,7 @@ class ReportedNetwork:
     submodule: Annotated[str | None, REPORT] = None
     """The part of --module that holds the cell, such as encoder.rnn."""
     storage: Annotated[str | None, REPORT, Parameter(metavar="URL")] = None
-    """Address of the database of a study (default: the journal file in its folder, no database)."""
+    """Database with the results of a study (default: the journal file in its folder)."""
 
     lesions: Annotated[bool, REPORT] = False
     """Measure lesions even if they take longer than about half a minute, as for a large network
