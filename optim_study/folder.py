@@ -169,7 +169,9 @@ class StudyFolder:
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what killed writers have left. Call it only while no other process writes here."""
+        """Remove temporary files that killed writers left. Call this only while no other process
+        writes here.
+        """
         remove_leftovers(self._trials)
 
     def model_path(self, number: int) -> Path:

@@ -108,8 +108,7 @@ def training_shares(
     """Compute the share of trials that train, for each network and each region in `regions` that
     has trials. A trial trains if its loss is below `below`, in nats per frame.
 
-    below: the loss, in nats per frame, under which a trial has trained. Raises InvalidInputError
-    for anything but trials and a finite number.
+    Raises InvalidInputError if a row is not a trial, or `below` is not a finite number.
 
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
