@@ -4,17 +4,18 @@
     table = analysis.lesion(model, pieces, mode="bias")  # loss without each layer, figure 6
     activity.plot(); table.plot(); table.to_csv("lesions.csv")
 
-`model` is a network of `rhn.models`, your own torch module with cells of `rhn` or torch.nn, in any
-layout, or the path of a checkpoint or run folder, whose data are then read, too.
+`model` is a network of `rhn.models`, or your own torch module with cells of `rhn` or torch.nn, time
+first or batch first. The path of a checkpoint or run folder can also be given; then `pieces` are,
+by default, the data of its training run.
 
-`pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, or your own arrays; for a
-language model ids of tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a
-text. `gate_activity` returns a `GateActivity`, `lesion` a `LesionTable`: results of plain numbers,
-which are drawn, saved and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are
-the same two as commands.
+`pieces` are piano rolls (T, keys), such as those of `rhn.data.chorales()` or your own arrays. For a
+language model, `pieces` are ids of tokens (T,), which `analysis.excerpts` and `analysis.stretches`
+cut out of a text. `gate_activity` returns a `GateActivity`, and `lesion` a `LesionTable`. Both hold
+plain numbers, and can be drawn, saved and printed without torch. The commands `rhn-analyze gates`
+and `rhn-analyze lesion` do the same.
 
-`analysis.lesion_modes` shows how to add a kind of lesion, `analysis.sequences` a kind of network,
-`analysis.network` how a module's axes and the calls of its cells are read.
+`analysis.lesion_modes` shows how to add a kind of lesion, and `analysis.sequences` how to add a
+kind of network. `analysis.network` finds the axes of a module and records the calls of its cells.
 """
 
 from rhn.utils.lazy import lazy_names

@@ -1,5 +1,5 @@
 """The activity of a network's transform gates: the numbers, their table, and figure 5(b) of Zilly
-et al. (2017). Without torch.
+et al. (2017). Does not need torch.
 
 Legend: L layers (counted from 1 through all stacked cells), S sequences, T steps of a sequence
 (frames or tokens), N steps of all sequences one after another.
@@ -35,7 +35,7 @@ TIME = {
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GateActivity(Result, kind="gates_by_layer"):
-    """The transform gates of a network along some sequences.
+    """The transform gates of each layer of a network, at each step of some sequences.
 
     >>> from analysis import gate_activity
     >>> from rhn import PolyphonicModel
@@ -49,25 +49,29 @@ class GateActivity(Result, kind="gates_by_layer"):
     names: tuple[str, ...]
     """Names of the sequences."""
     lengths: np.ndarray
-    """Steps of each sequence, (S,)."""
+    """Number of steps of each sequence, (S,)."""
     activity: np.ndarray
-    """Mean over the units of each layer's transform gate, (L, N)."""
+    """Mean transform gate of each layer over its units, at each step, (L, N)."""
     open: np.ndarray
-    """Share (0..1) of units whose gate is above 0.9, (L, N)."""
+    """Share (0..1) of the units of each layer whose gate is above 0.9, at each step, (L, N)."""
     closed: np.ndarray
-    """Share (0..1) of units whose gate is below 0.1, (L, N)."""
+    """Share (0..1) of the units of each layer whose gate is below 0.1, at each step, (L, N)."""
     symbols: np.ndarray = field(default_factory=lambda: np.empty(0, str))
-    """Names of the tokens of texts, (N,); for chorales (0,)."""
+    """Token at each step of a text, (N,); empty for chorales, (0,)."""
     gate_name: str = "transform gate"
-    """The name of these gates in the literature of the cell: for an LSTM the input gate."""
+    """Usual name of these gates: for an LSTM the input gate."""
     coupled: bool = True
-    """True for gates t that replace the share t of a state: their sum is the effective depth."""
+    """True if each layer replaces the share t of the state, so that the sum of t over the layers is
+    the effective depth.
+    """
     shown: int = 2
-    """Sequences in the figure and in the printed table, the first ones; the means are over all."""
+    """How many sequences, from the first on, the figure and the printed table show. Means are over
+    all.
+    """
 
     @property
     def layers(self) -> int:
-        """L."""
+        """Number of layers, L."""
         return len(self.labels)
 
     @property
@@ -77,7 +81,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def sequences(self) -> list[Self]:
-        """Each sequence by itself."""
+        """A result for each sequence."""
         parts = [
             np.s_[..., end - T : end]
             for end, T in zip(np.cumsum(self.lengths), self.lengths, strict=True)
@@ -97,37 +101,43 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def steps(self) -> int:
-        """N."""
+        """Number of steps of all sequences, N."""
         return self.activity.shape[1]
 
     @property
     def mean_by_layer(self) -> np.ndarray:
-        """Mean over all steps and units, (L,)."""
+        """Mean gate of each layer over all steps and units, (L,)."""
         return self.activity.mean(1)
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """Sum of the layers' mean gates at each step, (N,); if coupled, a number of layers."""
+        """Sum of the mean gates of the layers at each step, (N,); a number of layers if
+        `coupled`.
+        """
         return self.activity.sum(0)
 
     @property
     def bars(self) -> np.ndarray:
-        """Every fourth quarter note of a chorale; in texts, the ends of the lines."""
+        """Steps to mark by lines: every fourth quarter note of a chorale, or the ends of lines of a
+        text.
+        """
         if len(self.symbols):
             return np.flatnonzero(np.isin(self.symbols, (EOS, "\n"))) + 1
         return np.arange(0, self.steps, BAR)
 
     @property
     def saturation(self) -> np.ndarray:
-        """Shares (0..1) of gates closed (below 0.1), in between and open (above 0.9), over all
-        steps and units, (L, 3).
+        """Shares (0..1) of the gates of each layer that are closed (below 0.1), in between, and
+        open (above 0.9), over all steps and units, (L, 3).
         """
         closed, opened = self.closed.mean(1), self.open.mean(1)
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     @property
     def finding(self) -> str:
-        """The mean opening of the gates, and the layer that opens most by a tenth or more."""
+        """A sentence with the mean of the gates, and the layer with the largest mean if that is
+        more than a tenth above the others.
+        """
         means = self.mean_by_layer
         words = f"The {self.gate_name}s are {percent(means.mean())} open on average"
         most = int(means.argmax())
@@ -135,7 +145,9 @@ class GateActivity(Result, kind="gates_by_layer"):
         return f"{words}, most in layer {self.labels[most]}" if clear else words
 
     def notes(self) -> list[str]:
-        """The effective number of layers of coupled gates, and the amount of data."""
+        """Return sentences about the effective depth, if gates are coupled, and the amount of
+        data.
+        """
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         words = f"Means over {where}, {counted(self.steps, self.step)}"
         if len(self.names) > self.shown:
@@ -144,8 +156,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         return [depth, f"{words}."] if self.coupled else [f"{words}."]
 
     def lines(self) -> Iterator[str]:
-        """One row for each layer, and for coupled gates the effective depth (mean over time) of
-        each sequence.
+        """Yield the lines of a table: one row for each layer, and if gates are coupled a row with
+        the effective depth (mean over time) of each sequence.
         """
         shown, whole = self.sequences[: self.shown], self.mean_by_layer
         rows = []
@@ -160,8 +172,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         yield from table(heads, rows).split("\n")
 
     def table(self) -> list[dict]:
-        """A row for each sequence, layer and step: the mean gate, and the shares of units open and
-        closed.
+        """Return a row for each sequence, layer and step: the mean gate, and the shares of units
+        whose gate is open and closed.
         """
         return [
             {"sequence": s.names[0], "layer": label, "step": step}
@@ -172,14 +184,16 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw the mean gate of each layer of the first sequence over time, a line each.
+        """Draw the mean gate of each layer over time, along the first sequence, one line for each
+        layer.
 
-        Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
+        Thin lines mark the bars, and the tokens of a text are below the axis; both only if they
+        fit.
         """
         self._draw_sequence(ax, k=0, steps=int(self.lengths[0]))
 
     def _draw_sequence(self, ax: Axes, *, k: int, steps: int) -> None:
-        """Draw the k-th sequence on a time axis of a given length."""
+        """Draw the k-th sequence on a time axis of `steps` steps."""
         sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         for l, (label, gate) in enumerate(zip(self.labels, sequence.activity, strict=True)):
@@ -204,8 +218,8 @@ class GateActivity(Result, kind="gates_by_layer"):
             ax.tick_params(axis="x", length=0, pad=1)
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """Draw one panel for each shown sequence, with names at the ends of the curves, or one
-        legend.
+        """Draw one panel for each shown sequence. The names of layers are at the ends of the
+        curves, or in a legend.
         """
 
         def panel(k: int, ax: Axes) -> None:
@@ -224,13 +238,15 @@ class GateActivity(Result, kind="gates_by_layer"):
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
-    """Label an axis with layers, or with as many of them as fit."""
+    """Label an axis with the names of layers, as many as fit; `first`: position of the first
+    layer.
+    """
     named = dict(enumerate(labels, first))
     axis.set_major_locator(WholeTicks())
     axis.set_major_formatter(lambda place, _: named.get(round(place), ""))
 
 
 def _shown(symbol: str) -> str:
-    """A token as a tick label."""
+    """Return a token as a tick label."""
     text = VISIBLE.get(symbol) or drawable(symbol)
     return text if len(text) <= LONGEST_WORD else text[: LONGEST_WORD - 1] + "…"

@@ -30,16 +30,19 @@ class Common(TrainedOptions, ResultOptions):
     """The options of both commands."""
 
     data: Path | None = None
-    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For
-    a language model: a text, as a file (cut 90/5/5 %) or the folder of its training text (default:
-    where `rhn data get` puts it).
+    """File of the original chorales (.json or .pickle), instead of those rebuilt from music21's
+    scores. For a language model: a text, as one file (split into 90 % train, 5 % valid, 5 % test)
+    or as the folder of the text on which the model was trained (default: where `rhn data get` puts
+    it).
     """
     device: Device = "auto"
-    """Device of the computation."""
+    """Device of the computation; auto: a GPU if there is one, else the CPU."""
     chorales: tuple[str, ...] = ()
-    """Only these chorales, by place (0 5) or name (bwv269, valid-3); default: all of the split."""
+    """Only these chorales, by their number in the split (0 5) or name (bwv269, valid-3); default:
+    all of the split.
+    """
     split: Literal["train", "valid", "test"] | None = None
-    """Split of the chorales (default test) or of the text (default valid)."""
+    """Split of the chorales (default: test) or of the text (default: valid)."""
 
     def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
@@ -73,23 +76,23 @@ class Common(TrainedOptions, ResultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class GatesCommand(Common):
-    """Draw the transform gates of each layer over time, a line each, with one panel for
-    each chorale or excerpt (as figure 5b of the paper).
+    """Draw the mean transform gate of each layer over time, with one line for each layer, and one
+    panel for each chorale or excerpt (as figure 5b of the paper).
     """
 
     length: Count = 60
-    """For a text: tokens of an excerpt."""
+    """For a text: number of tokens in an excerpt."""
 
     name = "gates"
 
     def parts_of_text(self, corpus, split: str) -> list:
-        """The parts of a text to measure."""
+        """Return the parts of a text to measure."""
         from analysis.gates import excerpts_of
 
         return excerpts_of(corpus, split, length=self.length)
 
     def measure(self, model, sequences: list, split: str, **run):
-        """The result."""
+        """Measure the network along these sequences, and return the result."""
         from analysis.gates import gate_activity
 
         found = gate_activity(model, sequences, **run)
@@ -98,27 +101,30 @@ class GatesCommand(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class LesionCommand(Common):
-    """Measure the loss without each layer in turn, with all lesioned networks as one batch (figure
-    6 of the paper).
+    """Measure the loss with each layer switched off in turn (figure 6 of the paper). All lesioned
+    networks run as one batch.
 
-    Only the first layer reads the input, so its lesion also blinds the network. The control "blind"
-    (input removed, layer kept) is always measured. In the modes bias and carry, the damage of the
-    first layer beyond this control is reported too.
+    Only the first layer reads the input, so a lesion of this layer also blinds the network. The
+    control "blind" (input removed, layer kept) is always measured. In the modes bias and carry, the
+    table also has the damage of the first layer beyond this control.
     """
 
     mode: str | None = None
-    """bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at their
-    means over all predicted steps), open (gates forced open), blind (input removed), skip
-    (shortcuts of a DT(S)-RNN removed). Default: bias, or carry for cells without gates.
+    """What a lesion does to a layer: bias (transform gates shut, as in the paper), carry (layer
+    skipped exactly), mean (gates fixed at their means over all predicted steps), open (gates forced
+    open), blind (input removed), skip (shortcuts of a DT(S)-RNN removed). Default: bias, or carry
+    for cells without gates.
     """
     length: Count = 200
-    """For a text: tokens that each sequence predicts, from a zero state."""
+    """For a text: number of tokens that each sequence predicts. Each sequence starts from a zero
+    state.
+    """
     max_tokens: Count = 20_000
-    """For a text: tokens in all, from its beginning."""
+    """For a text: number of tokens to predict in all, from the beginning of the text."""
     pairs: bool = False
     """Also lesion every pair of layers."""
     seed: Natural = 0
-    """Seed of the bootstrap that draws the intervals, over chorales or parts of a text."""
+    """Seed of the bootstrap over chorales, or over parts of a text, that gives the intervals."""
 
     name = "lesion"
 
@@ -151,8 +157,8 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _opened(options: GatesCommand | LesionCommand) -> tuple:
-    """The network in a checkpoint, its corpus or that of --data, and whether that is a text;
-    refuses options for the other kind.
+    """Return the network in a checkpoint, its corpus or that of --data, and whether the corpus is a
+    text. Raises InvalidInputError for an option of the other kind of corpus.
     """
     from analysis.trained import trained_with_data
     from rhn.checkpoints import read_metadata

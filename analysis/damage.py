@@ -1,5 +1,5 @@
-"""The damage of lesions: the numbers, their table, and figure 6 of Zilly et al. (2017). Without
-torch.
+"""The damage of lesions: the numbers, their table, and figure 6 of Zilly et al. (2017). Does not
+need torch.
 
 damage = loss of the lesioned network - loss of the whole one, in nats per predicted step
 
@@ -37,7 +37,7 @@ LESIONED = {
     "blind": "input removed",
     "skip": "shortcut removed",
 }
-"""A lesioned layer of each mode in words."""
+"""Mode -> what is done to a lesioned layer, in words."""
 LESIONS = {
     "bias": "Switching off {}",
     "carry": "Skipping {}",
@@ -46,20 +46,20 @@ LESIONS = {
     "blind": "Removing the input of {}",
     "skip": "Removing the shortcut of {}",
 }
-"""The beginning of a sentence about the lesion of each mode."""
+"""Mode -> the beginning of a sentence about its lesion."""
 LOSSES = {"train": "training loss", "valid": "validation loss", "test": "test loss", "": "loss"}
-"""The loss on a split of the data."""
+"""Split of the data -> name of the loss on it."""
 PANEL = 3.2  # inches with labels and colour bar, for letters of 9 points
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class LesionTable(Result, kind="lesions"):
-    """The loss of a network with each layer lesioned in turn: one row for each lesioned network.
+    """The losses of a network whose layers are lesioned in turn: one row for each lesioned network.
 
-    Kinds of rows: "layer"; "pair"; "blind", a first layer kept, its input product removed (not if
-    that is the mode itself); "beyond blind", a first layer again, compared with its blind control
-    (only if the mode also removes the input); "blind - beyond", the difference between these two
-    damages.
+    Kinds of rows: "layer", one layer is lesioned; "pair", two layers are lesioned; "blind", a
+    control in which a first layer is kept and its input product removed (not in the mode "blind");
+    "beyond blind", the lesion of a first layer compared with its control (only if the mode also
+    removes the input); "blind - beyond", the damage of "blind" minus the damage of "beyond blind".
 
     >>> from analysis import lesion
     >>> from rhn import PolyphonicModel
@@ -81,28 +81,32 @@ class LesionTable(Result, kind="lesions"):
     row_kind: tuple[str, ...]
     """Kind of each row."""
     label: tuple[str, ...]
-    """Lesioned layers of each row: "1", "1.2" (cell 1, layer 2), "1+3"."""
+    """Lesioned layers of each row, such as "1", "1.2" (cell 1, layer 2) or "1+3" (a pair)."""
     loss: np.ndarray
     """Loss of each row's network in nats per predicted step."""
     delta: np.ndarray
-    """Damage: the difference from the loss of the unlesioned network."""
+    """Damage of each row: the difference in loss from the unlesioned network, or for "beyond blind"
+    from the control.
+    """
     low: np.ndarray
-    """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single
-    sequence, or a loss that is not finite.
+    """Lower end of the 95 % interval of `delta`, by a paired bootstrap over sequences; `high` is
+    the upper end. NaN for a single sequence, or a loss that is not finite.
     """
     high: np.ndarray
 
     def rows(self, kind: str = "layer") -> list[dict]:
-        """The rows of `table` of one kind."""
+        """Return the rows of `table` of one kind."""
         return [row for row in self.table() if row["kind"] == kind]
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
-        """Rows of one kind: losses that are not finite, then the largest change, up or down."""
+        """Return the rows of one kind: first losses that are not finite, then the largest changes,
+        up or down.
+        """
         return _by_size(self.rows(kind))
 
     @property
     def measured(self) -> str:
-        """The amount of data."""
+        """The amount of data in words."""
         return (
             f"{counted(self.sequences, 'sequence')}, "
             f"{counted(self.frames, f'predicted {self.step}')}"
@@ -110,10 +114,13 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def finding(self) -> str:
-        """Name the layer whose lesion changes the loss most, beyond the removed input where that is
-        known, and its rank; say how much of the change is from the removed input unless that is
-        clearly less than half, which layers change more only by the removed input, or if losses
-        are not finite.
+        """A sentence that names the layer whose lesion changes the loss most, beyond the removed
+        input if that is known, and says whether the change is clearly the largest.
+
+        If the removed input is not clearly less than half of this change, the sentence says how
+        much is from the input. The sentence also names layers that change the loss more, but only
+        by the removed input. If some losses are not finite, the sentence names their layers
+        instead.
         """
         whole = {row["label"]: row for row in self.rows()}
         first = self._by_rank[0]
@@ -134,14 +141,16 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def _by_rank(self) -> list[dict]:
-        """The rows of layers by size, those of first layers beyond the removed input."""
+        """Rows of layers by the size of their change; for first layers, the change beyond the
+        removed input.
+        """
         beyond = {row["label"]: row for row in self.rows("beyond blind")}
         return _by_size([beyond.get(row["label"], row) for row in self.rows()])
 
     @property
     def _apart(self) -> list[dict]:
-        """Rows of first layers that change the loss more than the first by rank, but not beyond
-        the removed input; without one that its rank names.
+        """Rows of first layers that change the loss more than the first row of `_by_rank` does, but
+        not beyond the removed input. A layer that `_rank` names is left out.
         """
         first, *others = self._by_rank
         whole = {row["label"]: abs(row["delta"]) for row in self.rows()}
@@ -155,8 +164,9 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def _input_part(self) -> str:
-        """The part of the removed input in the largest change: most of it only if the interval is
-        clear, else a share; "" if it is clearly the smaller part.
+        """Words about the part of the largest change that comes from the removed input: "mostly" if
+        the interval shows that, else a share in percent; "" if this part is clearly the smaller
+        one.
         """
         first = self._by_rank[0]
         if first["kind"] != "beyond blind":
@@ -176,8 +186,8 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def _rank(self) -> str:
-        """The rank of the largest change: above all others if the intervals are apart; "" if there
-        is no other.
+        """Words about the rank of the largest change: most of all layers if its interval is above
+        the others; "" if there is no other layer.
         """
         first, *others = self._by_rank
         if first["low"] <= 0 <= first["high"]:
@@ -192,8 +202,8 @@ class LesionTable(Result, kind="lesions"):
         return f"not clearly more than layer {rivals[0]['label']}{cut}"
 
     def notes(self) -> list[str]:
-        """The largest change beyond the removed input, the loss without lesions, and what the
-        intervals are over.
+        """Return sentences about changes beyond the removed input, the loss without lesions, and
+        the data from which the intervals are computed.
         """
         first, notes = self._by_rank[0], []
         if not _not_finite(self.rows()):
@@ -217,7 +227,7 @@ class LesionTable(Result, kind="lesions"):
         return [*notes, whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:
-        """Layers by damage, controls and pairs."""
+        """Yield the lines of a table: layers by damage, then controls, then pairs."""
         rows = [
             (
                 name.format(row["label"]),
@@ -231,7 +241,7 @@ class LesionTable(Result, kind="lesions"):
         yield from table(heads, rows).replace("+nan", "   -").split("\n")
 
     def table(self) -> list[dict]:
-        """One row for each network; the first one, of kind "unlesioned", is the baseline."""
+        """Return one row for each network; the first row, of kind "unlesioned", is the baseline."""
         whole = {"loss": self.baseline, "delta": 0.0, "low": 0.0, "high": 0.0}
         numbers = {name: [value, *getattr(self, name).tolist()] for name, value in whole.items()}
         rows = table_rows(
@@ -290,31 +300,35 @@ class LesionTable(Result, kind="lesions"):
 
 
 def _by_size(rows: Sequence[dict]) -> list[dict]:
-    """Rows whose loss is not finite, then those with the largest change, up or down."""
+    """Sort rows: first those whose loss is not finite, then the largest changes, up or down."""
     return sorted(
         rows, key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else -math.inf
     )
 
 
 def _not_finite(rows: Sequence[dict]) -> list[str]:
-    """Labels of the rows whose loss is infinite or NaN."""
+    """Return the labels of the rows whose loss is infinite or NaN."""
     return [row["label"] for row in rows if not math.isfinite(row["delta"])]
 
 
 def _ends(row: dict) -> str:
-    """The interval of a row in brackets; "" without one."""
+    """Return the interval of a row in brackets; "" if the row has none."""
     ends = f" ({row['low']:.3g} to {row['high']:.3g})"
     return ends if math.isfinite(row["low"]) else ""
 
 
 def _sizes(row: dict) -> tuple[float, float]:
-    """The least and the largest change, up or down, in the interval of a row; NaN without one."""
+    """Return the smallest and the largest change, up or down, in the interval of a row; NaN if the
+    row has no interval.
+    """
     low, high = row["low"], row["high"]
     return max(low, -high, 0.0), max(abs(low), abs(high))
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:
-    """Draw the damage of every pair of layers; the diagonal holds single layers."""
+    """Draw the damage of every pair of layers as an image; the diagonal has that of single
+    layers.
+    """
     alone = table.rows()
     damage = np.diag([row["delta"] for row in alone])
     for (i, j), row in zip(

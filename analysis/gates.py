@@ -1,7 +1,7 @@
 """Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017).
 
-Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (all stacked
-cells'), t the transform gate in (0, 1).
+Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (of all stacked
+cells together), t the transform gate in (0, 1).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,14 +38,14 @@ def gate_activity(
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
     Args:
-        model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z, or a user's own with
-            `gates`), torch.nn's in a module, or such a cell alone; or the path of a checkpoint or
-            run folder.
-        batch: one array or a list of arrays: piano rolls (T, keys), or token ids (T,) or excerpts
-            (`analysis.sequences`) for a language model. Also the path of a file of chorales or of a
-            text. None: the data of the training run of a checkpoint.
-        split: for a path or None, the split that is read (default: test; valid for a text).
-        cell: the cell of a checkpoint if it is your own, package.module:factory.
+        model: a network whose cells have gates: RHN, LSTM (t = i), GRU (t = 1 - z), a cell of your
+            own with a method `gates`, or those of torch.nn. Also such a cell without a network, or
+            the path of a checkpoint or run folder.
+        batch: one array or a list of arrays: piano rolls (T, keys), or for a language model token
+            ids (T,) or excerpts (`analysis.excerpts`). Also the path of a file of chorales or of a
+            text. None: the data of the training run of the checkpoint.
+        split: the split to read if `batch` is a path or None (default: test; valid for a text).
+        cell: the cell of the checkpoint if it is your own, as package.module:factory.
         batch_axis: as for `analysis.lesion`.
         device: device of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
@@ -97,7 +97,7 @@ def gate_activity(
 
 
 def excerpts_of(corpus: TextCorpus, split: str, length: int = EXCERPT) -> list[Excerpt]:
-    """The excerpts of a text whose gates are shown."""
+    """Cut the excerpts of a text whose gates are shown."""
     return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=length)
 
 
@@ -110,8 +110,8 @@ def unit_means(
 ) -> list[Tensor]:
     """Average the transform gate of each unit over all steps on which a prediction depends.
 
-    One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
-    count. Arguments and errors as for `gate_activity`.
+    Returns a tensor (n,) for each layer, float64 on the CPU. The last step of a sequence predicts
+    nothing and does not count. Arguments and errors are those of `gate_activity`.
     """
     task = task_of(model, sequences)
     network = open_network(model, task.width, batch_axis=batch_axis, device=device)
@@ -121,7 +121,9 @@ def unit_means(
 def means_of(
     network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
 ) -> list[Tensor]:
-    """The same for a network as `open_network` returns it; over all passes of a cell."""
+    """Average the gates as `unit_means` does, of a network that `open_network` returned. Averages
+    also over all passes of a cell.
+    """
     sums, steps, read = dict[str, np.ndarray](), 0, [s[:-1] for s in sequences if len(s) > 1]
     for _, activity in _by_sequence(network, task, read):
         for label, gates in activity.items():
@@ -135,8 +137,8 @@ def means_of(
 def _by_sequence(
     network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (index, gates (T, n) float64 by the label of the layer) of each sequence, `ROWS` at a
-    time.
+    """Yield (index of a sequence, its gates: label of a layer -> (T, n) float64). `ROWS` sequences
+    are computed at a time.
     """
     like = next(network.parameters())
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
@@ -154,7 +156,7 @@ def _by_sequence(
 
 
 def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
-    """The transform gates (T, B, n) of each layer in each pass of its cell."""
+    """Return the transform gates (T, B, n) of each layer in each pass of its cell, by label."""
     with recorded_cells(network) as calls:
         network(inputs)
     T, B = inputs.shape[:2]
@@ -169,7 +171,9 @@ def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
 
 def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
-    """The gates, one for each layer. Raises InvalidInputError for others or none."""
+    """Return the gates. Raises InvalidInputError if there are none, or not one of the right shape
+    for each layer.
+    """
     if not gates:
         raise InvalidInputError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "

@@ -1,5 +1,5 @@
-"""Lesion modes: gates shut, opened or held at their mean; layers skipped; inputs or shortcuts
-removed.
+"""The modes of lesions: shut gates, open them, or hold them at their means; skip layers; remove
+inputs or shortcuts.
 
 | mode  | a lesioned layer                                                 | needs of a layer      |
 |-------|------------------------------------------------------------------|-----------------------|
@@ -10,17 +10,19 @@ removed.
 | blind | keeps its recurrence, but loses its input product                | input                 |
 | skip  | keeps its recurrence, but loses its shortcut from the last state | skip                  |
 
-A carry gate of its own is opened by `bias`, shut by `open`, and fixed at c = 1 - mean by `mean`.
+If a cell has a separate carry gate, the mode `bias` opens this gate, `open` shuts it, and `mean`
+fixes it at c = 1 - mean.
 
-Cells describe their layers themselves (`rhn.cells.layers`), ours and a user's own alike. A sigmoid
-of -1e4 is exactly 0 (of +1e4 exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last
-bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its whole recurrence: lesioning
-it freezes the state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of
-exactly 0 or 1 becomes a bias of -1e4 or +1e4. `carry` shares no code with the lesions that only
-change biases, so that the two check one another.
+Each cell describes its own layers (`rhn.cells.layers`), also a cell of a user. The sigmoid of -1e4
+is exactly 0, and that of +1e4 exactly 1. So a shut layer with coupled gates is s + 0 (h - s) = s to
+the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its whole recurrence: a
+lesion freezes the state. `mean` sets the weights of the gate to zero and its bias to logit(mean);
+for a mean of exactly 0 or 1 the bias is -1e4 or +1e4. `carry` shares no code with the modes that
+only change biases, so that each checks the other.
 
-Since only parameters change, many lesions are one stack (`analysis.lesions.stacked_nll`). To add a
-mode, add a row to `MODES` and its new values to `changes`.
+Because lesions only change parameters, many lesioned networks can be stacked and run as one program
+(`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES`, and its new values of the
+parameters to `changes`.
 
 Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network are counted from 1,
 through all stacked cells.
@@ -44,7 +46,7 @@ SHUT = -1e4
 
 @dataclass(frozen=True)
 class Lesion:
-    """A mode, and the lesioned layers (from 1 through all stacked cells).
+    """A lesion: a mode, and the lesioned layers, counted from 1 through all stacked cells.
 
     >>> Lesion("bias", (1, 2))
     Lesion(mode='bias', layers=(1, 2))
@@ -75,8 +77,8 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in wor
 
 
 def check_mode(network: nn.Module, mode: str | None) -> str:
-    """Return the mode, by default the first that the network has; raises InvalidInputError for an
-    unknown mode or one that its cells lack.
+    """Return the mode; for None the first one in `MODES` that the network has. Raises
+    InvalidInputError for an unknown mode, or a mode that the cells lack.
     """
     if mode is not None and mode not in MODES:
         raise InvalidInputError(f"unknown mode {mode!r}, expected one of {', '.join(MODES)}")
@@ -109,10 +111,10 @@ def prepared(network: nn.Module, mode: str) -> nn.Module:
 
 
 def changes(network: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
-    """Return the parameters that a lesion changes in a `prepared` network, by name.
+    """Return new values of the parameters that a lesion changes in a `prepared` network, by name.
 
-    means: for mode "mean", the means of each layer's units over the data, (n,) each
-    (`analysis.gates.unit_means`).
+    means: for mode "mean", the mean gates of the units of each layer, (n,), as
+    `analysis.gates.unit_means` returns them.
     """
     draft, every = _Draft(network), places(network)
     for number in lesion.layers:
@@ -141,11 +143,13 @@ def lesioned(
     x: Sequence[np.ndarray] | np.ndarray | None = None,
     batch_axis: int | None = None,
 ) -> nn.Module:
-    """Copy a network with one lesion, see `changes`; the copy is in evaluation mode.
+    """Return a copy of a network with one lesion, in evaluation mode.
 
-    x: frames (T, m), needed to find the cells of a module without the attribute `input_size`.
-    batch_axis: as for `analysis.lesion`. Raises InvalidInputError for a mode or layers that the
-    network lacks.
+    means: as for `changes`.
+    x: frames (T, m), needed to find the cells of a module that has no attribute `input_size`.
+    batch_axis: as for `analysis.lesion`.
+
+    Raises InvalidInputError for a mode or layers that the network lacks.
 
     >>> from rhn import PolyphonicModel
     >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
@@ -170,7 +174,7 @@ def lesioned(
 
 
 class _Draft:
-    """Copies of a network's parameters, made when a lesion changes them."""
+    """The parameters that lesions change in a network, each copied before its first change."""
 
     def __init__(self, network: nn.Module):
         self._tensors = network.state_dict()
@@ -181,7 +185,7 @@ class _Draft:
         return self.changed.setdefault(name, self._tensors[name].clone())
 
     def blocks(self, place: Place, part: Part) -> Tensor:
-        """A part of a layer by block and unit, (G, n, ...), a view of its copy."""
+        """Return a part of a layer by block and unit, (G, n, ...), as a view of its copy."""
         weight = self._copy(f"{place.name}.{part.parameter}".removeprefix("."))[part.index]
         return weight.unflatten(0, (-1, place.cell.hidden_size))
 
@@ -190,8 +194,8 @@ class _Draft:
         self._copy(place.name.removesuffix("cell") + "carried")[place.index] = True
 
     def set_gates(self, place: Place, logit: Tensor | float) -> None:
-        """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases of a layer;
-        logit: (n,) or a number.
+        """Set the biases of a layer so that t = sigmoid(logit), and c = 1 - t in a separate carry
+        gate. logit: (n,) or a number.
         """
         gate, bias = place.layer.gate, self.blocks(place, place.layer.bias)
         logit = torch.as_tensor(logit, dtype=bias.dtype, device=bias.device)

@@ -1,21 +1,20 @@
-"""Measure the damage of lesions: the loss without single layers or pairs, all networks as one
-stack.
+"""Measure the damage of lesions: the loss of a network without single layers or pairs of layers.
 
 Figure 6 of Zilly et al. (2017) shows single layers.
 
-Only the first layer sees the input, so its lesion also blinds the network. The control is the same
-network without its input product but with the layer ("blind"); the layer itself is worth the damage
-beyond the control's. (For a lesion that leaves the input in, a gate held open or at its mean, the
-control only shows the size of the effect.)
+Only the first layer reads the input, so a lesion of this layer also blinds the network. The control
+("blind") is the same network with the layer, but without its input product. What the layer itself
+contributes is the damage beyond that of the control. If a lesion leaves the input in (a gate held
+open or at its mean), the control only shows the size of the effect.
 
-All lesioned networks run as one program: the parameters that differ are stacked, all others shared,
-and `vmap` makes one kernel call for all networks. Memory bounds the number that runs at once.
-`analysis.sequences` has the loss.
+All lesioned networks run as one program. The parameters that differ are stacked, all others are
+shared, and `vmap` makes one kernel call for all networks. The number of networks that run at once
+depends on the memory. `analysis.sequences` computes the loss.
 
-The intervals are a paired bootstrap. A loss is a ratio of sums, sum_i nll_i / sum_i frames_i over
-sequences i. Frames of one chorale are dependent, chorales are independent: whole sequences are
-drawn with replacement, the same draw for both networks and for numerator and denominator, and the
-interval lies between the quantiles of
+The intervals come from a paired bootstrap. A loss is a ratio of sums over sequences i, sum_i nll_i
+/ sum_i frames_i. Frames of one chorale are dependent, and chorales are independent. So whole
+sequences are drawn with replacement, with the same draw for both networks and for numerator and
+denominator. The ends of the interval are quantiles of
 
     (sum_i nll'_i - sum_i nll_i) / sum_i frames_i        over the draws.
 """
@@ -76,32 +75,32 @@ def lesion(
     at_once: int | None = None,
     progress: Progress = silent,
 ) -> LesionTable:
-    """Measure the loss with each layer lesioned in turn, all lesioned networks as one stack.
+    """Measure the loss of a network with each layer lesioned in turn.
 
     Args:
-        model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`,
-            or a module from frames to logits of the same shape); or the path of a checkpoint or run
-            folder.
+        model: a network with an output layer: `rhn.models.PolyphonicModel`,
+            `rhn.models.LanguageModel`, or a module from frames to logits of the same shape. Also
+            the path of a checkpoint or run folder.
         batch: one array or a list of arrays: piano rolls (T, keys) of 0 and 1, or token ids (T,)
             for a language model. A sequence of one step predicts nothing. Also the path of a file
-            of chorales or of a text. None: the data of the training run of a checkpoint.
-        mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without
-            gates.
-        pairs: also every two layers together.
-        split: name of the data in the table. For a path or None, also the split that is read
+            of chorales or of a text. None: the data of the training run of the checkpoint.
+        mode: one of `analysis.lesion_modes.MODES` (default: "bias", or "carry" for cells without
+            gates).
+        pairs: also lesion every pair of layers.
+        split: name of the data in the table; if `batch` is a path or None, also the split to read
             (default: test; valid for a text).
-        cell: the cell of a checkpoint if it is your own, package.module:factory.
-        batch_axis: the axis of the batch in the input of a module, 0 for (B, T, m), 1 for
-            (T, B, m); None: the one along which its cells do not step.
+        cell: the cell of the checkpoint if it is your own, as package.module:factory.
+        batch_axis: the axis of the batch in the input of a module: 0 for (B, T, m), 1 for (T, B,
+            m); None: the axis that is not the time axis of its cells.
         device: device of the computation (default: that of the network).
-        seed: seed of the bootstrap that draws the intervals.
-        at_once: networks that run together (default: as many as memory holds).
-        progress: called with (networks x batches done, of how many).
+        seed: seed of the bootstrap that gives the intervals.
+        at_once: number of networks that run together (default: as many as fit the memory).
+        progress: called with (networks x batches done, networks x batches in all).
 
     Raises:
-        InvalidInputError: an unknown mode, one that the cells lack, a network without output,
-            wrong shapes, or frames with numbers other than 0 and 1.
-        DataError: nothing to predict.
+        InvalidInputError: an unknown mode, a mode that the cells lack, a network without output
+            layer, wrong shapes, or frames with numbers other than 0 and 1.
+        DataError: no step can be predicted.
 
     >>> from rhn import PolyphonicModel
     >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
@@ -159,8 +158,8 @@ def lesion(
 def _check_carried(
     network: nn.Module, task: Music | Text, nll: np.ndarray, batches: Sequence[ChoraleBatch]
 ) -> None:
-    """Raise InvalidInputError if the cells run layer by layer, without a lesion, have another loss
-    (N,) than the network.
+    """Raise InvalidInputError if the network with cells that run layer by layer, without a lesion,
+    has another loss. nll: the sums (N,) of the layer-by-layer network.
     """
     wanted = stacked_nll(network, task, [dict], batches)[0]
     if not close(torch.from_numpy(nll), wanted.to(next(network.parameters()).dtype)):
@@ -172,27 +171,29 @@ def _check_carried(
 
 
 def _stretches_of(corpus: TextCorpus, split: str) -> list[np.ndarray]:
-    """The beginning of a text, in sequences."""
+    """Cut the beginning of a text into sequences."""
     return stretches(getattr(corpus, split))
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: lesioned networks, and those with which they are compared. The damage is
-    the difference between the sums of their losses.
+    """A row of the table: lesioned networks, and the networks with which they are compared. The
+    damage is the sum of the losses of the former, minus that of the latter.
     """
 
     kind: str
-    """As in `LesionTable`."""
+    """Kind of the row, as in `LesionTable`."""
     layers: tuple[int, ...]
-    """Counted from 1."""
+    """The lesioned layers, counted from 1."""
     changes: tuple[Lesion, ...]
     references: tuple[Lesion | None, ...] = (None,)
-    """None: the unlesioned network."""
+    """The networks of the comparison; None: the unlesioned network."""
 
 
 def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
-    """Single layers, pairs, blind controls, and layers compared with their control."""
+    """Return the rows: single layers, pairs, blind controls, and layers compared with their
+    controls.
+    """
 
     def own(*lesioned: int) -> tuple[Lesion]:
         return (Lesion(mode, lesioned),)
@@ -221,7 +222,7 @@ def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
 def _columns(
     cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """The columns of the table from the nats (N,) of each network, by its lesion."""
+    """Return the columns of the table. nll: lesion -> nats (N,) of each sequence in the network."""
     with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
         own, reference = (
             np.stack([sum(nll[lesion] for lesion in getattr(case, name)) for case in cases])
@@ -235,7 +236,7 @@ def _columns(
 
 
 def _check_output(network: nn.Module, width: int) -> None:
-    """Raise InvalidInputError for a network without a loss: no output for each key of a frame."""
+    """Raise InvalidInputError for a network without an output for each key, which has no loss."""
     if not isinstance(network, TimeFirst):
         return
     module, returned = original(network), network.returned
@@ -252,7 +253,7 @@ def _check_output(network: nn.Module, width: int) -> None:
 
 
 def _check_keys(sequences: Sequence[np.ndarray]) -> None:
-    """Raise InvalidInputError for frames with numbers other than 0 and 1: they have no loss."""
+    """Raise InvalidInputError for frames with numbers other than 0 and 1, which have no loss."""
     for i, frames in enumerate(sequences):
         if not np.isin(frames, (0, 1)).all():
             raise InvalidInputError(
@@ -270,11 +271,12 @@ def stacked_nll(
     at_once: int | None = None,
     progress: Progress = silent,
 ) -> Tensor:
-    """Nats of each sequence in each changed network, (K, N) float64 on the CPU, sequences in the
-    order of the batches.
+    """Compute the loss of each sequence in each of K changed networks, in nats: (K, N) float64 on
+    the CPU, with sequences in the order of the batches.
 
-    changed: functions that give new values of some parameters or buffers of each of K networks, by
-    name; they share all others. at_once, progress: as for `lesion`.
+    changed: one function for each network, which returns new values of some of its parameters or
+    buffers, by name. All networks share the others.
+    at_once, progress: as for `lesion`.
     """
     columns, done = [], 0
     for batch in batches:
@@ -292,8 +294,8 @@ def stacked_nll(
 def _nll(
     model: nn.Module, task: Music | Text, changed: Sequence[dict[str, Tensor]], batch: ChoraleBatch
 ) -> Tensor:
-    """Nats (K, B) of some changed networks; a module of the user's, which may have operations that
-    vmap lacks, runs once for each.
+    """Compute the nats (K, B) of some changed networks. A module of the user may have operations
+    that vmap lacks, so it runs once for each network.
     """
     given = batch.frames, batch.mask
     if isinstance(model, TimeFirst):
@@ -319,11 +321,12 @@ def _networks_at_once(model: nn.Module, task: Music | Text, batch: ChoraleBatch)
 def paired_bootstrap(
     nll: np.ndarray, reference: np.ndarray, frames: np.ndarray, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % interval of the difference in loss, (low, high), each (K,), in the units of
-    nll / frames.
+    """Compute the 95 % interval of the difference in loss between networks. Returns (low, high),
+    each (K,), in the unit of nll / frames.
 
-    nll (K, N) and reference (N,) or (K, N): sums over each of N sequences; frames (N,): the number
-    of frames in each sum. NaN for a single sequence, and for sums that are not finite.
+    nll (K, N) and reference (N,) or (K, N): sums of losses over each of N sequences. frames (N,):
+    the number of frames in each sum. The ends are NaN for a single sequence, and for sums that are
+    not finite.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 per frame

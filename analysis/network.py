@@ -1,11 +1,11 @@
-"""The network as gates and lesions read it: time first, with cells of ours, in the order in which
-they run.
+"""Networks in the form that gates and lesions need: time first, with cells of `rhn.cells`, in the
+order in which the network runs them.
 
-A network of `rhn.models` stays as it is. Any other module is wrapped by `TimeFirst`: its layout is
-decided here once, and torch.nn's recurrent modules in it become cells of ours with their weights.
-The module then reads a few random frames, and the calls of its cells are compared with them.
+A network of `rhn.models` stays as it is. `TimeFirst` wraps any other module: its layout is decided
+here once, and recurrent modules of torch.nn in it become cells of `rhn.cells` with the same
+weights. Then the module reads a few random frames, to check that its cells read each frame once.
 
-Legend: T steps, B sequences, m numbers of a frame, n units, N entries of a state.
+Legend: T steps, B sequences, m numbers in a frame, n units, N entries of a state.
 """
 
 import copy
@@ -43,9 +43,9 @@ class Place:
     index: int
     """Number of the layer within the cell, from 0."""
     label: str
-    """Name in tables and figures: "2", or "1.2" (cell 1, layer 2) in networks of several cells."""
+    """Name in tables and figures: "2", or in networks of several cells "1.2" (cell 1, layer 2)."""
     layer: Layer
-    """The cell's own description."""
+    """The description of the layer by its cell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,11 @@ class CellCall:
     """One call of a cell while its network reads x."""
 
     name: str
-    """Of the cell."""
+    """Name of the cell."""
     x: Tensor
     """Its input, (T, B, m)."""
     s0: Tensor
-    """The state from which it starts, (B, N)."""
+    """The state from which the call starts, (B, N)."""
     returned: list[Tensor]
     """The last state as `forward` returned it; empty for a call of `step` or `states`."""
 
@@ -66,7 +66,7 @@ class Carried(Cell):
     """A cell that runs layer by layer; a layer with `carried` (L,) True passes the state through
     unchanged, s_l = s_{l-1}.
 
-    For inference: the recurrence is a plain loop. It is called as the cell is.
+    Only for inference: the recurrence is a plain loop. A call has the arguments of the cell.
     """
 
     def __init__(self, cell: Cell):
@@ -80,7 +80,7 @@ class Carried(Cell):
         self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool, device=device))
 
     def __getattr__(self, name: str) -> Any:
-        """A weight, or another attribute that a module reads from its cell."""
+        """Return a weight, or another attribute that a module reads from its cell."""
         own = vars(self)
         if name == "cell" or any(name in own[kind] for kind in ("_buffers", "_parameters")):
             return super().__getattr__(name)
@@ -101,9 +101,10 @@ class Carried(Cell):
 
 
 class TorchForm(nn.Module):
-    """A recurrent module of torch.nn, run by cells of ours with its weights and called as it is.
+    """A recurrent module of torch.nn, computed by cells of `rhn.cells` with the same weights. Calls
+    have the arguments and results of the module.
 
-    Raises InvalidInputError for two directions, projections, and packed sequences.
+    Raises InvalidInputError for bidirectional modules, projections, and packed sequences.
     """
 
     bidirectional = False
@@ -121,10 +122,10 @@ class TorchForm(nn.Module):
         self.cells: Any = nn.ModuleList(cells)
 
     def flatten_parameters(self) -> None:
-        """Nothing, as that of torch.nn on a CPU."""
+        """Do nothing, like the method of torch.nn on a CPU."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
-        """Return what torch.nn's module returns."""
+        """Return what the module of torch.nn would return."""
         if isinstance(input, PackedSequence):
             raise InvalidInputError(
                 f"the {self.kind} reads packed sequences: expected a module that gives it a tensor"
@@ -142,19 +143,19 @@ class TorchForm(nn.Module):
         return state if self.one_step else (layout.back(x), state)
 
     def _states(self, hx: Any, layout: Layout) -> Sequence[Tensor | None]:
-        """The first state of each layer, (B, N)."""
+        """Return the first state of each layer, (B, N)."""
         if hx is None:
             return [None] * self.num_layers
         parts = hx if self.lstm else (hx,)
         return [*torch.cat([self._rows(part, layout) for part in parts], -1)]
 
     def _rows(self, part: Tensor, layout: Layout) -> Tensor:
-        """A part of torch.nn's state as (layers, B, n)."""
+        """Return a part of a state of torch.nn as (layers, B, n)."""
         part = part.unsqueeze(0) if self.one_step else part
         return part.unsqueeze(1) if layout.batch is None else part
 
     def _as_torch(self, states: Tensor, layout: Layout) -> Any:
-        """States (layers, B, N) as torch.nn returns them."""
+        """Return states (layers, B, N) in the form of torch.nn."""
         parts = states.split(self.hidden_size, -1)
         if layout.batch is None:
             parts = [part.squeeze(1) for part in parts]
@@ -164,16 +165,18 @@ class TorchForm(nn.Module):
 
 
 class TimeFirst(nn.Module):
-    """A module in its own layout as one from frames (T, B, m) to outputs (T, B, K)."""
+    """A module of any layout, wrapped so that it reads frames (T, B, m) and returns outputs (T, B,
+    K).
+    """
 
     def __init__(self, module: nn.Module, layout: Layout, order: tuple[str, ...] = ()):
         super().__init__()
         self.module, self.layout, self.order = module, layout, order
         self.returned: tuple[int, ...] = ()
-        """Shape of the outputs of `STEPS` frames of `ROWS` sequences, in the module's layout."""
+        """Shape of the outputs for `STEPS` frames of `ROWS` sequences."""
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Outputs; raises UsersCodeError if the module does not run."""
+        """Return the outputs; raises UsersCodeError if the module does not run."""
         x = self.layout.back(frames)
         try:
             output = output_of(self.module(x))
@@ -193,18 +196,18 @@ def open_network(
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A copy of a model in evaluation mode that reads (T, B, m) or ids (T, B): a network of
-    `rhn.models`, or any other module as `TimeFirst`.
+    """Return a copy of a model, in evaluation mode, that reads frames (T, B, m) or ids (T, B): a
+    network of `rhn.models`, or a `TimeFirst` around any other module.
 
     Args:
-        model: a network of `rhn.models`, a cell, or a module with cells of ours or torch.nn's.
-        width: m, the numbers of a frame.
+        model: a network of `rhn.models`, a cell, or a module with cells of `rhn.cells` or torch.nn.
+        width: m, the number of values in a frame.
         batch_axis: the axis of the batch in the module's input, 0 for (B, T, m), 1 for (T, B, m);
-            None: the one along which its cells do not step.
-        device: None: that of the model.
+            None: the axis that is not the time axis of its cells.
+        device: device of the copy; None: that of the model.
 
-    Raises InvalidInputError for a module without such a cell, one that cannot be converted, and one
-    whose cells do not read each frame of each sequence once.
+    Raises InvalidInputError for a module that has no such cell, a cell that cannot be converted, or
+    cells that do not read each frame of each sequence once.
     """
     check_batch_axis(batch_axis)
     if not isinstance(model, nn.Module):
@@ -224,12 +227,14 @@ def open_network(
 
 
 def carried(network: nn.Module) -> nn.Module:
-    """The network with `Carried` cells, in place."""
+    """Replace the cells of a network by `Carried` cells, in place, and return the network."""
     return _replaced(network, Cell, Carried)
 
 
 def _replaced(module: nn.Module, kind: Any, made: Callable[[Any], nn.Module]) -> nn.Module:
-    """The module with its parts of a kind replaced, in place, under all their names."""
+    """Replace the parts of a module that are of this kind, in place and under all their names.
+    Returns the module.
+    """
     found = {
         name: part
         for name, part in module.named_modules(remove_duplicate=False)
@@ -249,14 +254,14 @@ def _replaced(module: nn.Module, kind: Any, made: Callable[[Any], nn.Module]) ->
 
 
 def _inside(name: str, cells: dict) -> bool:
-    """True for the name of a part of a cell."""
+    """Return True if the name is that of a part of a cell."""
     parts = name.split(".") if name else []
     return any(".".join(parts[:k]) in cells for k in range(len(parts)))
 
 
 def cells_of(network: nn.Module) -> dict[str, Cell]:
-    """The recurrent cells by name, in the order in which the network runs them, without those that
-    it does not run. Raises InvalidInputError if there is none.
+    """Return the recurrent cells that the network runs, by name, in the order in which it runs
+    them. Raises InvalidInputError if there is none.
     """
     every = {
         name: part
@@ -278,7 +283,7 @@ def cells_of(network: nn.Module) -> dict[str, Cell]:
 
 
 def places(network: nn.Module) -> list[Place]:
-    """Every layer of every recurrent cell, in the order in which the network runs them."""
+    """Return every layer of every recurrent cell, in the order in which the network runs them."""
     cells = cells_of(network)
     return [
         Place(name, cell, index, f"{k}.{index + 1}" if len(cells) > 1 else str(index + 1), layer)
@@ -289,8 +294,8 @@ def places(network: nn.Module) -> list[Place]:
 
 @contextmanager
 def recorded_cells(network: nn.Module) -> Iterator[list[CellCall]]:
-    """Inside, the list grows by the calls of the network's cells, also by those of their `step` and
-    `states`.
+    """Record the calls of the network's cells inside a `with` block, also calls of their methods
+    `step` and `states`. Yields the list of calls.
     """
     calls, cells = list[CellCall](), cells_of(network)
     watches = [_Watch(name, cell, calls) for name, cell in cells.items()]
@@ -302,7 +307,7 @@ def recorded_cells(network: nn.Module) -> Iterator[list[CellCall]]:
 
 
 class _Watch:
-    """Adds the calls of a cell to a list, until its end."""
+    """Add the calls of a cell to a list, until `end` is called."""
 
     def __init__(self, name: str, cell: Cell, calls: list[CellCall]):
         self.name, self.cell, self.calls, self.running = name, cell, calls, False
@@ -354,10 +359,11 @@ class _Watch:
 
 
 def passes_of(network: nn.Module, calls: Sequence[CellCall], T: int, B: int) -> dict[str, list]:
-    """The calls of each cell by name, as passes over T steps of B sequences, each a list of calls
-    one after another along time; T frames in all, or T frames in each call.
+    """Return the passes of each cell over T steps of B sequences, by the name of the cell. A pass
+    is a list of calls that follow each other in time and together read T frames. Either all calls
+    of a cell are one pass, or each call reads T frames and is a pass.
 
-    Raises InvalidInputError for any other calls.
+    Raises InvalidInputError for calls that read anything else.
     """
     passes = {}
     for name, cell in cells_of(network).items():
@@ -370,7 +376,7 @@ def passes_of(network: nn.Module, calls: Sequence[CellCall], T: int, B: int) -> 
 
 
 def _fit(calls: Sequence[CellCall], T: int, B: int) -> bool:
-    """True for T frames of B sequences in all calls of a cell, or in each of them."""
+    """Return True if all calls together, or each of them, read T frames of B sequences."""
     frames, rows = [len(call.x) for call in calls], {call.x.shape[1] for call in calls}
     return rows == {B} and (sum(frames) == T or {*frames} == {T})
 
@@ -394,7 +400,9 @@ def _kind(network: nn.Module) -> str:
 def _checked(
     network: TimeFirst, theirs: nn.Module, width: int, batch_axis: int | None
 ) -> TimeFirst:
-    """The network with the layout and the order of its cells, by what they read of some frames."""
+    """Find the layout of a network and the order of its cells from what the cells read of random
+    frames. Returns the network.
+    """
     like = next(network.parameters())
     g = torch.Generator().manual_seed(0)
     frames = torch.rand(STEPS, ROWS, width, generator=g, device="cpu").to(like)
@@ -429,15 +437,15 @@ def _calls_for(network: TimeFirst, frames: Tensor) -> list[CellCall]:
 
 
 def _steps_along_rows(calls: Sequence[CellCall]) -> bool:
-    """True if the first cell read ROWS steps of STEPS sequences."""
+    """Return True if the first cell read ROWS steps of STEPS sequences."""
     return _fit([call for call in calls if call.name == calls[0].name], ROWS, STEPS)
 
 
 def _check_causal(
     network: TimeFirst, calls: Sequence[CellCall], changed: Sequence[CellCall]
 ) -> None:
-    """Raise InvalidInputError if a cell read the last frame before the last step: the frames after
-    the end of a shorter sequence would change its gates and its loss.
+    """Raise InvalidInputError if a cell reads the last frame before the last step. In such a
+    network, the frames after the end of a shorter sequence would change its gates and its loss.
     """
     both = zip(*(passes_of(network, c, STEPS, ROWS).items() for c in (calls, changed)), strict=True)
     for (name, passes), (_, others) in both:
@@ -452,12 +460,12 @@ def _check_causal(
 
 
 def original(network: nn.Module) -> nn.Module:
-    """The module in a `TimeFirst`, any other network as it is."""
+    """Return the module in a `TimeFirst`, and any other network as it is."""
     return network.module if isinstance(network, TimeFirst) else network
 
 
 def gates_of(cell: Cell, calls: Sequence[CellCall]) -> Gates:
-    """The gates of the layers over the calls of one pass, tensors (T, B, n)."""
+    """Return the gates of the layers over the calls of one pass, as tensors (T, B, n)."""
     each = [_gates_of_call(cell, call) for call in calls]
     return replace(each[0], t=tuple(map(torch.cat, zip(*(g.t for g in each), strict=True))))
 
@@ -474,7 +482,7 @@ def _gates_of_call(cell: Cell, call: CellCall) -> Gates:
 
 
 def close(one: Tensor, other: Tensor) -> bool:
-    """True for equal numbers up to the rounding of a computation in another order."""
+    """Return True if numbers are equal up to the rounding of a computation in another order."""
     tolerance = torch.finfo(other.dtype).eps ** 0.5
     scale = float(other.nan_to_num(posinf=0, neginf=0).abs().max()) if other.numel() else 0.0
     one = one.to(other)

@@ -1,9 +1,9 @@
-"""Sequences of music or text: choose pieces, cut excerpts, make batches, compute the loss of each
-sequence.
+"""Sequences of music or text: choose pieces, cut excerpts, make batches, and compute the loss of
+each sequence.
 
-Each step is predicted from the steps before it in its sequence, from a state of zeros; the first is
-not predicted. For another kind of network, add a class beside `Music` and `Text`, and a line in
-`task_of`.
+A network starts each sequence from a state of zeros, and predicts each step from the steps before
+it. The first step is not predicted. For another kind of network, add a class beside `Music` and
+`Text`, and a line in `task_of`.
 
 Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text,
 V symbols of a vocabulary.
@@ -32,16 +32,16 @@ TEXT_ROWS = 64
 
 
 def sequence_name(sequence: np.ndarray, i: int) -> str:
-    """Return the name of a piece, or "sequence 1", ..."""
+    """Return the name of a sequence; without one "sequence 1" for i = 0, and so on."""
     return getattr(sequence, "name", None) or f"sequence {i + 1}"
 
 
 def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
-    """Choose pieces by name ("bwv269", "valid-3", those of the split first), or by their number in
-    the original split ("5").
+    """Choose pieces of a corpus by name ("bwv269", "valid-3"), or by their number in the original
+    split ("5"). If several pieces have a name, those of the split come first.
 
-    Without names the whole split. Raises InvalidInputError, with the nearest names, if there is
-    none.
+    Without names, returns the whole split. Raises InvalidInputError, with the nearest names, if
+    there is no such piece.
     """
     pieces = [*getattr(corpus, split), *corpus.pieces]
     if not names:
@@ -50,8 +50,8 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
 
 
 class Excerpt(np.ndarray):
-    """Consecutive tokens of a text: ids (T,) int64 with a name and their vocabulary; slices are
-    excerpts again.
+    """An excerpt of a text: an array of ids (T,) int64 with a name and a vocabulary. A slice of an
+    excerpt is an excerpt.
 
     >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
     >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=words)[1:].symbols
@@ -72,15 +72,17 @@ class Excerpt(np.ndarray):
 
     @property
     def symbols(self) -> list[str]:
-        """Words, characters, or bytes; a byte is an ASCII character or hexadecimal."""
+        """The tokens as words, characters or bytes. A byte is an ASCII character or a hexadecimal
+        number.
+        """
         return [_readable(self.vocabulary.symbols[i]) for i in self.tolist()]
 
 
 def excerpts(
     tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
 ) -> list[Excerpt]:
-    """Cut at most `count` excerpts of `length` tokens, evenly spread over a text from its first
-    token, with names such as "valid-0".
+    """Cut at most `count` excerpts of `length` tokens from a text, spread evenly from its first
+    token. The name of an excerpt has the split and the index of its first token, such as "valid-0".
 
     >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
     >>> cut = excerpts(np.array([0, 2, 1, 0, 2, 1]), words, length=2, count=2)
@@ -98,11 +100,11 @@ def excerpts(
 def stretches(
     tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000
 ) -> list[np.ndarray]:
-    """Cut the beginning of a text, `max_tokens` predicted tokens, into stretches that predict
-    `length` tokens each.
+    """Cut the beginning of a text into stretches that predict `length` tokens each. Together the
+    stretches predict `max_tokens` tokens.
 
-    The last token of one is the first of the next, so that every token but the text's first is
-    predicted once.
+    The last token of a stretch is the first token of the next one, so that every token but the
+    first of the text is predicted once.
 
     >>> [part.tolist() for part in stretches(np.arange(9), length=3, max_tokens=7)]
     [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
@@ -120,12 +122,12 @@ def _readable(symbol: str | int) -> str:
 
 @dataclass(frozen=True)
 class SequenceKind:
-    """The sequences for networks of one kind. A subclass adds the check of an array, batches, the
-    loss and names.
+    """The sequences for networks of one kind. A subclass adds the check of an array, the batches,
+    the loss and the names of symbols.
     """
 
     width: int
-    """Keys of a frame, or V: numbers per step of one sequence beside those of the cells."""
+    """Number of keys in a frame, or of symbols in the vocabulary (V)."""
 
     def sequences(self: Any, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Validate a list of arrays or tensors, or a single one, and return a list of arrays;
@@ -144,8 +146,8 @@ class SequenceKind:
         return arrays
 
     def inputs(self: Any, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        """Inputs of the network, (T, B, ...) on the device of a weight; zeros after a sequence's
-        end.
+        """Return the inputs of a network, (T, B, ...), on the device of the tensor `like`, with
+        zeros after the end of a sequence.
         """
         dtype = self.dtype or like.dtype
         return pad_sequence(
@@ -154,14 +156,14 @@ class SequenceKind:
 
 
 class Music(SequenceKind):
-    """Piano rolls (T, keys) of a `PolyphonicModel` or a single cell: in frame t + 1 every key is an
-    independent Bernoulli variable.
+    """Piano rolls (T, keys) for a `PolyphonicModel` or a single cell. Every key of frame t + 1 is
+    predicted as an independent Bernoulli variable.
     """
 
     step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {})"
 
     def fits(self, array: np.ndarray) -> bool:
-        """True if every frame has its keys, as numbers."""
+        """Return True if every frame has `width` keys that are finite numbers."""
         return (
             array.shape[1] == self.width
             and array.dtype.kind in "buif"
@@ -169,11 +171,13 @@ class Music(SequenceKind):
         )
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
-        """The batches of `rhn.training.evaluation`."""
+        """Return the batches of `rhn.training.evaluation`."""
         return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
 
     def nll(self, model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
-        """Nats of each sequence, (B,) float64, summed over its predicted frames."""
+        """Return the loss of each sequence in nats, (B,) float64, summed over its predicted
+        frames.
+        """
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
     def symbols(self, sequence: np.ndarray) -> list[str]:
@@ -182,19 +186,19 @@ class Music(SequenceKind):
 
 
 class Text(SequenceKind):
-    """Ids of tokens (T,) of a `LanguageModel`: token t + 1 is one of V, and a step computes the
-    probabilities of all.
+    """Ids of tokens (T,) for a `LanguageModel`. Token t + 1 is one of V symbols, and a step
+    computes the probabilities of all of them.
     """
 
     step, ndim, dtype = "token", 1, torch.int64
     expected = "ids of tokens (T,), whole numbers >= 0 and < {}"
 
     def fits(self, array: np.ndarray) -> bool:
-        """True if all are ids of the vocabulary."""
+        """Return True if all numbers are ids of the vocabulary."""
         return array.dtype.kind in "ui" and 0 <= array.min() <= array.max() < self.width
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
-        """Batches, longest sequences first, with as many rows as memory allows."""
+        """Return batches, longest sequences first, with as many sequences each as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
         rows = max(
             1,
@@ -207,28 +211,34 @@ class Text(SequenceKind):
         return [ChoraleBatch(self.inputs(batch, like), mask, count) for batch, mask, count in parts]
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
+        """Return the loss of each sequence in nats, (B,) float64, summed over its predicted
+        tokens.
+        """
         return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(
             0, dtype=torch.float64
         )
 
     def symbols(self, sequence: np.ndarray) -> list[str]:
-        """Names of the tokens of a sequence: words, characters, bytes; ids without a vocabulary."""
+        """Return the tokens of a sequence as words, characters or bytes; as ids if it has no
+        vocabulary.
+        """
         return (
             sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
         )
 
 
 def task_of(model: Any, data: Any = None) -> Music | Text:
-    """Return the task of a network, for these sequences."""
+    """Return the kind of sequences that a network reads: `Text` for a `LanguageModel`, else
+    `Music`.
+    """
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)
     return Music(width_of(model, data))
 
 
 def width_of(model: Any, data: Any = None) -> int:
-    """Numbers that a network reads at each step: its `input_size`, else those of the first
-    sequence. Raises InvalidInputError if neither says it.
+    """Return how many numbers a network reads at each step: its `input_size`, or the width of the
+    first sequence. Raises InvalidInputError if neither is known.
     """
     known = getattr(model, "input_size", None)
     if isinstance(known, int):

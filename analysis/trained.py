@@ -1,5 +1,5 @@
-"""Read the network and the data that a user gives: a module with sequences, or a checkpoint or a
-run folder with the data of its training run.
+"""Read the network and the data that a user gives: a module with sequences, or a checkpoint or run
+folder with the data of its training run.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,12 @@ from rhn.utils.wording import kind_of
 def trained_with_data(
     path: str | Path, data: str | Path | None = None, cell: str | None = None
 ) -> tuple[Any, Corpus | TextCorpus]:
-    """The network in a checkpoint, or the best one of a run folder, and its corpus or another one.
+    """Return the network in a checkpoint, or the best network of a run folder, and a corpus for it.
 
-    data: a file of chorales, or a text as a file or a folder; None: that of the training run. cell:
-    a cell of the user's own, package.module:factory. Raises CheckpointError, DataError,
-    InvalidInputError.
+    data: a file of chorales, or a text as a file or a folder; None: the data of the training run.
+    cell: the cell of the checkpoint if it is the user's own, as package.module:factory.
+
+    Raises CheckpointError, DataError or InvalidInputError.
     """
     path, data = Path(path), None if data is None else Path(data)
     if read_metadata(path)["class"] == "LanguageModel":
@@ -43,13 +44,14 @@ def opened(
 
     Args:
         model: a network, or the path of a checkpoint or run folder.
-        data: sequences, or the path of a file of chorales or a text; None: that of the training
+        data: sequences, or the path of a file of chorales or a text; None: the data of the training
         run.
-        split: of the corpus; "": test for chorales, valid for a text. The name of given sequences.
-        cut: cuts the sequences out of a split of a text.
+        split: split of the corpus to read; "": test for chorales, valid for a text. If `data` is
+        sequences, their name.
+        cut: function that cuts the sequences out of a split of a text.
         cell: as for `trained_with_data`.
 
-    Raises InvalidInputError for a network without data, and the errors of `trained_with_data`.
+    Raises InvalidInputError if a network has no data, and the errors of `trained_with_data`.
     """
     named = isinstance(data, str | Path)
     if isinstance(model, str | Path):

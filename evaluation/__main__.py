@@ -1,30 +1,31 @@
-"""Run a tool on the trainings of a set and write its answers, a line each.
+"""Run a tool on the training runs of a set, and write its answers to a file, one on each line.
 
     python -m evaluation --set development --tool evaluation.check_tool:answer --out ANSWERS.jsonl
     python -m evaluation.judge ANSWERS.jsonl
 
-The same command goes on with what the file lacks. `--only 5 601`: these trainings; `--of K N`: a
-share of them, for N processes with a file each; `--seconds S` is passed on to the tool.
+The same command continues a file that is not complete. `--only 5 601`: only these training runs.
+`--of K N`: share K (from 0) of N shares of the training runs, for N processes with a file each.
+`--seconds S`: a number that is passed to the tool.
 
-A tool is a function of (training, losses), and of seconds if they are given:
+A tool is a function with the arguments training and losses, and seconds if `--seconds` is given:
 
     training    a `Training`, without its fresh examples and the error on them
-    losses      of its owner's own loop, if the training has one, else none
+    losses      those of the owner's own loop, if the training run has one; otherwise empty
 
-It returns a dictionary; what is left out is empty:
+The tool returns a dictionary. Any of these entries may be left out:
 
     outcome     "learns", "learns little", "does not learn", "diverges", or other words
     faults      parts at fault; parts are those of `evaluation.replacements`
-    confirmed   those of the faults that are certain
-    enough      parts that, replaced alone, mend the training
-    cleared     parts that are all right
-    proven      facts that stop any training, as {"name": ..., "part": ...}
-    facts       other facts, the same
-    steps       [those that were run of the training, all]
-    error       on examples that the tool held out, 1 for the best constant output
-    best        the least error of the changed copies that it trained
+    confirmed   those faults that are certain
+    enough      parts of which a single replacement repairs the training run
+    cleared     parts that are not at fault
+    proven      facts that prevent learning, as {"name": ..., "part": ...}
+    facts       other facts, in the same form
+    steps       [optimiser steps that were run, steps of the whole training run]
+    error       relative error on examples that the tool held out (1: the constant predictor)
+    best        the lowest error of the changed copies that the tool trained
 
-A tool that raises is recorded with its error as the outcome.
+If a tool raises an exception, its message is recorded as the outcome.
 """
 
 import argparse

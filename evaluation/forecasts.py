@@ -1,16 +1,18 @@
-"""Judge the forecasts of `trainability.check`, and `trainability.cure`, on the random trainings.
+"""Judge the forecasts of `trainability.check`, and `trainability.cure`, on random training runs.
 
     python -m evaluation.forecasts forecasts OUT.csv --minutes 60
     python -m evaluation.forecasts cures OUT.csv --minutes 60
     python -m evaluation.forecasts report OUT.csv ...
 
-The first compares the forecasts of check with 213 trainings, the second counts which of 138 work
-after cure, the third prints the tables. The first two go on where they stopped; `--of K N` takes a
-share of the rows. Times are of the processor.
+The first command compares the forecasts of check with 213 training runs. The second command counts
+how many of 138 training runs work after cure. The third command prints the tables. If one of the
+first two was stopped, the same command continues; `--of K N` takes share K (from 0) of N
+shares of the rows. Times are processor times.
 
-Leaves: the mean loss of 32 steps is below 0.98 of the best constant output's on the same
-minibatches and stays there for 32 steps, or falls below 0.93. Works: the mean of the last 50 of
-1,000 losses is below 0.9 of the constant's.
+A training run *leaves* the plateau if the mean loss of 32 steps is below 0.98 times that of the
+constant predictor on the same minibatches, and stays there for 32 steps, or falls below 0.93 times.
+It *works* if the mean of the last 50 of 1,000 losses is below 0.9 times that of the constant
+predictor.
 """
 
 import argparse

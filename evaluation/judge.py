@@ -1,11 +1,12 @@
 """Judge the answers of a tool: `python -m evaluation.judge ANSWERS.jsonl ...`
 
-A part is *right* if the owner's repair changes it (threads.csv), or if it closes at least 80 % of
-the gap between the training as written and the repaired one, replaced alone, in plain loops from
-fresh seeds (right_parts.csv). It is *wrong* if it closes less than half. Between, or without a
-measurement, nothing is said. A fault in a healthy training is wrong.
+A part is *right* if the owner's repair changes the part (threads.csv), or if a replacement of only
+this part closes at least 80 % of the gap in error between the training run as written and the
+repaired one, in plain loops from fresh seeds (right_parts.csv). A part is *wrong* if it closes less
+than half of the gap. Otherwise, or without a measurement, it is *open*. A fault in a healthy
+training run is wrong.
 
-`--list` prints the threads on which the tool is wrong or not right, `--csv` writes a row for each
+`--list` prints the threads in which the tool is wrong or not right. `--csv` writes a row for each
 answer.
 """
 

@@ -1,5 +1,5 @@
-"""Draw the initial weights of sensing and remembering units, which `cure` tries, and how far back
-they let the gradient of a plain RNN reach.
+"""Draw the initial weights `memory`, which `cure` tries, and how far back the gradient of a plain
+RNN reaches with them.
 
     python -m evaluation.memory_start FIGURE.png
 """

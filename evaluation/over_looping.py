@@ -1,11 +1,11 @@
-"""Measure whether the spectral radius where training ends tells which answers of a looped network
-stay right in many more loops.
+"""Measure whether the spectral radius at the last trained loop tells which answers of a looped
+network stay right in many more loops.
 
     python -m evaluation.over_looping docs/results/over-looping.csv
 
-The networks and the task are those of examples/looped.py. Each row of the table is one network. A
-measure tells the answers apart by its area under the ROC curve: the probability that it is larger
-for an answer that becomes wrong than for one that stays right, 1/2 by chance.
+The networks and the task are those of examples/looped.py. Each row of the table is one network. The
+table has the area under the ROC curve of each measure: the probability that the measure is larger
+for an answer that becomes wrong than for an answer that stays right (1/2 by chance).
 """
 
 import sys

@@ -1,18 +1,20 @@
-"""The parts of a training that are right, by experiment: which of them, replaced alone, mends it?
+"""Find the right parts of a training run by experiment: which part repairs it, if only that part is
+replaced?
 
     nice python -m evaluation.parts run evaluation/right_parts.jsonl   # goes on where it stopped
     python -m evaluation.parts table evaluation/right_parts.jsonl      # right_parts.csv, threads.md
 
 Every thread is trained as written, repaired, and with one part replaced (`replacements`), in plain
-loops from three seeds that nothing else uses: of data, weights and minibatch order. The error is
-that on fresh examples, 1 for the best constant output, and counts as 1 above 1 or if it is not
-finite. A part *closes* if it brings the error down by at least 80 % of what the repair does; where
-the repair brings less than 0.1, nothing is said. Of several ways to replace a part the first seed
-takes one, which the other seeds try again.
+loops from three seeds that nothing else uses. A seed determines data, weights and minibatch order.
+The error is the relative error on fresh examples (1: the constant predictor). An error above 1, or
+not finite, counts as 1. A part *closes* the gap if it lowers the error by at least 80 % as much as
+the repair does. If the repair lowers the error by less than 0.1, no part is judged. If there are
+several ways to replace a part, the best one from the first seed is tried again with the other
+seeds.
 
-A row has as many steps as the training as written, unless it takes more processor seconds than
-`--cap` and five times those of the training as written. A row that was cut off and does not close
-says nothing.
+A row has as many optimiser steps as the training run as written, unless it takes more processor
+seconds than `--cap`, and more than five times those of the training run as written. If a row was
+cut off and does not close the gap, it is not judged.
 """
 
 import argparse

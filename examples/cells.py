@@ -1,7 +1,8 @@
-"""Seven cells of the literature as modules `forward(x, state)`, and the spectra of their steps.
+"""Seven cells of the literature as modules `forward(x, state)`, and the spectra of their time
+steps.
 
-Every analysis takes them: `gersgorin.spectra(MGU(3), x)`, or in the folder of this file
-`gersgorin plot --module cells:MGU`. The equations leave out biases.
+Every analysis takes such a module: `gersgorin.spectra(MGU(3), x)`, or in the folder of this file
+`gersgorin plot --module cells:MGU`. The equations below leave out biases.
 """
 
 import math
@@ -14,7 +15,7 @@ import gersgorin
 
 
 class MGU(nn.Module):
-    """Minimal gated unit: one gate that resets and updates (Zhou et al. 2016).
+    """Minimal gated unit: one gate for both reset and update (Zhou et al. 2016).
 
     f = sigma(W_f x + R_f s)      g = tanh(W_g x + R_g (f s))      s' = (1 - f) s + f g
     """
@@ -54,7 +55,8 @@ class SLSTM(nn.Module):
     i, f, z, o = W x + R h        c' = sigma(f) c + exp(i) tanh(z)        n' = sigma(f) n + exp(i)
     h' = sigma(o) c' / n'
 
-    c and n are stored as multiples of exp(m), so that they cannot overflow. n = 0: no past.
+    c and n are stored as multiples of exp(m), so that they cannot overflow. n = 0 means that there
+    is no past.
     """
 
     def __init__(self, input_size, hidden_size=16):
@@ -73,11 +75,12 @@ class SLSTM(nn.Module):
 
 
 class LRU(nn.Module):
-    """Linear recurrent unit: complex numbers that turn and shrink (Orvieto et al. 2023, section 3).
+    """Linear recurrent unit: complex numbers that rotate and shrink (Orvieto et al. 2023, section
+    3).
 
     s' = lambda s + gamma (B x)      lambda = exp(-exp(nu) + i exp(theta)), |lambda| < 1
 
-    The state holds the real and the imaginary parts of s.
+    The state has the real and the imaginary parts of s.
     """
 
     def __init__(self, input_size, hidden_size=16, r_min=0.0, r_max=0.99):
@@ -117,7 +120,7 @@ class CoRNN(nn.Module):
 
 
 class IndRNN(nn.Module):
-    """Units that each remember only themselves (Li et al. 2018, equation 2).
+    """Units that have no recurrent weights except one to themselves (Li et al. 2018, equation 2).
 
     s' = relu(W x + u * s)
     """

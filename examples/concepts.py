@@ -1,4 +1,4 @@
-"""Draw the small pictures of docs/concepts.md: `python examples/concepts.py [FOLDER]`."""
+"""Draw the pictures of docs/concepts.md: `python examples/concepts.py [FOLDER]`."""
 
 import sys
 from functools import partial
@@ -19,7 +19,7 @@ MATRIX = np.array([[0.5, 0.2, 0.1], [0.1, -0.3, 0.2], [0.05, 0.25, 0.9]])
 
 
 def jacobian(ax: Axes) -> None:
-    """Draw the Jacobian of one step of a small RNN as a heat map."""
+    """Draw the Jacobian of one time step of a small RNN as a heat map."""
     cell = nn.RNNCell(2, 6)
     x, s = torch.randn(2), torch.randn(6).tanh()
     A = gersgorin.temporal_jacobian(cell, x, s).detach().numpy()
@@ -31,7 +31,9 @@ def jacobian(ax: Axes) -> None:
 
 
 def products(ax: Axes) -> None:
-    """Draw the norm of the product of Jacobians of three RNNs with different weights."""
+    """Draw the norm of the product of Jacobians over time, for three RNNs with different
+    weights.
+    """
     x = torch.randn(STEPS, 2, dtype=torch.float64)
     R = torch.linalg.qr(torch.randn(UNITS, UNITS, dtype=torch.float64))[0]
     W = 0.1 * torch.randn(UNITS, 2, dtype=torch.float64)
@@ -46,7 +48,7 @@ def products(ax: Axes) -> None:
 
 
 def _step(R, W, squashed, x, s):
-    """One step of an RNN, linear or with tanh."""
+    """Compute one time step of an RNN, linear or with tanh."""
     z = R @ s + W @ x
     return torch.tanh(z) if squashed else z
 

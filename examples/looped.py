@@ -1,11 +1,12 @@
-"""A block that is applied many times, as in looped language models, is a recurrent network: its
-loops are the time steps, and its input is constant.
+"""Train a block that is applied many times, as in looped language models. Such a block is a
+recurrent network: its loops are the time steps, and its input is constant.
 
     python examples/looped.py
 
-The task is to follow pointers: the input is a permutation of five places, the first state holds one
-of them, and each loop goes on to the place where the permutation points. So the answer after k
-loops is known for every k, and the cycles of the trained block are those of the permutation.
+The task is to follow pointers. The input is a permutation of five places, the first state encodes
+one place, and each loop moves to the place to which the permutation points. So the right answer
+after k loops is known for every k, and the cycles of the trained block should be those of the
+permutation.
 """
 
 import torch
@@ -20,7 +21,7 @@ PLACES, WIDTH, HIDDEN = 5, 16, 64
 class Block(nn.Module):
     """One loop: s' = norm(s + MLP(x, s)), where x is the same in every loop (input injection).
 
-    x (..., 25) holds the permutation, a row of zeros and a one for each place; s is (..., 16).
+    x (..., 25): the permutation, as a one-hot row for each place. s: (..., 16).
     """
 
     def __init__(self, *, norm: bool = True):
@@ -38,13 +39,13 @@ class Block(nn.Module):
 
 
 def task(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(Permutations (count, 5), first places (count,))."""
+    """Draw questions: permutations (count, 5) and first places (count,)."""
     order = torch.rand(count, PLACES, generator=generator).argsort(-1)
     return order, torch.randint(PLACES, (count,), generator=generator)
 
 
 def places(order: Tensor, first: Tensor, loops: int) -> Tensor:
-    """The place after each loop, (loops, count)."""
+    """Return the right place after each loop, (loops, count)."""
     found = [first]
     for _ in range(loops):
         found.append(order.gather(1, found[-1][:, None])[:, 0])
@@ -52,13 +53,13 @@ def places(order: Tensor, first: Tensor, loops: int) -> Tensor:
 
 
 def inputs(block: Block, order: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """(x (count, 25), first states (count, 16)) of a block."""
+    """Return the inputs x (count, 25) and the first states (count, 16) of a block."""
     x = F.one_hot(order, PLACES).to(block.out.weight).flatten(1)
     return x, block.first(F.one_hot(first, PLACES).to(x))
 
 
 def states(block: Block, x: Tensor, s: Tensor, loops: int) -> Tensor:
-    """The state after each loop, (loops, count, 16)."""
+    """Return the state after each loop, (loops, count, 16)."""
     found = []
     for _ in range(loops):
         s = block(x, s)
@@ -67,7 +68,9 @@ def states(block: Block, x: Tensor, s: Tensor, loops: int) -> Tensor:
 
 
 def trained(seed: int, *, loops: int = 6, norm: bool = True, steps: int = 1500) -> Block:
-    """A block trained to be right after each of some loops, in float64."""
+    """Train a block to give the right place after each of the first `loops` loops, and return it in
+    float64.
+    """
     torch.manual_seed(seed)
     block, generator = Block(norm=norm), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(block.parameters())
@@ -85,13 +88,13 @@ def trained(seed: int, *, loops: int = 6, norm: bool = True, steps: int = 1500) 
 
 
 def right(block: Block, order: Tensor, first: Tensor, loops: int) -> Tensor:
-    """Whether the answer after each loop is right, (loops, count)."""
+    """Return whether the answer after each loop is right, (loops, count)."""
     after = states(block, *inputs(block, order, first), loops)
     return block.head(after).argmax(-1) == places(order, first, loops)
 
 
 def stable_cycles(block: Block, order: Tensor, period: int) -> list[list[int]]:
-    """The places that the stable cycles of this period stand for, of the block for one
+    """Return the places to which the stable cycles of this period belong, for the block with one
     permutation.
     """
     x, s = inputs(block, order.expand(PLACES, -1), torch.arange(PLACES))

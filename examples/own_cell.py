@@ -1,5 +1,5 @@
-"""Write a cell with a closed-form Jacobian, compare it with autograd, and analyse it, alone and in
-a network with an output.
+"""Write a cell with a closed-form Jacobian, compare the Jacobian with autograd, and analyse the
+cell, alone and in a network with an output.
 
 The cell is a residual RNN, s' = s + tanh(W x + R s + b) / 4. Its Jacobian is I + diag(1 - tanh^2) R
 / 4.

@@ -1,5 +1,5 @@
-"""Layers of transformers stepped through their caches, one function each, and what gersgorin
-measures on a step.
+"""Layers of the library transformers, run step by step through their caches, one function for each,
+and the measurements of gersgorin on a step.
 
 Each function returns (step, first state) for inputs (1, 8). A step f(x, state) puts the state into
 a cache, calls the layer on one token, and returns (output, next state). The layers write into their
@@ -35,7 +35,9 @@ M = 8  # numbers of an input
 
 
 def through_cache(layer, config):
-    """A layer that takes `cache`, a DynamicCache with a convolution's and a recurrent state."""
+    """Return (step, first state) of a layer that takes a DynamicCache with the states of a
+    convolution and of a recurrence.
+    """
     layer.double().eval()
     full = DynamicCache(config=config)
     with torch.no_grad():
@@ -52,7 +54,7 @@ def through_cache(layer, config):
 
 
 def drawn(layer):
-    """A layer whose weights the model would draw, with normal ones."""
+    """Draw normal weights for a layer whose weights are otherwise drawn by its model."""
     for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return layer
@@ -65,7 +67,7 @@ def mamba():
 
 
 def mamba2():
-    """Mamba-2: one decay a head."""
+    """Mamba-2: one decay for each head."""
     heads = {"num_heads": 2, "head_dim": 8, "n_groups": 1}
     config = Mamba2Config(hidden_size=M, state_size=4, num_hidden_layers=1, **heads)
     return through_cache(Mamba2Mixer(config, layer_idx=0), config)
@@ -80,7 +82,7 @@ def gated_delta_net():
 
 
 def kimi_delta():
-    """The linear attention of Kimi Linear: one decay a channel."""
+    """The linear attention of Kimi Linear: one decay for each channel."""
     config = KimiLinearConfig(
         hidden_size=M, num_hidden_layers=1, linear_num_heads=2, linear_head_dim=4
     )
@@ -88,7 +90,7 @@ def kimi_delta():
 
 
 def rwkv():
-    """The time mixing of RWKV-4; its state is a list that the layer overwrites."""
+    """The time mixing of RWKV-4. Its state is a list that the layer overwrites."""
     layer = RwkvSelfAttention(RwkvConfig(hidden_size=M, context_length=16)).double().eval()
     drawn(layer)
 
@@ -115,7 +117,7 @@ def xlstm():
 
 
 def griffin():
-    """The recurrent block of RecurrentGemma, whose state is two attributes."""
+    """The recurrent block of RecurrentGemma. Its state is in two attributes of the block."""
     config = RecurrentGemmaConfig(hidden_size=M, lru_width=M, num_attention_heads=2)
     layer = RecurrentGemmaRecurrentBlock(config, layer_idx=0).double().eval()
     drawn(layer)
@@ -133,14 +135,14 @@ LAYERS = (mamba, mamba2, gated_delta_net, kimi_delta, rwkv, xlstm, griffin)
 
 
 def made(layer):
-    """(A step with seeded weights, its first state, inputs (5, 8))."""
+    """Return (a step with seeded weights, its first state, inputs (5, 8))."""
     torch.manual_seed(0)
     step, s0 = layer()
     return step, s0, torch.randn(5, M, dtype=torch.float64)
 
 
 def by_differences(run, t, distance=1e-2):
-    """The Jacobian (N, N) of step t of a run by central differences."""
+    """Compute the Jacobian (N, N) of step t of a run by central differences."""
     x, s = run.inputs[t], run.states[t]
     with torch.no_grad():
         columns = [

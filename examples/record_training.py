@@ -25,7 +25,9 @@ class Repeater(nn.Module):
 
 
 def batch():
-    """Inputs (STEPS, 32, 2), one-hot, and targets (STEPS, 32): the symbols of `LAG` steps ago."""
+    """Draw one-hot inputs (STEPS, 32, 2) and targets (STEPS, 32): the symbols of `LAG` steps
+    ago.
+    """
     symbols = torch.randint(2, (STEPS, 32), generator=generator)
     return nn.functional.one_hot(symbols, 2).float(), symbols.roll(LAG, 0)
 

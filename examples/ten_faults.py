@@ -4,7 +4,7 @@
     python examples/ten_faults.py two_softmax    # one
     trainability check examples/ten_faults.py:two_softmax --steps 400 --output check.png
 
-The task: sum the first of three numbers over all frames but the last one.
+The task: each frame has three numbers; sum the first one over all frames but the last.
 """
 
 import sys
@@ -25,7 +25,7 @@ order = labels.argsort()
 
 
 class Net(nn.Module):
-    """An LSTM, and a head that reads its last output."""
+    """An LSTM, and an output layer that reads its last output."""
 
     def __init__(self, outputs=1, batch_first=True):
         super().__init__()
@@ -37,14 +37,14 @@ class Net(nn.Module):
 
 
 class Softmax(Net):
-    """Probabilities, of which nn.CrossEntropyLoss takes the softmax again."""
+    """A network that returns probabilities; nn.CrossEntropyLoss applies the softmax again."""
 
     def forward(self, x):
         return super().forward(x).softmax(1)
 
 
 class Reshaped(nn.Module):
-    """States (layers, B, n) whose axes are reshaped instead of swapped."""
+    """A network that reshapes the axes of states (layers, B, n) instead of swapping them."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ class Reshaped(nn.Module):
 
 
 class Listed(nn.Module):
-    """Layers in a list: they are no parameters of the model."""
+    """A network with layers in a list, so that their weights are no parameters of the model."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ class Listed(nn.Module):
 
 
 class Detached(nn.Module):
-    """A state without its history."""
+    """A network that detaches its state after every frame."""
 
     def __init__(self):
         super().__init__()
@@ -84,19 +84,19 @@ class Detached(nn.Module):
 
 
 def training(model, x=x, y=y, loss_fn=None, learning_rate=1e-2, steps=STEPS, **more):
-    """Arguments of `trainability.check`."""
+    """Return the arguments of `trainability.check`."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     parts = {"model": model, "x": x, "y": y, "optimizer": optimizer, "steps": steps}
     return parts | {"loss_fn": loss_fn or nn.MSELoss(), **more}
 
 
 def batch_for_time():
-    """The LSTM lacks batch_first=True: it takes examples for time."""
+    """An LSTM without batch_first=True, which takes the examples for time steps."""
     return training(Net(batch_first=False))
 
 
 def raw_targets():
-    """Targets in watts, at a mean of 9000."""
+    """Targets in watts, with a mean of 9000."""
     return training(Net(), y=9000 + 700 * y)
 
 
@@ -106,7 +106,7 @@ def high_rate():
 
 
 def two_softmax():
-    """A softmax before the cross entropy, which has its own."""
+    """A softmax before the cross entropy, which applies a softmax itself."""
     return training(Softmax(10), y=labels, loss_fn=nn.CrossEntropyLoss())
 
 
@@ -132,7 +132,7 @@ def sorted_data():
 
 
 def few_steps():
-    """Twenty steps."""
+    """Only twenty optimiser steps."""
     return training(Net(), steps=20)
 
 
@@ -142,7 +142,7 @@ def random_targets():
 
 
 def own_loop():
-    """A loop without zero_grad, and the losses of its steps."""
+    """A training loop without zero_grad, and the losses of its steps."""
     model, losses = Net(), []
     parts = training(Net())
     parts["model"].load_state_dict(model.state_dict())

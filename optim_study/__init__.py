@@ -1,13 +1,12 @@
-"""The swarm study: can deep recurrences be optimised? Sixty random settings for each architecture
-and depth, on any number of workers.
+"""The swarm study: train sixty random settings of each architecture and depth, on any number of
+workers, to see whether deep recurrences can be optimised.
 
     from optim_study import paper, run, small, smoke
 
     results = run(smoke(arch=("rhn", "dt-rnn"), depth=(1, 4)))
     results.rows, results.figure, results.best
 
-`import optim_study` is light: torch and optuna are loaded by `run`; tables and figures need
-neither.
+`import optim_study` is fast: `run` loads torch and Optuna, and tables and figures need neither.
 """
 
 from rhn.utils.lazy import lazy_names

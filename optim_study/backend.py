@@ -1,10 +1,10 @@
-"""Train trials: a backend runs them as one program, evaluates each at its end, and writes its best
+"""Backends: train several trials as one program, evaluate each trial at its end, and write its best
 weights.
 
-A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme,
-standard deviation and transform bias (if the cell has one), and trained at its learning rate. Its
-initial weights are drawn on the CPU from a generator seeded with (seed, architecture, depth,
-trial). Tests of workers use a backend in NumPy.
+A trial is a `PolyphonicModel` as large as the parameter budget of its study allows. The settings of
+the trial are the scheme and standard deviation of the initial weights, the transform bias (if the
+cell has one) and the learning rate. The initial weights are drawn on the CPU from a generator
+seeded with (seed, architecture, depth, trial). Tests of workers use a backend in NumPy.
 """
 
 import functools
@@ -43,9 +43,10 @@ def finished_row(
     test_nll: float,
     constant_nll: float,
 ) -> TrialRow:
-    """Return the results of a trial with this curve; `test_nll` is the loss of its best weights.
+    """Return the results of a trial from its curve of losses; `test_nll` is the test loss of its
+    best weights.
 
-    A trial without any finite loss, because even its first weights overflow, has `SILENT_NLL`.
+    If even the first weights overflow, no loss is finite: all losses in the row are `SILENT_NLL`.
     """
     finite = curve[np.isfinite(curve).all(axis=1)]
     overflowed = len(finite) < len(curve)
@@ -75,21 +76,23 @@ def finished_row(
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """Train networks on the chorales; a backend can be sent to another process."""
+    """Train networks on the chorales with PyTorch; a backend can be pickled and sent to another
+    process.
+    """
 
     data: Path | None = None
-    """A file of original chorales; None: those rebuilt from music21's scores."""
+    """A file of the original chorales; None: those rebuilt from music21's scores."""
     device: str = "cpu"
     """`cpu`, or one GPU: `cuda:0`."""
 
     def start(
         self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
     ) -> Trainer:
-        """Start the trials in `settings`, by number.
+        """Start or continue trials; `settings` has the settings of each, by trial number.
 
-        saved: empty, or a state for each of them, all at one epoch.
+        saved: empty for new trials, or the state of every trial, all at the same epoch.
 
-        Raises DataError if the data set is not the study's.
+        Raises DataError if `data` is not the data set of the study.
         """
         tune_malloc()
         if self.device != "cpu":
@@ -116,8 +119,9 @@ class TorchBackend:
         )
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the
-        checkpoint's metadata.
+        """Write the best weights of a trial that has ended to a file, atomically.
+
+        about: the metadata of the checkpoint, ready for JSON.
         """
         save_checkpoint(path, fused.best_model(number), **about)
 
@@ -153,7 +157,7 @@ def optimizer_of_study(config: StudyConfig) -> Optimizer:
 def models_of_trials(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
-    """Build the models of these trials by number, before training."""
+    """Build the untrained models of these trials, by trial number."""
     options: dict = {"hidden_size": hidden_size(config), "depth": config.depth, **config.options}
     gated = accepts(resolve_cell(config.arch), "transform_bias")
     models = {}
@@ -167,11 +171,11 @@ def models_of_trials(
 
 
 def hidden_size(config: StudyConfig) -> int:
-    """Return the number of units: as many as the budget of this depth allows."""
+    """Return the largest number of units that the parameter budget at this depth allows."""
     return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
 
 
 @functools.cache
 def chorales_of_study(data: Path | None) -> Corpus:
-    """Load the chorales of the training run, once for each process."""
+    """Load the chorales that the study trains on, once for each process."""
     return chorales(data)

@@ -33,19 +33,22 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class RunCommand(Configured):
-    """Run a study for each architecture and depth, or continue one. Finished trials never run
-    again.
+    """Run a study for each architecture and depth, or continue studies that were stopped. A
+    finished trial never runs again.
 
-    `optim-study run --preset small --help` shows that preset's values.
+    `optim-study run --preset small --help` shows the values of the preset small.
     """
 
     preset: Literal["paper", "small", "smoke"] = "paper"
-    """paper: the full protocol; small: the whole study, with --jobs 2 in ten minutes to two hours;
-    smoke: too short to train anything.
+    """paper: the paper's protocol in full size; small: the whole study with small networks, which
+    takes ten minutes to two hours with --jobs 2; smoke: a few seconds, to check the installation,
+    too short to learn anything.
     """
     settings: Settings = field(default_factory=dict)
     dry_run: bool = False
-    """Only print the plan, and our choices where the paper is silent."""
+    """Train nothing; only print the plan, the protocol, and our choices where the paper leaves
+    something open.
+    """
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list."""
 
@@ -76,7 +79,7 @@ class RunCommand(Configured):
         )
 
     def config(self) -> RunConfig:
-        """The preset with the given settings."""
+        """Return the preset, changed by the options that were given."""
         return PRESETS[self.preset](**self.settings)
 
 

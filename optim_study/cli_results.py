@@ -1,4 +1,4 @@
-"""Commands of `optim-study` for an existing run: status, best, export, plot, record."""
+"""The commands of `optim-study` about an existing run: status, best, export, plot, record."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -55,10 +55,10 @@ class Stored:
     out: Path = Path("runs/all")
     """Folder of the run."""
     storage: Annotated[str | None, Parameter(metavar="URL")] = None
-    """The run's database (default: the journal file OUT/journal.log)."""
+    """Database with the results of the run (default: the journal file OUT/journal.log)."""
 
     def studies(self) -> list[tuple[StudyConfig, list[TrialRow]]]:
-        """Each study with its complete trials."""
+        """Return each study with its complete trials."""
         from optim_study.storage import open_existing
 
         storage = open_existing(self.storage, self.out)
@@ -71,10 +71,12 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Stored):
-    """Show the progress of each study: complete, running, interrupted and diverged trials."""
+    """Show the progress of each study: its numbers of complete, running, interrupted and diverged
+    trials.
+    """
 
     json: bool = False
-    """Print one JSON list."""
+    """Print the rows as one JSON list instead of a table."""
 
     def run(self) -> None:
         rows = [self._about(config, trials) for config, trials in self.studies()]
@@ -117,12 +119,12 @@ class Status(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Best(Stored):
-    """Show the best trial of each study, its settings, the losses of its best weights and its
-    checkpoint.
+    """Show the best trial of each study: its settings, the losses of its best weights, and the file
+    of these weights.
     """
 
     json: bool = False
-    """Print one JSON list."""
+    """Print the rows as one JSON list instead of a table."""
 
     def run(self) -> None:
         from rhn.checkpoints import fault_of
@@ -144,10 +146,10 @@ class Best(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Stored):
-    """Print all complete trials."""
+    """Print the complete trials of all studies, one row for each."""
 
     format: Literal["csv", "json"] = "csv"
-    """csv with a header, or json as one list."""
+    """csv: a table with a header line; json: one list."""
 
     def run(self) -> None:
         rows = self.rows()
@@ -159,8 +161,8 @@ class Export(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Plot(Stored, Drawing):
-    """Draw the swarm plot, the map of settings or the learnable area of one or several runs, and
-    count the trials that train.
+    """Draw the trials of one or several runs, as a swarm plot, a map of settings or the area of
+    settings that train, and count the trials that train.
 
     examples:
       optim-study plot --out runs/small --by depth
@@ -169,34 +171,35 @@ class Plot(Stored, Drawing):
     """
 
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
-    """Folders of runs, drawn together."""
+    """Folders of runs, to draw in one figure (default: only the folder --out)."""
     depth: tuple[int, ...] | None = None
-    """Only these recurrence depths."""
+    """Draw only these recurrence depths."""
     csv: Path | None = None
-    """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
+    """Read the trials from this table (trials.csv, or the output of export), not from a folder."""
     kind: Literal["swarm", "map", "area"] = "swarm"
-    """swarm: one column per network; map: learning rate against initial standard deviation, one
-    panel per network, coloured by loss; area: the same, but shapes show the scheme and filled
-    symbols the trials that trained, with the range searched in the paper. Counts are by range and
-    by scheme.
+    """swarm: the losses of the trials, one column per network; map: learning rate against initial
+    standard deviation, one panel per network, coloured by loss; area: as map, but the shape of a
+    symbol shows the initialisation scheme, a filled symbol is a trial that trained, and a box shows
+    the range searched in the paper; the counts are also given for each range and scheme.
     """
     loss: Objective = "train"
-    """Loss of a trial, the lowest of all epochs: train or valid."""
+    """Judge a trial by its lowest training loss (train) or validation loss (valid) of all epochs.
+    """
     by: By = "arch"
-    """Order of the columns of the swarm plot: arch (architecture) or depth."""
+    """Group the columns of the swarm plot by architecture (arch) or by depth."""
     log: bool = False
-    """Log axis for the losses of the swarm plot (default: if a loss is far above that of the
-    constant predictor).
+    """Draw the losses of the swarm plot on a log axis (default: only if a loss is more than three
+    times that of the constant predictor).
     """
     below: Drawable = BELOW
-    """Loss in nats per frame, below which a trial counts as trained."""
+    """A trial counts as trained if its loss is below this value, in nats per frame."""
     constant: Drawable | None = None
-    """Loss of the constant predictor: a line in the swarm plot, with another line 10 % below
-    (default: the training loss in the trials; tables of early versions lack it, and trials have
-    none for validation).
+    """Loss of the constant predictor, in nats per frame, drawn as a dashed line in the swarm plot
+    (default: with --loss train the value stored with the trials, which tables of early versions
+    lack; with --loss valid no line).
     """
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
-    """A figure (.png, .svg, .pdf), and its trials (.csv)."""
+    """Files to write: a figure (.png, .svg, .pdf) and a table of its trials (.csv)."""
     json: bool = False
     """Print the counts as one JSON list."""
 
@@ -224,7 +227,7 @@ class Plot(Stored, Drawing):
         print(outputs, file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[TrialRow], str]:
-        """The trials, and their origin in words."""
+        """Return the trials, and their origin in words."""
         if self.csv is not None:
             return distinct_trials(read_csv(self.csv)), f"from {self.csv.name}"
         rows, configs = list[TrialRow](), list[StudyConfig]()
@@ -250,7 +253,7 @@ class Plot(Stored, Drawing):
         return rows, "; ".join(filter(None, (unfinished, about)))
 
     def _name(self) -> Path:
-        """Default file name, unique for each set of options."""
+        """Return the default file name, unique for each set of options."""
         source = self.csv or real_path([*self.runs, self.out][0])
         source = real_path(source).parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
@@ -284,8 +287,8 @@ class Plot(Stored, Drawing):
 
 
 def _different(configs: Sequence[StudyConfig]) -> list[str]:
-    """The settings that differ between studies of one optimizer, as options; but not the number of
-    trials.
+    """Return the settings, as options, that differ between studies of the same optimizer; the
+    number of trials does not count.
     """
     names = [f.name for f in fields(SharedSettings)[1:]]
     values = {
@@ -309,15 +312,13 @@ class Record(Stored):
     """
 
     arch: tuple[str, ...] | None = None
-    """Only these architectures."""
+    """Record only these architectures."""
     depth: tuple[int, ...] | None = None
-    """Only these recurrence depths."""
+    """Record only these recurrence depths."""
     every: Count = 50
-    """Number of steps of the optimizer between two measurements, which are made at the end of an
-    epoch.
-    """
+    """Optimiser steps between two measurements. A measurement waits for the end of the epoch."""
     data: Path | None = None
-    """The original chorales (.json or .pickle), if the study was trained on them."""
+    """File of the original chorales (.json or .pickle), needed if the study was trained on them."""
 
     def run(self) -> None:
         studies = [
@@ -351,8 +352,10 @@ def record_trial(
     data: Path | None,
     progress: Callable[[int, int], None],
 ) -> float:
-    """Train a trial again, to the same bits, and record it; returns its best loss. Raises DataError
-    for other data.
+    """Train a trial again, to the same bits, record it in the file `path`, and return its best
+    loss.
+
+    Raises DataError if `data` is not the data set of the study.
     """
     import numpy as np
     import torch

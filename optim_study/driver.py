@@ -1,9 +1,10 @@
-"""The driver of a run is the only writer of the storage. It gives batches of trials to an engine
-and adds each finished record.
+"""The driver of a run gives batches of trials to an engine and adds each finished trial to the
+storage; nothing else writes there.
 
-It is stateless as well: what is left to do follows from the storage and the folder. A batch whose
-worker died is handed out again and goes on from its last save. If a batch dies three times without
-a new save, its trials run one by one; a single trial that does so is given up.
+The driver saves no state of its own: the storage and the folder show which trials are left. If a
+worker dies, another one continues its batch from the last save. If that happens three times without
+a new save, the trials of the batch run one by one. If it happens three times to a single trial,
+that trial is given up.
 """
 
 import logging
@@ -30,22 +31,22 @@ LISTEN_SECONDS = 0.2  # interval of looking for new records
 
 @dataclass
 class Study:
-    """One study of a run, as the driver sees it."""
+    """One study of a run, with the trials that are finished, running and given up."""
 
     config: StudyConfig
     folder: StudyFolder
     fuse: int
-    """The most trials of a batch."""
+    """Largest number of trials in a batch."""
     rows: dict[int, TrialRow] = field(default_factory=dict)
     """The trials in the storage."""
     running: set[int] = field(default_factory=set)
-    """The unfinished trials that workers have now."""
+    """Numbers of the unfinished trials that workers train now."""
     given_up: dict[int, str] = field(default_factory=dict)
-    """Trial -> why this run gave it up."""
+    """Number of a trial -> the reason for which this run gave up the trial."""
 
     @property
     def left(self) -> list[int]:
-        """Trials that are not in the storage yet."""
+        """Numbers of the trials that are not in the storage yet."""
         return [number for number in range(self.config.trials) if number not in self.rows]
 
     @property
@@ -65,11 +66,11 @@ class TrialBatch:
     deaths: int = 0
     """Deaths of its workers since the last save."""
     epochs: Mapping[int, int] = field(default_factory=dict)
-    """Trial -> epoch of its saved state, when the batch was handed out last."""
+    """Number of a trial -> epoch of its saved state when a worker last got the batch."""
 
 
 class Driver:
-    """Run until every trial of the studies is in the storage or given up."""
+    """Run trials until each trial of the studies is in the storage or given up."""
 
     def __init__(
         self,
@@ -78,7 +79,9 @@ class Driver:
         engine: ThisProcess | Processes,
         job: Callable[[Study, Sequence[int], int], Job],
     ):
-        """job: a function from a study, its trials and the number of a worker to the job."""
+        """job: makes the job of a worker from a study, numbers of trials and the number of the
+        worker.
+        """
         self._studies, self._storage, self._engine, self._job = studies, storage, engine, job
         self._running: dict[Future, tuple[int, TrialBatch]] = {}
         self._looked = 0.0
@@ -88,9 +91,10 @@ class Driver:
             self._collect(study, range(study.config.trials))  # also what a killed driver has left
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
-        """Start batches until no trial is left; `watch` is called several times a second.
+        """Start batches until no trial is left; calls `watch` several times a second.
 
-        Raises the error of a worker, and KeyboardInterrupt after Ctrl-C, when all have saved.
+        Raises the error of a worker, or KeyboardInterrupt after Ctrl-C; before that, all workers
+        save.
         """
         self._watch, self._free = watch, list(range(len(self._engine.places)))
         self._queue = deque(
@@ -125,7 +129,7 @@ class Driver:
         self._engine.stop(running)
 
     def _hand_out(self, place: int) -> None:
-        """Start the first batch of the queue, with no more trials than its study fuses."""
+        """Start the first batch of the queue; trials above the number `fuse` stay in the queue."""
         batch = self._queue.popleft()
         study = batch.study
         numbers, others = batch.numbers[: study.fuse], batch.numbers[study.fuse :]
@@ -141,15 +145,15 @@ class Driver:
             self._look()
 
     def _look(self) -> None:
-        """Add the running trials that have ended."""
+        """Add those running trials to the storage that have ended."""
         for study in self._studies:
             self._collect(study, study.running)
         self._watch()
         self._looked = time.monotonic()
 
     def _collect(self, study: Study, numbers: Iterable[int]) -> None:
-        """Add those of these trials that have ended, keep the best model and remove their other
-        files.
+        """Add those of these trials to the storage that have ended, keep the best model, and remove
+        the other files of these trials.
         """
         ended = sorted(study.folder.recorded().intersection(numbers)) if numbers else ()
         for number in ended:

@@ -1,10 +1,12 @@
-"""Engines run jobs in this process or in spawned processes of this machine. `ray_engine` runs them
-on a Ray cluster.
+"""Engines, which run jobs in this process or in spawned processes of this machine. The engine of
+`ray_engine` runs jobs on a Ray cluster.
+
+An engine has these attributes and methods:
 
 places   the device of each worker
-submit   start a job at a free place; the future has the result of `attempt`, or an exception
-deaths   exceptions that mean that the worker died; others end the run
-stop     make the workers save and leave, and wait for them; Ctrl-C meanwhile ends them at once
+submit   start a job on a free worker; the future has the result of `attempt`, or an exception
+deaths   exceptions that mean that the worker died; other exceptions end the run
+stop     make the workers save and stop, and wait for them; a second Ctrl-C kills them at once
 """
 
 import multiprocessing
@@ -29,7 +31,7 @@ class ThisProcess:
         self.places = [place]
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
-        """Return after the end of the job; calls `on_epoch` after each of its epochs."""
+        """Run the job, and return after its end; calls `on_epoch` before each of its epochs."""
         future: Future = Future()
         future.set_result(attempt(job, lambda: False, on_epoch))
         return future
@@ -42,9 +44,7 @@ class ThisProcess:
 
 
 class Processes:
-    """Run the jobs of each worker in a spawned process; a worker that dies does not affect the
-    others.
-    """
+    """Run the jobs of each worker in a spawned process. If one dies, the others go on."""
 
     deaths = BrokenProcessPool
 
@@ -85,7 +85,7 @@ _busy = threading.Lock()
 
 
 def _begin(stopping) -> None:
-    """Prepare a worker: one thread is the fastest for small networks."""
+    """Prepare a worker: use one thread, the fastest choice for small networks."""
     import torch
 
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def _work_in_process(job: Job) -> BaseException | None:
 
 
 def _follow() -> None:
-    """Save and stop when the driver is gone."""
+    """Wait until the driver is gone; then let the job save, and end the process."""
     if driver := multiprocessing.parent_process():
         driver.join()
     _stopping[0].value = 1
@@ -109,8 +109,8 @@ def _follow() -> None:
 
 @contextmanager
 def _spawning() -> Iterator[None]:
-    """Hold Ctrl-C back until the end. A process that starts inside never gets it, and imports
-    nothing from the current folder before it has our import path.
+    """Delay Ctrl-C until the end of the block. A process that starts inside the block never
+    receives Ctrl-C, and imports nothing from the current folder before it has our import path.
     """
     path = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"

@@ -1,6 +1,7 @@
-"""The folder of a run: states and records of trials, the best models, and the lock of the driver.
+"""The folder of a run, with states and records of trials, the best models, and the lock of the
+driver.
 
-`OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
+The file `OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
 
     trials/0007.begun              marks that a worker has begun trial 7
     trials/0007.safetensors        the rolling state of trial 7: arrays and curve
@@ -8,10 +9,11 @@
     trials/0007.json               its record after its end: settings, results and whole curve
     best.safetensors               the model of the best trial so far
 
-Workers write the files of trials, the driver all others; it also removes the first three of a
-trial with a record. Files are replaced whole. Marks, states and records contain the fingerprint of
-the study's protocol: those of another study count as absent. A damaged one counts as absent too, so
-the trial is trained again, to the same result; an unreadable file is an error.
+Workers write the files of trials, and the driver writes all others. When a trial has a record, the
+driver also removes its first three files. Every file is replaced as a whole. Marks, states and
+records contain the fingerprint of the study's protocol: a file of another study is ignored. A
+damaged file is ignored, too, and the trial is trained again, to the same result. A file that cannot
+be read is an error.
 """
 
 import logging
@@ -40,12 +42,12 @@ class TrialRecord:
 
     row: TrialRow
     curve: np.ndarray
-    """As in `TrialState`; losses that are not finite are NaN."""
+    """Losses of each epoch, as in `TrialState`; those that are not finite are NaN."""
 
 
 class StudyFolder:
-    """The files of one study. Methods raise OutputError if a file cannot be written, DataError if
-    one cannot be read.
+    """The files of one study. Methods raise OutputError if a file cannot be written, and DataError
+    if a file cannot be read.
     """
 
     def __init__(self, out: Path, config: StudyConfig):
@@ -58,13 +60,15 @@ class StudyFolder:
             self._trials.mkdir(parents=True, exist_ok=True)
 
     def begin(self, numbers: Iterable[int]) -> None:
-        """Mark that a worker has begun these trials: a kill before their first save is noticed."""
+        """Mark that a worker has begun these trials, so that a kill before the first save is
+        noticed.
+        """
         for number in numbers:
             with atomic_path(self._mark_path(number)) as temporary:
                 temporary.write_text(self._fingerprint)
 
     def begun(self, numbers: Iterable[int]) -> set[int]:
-        """Return those of these trials that a worker has begun, with a saved state or without."""
+        """Return those of these trials that a worker has begun, with or without a saved state."""
         numbers = list(numbers)
         return {n for n in numbers if self._is_marked(n)} | self.epochs(numbers).keys()
 
@@ -75,7 +79,9 @@ class StudyFolder:
             return False
 
     def load_state(self, number: int) -> TrialState | None:
-        """Load the latest state of a trial, or None; a damaged one is logged."""
+        """Load the latest state of a trial; None if there is none. A damaged state is logged and
+        counts as none.
+        """
         path = self._state_path(number)
         try:
             arrays, about = read_state(path) or ({}, {})
@@ -98,7 +104,7 @@ class StudyFolder:
         )
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return the epochs of the saved states of these trials, without trials that have none."""
+        """Return number -> epoch of the saved state, for those of these trials that have one."""
         found = {}
         for number in numbers:
             try:
@@ -110,12 +116,12 @@ class StudyFolder:
         return found
 
     def recorded(self) -> set[int]:
-        """The trials with a record."""
+        """Return the numbers of the trials that have a record."""
         return {int(path.stem) for path in self._trials.glob("*.json") if path.stem.isdecimal()}
 
     def load_record(self, number: int) -> TrialRecord | None:
-        """Load the record of a finished trial, or None; damaged records and those of other studies
-        are removed.
+        """Load the record of a finished trial; None if there is none. A record that is damaged, or
+        of another study, is removed and counts as none.
         """
         path = self._record_path(number)
         try:
@@ -163,11 +169,13 @@ class StudyFolder:
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what killed writers have left. Call it only while no other process writes here."""
+        """Remove temporary files that killed writers left. Call this only while no other process
+        writes here.
+        """
         remove_leftovers(self._trials)
 
     def model_path(self, number: int) -> Path:
-        """The best weights of a trial that has ended."""
+        """Return the file of the best weights of a trial that has ended."""
         return self._trials / f"{number:04d}-best.safetensors"
 
     def _state_path(self, number: int) -> Path:

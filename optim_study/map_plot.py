@@ -1,8 +1,8 @@
 """Maps of a study's settings: learning rate against initial standard deviation, one panel for each
-network. Without torch and Optuna.
+network. Needs neither torch nor Optuna.
 
-`plot_map` shows the losses as colours, `plot_area` the settings that train, with the range of
-settings of the paper.
+`plot_map` shows the losses as colours. `plot_area` shows which settings train, and the range of
+settings in the paper.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,11 +44,11 @@ SHAPES: Symbols = {
 
 
 def plot_map(rows: Sequence[TrialRow], *, loss: Objective = "train", about: str = "") -> Figure:
-    """Draw the losses as colours, the initial transform biases as symbols, and crosses over
-    diverged trials.
+    """Draw the loss of each trial as a colour, on a map of learning rate and initial standard
+    deviation. Symbols show the initial transform biases, and crosses mark diverged trials.
 
-    The colours, the same in all panels, end a little above the median loss; all worse losses share
-    the last one.
+    All panels have the same colour scale, which ends a little above the median loss. All higher
+    losses have the last colour.
 
     about: settings of the study and origin of the rows.
 
@@ -92,8 +92,9 @@ def plot_map(rows: Sequence[TrialRow], *, loss: Objective = "train", about: str 
 def plot_area(
     rows: Sequence[TrialRow], *, loss: Objective = "train", below: float = BELOW, about: str = ""
 ) -> Figure:
-    """Draw the schemes as shapes, filled if the loss of the trial is below `below`, inside and
-    outside the range of settings of the paper.
+    """Draw which settings train, on a map of learning rate and initial standard deviation. The
+    shape of a symbol shows the initialisation scheme. A symbol is filled if the loss of the trial
+    is below `below`, in nats per frame. A box shows the range of settings in the paper.
 
     about: settings of the study and origin of the rows.
 
@@ -124,7 +125,7 @@ def plot_area(
 
 
 def _draw_box(optimizer: str, ax: Axes) -> None:
-    """Draw the range of settings of the paper, with the learning rates of this optimizer."""
+    """Draw the range of settings in the paper, with the learning rates of this optimizer."""
     (left, right), (bottom, top) = LEARNING_RATES[optimizer], STD_RANGE
     label = "range of Gaussian deviations in the paper"
     label += "" if optimizer == "sgd" else f", rates for {optimizer}"
@@ -135,8 +136,8 @@ def _draw_box(optimizer: str, ax: Axes) -> None:
 def _draw_schemes(
     trials: Sequence[TrialRow], trained: Callable[[TrialRow], bool], color: str, ax: Axes
 ) -> None:
-    """Draw the trials by scheme; those that trained are filled in this color and lie over the
-    others. Schemes of one standard deviation stand side by side.
+    """Draw the trials by scheme. Trials that trained are filled in this color and lie over the
+    others. Schemes with the same standard deviation stand side by side.
     """
     inches = ax.figure.figure.dpi_scale_trans
     for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=trained)):
@@ -155,8 +156,8 @@ def _draw_schemes(
 
 
 def bias_symbols(rows: Sequence[TrialRow]) -> Symbols:
-    """Choose a symbol for each transform bias, or for bins of equal counts, and one for cells
-    without gates.
+    """Choose a symbol for each transform bias, or for bins of biases if there are many, and one for
+    cells without gates. Returns label -> (marker, biases).
 
     >>> bias_symbols([])
     {}
@@ -175,7 +176,7 @@ def _grid(
     panels: dict[StudyNetwork, list[TrialRow]],
     panel: Callable[[StudyNetwork, Sequence[TrialRow], Axes], None],
 ) -> list[Block]:
-    """A panel for each network; in a wide figure a row has the depths of one architecture."""
+    """Make a panel for each network; in a wide figure a row has the depths of one architecture."""
 
     def draw(network: StudyNetwork, trials: Sequence[TrialRow], ax: Axes) -> None:
         panel(network, trials, ax)
@@ -189,7 +190,7 @@ def _grid(
 def _of_each(
     symbols: Symbols, name: str, trials: Sequence[TrialRow]
 ) -> Iterator[tuple[str, str, list[TrialRow]]]:
-    """(Label, marker, trials) of each symbol that these trials have."""
+    """Yield (label, marker, trials) for each symbol that these trials have."""
     for label, (marker, values) in symbols.items():
         if own := [row for row in trials if getattr(row, name) in values]:
             yield label, marker, own

@@ -1,4 +1,5 @@
-"""Plan a run: the networks and their sizes, the devices of the workers, the number of fused trials.
+"""Plan a run: the networks and their sizes, the devices of the workers, and the number of trials
+that are fused, which means trained as one program.
 
 The memory of K fused trials is at most about
 
@@ -6,8 +7,8 @@ The memory of K fused trials is at most about
     trial)
          + k (gradients, a temporary of the update, and the saved tensors of a step)
 
-On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. Tests
-measure it.
+On a CPU the trainer computes a step of the K models in parts of k <= K models. On a GPU, k = K.
+Tests compare this estimate with measured memory.
 """
 
 import math
@@ -49,11 +50,11 @@ PLAN_COLUMNS = (
 
 
 def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str]) -> list[dict]:
-    """Plan these studies for workers on these devices; one row for each, as in the table and in
-    JSON.
+    """Plan these studies for workers on the devices `places`. Returns one row for each study, as in
+    the table and in JSON.
 
-    Raises InvalidInputError if a cell cannot be built, or does not fit the memory of this machine
-    (that of Ray's nodes is not known).
+    Raises InvalidInputError if a cell cannot be built, or if its network does not fit the memory of
+    this machine. The memory of Ray's nodes is not known, and not checked.
     """
     device = places[0].partition(":")[0]
     free = (
@@ -86,14 +87,14 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
 
 
 def plan_table(rows: Sequence[dict]) -> str:
-    """Rows of `plan` as text."""
+    """Format rows of `plan` as a table."""
     return columns_table(
         [row | {"memory": in_words(row["memory_bytes"])} for row in rows], PLAN_COLUMNS
     )
 
 
 def protocol_text(rows: Sequence[dict]) -> str:
-    """The protocol that the rows of a plan share as text, a line for each of its numbers."""
+    """Format the protocol that the rows of a plan share, one line for each of its numbers."""
     known = {name: [row[name] for row in rows if row[name] is not None] for name in PROTOCOL}
     return "\n".join(f"{n.replace('_', ' ')}: {v[0]}" for n, v in known.items() if v)
 
@@ -107,8 +108,10 @@ def devices(config: RunConfig) -> list[str]:
 
 
 def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
-    """The estimated peak bytes of a process as a function of its number of fused trials, on
-    sequences of this length.
+    """Return a function that estimates the peak memory of a process, in bytes, from its number of
+    fused trials.
+
+    steps: the length of the longest sequence.
     """
     weights, positions = (
         weight_bytes(model),
@@ -129,11 +132,15 @@ def fused(
     device: str,
     free: float,
 ) -> int:
-    """Return the number of trials to train as one program: `asked`, or the largest one that fits.
+    """Return the number of trials to train as one program: `asked`, or if that is "auto" the
+    largest number that fits.
 
-    On a CPU every worker gets at least two groups, so that workers end at about the same time; on a
-    GPU all trials run together, and the number is halved later if the memory runs out. `need`: see
-    `memory`; `free`: the memory of one worker in bytes.
+    On a CPU the trials of a worker are split into at least two groups, so that workers end at about
+    the same time. On a GPU all trials of a worker run together, and the number is halved later if
+    the memory runs out.
+
+    need: the function that `memory` returns.
+    free: the memory of one worker in bytes.
 
     Raises InvalidInputError if `asked`, or a single trial, does not fit.
     """
@@ -154,8 +161,8 @@ def fused(
 
 
 def meta_model(study: StudyConfig):
-    """Build a model of the study on the meta device. Raises InvalidInputError if the cell cannot be
-    built.
+    """Build a model of the study on torch's meta device, without memory for its weights. Raises
+    InvalidInputError if the cell cannot be built.
     """
     options: dict = {"hidden_size": hidden_size(study), "depth": study.depth, **study.options}
     return PolyphonicModel(study.arch, device="meta", **options)

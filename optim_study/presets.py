@@ -1,5 +1,5 @@
-"""The configuration of a run, and its presets: the paper's study, a small one, and one of a few
-seconds.
+"""The configuration of a run, and three presets: the study of the paper, a small one, and one of a
+few seconds.
 
     run(small(arch=("rhn",), out=Path("runs/mine")))
 
@@ -23,15 +23,15 @@ from rhn.utils.validation import require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 ARCHITECTURES = (
-    f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's "
+    f"Architectures: {', '.join(CELLS)}, or your own as package.module:factory; all: the paper's "
     f"{', '.join(PAPER_ARCHITECTURES)}."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(SharedSettings):
-    """A run: one study for each architecture and depth, and how to run them. The defaults are the
-    paper's protocol.
+    """The configuration of a run: one study for each architecture and depth, and the workers that
+    train them. The defaults are the paper's protocol.
 
     `optim-study run --help` describes the fields.
 
@@ -42,40 +42,45 @@ class RunConfig(SharedSettings):
 
     arch: Annotated[tuple[str, ...], Parameter(help=ARCHITECTURES)] = ("all",)
     depth: tuple[int, ...] = (1, 2, 4, 6)
-    """Recurrence depths; cells without depth run only at 1."""
+    """Recurrence depths, in layers per time step. Cells without a depth run only at depth 1."""
     cell_options: CellOptions = field(default_factory=dict)
-    """Option of the cell, such as leak=0.5. Can be given several times. Applies to every
-    architecture that has it. Networks with options are studies of their own.
+    """An option of the cell, such as leak=0.5, for every architecture that has this option. Can be
+    given several times. Networks with options are studies of their own.
     """
 
     data: Path | None = None
-    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
+    """File of the original chorales (.json or .pickle), instead of those rebuilt from music21's
+    scores.
+    """
     out: Path | None = None
     """Folder of the run, created if necessary (default: runs/ARCH)."""
     storage: Annotated[str | None, Parameter(metavar="URL")] = field(default=None, repr=False)
-    """An Optuna database, postgresql://user:password@host:port/database (default: the journal file
-    OUT/journal.log).
+    """Where to store the results: an Optuna database, postgresql://user:password@host:port/database
+    (default: the journal file OUT/journal.log).
     """
     wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
-    """Time to wait each time that the database goes away; 0: no waiting."""
+    """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
     fuse: int | Literal["auto"] = "auto"
-    """Number of trials that are trained as one program; auto: as many as fit the device."""
+    """Number of trials that are trained as one program; auto: chosen by the device and its memory.
+    """
     jobs: int | Literal["auto"] = "auto"
-    """Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A
-    single one works in this process.
+    """Number of workers; auto: one on each GPU, or without a GPU one on the CPU (with Ray: one on
+    each CPU of the cluster). Without Ray a single worker runs in this process.
     """
     engine: Literal["processes", "ray"] = "processes"
-    """Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT and
-    the data.
+    """processes: the workers are processes of this machine; ray: the workers are tasks of a Ray
+    cluster, whose nodes share the folder OUT and the data.
     """
     address: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None
-    """Address of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one
-    for the run).
+    """Address of the Ray cluster (default: that in the environment variable RAY_ADDRESS, else a
+    cluster on this machine, else a new one for the run).
     """
     device: Device = "auto"
-    """Device of the training run."""
+    """Device that trains the networks; auto: a GPU if there is one, else the CPU."""
     save_seconds: NonNegative = 60.0
-    """Interval between saves of running trials: the most time that is lost by a kill."""
+    """Seconds between two saves of the running trials. A kill loses at most this time and one
+    epoch.
+    """
 
     def __post_init__(self):
         for name in ("data", "out"):
@@ -95,7 +100,7 @@ class RunConfig(SharedSettings):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """The architectures with `all` expanded, each once.
+        """Names of the architectures, each once; `all` is replaced by those of the paper.
 
         >>> RunConfig(arch=("dt-rnn", "all")).architectures
         ('dt-rnn', 'rhn', 'dts-rnn')
@@ -119,11 +124,11 @@ class RunConfig(SharedSettings):
         return self.out or Path("runs", "-".join(self.arch).replace(",", "-").replace(":", "."))
 
     def studies(self, data: str) -> list[StudyConfig]:
-        """The configuration of every study, in the order of work; `data` is the checksum of the
-        data set.
+        """Return the configuration of every study, in the order in which the studies run; `data` is
+        the checksum of the data set.
 
-        Raises InvalidInputError for an unknown architecture, a depth that it lacks, or an option
-        that no cell has.
+        Raises InvalidInputError for an unknown architecture, a depth that an architecture cannot
+        have, or an option that no cell has.
         """
         from rhn.cells import read_options, resolve_cell
 
@@ -142,7 +147,7 @@ class RunConfig(SharedSettings):
         return studies
 
     def _options_of(self, arch: str) -> dict:
-        """The cell options that an architecture has."""
+        """Return those of the cell options that an architecture has."""
         from rhn.cells import cell_options
 
         if not self.cell_options:
@@ -151,15 +156,15 @@ class RunConfig(SharedSettings):
         return {name: value for name, value in self.cell_options.items() if name in names}
 
     def _depths_of(self, cell: Any) -> list[int]:
-        """The depths to run a cell at, each once: only 1 if the cell has no recurrence depth."""
+        """Return the depths at which to run a cell, each once: only 1 if the cell has no depth."""
         if 1 in self.depth and not getattr(cell, "deep", True):
             return [1]
         return list(dict.fromkeys(self.depth))
 
 
 def paper(**changes: Any) -> RunConfig:
-    """The paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at depths 1,
-    2, 4 and 6. Errors as for `RunConfig`.
+    """Return the paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at each
+    of the depths 1, 2, 4 and 6. Raises the errors of `RunConfig`.
 
     >>> config = paper(arch=("rhn",))
     >>> config.trials, config.epochs, config.depth
@@ -169,11 +174,12 @@ def paper(**changes: Any) -> RunConfig:
 
 
 def small(**changes: Any) -> RunConfig:
-    """The whole study: networks of 1.5 % of the paper's parameters, 120 epochs; ten minutes on two
-    fast cores (40 without a C compiler), up to two hours on busy ones.
+    """Return the whole study with small networks: 1.5 % of the paper's parameters, 120 epochs. The
+    run takes ten minutes on two fast cores (40 without a C compiler), up to two hours on busy ones.
 
-    With tiny initial weights every network has for 20 to 80 epochs the loss of a
-    network that ignores its state. A shorter patience would stop networks that learn late.
+    With tiny initial weights, every network stays for 20 to 80 epochs at the loss of a network that
+    ignores its state. So the patience is 80 epochs: a shorter one would stop networks that learn
+    late.
 
     >>> config = small(depth=(1, 4))
     >>> config.trials, config.epochs, config.depth
@@ -184,8 +190,8 @@ def small(**changes: Any) -> RunConfig:
 
 
 def smoke(**changes: Any) -> RunConfig:
-    """A few seconds, as a check of the installation: networks of a few units, 4 trials, 4 epochs,
-    saved after every epoch.
+    """Return a run of a few seconds, to check the installation: networks of a few units, 4 trials
+    and 4 epochs, with a save after every epoch.
 
     >>> config = smoke(arch=("rnn",))
     >>> config.trials, config.epochs
@@ -203,4 +209,4 @@ def smoke(**changes: Any) -> RunConfig:
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
-"""The configurations of a study by name."""
+"""The presets: from the name of each to the function that returns its configuration."""

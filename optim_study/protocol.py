@@ -1,11 +1,12 @@
-"""The protocol of the study: the training run of a trial, the ranges of its settings, and
-everything else that a resume must keep.
+"""The protocol of a study: how a trial is trained, the ranges of its settings, and everything else
+that must stay the same when a study continues.
 
-It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices
-where the paper leaves one.
+The default protocol is the paper's (section 5.1 and figure 4 of Zilly et al. 2017). `READINGS`
+lists our choices where the paper leaves something open.
 
-The protocol is stored with the study, so that every worker can compare it, and its fingerprint in
-every file of a trial, so that files of another study are never mistaken for this one's.
+The protocol is stored with the study, so that every later run can be compared with it. The
+fingerprint of the protocol is in every file of a trial, so that a file of another study is never
+taken for one of this study.
 """
 
 import hashlib
@@ -51,24 +52,23 @@ Scheme = Literal["gaussian", "scaled", "orthogonal", "identity"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 """Ways to start the weights, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
-"""Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 /
-sqrt(n).
-"""
+"""Schemes with a fixed standard deviation: 1 / sqrt(n) for the recurrent weights of n units."""
 
 Interval = Annotated[tuple[float, float], Parameter(metavar="LOW HIGH")]
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
-"""The range of learning rates of each optimizer: the paper's for SGD. The others divide the
-gradient by its size, so a step changes a weight by about the learning rate: 0.1 is as large as a
-trained weight, and with 1e-5 no weight moves further than 0.07 in the paper's 7,000 steps. So their
-four decades end at 0.1; torch's defaults, 1e-3 and 1e-2 (rmsprop), are inside.
+"""The range of learning rates of each optimizer. The range for SGD is the paper's. The other
+optimizers divide the gradient by its size, so a step changes a weight by about the learning rate. A
+rate of 0.1 is as large as a trained weight, and with 1e-5 no weight moves further than 0.07 in the
+paper's 7,000 steps. So the ranges of these optimizers have four decades, too, but end at 0.1.
+torch's default rates, 1e-3 and 1e-2 (rmsprop), are inside.
 """
 
 LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
-"""Fields that the first protocols lacked, with the only value of that time. The protocol contains
-them only with another value, so that old studies go on and keep their fingerprints. A new field
-gets a row here.
+"""Fields that the first protocols lacked -> the only value at that time. A protocol contains such a
+field only if its value is another one, so that old studies can continue and keep their
+fingerprints. A new field gets a row here.
 """
 
 
@@ -81,19 +81,20 @@ class Settings:
     """
 
     learning_rate: float
-    """Step size of the optimizer."""
+    """Learning rate of the optimizer."""
     init_std: float
-    """Standard deviation of the initial weights, or of their noise about the identity; `scaled` and
-    `orthogonal` ignore it.
+    """Standard deviation of the initial weights; with the scheme `identity`, of the noise that is
+    added to the identity. The schemes `scaled` and `orthogonal` ignore this value.
     """
     transform_bias: float
-    """Initial bias of the transform gates; cells without gates ignore it."""
+    """Initial bias of the transform gates; cells without these gates ignore this value."""
     init_scheme: str = "gaussian"
     """One of `SCHEMES`."""
 
     @property
     def init(self) -> str:
-        """The initialisation as cells and models take it.
+        """The initialisation as cells and models expect it: the scheme, with the deviation if
+        needed.
 
         >>> near_identity = {"init_std": 1e-3, "init_scheme": "identity"}
         >>> Settings(learning_rate=0.1, transform_bias=0.0, **near_identity).init
@@ -114,31 +115,36 @@ class SharedSettings:
     trials: Annotated[int, within(least=1, most=100_000)] = 60
     """Total number of trials of each study. A larger number extends a study."""
     epochs: Count = 1000
-    """Maximum number of epochs of a trial."""
+    """Largest number of epochs of a trial."""
     patience: Count = 100
-    """A trial stops after N epochs without a lower loss."""
+    """A trial stops after this number of epochs without a lower loss."""
     budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
-    """Multiply the paper's parameter budget (150,000 per layer) by this factor."""
+    """Multiply the paper's budget of parameters (150,000 per layer) by this factor."""
     objective: Objective = "train"
-    """The loss by which a trial is judged: its lowest value counts, and its weights are kept."""
+    """The loss by which a trial is judged, on the training data (train) or validation data (valid).
+    The lowest value of all epochs counts, and the weights of that epoch are kept.
+    """
     optimizer: OptimizerName = "sgd"
-    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: those of torch.optim, with its
-    defaults.
+    """sgd: the paper's optimizer, with momentum 0.9; adam, adamw, rmsprop: the optimizers of
+    torch.optim with its defaults, apart from the learning rate.
     """
     learning_rate: Interval = ()  # type: ignore[assignment]
-    """Lowest and highest learning rate, drawn log-uniformly. Default: 1e-4 1 for sgd, as in the
-    paper; 1e-5 0.1 for the others.
+    """Lowest and highest learning rate. Each trial draws its rate between them, log-uniformly.
+    Default: 1e-4 1 for sgd, as in the paper; 1e-5 0.1 for the other optimizers.
     """
     init_std: Interval = (1e-8, 1e-2)
-    """Lowest and highest initial standard deviation, drawn log-uniformly."""
+    """Lowest and highest standard deviation of the initial weights. Each trial draws its deviation
+    between them, log-uniformly.
+    """
     init_schemes: tuple[str, ...] = ("gaussian",)
-    """Initialisation schemes, equally likely: gaussian, identity (both with the drawn deviation),
-    scaled, orthogonal (with 1/sqrt(n)).
+    """Initialisation schemes, from which each trial draws one with equal chances. gaussian and
+    identity have the standard deviation of the trial; scaled and orthogonal have 1/sqrt(n) for n
+    units.
     """
     transform_bias: tuple[float, ...] = (0.0, -1.0, -2.0, -3.0)
-    """The transform biases to choose from, equally likely."""
+    """Initial biases of the transform gates, from which each trial draws one with equal chances."""
     seed: Natural = 0
-    """Seed of settings, initial weights and the order of batches."""
+    """Seed of the drawn settings, the initial weights and the minibatch order."""
 
     def __post_init__(self):
         for f in fields(self):
@@ -179,8 +185,8 @@ class SharedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(SharedSettings):
-    """One architecture and depth with everything that its results depend on. Only `trials` may grow
-    between runs.
+    """The configuration of one study: an architecture, a depth, and everything else on which the
+    results depend. Between runs only `trials` may change, to a larger number.
 
     >>> study = StudyConfig(arch="rhn", depth=2, data="checksum", trials=5)
     >>> study.name, study.trials
@@ -194,11 +200,11 @@ class StudyConfig(SharedSettings):
     data: str
     """Checksum of the data set."""
     batch_size: Count = 32
-    """Sequences in a batch."""
+    """Number of sequences in a batch."""
     momentum: Fraction = 0.9
-    """Momentum of SGD; the other optimizers have none."""
+    """Momentum of SGD; the other optimizers ignore this value."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Options of the cell, by name: `{"skip": "last"}`."""
+    """Options of the cell by name, such as `{"skip": "last"}`."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -211,33 +217,35 @@ class StudyConfig(SharedSettings):
 
     @property
     def cell(self) -> str:
-        """The architecture, by the name that other configurations use."""
+        """The architecture, under the field name of other configurations."""
         return self.arch
 
     @property
     def label(self) -> str:
-        """The architecture with its options in tables and figures: `dts-rnn-skip-last`."""
+        """Name of the architecture and its options in tables and figures, such as
+        `dts-rnn-skip-last`.
+        """
         return "-".join(
             [self.arch, *(f"{name}-{value}" for name, value in sorted(self.options.items()))]
         )
 
     @property
     def name(self) -> str:
-        """Name of the study and of its folder: `dt-rnn-depth4`."""
+        """Name of the study and of its folder, such as `dt-rnn-depth4`."""
         return f"{self.label}-depth{self.depth}"
 
     @property
     def budget(self) -> int:
-        """The maximum number of parameters at this recurrence depth, including output layer and
-        biases.
+        """The largest number of parameters at this recurrence depth, including the output layer and
+        the biases.
         """
         return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
 
     def settings(self, number: int) -> Settings:
-        """The hyperparameters of one trial.
+        """Return the hyperparameters of one trial.
 
-        They depend only on (seed, architecture, depth, number) and the ranges, so that any number
-        of workers, in any order, run the same trials. The options of the cell do not change them.
+        The values depend only on (seed, architecture, depth, number) and the ranges, not on the
+        options of the cell. So any number of workers, in any order, run the same trials.
         """
         sequence = np.random.SeedSequence(
             [self.seed, crc32(self.arch.encode()), self.depth, number]
@@ -256,22 +264,24 @@ class StudyConfig(SharedSettings):
         return "transform_bias" in lacking(self.label)
 
     def parameters(self, number: int) -> dict[str, Any]:
-        """The hyperparameters of one trial in a storage."""
+        """Return the hyperparameters of one trial as a storage holds them."""
         values = asdict(self.settings(number))
         if self.init_schemes == LATER_FIELDS["init_schemes"]:
             del values["init_scheme"]
         return values
 
     def trial(self, number: int) -> dict[str, Any]:
-        """Everything that determines the first weights and the training of a trial, for JSON."""
+        """Return everything that determines the initial weights and the training of a trial, for
+        JSON.
+        """
         settings = asdict(self.settings(number))
         if self.without_gates:  # drawn, but not used
             del settings["transform_bias"]
         return {"study": self.protocol(), "trial": number, "settings": settings}
 
     def protocol(self) -> dict[str, Any]:
-        """All fields but the number of trials, ready for JSON: they must not change between
-        resumes.
+        """Return all fields but the number of trials, ready for JSON. Their values must not change
+        when a study continues.
         """
         values = asdict(self) | {"options": dict(self.options)}
         left_out = {"trials"} | {
@@ -289,7 +299,7 @@ class StudyConfig(SharedSettings):
 
 
 def _as_tuple(values: Any) -> Any:
-    """A list or an array as a tuple, a single value as a tuple of one."""
+    """Return a list or an array as a tuple, and a single value as a tuple of one."""
     if isinstance(values, tuple):
         return values
     values = values.tolist() if hasattr(values, "tolist") else values
@@ -297,8 +307,8 @@ def _as_tuple(values: Any) -> Any:
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
-    """The configuration of a stored protocol. Raises DataError for a damaged one, and for one of
-    another version.
+    """Return the configuration of a study from its stored protocol. Raises DataError if the
+    protocol is damaged or from another version.
     """
     try:
         return StudyConfig(**{**protocol, "trials": trials})
@@ -311,8 +321,8 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
 
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError for a study with another protocol; the message names every different
-    value.
+    """Raise InvalidInputError if the protocol that was stored with a study is another one; the
+    message names every value that differs.
     """
     here, there = ({"optimizer": "sgd", **values} for values in (config.protocol(), stored))
     differences = [

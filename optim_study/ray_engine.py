@@ -1,7 +1,7 @@
-"""Run jobs as tasks on the nodes of a Ray cluster, each with one GPU or one CPU.
+"""Run jobs as tasks on the nodes of a Ray cluster. Each task has one GPU or one CPU.
 
-Every node needs the folder of the run, the same data and this toolkit. A node may die, but not the
-driver's: its batches go out again.
+Every node needs the folder of the run, the same data and this toolkit. If a node dies, its batches
+go to other nodes; only the node of the driver must not die.
 """
 
 import logging
@@ -54,7 +54,9 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
 
 
 def ray_devices(config: RunConfig) -> list[str]:
-    """The device of each worker: the GPUs of the cluster, or its CPUs if it has none."""
+    """Return the device of each worker: one for each GPU of the cluster, or for each CPU if it has
+    no GPU.
+    """
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -72,7 +74,7 @@ def ray_devices(config: RunConfig) -> list[str]:
 
 
 class RayTasks:
-    """Tasks of a Ray cluster, see `optim_study.engines`."""
+    """The engine of a Ray cluster; `optim_study.engines` describes its methods."""
 
     def __init__(self, places: Sequence[str]):
         import ray
@@ -113,7 +115,9 @@ def _attempt(job: Job) -> BaseException | None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise InvalidInputError if nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    """Raise InvalidInputError if nothing listens at HOST:PORT; without this check Ray tries for
+    minutes.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return  # a keyword of Ray, such as `local`

@@ -1,5 +1,5 @@
-"""Finished trials as rows: from the storage, to and from CSV, grouped by network, and described for
-figures. Without torch and Optuna.
+"""Finished trials as rows of a table: read them from the storage, write and read them as CSV, group
+them by network, and describe them for figures. Needs neither torch nor Optuna.
 """
 
 import csv
@@ -26,11 +26,11 @@ By = Literal["arch", "depth"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One complete trial; the field names are the columns. Losses are negative log-likelihoods in
-    nats per frame.
+    """One complete trial, as a row of a table whose columns are the fields. Losses are negative
+    log-likelihoods in nats per frame.
 
-    Columns that a table of an earlier version lacks are None; its weights started Gaussian and its
-    optimizer was SGD.
+    A table of an earlier version lacks some columns; these are None. In such a table the initial
+    weights are Gaussian and the optimizer is SGD.
 
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
@@ -41,62 +41,66 @@ class TrialRow:
     """
 
     arch: str
-    """Architecture, with the options of its cell: `rhn`, `dts-rnn-skip-last`."""
+    """Architecture, with the options of its cell, such as `rhn` or `dts-rnn-skip-last`."""
     depth: int
     trial: int
     optimizer: OptimizerName = "sgd"
     learning_rate: float
     init_scheme: Scheme = "gaussian"
     init_std: float
-    """Standard deviation of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and
-    `orthogonal` ones.
+    """Standard deviation of the initial recurrent weights; 1 / sqrt(hidden_size) for the schemes
+    `scaled` and `orthogonal`.
     """
     transform_bias: float | None
-    """None for cells without such gates."""
+    """Initial bias of the transform gates; None for cells without these gates."""
     hidden_size: int
     best_train_nll: float
-    """The least training loss of all epochs."""
+    """The lowest training loss of all epochs."""
     best_valid_nll: float
-    """The least validation loss of all epochs, usually at another epoch."""
+    """The lowest validation loss of all epochs, usually not at the epoch of the lowest training
+    loss.
+    """
     best_epoch: int | None = None
-    """The epoch of the best weights, by the study's objective; 0 before training."""
+    """The epoch of the best weights, by the objective of the study; 0 for the initial weights."""
     train_nll: float | None = None
-    """Training loss of the best weights; the next two are validation and test loss."""
+    """Training loss of the best weights. `valid_nll` and `test_nll` are their other losses."""
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None
-    """The least training loss of the constant predictor on the same data."""
+    """The training loss of the constant predictor on the same data."""
     epochs: int
-    """Epochs that were trained."""
+    """Number of epochs of training."""
     left_epoch: int | None = None
-    """The first epoch with a training loss below `rhn.training.state.LEFT` of that of the constant
-    predictor; None: never, or unknown.
+    """The first epoch with a training loss below `rhn.training.state.LEFT` times that of the
+    constant predictor; None if there is no such epoch, or if it is not known.
     """
     diverged: bool
-    """True if a loss or a weight overflowed; all losses are from before, or
-    `optim_study.backend.SILENT_NLL` without any.
+    """True if a loss or a weight overflowed. All losses are then from earlier epochs; if there is
+    none, they are `optim_study.backend.SILENT_NLL`.
     """
     learning_rate_range: str | None = None
-    """Lowest and highest learning rate of the study, as for --learning-rate; `PROTOCOL` has the
-    columns from here to the seed.
+    """Lowest and highest learning rate of the study, written as for --learning-rate. The columns
+    from this one to `seed` are `PROTOCOL`.
     """
     init_std_range: str | None = None
     transform_biases: str | None = None
     batch_size: int | None = None
     momentum: float | None = None
-    """None for optimizers without."""
+    """None for optimizers without momentum."""
     max_epochs: int | None = None
     patience: int | None = None
     seed: int | None = None
     fingerprint: str | None = None
-    """Hash of the study's whole protocol: trials of one number and fingerprint are the same."""
+    """Hash of the whole protocol of the study. Trials with the same number and fingerprint are the
+    same.
+    """
 
     def __post_init__(self):
         if "transform_bias" in lacking(self.arch):  # drawn for every trial, but not used
             object.__setattr__(self, "transform_bias", None)
 
     def to_dict(self) -> dict:
-        """The columns; settings that the cell lacks are None."""
+        """Return the columns by name; settings that the cell lacks are None."""
         return asdict(self) | dict.fromkeys(set(lacking(self.arch)) - {"depth"})
 
     @property
@@ -109,12 +113,14 @@ class TrialRow:
         return StudyNetwork(self.arch, self.depth, self.optimizer)
 
     def loss(self, which: Objective) -> float:
-        """The best training or validation loss."""
+        """Return the lowest training or validation loss of all epochs."""
         return self.best_train_nll if which == "train" else self.best_valid_nll
 
 
 class StudyNetwork(NamedTuple):
-    """A network of the study; its trials differ only in their settings."""
+    """A network of a study: architecture, depth and optimizer. Its trials differ only in their
+    settings.
+    """
 
     arch: str
     depth: int
@@ -122,7 +128,7 @@ class StudyNetwork(NamedTuple):
 
     @property
     def title(self) -> str:
-        """`rhn, depth 4`, with the optimizer if it is not the paper's."""
+        """Name such as `rhn, depth 4`, with the optimizer if it is not the paper's."""
         depth = "" if "depth" in lacking(self.arch) else f", depth {self.depth}"
         return self.arch + depth + (f", {self.optimizer}" if self.optimizer != "sgd" else "")
 
@@ -137,7 +143,9 @@ _LATER = {field.name for field in fields(TrialRow) if field.default is not MISSI
 
 
 def protocol_columns(config: StudyConfig) -> dict[str, Any]:
-    """The protocol of a study: its box as options have it, and the settings of the training run."""
+    """Return the protocol of a study as columns: the ranges, written as options, then the other
+    settings of its training runs.
+    """
     values = {
         "learning_rate_range": _numbers(config.learning_rate),
         "init_std_range": _numbers(config.init_std),
@@ -156,21 +164,21 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def best_row(rows: Iterable[TrialRow], loss: Objective) -> TrialRow:
-    """Return the trial with the lowest loss, the first one if several are equal."""
+    """Return the trial with the lowest loss; the first one if several are equal."""
     return min(rows, key=lambda row: (row.loss(loss), row.trial))
 
 
 def best_checkpoint(out: Path, study: str) -> Path:
-    """Return the checkpoint of a study's best model."""
+    """Return the file of a study's best model."""
     return out / study / "best.safetensors"
 
 
 def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
-    """Return every trial once: a copy of a study, or the same study run again, adds no evidence.
-    Logs how many trials are left out, and how many of them have other losses.
+    """Return every trial once, because a copy of a study, or a second run of it, adds no evidence.
+    Logs how many trials are left out, and how many of these have other losses than the first.
 
-    Equal trials have the same protocol and number; in a table without fingerprints, the same
-    settings. The first one counts. Raises InvalidInputError for anything but trials.
+    Trials are the same if protocol and number are; in a table without fingerprints, if the settings
+    are. The first one is returned. Raises InvalidInputError if a row is not a trial.
     """
     rows, first = list(rows), dict[Hashable, TrialRow]()
     if others := [row for row in rows if not isinstance(row, TrialRow)]:
@@ -193,23 +201,26 @@ def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
 
 
 def _identity(row: TrialRow) -> Hashable:
-    """The protocol and number of a trial, or all that a table of an earlier version has of them."""
+    """Return fingerprint and number of a trial, or its settings if its table has no
+    fingerprints.
+    """
     if row.fingerprint:
         return row.fingerprint, row.trial
     return tuple(getattr(row, name) for name in ("hidden_size", *_SETTINGS))
 
 
 def _losses(row: TrialRow) -> tuple[float | None, ...]:
-    """The losses of a trial; None for NaN, which equals nothing."""
+    """Return the losses of a trial, with None for NaN, because NaN is not equal to itself."""
     losses = row.best_train_nll, row.best_valid_nll, row.test_nll
     return tuple(None if math.isnan(loss) else loss for loss in losses)
 
 
 def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, list[TrialRow]]:
-    """Rows grouped by network: optimizers and architectures in the order they appear in, depths and
-    trials ascending.
+    """Group rows by network. Optimizers and architectures keep the order in which they appear;
+    depths and trials ascend.
 
-    by: with "depth" a network stands beside those of its depth.
+    by: "arch" sorts the networks of an optimizer by architecture, then depth; "depth" by depth,
+    then architecture.
     """
     rows = list(rows)
     archs, optimizers = (
@@ -231,7 +242,9 @@ def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, 
 
 
 def csv_text(rows: Iterable[TrialRow]) -> str:
-    """The rows as CSV with a header; numbers at full precision, `diverged` as True or False."""
+    """Return the rows as CSV with a header. Numbers have full precision; `diverged` is True or
+    False.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, TRIAL_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -240,7 +253,7 @@ def csv_text(rows: Iterable[TrialRow]) -> str:
 
 
 def write_csv(rows: Iterable[TrialRow], path: str | Path) -> None:
-    """Write `csv_text` to a file, atomically. Raises OSError for a file that cannot be written.
+    """Write trials to a CSV file, atomically. Raises OSError if the file cannot be written.
 
     >>> import tempfile
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
@@ -257,9 +270,9 @@ def write_csv(rows: Iterable[TrialRow], path: str | Path) -> None:
 
 
 def read_csv(path: str | Path) -> list[TrialRow]:
-    """Read a file of `write_csv` or `optim-study export`; ignores other columns.
+    """Read the trials in a CSV file of `write_csv` or `optim-study export`; ignores other columns.
 
-    Raises DataError, with the line, for a file that is missing or no such table.
+    Raises DataError if the file is missing or is not such a table; the message names the line.
 
     >>> import tempfile
     >>> names = "arch,depth,trial,learning_rate,init_std,transform_bias,hidden_size"
@@ -289,8 +302,8 @@ def read_csv(path: str | Path) -> list[TrialRow]:
 
 
 def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> TrialRow:
-    """The row of a complete trial from its parameters and results in a storage. Raises DataError
-    for values that no study writes.
+    """Return the row of a complete trial from its parameters and results in a storage. Raises
+    DataError for values that no study writes.
     """
     own = {name: value for name, value in values.items() if name != "trial"}
     try:
@@ -316,7 +329,7 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> T
 
 
 def _row(values: Mapping[str, str | None], place: str) -> TrialRow:
-    """The row of a line of a table; place: the file and line, for messages."""
+    """Return the row in a line of a table. place: the file and the line, for messages."""
     parsed: dict = {}
     for name, hint in get_type_hints(TrialRow).items():
         text = (values.get(name) or "").strip()
@@ -330,7 +343,9 @@ def _row(values: Mapping[str, str | None], place: str) -> TrialRow:
 
 
 def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
-    """The value of a column. Raises DataError for another type, or a number that no trial has."""
+    """Return the value of a column. Raises DataError for a wrong type, or a number that no trial
+    has.
+    """
     try:
         value = convert(text, hint)
     except ValueError as error:
@@ -344,23 +359,25 @@ def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
 
 
 def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
-    """Format rows as text, one column for each of these keys; layout: see `rows_table`."""
+    """Format rows as a table with one column for each of these keys; layout: options of
+    `rows_table`.
+    """
     names = {name: name.replace("_", " ") for name in columns}
     named = [{words: row[name] for name, words in names.items()} for row in rows]
     return rows_table(named, [*names.values()], **layout)
 
 
 def constant_of(rows: Sequence[TrialRow], loss: Objective) -> float | None:
-    """The loss of the constant predictor, if all rows have the same one; None for another loss than
-    that of training.
+    """Return the training loss of the constant predictor if it is the same in all rows. Returns
+    None otherwise, and always if `loss` is not "train".
     """
     constants = {row.constant_nll for row in rows}
     return constants.pop() if loss == "train" and len(constants) == 1 else None
 
 
 def study_about(rows: Sequence[TrialRow], more: str = "") -> str:
-    """Make the second line of a figure: optimizers, sizes, lengths and initial weights of the rows,
-    and more of their origin.
+    """Make the second line of a figure: optimizers, hidden sizes, numbers of epochs and initial
+    weights of the rows, and `more` about their origin.
     """
     words = [
         ", ".join(dict.fromkeys(row.optimizer for row in rows)),
@@ -398,7 +415,7 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
 
 
 def range_words(values: Collection[float]) -> str:
-    """Format numbers for a figure: one or two of them, or the smallest and largest.
+    """Format numbers for a figure: one or two different numbers, or the smallest and the largest.
 
     >>> range_words([4, 2, 3]), range_words([20, 29, 20]), range_words([-0.0])
     ('2 to 4', '20 and 29', '0')

@@ -1,4 +1,4 @@
-"""Run studies: plan, driver, progress, and the table, figure and models at the end.
+"""Run studies: plan them, drive their workers, show the progress, and write a table and a figure.
 
 optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 """
@@ -37,7 +37,7 @@ class Results:
     rows: list[TrialRow]
     """The complete trials of the run's studies."""
     csv: Path
-    """The table of these and of other studies in the same journal."""
+    """The table of these trials, and of those of other studies in the same journal."""
     figure: Path
     """The swarm plot of that table."""
     best: dict[str, Path]
@@ -45,19 +45,19 @@ class Results:
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
-    """Run every study of the configuration to its end. Existing studies continue, and finished ones
-    stay unchanged.
+    """Run every study of the configuration to its end, and return the results. Existing studies
+    continue, and finished ones stay unchanged.
 
-    Plan and progress go to stderr unless `quiet`. A script with several jobs must call it under `if
-    __name__ == "__main__":`, because it spawns processes.
+    Plan and progress go to stderr unless `quiet`. With several jobs, `run` spawns processes, so a
+    script must call it under `if __name__ == "__main__":`.
 
     Raises:
         InvalidInputError: an unknown architecture, an existing study with another protocol or data
-            set, a foreign table or figure in the folder, too little memory.
+            set, a table or figure in the folder that no run wrote, or too little memory.
         DataError: the chorales cannot be read, or the storage is damaged.
         OutputError: the folder, the disk or the storage cannot be written, or another run works in
             the folder.
-        RhnError: the workers of a trial died again and again.
+        RhnError: the workers of a trial died three times in a row without a save.
         Interrupted: Ctrl-C; everything is saved.
 
     >>> import json, tempfile
@@ -109,8 +109,8 @@ def dry_run(config: RunConfig) -> list[dict]:
 
 
 def _own_files(out: Path) -> tuple[Path, Path]:
-    """Return the files of table and figure. Raises InvalidInputError if they exist in a folder
-    without a run, OutputError if they could not be written.
+    """Return the files of table and figure. Raises InvalidInputError if one exists in a folder
+    without a run, and OutputError if one could not be written.
     """
     paths = out / "trials.csv", out / "swarm.png"
     for path in paths:
@@ -125,7 +125,7 @@ def _own_files(out: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def _engine_of(config: RunConfig) -> Iterator:
-    """Open the engine of the workers, and close it at the end."""
+    """Open the engine that runs the workers, and close it at the end."""
     if config.engine == "ray":
         from optim_study.ray_engine import ray_tasks
 
@@ -188,7 +188,7 @@ def _print_plan(rows: Sequence[dict], studies: Sequence[Study]) -> None:
 
 @contextmanager
 def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
-    """Show the progress of these studies. Yields a function to call often."""
+    """Show the progress of these studies; yields the function that updates the display."""
     with progress_bars() as report:
         # by study, with the epochs that were done before this command
         bars: dict[str, tuple[Advance, int]] = {}
@@ -209,9 +209,9 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
-    """(Epochs done, epochs in all) of a study, summed over its trials, each epoch of as many
-    optimiser steps. A finished trial counts with the epochs that it had, an unfinished one with
-    all.
+    """Return (epochs done, epochs in all) of a study, summed over its trials. A finished trial has
+    as many epochs in all as it needed, an unfinished trial the largest number that the study
+    allows.
     """
     saved = study.folder.epochs(study.left)
     done = sum(row.epochs for row in study.rows.values()) + sum(saved.values())

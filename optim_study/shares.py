@@ -1,21 +1,21 @@
-"""Count the random settings that train, for each network and each region of the search box, with
-exact statistics.
+"""Count the random settings that train, for each network and each region of the settings, with
+exact intervals and tests.
 
     share = #{trials with a loss below `below`} / #trials
 
-A network that ignores its input reaches 11.16 nats per frame on the chorales (the constant
-predictor), and many trials end there or a little below; at 9.5, the default, a network has begun to
-follow the music. `REGIONS` of the settings:
+On the chorales, the best network that ignores its input (the constant predictor) has 11.16 nats per
+frame. Many trials end there or a little below. At 9.5, the default of `below`, a network has begun
+to follow the music. `REGIONS` are all settings, and these parts of them:
 
     paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1
                       (1e-5 to 0.1 if not SGD)
     outside it        Gaussian weights of another standard deviation, or another learning rate
-    scaled, orthogonal, identity   by scheme
+    scaled, orthogonal, identity   initial weights of this scheme
 
-Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each
-architecture is compared with the RHN of the same depth, optimizer and region by Fisher's exact
-test, two-sided; Holm's method corrects for all tests of a table, of which regions with the same
-trials are one.
+Intervals are exact binomial intervals of 95 % (Clopper and Pearson): 0 of 60 trials give 0 to 6 %.
+Fisher's exact test, two-sided, compares each architecture with the RHN of the same depth, optimizer
+and region. Holm's method corrects for all tests of a table. Tests of regions with the same trials
+count as one test.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,8 +35,8 @@ BELOW = 9.5
 SIGNIFICANT = 0.05  # p below which one architecture trains more often than another
 COMPARED_WITH = "rhn"
 STD_RANGE = SharedSettings().init_std
-"""The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of
-the optimizer.
+"""The range of initial standard deviations in the paper's box. The range of learning rates there is
+`LEARNING_RATES` of the optimizer.
 """
 ALL_TRIALS, PAPERS_BOX, OUTSIDE = "all settings", "paper's box", "outside the paper's box"
 SHARE_COLUMNS = (
@@ -54,13 +54,15 @@ SHARE_COLUMNS = (
     "p_holm",
 )
 REGIONS = (ALL_TRIALS, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
-"""The sets of trials, by their initial weights, whose shares are counted."""
+"""Names of the sets of trials whose shares are counted: all trials, and parts of them by
+settings.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of trials of one network that train, among all or in a region of its settings.
-    Losses are in nats per frame.
+    """The share of the trials of one network that train, of all trials or of those in one region of
+    the settings. Losses are in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
@@ -86,11 +88,11 @@ class Share:
     interval: tuple[float, float]
     """Exact 95 % interval of the share."""
     p: float | None = None
-    """Fisher's exact test against the RHN of this depth (and region); None without one in the
-    table.
+    """p-value of Fisher's exact test against the RHN of the same depth, optimizer and region; None
+    if the table has no such RHN.
     """
     p_holm: float | None = None
-    """The same, corrected for all tests of the table."""
+    """The p-value, corrected for all tests of the table."""
 
     @property
     def share(self) -> float:
@@ -103,10 +105,10 @@ def training_shares(
     below: float = BELOW,
     regions: Sequence[str] = (ALL_TRIALS,),
 ) -> list[Share]:
-    """Compute the share that trains for each network and each of these regions with trials.
+    """Compute the share of trials that train, for each network and each region in `regions` that
+    has trials. A trial trains if its loss is below `below`, in nats per frame.
 
-    below: the loss, in nats per frame, under which a trial has trained. Raises InvalidInputError
-    for anything but trials and a finite number.
+    Raises InvalidInputError if a row is not a trial, or `below` is not a finite number.
 
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
@@ -130,7 +132,7 @@ def training_shares(
 
 
 def region(row: TrialRow) -> str:
-    """The region of a trial's setting, one of `REGIONS` but the first."""
+    """Return the region of a trial's settings: one of `REGIONS`, except "all settings"."""
     if row.init_scheme != "gaussian":
         return row.init_scheme
     return PAPERS_BOX if in_range(row) else OUTSIDE
@@ -150,9 +152,10 @@ def holm(p: Sequence[float]) -> list[float]:
 def study_title(
     rows: Sequence[TrialRow], loss: Objective, below: float, regions: Sequence[str] = (ALL_TRIALS,)
 ) -> str:
-    """Make the title of a figure from the tests of its table, whose regions these are: where the
-    RHN trains more often, or less often, than other architectures of the same depth; else how many
-    trials trained, with the least corrected p-value if there are tests.
+    """Make the title of a figure from the tests of its table, which has these regions. The title
+    says at which depths the RHN trains more often, or less often, than other architectures. If no
+    test is clear, the title says how many trials trained, and the smallest corrected p-value if
+    there is one.
     """
     found = training_shares(rows, loss, below, regions)
     found = [share for share in found if share.region == ALL_TRIALS]
@@ -170,8 +173,8 @@ def study_title(
 
 
 def _verdicts(found: Sequence[Share]) -> list[str]:
-    """Clauses about the clear tests: one for each direction, about the most depths that share
-    one.
+    """Return clauses about the clear tests: for each direction, the clause that is true at the most
+    depths.
     """
     places: dict[tuple[bool, str], list[str]] = {}
     one = len({share.optimizer for share in found}) == 1
@@ -187,7 +190,7 @@ def _verdicts(found: Sequence[Share]) -> list[str]:
 
 
 def _verdicts_at(rhn: Share, found: Sequence[Share]) -> Iterator[tuple[bool, str]]:
-    """(True if others train more often than this RHN, a clause about its clear tests)."""
+    """Yield (True if others train more often than this RHN, a clause about its clear tests)."""
     tests = [s for s in found if s.p_holm is not None and _place(s) == _place(rhn)]
     clear = [s for s in tests if s.p_holm is not None and s.p_holm < SIGNIFICANT]
     if more := [s for s in clear if s.share > rhn.share]:
@@ -198,8 +201,8 @@ def _verdicts_at(rhn: Share, found: Sequence[Share]) -> Iterator[tuple[bool, str
 
 
 def _behind(less: Sequence[Share], *, all_others: bool) -> str:
-    """The RHN before architectures that train less often at its depth; all_others: there are no
-    more.
+    """Say that the RHN trains more often than these architectures at its depth; all_others: the
+    depth has no other architectures.
     """
     if all_others and not any(share.below for share in less):
         return f"only {_named(COMPARED_WITH)} trains"
@@ -213,7 +216,7 @@ def _listed(found: Sequence[Share]) -> str:
 
 
 def _depths(places: Sequence[str]) -> str:
-    """Depths in a sentence.
+    """Return depths as words for a sentence.
 
     >>> _depths(["2"]), _depths(["2", "4", "6"])
     ('depth 2', 'depths 2, 4 and 6')
@@ -223,13 +226,14 @@ def _depths(places: Sequence[str]) -> str:
 
 
 def _place(share: Share) -> tuple[int, str, str]:
-    """The trials that are compared with each other."""
+    """Return what must be equal for two shares to be compared: depth, optimizer and region."""
     return share.depth, share.optimizer, share.region
 
 
 def area_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
-    """Make the title of a map of settings: the architectures of which only settings outside the
-    range of the paper train, with their number; else `study_title`.
+    """Make the title of a map of settings. The title names the architectures that train only with
+    settings outside the range of the paper, and counts these settings. If there is no such
+    architecture, the title is that of `study_title`.
     """
     inside = _trained([row for row in rows if in_range(row)], loss, below)
     every = _trained(rows, loss, below)
@@ -243,7 +247,7 @@ def area_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
 
 
 def in_range(row: TrialRow) -> bool:
-    """True for a setting in the range of learning rates and standard deviations of the paper."""
+    """Return True if learning rate and standard deviation of a trial are in the paper's ranges."""
     (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], STD_RANGE
     return slow <= row.learning_rate <= fast and small <= row.init_std <= large
 
@@ -258,14 +262,16 @@ def _trained(rows: Iterable[TrialRow], loss: Objective, below: float) -> dict[st
 
 
 def _named(arch: str) -> str:
-    """An architecture in a sentence."""
+    """Return the name of an architecture for a sentence."""
     return f"the {arch.upper()}" if arch in CELLS else arch
 
 
 def share_table(
     found: Sequence[Share], below: float = BELOW, *, constant: float | None = None
 ) -> str:
-    """The shares as text, each with its own interval; constant: loss of the constant predictor."""
+    """Format the shares as a table, each with its interval. constant: loss of the constant
+    predictor.
+    """
     said = (
         f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
         "share has an exact 95 % interval."
@@ -279,7 +285,7 @@ def share_table(
 
 
 def share_rows(found: Sequence[Share]) -> list[dict]:
-    """The shares in the columns of a table, each with its own interval."""
+    """Return the shares as rows of a table, each with its interval."""
     return [{name: _line(s)[name] for name in SHARE_COLUMNS} for s in found]
 
 
@@ -290,8 +296,8 @@ def _line(s: Share) -> dict:
 
 
 def _compared(found: list[Share], parts: Sequence[list[TrialRow]]) -> list[Share]:
-    """Add the tests against the RHN of the same depth, optimizer and region; parts: the trials of
-    each share.
+    """Add the tests against the RHN of the same depth, optimizer and region to the shares. parts:
+    the trials of each share.
     """
     from scipy.stats import fisher_exact
 

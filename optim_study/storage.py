@@ -1,10 +1,10 @@
-"""Store studies and their trials with Optuna, in a journal file or a database. Only this module
+"""Store studies and their trials with Optuna, in a journal file or a database. No other module
 imports Optuna.
 
-The driver is the only writer. A finished trial is added as RUNNING, with its number in the user
-attribute `trial`, and then told to be COMPLETE: if a database's answer is lost and the trial is
-added twice, one copy becomes COMPLETE and the other FAIL. A lost database is waited for, and the
-write repeated.
+The driver is the only writer. A finished trial is first added as RUNNING, with its number in the
+user attribute `trial`, and then marked as COMPLETE. If the answer of a database is lost, the trial
+may be added twice; then one copy becomes COMPLETE and the other FAIL. If the database cannot be
+reached, the driver waits and repeats the write.
 """
 
 import functools
@@ -54,8 +54,8 @@ _REPORTS = 50
 
 
 def _patient(method: Callable[..., T]) -> Callable[..., T]:
-    """Repeat an idempotent method of `Storage` while a database is away, and convert its failures
-    to OutputError.
+    """Decorate an idempotent method of `Storage`: repeat it while the database cannot be reached,
+    and turn its failures into OutputError.
     """
 
     @functools.wraps(method)
@@ -85,8 +85,8 @@ def _no_answer(error: Exception) -> str:
 
 
 class Storage:
-    """An open storage. Every method raises OutputError if the storage fails, or a database stays
-    away for `wait` seconds.
+    """An open storage. Every method raises OutputError if the storage fails, or if a database
+    cannot be reached for `wait` seconds.
     """
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
@@ -99,15 +99,17 @@ class Storage:
         self._backend = connect()
 
     def _begin_to_wait(self, error: Exception) -> float:
-        """Log that the database is away, if there is time to wait; returns the current time."""
+        """Return the current time; log that the database cannot be reached, if there is time to
+        wait.
+        """
         if self._wait:
             _logger.warning("%s: waiting up to %s", _no_answer(error), duration(self._wait))
         return time.monotonic()
 
     @_patient
     def configs(self) -> list[StudyConfig]:
-        """The configurations of all studies of optim-study, oldest first. Raises DataError for a
-        study of another version.
+        """Return the configurations of all studies of optim-study, oldest first. Raises DataError
+        for a study of another version.
         """
         attributes = [
             self._study(name).user_attrs for name in optuna.get_all_study_names(self._backend)
@@ -122,8 +124,8 @@ class Storage:
     def make(self, config: StudyConfig) -> None:
         """Create the study, or extend it to `config.trials`.
 
-        Raises InvalidInputError if it has another protocol or more trials, DataError if another
-        program began it.
+        Raises InvalidInputError if the stored study has another protocol or more trials, and
+        DataError if another program made it.
         """
         study = optuna.create_study(
             storage=self._backend, study_name=config.name, load_if_exists=True
@@ -150,8 +152,8 @@ class Storage:
 
     @_patient
     def rows(self, config: StudyConfig) -> dict[int, TrialRow]:
-        """The complete trials of a study, by number; none if the study does not exist. Raises
-        DataError for a damaged one.
+        """Return the complete trials of a study by number; none if the study does not exist. Raises
+        DataError for a damaged trial.
         """
         trials = sorted(self._trials(config.name, TrialState.COMPLETE), key=_number)
         return {
@@ -160,7 +162,7 @@ class Storage:
 
     @_patient
     def add(self, config: StudyConfig, record: TrialRecord) -> None:
-        """Add a finished trial once: first as RUNNING, then as COMPLETE."""
+        """Add a finished trial once: first as RUNNING, then marked as COMPLETE."""
 
         def copies(state: TrialState) -> list[int]:
             return [
@@ -179,7 +181,7 @@ class Storage:
 
     @_patient
     def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
-        """Add a trial that cannot be trained."""
+        """Add a trial that cannot be trained, with the reason."""
         self._study(config.name).add_trial(_trial(config, number, {_REASON: reason}))
 
     def _trials(self, name: str, state: TrialState) -> list[FrozenTrial]:
@@ -195,13 +197,13 @@ class Storage:
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open an Optuna database, such as `postgresql://...`; without `url`, the journal in the run's
-    folder, which is created.
+    """Open an Optuna database, such as `postgresql://...`. Without `url`, open the journal file in
+    the folder of the run, and create it if necessary.
 
-    wait: seconds to wait for a database that is away, each time.
+    wait: seconds to wait each time that the database cannot be reached.
 
     Raises:
-        InvalidInputError: a malformed address, or its driver is missing.
+        InvalidInputError: the address is malformed, or the driver of the database is missing.
         OutputError: the folder cannot be written, or the server cannot be used.
         DataError: the journal is damaged.
     """
@@ -215,8 +217,8 @@ def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
 
 
 def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open the storage of an existing run to read it. Raises InvalidInputError if OUT has no
-    journal.
+    """Open the storage of an existing run to read it. Raises InvalidInputError if, without `url`,
+    the folder `out` has no journal.
     """
     if url is not None:
         return Storage(lambda: _database(url), wait)
@@ -231,7 +233,8 @@ def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
 
 
 def report_epochs(epochs: int) -> list[int]:
-    """Choose the epochs with a reported loss: about 50, evenly spread, with the first and the last.
+    """Choose the epochs whose losses are stored: about 50, evenly spread, with the first and the
+    last.
 
     >>> report_epochs(1000)[:3], report_epochs(1000)[-1], report_epochs(3)
     ([0, 20, 40], 1000, [0, 1, 2, 3])
@@ -285,7 +288,7 @@ def _number(trial: FrozenTrial) -> int:
 def _trial(
     config: StudyConfig, number: int, results: dict, curve: np.ndarray | None = None
 ) -> FrozenTrial:
-    """A trial for Optuna, RUNNING if it has a curve, else FAIL."""
+    """Make a trial for Optuna: RUNNING if it has a curve, else FAIL."""
     losses = [] if curve is None else curve[:, 0 if config.objective == "train" else 1].tolist()
     parameters = config.parameters(number)
     ranges = {

@@ -1,5 +1,5 @@
-"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, one column for each
-network. Without torch and Optuna.
+"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, in one column for each
+network. Needs neither torch nor Optuna.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ from rhn.utils.figures import (
 # times the constant predictor's loss: a linear axis would leave little room to what is below
 LOG_FROM = 3
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
-"""Of architectures; others are black."""
+"""Colours of the architectures; all others are black."""
 LABELS = {
     "train": "best training NLL (nats per frame)",
     "valid": "best validation NLL (nats per frame)",
@@ -64,17 +64,19 @@ def plot_swarm(
     log: bool | None = None,
     about: str = "",
 ) -> Figure:
-    """Draw a point for each trial, hollow if it diverged, and a black line at the median of each
-    network.
+    """Draw the loss of each trial as a point, in one column for each network. A trial that diverged
+    is hollow, and a black line is the median of the network.
 
-    Returns a whole figure, whose `axes` are the rows of columns: it cannot be drawn into other
-    axes. Where too many trials have one loss, points at the sides of a column cover each other.
+    Returns a whole figure, whose `axes` are the rows of columns; the plot cannot be drawn into
+    other axes. If too many trials have the same loss, points at the sides of a column cover each
+    other.
 
-    by: order of the columns, of each optimizer.
-    constant: loss of the constant predictor; None: that of the rows, if all have the same.
-    below: trials with a lower loss count as trained.
-    log: a log axis; None: if a loss is more than `LOG_FROM` times that of the constant predictor,
-    or the median. about: settings of the study and origin of the rows.
+    by: order of the columns of each optimizer: by architecture ("arch") or by "depth".
+    constant: loss of the constant predictor; None: the one in the rows, if it is the same in all.
+    below: trials with a loss below this value, in nats per frame, count as trained.
+    log: whether the axis of losses is logarithmic; None: only if a loss is more than `LOG_FROM`
+    times that of the constant predictor, or without that, the median.
+    about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
 
@@ -112,8 +114,9 @@ def plot_swarm(
 
 
 def _width_of(columns: int, together: int) -> tuple[float, int]:
-    """(Width of the figure in inches, most columns in a row). The columns of a depth, or of an
-    architecture, stand in one row if they fit; together: their number.
+    """Return (width of the figure in inches, largest number of columns in a row). The columns of a
+    depth, or of an architecture, stand in one row if they fit; together: the number of these
+    columns.
     """
     apart = 8 < columns <= MOST_ROWS * together
     usual = together if apart else MOST_COLUMNS
@@ -125,7 +128,7 @@ def _width_of(columns: int, together: int) -> tuple[float, int]:
 
 
 def networks_of(rows: Sequence[TrialRow], by: By = "arch") -> dict[StudyNetwork, list[TrialRow]]:
-    """The trials of each network. Raises InvalidInputError without trials."""
+    """Return the trials of each network. Raises InvalidInputError without trials."""
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
     return by_network(rows, by)
@@ -134,8 +137,8 @@ def networks_of(rows: Sequence[TrialRow], by: By = "arch") -> dict[StudyNetwork,
 def _draw_columns(
     columns: Sequence[tuple[StudyNetwork, list[TrialRow]]], loss: Objective, below: float, ax: Axes
 ) -> None:
-    """Draw networks side by side, with their names, lowest losses, and numbers of trials that
-    trained below.
+    """Draw networks side by side. Below each are its name, its number of trained trials and its
+    lowest loss.
     """
     inches, names = (ax.figure.figure.get_figwidth() - MARGINS) / len(columns), []
     for k, (network, trials) in enumerate(columns):

@@ -1,10 +1,10 @@
 """Train a batch of trials as one program: `work(job)` depends only on the job and on the saved
 states in its folder.
 
-It saves the state of every trial each minute and, when a trial ends, its best weights and then its
-record. It may be killed at any moment: another call with the same job goes on from the states, to
-the same curves. Of two workers with one trial, such as one whose driver was killed, the later one
-writes nothing.
+A worker saves the state of every trial each minute. When a trial ends, the worker saves first its
+best weights and then its record. A worker may be killed at any moment: another call with the same
+job continues from the states, to the same curves. If two workers train the same trial, such as
+after a kill of a driver, the one that ends later writes nothing.
 """
 
 import time
@@ -24,7 +24,7 @@ from rhn.training.state import Interrupted, TrialState, deferred_interrupt
 
 @dataclass(frozen=True)
 class Job:
-    """A batch of trials of one study; can be sent to another process."""
+    """A batch of trials of one study, with all that a worker needs; can be pickled."""
 
     config: StudyConfig
     numbers: tuple[int, ...]
@@ -32,7 +32,7 @@ class Job:
     """The folder of the run."""
     backend: TorchBackend
     save_seconds: float = 60.0
-    """Save all live trials after so many seconds."""
+    """Seconds between two saves of all running trials."""
 
     @property
     def folder(self) -> StudyFolder:
@@ -47,7 +47,7 @@ class OutOfMemory(RhnError):
 def attempt(
     job: Job, stopping: Callable[[], bool], on_epoch: Callable[[], None] = lambda: None
 ) -> BaseException | None:
-    """Call `work`; returns its exception, ready to be sent to another process, or None."""
+    """Call `work`, and return its exception, or None. The exception can be pickled."""
     try:
         with own_cell(job.config.arch):
             work(job, stopping, on_epoch)
@@ -68,14 +68,14 @@ def work(
     stopping: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the trials of a job that have no record yet. Trials at different epochs, as after a
-    kill during a save, are trained in groups.
+    """Train the trials of a job that have no record yet. If a kill during a save has left trials at
+    different epochs, the trials of each epoch are trained as a group.
 
-    stopping: True if the work should end before the next epoch.
+    stopping: returns True if the work should end before the next epoch.
     on_epoch: called before every epoch.
 
     Raises:
-        Interrupted: Ctrl-C, or `stopping`; everything is saved.
+        Interrupted: after Ctrl-C or `stopping`; everything is saved.
         OutputError: the disk is full; what is saved is intact.
     """
     job.folder.make()
@@ -99,7 +99,7 @@ def _train(
     stopping: Callable[[], bool],
     on_epoch: Callable[[], None],
 ) -> None:
-    """Train trials of one epoch as one program."""
+    """Train trials that are at the same epoch as one program."""
     settings = {number: job.config.settings(number) for number in states}
     fused = job.backend.start(
         job.config, settings, {number: state for number, state in states.items() if state}
@@ -130,7 +130,7 @@ def _save(job: Job, fused, live: Iterable[int]) -> None:
 
 
 def _finish(job: Job, fused, ended: Iterable[int]) -> None:
-    """Write the best weights and then the record of trials that have ended."""
+    """Write the best weights, and then the record, of each trial that has ended."""
     config, folder = job.config, job.folder
     for number in ended:
         if number in folder.recorded():

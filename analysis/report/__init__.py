@@ -1,3 +1,3 @@
-"""Reports: one HTML page about a network, a training run or a study, from results and their
+"""Reports: one HTML page about a network, a training run or a study, made from results and their
 figures.
 """

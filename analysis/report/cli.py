@@ -1,4 +1,4 @@
-"""`gersgorin report`: write one page about a network, its training or a study."""
+"""`gersgorin report`: write one page about a network, a training run or a study."""
 
 import datetime
 from dataclasses import replace
@@ -21,7 +21,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def report(options: ReportOptions) -> None:
-    """Validate the options, measure, write the page."""
+    """Check the options, measure the network or read the study, and write the page."""
     output = check_output(
         options.output or default_page(options), (".html", ".htm"), force=options.force
     )
@@ -53,6 +53,6 @@ def report(options: ReportOptions) -> None:
 
 
 def default_page(options: ReportOptions) -> Path:
-    """A name that is unique for each set of options."""
+    """Return the default file name, unique for each set of options."""
     words = given_words(options, without=("output", "force"))
     return figure_name("report", words.pop("about"), *words.values()).with_suffix(".html")

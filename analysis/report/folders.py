@@ -1,5 +1,5 @@
-"""Reports about a file or a folder: a checkpoint, a training run with its curves, a study with its
-trials.
+"""The sections of a report about a file or a folder: a checkpoint, a training run with its curves,
+or a study with its trials.
 """
 
 import os
@@ -69,8 +69,8 @@ def sections_about(options: ReportOptions, progress: NamedProgress) -> list[Sect
 
 
 def _measured(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
-    """Return the sections of a network, or one sentence if its data cannot be read and no option
-    names it.
+    """Return the sections of a network. If its data cannot be read, and no option asks for them,
+    return one sentence instead.
     """
     try:
         return network_sections(options, path, progress)
@@ -123,8 +123,8 @@ def _curves(curves: Sequence[Curves], beside: Sequence[tuple[str, str]]) -> Sect
 
 
 def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> list[tuple[str, str]]:
-    """The training loss of chorales and that of the constant predictor; none for texts and
-    chorales that cannot be read.
+    """Return the training loss on chorales, and that of the constant predictor if the chorales can
+    be read. Returns nothing for texts.
     """
     if best.measure != "nll":
         return []
@@ -136,7 +136,7 @@ def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> list[t
 
 
 def _best(curves: Sequence[Curves]) -> Curves:
-    """The curves of the seed with the best loss of the objective."""
+    """Return the curves of the seed with the best loss of the objective."""
     return min(curves, key=lambda c: c.best[1])
 
 
@@ -158,7 +158,9 @@ def _study(options: ReportOptions, progress: NamedProgress) -> list[Section]:
 
 
 def study_sections(configs: Sequence[StudyConfig], rows: Sequence[TrialRow]) -> list[Section]:
-    """Return the sections about finished trials of a study. Raises DataError without a trial."""
+    """Return the sections about the finished trials of a study. Raises DataError if there are
+    none.
+    """
     if not rows:
         raise DataError(
             "no trial of this study is finished yet: `optim-study status` shows its progress"

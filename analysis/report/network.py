@@ -1,5 +1,5 @@
-"""The sections about a network: how it was made, every default analysis along one sequence, its
-gates and lesions.
+"""The sections of a report about a network: its origin, every default analysis along one sequence,
+its gates and its lesions.
 """
 
 import json
@@ -50,15 +50,15 @@ NamedProgress = Callable[[str], Callable[[int, int], None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A network with its sequence."""
+    """A network, and the sequence along which it is measured."""
 
     model: nn.Module
     text: TrainedText | None
-    """Of a language model: its vocabulary and text."""
+    """Vocabulary and text of a language model; None for other networks."""
     sequence: np.ndarray
     """Numbers (T, m), or an `Excerpt` of ids (T,)."""
     run: Run
-    """Of its first recurrent cell."""
+    """The run of its first recurrent cell along the sequence."""
 
     @property
     def label(self) -> Label:
@@ -67,7 +67,7 @@ class Read:
 
 
 def checkpoint_section(path: Path) -> Section:
-    """Describe the header of a checkpoint, with the settings of its training as options. Raises
+    """Describe the header of a checkpoint, with the settings of its training run as options. Raises
     CheckpointError.
     """
     header = read_metadata(path)
@@ -104,7 +104,7 @@ def _origin(text: str, values: dict, settings: dict | None = None) -> Section:
 
 
 def values_table(values: dict, caption: str) -> Table:
-    """Nested values as rows, "train.seed" beside 0."""
+    """Return nested values as a table of names and values, such as "train.seed" and 0."""
     return Table(caption=caption, rows=list(_flat(values)), most=MOST_VALUES)
 
 
@@ -120,8 +120,8 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 def network_sections(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
     """Return the analyses, gates and lesions of the network in a file along one sequence.
 
-    A part that cannot be measured is one sentence. Raises CheckpointError, DataError or
-    InvalidInputError if nothing can.
+    If a part cannot be measured, a sentence stands in its place. Raises CheckpointError, DataError
+    or InvalidInputError if the network or the sequence cannot be read.
     """
     read = read_network(options, path)
     rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]
@@ -146,7 +146,7 @@ def network_sections(options: ReportOptions, path: Path, progress: NamedProgress
 
 
 def _numbers(found: Spectra) -> list[tuple[str, str]]:
-    """Numbers for the head of the page."""
+    """Return the numbers for the head of the page, with their names."""
     grows = math.isfinite(found.doubling_time)
     time = found.doubling_time if grows else found.half_life
     means = {
@@ -161,8 +161,8 @@ def _numbers(found: Spectra) -> list[tuple[str, str]]:
 
 
 def read_network(options: ReportOptions, path: Path) -> Read:
-    """Load the network in a file, and a sequence. Raises CheckpointError, DataError or
-    InvalidInputError.
+    """Load the network in a file, and the sequence of the options. Raises CheckpointError,
+    DataError or InvalidInputError.
     """
     asked = NetworkOptions(
         checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule
@@ -185,7 +185,7 @@ def read_network(options: ReportOptions, path: Path) -> Read:
 
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:
-    """The result of a row of `ANALYSES`."""
+    """Return the result of the analysis in a row of `ANALYSES`."""
     if row.needs == "run":
         return row(read.run, progress=progress)
     of, frames = own_loss(read.model), real_tensor("x", np.asarray(read.sequence))

@@ -1,4 +1,6 @@
-"""The options of `gersgorin report`: the subject, its data, the parts of the page."""
+"""The options of `gersgorin report`: the subject of the page, its data, and the parts of the
+page.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,29 +20,29 @@ class ReportedNetwork:
     """The subject of the report."""
 
     about: Annotated[Path, REPORT] = field(kw_only=False)
-    """A file of weights, or the folder of a training run or of a study."""
+    """What the page is about: a file of weights, or the folder of a training run or of a study."""
     cell: Annotated[str | None, REPORT] = None
-    """The cell of the checkpoint if it is your own, package.module:factory."""
+    """The cell of the checkpoint, if it is your own: package.module:factory."""
     module: Annotated[str | None, REPORT] = None
-    """Your torch module, package.module:factory; the file holds its state_dict."""
+    """Your torch module, as package.module:factory; the file of weights holds its state_dict."""
     submodule: Annotated[str | None, REPORT] = None
-    """Part of --module that holds the cell, such as encoder.rnn."""
+    """The part of --module that holds the cell, such as encoder.rnn."""
     storage: Annotated[str | None, REPORT, Parameter(metavar="URL")] = None
-    """Database of a study (default: the journal file in its folder)."""
+    """Database with the results of a study (default: the journal file in its folder)."""
 
     lesions: Annotated[bool, REPORT] = False
-    """Also lesion a large network, which takes longer than half a minute (for a text: on
-    20,000 tokens).
+    """Measure lesions even if they take longer than about half a minute, as for a large network
+    (for a text: on 20,000 tokens).
     """
     also: Annotated[tuple[str, ...], REPORT] = ()
-    """Further analyses, such as lyapunov."""
+    """Names of further analyses for the page, such as lyapunov."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(Sized, Writing, DataOptions, ReportedNetwork):
-    """One HTML page about a network, its training run or a study: four numbers, spectra, gradients,
-    gates, lesions, curves, swarm and map. The page refers to nothing outside: send it, open it
-    anywhere, print it.
+    """Write one HTML page about a network, a training run or a study: four numbers, spectra,
+    gradients, gates, lesions, curves, swarm plot and map. The page loads no other files, so it can
+    be sent, opened anywhere and printed.
 
     examples:
       gersgorin report runs/depth6 -o depth6.html

@@ -1,4 +1,4 @@
-"""The HTML of a report: sections of text, figures and tables in one file that needs no other.
+"""The HTML of a report: sections of text, figures and tables in one file that needs no other file.
 
 Names from users and files are escaped. The Content-Security-Policy blocks every request, and every
 script but page.js.
@@ -33,20 +33,20 @@ OPEN_ROWS = 12  # longer tables are folded
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of texts and numbers by name of the column. A click on the name sorts. A long table
-    shows only its caption before a click.
+    """A table of texts and numbers; a row is a dict from names of columns to values. A click on the
+    name of a column sorts the rows. A long table shows only its caption before a click on it.
     """
 
     caption: str
     rows: Sequence[dict[str, str | float | int | None]]
     most: int = 100
-    """Rows that are shown."""
+    """Largest number of rows that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page: paragraphs, drawn figures, tables, and numbers with their names for the
-    head of the page, which has the first four of all sections.
+    """One part of the page: paragraphs, figures, tables, and (name, number) pairs for the head of
+    the page. The head shows the first four pairs of all sections.
     """
 
     title: str = ""
@@ -57,8 +57,8 @@ class Section:
 
 
 def section_of(result: "Result", title: str = "") -> Section:
-    """Sentences, figure and table of a result; only the sentences if there are no numbers, such as
-    gates of a cell without any.
+    """Make a section of the sentences, the figure and the table of a result. If the result has no
+    numbers, the section has only the sentences.
     """
     text, rows = [*result.sentences()], result.table()
     if not rows:
@@ -74,8 +74,10 @@ def write_page(
     made: str,
     progress: Progress = silent,
 ) -> None:
-    """Write an HTML file, atomically; made: its command, version and day; progress: called with
-    (sections done, of how many). Raises OutputError.
+    """Write the page to an HTML file, atomically. Raises OutputError.
+
+    made: a sentence with the command, the version and the day.
+    progress: called with (sections done, sections in all).
     """
     with atomic_path(path) as temporary:
         page = page_html(title, sections, made, progress)
@@ -85,7 +87,7 @@ def write_page(
 def page_html(
     title: str, sections: Sequence[Section], made: str, progress: Progress = silent
 ) -> str:
-    """The page as text. A sentence that an earlier section has is left out."""
+    """Return the page as text. A sentence that an earlier section has is not repeated."""
     script, said = _part("page.js"), set[str]()
     parts, numbers = list[str](), list[str]()
     for k, section in enumerate(sections, 1):
@@ -109,7 +111,7 @@ def page_html(
 
 
 def _safe(text: str) -> str:
-    """A text for HTML, without the folders of the machine that made the page.
+    """Escape a text for HTML, and remove the folders of the machine that made the page.
 
     >>> _safe("from /home/me/runs/a.pt & 1/2")
     'from a.pt &amp; 1/2'
@@ -118,7 +120,9 @@ def _safe(text: str) -> str:
 
 
 def _section(section: Section, text: Sequence[str], number: int) -> str:
-    """Place sentences of a section beside its figures, whose titles and feet would repeat them."""
+    """Return the HTML of a section. Its sentences are beside its figures, which then need no titles
+    and footers that repeat them.
+    """
     with our_texts("" if section.text else None, footer=not section.text):
         figures = [
             f'<figure class="scrolls" tabindex="0">{image(draw, section.title)}</figure>'
@@ -152,7 +156,9 @@ def _table(table: Table) -> str:
 
 
 def _cell(value) -> str:
-    """Format a cell: numbers have five digits, and all digits for sorting."""
+    """Format a cell of a table. A number is shown with five digits, and sorted by all of its
+    digits.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
         return f'<td class="number" data-value="{value}">{shown}</td>'

@@ -14,9 +14,9 @@ import gersgorin
 
 
 class RecorderCallback(Callback):
-    """Measures the module on a probe after every N-th optimiser step.
+    """Measure the module on a probe after every N-th optimiser step (N: the option `every`).
 
-    probe, options: of `gersgorin.Recorder`.
+    probe, options: arguments of `gersgorin.Recorder`.
     """
 
     def __init__(self, probe: Any, **options: Any):
@@ -27,7 +27,7 @@ class RecorderCallback(Callback):
         self.recorder = gersgorin.Recorder(module, self.probe, start=self.seen, **self.options)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        """The gradients stand until the next backward pass."""
+        """Measure while the gradients are there: the next backward pass replaces them."""
         if trainer.global_step > self.seen:  # else the batch was only accumulated
             self.seen = trainer.global_step
             # a loss comes divided by the number of batches whose gradients are added up

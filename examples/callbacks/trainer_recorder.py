@@ -3,8 +3,8 @@
 trainer = Trainer(model, args, callbacks=[RecorderCallback(probe, every=100, path="run.npz")], ...)
 trainer.train()
 
-Then `gersgorin recording run.npz` draws the recording. The Trainer tells its callbacks no loss at a
-single step, so the recording has none.
+Then `gersgorin recording run.npz` draws the recording. The Trainer does not give the loss of a
+single step to its callbacks, so the recording has no losses.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ import gersgorin
 
 
 class RecorderCallback(TrainerCallback):
-    """Measures the model on a probe after every N-th optimiser step.
+    """Measure the model on a probe after every N-th optimiser step (N: the option `every`).
 
-    probe, options: of `gersgorin.Recorder`.
+    probe, options: arguments of `gersgorin.Recorder`.
     """
 
     def __init__(self, probe: Any, **options: Any):
@@ -28,7 +28,7 @@ class RecorderCallback(TrainerCallback):
         self.recorder = gersgorin.Recorder(model, self.probe, start=start, **self.options)
 
     def on_optimizer_step(self, args, state, control, **others) -> None:
-        """The gradients are still there."""
+        """Measure before the gradients are set to zero."""
         self.recorder.step()
 
     def on_train_end(self, args, state, control, **others) -> None:

@@ -18,12 +18,12 @@ KEYS, UNITS = 88, 64
 
 
 def seeded(seed: int = 0) -> dict:
-    """Keyword arguments of a float64 cell with its own random generator."""
+    """Return keyword arguments for a float64 cell with its own random generator."""
     return {"dtype": torch.float64, "generator": torch.Generator().manual_seed(seed)}
 
 
 class Linear(torch.nn.Module):
-    """s' = A s; the input of a step is its matrix A (n, n), flattened."""
+    """A cell s' = A s; the input of a time step is its matrix A (n, n), flattened."""
 
     def __init__(self, state_size: int):
         super().__init__()
@@ -34,13 +34,15 @@ class Linear(torch.nn.Module):
 
 
 def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
-    """The spectra of bare matrices (T, n, n), one a step."""
+    """Return the spectra of given matrices (T, n, n), one for each time step."""
     label = Label(name="linear", title=title, sequence="none")
     return spectra(Run.of(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
 
 
 def on_chorale(cell: torch.nn.Module, title: str, made: str = "") -> Spectra:
-    """The spectra of a float64 cell on the gallery's chorale; made: its origin."""
+    """Return the spectra of a float64 cell along the chorale of the gallery; made: origin of the
+    cell.
+    """
     data = chorale_data(chorale(CHORALE))
     label = Label(
         name=title,
@@ -55,8 +57,8 @@ def on_chorale(cell: torch.nn.Module, title: str, made: str = "") -> Spectra:
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:
-    """Section 4: changes from step to step in an RNN, an IRNN and an RHN, with ten times larger
-    input weights.
+    """Return the spectra of an RNN, an IRNN and an RHN with ten times larger input weights, to show
+    how they change from step to step (section 4).
     """
     cells = {
         "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
@@ -74,16 +76,16 @@ def moving_spectra(seed: int = 0) -> list[Spectra]:
 
 
 def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:
-    """n x n; the mean radius of its row discs is about (n - 1) std sqrt(2 / pi), its spectral
-    radius about std sqrt(n).
+    """Draw a Gaussian matrix (n, n). The mean radius of its row discs is about (n - 1) std sqrt(2 /
+    pi), and its spectral radius about std sqrt(n).
     """
     generator = torch.Generator().manual_seed(n)
     return std * torch.randn(n, n, dtype=torch.float64, generator=generator)
 
 
 def counterexamples() -> list[Spectra]:
-    """Spectra of single steps do not compose: radius 0 each and a growing product; radius 2 each
-    and a product of 0.
+    """Return two examples in which spectra of single steps do not compose: steps of radius 0 with a
+    growing product, and steps of radius 2 with a product of 0.
     """
     N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
     return [
@@ -93,8 +95,8 @@ def counterexamples() -> list[Spectra]:
 
 
 def rhn_jacobian() -> Tensor:
-    """The Jacobian of an RHN (depth 2, 24 units) at the first step, with weights so large that the
-    inclusion sets differ visibly.
+    """Return the Jacobian of an RHN (depth 2, 24 units) at the first time step, with weights so
+    large that the inclusion sets differ visibly.
     """
     cell = RHN(KEYS, 24, 2, init="gaussian:0.25", transform_bias=0.0, **seeded())
     x = torch.as_tensor(chorale(CHORALE))[0].double()
@@ -102,14 +104,14 @@ def rhn_jacobian() -> Tensor:
 
 
 def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
-    """The matrix (n, n) with the row discs of equation 14, for one uncoupled highway layer, x (m,),
-    s (n,): for each i
+    """Return the matrix (n, n) whose row discs are those of equation 14, for one uncoupled highway
+    layer, x (m,) and s (n,): for each i
 
         |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i|
             <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
 
-    printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as in equations 11 to 13. Otherwise
-    their transposes, which give the Jacobian.
+    printed: if True, H' = R_H^T diag[tanh'(z_H)], and C' and T' likewise, as in equations 11 to 13.
+    If False, their transposes, which give the Jacobian.
     """
     gates = cell.gates(x, s)
     h, t, c = gates.h[0], gates.t[0], gates.c[0]
@@ -122,8 +124,8 @@ def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
 
 @torch.no_grad()
 def random_layers(count: int = 2000, n: int = 4) -> tuple[Tensor, Tensor]:
-    """Jacobians of random highway layers, and the matrices of equation 14 as printed, (count, n, n)
-    each.
+    """Return the Jacobians of random highway layers, and the matrices of equation 14 as printed,
+    (count, n, n) each.
 
     All recurrent weights and biases are standard normal, the input is 0, the state is tanh of a
     standard normal vector.

@@ -1,5 +1,5 @@
-"""Draw the gallery of the paper's statements, or some of it: `python -m examples.paper.figures
-docs/figures radii-grow`.
+"""Draw all or some figures of the gallery of the paper's statements: `python -m
+examples.paper.figures docs/figures radii-grow`.
 
 Every picture is a function without arguments; its numbers come from `claims`.
 """
@@ -49,7 +49,7 @@ SETS = {
 
 
 def draw_moving_spectra() -> Figure:
-    """Draw spectral radius and mean eigenvalue over time, at one scale."""
+    """Draw spectral radius and mean eigenvalue over time, on the same scale."""
     records = claims.moving_spectra()
     T = len(records[0].eigenvalues)
 
@@ -100,7 +100,7 @@ def draw_radii() -> Figure:
 
 
 def draw_counterexamples() -> Figure:
-    """Draw single steps above, their product below."""
+    """Draw the spectra of single steps, and below them the product of the steps."""
 
     def product(record: Spectra, ax: Axes) -> None:
         plot_products(record, ax).set(
@@ -120,8 +120,8 @@ def draw_counterexamples() -> Figure:
 
 
 def draw_equation_14() -> Figure:
-    """Draw a random highway layer with eigenvalues outside the discs of equation 14 as printed, and
-    the discs with the transposes.
+    """Draw eigenvalues of a random highway layer that are outside the discs of equation 14 as
+    printed, and the discs with the transposes.
     """
     jacobians, printed = claims.random_layers()
     spectra = eigenvalues(jacobians)
@@ -173,7 +173,7 @@ def draw_inclusion_sets() -> Figure:
 
 
 def _plot_eigenvalues(ax: Axes, values, color: str = RED) -> None:
-    """Draw points of the complex plane, at one scale for both axes."""
+    """Draw points of the complex plane, with the same scale on both axes."""
     ax.plot(values.real, values.imag, ".", color=color, label="eigenvalues")
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
 
@@ -200,7 +200,7 @@ def draw_plateau() -> Figure:
 
 
 def draw_new_layers() -> Figure:
-    """Draw how far back nine layers look before training, from the table of the note."""
+    """Draw how far back nine layers look before training, from docs/results/layers.csv."""
     with (ROOT / "docs/results/layers.csv").open() as file:
         rows = sorted(csv.DictReader(file), key=lambda row: -float(row["effective_length"]))
 
@@ -216,8 +216,9 @@ def draw_new_layers() -> Figure:
 
 
 def draw_saddle_escape() -> Figure:
-    """Draw the median time on the plateau by the scale of the weights, from the table of the note;
-    a panel for each choice of what learns.
+    """Draw the median time on the plateau by the scale of the weights, from
+    docs/results/saddle-escape.csv; one panel if only matrices learn, and one if all parameters
+    learn.
     """
     table = pd.read_csv(ROOT / "docs/results/saddle-escape.csv")
     cells = table[["cell", "depth"]].drop_duplicates().itertuples(index=False)

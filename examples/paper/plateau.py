@@ -1,14 +1,15 @@
 """Measure how fast untrained networks learn on the plateau: `python -m examples.paper.plateau`.
 
-A network with small initial weights first learns its output bias and then stays at the loss of the
-best constant output. There
+A network with small initial weights first learns its output bias. Then its loss stays at that of
+the constant predictor. There
 
     rate of a matrix M = ||dL/dM|| / ||M||
 
-is the inverse of the time in which gradient flow changes M by its own size. Beside a product of P
-small matrices it falls as the power P - 2 of their scale: the `slope` d log rate / d log scale,
-measured between the network's own scale and a tenth of it. The first table repeats the orders of
-docs/results/plateau.md: L - 1 in a deep transition of L layers, 0 in all other cells.
+is the inverse of the time in which gradient flow changes M by its own size. For M in a product of P
+small matrices, the rate falls as their scale to the power P - 2. This power is measured as `slope`,
+d log rate / d log scale, between the scale of the network and a tenth of it. The first table
+repeats the powers of docs/results/plateau.md: L - 1 in a deep transition of L layers, 0 in all
+other cells.
 
 The second table is about gates. Near zero weights a layer of an RHN is s -> (c I + t R) s with t =
 sigmoid(b), c = 1 - t. If R has n x n independent entries of standard deviation std, the root mean
@@ -16,9 +17,9 @@ square of its gain is
 
     gain = sqrt(c^2 + t^2 n std^2)
 
-The input passes L - 1 such layers, so the rate of the output matrix grows as gain^(L - 1): constant
-if c is larger, std^(L - 1) if t std sqrt(n) is larger. The border is at the gate bias b = -log(std
-sqrt(n)).
+The input passes L - 1 such layers, so the rate of the output matrix is proportional to gain^(L -
+1). That is constant if c is larger, and proportional to std^(L - 1) if t std sqrt(n) is larger. The
+border is at the gate bias b = -log(std sqrt(n)).
 
 Legend: T frames, B sequences, L layers of a cell, n hidden units.
 """
@@ -56,7 +57,9 @@ CLIP = 1e-7  # least distance of a key's share of the frames from 0 and 1, for f
 
 @dataclass(frozen=True)
 class Rates:
-    """The relative gradients of one network at the best constant output."""
+    """The relative gradients of the matrices of one network, at the loss of the constant
+    predictor.
+    """
 
     rates: dict[str, float]
     """||dL/dM|| / ||M|| of every matrix M by name, the layers of a stack apart."""
@@ -65,17 +68,19 @@ class Rates:
 
     @property
     def fastest(self) -> str:
-        """The matrix of the highest rate."""
+        """Name of the matrix with the highest rate."""
         return max(self.rates, key=lambda name: self.rates[name])
 
     @property
     def order(self) -> float:
-        """The slope of the fastest matrix."""
+        """Slope of the matrix with the highest rate."""
         return self.slopes[self.fastest]
 
 
 def measure(cell: str, depth: int, std: float, **options) -> Rates:
-    """Measure the rates of a network with seed 1 on the beginnings of training chorales."""
+    """Measure the rates of an untrained network with seed 1 on the beginnings of training
+    chorales.
+    """
     generator = torch.Generator().manual_seed(1)
     given = {"depth": depth, "init": f"gaussian:{float(std)!r}", "generator": generator} | options
     model = PolyphonicModel(cell, hidden_size=UNITS, **given).double()
@@ -86,15 +91,15 @@ def measure(cell: str, depth: int, std: float, **options) -> Rates:
 
 
 def beginnings() -> Tensor:
-    """The first frames of evenly spaced training chorales, (T, B, 88)."""
+    """Return the first frames of evenly spaced training chorales, (T, B, 88)."""
     pieces = [piece for piece in chorales().train if len(piece) >= FRAMES]
     some = pieces[:: len(pieces) // PIECES][:PIECES]
     return torch.as_tensor(np.stack([piece[:FRAMES] for piece in some], 1)).double()
 
 
 def relative_gradients(model: PolyphonicModel, frames: Tensor) -> dict[str, float]:
-    """||dL/dM|| / ||M|| of every matrix; moves the output bias so that the mean output is the best
-    constant one.
+    """Compute ||dL/dM|| / ||M|| of every matrix. Before that, set the output bias so that the mean
+    output is that of the constant predictor.
     """
     x, y = frames[:-1], frames[1:]
     best_constant = y.mean((0, 1)).clamp(CLIP, 1 - CLIP).logit()
@@ -109,7 +114,7 @@ def relative_gradients(model: PolyphonicModel, frames: Tensor) -> dict[str, floa
 
 
 def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Views of the matrices among some parameters, the layers of a stack apart.
+    """Return views of the matrices among some parameters, with one view for each layer of a stack.
 
     >>> list(matrices({"R": torch.zeros(2, 3, 3), "b": torch.zeros(3)}))
     ['R[0]', 'R[1]']
@@ -126,8 +131,8 @@ def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def scaled(model: PolyphonicModel, factor: float) -> PolyphonicModel:
-    """A copy with all matrices multiplied by a factor; square blocks nearer to the identity than to
-    zero are scaled about the identity.
+    """Return a copy with all matrices multiplied by a factor. In square blocks nearer to the
+    identity than to zero, the difference from the identity is multiplied.
     """
     other = copy.deepcopy(model)
     for M in matrices(dict(other.named_parameters())).values():
@@ -147,7 +152,7 @@ def _slope(own: float, tenth: float) -> float:
 
 
 def predicted_slope(depth: int, bias: float, std: float = GATE_STD, units: int = UNITS) -> float:
-    """The mean slope of gain^(L - 1) between a standard deviation and a tenth of it.
+    """Return the mean slope of gain^(L - 1) between a standard deviation and a tenth of it.
 
     >>> predicted_slope(6, -8.0) < 0.01, predicted_slope(6, 30.0) > 4.99
     (True, True)

@@ -2,14 +2,14 @@
 
     python -m examples.paper.saddle docs/results/saddle-escape.csv
 
-The networks learn 16 beginnings of chorales by gradient flow of the full batch from Gaussian
+The networks learn the beginnings of 16 chorales by gradient flow of the full batch, from Gaussian
 weights of standard deviation eps. A step of the flow changes no matrix by more than a share of its
-norm, so its number of steps does not grow with the time. The escape time is that at which the loss
-is below the constant predictor's by `FALL`.
+norm, so the number of steps does not grow with the time. The escape time is the time at which the
+loss is below that of the constant predictor by `FALL`.
 
 A deep transition of L layers has r = L + 1 small matrices between input and output. "matrices":
-only these learn, from the best constant output bias, as in the theory. "all": biases learn too, all
-from 0, as in the study.
+only these learn, and the output bias is that of the constant predictor, as in the theory. "all":
+biases learn too, starting at 0, as in the study.
 """
 
 import sys
@@ -35,7 +35,7 @@ LONGEST = 1.0  # step while the output bias learns
 
 
 def loss_of(model: PolyphonicModel, frames: Tensor) -> Tensor:
-    """Nats per frame."""
+    """Return the loss in nats per frame."""
     y = frames[1:]
     return (
         F.binary_cross_entropy_with_logits(model(frames[:-1]), y, reduction="none").sum(-1).mean()
@@ -43,7 +43,9 @@ def loss_of(model: PolyphonicModel, frames: Tensor) -> Tensor:
 
 
 def escape_time(cell: str, depth: int, eps: float, seed: int, *, biases: bool) -> float:
-    """The time of the flow until the loss has fallen; infinite if it has not after `MOST` steps."""
+    """Return the time of the flow until the loss has fallen; infinity if it has not after `MOST`
+    steps.
+    """
     generator, init = torch.Generator().manual_seed(seed), f"gaussian:{eps!r}"
     model = PolyphonicModel(
         cell, depth=depth, hidden_size=UNITS, init=init, generator=generator
@@ -73,7 +75,7 @@ def escape_time(cell: str, depth: int, eps: float, seed: int, *, biases: bool) -
 
 
 def exponent(times: dict[float, float]) -> float:
-    """-d log time / d log eps between the two smallest scales with a finite time."""
+    """Return -d log time / d log eps between the two smallest scales with a finite time."""
     (small, late), (large, early) = sorted((e, t) for e, t in times.items() if np.isfinite(t))[:2]
     return float(np.log(late / early) / np.log(large / small))
 
