@@ -180,13 +180,15 @@ class Comparison(Result, kind="comparison"):
     def finding(self) -> str:
         """A clause about the half-life or doubling time of the gradient at the median rate of the
         runs. If the runs differ in the direction of the change: the number of runs in which the
-        gradient grows.
+        gradient grows, or else shrinks.
         """
         gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
-        grows = int((direction(rates, self.near) > 0).sum())
+        ways = direction(rates, self.near)
+        grows, shrinks = int((ways > 0).sum()), int((ways < 0).sum())
         zero, R = int(np.isneginf(rates).sum()), len(rates)
         if self._disagree:
-            return f"{gradient} grows in {grows} of {R} runs"
+            change = f"grows in {grows}" if grows else f"shrinks in {shrinks}"
+            return f"{gradient} {change} of {R} runs"
         if 0 < zero < R:
             return f"{gradient} is zero at the end of {zero} of {R} runs"
         steady = is_steady(self.log_norm_product, self.near)

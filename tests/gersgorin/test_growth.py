@@ -256,6 +256,7 @@ def test_a_median_is_told_only_of_runs_that_agree():
     for factors, words in (
         ((2.0, 0.5), "grows in 1 of 2 runs."),
         ((1.0, 1.1, 0.5), "grows in 1 of 3 runs."),
+        ((1.0, 1.0, 0.5), "shrinks in 1 of 3 runs."),
         ((0.0, 0.5), "is zero at the end of 1 of 2 runs."),
         ((0.5, 0.25, 0.5), "halves every step in the median."),
     ):
