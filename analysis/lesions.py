@@ -257,8 +257,8 @@ def _check_keys(sequences: Sequence[np.ndarray]) -> None:
     for i, frames in enumerate(sequences):
         if not np.isin(frames, (0, 1)).all():
             raise InvalidInputError(
-                f"sequence {i} has numbers other than 0 and 1: a lesion is measured by the loss of "
-                "predicted frames of keys, each 0 or 1"
+                f"sequence {i} has numbers other than 0 and 1: lesions need frames of "
+                "keys, each 0 or 1"
             )
 
 

@@ -250,7 +250,7 @@ def width_of(model: Any, data: Any = None) -> int:
     if len(shape) != 2:
         given = f"is {kind_of(first)}" if first is None else f"begins with {in_short(first)}"
         raise InvalidInputError(
-            f"the data {given}: {type(model).__name__} says no input_size, expected sequences "
-            "(T, m)"
+            f"the data {given}: {type(model).__name__} has no attribute input_size, "
+            "expected sequences (T, m)"
         )
     return shape[1]

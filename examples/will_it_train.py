@@ -45,4 +45,4 @@ for cell, happened in HAPPENED.items():
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     found = trainability.check(model, x, y, nn.MSELoss(), optimizer, steps=STEPS, seconds=SECONDS)
     print(f"{cell}: {found.verdict} {found.foreseen}".rstrip())
-    print(f"    in a training: {happened or 'not'} in {STEPS} steps")
+    print(f"    in a training run: {happened or 'not'} in {STEPS} steps")

@@ -91,8 +91,8 @@ class Status(Stored):
         if unsaved := sum(row["unsaved"] for row in rows):
             print(
                 f"stopped without a record: {counted(unsaved, 'interrupted trial')} had no save "
-                "yet, so what was trained is lost; the same command begins again with the same "
-                "settings"
+                "yet, so what was trained is lost; the same command starts them again with the "
+                "same settings"
             )
 
     def _about(self, config: StudyConfig, trials: list[TrialRow]) -> dict:

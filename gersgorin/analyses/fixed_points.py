@@ -301,8 +301,8 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _run_into(self) -> str:
         starts = f"{self.run_into} of {counted(len(self.starts), 'start')}"
-        into = f"from {starts} the state runs into a point by itself, although the search stopped"
-        return f"{into} before" if self.run_into else ""
+        into = f"from {starts} repeated steps reach a point, although the search stopped before"
+        return into if self.run_into else ""
 
     def _shorter(self) -> str:
         starts = counted(self.shorter, "start")
@@ -361,7 +361,7 @@ class FixedPoints(Result, kind="fixed_points"):
             "minimum of at most a hundredth of its median"
         )
         return (
-            "the least |F(s) - s| that a start led to is "
+            "the least |F(s) - s| reached from any start is "
             f"{self.least_residual:.3g}: {limits} at the starts"
         )
 

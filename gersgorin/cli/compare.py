@@ -156,7 +156,7 @@ def _check(options: CompareOptions) -> None:
         **_without_option(options),
         "there is no network to compare: name at least one, such as gersgorin compare "
         "rnn,lstm": not options.words,
-        "bands over many runs are of the spectra: leave --analysis out": many
+        "bands over many runs exist only for spectra: leave --analysis out": many
         and options.analysis != "spectra",
         "--sequences and --chorale both name something to read: give only one": "sequences" in many
         and given_flags(options, ("chorale",)),
@@ -282,7 +282,7 @@ class _Setting:
             raise InvalidInputError(f"--set {word}: expected NAME=VALUE, such as depth=5")
         if not cells:
             raise InvalidInputError(
-                f"--set {word} is for new cells: trained weights say their options"
+                f"--set {word} is for new cells: trained weights keep their own options"
             )
         if target and target not in cells:
             raise InvalidInputError(
@@ -439,8 +439,8 @@ def _reader(rows: Sequence[_Row]) -> NewOrTrained:
     files = [n.checkpoint for n in trained if n.checkpoint and not n.module]
     if len({_vocabulary(path) for path in files}) > 1:
         raise InvalidInputError(
-            f"{', '.join(dict.fromkeys(map(str, files)))} do not read the same: expected networks "
-            "that read numbers, or language models of one vocabulary"
+            f"{', '.join(dict.fromkeys(map(str, files)))} do not read the same inputs: "
+            "expected networks that read numbers, or language models of one vocabulary"
         )
     return next(iter(trained), rows[0].network)
 

@@ -269,7 +269,7 @@ class TracedCell:
                 "state, and give that with x (T, m)"
             ) from error
         if not same:
-            raise own_step(self._cell, module, "returns other states than it does by itself")
+            raise own_step(self._cell, module, "returns other states than when it is called alone")
 
     def _calls(
         self, x: Input, batch_axis: int | None, undetached: Undetached | None

@@ -122,7 +122,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     assert abs(ghost.states[0, 0]) < 1e-4
     assert ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
     none = fixed_points(lambda x, s: s + 0.5 + s * s, None, starts=starts)
-    assert "The least |F(s) - s| that a start led to is 0.5:" in none.summary()
+    assert "The least |F(s) - s| reached from any start is 0.5:" in none.summary()
     none = fixed_points(
         lambda x, s: s + 1 - 0.98 * torch.sin(s),
         starts=torch.linspace(-7, 7, 41, dtype=d)[:, None],
@@ -638,7 +638,7 @@ def test_a_search_that_fails_is_not_called_a_property_of_the_network():
     lost -= found.run_into
     assert (f"The search failed from {lost} of 60 starts." in words) == bool(lost)
     run_on = replace(found, found_from=found.found_from * 0, run_into=60).summary()
-    assert "From 60 of 60 starts the state runs into a point" in run_on and "failed" not in run_on
+    assert "From 60 of 60 starts repeated steps reach a point" in run_on and "failed" not in run_on
     failed = replace(
         found, found_from=found.found_from - np.eye(1, len(found.states))[0].astype(int)
     )

@@ -106,7 +106,7 @@ CASES = {
         hard_points,
         [
             "the search failed from 7 of 20 starts",
-            "from 2 of 20 starts the state runs into a point",
+            "from 2 of 20 starts repeated steps reach a point",
             "from 5 starts the search led to a point of a shorter period",
             "starts are random",
             "only 1 of the starts is distinct",
@@ -117,7 +117,7 @@ CASES = {
             "side of a kink",
         ],
     ),
-    "no points": (no_points, ["the least |f(s) - s| that a start led to", "give other starts"]),
+    "no points": (no_points, ["the least |f(s) - s| reached from any start", "give other starts"]),
     "spectra": (
         hard_spectra,
         [
