@@ -351,7 +351,8 @@ def plot_bands(
     if not of_products and ax.get_yscale() == "linear":
         ax.set_ylim(bottom=0)
     ax.set_title(PANELS[measure])
-    return over_time(ax, max(c.half_of_runs for c in comparisons), comparisons[0].unit, "")
+    steps = max(1, *(c.half_of_runs for c in comparisons))  # none if all numbers are NaN
+    return over_time(ax, steps, comparisons[0].unit, "")
 
 
 def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:

@@ -398,7 +398,7 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
         json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"]
         for k in (0, 1)
     ]
-    assert f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
+    assert f"from seed-{int(valid[1] < valid[0])}/best.safetensors" in page
     assert "predicted tokens" in page
 
 
