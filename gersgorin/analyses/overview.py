@@ -265,4 +265,5 @@ def draw_overview(found: Overview, *, step: int | None = None, limit: float | No
         partial(into, *row) for row in others.items()
     ]
     above = step_block(record, step, limit)
-    return compose(record.finding, found.origin, above, Block(draws, 2.3, 2))
+    # labels beside the panels are long: one panel in a row of a column of a journal
+    return compose(record.finding, found.origin, above, Block(draws, 2.3, 2, least=2.1))
