@@ -5,7 +5,7 @@
     activity.plot(); table.plot(); table.to_csv("lesions.csv")
 
 `model` is a network of `rhn.models`, or your own torch module with cells of `rhn` or torch.nn, time
-first or batch first. The path of a checkpoint or run folder can also be given; then `pieces` are,
+first or batch first. `model` can also be the path of a checkpoint or run folder; then `pieces` are,
 by default, the data of its training run.
 
 `pieces` are piano rolls (T, keys), such as those of `rhn.data.chorales()` or your own arrays. For a

@@ -81,7 +81,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def sequences(self) -> list[Self]:
-        """A result for each sequence."""
+        """The gates of each sequence, as separate results."""
         parts = [
             np.s_[..., end - T : end]
             for end, T in zip(np.cumsum(self.lengths), self.lengths, strict=True)
@@ -111,8 +111,8 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """Sum of the mean gates of the layers at each step, (N,); a number of layers if
-        `coupled`.
+        """Sum of the mean gates of the layers at each step, (N,). If `coupled`, this is the
+        effective number of layers.
         """
         return self.activity.sum(0)
 
@@ -238,9 +238,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
-    """Label an axis with the names of layers, as many as fit; `first`: position of the first
-    layer.
-    """
+    """Label an axis with the names of as many layers as fit. first: position of the first layer."""
     named = dict(enumerate(labels, first))
     axis.set_major_locator(WholeTicks())
     axis.set_major_formatter(lambda place, _: named.get(round(place), ""))

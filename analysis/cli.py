@@ -30,16 +30,16 @@ class Common(TrainedOptions, ResultOptions):
     """The options of both commands."""
 
     data: Path | None = None
-    """File of the original chorales (.json or .pickle), instead of those rebuilt from music21's
-    scores. For a language model: a text, as one file (split into 90 % train, 5 % valid, 5 % test)
-    or as the folder of the text on which the model was trained (default: where `rhn data get` puts
+    """File with the original chorales (.json or .pickle), to use instead of those rebuilt from
+    music21's scores. For a language model: a text file, which is split into 90 % train, 5 % valid
+    and 5 % test; or the folder of the text of the training run (default: where `rhn data get` puts
     it).
     """
     device: Device = "auto"
     """Device of the computation; auto: a GPU if there is one, else the CPU."""
     chorales: tuple[str, ...] = ()
-    """Only these chorales, by their number in the split (0 5) or name (bwv269, valid-3); default:
-    all of the split.
+    """Measure only these chorales, by their number in the split (0 5) or by name (bwv269, valid-3).
+    Default: all chorales of the split.
     """
     split: Literal["train", "valid", "test"] | None = None
     """Split of the chorales (default: test) or of the text (default: valid)."""
@@ -76,8 +76,8 @@ class Common(TrainedOptions, ResultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class GatesCommand(Common):
-    """Draw the mean transform gate of each layer over time, with one line for each layer, and one
-    panel for each chorale or excerpt (as figure 5b of the paper).
+    """Draw the mean transform gate of each layer over time, as figure 5(b) of the paper. Each layer
+    has a line, and each chorale or excerpt of a text has a panel.
     """
 
     length: Count = 60
@@ -102,18 +102,16 @@ class GatesCommand(Common):
 @dataclass(frozen=True, kw_only=True)
 class LesionCommand(Common):
     """Measure the loss with each layer switched off in turn (figure 6 of the paper). All lesioned
-    networks run as one batch.
-
-    Only the first layer reads the input, so a lesion of this layer also blinds the network. The
-    control "blind" (input removed, layer kept) is always measured. In the modes bias and carry, the
-    table also has the damage of the first layer beyond this control.
+    networks run as one batch. Only the first layer reads the input, so a lesion of this layer also
+    blinds the network. The control "blind" (input removed, layer kept) is always measured. In the
+    modes bias and carry, the table also has the damage of the first layer beyond this control.
     """
 
     mode: str | None = None
-    """What a lesion does to a layer: bias (transform gates shut, as in the paper), carry (layer
-    skipped exactly), mean (gates fixed at their means over all predicted steps), open (gates forced
-    open), blind (input removed), skip (shortcuts of a DT(S)-RNN removed). Default: bias, or carry
-    for cells without gates.
+    """What a lesion does to a layer. bias: its transform gates are shut, as in the paper. carry:
+    the layer is skipped exactly. mean: gates are fixed at their means over all predicted steps.
+    open: gates are forced open. blind: the input is removed. skip: the shortcuts of a DT(S)-RNN are
+    removed. Default: bias, or carry for cells without gates.
     """
     length: Count = 200
     """For a text: number of tokens that each sequence predicts. Each sequence starts from a zero
@@ -122,9 +120,11 @@ class LesionCommand(Common):
     max_tokens: Count = 20_000
     """For a text: number of tokens to predict in all, from the beginning of the text."""
     pairs: bool = False
-    """Also lesion every pair of layers."""
+    """Also measure the loss with both layers of every pair switched off."""
     seed: Natural = 0
-    """Seed of the bootstrap over chorales, or over parts of a text, that gives the intervals."""
+    """Seed of the bootstrap for the confidence intervals, which resamples chorales or parts of a
+    text.
+    """
 
     name = "lesion"
 

@@ -54,7 +54,8 @@ PANEL = 3.2  # inches with labels and colour bar, for letters of 9 points
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class LesionTable(Result, kind="lesions"):
-    """The losses of a network whose layers are lesioned in turn: one row for each lesioned network.
+    """The losses of a network whose layers are lesioned in turn. The table has one row for each
+    lesioned network.
 
     Kinds of rows: "layer", one layer is lesioned; "pair", two layers are lesioned; "blind", a
     control in which a first layer is kept and its input product removed (not in the mode "blind");
@@ -99,8 +100,8 @@ class LesionTable(Result, kind="lesions"):
         return [row for row in self.table() if row["kind"] == kind]
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
-        """Return the rows of one kind: first losses that are not finite, then the largest changes,
-        up or down.
+        """Return the rows of one kind, sorted: losses that are not finite come first, then rows by
+        the size of the change of the loss, up or down.
         """
         return _by_size(self.rows(kind))
 

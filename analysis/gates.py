@@ -39,8 +39,8 @@ def gate_activity(
 
     Args:
         model: a network whose cells have gates: RHN, LSTM (t = i), GRU (t = 1 - z), a cell of your
-            own with a method `gates`, or those of torch.nn. Also such a cell without a network, or
-            the path of a checkpoint or run folder.
+            own with a method `gates`, or those of torch.nn. The model can also be such a cell
+            without a network, or the path of a checkpoint or run folder.
         batch: one array or a list of arrays: piano rolls (T, keys), or for a language model token
             ids (T,) or excerpts (`analysis.excerpts`). Also the path of a file of chorales or of a
             text. None: the data of the training run of the checkpoint.
@@ -121,8 +121,8 @@ def unit_means(
 def means_of(
     network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
 ) -> list[Tensor]:
-    """Average the gates as `unit_means` does, of a network that `open_network` returned. Averages
-    also over all passes of a cell.
+    """Average the gates, as `unit_means` does, for a network that `open_network` returned. The mean
+    is also over all passes of a cell.
     """
     sums, steps, read = dict[str, np.ndarray](), 0, [s[:-1] for s in sequences if len(s) > 1]
     for _, activity in _by_sequence(network, task, read):

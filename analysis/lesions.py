@@ -4,8 +4,8 @@ Figure 6 of Zilly et al. (2017) shows single layers.
 
 Only the first layer reads the input, so a lesion of this layer also blinds the network. The control
 ("blind") is the same network with the layer, but without its input product. What the layer itself
-contributes is the damage beyond that of the control. If a lesion leaves the input in (a gate held
-open or at its mean), the control only shows the size of the effect.
+contributes is the damage beyond that of the control. If a lesion does not remove the input (a gate
+held open or at its mean), the control only shows the size of the effect of the input.
 
 All lesioned networks run as one program. The parameters that differ are stacked, all others are
 shared, and `vmap` makes one kernel call for all networks. The number of networks that run at once
@@ -178,7 +178,8 @@ def _stretches_of(corpus: TextCorpus, split: str) -> list[np.ndarray]:
 @dataclass(frozen=True)
 class Case:
     """A row of the table: lesioned networks, and the networks with which they are compared. The
-    damage is the sum of the losses of the former, minus that of the latter.
+    damage is the sum of the losses of the lesioned networks, minus the sum of the losses of the
+    others.
     """
 
     kind: str

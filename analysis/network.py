@@ -1,5 +1,5 @@
-"""Networks in the form that gates and lesions need: time first, with cells of `rhn.cells`, in the
-order in which the network runs them.
+"""Convert networks to the form that gates and lesions need: time first, with cells of `rhn.cells`,
+in the order in which the network runs the cells.
 
 A network of `rhn.models` stays as it is. `TimeFirst` wraps any other module: its layout is decided
 here once, and recurrent modules of torch.nn in it become cells of `rhn.cells` with the same
@@ -460,7 +460,7 @@ def _check_causal(
 
 
 def original(network: nn.Module) -> nn.Module:
-    """Return the module in a `TimeFirst`, and any other network as it is."""
+    """Return the module inside a `TimeFirst`; return any other network unchanged."""
     return network.module if isinstance(network, TimeFirst) else network
 
 

@@ -32,7 +32,9 @@ TEXT_ROWS = 64
 
 
 def sequence_name(sequence: np.ndarray, i: int) -> str:
-    """Return the name of a sequence; without one "sequence 1" for i = 0, and so on."""
+    """Return the name of a sequence. A sequence without a name is "sequence 1" for i = 0, and so
+    on.
+    """
     return getattr(sequence, "name", None) or f"sequence {i + 1}"
 
 
@@ -100,8 +102,8 @@ def excerpts(
 def stretches(
     tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000
 ) -> list[np.ndarray]:
-    """Cut the beginning of a text into stretches that predict `length` tokens each. Together the
-    stretches predict `max_tokens` tokens.
+    """Cut the beginning of a text into stretches, in each of which `length` tokens are predicted.
+    In all stretches together, `max_tokens` tokens are predicted.
 
     The last token of a stretch is the first token of the next one, so that every token but the
     first of the text is predicted once.

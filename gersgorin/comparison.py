@@ -57,7 +57,7 @@ IN_A_ROW = 4  # panels, at most
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SideBySide(Several, kind="side by side"):
-    """Results of the same analysis for several networks, by the names of the networks.
+    """The results of one analysis for several networks, by the names of the networks.
 
     >>> import torch
     >>> from rhn.cells import GRU, RNN
@@ -84,7 +84,7 @@ class SideBySide(Several, kind="side by side"):
 
     def summary(self, *, whole: bool = True) -> str:
         """The summary of each network. If `whole` is False and there are several networks: the
-        first sentence of each, and one table.
+        first sentence of each summary, and one table for all networks.
         """
         each = self.results.values()
         if whole or len(self) == 1:
@@ -94,8 +94,8 @@ class SideBySide(Several, kind="side by side"):
         return "\n".join([*findings, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
-        """A text table with a row for each network: its `brief` numbers, the means over its steps,
-        or the first row of its own table.
+        """A text table with a row for each network. The row has the `brief` numbers of the result,
+        the means over its steps, or the first row of its own table.
         """
         names = apart([*self.results])[1]
         rows = pd.DataFrame([_brief(result) for result in self.results.values()])
@@ -312,8 +312,8 @@ def measure_network(
 
 
 def side_by_side(measured: Sequence[Measured], row: Analysis) -> SideBySide:
-    """Join results in one object. The titles contain the depth if cells of one kind have several
-    depths.
+    """Join the results of networks in one object. Titles contain the depth if cells of one kind
+    differ in depth.
 
     Raises InvalidInputError if there is no result.
     """
@@ -385,8 +385,8 @@ def _runs(draws: Iterable[Any], sequences: list, options: dict) -> Iterator[tupl
 
 
 def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
-    """The titles of networks (title, kind of cell, depth). A title contains the depth if cells of
-    its kind have several depths.
+    """Return the titles of networks (title, kind of cell, depth). A title contains the depth if
+    cells of this kind differ in depth.
 
     >>> with_depths([("rhn, 8 units", "RHN", 1), ("rhn, depth 3, 8 units", "RHN", 3)])
     ['rhn, depth 1, 8 units', 'rhn, depth 3, 8 units']
@@ -403,7 +403,7 @@ def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
 
 
 def unused_name(name: str, others: Iterable[str]) -> str:
-    """A name that is not among the others: the name itself, or with a number.
+    """Return the name, with a number added if another has the same name.
 
     >>> unused_name("rnn", ["rnn", "gru"]), unused_name("lstm", ["rnn", "gru"])
     ('rnn (2)', 'lstm')

@@ -38,8 +38,8 @@ ABOVE, SIDE, LEFT, RIGHT = 0.48, 0.38, 0.05, 0.57
 def plot_crowd(
     record: Spectra, step: int, ax: Axes, half: float, beside: Axes | None = None
 ) -> Axes:
-    """Draw the eigenvalues and disc centres of a step enlarged, and in grey the eigenvalues of all
-    steps.
+    """Draw an enlarged view of the eigenvalues and disc centres of a step, and in grey the
+    eigenvalues of all steps.
 
     half: half the width of the panel, see `crowd`. beside: the panel of the whole spectrum, in
     which the enlarged part is marked.
@@ -66,7 +66,9 @@ def plot_crowd(
 
 
 def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
-    """(Centre, half the width) of a square around eigenvalues; (0, 1) if none is finite."""
+    """Return (centre, half the width) of a square around eigenvalues; (0, 1) if no eigenvalue is
+    finite.
+    """
     values = eigenvalues[np.isfinite(eigenvalues)]
     if not len(values):
         return 0.0, 1.0
@@ -143,8 +145,8 @@ def draw_run(
 
 
 def draw_inset(draw: Callable[[Axes], object], half: float, middle: float, ax: Axes) -> None:
-    """Draw an inset in a corner of a panel that enlarges a square of the plane; its width stands
-    above the inset.
+    """Draw an inset in a corner of a panel. The inset enlarges a square of the complex plane, whose
+    width is written above it.
 
     draw: function that draws into the inset. half: half the width of the square. middle: its
     centre, a real number.
@@ -165,7 +167,9 @@ OVER_TIME = (plot_suggested, plot_products)
 
 
 def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
-    """Panels of a step: the whole spectrum with its discs, and the eigenvalues enlarged."""
+    """Two panels of a step: the whole spectrum with its discs, and an enlarged view of the
+    eigenvalues.
+    """
     panels, (width, middle) = list[Axes](), (limit, 0.0) if limit else view(record, step)
     half = crowd(record.eigenvalues)[1]
     half = max(half, width / (1000 if half else 10))

@@ -93,7 +93,9 @@ def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
 
 
 def mean_of_frames(name: str) -> Loss:
-    """A loss function that returns the mean cost of a frame; name: a key of `FRAME_COSTS`."""
+    """Return a loss function that computes the mean cost of a frame. name: a key of
+    `FRAME_COSTS`.
+    """
 
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
         return FRAME_COSTS[name](outputs, targets).mean()

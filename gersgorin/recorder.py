@@ -13,13 +13,13 @@ optimiser steps of any training loop.
 `trainability.Recorder` also measures what share of the loss the outputs explain.
 
 A measurement uses a copy of the model, in float64 and evaluation mode. Training therefore gives the
-same bits with and without a recorder. Single time steps are measured at a few positions of the
-probe: time steps spread over its length, each from the next sequence in turn. The exponent is that
-of the product of the first 32 time steps of these sequences.
+same bits with and without a recorder. Single time steps are measured at a few positions: time steps
+spread over the length of the probe batch, each from the next sequence in turn. The exponent is the
+mean growth rate of the product of the first 32 time steps of these sequences.
 
-The cost of a measurement grows with the cube of the state size, that of an optimiser step with its
-square. With an RHN of 64 units and `every=100` (the default), 200 optimiser steps become 10 to 15 %
-slower. Use a larger `every` for larger networks.
+The cost of a measurement grows with the cube of the state size; the cost of an optimiser step grows
+with the square. With an RHN of 64 units and `every=100` (the default), 200 optimiser steps become
+10 to 15 % slower. Use a larger `every` for larger networks.
 
 Legend: T time steps, B sequences, P positions, N entries of a state, L layers, K weights (each
 layer's counted separately).
@@ -114,9 +114,9 @@ class Recorder:
     """Measure a recurrent cell on a probe batch, at the start and after every N optimiser steps.
 
     Args:
-        module: a cell of `rhn.cells`, an RNN, LSTM or GRU of torch.nn or its *Cell form, a cell of
-            your own (see `rhn.cells.Cell`), or a module with one of these inside, such as a
-            `PolyphonicModel` or your own model.
+        module: a recurrent cell, or a module with a cell inside, such as a `PolyphonicModel` or
+            your own model. A cell is one of `rhn.cells`, one of torch.nn (RNN, LSTM, GRU or their
+            *Cell forms), or your own (see `rhn.cells.Cell`).
         probe: inputs in the layout that the module takes: frames (T, m) or (T, B, m) ((B, T, m) if
             it is batch_first), token ids, or several inputs; see `gersgorin.open_run`.
         every: number N of optimiser steps from one measurement to the next, at least 1.
@@ -130,9 +130,9 @@ class Recorder:
         start: number of optimiser steps done before, if the training run is resumed. The
             measurements of these steps in the file at `path` are kept.
         loss: the loss before the first optimiser step, if it is known.
-        loss_of: "the probe" if losses and gradients are those of the probe; "": those of the
-            minibatches. Figures name it.
-        constant: the same loss for the constant predictor, a dashed line in figures; None: not
+        loss_of: "the probe" if losses and gradients are measured on the probe; "" if on the
+            minibatches. Figures show these words.
+        constant: the loss of the constant predictor, which is a dashed line in figures; None: not
             known.
         positions: number of time steps of the probe at which single steps are measured, each from
             the next sequence in turn. The exponent is the mean over these sequences.

@@ -73,8 +73,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class RecordedMeasure:
-    """Names, computation and drawing of a measure, which is a field of `Recording`. Tables have one
-    number for each measurement: the mean over positions, layers or weights.
+    """Names of a measure, how it is computed, and how it is drawn. The measure is a field of
+    `Recording`. Tables have one number for each measurement: the mean over positions, layers or
+    weights.
     """
 
     label: str
@@ -219,7 +220,7 @@ class Recording(Result, kind="recording"):
 
     @property
     def share(self) -> float:
-        """Time of measuring / all other time; NaN for a single measurement."""
+        """Time of measuring divided by all other time; NaN for a single measurement."""
         if len(self) < 2:
             return math.nan
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
@@ -280,13 +281,15 @@ class Recording(Result, kind="recording"):
 
     @property
     def finding(self) -> str:
-        """A clause about the change of the loss during training, or else of the spectral radius."""
+        """A clause about the change of the loss during training; without losses, about the change
+        of the spectral radius.
+        """
         nothing = f"{counted(self.step[-1], 'optimiser step')} were recorded"
         return next(iter(self._changes()), nothing)
 
     def notes(self) -> list[str]:
-        """Sentences about the change of the spectral radius, the axes of the means, and the number
-        and time of the measurements.
+        """Sentences about the change of the spectral radius, the axes over which means are taken,
+        and the number and time of the measurements.
         """
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
         further = [f"{words}." for words in self._changes()[1:]]
@@ -316,13 +319,13 @@ class Recording(Result, kind="recording"):
         return "mean " if vars(self)[name][0].size > 1 else ""
 
     def of(self, name: str) -> str:
-        """The words after the name of a measure of the loss: " of the probe"; "" for the loss of
-        the minibatches and for other measures.
+        """Words to put after the name of a measure of the loss: " of the probe". For the loss of
+        the minibatches and for other measures: "".
         """
         return f" of {self.loss_of}" if self.loss_of and RECORDED_MEASURES[name].of_loss else ""
 
     def named(self, words: str) -> str:
-        """Fill the name of the gate and the number of steps into the label or panel title of a
+        """Put the name of the gate and the number of steps into the label or panel title of a
         measure.
         """
         return words.format(gate_name=self.gate_name, steps=counted(self.exponent_steps, "step"))
@@ -412,8 +415,8 @@ STEPS = "optimiser step"
 def plot_measures(
     recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")
 ) -> Axes:
-    """Draw measures of `RECORDED_MEASURES` over the optimiser steps: a line for each layer, a line
-    for each of the largest weights, or else the mean and a band.
+    """Draw measures of `RECORDED_MEASURES` over the optimiser steps. A measure is drawn as a line
+    for each layer, as a line for each of the largest weights, or as a mean with a band.
 
     Bands show the spread over the positions of the probe.
     """

@@ -62,7 +62,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
 
 
 def state_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor`, but complex numbers are allowed."""
+    """Convert an array to a tensor as `real_tensor` does, but also allow complex numbers."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "c":
         value = torch.from_numpy(np.array(value))
     if isinstance(value, Tensor) and value.is_complex():
@@ -71,8 +71,8 @@ def state_tensor(name: str, value: Any) -> Tensor:
 
 
 def finite_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor` for finite numbers. Raises InvalidInputError if there is no number,
-    and NotFiniteError for NaN or infinity.
+    """Convert an array of finite numbers to a tensor, as `real_tensor` does. Raises
+    InvalidInputError if the array is empty, and NotFiniteError for NaN or infinity.
     """
     x = real_tensor(name, value)
     if x.numel() == 0 or x.dim() == 0:
@@ -283,8 +283,9 @@ def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
 
 @contextmanager
 def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
-    """Turn an error of the user's code into a UsersCodeError with the text "said: first line of the
-    error; hint". Errors of the toolkit and out-of-memory errors pass through.
+    """Context manager that turns an error of the user's code into a UsersCodeError with the text
+    "said: first line of the error; hint". Errors of the toolkit and out-of-memory errors pass
+    through.
 
     hint: words, or a function that is called after the error and returns them.
     """

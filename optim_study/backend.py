@@ -88,9 +88,10 @@ class TorchBackend:
     def start(
         self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
     ) -> Trainer:
-        """Start or continue trials; `settings` has the settings of each, by trial number.
+        """Start or continue trials. `settings` has the settings of each trial, by trial number.
 
-        saved: empty for new trials, or the state of every trial, all at the same epoch.
+        saved: empty for new trials; otherwise the saved state of every trial, all states from the
+        same epoch.
 
         Raises DataError if `data` is not the data set of the study.
         """

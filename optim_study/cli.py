@@ -40,17 +40,17 @@ class RunCommand(Configured):
     """
 
     preset: Literal["paper", "small", "smoke"] = "paper"
-    """paper: the paper's protocol in full size; small: the whole study with small networks, which
-    takes ten minutes to two hours with --jobs 2; smoke: a few seconds, to check the installation,
-    too short to learn anything.
+    """Configuration that the other options change. paper: the paper's protocol in full size. small:
+    the whole study with small networks, which takes ten minutes to two hours with --jobs 2. smoke:
+    a few seconds, to check the installation, too short to learn anything.
     """
     settings: Settings = field(default_factory=dict)
     dry_run: bool = False
-    """Train nothing; only print the plan, the protocol, and our choices where the paper leaves
-    something open.
+    """Train nothing. Only print the plan, the protocol, and our choices on points that the paper
+    leaves open.
     """
     json: bool = False
-    """Print the trials (with --dry-run: the plan) as one JSON list."""
+    """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
     def run(self) -> None:
         if self.help:

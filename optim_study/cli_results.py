@@ -71,7 +71,7 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Stored):
-    """Show the progress of each study: its numbers of complete, running, interrupted and diverged
+    """Show the progress of each study: the numbers of complete, running, interrupted and diverged
     trials.
     """
 
@@ -149,7 +149,7 @@ class Export(Stored):
     """Print the complete trials of all studies, one row for each."""
 
     format: Literal["csv", "json"] = "csv"
-    """csv: a table with a header line; json: one list."""
+    """Format of the output. csv: a table with a header line. json: one list."""
 
     def run(self) -> None:
         rows = self.rows()
@@ -161,8 +161,8 @@ class Export(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Plot(Stored, Drawing):
-    """Draw the trials of one or several runs, as a swarm plot, a map of settings or the area of
-    settings that train, and count the trials that train.
+    """Draw the trials of one or several runs, and print how many of them train. The figure is a
+    swarm plot, a map of the settings, or the area of the settings that train.
 
     examples:
       optim-study plot --out runs/small --by depth
@@ -171,16 +171,17 @@ class Plot(Stored, Drawing):
     """
 
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
-    """Folders of runs, to draw in one figure (default: only the folder --out)."""
+    """Folders of the runs to draw in one figure (default: only the folder of --out)."""
     depth: tuple[int, ...] | None = None
-    """Draw only these recurrence depths."""
+    """Draw only the networks with these recurrence depths (default: all)."""
     csv: Path | None = None
     """Read the trials from this table (trials.csv, or the output of export), not from a folder."""
     kind: Literal["swarm", "map", "area"] = "swarm"
-    """swarm: the losses of the trials, one column per network; map: learning rate against initial
-    standard deviation, one panel per network, coloured by loss; area: as map, but the shape of a
-    symbol shows the initialisation scheme, a filled symbol is a trial that trained, and a box shows
-    the range searched in the paper; the counts are also given for each range and scheme.
+    """Kind of the figure. swarm: the losses of the trials, one column per network. map: learning
+    rate against initial standard deviation, one panel per network, coloured by loss. area: a map
+    whose filled symbols are the trials that trained. The shape of a symbol shows the initialisation
+    scheme, and a box shows the range searched in the paper. For area, the command also prints how
+    many trials trained in each range and scheme.
     """
     loss: Objective = "train"
     """Judge a trial by its lowest training loss (train) or validation loss (valid) of all epochs.
@@ -188,20 +189,20 @@ class Plot(Stored, Drawing):
     by: By = "arch"
     """Group the columns of the swarm plot by architecture (arch) or by depth."""
     log: bool = False
-    """Draw the losses of the swarm plot on a log axis (default: only if a loss is more than three
-    times that of the constant predictor).
+    """Draw the losses of the swarm plot on a log axis. Default: only if a loss is more than three
+    times the loss of the constant predictor.
     """
     below: Drawable = BELOW
     """A trial counts as trained if its loss is below this value, in nats per frame."""
     constant: Drawable | None = None
-    """Loss of the constant predictor, in nats per frame, drawn as a dashed line in the swarm plot
-    (default: with --loss train the value stored with the trials, which tables of early versions
-    lack; with --loss valid no line).
+    """Loss of the constant predictor, in nats per frame, drawn as a dashed line in the swarm plot.
+    Default with --loss train: the value stored with the trials, which tables of early versions
+    lack. Default with --loss valid: no line.
     """
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and a table of its trials (.csv)."""
     json: bool = False
-    """Print the counts as one JSON list."""
+    """Print the counts of trained trials as one JSON list instead of a table."""
 
     def run(self) -> None:
         if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "constant"))):
@@ -304,7 +305,7 @@ def _different(configs: Sequence[StudyConfig]) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class Record(Stored):
     """Train the best trial of each study again, and record its spectra, gains, gates and gradients
-    during the training run.
+    during the training.
 
     examples:
       optim-study record --out runs/small --arch rhn --depth 6
@@ -312,11 +313,13 @@ class Record(Stored):
     """
 
     arch: tuple[str, ...] | None = None
-    """Record only these architectures."""
+    """Record only the trials of these architectures (default: all)."""
     depth: tuple[int, ...] | None = None
-    """Record only these recurrence depths."""
+    """Record only the trials with these recurrence depths (default: all)."""
     every: Count = 50
-    """Optimiser steps between two measurements. A measurement waits for the end of the epoch."""
+    """Number of optimiser steps between two measurements. Each measurement is made at the end of an
+    epoch.
+    """
     data: Path | None = None
     """File of the original chorales (.json or .pickle), needed if the study was trained on them."""
 

@@ -2,9 +2,8 @@
 storage; nothing else writes there.
 
 The driver saves no state of its own: the storage and the folder show which trials are left. If a
-worker dies, another one continues its batch from the last save. If that happens three times without
-a new save, the trials of the batch run one by one. If it happens three times to a single trial,
-that trial is given up.
+worker dies, another worker continues the batch from the last save. After three deaths without a new
+save, the trials of the batch run one by one. A single trial is given up after three deaths.
 """
 
 import logging
@@ -91,7 +90,8 @@ class Driver:
             self._collect(study, range(study.config.trials))  # also what a killed driver has left
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
-        """Start batches until no trial is left; calls `watch` several times a second.
+        """Start batches until no trial is left. The function `watch` is called several times a
+        second.
 
         Raises the error of a worker, or KeyboardInterrupt after Ctrl-C; before that, all workers
         save.

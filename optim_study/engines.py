@@ -1,4 +1,4 @@
-"""Engines, which run jobs in this process or in spawned processes of this machine. The engine of
+"""Engines that run jobs in this process, or in spawned processes of this machine. The engine in
 `ray_engine` runs jobs on a Ray cluster.
 
 An engine has these attributes and methods:
@@ -31,7 +31,9 @@ class ThisProcess:
         self.places = [place]
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
-        """Run the job, and return after its end; calls `on_epoch` before each of its epochs."""
+        """Run the job, and return after its end. The function `on_epoch` is called before each
+        epoch of the job.
+        """
         future: Future = Future()
         future.set_result(attempt(job, lambda: False, on_epoch))
         return future
@@ -44,7 +46,9 @@ class ThisProcess:
 
 
 class Processes:
-    """Run the jobs of each worker in a spawned process. If one dies, the others go on."""
+    """Run the jobs of each worker in a spawned process. If a process dies, the other processes go
+    on.
+    """
 
     deaths = BrokenProcessPool
 

@@ -55,12 +55,12 @@ class StudyFolder:
         self._best, self._trials = best_checkpoint(out, config.name), self.path / "trials"
 
     def make(self) -> None:
-        """Create the folder."""
+        """Create the folder of the study."""
         with writing(self._trials):
             self._trials.mkdir(parents=True, exist_ok=True)
 
     def begin(self, numbers: Iterable[int]) -> None:
-        """Mark that a worker has begun these trials, so that a kill before the first save is
+        """Write a mark that a worker has begun these trials. A kill before the first save is then
         noticed.
         """
         for number in numbers:
@@ -68,7 +68,9 @@ class StudyFolder:
                 temporary.write_text(self._fingerprint)
 
     def begun(self, numbers: Iterable[int]) -> set[int]:
-        """Return those of these trials that a worker has begun, with or without a saved state."""
+        """Among these trials, return those that a worker has begun, with or without a saved
+        state.
+        """
         numbers = list(numbers)
         return {n for n in numbers if self._is_marked(n)} | self.epochs(numbers).keys()
 
@@ -104,7 +106,9 @@ class StudyFolder:
         )
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return number -> epoch of the saved state, for those of these trials that have one."""
+        """Return a dictionary from trial number to the epoch of the saved state, for those of these
+        trials that have one.
+        """
         found = {}
         for number in numbers:
             try:

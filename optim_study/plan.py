@@ -1,5 +1,5 @@
 """Plan a run: the networks and their sizes, the devices of the workers, and the number of trials
-that are fused, which means trained as one program.
+that are fused. Fused trials are trained as one program.
 
 The memory of K fused trials is at most about
 
@@ -50,8 +50,8 @@ PLAN_COLUMNS = (
 
 
 def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str]) -> list[dict]:
-    """Plan these studies for workers on the devices `places`. Returns one row for each study, as in
-    the table and in JSON.
+    """Plan studies for workers on the devices `places`. Returns one row for each study, as in the
+    printed table and in JSON.
 
     Raises InvalidInputError if a cell cannot be built, or if its network does not fit the memory of
     this machine. The memory of Ray's nodes is not known, and not checked.

@@ -45,7 +45,7 @@ class RunConfig(SharedSettings):
     """Recurrence depths, in layers per time step. Cells without a depth run only at depth 1."""
     cell_options: CellOptions = field(default_factory=dict)
     """An option of the cell, such as leak=0.5, for every architecture that has this option. Can be
-    given several times. Networks with options are studies of their own.
+    given several times. A network with such options is a separate study.
     """
 
     data: Path | None = None
@@ -61,19 +61,21 @@ class RunConfig(SharedSettings):
     wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
     """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
     fuse: int | Literal["auto"] = "auto"
-    """Number of trials that are trained as one program; auto: chosen by the device and its memory.
+    """Number of trials that are trained side by side as one program; auto: chosen by the device and
+    its memory.
     """
     jobs: int | Literal["auto"] = "auto"
-    """Number of workers; auto: one on each GPU, or without a GPU one on the CPU (with Ray: one on
-    each CPU of the cluster). Without Ray a single worker runs in this process.
+    """Number of workers, which train trials at the same time. auto: one worker on each GPU; without
+    a GPU one on the CPU (with Ray: one on each CPU of the cluster). Without Ray a single worker
+    runs in the process of the command.
     """
     engine: Literal["processes", "ray"] = "processes"
-    """processes: the workers are processes of this machine; ray: the workers are tasks of a Ray
+    """Where the workers run. processes: as processes of this machine. ray: as tasks of a Ray
     cluster, whose nodes share the folder OUT and the data.
     """
     address: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None
-    """Address of the Ray cluster (default: that in the environment variable RAY_ADDRESS, else a
-    cluster on this machine, else a new one for the run).
+    """Address of the Ray cluster (default: the address in the environment variable RAY_ADDRESS,
+    else a cluster on this machine, else a new cluster for the run).
     """
     device: Device = "auto"
     """Device that trains the networks; auto: a GPU if there is one, else the CPU."""
@@ -100,7 +102,8 @@ class RunConfig(SharedSettings):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """Names of the architectures, each once; `all` is replaced by those of the paper.
+        """Names of the architectures, each once; `all` is replaced by the architectures of the
+        paper.
 
         >>> RunConfig(arch=("dt-rnn", "all")).architectures
         ('dt-rnn', 'rhn', 'dts-rnn')
@@ -116,7 +119,7 @@ class RunConfig(SharedSettings):
 
     @property
     def folder(self) -> Path:
-        """Folder of the run.
+        """Folder of the run, which is `out` or else a folder named after the architectures.
 
         >>> RunConfig(arch=("all",)).folder.as_posix()
         'runs/all'

@@ -2,7 +2,7 @@
 that must stay the same when a study continues.
 
 The default protocol is the paper's (section 5.1 and figure 4 of Zilly et al. 2017). `READINGS`
-lists our choices where the paper leaves something open.
+lists our choices on points that the paper leaves open.
 
 The protocol is stored with the study, so that every later run can be compared with it. The
 fingerprint of the protocol is in every file of a trial, so that a file of another study is never
@@ -115,18 +115,18 @@ class SharedSettings:
     trials: Annotated[int, within(least=1, most=100_000)] = 60
     """Total number of trials of each study. A larger number extends a study."""
     epochs: Count = 1000
-    """Largest number of epochs of a trial."""
+    """Maximum number of epochs of a trial."""
     patience: Count = 100
     """A trial stops after this number of epochs without a lower loss."""
     budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
     """Multiply the paper's budget of parameters (150,000 per layer) by this factor."""
     objective: Objective = "train"
-    """The loss by which a trial is judged, on the training data (train) or validation data (valid).
-    The lowest value of all epochs counts, and the weights of that epoch are kept.
+    """The loss by which a trial is judged: on the training data (train) or validation data (valid).
+    The lowest value of all epochs counts, and the weights of this epoch are kept.
     """
     optimizer: OptimizerName = "sgd"
-    """sgd: the paper's optimizer, with momentum 0.9; adam, adamw, rmsprop: the optimizers of
-    torch.optim with its defaults, apart from the learning rate.
+    """Optimizer. sgd: the paper's, with momentum 0.9. adam, adamw, rmsprop: those of torch.optim
+    with default settings, except for the learning rate.
     """
     learning_rate: Interval = ()  # type: ignore[assignment]
     """Lowest and highest learning rate. Each trial draws its rate between them, log-uniformly.
@@ -217,7 +217,7 @@ class StudyConfig(SharedSettings):
 
     @property
     def cell(self) -> str:
-        """The architecture, under the field name of other configurations."""
+        """The architecture, under the name that this field has in other configurations."""
         return self.arch
 
     @property
@@ -321,8 +321,8 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
 
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError if the protocol that was stored with a study is another one; the
-    message names every value that differs.
+    """Raise InvalidInputError if the protocol that is stored with a study differs from this
+    protocol. The message names every value that differs.
     """
     here, there = ({"optimizer": "sgd", **values} for values in (config.protocol(), stored))
     differences = [

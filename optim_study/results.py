@@ -164,7 +164,7 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def best_row(rows: Iterable[TrialRow], loss: Objective) -> TrialRow:
-    """Return the trial with the lowest loss; the first one if several are equal."""
+    """Return the trial with the lowest loss; the first such trial if several losses are equal."""
     return min(rows, key=lambda row: (row.loss(loss), row.trial))
 
 
@@ -175,10 +175,12 @@ def best_checkpoint(out: Path, study: str) -> Path:
 
 def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
     """Return every trial once, because a copy of a study, or a second run of it, adds no evidence.
-    Logs how many trials are left out, and how many of these have other losses than the first.
+    A log message states how many copies are left out, and how many of these have other losses than
+    the first.
 
-    Trials are the same if protocol and number are; in a table without fingerprints, if the settings
-    are. The first one is returned. Raises InvalidInputError if a row is not a trial.
+    Two trials are copies if they have the same protocol and number. In a table without fingerprints
+    they are copies if their settings are equal. The first of several copies is returned. Raises
+    InvalidInputError if a row is not a trial.
     """
     rows, first = list(rows), dict[Hashable, TrialRow]()
     if others := [row for row in rows if not isinstance(row, TrialRow)]:
@@ -368,8 +370,8 @@ def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **l
 
 
 def constant_of(rows: Sequence[TrialRow], loss: Objective) -> float | None:
-    """Return the training loss of the constant predictor if it is the same in all rows. Returns
-    None otherwise, and always if `loss` is not "train".
+    """Return the training loss of the constant predictor if it is the same in all rows, otherwise
+    None. Always returns None if `loss` is not "train".
     """
     constants = {row.constant_nll for row in rows}
     return constants.pop() if loss == "train" and len(constants) == 1 else None

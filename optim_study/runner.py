@@ -52,8 +52,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     script must call it under `if __name__ == "__main__":`.
 
     Raises:
-        InvalidInputError: an unknown architecture, an existing study with another protocol or data
-            set, a table or figure in the folder that no run wrote, or too little memory.
+        InvalidInputError: an unknown architecture; an existing study with another protocol or data
+            set; a table or figure in the folder that no run wrote; or too little memory.
         DataError: the chorales cannot be read, or the storage is damaged.
         OutputError: the folder, the disk or the storage cannot be written, or another run works in
             the folder.
@@ -209,9 +209,9 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
-    """Return (epochs done, epochs in all) of a study, summed over its trials. A finished trial has
-    as many epochs in all as it needed, an unfinished trial the largest number that the study
-    allows.
+    """Return (epochs done, epochs in all) of a study, summed over its trials. For a finished trial,
+    "in all" counts the epochs that it needed; for an unfinished trial, the largest number that the
+    study allows.
     """
     saved = study.folder.epochs(study.left)
     done = sum(row.epochs for row in study.rows.values()) + sum(saved.values())

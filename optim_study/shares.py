@@ -139,7 +139,7 @@ def region(row: TrialRow) -> str:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p-values for the number of tests (Holm 1979).
+    """Return p-values that are corrected for the number of tests (Holm 1979).
 
     >>> holm([0.04, 0.01, 0.5])
     [0.08, 0.03, 0.5]

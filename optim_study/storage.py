@@ -3,8 +3,8 @@ imports Optuna.
 
 The driver is the only writer. A finished trial is first added as RUNNING, with its number in the
 user attribute `trial`, and then marked as COMPLETE. If the answer of a database is lost, the trial
-may be added twice; then one copy becomes COMPLETE and the other FAIL. If the database cannot be
-reached, the driver waits and repeats the write.
+may be added twice; then one copy becomes COMPLETE and the other copy FAIL. If the database cannot
+be reached, the driver waits and repeats the write.
 """
 
 import functools

@@ -71,12 +71,12 @@ def plot_swarm(
     other axes. If too many trials have the same loss, points at the sides of a column cover each
     other.
 
-    by: order of the columns of each optimizer: by architecture ("arch") or by "depth".
-    constant: loss of the constant predictor; None: the one in the rows, if it is the same in all.
-    below: trials with a loss below this value, in nats per frame, count as trained.
-    log: whether the axis of losses is logarithmic; None: only if a loss is more than `LOG_FROM`
-    times that of the constant predictor, or without that, the median.
-    about: settings of the study and origin of the rows.
+    by: order of the columns of each optimizer: by architecture ("arch") or by "depth". constant:
+    loss of the constant predictor; None: the loss stored in the rows, if it is the same in all
+    rows. below: trials with a loss below this value, in nats per frame, count as trained. log:
+    whether the axis of losses is logarithmic. None: only if a loss is more than `LOG_FROM` times
+    the loss of the constant predictor, or, if this is not known, the median loss. about: settings
+    of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
 

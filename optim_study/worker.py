@@ -3,8 +3,8 @@ states in its folder.
 
 A worker saves the state of every trial each minute. When a trial ends, the worker saves first its
 best weights and then its record. A worker may be killed at any moment: another call with the same
-job continues from the states, to the same curves. If two workers train the same trial, such as
-after a kill of a driver, the one that ends later writes nothing.
+job continues from the states, to the same curves. If two workers train the same trial, for example
+after a driver was killed, the worker that ends later writes nothing.
 """
 
 import time
@@ -24,7 +24,7 @@ from rhn.training.state import Interrupted, TrialState, deferred_interrupt
 
 @dataclass(frozen=True)
 class Job:
-    """A batch of trials of one study, with all that a worker needs; can be pickled."""
+    """A batch of trials of one study, with all that a worker needs. A job can be pickled."""
 
     config: StudyConfig
     numbers: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Recurrent highway networks and their relatives: cells, kernels, data, training, checkpoints.
+"""Recurrent highway networks and related networks: cells, kernels, data, training, checkpoints.
 
     import rhn
 

@@ -1,4 +1,4 @@
-"""Run the command `rhn` by `python -m rhn`."""
+"""Run the command `rhn` as `python -m rhn`."""
 
 from rhn.cli.safe_path import run_module
 

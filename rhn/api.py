@@ -35,7 +35,7 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
         cell: the cell of the model, if it is your own, as package.module:factory. This module is
             imported.
         before_training: whether to load the initial weights. A new cell with the same seed would
-            have other weights than those.
+            have other weights than these initial weights.
 
     Raises CheckpointError for a missing or damaged file, and with `before_training` for a file that
     does not describe its training run; InvalidInputError for an unknown cell.
@@ -130,8 +130,8 @@ def evaluate(
     """Compute the mean loss of a model on a split ("train", "valid", "test"): `.nll` is in nats per
     predicted frame or token.
 
-    options: batch_size and temperature, for texts. Errors as for `rhn.training.evaluation.score`,
-    which raises DataError if a text is too short.
+    options: batch_size and temperature, for texts. Errors are those of
+    `rhn.training.evaluation.score`, which raises DataError if a text is too short.
 
     >>> ones = [np.ones((4, 88))]
     >>> score = evaluate(PolyphonicModel("rhn", hidden_size=4), Corpus(ones, ones, ones, "ones"))
@@ -153,7 +153,7 @@ def sample(
     seed: int = 0,
     **options,
 ) -> np.ndarray | str:
-    """Sample a new chorale, an array (T, 88), from a model of chorales, or a new text from a
+    """Sample a new chorale, an array (T, 88), from a model of chorales; or sample a new text from a
     language model with its vocabulary.
 
     options: bars and temperature for chorales; prompt, length, temperature and top_k for texts.

@@ -93,8 +93,8 @@ def load_checkpoint(
         factory: the class of your own module; our classes are found by their name in the file.
 
     Raises:
-        CheckpointError: the file is missing or damaged, was not written by this toolkit, holds NaN,
-            or its header does not fit its weights.
+        CheckpointError: the file is missing or damaged, was not written by this toolkit, or holds
+            NaN; or the header does not fit the weights.
     """
     header, tensors = _read(path)
     name, config = header["class"], header["config"]

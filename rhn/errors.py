@@ -26,7 +26,7 @@ class UsersCodeError(InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError):
-    """States, derivatives or data are NaN or infinite. `of` is the name of these data."""
+    """States, derivatives or data are NaN or infinite. The attribute `of` names them."""
 
     def __init__(self, message: str, of: str = ""):
         super().__init__(message)
@@ -54,8 +54,8 @@ class DivergedError(RhnError):
 
 
 class NotConvergedError(RhnError):
-    """An iteration did not converge within its number of steps. `found` holds the converged
-    part.
+    """An iteration did not converge within its number of steps. The attribute `found` holds the
+    converged part.
     """
 
     def __init__(self, message: str, found=None) -> None:

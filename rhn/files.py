@@ -1,6 +1,5 @@
-"""Files of tensors with a JSON header and a checksum, for checkpoints and states.
-
-Each is one .safetensors file. Writing is atomic, and reading unpickles nothing.
+"""Files of tensors with a JSON header and a checksum, for checkpoints and states. Each file is in
+the format .safetensors. Writing is atomic, and reading unpickles nothing.
 """
 
 import hashlib

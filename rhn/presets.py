@@ -49,8 +49,8 @@ OF_ONE_CELL = ("cell_options", BIAS)  # fields that another cell does not take o
 
 
 class DepthRow(NamedTuple):
-    """One depth of the paper's figure 5(a): hidden units, and perplexity without and with tied
-    weights.
+    """A network of the paper's figure 5(a): its depth, its hidden units, and its perplexity without
+    and with tied weights.
     """
 
     depth: int

@@ -76,13 +76,13 @@ class Activation:
 
     @property
     def is_chosen(self) -> bool:
-        """True if a network is usually ended by this operation on purpose, with targets scaled to
-        its range.
+        """True if networks are often ended by this operation on purpose, with targets scaled to its
+        range.
         """
         return self.kind in ("Sigmoid", "Tanh", "Exp") and math.isfinite(self.high)
 
     def of(self, free: Tensor) -> Tensor:
-        """Return outputs in the range of this activation, made from numbers of any size."""
+        """Map numbers of any size to outputs in the range of this activation."""
         if self.kind in ("Softmax", "LogSoftmax"):
             return (
                 F.softmax(free, self.axis)

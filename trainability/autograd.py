@@ -27,8 +27,8 @@ def graph(tensor: Tensor) -> list[Any]:
 
 
 def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
-    """Return the autograd nodes at which the gradient of a tensor ends. They get a gradient, but
-    pass only zeros on towards the leaves.
+    """Return the autograd nodes at which the gradient of a tensor ends. These nodes get a gradient,
+    but pass only zeros on towards the leaves.
     """
     ends = list[Any]()
 

@@ -1,12 +1,12 @@
-"""Find the axes of examples, frames, classes and units in inputs, outputs and targets of a training
-run, once.
+"""Find, once for each training run, which axes of its inputs, outputs and targets hold examples,
+frames, classes and units.
 
     axes = OutputAxes.of(output, y, loss_fn, x, layout)   # output (8, 20, 5), classes y (8, 20)
     axes.batch, axes.frames, axes.classes                 # 0, 1, 2: axes of output
 
 The axes of x are those of its `Layout`, which the user gives, or `axes_of_examples` finds. The axes
 of outputs follow from shapes; if the shapes fit two choices, the loss decides. Outputs of other
-minibatches and of known good networks have the same axes.
+minibatches, and of networks that replace the user's, have the same axes.
 
 Legend: B examples, T frames, K classes or units of an output.
 """
@@ -86,16 +86,16 @@ class OutputAxes:
         return y.movedim(self.targets, 0).shape[1:]
 
     def columns(self, y: Tensor) -> Tensor:
-        """Return targets as (N, K) numbers, with a row for each example, or for each frame
-        of it.
+        """Return targets as numbers (N, K), with a row for each example, or for each frame of each
+        example.
         """
         return y.flatten(0, -2) if y.dim() > 1 + self.for_each_frame else y.reshape(-1, 1)
 
     def constants(
         self, constant: Tensor, output: Tensor, y: Tensor, targets: list[Tensor]
     ) -> list[Tensor]:
-        """Return a constant output, expanded to the shape of the outputs, for each of some targets.
-        output, y: show the shapes.
+        """Return a constant output for each of some targets, expanded to the shape of the outputs.
+        output, y: an output and its targets, from which the shapes are read.
         """
         axis, count = self.batch or 0, y.shape[self.targets] if y.dim() else 1
         shapes = [list(output.shape) for _ in targets]
@@ -113,8 +113,8 @@ def time_steps(x: Tensor, layout: Layout) -> int | None:
 def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
     """Return the axes of x that may hold the examples.
 
-    With targets for each frame both of the first two axes are possible. Otherwise an axis is
-    possible if it has as many entries as there are targets; if none has, the first axis is
+    With a target for each frame, both of the first two axes are possible. Otherwise an axis is
+    possible if it has as many entries as there are targets. If no axis has, the first axis is
     returned.
 
     >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
@@ -127,9 +127,8 @@ def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
 
 
 def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
-    """Raise InvalidInputError if all recurrent layers take the first axis for time.
-
-    Then only the user knows whether that is right.
+    """Raise InvalidInputError if all recurrent layers read the first axis as time. Only the user
+    knows whether this is right.
     """
     if declared_axis(model) != 1:
         return

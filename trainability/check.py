@@ -1,13 +1,15 @@
 """`check`: find the part of a training run at fault, by exchanging parts with a known good run.
 
 1. Facts about one minibatch are measured: exact statements, which are proofs.
-2. The user's training run is trained unchanged, to its end if that takes at most half of the time.
+2. The user's training run is trained unchanged, to its end if this takes at most half of the time
+   limit.
 3. Known good runs are trained: with everything replaced, and with everything but the network. Each
    of the two takes at most half of the time that is left.
 4. Enough? Each known good part is put into the user's run. These runs advance side by side, in
-   rounds of an eighth of the steps. After each round, if a part is enough, the user's part is put
-   into the known good run. If this part is needed, both runs are repeated in two other minibatch
-   orders. Outputs that see later frames are tried if nothing else is enough.
+   rounds of an eighth of the steps. After each round, if a part is enough (it closes most of the
+   gap between the errors of the two runs), the user's part is put into the known good run. If it
+   breaks the known good run, both runs are repeated in two other minibatch orders. Outputs that see
+   later frames are tried if nothing else is enough.
 5. Needed? All other parts of the user are put into the known good run, side by side.
 """
 
@@ -101,10 +103,11 @@ def check(
 
     First your training run is trained unchanged. Then known good runs are trained, in which all
     parts are replaced by ones that work on most tasks. Then one known good part at a time is put
-    into your run (is it enough?), and one of your parts into the known good run (is it needed?). A
-    part is at fault if both hold. All are trained on copies and on the same minibatches. Their
-    score is the relative error on the same held-out examples: 0 is perfect, 1 is the constant
-    predictor (the best output that is the same for all inputs).
+    into your run, to see if this is enough. One of your parts at a time is put into the known good
+    run, to see if this breaks it. A part is at fault if both hold. All runs are trained on copies
+    and on the same minibatches. They are scored by the relative error on the same held-out
+    examples: 0 is perfect, 1 is the constant predictor (the best output that is the same for all
+    inputs).
 
     Args:
         model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
@@ -191,7 +194,7 @@ def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagn
 
 
 def moves_nothing(cause: Cause) -> bool:
-    """True for the proof that no weight moves: then no version needs to be trained."""
+    """Return True for the proof that no weight changes. No version then needs to be trained."""
     return cause.name == "no gradient" or (cause.sure and cause.evidence.get("share") == 1)
 
 
@@ -231,8 +234,8 @@ class Trial:
     # ---- time ------------------------------------------------------------------------------------
 
     def plan(self, begun: float, seconds: float | None) -> None:
-        """Measure the time of a step, choose the number of steps of all rows, and print how long
-        they take.
+        """Measure the time of a step, choose the number of steps of all rows, and print the
+        estimated time.
         """
         every = self.training.steps
         most = (begun + (seconds or LONGEST) - time.monotonic()) / 8
@@ -276,7 +279,8 @@ class Trial:
         pause: int | None = None,
         end: float | None = None,
     ) -> Row:
-        """Train a row until it has all its steps, is good enough, pauses, or the time is up.
+        """Train a row until all its steps are done, its error is low enough, it pauses, or the time
+        is up.
 
         good: error at which the row stops; None: the goal of the check. pause: number of steps
         after which it pauses. end: deadline; None: that of the check.
@@ -423,11 +427,12 @@ class Trial:
     def best_of(self, rows: Iterator[Row], goal: float, well: float, end: float) -> Row | None:
         """Return the best of some rows; None if no row has ended before the deadline.
 
-        The first row is trained to its end. If it has not learned well, all others are trained for
-        a quarter of the steps. If the best of them is better there than the first row, it is
-        trained to its end.
+        The first row is trained to its end. If it has not learned well, all other rows are trained
+        for a quarter of the steps. The best of them is trained to its end if it is better than the
+        first row was after as many steps.
 
-        goal: error at which a row stops. well: error of a row that has learned well. end: deadline.
+        goal: error at which a row stops. well: largest error of a row that has learned well. end:
+        deadline.
         """
         tried, quarter = list[Row](), math.ceil(self.steps / 4)
         for row in rows:
@@ -488,8 +493,8 @@ class Trial:
                 self.rate = row.rate
 
     def run_needed(self, parts: Sequence[str]) -> None:
-        """Put some of the user's parts, one at a time, into the known good training run, unless
-        done before.
+        """Put some of the user's parts, one at a time, into the known good training run. Parts that
+        were tested before are left out.
         """
         evidence, rows = self.evidence, list[Row]()
         for part in parts:
@@ -736,8 +741,8 @@ class Trial:
             yield Cause("all classes alike", row.part, said, row.version.remedy)
 
     def cause_of_fault(self, row: Row) -> Cause:
-        """Return the cause for a part at fault: its replacement is enough, and the user's part is
-        needed.
+        """Return the cause for a part at fault: its replacement is enough, and the user's part
+        breaks the known good run.
         """
         evidence, part = self.evidence, row.part
         kept = evidence.kept[part]
@@ -816,8 +821,8 @@ def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
 
 
 def gain_of_time(trial: Trial) -> str:
-    """Return what more time could show beyond the verdict; "" if nothing, or if other sentences say
-    it.
+    """Return what more time could show beyond the verdict; "" if nothing, or if other sentences
+    state it.
     """
     evidence = trial.evidence
     if evidence.breaking or evidence.few or not evidence.tried:

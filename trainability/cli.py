@@ -1,7 +1,6 @@
-"""`trainability check` and `trainability cure`: why does a training run not learn, and what helps?
-
-The training run is your own, FILE.py:NAME. Or a network is trained to predict the next frames of
-sequences: the chorales, or a file of numbers.
+"""The commands `trainability check` and `trainability cure`: why does a training run not learn, and
+what helps? The training run is your own, FILE.py:NAME. Without FILE.py:NAME, a network is trained
+to predict the next frames of sequences: the chorales, or a file of numbers.
 """
 
 import inspect
@@ -64,17 +63,21 @@ class Network(NewOrTrained):
     """Your own training run, or the network of a training run that predicts next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """FILE.py:NAME: your training run. Or the folder of a run of `rhn train`, or the record of a
-    trial of a study (trials/NUMBER.json): this run is repeated from its first weights. Or a preset
-    of `rhn train`. Run folders, records and presets train on the chorales.
+    """Your training run, as FILE.py:NAME. Or a run to repeat from its initial weights: the folder
+    of `rhn train`, or the record of a trial of a study (trials/NUMBER.json). Or a preset of `rhn
+    train`. Folders, records and presets train on the chorales.
     """
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory. It takes numbers (T, B, m) and returns outputs (T, B,
-    m); with an nn.Embedding it takes ids (T, B) and returns (T, B, K). With batch_first=True B
-    comes first.
+    """Your torch module, package.module:factory. It takes numbers (T, B, m) and returns outputs (T,
+    B, m), for T time steps, B sequences and m numbers. With an nn.Embedding it takes ids (T, B) and
+    returns (T, B, K) for K classes. With batch_first=True B comes first.
+    """
+    submodule: Annotated[str | None, NETWORK] = None
+    """Name of a part of --module, such as encoder.rnn: train only this part (default: the whole
+    module).
     """
     seed: Annotated[int, NETWORK] = 0
-    """Seed of new weights and of the minibatch order."""
+    """Seed of the initial weights of a new cell, and of the minibatch order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,31 +85,33 @@ class NextFrames:
     """Options of a training run on next frames."""
 
     learning_rate: Annotated[Positive | None, FRAMES] = None
-    """Learning rate (default: that of the preset, run or checkpoint, or 0.1; with --optimizer:
+    """Learning rate (default: that of the preset, run or checkpoint, or else 0.1; with --optimizer:
     torch's default).
     """
     momentum: Annotated[Fraction | None, FRAMES] = None
-    """Momentum of SGD (default: that of the preset, run or checkpoint, or 0.9; with --optimizer:
-    torch's default).
+    """Momentum of SGD or RMSprop (default: that of the preset, run or checkpoint, or else 0.9; with
+    --optimizer: torch's default).
     """
     epochs: Annotated[Count | None, FRAMES] = None
-    """Epochs (default: those of the preset, run or checkpoint, or 300)."""
+    """Number of epochs (default: that of the preset, run or checkpoint, or else 300)."""
     batch_size: Annotated[Count | None, FRAMES] = None
-    """Sequences in a minibatch (default: that of the preset or run, or 32)."""
+    """Number of sequences in a minibatch (default: that of the preset or run, or else 32)."""
     batches: Annotated[Count | None, FRAMES] = None
-    """Optimiser steps per epoch (default: one pass over all data)."""
+    """Number of optimiser steps per epoch (default: as many as one pass over all data takes)."""
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"] | None, FRAMES] = None
-    """Optimiser; if you give one, its settings are torch's defaults (default: that of the preset or
-    run, or SGD with momentum).
+    """Optimiser, with the default settings of torch (default: the optimiser and settings of the
+    preset or run, or else SGD with momentum).
     """
     clip_norm: Annotated[Positive | None, FRAMES] = None
     """Clip the gradient at this norm (default: no clipping)."""
     input: Annotated[Path | None, FRAMES] = None
-    """Your data, a file .npy, .npz or .csv of shape (T,), (T, m) or (S, T, m): S sequences, T time
-    steps, m numbers (default: the chorales).
+    """File with your own data (.npy, .npz or .csv) of shape (T,), (T, m) or (S, T, m), for S
+    sequences, T time steps and m numbers (default: the chorales).
     """
     data: Annotated[Path | None, FRAMES] = None
-    """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
+    """File with the original chorales (.json, .pickle), to use instead of those rebuilt from
+    music21.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +119,14 @@ class Limits:
     """The length of the training run, and the time limit of the command."""
 
     steps: Annotated[Count | None, LIMITS] = None
-    """Optimiser steps (default: those of FILE.py, or 3000. On next frames: those of all epochs;
-    with --optimizer but without --epochs: 3000).
+    """Number of optimiser steps of the training run. Default for FILE.py:NAME: its own number, or
+    else 3000. Default for next frames: the steps of all epochs; with --optimizer and without
+    --epochs 3000.
     """
     seconds: Annotated[Positive | None, LIMITS] = None
-    """Time limit of the command, in seconds (default: that of FILE.py. Otherwise 60 for `cure`. For
-    `check` the time of ten of your training runs and two known good ones, at least 20 and at most
-    600).
+    """Time limit of the command, in seconds. Default: that of FILE.py:NAME, if it has one.
+    Otherwise `cure` takes 60. `check` takes as long as ten of your training runs and two known good
+    runs, at least 20 and at most 600.
     """
 
 
@@ -138,17 +144,19 @@ class Printed(Drawing):
 class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
-    First come facts about one minibatch, such as weights that no gradient reaches. Then copies of
-    your training run are trained, and known good runs on the same data: a GRU, standardised inputs,
-    the usual loss, Adam. Each known good part is put into your run (is it enough?), and each part
-    of yours into a known good run (is it needed?). The exit code is 0 for every outcome.
+    First, facts about one minibatch are measured, such as weights that no gradient reaches. Then
+    copies of your training run are trained. So are known good runs on the same data: a GRU,
+    standardised inputs, the usual loss, Adam. Each known good part is put into a copy of your run,
+    to see if this change is enough for your run to learn. Each of your parts is put into a known
+    good run, to see if this part keeps it from learning. The exit code is 0 for every outcome.
 
-    NAME in FILE.py is a trainability.Training, a dictionary or an object, or a function without
+    NAME in FILE.py is a trainability.Training, a dictionary, an object, or a function without
     arguments that returns one of these. The dictionary or object has model, x, y, loss and
     optimizer. It may have further arguments of trainability.check, such as batch_axis or scheduler.
     FILE.py runs as with `python FILE.py`, except for the code below `if __name__ == "__main__":`.
 
-    Without FILE.py:NAME, a network is trained to predict the next frames of sequences.
+    Without FILE.py:NAME, the options of NETWORK choose a network, which is trained to predict the
+    next frames of sequences.
 
     examples:
       trainability check train.py:training
@@ -166,7 +174,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
 
 @dataclass(frozen=True, kw_only=True)
 class CureOptions(Printed, Limits, NextFrames, Network):
-    """Search for initial weights and a learning rate with which a training run learns.
+    """Search for initial weights and a learning rate with which a training run learns. For a run
+    with SGD, the search also tries Adam.
 
     Give the training run as for `trainability check`. If a change helps, the output contains lines
     of Python to paste. The exit code is 0 for every outcome.
@@ -484,7 +493,7 @@ def stored_settings(checkpoint: Path) -> dict[str, Any]:
 
 
 def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
-    """Return (network, loss, settings) of a preset of `rhn train`. Raises InvalidInputError."""
+    """Return (network, loss, settings) for a preset of `rhn train`. Raises InvalidInputError."""
     from rhn.presets import preset
     from rhn.training.config import LanguageConfig
     from rhn.training.ensemble import build_model

@@ -1,4 +1,6 @@
-"""Copies of a model, its optimiser and its scheduler; what a model stores beside its weights."""
+"""Copy a model, its optimiser and its scheduler, and find what a model stores beside its
+weights.
+"""
 
 import copy
 from collections import defaultdict

@@ -10,14 +10,14 @@
 2. The user's training run is trained. If it learns well in three minibatch orders, it is kept.
 3. Initial weights (`trainability.candidates`) are ranked. The best are those with which the
    gradient reaches the beginning of a sequence most evenly.
-4. The best initial weights race at several learning rates. A race has rungs: numbers of steps at
-   which the better half goes on. Candidates that learn are compared by their error on held-out
-   examples, the others by their gradient. If no candidate helps, those that were dropped are
-   trained to the end while time is left.
+4. The best initial weights race at several learning rates. A race has rungs: numbers of steps after
+   which only the better half of the candidates is trained further. Candidates that learn are
+   compared by their error on held-out examples, the others by their gradient. If no candidate
+   helps, those that were dropped are trained to the end while time is left.
 5. The best candidate is trained for all steps in three minibatch orders, at its learning rate and
-   at a third of it. An order counts if the median error of the last quarter of the steps is low.
-   The lower rate is chosen unless its error is clearly higher. If an order fails, the next
-   candidate is tried.
+   at a third of it. A training run succeeds in an order if its median error over the last quarter
+   of the steps is low. The lower rate is chosen unless its error is clearly higher. If the run
+   fails in an order, the next candidate is tried.
 """
 
 import math
@@ -139,11 +139,11 @@ class Search:
         return SOUND if attempt is self.given else CHANGED
 
     def needed_seconds(self, given: float, outcome: str) -> float | None:
-        """Return the time of a search that would decide, at the speed of this search; None if this
-        search has decided.
+        """Return the time that a search would need to decide, at the speed of this search; None if
+        this search has decided.
 
-        given: the time limit of this search. The result is longer than that by at least three whole
-        training runs.
+        given: the time limit of this search. The result is longer than this limit by at least the
+        time of three whole training runs.
         """
         if not self.ran_out or outcome in (SOUND, CHANGED):
             return None
@@ -368,7 +368,7 @@ def share_of(rungs: list[int]) -> float:
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:
-    """Sort key for a gradient, least first.
+    """Return a sort key for a gradient; the best gradient has the least key.
 
     Gradients that reach more than half of a sequence and do not explode come first, then the most
     even ones, by powers of e.
@@ -380,8 +380,8 @@ def rank(reach: Reach | None) -> tuple[float, ...]:
 
 
 def changes_of_rate(training: Training) -> Iterator[tuple[float, float | None]]:
-    """Yield (factor on the learning rates, learning rate of Adam instead of the optimiser; None:
-    the optimiser stays).
+    """Yield pairs: a factor on the learning rates, and the learning rate of Adam in place of the
+    optimiser (None: the optimiser stays).
     """
     given = training.learning_rate
     if isinstance(training.optimizer, torch.optim.SGD):

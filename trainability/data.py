@@ -239,7 +239,8 @@ class Examples(HeldOut):
     is held out.
 
     Args:
-        x, y: inputs and targets, with N examples along `axis`; along axis 0 of a y without frames.
+        x, y: inputs and targets, with N examples along `axis`. If y has no frames, its examples lie
+            along axis 0.
         batch_size: size of a minibatch.
         axis: 0 for x of shape (N, T, ...), 1 for (T, N, ...).
         fits: function of inputs that returns whether the model runs on them.
@@ -346,7 +347,8 @@ class Examples(HeldOut):
 class Batches(HeldOut):
     """Ready-made minibatches: the first epoch of a DataLoader, or the part that the time allows.
 
-    If there are 20 batches or more, whole batches are held out; otherwise some examples of each.
+    If there are 20 batches or more, whole batches are held out; otherwise some examples of each
+    batch.
 
     Args:
         loader: yields (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
@@ -358,7 +360,8 @@ class Batches(HeldOut):
 
     Raises:
         DataError: the loader is empty.
-        InvalidInputError: the batches are no pairs, or the loader fails; the message has its error.
+        InvalidInputError: the batches are not pairs, or the loader fails; the message has the error
+            of the loader.
     """
 
     def __init__(

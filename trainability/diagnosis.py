@@ -174,13 +174,13 @@ class Diagnosis(Result):
 
     @property
     def measured(self) -> str:
-        """The score of the rows in words: "error", "loss" or "cross entropy"."""
+        """The name of the score of the rows: "error", "loss" or "cross entropy"."""
         return "error" if self.by == "error" else self.loss_name
 
     @property
     def levels(self) -> tuple[float, float]:
-        """(The error of your training run, that of the best known good one), by the score of the
-        rows.
+        """The error of your training run, and the error of the best known good run, by the score of
+        the rows.
         """
         if self.by == "loss":
             return self.loss, self.known_good_loss
@@ -211,8 +211,8 @@ class Diagnosis(Result):
 
     @property
     def foreseen(self) -> str:
-        """The expected end of a training run whose steps were not all run, in a sentence; "" for
-        any other.
+        """A sentence about the expected end of a training run that was stopped before its last
+        step; "" for any other run.
         """
         if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
@@ -424,7 +424,9 @@ def _word(row: TableRow | None, put: TableRow | None) -> str:
 
 @dataclass
 class Attempt:
-    """Initial weights and a learning rate that `cure` tried, and the error that they reach."""
+    """Initial weights and a learning rate that `cure` tried, and the error that a run with them
+    reaches.
+    """
 
     change: Change
     rows: list[Row]
@@ -447,8 +449,8 @@ class Attempt:
 
     @property
     def stays(self) -> int:
-        """Number of minibatch orders in which half of the gain, once reached, is kept until the
-        end.
+        """Number of minibatch orders in which the run reaches half of the gain and keeps it until
+        the end.
         """
         return sum(row.reached[1] for row in self.rows)
 
@@ -531,7 +533,8 @@ class Cure(Result):
         """Return a new optimiser with the learning rate that helps, for the parameters of
         `found.model`.
 
-        Any other copy of the model will do, too. Raises InvalidInputError for other parameters.
+        The parameters of any other copy of the model can also be given. Raises InvalidInputError
+        for other parameters.
         """
         theirs, own = list(parameters), list(self.training.model.parameters())
         if [p.shape for p in theirs] != [p.shape for p in own]:
@@ -570,8 +573,8 @@ class Cure(Result):
 
     @property
     def lasts(self) -> str:
-        """A sentence: at which step the chosen run learned, and in how many minibatch orders this
-        lasts.
+        """A sentence that states at which step the chosen run learned, and in how many minibatch
+        orders this lasts.
         """
         of = f"of {counted(len(self.chosen.rows), 'minibatch order')}"
         step = max(row.reached[0] for row in self.chosen.rows)
@@ -579,8 +582,8 @@ class Cure(Result):
 
     @property
     def shown(self) -> list[Attempt]:
-        """The trials that are printed: the unchanged one, the chosen one, and the best for each
-        other choice of initial weights.
+        """The trials that are printed: the unchanged training run, the chosen change, and the best
+        trial for each other choice of initial weights.
         """
         first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
         best: dict[str, Attempt] = {}

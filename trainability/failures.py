@@ -1,4 +1,4 @@
-"""Facts about numbers that are not finite: at the first weights, or in the step that failed.
+"""Facts about numbers that are not finite: with the initial weights, or in the step that failed.
 
     cause = not_finite(probe)            # in the first minibatch
     cause = not_finite_examples(probe)   # in all data at the first weights
@@ -73,7 +73,7 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
 
 @torch.no_grad()
 def not_finite_examples(probe: Probe) -> Cause | None:
-    """Fact: at the first weights, the outputs or the loss of some examples are not finite."""
+    """Fact: with the initial weights, the outputs or the loss of some examples are not finite."""
     training = probe.training
     training.model.eval()
     numbers, every, total, failure = list[int](), list[Pair](), 0, None

@@ -1,4 +1,5 @@
-"""The loss that a user gives: find it by name, what it reads, and why it refuses targets.
+"""The loss that a user gives: find the loss by name, find what it reads, and explain why it refuses
+targets.
 
 loss = target_loss("mse")            # a function (output, y) -> a scalar
 misfit(loss, output, y)              # why the loss fails for these, in words
@@ -115,11 +116,10 @@ def _parts(owner: Any) -> list[Any]:
 
 
 def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
-    """Return what is wrong with an output or targets that a loss has refused; "" if not known.
-
-    The loss is called with zeros as targets: numbers in the shape of the output, and classes, which
-    lack one of its axes. The user's targets are compared with the most similar zeros that the loss
-    takes.
+    """Return what is wrong with an output or targets that a loss has refused; "" if not known. The
+    loss is called with zeros as targets, either as numbers in the shape of the output, or as
+    classes, which lack one axis of the output. The user's targets are compared with the most
+    similar zeros that the loss accepts.
     """
     if isinstance(loss, nn.GaussianNLLLoss):
         return GAUSSIAN

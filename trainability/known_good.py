@@ -109,7 +109,9 @@ class KnownGood:
 
     @property
     def network(self) -> Version:
-        """The version with a known good network; its name says what this network reads."""
+        """The version with a known good network. The name of the version states what this network
+        reads.
+        """
         if not self.every:
             return OF_ONE_OUTPUT
         return OF_FRAMES if self.causal else BOTH_WAYS
@@ -128,8 +130,8 @@ class KnownGood:
 
     @cached_property
     def main(self) -> int | None:
-        """The place among the inputs of the one that has the frames of the outputs; None if outputs
-        have no frames.
+        """The index of the input that has the frames of the outputs; None if outputs have no
+        frames.
         """
         return input_of_frames(self.x, self.output, self.y, self.axes)
 
@@ -178,7 +180,7 @@ class KnownGood:
 
     @cached_property
     def final(self) -> Callable[[Tensor], Tensor]:
-        """The last operation that the user's loss needs: the first with which the loss is
+        """The last operation that the user's loss needs: the first candidate with which the loss is
         finite.
         """
         own = last_operation(self.training._loss, self.output, self.y, self.axes)

@@ -42,7 +42,8 @@ def kind_of_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> str:
 def canonical_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> Loss | None:
     """Return the usual loss for outputs and targets; None if the shapes do not determine it.
 
-    Outputs count as probabilities if they lie between 0 and 1; those of classes, if they sum to 1.
+    Outputs count as probabilities if they lie between 0 and 1; outputs of classes must also sum to
+    1.
     """
     kind = kind_of_loss(output, y, axes)
     if kind == "classes":
@@ -108,12 +109,12 @@ def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def one_hot_axis(output: Tensor, y: Tensor, axes: list[int], loss_fn: Loss) -> int | None:
-    """Return which of some axes holds the classes of one-hot targets; None if the targets are no
-    classes.
+    """Among some axes, return the axis that holds the classes of one-hot targets; None if the
+    targets are not classes.
 
-    The targets are classes if the outputs are a distribution over the classes. That is so if the
-    loss takes a softmax of the outputs, or the outputs are probabilities with sum 1, or logarithms
-    of these.
+    The targets are classes if the outputs are a distribution over the classes. This holds if the
+    loss takes a softmax of the outputs, or if the outputs are probabilities with sum 1, or their
+    logarithms.
 
     axes: the result of `one_hot_axes`.
     """
@@ -163,7 +164,9 @@ def one_hot(classes: Tensor, output: Tensor, axis: int) -> Tensor:
 
 
 def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a loss takes only outputs between 0 and 1: above 1 it fails or is not finite."""
+    """True if a loss accepts only outputs between 0 and 1: for outputs above 1 the loss fails or is
+    not finite.
+    """
     noise = noise_like(output)
 
     def takes(z: Tensor) -> bool:
@@ -177,9 +180,8 @@ def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) -> Tensor:
-    """Return other outputs that a loss takes: the given ones with noise of some size.
-
-    If the loss takes only outputs between 0 and 1, the noise is added to their logits.
+    """Return other outputs that a loss accepts: the given outputs with noise of some size. If the
+    loss accepts only outputs between 0 and 1, the noise is added to the logits of the outputs.
     """
     noise = size * noise_like(output)
     if takes_only_shares(loss_fn, output, y):
@@ -188,9 +190,7 @@ def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) 
 
 
 def expects_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a target of 1 has a lower loss at an output of 3 than at 1: then the loss takes
-    logits.
-    """
+    """True if a loss expects logits: a target of 1 has a lower loss at an output of 3 than at 1."""
     ones = torch.ones_like(y)
     try:
         with torch.no_grad():

@@ -100,7 +100,7 @@ class Minibatch:
 
     @cached_property
     def before(self) -> Tensor:
-        """The outputs for the minibatch in evaluation mode."""
+        """The outputs of the untrained model for the minibatch in evaluation mode."""
         return self.evaluated(self.x)
 
     @cached_property
@@ -108,7 +108,8 @@ class Minibatch:
         """Largest difference of the outputs between two calls in evaluation mode with the same
         input.
 
-        The input is given twice, and once more after a call with the examples in reverse order.
+        The model is called twice with this input, and once more after a call with the examples in
+        reverse order.
         """
         again = _difference(self.evaluated(self.x), self.before)
         with suppress(RhnError):  # of a model that expects them in an order, such as by length
@@ -188,8 +189,8 @@ class Minibatch:
 
     @cached_property
     def moved_by_a_target(self) -> Tensor | None:
-        """(B,) changes of the loss's gradient in the outputs of each example, if one target
-        changes.
+        """How much the gradient of the loss changes in the outputs of each example, (B,), if one
+        target changes.
 
         The target of the first example is replaced by that of another. None if examples have no
         targets of their own.

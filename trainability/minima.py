@@ -1,4 +1,6 @@
-"""Find the least loss of free outputs, or of outputs constant over the examples, by L-BFGS."""
+"""Find, by L-BFGS, the least loss over all outputs, or over outputs that are the same for all
+examples.
+"""
 
 import math
 from collections.abc import Callable
@@ -49,7 +51,7 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
 def free_numbers(
     loss_fn: Loss, output: Tensor, y: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return (numbers without bounds, the function that makes outputs from them).
+    """Return numbers without bounds, and the function that computes outputs from these numbers.
 
     The function is a sigmoid if the loss takes only outputs between 0 and 1.
     """
@@ -92,7 +94,7 @@ def free_loss(
 
     Args:
         loss_fn, targets: the loss, and the targets of each minibatch.
-        output: outputs of a minibatch; they show the shape.
+        output: outputs of a minibatch, from which the shape is read.
         final: function that makes outputs from the free numbers z.
         constant: axes of the outputs, for a z that is constant over examples and frames and the
             same for all minibatches; None: z is free.
@@ -111,8 +113,8 @@ def free_loss(
 def constant_output(
     loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axes: OutputAxes
 ) -> Tensor:
-    """Return the constant output (1, ..., K) with the least loss for some targets. output, y: show
-    the shapes.
+    """Return the constant output (1, ..., K) with the least loss for some targets. output, y: an
+    output and its targets, from which the shapes are read.
     """
     numbers, final = free_numbers(loss_fn, output, y)
     start = axes.mean(numbers)

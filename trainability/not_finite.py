@@ -27,7 +27,7 @@ HUGE = 1e15  # of an output: its square is about to overflow
 
 
 class Trained(Protocol):
-    """The parts of a `Training` that are used here."""
+    """The parts of a `Training` that the functions of this module use."""
 
     model: nn.Module
 

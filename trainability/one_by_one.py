@@ -49,8 +49,8 @@ class OneByOne:
         )
 
     def cause(self) -> Cause | None:
-        """Return the cause "minibatch" if the network is far better with one example at a time;
-        else None.
+        """Return the cause "minibatch" if the error is far lower with one example at a time; else
+        None.
         """
         mean, deviation = paired(self.joint, self.alone.errors, self.alone.size)
         if self.alone.relative > BETTER * min(1.0, self.error) or mean <= CLEAR * deviation:

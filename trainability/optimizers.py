@@ -22,15 +22,14 @@ TORCH_OPTIMIZERS = {
 
 
 def scaled_rate(rate: float, factor: float) -> float:
-    """Return a learning rate times a factor, rounded to six digits.
-
-    So the printed rate is exactly the one that was tried.
+    """Return a learning rate times a factor, rounded to six digits. The printed rate is then
+    exactly the rate that was tried.
     """
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
 
 
 def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
-    """Return the optimiser, which is made if only its name is given. Raises InvalidInputError."""
+    """Return the optimiser; create it if only its name is given. Raises InvalidInputError."""
     if isinstance(optimizer, str):
         if optimizer.lower() not in TORCH_OPTIMIZERS:
             raise InvalidInputError(

@@ -3,8 +3,8 @@
     words = note_on_padding(training, race)    # a sentence; "" if there is nothing to report
 
 Padding is recognised by the data: from some frame on, the input keeps one value to the end of the
-sequence, and all targets there have one class. If several values qualify, padding is the one with
-the most frames.
+sequence, and all targets of these frames have one class. If this holds for several values, padding
+is the value with the most frames.
 
 Legend: B examples, T frames.
 """
@@ -59,8 +59,8 @@ def note_on_padding(training: Training, race: Race) -> str:
 
 
 def padding_in(pairs: list[Pair], time: int) -> tuple[list[Tensor], tuple[str, int]] | None:
-    """Return (True for each target of padding, (words for the input there, the class of these
-    targets)); None if there is no padding.
+    """Return None if there is no padding. Otherwise return a mask that is True for each target of
+    padding, and a pair: words for the input there, and the class of these targets.
     """
     firsts = [sequence_of(x) for x, _ in pairs]
     if any(y.dim() != 2 or y.shape != x.shape[:2] for x, (_, y) in zip(firsts, pairs, strict=True)):
@@ -83,8 +83,8 @@ def padding_in(pairs: list[Pair], time: int) -> tuple[list[Tensor], tuple[str, i
 
 
 def ends_alike(x: Tensor, time: int) -> Tensor:
-    """Return True for the frames from which on the input does not change, in the shape of the first
-    two axes of x.
+    """Return True for each frame after which the input does not change any more, in the shape of
+    the first two axes of x.
 
     >>> ends_alike(torch.tensor([[3, 5, 0, 0], [0, 5, 5, 3]]), 1).long().tolist()
     [[0, 0, 1, 1], [0, 0, 0, 1]]

@@ -62,7 +62,7 @@ class Probe(Minibatch):
     def changed(self, leaf: int, marks: Tensor, size: int) -> Inputs:
         """Return inputs with other values where marks are True.
 
-        Numbers are changed by 0.01, 1 or 100 times their scale, for size 0, 1 or 2. Ids become
+        For size 0, 1 or 2, numbers are changed by 0.01, 1 or 100 times their scale. Ids become
         other ids.
         """
         x = self.leaves[leaf]

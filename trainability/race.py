@@ -153,8 +153,8 @@ class Row:
 
     @property
     def reached(self) -> tuple[int, bool]:
-        """(Number of steps after which half of the gain over the constant predictor was first
-        reached, True if it was kept from then on).
+        """Two values: the number of steps after which half of the gain over the constant predictor
+        was first reached, and True if this gain was kept from then on.
         """
         half = (1 + self.lasting.error) / 2
         kept = [measure.relative[self.by] <= half for measure in self.measures]
@@ -267,15 +267,15 @@ class Race:
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
         """True if the errors of a row are clearly below those of the constant predictor, compared
-        in pairs.
+        example by example.
         """
         if row.exploded is not None or not row.measures:
             return False
         return row.measures[-1].pairs[name or row.by].below()
 
     def difference(self, one: Row, other: Row, name: str = "") -> tuple[float, float]:
-        """Return (how far the error of `other` lies below that of `one`, standard error of this
-        difference).
+        """Return how far the error of `other` lies below that of `one`, and the standard error of
+        this difference.
 
         The errors are compared example by example. An error of `one` above 1 counts as that of the
         constant predictor.
@@ -373,8 +373,8 @@ LAST_VALUE = Version(
 
 
 def last_value(race: Race, layout: Layout) -> Row | None:
-    """Return the row that repeats the number of the last frame that is closest to the targets; None
-    if there is none.
+    """Return the row whose outputs repeat one number of the last frame, the number that is closest
+    to the targets; None if there is none.
     """
     score, rows = race.scores["error"], list[Row]()
     numbers = sequence_of(race.pairs[0][0]).shape[-1] if score.kind == "numbers" else 0
@@ -394,7 +394,7 @@ def repeated(x: Inputs, y: Tensor, layout: Layout, number: int) -> Tensor | None
     """Return outputs in the shape of y that repeat the last frame, or one number of it; None if the
     shapes do not fit.
 
-    If each frame has a target, the frame that is repeated is the target's own frame.
+    If each frame has a target, each output repeats the input of its own frame.
     """
     first = sequence_of(x)
     if not first.is_floating_point() or first.dim() != 3:

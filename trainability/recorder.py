@@ -10,10 +10,10 @@
             optimizer.zero_grad()
     recorder.recording.explained    # (M,), a number for each measurement
 
-The explained share is 1 - loss / loss of the mean output. The mean output is taken for each
-minibatch, over the outputs whose targets the loss counts: padding, and targets that a mask leaves
-out, are no part of it. A share of 1 is perfect; at 0 or below, the outputs are no better than their
-mean.
+The explained share is 1 - loss / loss of the mean output. The mean output is computed for each
+minibatch, over the outputs whose targets the loss counts. Padding, and targets that a mask leaves
+out, do not enter this mean. A share of 1 is perfect; at 0 or below, the outputs are no better than
+their mean.
 """
 
 import math

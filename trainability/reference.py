@@ -1,13 +1,14 @@
-"""The known good network, and known good layers for single layers of a network.
+"""The known good network, and known good layers that replace single layers of a network.
 
     model = Reference(x, output, axis, ...)      # a GRU that reads x, with outputs of this shape
     for name, other in stand_ins(training):      # ("attention", a run with a GRU in its place)
         ...
 
 The known good network standardises the numbers that it reads, and reads ids through an embedding.
-One of several inputs is read frame by frame: the first that has the frames of the outputs. From the
-others it reads final and mean states. Examples may lie along either axis. The output for a frame
-reads later frames only if that of the user's network does, and if no target is a later input.
+If there are several inputs, the first that has the frames of the outputs is read frame by frame.
+Each other input is read as a whole, by final and mean states. Examples may lie along either axis.
+The output for a frame depends on later frames only if this is so in the user's network, and if no
+target is a later input.
 
 A known good layer for a linear layer has a hidden layer, and reads each time step separately. Any
 other layer is replaced by a GRU that reads the same tensors.
@@ -79,11 +80,12 @@ class _Reader(nn.Module):
 
 
 class Reference(nn.Module):
-    """A GRU of 64 units over all inputs: an output for each frame, or one from its states.
+    """A GRU of 64 units over all inputs, with an output for each frame, or one output from its
+    states.
 
     Args:
         x: inputs of a minibatch.
-        output: outputs for this minibatch; they show the shape.
+        output: outputs for this minibatch, from which the shape is read.
         axis, output_axis: axis of the examples in x, and in outputs.
         main: place of the input that has the frames of the outputs, see `input_of_frames`; None:
             one output per example.
@@ -144,7 +146,7 @@ class Reference(nn.Module):
 
 
 def input_of_frames(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> int | None:
-    """Return the place of the first input that has the examples and frames of outputs and targets.
+    """Return the index of the first input that has the examples and frames of outputs and targets.
 
     For an encoder and decoder this is the second input. None if outputs have no frames.
     """
@@ -321,8 +323,8 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def calls_of_layers(training: Training, x: Any) -> dict[str, tuple[tuple[Tensor, ...], Any]]:
-    """Return (inputs, output) of each layer that is called once, with tensors as positional
-    arguments.
+    """For each layer that is called once, with tensors as positional arguments, return (inputs,
+    output).
     """
     other = training.copy()
     calls: dict[str, list] = {}

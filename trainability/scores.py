@@ -80,9 +80,9 @@ class PairedErrors:
     def relative(self) -> float:
         """Mean error divided by that of the constant predictor.
 
-        Infinite if the mean error is not finite, or lies below its supposed least value. For a loss
-        without a least value: exp(loss - loss of the constant predictor), which is 1 for the
-        constant predictor and 0 for a loss that falls without end.
+        The value is infinite if the mean error is not finite, or lies below its supposed least
+        value. For a loss without a least value it is exp(loss - loss of the constant predictor): 1
+        for the constant predictor, and 0 for a loss that falls without end.
         """
         value = float(self.errors.mean()) / self.size
         if self.endless:
@@ -131,8 +131,8 @@ class PairedErrors:
 
 @dataclass
 class Score:
-    """A measure of the error of outputs, comparable across losses, units and outputs; made by
-    `score_of`.
+    """A measure of the error of outputs, comparable across losses, units and outputs. `score_of`
+    creates it.
     """
 
     kind: str

@@ -1,5 +1,5 @@
-"""Signals of a training run: how far back its gradient reaches, and which share of the targets its
-outputs explain.
+"""Signals of a training run: how far back its gradient reaches, and which share of the variance of
+the targets its outputs explain.
 
     reach = measure_reach(training)
     reach.seen, reach.frames                     # 18, 200: the last 18 of 200 time steps
@@ -7,10 +7,11 @@ outputs explain.
     forecast(points, count)                      # the step at which the share is a half
 
 The reach takes one backward pass. The loss of the last frame with a loss is differentiated with
-respect to the input at each time step (for ids, the output of their embedding). What the gradient
-does not reach cannot be learned before the weights have changed. This is a risk, no verdict: some
-networks with a short reach learn. `gersgorin.influence` measures all frames in float64. The reach
-is measured on one minibatch in the precision of the training run, whose rounding limits it.
+respect to the input at each time step (for ids, the output of their embedding). A dependence on
+frames that the gradient does not reach cannot be learned before the weights have changed. A short
+reach is only a risk: some networks with a short reach learn. `gersgorin.influence` measures all
+frames in float64. The reach is measured on one minibatch in the precision of the training run,
+whose rounding limits it.
 
 On a plateau the error stays constant while the explained share grows, by about the same factor in
 equal times.
@@ -56,14 +57,16 @@ class Reach:
 
     @property
     def share(self) -> np.ndarray:
-        """(T,) norm of the gradient from each lag on, divided by that of the whole gradient; NaN if
-        the gradient is 0.
+        """Norm of the gradient at each lag and all longer lags, divided by the norm of the whole
+        gradient, (T,); NaN if the gradient is 0.
         """
         return share_from(self.norms)
 
     @property
     def seen(self) -> int:
-        """Number of last time steps that contain all but a thousandth of the gradient."""
+        """Number of time steps at the end of the sequence that contain all but a thousandth of the
+        gradient.
+        """
         return int((self.share >= SEEN).sum())
 
     @property
@@ -73,8 +76,8 @@ class Reach:
 
     @property
     def explodes(self) -> bool:
-        """True if the gradient at some lag is more than 10,000 times that at the last time step, or
-        not finite.
+        """True if the gradient at some lag is not finite, or more than 10,000 times the gradient at
+        the last time step.
         """
         if not np.isfinite(self.norms).all():
             return True
@@ -160,7 +163,8 @@ def explained(
     """Return (share of the variance of the targets that the outputs explain, number of targets per
     unit).
 
-    Each output explains the target of its own unit. loss_fn: shows which targets are padding.
+    Each output explains the target of its own unit. loss_fn: the loss, which shows by its gradient
+    which targets are padding.
     """
     columns = [
         columns_of(z.detach(), y, axes, loss_fn) for z, y in zip(outputs, targets, strict=True)

@@ -20,8 +20,9 @@ FRAMES = 4_000_000  # that are compared, at most
 
 
 def number_held_out(count: int) -> int:
-    """Return how many of `count` examples are held out. That is a quarter of a small set; of 400 or
-    more, an eighth, between 100 and 512. 0 if it would be less than 20.
+    """Return how many of `count` examples are held out: a quarter of fewer than 400 examples. Of
+    400 or more it is an eighth, but at least 100 and at most 512. The result is 0 if it would be
+    less than 20.
 
     >>> [number_held_out(n) for n in (60, 80, 256, 400, 1600, 100_000)]
     [0, 20, 64, 100, 200, 512]
@@ -81,8 +82,8 @@ def numbered(keys: list[bytes]) -> list[int]:
 
 
 def positions(first: Tensor) -> Tensor | None:
-    """Return (N,) the frame at which each row (T, ...) starts in a series; None if most rows are no
-    overlapping windows.
+    """Return the frame at which each row (T, ...) starts in a series, (N,); None if most rows are
+    not overlapping windows.
 
     The rows may be in any order if all frames differ; otherwise in the order of the series.
 
@@ -101,7 +102,7 @@ def positions(first: Tensor) -> Tensor | None:
 
 
 def shift_in_order(first: Tensor) -> int:
-    """Return by how many frames each row starts later than the row before; 0 if the rows are no
+    """Return by how many frames each row starts later than the row before; 0 if the rows are not
     windows in order.
     """
     at = torch.arange(PAIRS) * (len(first) - 1) // PAIRS
@@ -131,7 +132,7 @@ def positions_by_frames(first: Tensor) -> Tensor | None:
 
 
 def places_along(following: dict[int, int], count: int, gap: int) -> list[int]:
-    """Return the place of each of `count` frames in the series that they form, put one after the
+    """Return the place of each of `count` frames in the series that the frames form one after the
     other.
 
     >>> places_along({0: 1, 1: 2, 4: 3}, 5, gap=10)

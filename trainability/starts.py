@@ -194,7 +194,7 @@ def _like(q: Tensor) -> Tensor:
 def memories(
     model: nn.Module, frames: int, keep: Collection[str] = ()
 ) -> list[tuple[nn.Module, tuple[Layer, ...]]]:
-    """Return the recurrences in which half of the units can remember, each with its layers."""
+    """Return the recurrences that `remembering_` can split, each with its layers."""
     free, found = free_parameters(model, keep), []
     for path, module in model.named_modules():
         if all(name in free for name, _ in module.named_parameters(path, recurse=False)):

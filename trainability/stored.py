@@ -1,4 +1,4 @@
-"""A stored training run on chorales, to be run again from its first weights.
+"""Load a stored training run on chorales, to run it again from its initial weights.
 
     stored = stored_training(Path("runs/mine"))
     stored.model, stored.settings["learning_rate"]
@@ -8,7 +8,7 @@
 | a folder of `rhn train`, or its seed-N/               | the run of this folder            |
 | OUT/ARCH-depthL/trials/0007.json of `optim-study run` | a trial that has ended            |
 
-The first weights are drawn again from the stored seed and scale, bit for bit.
+The initial weights are drawn again from the stored seed and scale, bit for bit.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ RECORD = "OUT/ARCH-depthL/trials/NUMBER.json of `optim-study run`"
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """A stored training run, with its first weights."""
+    """A stored training run, with its initial weights."""
 
     name: str
     model: nn.Module
@@ -59,7 +59,7 @@ class StoredTraining:
     """Checksum of its chorales; None: not stored."""
 
     def chorales(self, given: Path | None) -> Path | None:
-        """Return the file of its chorales: the given one, or the stored one.
+        """Return the file of the chorales of this training run: the given file, or the stored one.
 
         Raises InvalidInputError if the chorales have another checksum.
         """
@@ -95,8 +95,8 @@ class _Trial:
 
 
 def is_path(word: str) -> bool:
-    """True for a word that names a file or folder, not a preset: it exists, or looks like a
-    path.
+    """Return True for a word that names a file or folder and not a preset. Such a word is an
+    existing path, or looks like a path.
     """
     path = Path(word)
     return path.exists() or len(path.parts) > 1 or bool(path.suffix)

@@ -183,7 +183,7 @@ def padding_before(training: Training) -> Training | None:
 
 
 def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
-    """Return (B,) the number of padding frames at the end of each sequence of (B, T, ...).
+    """Return the number of padding frames at the end of each sequence of (B, T, ...), as (B,).
 
     >>> padded_frames(torch.tensor([[5, 0, 2], [7, 0, 0]]), torch.tensor(0))
     tensor([0, 2])
@@ -267,7 +267,9 @@ def usual_loss(training: Training) -> Training | None:
     "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
-    """Use the usual loss, a mean, if the loss is its sum over examples, frames or units."""
+    """Use the usual loss, which is a mean, if the given loss is the sum over examples, frames or
+    units instead.
+    """
     other = usual_loss(training)
     return other if other is not None and adds_up(training, other) else None
 
@@ -278,13 +280,13 @@ def mean_for_sum(training: Training) -> Training | None:
     remedy="Use the loss that belongs to the outputs and targets.",
 )
 def another_loss(training: Training) -> Training | None:
-    """Use the usual loss, if the loss is neither this one nor its sum."""
+    """Use the usual loss, if the given loss is neither the usual loss nor its sum."""
     other = usual_loss(training)
     return None if other is None or adds_up(training, other) else other
 
 
 def adds_up(training: Training, mean: Training) -> bool:
-    """True if a loss is the sum, over some axes of the targets, of what another loss averages."""
+    """True if a loss sums over some axes of the targets over which another loss averages."""
     x, y = training.data.sample(SAMPLE)
     found = slopes_of(training.loss, mean.loss, output_of_copy(training, x), y)
     if found is None:
@@ -538,11 +540,10 @@ def not_frozen(training: Training) -> Training | None:
     "transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
-    """Change batch_first of layers that take the examples for time.
-
-    The network must mix examples (outputs of one depend on another), and must not with the change.
-    Layers are tried first whose batch_first does not fit the inputs. If the network transposes the
-    inputs, the layers are those whose batch_first fits.
+    """Change batch_first of layers that read the axis of examples as time. The network must mix
+    examples before the change (the outputs of one depend on another), and not after it. Layers
+    whose batch_first does not fit the inputs are tried first. If the network transposes the inputs,
+    the layers are those whose batch_first fits.
     """
     if Probe(training).mixed:
         for axis in (1 - training.axis, training.axis):

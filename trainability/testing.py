@@ -1,4 +1,6 @@
-"""`assert_learns`: a test, for pytest, that a training run learns."""
+"""The function `assert_learns`, for tests with pytest: a test fails if a training run does not
+learn.
+"""
 
 import math
 from typing import Any

@@ -80,8 +80,8 @@ class Training:
     `copy()`, and change the part there.
 
     Args:
-        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs; a
-            dictionary is passed whole to a module that reads it whole.
+        model: any module. It is called as model(x), or for several inputs as model(*x) or
+            model(**x). A module that takes the whole dictionary gets it as model(x).
         x, y: inputs and targets of all examples, as tensors. Several inputs are a tuple or a
             dictionary, the sequence first. Or x is a DataLoader or a list of batches, and y is left
             out. A batch is (x, y), (x, further inputs, y), or a dictionary whose targets are named

@@ -100,10 +100,9 @@ class Evidence:
         return self.base.at(self.steps)
 
     def beside(self, row: Row, by: str = "") -> Row:
-        """Return the user's training run with which a row is compared.
-
-        It is taken after as many steps as the row has, or after the steps of all rows, whichever
-        has the lower error. by: the score of this error; "": that of the row.
+        """Return the user's training run at the step at which a row is compared with it: after as
+        many steps as the row has, or after the steps of all rows, whichever has the lower error.
+        by: the name of the score for this error; "": the score of the row.
         """
         own = self.before, self.base.at(row.steps)
         return min(own, key=lambda base: base.value(by or row.by))
@@ -115,23 +114,23 @@ class Evidence:
 
     @property
     def learned(self) -> bool:
-        """True if the user's training run learns: error or loss are clearly below the constant
-        predictor's.
+        """True if the user's training run learns: its error or loss is clearly below that of the
+        constant predictor.
         """
         return any(self.race.beats_constant(self.base, name) for name in self.names)
 
     @property
     def dead(self) -> bool:
         """True if error and loss of the user's run, after all steps, lie clearly above nine tenths
-        of the constant predictor's.
+        of those of the constant predictor.
         """
         ended = self.base.steps >= self.of_steps
         return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
 
     @property
     def barely(self) -> bool:
-        """True if the user's training run learns, but ends above nine tenths of the constant
-        predictor's error and loss.
+        """True if the user's training run learns, but ends above nine tenths of the error and loss
+        of the constant predictor.
         """
         return self.learned and all(self.base.value(name) > DEAD for name in self.names)
 
@@ -174,8 +173,8 @@ class Evidence:
 
     @property
     def lags(self) -> bool:
-        """True if the user's run learns by one score, but lies above nine tenths of the constant
-        predictor's by the score of the gap.
+        """True if the user's run learns by one score, but by the score of the gap its error lies
+        above nine tenths of that of the constant predictor.
         """
         base = self.before
         others = [n for n in self.names if n != self.by and self.race.beats_constant(base, n)]
@@ -197,7 +196,8 @@ class Evidence:
     def better(self) -> list[Row]:
         """The changes that halve the error of a training run that learns, the best first.
 
-        If the run has learned well, only the forecast without weights can be one of them.
+        If the run has learned well, only the forecast without weights (the repeated last frame) can
+        be among these changes.
         """
         changes = [] if self.base.error <= GOOD else self.replaced
         rows = [row for row in (*changes, self.naive) if row is not None and row.by == "error"]
@@ -206,7 +206,7 @@ class Evidence:
 
     @property
     def by_other_scores(self) -> list[Row]:
-        """The changes that halve another error: the one that weights all classes equally."""
+        """The changes that halve the error in which all classes have equal weight."""
         rows = [row for row in self.replaced if row.by != "error"]
         return [r for r in rows if self.base.value(r.by) > GOOD and self.comes_to(r, BETTER)]
 

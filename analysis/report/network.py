@@ -120,8 +120,8 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 def network_sections(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
     """Return the analyses, gates and lesions of the network in a file along one sequence.
 
-    If a part cannot be measured, a sentence stands in its place. Raises CheckpointError, DataError
-    or InvalidInputError if the network or the sequence cannot be read.
+    If a part cannot be measured, the report has a sentence with the reason in its place. Raises
+    CheckpointError, DataError or InvalidInputError if the network or the sequence cannot be read.
     """
     read = read_network(options, path)
     rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]

@@ -20,22 +20,26 @@ class ReportedNetwork:
     """The subject of the report."""
 
     about: Annotated[Path, REPORT] = field(kw_only=False)
-    """What the page is about: a file of weights, or the folder of a training run or of a study."""
+    """Subject of the page: a file of weights, or the folder of a training run or of a study."""
     cell: Annotated[str | None, REPORT] = None
-    """The cell of the checkpoint, if it is your own: package.module:factory."""
+    """The cell of the trained weights, if it is your own: package.module:factory."""
     module: Annotated[str | None, REPORT] = None
-    """Your torch module, as package.module:factory; the file of weights holds its state_dict."""
+    """Your torch module, as package.module:factory. The file in ABOUT then holds the state_dict of
+    this module.
+    """
     submodule: Annotated[str | None, REPORT] = None
-    """The part of --module that holds the cell, such as encoder.rnn."""
+    """The part of --module that holds the cell, such as encoder.rnn (default: the first recurrent
+    cell in the module is used).
+    """
     storage: Annotated[str | None, REPORT, Parameter(metavar="URL")] = None
     """Database with the results of a study (default: the journal file in its folder)."""
 
     lesions: Annotated[bool, REPORT] = False
-    """Measure lesions even if they take longer than about half a minute, as for a large network
-    (for a text: on 20,000 tokens).
+    """Measure lesions even if this takes longer than about half a minute (for a text: on 20,000
+    tokens). Default: leave lesions out if they take longer.
     """
     also: Annotated[tuple[str, ...], REPORT] = ()
-    """Names of further analyses for the page, such as lyapunov."""
+    """Names of further analyses to show on the page, such as lyapunov (default: none)."""
 
 
 @dataclass(frozen=True, kw_only=True)

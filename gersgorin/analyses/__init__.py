@@ -54,11 +54,11 @@ class Analysis:
 
     @property
     def command(self) -> str:
-        """Name of the subcommand; that of the spectra is `plot`."""
+        """Name of the subcommand. For the analysis `spectra` the name is `plot`."""
         return "plot" if self.name == "spectra" else self.name.replace("_", "-")
 
     def load(self) -> Callable[..., Any]:
-        """The function."""
+        """Import and return the function of the analysis."""
         return self.function if callable(self.function) else named(self.function)
 
     def __call__(self, subject, **options):
@@ -67,14 +67,16 @@ class Analysis:
 
 
 def named(function: str) -> Callable[..., Any]:
-    """The function with the name `module:function`; `.module` is a module of this package."""
+    """Import and return the function with the name `module:function`; `.module` is a module of this
+    package.
+    """
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module, __name__), name)
 
 
 def figure_of(result, **drawing: Any):
-    """Draw the figure of a result: by the function that its row names, or else its own. drawing:
-    see `Result.figure`.
+    """Draw the figure of a result, by the function that the row of the analysis names, or else by
+    the method of the result. drawing: see `Result.figure`.
     """
     row = ANALYSES.get(result.kind)
     return named(row.figure)(result, **drawing) if row and row.figure else result.figure(**drawing)
@@ -113,14 +115,14 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": Option(
-                "Geršgorin discs in the figure and the numbers: those of the rows of the Jacobian, "
-                "of its columns, or the overlap of both unions.",
+                "Geršgorin discs in the figure and the numbers: the discs of the rows of the "
+                "Jacobian, the discs of its columns, or the overlap of both unions.",
                 Literal["row", "column", "both"],
                 "row",
             ),
             "leading": Option(
-                "Compute only this number of eigenvalues, those of largest modulus, for large "
-                "states (default: all; 32 for a state of more than 4,096 entries)."
+                "Compute only this number of eigenvalues, those of largest modulus. This saves time "
+                "for large states (default: all; 32 for a state of more than 4,096 entries)."
             ),
         },
         (
@@ -146,13 +148,14 @@ _ROWS = (
                 "Number of exponents (default: 10, or all if the state has fewer entries)."
             ),
             "repeat": Option(
-                "Number of times that the sequence is read. If more than once, the first time is "
-                "not counted.",
+                "Number of times that the sequence is read, one after another. The first of several "
+                "times is not counted.",
                 int,
                 10,
             ),
             "start_noise": Option(
-                "Standard deviation of random numbers that are added to the first state.",
+                "Standard deviation of the random numbers that are added to the first state; 0: "
+                "none.",
                 NonNegative,
                 0.0,
             ),
@@ -167,21 +170,25 @@ _ROWS = (
         "Fixed points under constant input, or cycles, and their spectra",
         {
             "starts": Option(
-                "Number of states from which the search starts, spread over the run.", int, 50
+                "Number of states of the run from which the search starts, evenly spread.", int, 50
             ),
             "hold": Option(
-                "Hold every input at this value, such as 0 (default: the mean of the sequence).",
+                "Hold every entry of the input at this value, such as 0 (default: the mean of the "
+                "sequence).",
                 Finite | None,
                 None,
             ),
             "margin": Option(
                 "Distance by which the box of the search extends beyond the box of the starting "
-                "states, as a share of its largest side (a side below 1 counts as 1).",
+                "states, as a share of the largest side of the box of the starting states (a side "
+                "below 1 counts as 1).",
                 float,
                 0.5,
             ),
             "period": Option(
-                "Search for cycles of this number of time steps; 1: for fixed points.", Count, 1
+                "Search for cycles of this number of time steps; 1: search for fixed points.",
+                Count,
+                1,
             ),
             "seed": Option(
                 "Seed of the initial weights. Also seeds the additional starting states if "
@@ -197,8 +204,8 @@ _ROWS = (
         "Pseudospectra of a few steps",
         {
             "side": Option(
-                "Number of grid points along a side, an odd number (default: 101, or 51 for a "
-                "state of more than 64 entries)."
+                "Number of points along a side of the square grid in the complex plane, an odd "
+                "number (default: 101, or 51 for a state of more than 64 entries)."
             ),
         },
     ),
@@ -208,23 +215,24 @@ _ROWS = (
         "How far back the outputs, or a loss, depend on the inputs",
         {
             "of": Option(
-                "What depends on the inputs: the outputs, or the loss of predicting the next "
-                "frames: bernoulli, squared (mse), categorical (cross_entropy).",
+                "What depends on the inputs: outputs for the outputs of the network, or the name of "
+                "a loss for the loss of predicting the next frames. The losses are bernoulli, "
+                "squared (mse) and categorical (cross_entropy).",
                 str,
                 "outputs",
             ),
             "batch_axis": Option(
                 "Axis of the batch in the input of the model, 0 or 1 (default: the axis that "
-                "batch_first of its parts declares)."
+                "batch_first of a part of the model declares, or the axis of length 1)."
             ),
             "feature": Option(
-                "Measure the influence of one entry of the input, by its number, counted from 0 "
-                "(default: the norm over all entries)."
+                "Number of an entry of the input, counted from 0: measure only the influence of "
+                "this entry (default: the norm over all entries)."
             ),
             "probes": Option(
-                "Number of random vectors for an estimate, at least 2; 0 for exact derivatives "
-                "(default: exact for up to 16384 numbers of all outputs, or up to 16 of each; else "
-                "16 vectors)."
+                "Number of random vectors for an estimate, at least 2; 0: exact derivatives. "
+                "Default: exact if all outputs together have at most 16384 numbers, or each output "
+                "at most 16; else 16 vectors."
             ),
             "seed": Option("Seed of the random vectors.", int, 0),
         },

@@ -120,17 +120,19 @@ class Comparison(Result, kind="comparison"):
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
-        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (R, T)."""
+        """Mean growth rate of each run up to each step: log ||dy[t+1]/dy[0]||_2 / (t + 1), (R,
+        T).
+        """
         return self.log_norm_product / np.arange(1, self.norm.shape[1] + 1)
 
     @property
     def last_exponent(self) -> np.ndarray:
-        """Exponent of each run at its last step, (R,)."""
+        """Finite-time exponent of each run at its last step, (R,)."""
         return self.finite_time_exponent[np.arange(len(self.steps)), self.steps - 1]
 
     def quantile(self, name: str, share: float) -> np.ndarray:
-        """Quantile of a measure of `TABULATED` over the runs at each step, (T,). share: 0.5 for the
-        median, 0 and 1 for the extremes.
+        """Quantile over the runs at each step, (T,), for a measure of `TABULATED`. share: the
+        quantile, from 0 (least value) over 0.5 (median) to 1 (largest value).
         """
         return quantiles(getattr(self, name), share)
 
@@ -148,7 +150,9 @@ class Comparison(Result, kind="comparison"):
         return of_runs | dict.fromkeys(KEPT, (runs, "step"))
 
     def table(self) -> list[dict]:
-        """One row per step: the number of runs, and for each measure median, band and extremes."""
+        """One row per step: the number of runs, and for each measure its median, band and extremes
+        over these runs.
+        """
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
         quantiles = {
             name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED
@@ -163,12 +167,14 @@ class Comparison(Result, kind="comparison"):
         return {name: vars(self)[name] for name in ABOUT} | {"runs": runs} | self.derived()
 
     def derived(self) -> dict[str, Any]:
-        """The rows of the table, which files in JSON hold too."""
+        """The rows of the table, for .json files."""
         return {"steps": self.table()}
 
     @property
     def near(self) -> float:
-        """Distance from the unit circle, and rate of growth, that rounding may cause."""
+        """Largest distance from the unit circle, and largest rate of growth, that rounding may
+        cause.
+        """
         return tolerance(self.spectral_radius.dtype)
 
     @property
@@ -179,8 +185,8 @@ class Comparison(Result, kind="comparison"):
     @property
     def finding(self) -> str:
         """A clause about the half-life or doubling time of the gradient at the median rate of the
-        runs. If the runs differ in the direction of the change: the number of runs in which the
-        gradient grows, or else shrinks.
+        runs. If the gradient does not behave alike in all runs (grow, shrink or keep its norm), the
+        clause states in how many runs it grows; if in none, in how many it shrinks.
         """
         gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
         ways = direction(rates, self.near)
@@ -276,10 +282,11 @@ def compare_runs(
     discs: str = "row",
     progress: Callable[[str, int], None] = lambda title, done: None,
 ) -> Comparison:
-    """Measure runs, which come as pairs (number of the network, run) and are opened one by one.
+    """Measure runs, and return their `Comparison`. The runs are pairs (number of the network, run),
+    and are opened one by one.
 
-    along: all sequences in words. about: the origin of the networks and sequences in words. Raises
-    InvalidInputError if there is no run.
+    along: words for all sequences. about: words for the origin of the networks and sequences.
+    Raises InvalidInputError if there is no run.
     """
     seeds, labels, found = [], [], []
     for seed, run in runs:
@@ -316,8 +323,8 @@ def compare_runs(
 @torch.no_grad()
 @one_thread()
 def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
-    """The measures of `KEPT` of a run, (T,) each; the numbers are those of `gersgorin.spectra`.
-    Raises InvalidInputError as `spectra` does.
+    """Return the measures of `KEPT` for one run, (T,) each, computed by `gersgorin.spectra`. Raises
+    InvalidInputError as `spectra` does.
     """
 
     def measure(A: Tensor) -> dict[str, Tensor]:
@@ -384,7 +391,7 @@ def draw_bands(
     comparisons: Sequence[Comparison], *, step: int | None = None, limit: float | None = None
 ) -> Shown:
     """Draw medians and bands over many runs, one colour for each comparison. step: a time step to
-    mark; None: no mark. limit: the end of the axis of the gradient.
+    mark; None: no mark. limit: the largest value on the axis of the gradient.
     """
     common, same, names = names_of(comparisons)
     sizes = "; ".join(
@@ -400,7 +407,9 @@ def draw_bands(
 
 
 def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
-    """A title about several networks: the one whose gradient shrinks least, or grows most."""
+    """A title about several networks. It names the network whose gradient shrinks least, or grows
+    most.
+    """
     near = max(comparison.near for comparison in comparisons)
     steps = max(comparison.step_count for comparison in comparisons)
     return compared_words([comparison.rate for comparison in comparisons], names, near, steps)

@@ -45,8 +45,8 @@ class Fall:
 
 
 def fall_of(values: np.ndarray) -> Fall:
-    """Find the law by which values fall. Values from the first 0 on are left out. The first value
-    should be the largest.
+    """Find the law by which values fall with their index. The first 0 and all values after it are
+    left out. The first value should be the largest.
     """
     ends = np.flatnonzero(~(values > 0))
     n = int(ends[0]) if len(ends) else len(values)

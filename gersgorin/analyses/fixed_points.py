@@ -89,14 +89,14 @@ class Modes:
         return np.linalg.inv(self.right)
 
     def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """Distance by which each of m inputs moves the state along each mode, (N, m), for input
-        weights (N, m): |left @ weights|.
+        """How far each of m inputs moves the state along each mode, (N, m): |left @ weights| for
+        input weights (N, m).
         """
         return np.abs(self.left @ torch.as_tensor(weights).numpy(force=True))
 
     def read(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """Strength with which each of k outputs reads each mode, (k, N), for output weights (k, N):
-        |weights @ right|.
+        """How strongly each of k outputs reads each mode, (k, N): |weights @ right| for output
+        weights (k, N).
         """
         if torch.as_tensor(weights).shape[-1:] != (N := len(self.right),):
             raise InvalidInputError(
@@ -183,8 +183,8 @@ class FixedPoints(Result, kind="fixed_points"):
     """dF/ds at each point, (P, N, N). Files do not contain it."""
 
     def modes(self, point: int = 0) -> Modes:
-        """The modes of a point, by its number from 0. Raises InvalidInputError for points from a
-        file.
+        """The modes of one point. point: number of the point, counted from 0. Raises
+        InvalidInputError if the points were loaded from a file.
         """
         if self.jacobians is None:
             raise InvalidInputError(
@@ -205,7 +205,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def ended_at_edge(self) -> str:
-        """Words about the number of searches that failed at the edge of the box."""
+        """A phrase about the number of searches that failed at the edge of the box."""
         searches = counted(len(self.starts), "search", "searches")
         return f"{self.at_edge} of {searches} ended at the edge of the region"
 
@@ -216,16 +216,16 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def unstable(self) -> np.ndarray:
-        """Number of eigenvalues outside the unit circle, (P,)."""
+        """Number of eigenvalues outside the unit circle, for each point, (P,)."""
         return (self._beyond > 0).sum(-1)
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on the unit circle, (P,). For such an eigenvalue, the linear part
-        does not decide whether a deviation grows.
+        """Number of eigenvalues on the unit circle, for each point, (P,). For such an eigenvalue,
+        the linear part of the step does not decide whether a deviation grows.
 
-        An eigenvalue counts as on the circle if its distance from it is at most 1e-6 times the
-        largest distance of an eigenvalue from 1, or at most 1e-7.
+        An eigenvalue counts as on the circle if its distance from the circle is at most 1e-7, or at
+        most 1e-6 times the largest distance of any eigenvalue from 1.
         """
         return (self._beyond == 0).sum(-1)
 
@@ -245,8 +245,9 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def time_constants(self) -> np.ndarray:
-        """Time constants -k / log |eigenvalue|, (P, N): the time steps in which a deviation falls
-        to 1/e. They are negative if the deviation grows, and inf for a neutral eigenvalue.
+        """Time constants -k / log |eigenvalue|, (P, N): the number of time steps in which a
+        deviation falls to 1/e. The constant is negative if the deviation grows, and inf for a
+        neutral eigenvalue.
         """
         with np.errstate(divide="ignore"):
             times = -self.period / np.log(np.abs(self.eigenvalues))
@@ -579,13 +580,14 @@ def fixed_points(
     progress: Progress = silent,
     **options,
 ) -> FixedPoints:
-    """Search from many starts for the fixed points F(s) = s of one step under a constant input, and
-    compute their spectra.
+    """Search from many starting states for the fixed points F(s) = s of one step under a constant
+    input, and compute the spectra at these points.
 
-    The search stays in a box around the starts and the states in which they settle, see `margin`.
-    Points outside the box are not found, and the search may miss points inside it. A minimum of
-    |F(s) - s| is a slow point if it is at most a hundredth of the median of |F(s) - s| at the
-    starts. If no point is found, the result has no points, and its sentences describe the search.
+    The search stays in a box around the starts and the states in which runs from them settle, see
+    `margin`. Points outside the box are not found, and the search may miss points inside it. A
+    minimum of |F(s) - s| is a slow point if it is at most a hundredth of the median of |F(s) - s|
+    at the starts. If no point is found, the result has no points, and its sentences describe the
+    search.
 
     Args:
         network: any network that `gersgorin.open_run` takes; or, with starts as tensors and a
@@ -775,11 +777,11 @@ def _dot(kind: str, slow: bool) -> dict:
 
 
 def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(The two directions (2, N) along which states (B, N) vary most, their shares of the variance
-    (2,)).
+    """Return the two directions (2, N) along which states (B, N) vary most, and the share of the
+    variance along each, (2,).
 
-    The sign of a direction is chosen so that the sum of its larger entries is positive: a picture
-    does not flip from run to run.
+    The sign of a direction is chosen so that the sum of its larger entries is positive. Figures of
+    two runs then have the same orientation.
 
     >>> principal_axes(np.array([[0.0, 2.0], [0.0, -2.0], [1.0, 0.0], [-1.0, 0.0]]))
     (array([[0., 1.],

@@ -1,5 +1,6 @@
-"""Growth in words: one rule for growing, shrinking, keeping the size and lying on the unit circle;
-and one number for the gradients of all networks, the number of steps in which they halve or double.
+"""Growth in words: one rule decides whether a size grows, shrinks or is kept, and whether a point
+lies on the unit circle. Gradients are described by the number of steps in which they halve or
+double.
 
 A rate is a natural logarithm per time step. log_norm (T,) contains the natural logarithms of the
 norms of the Jacobian products over the first 1, 2, ..., T steps. near is the largest rate that
@@ -26,15 +27,16 @@ ALIKE = 1.1  # ratio of half-lives up to which networks are not ranked
 
 
 def tolerance(dtype: np.dtype, least: float = SAME) -> float:
-    """The largest rate at which a size counts as kept, and the largest distance at which a point
-    counts as on the unit circle, for a precision. least: the smallest value to return.
+    """Return the largest rate at which a size counts as kept, for a precision. At most this
+    distance from the unit circle, a point counts as on the circle. least: the smallest value to
+    return.
     """
     return max(least, PLACES * float(np.finfo(dtype).eps))
 
 
 def direction(values: np.ndarray | float, near: float) -> np.ndarray:
-    """1 for rates of growth, -1 for rates of decay, 0 for rates that keep the size, and for NaN.
-    For values |z| - 1: 1 outside, -1 inside and 0 on the unit circle.
+    """Return 1 for a rate of growth, -1 for a rate of decay, and 0 for NaN or a rate that keeps the
+    size. For a value |z| - 1: 1 outside, -1 inside and 0 on the unit circle.
 
     >>> direction(np.array([0.1, -0.1, 1e-9]), 1e-7).tolist()
     [1, -1, 0]
@@ -54,7 +56,7 @@ def side_of_circle(distance: float, near: float) -> str:
 
 
 def beside_one(value: float) -> str:
-    """A number with three digits, or with as many as are needed to tell it from 1.
+    """Write a number with three digits, or with as many as are needed to distinguish it from 1.
 
     >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
     ('1.23', '1.0006', 'nan')
@@ -80,7 +82,7 @@ def rate_of(log_norm: np.ndarray) -> float:
 
 
 def lives(rate: float, near: float) -> tuple[float, float]:
-    """(Half-life, doubling time) in steps for a rate; inf if the size is kept.
+    """Return (half-life, doubling time) in steps for a rate; both are inf if the size is kept.
 
     >>> lives(-math.log(2) / 10, 1e-7), lives(1e-12, 1e-7)
     ((10.0, inf), (inf, inf))
@@ -91,8 +93,8 @@ def lives(rate: float, near: float) -> tuple[float, float]:
 
 
 def rate_words(rate: float, near: float, *, steady: bool = True) -> str:
-    """The predicate of a sentence about a gradient with this mean rate. steady: whether a gradient
-    of rate 0 keeps its norm at every step.
+    """The predicate of a sentence about a gradient with this mean rate, such as "halves every 3
+    steps". steady: whether a gradient of rate 0 keeps its norm at every step.
 
     >>> rate_words(-math.log(2) / 10, 1e-7), rate_words(math.log(2), 1e-7)
     ('halves every 10 steps', 'doubles every step')
@@ -128,16 +130,17 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
 
 
 def is_steady(log_norm: np.ndarray, near: float) -> bool:
-    """True if the norms with these logarithms (..., T) are 1 after every step, up to rounding; NaN
-    is left out.
+    """Return True if the norms with these logarithms (..., T) are 1 after every step, up to
+    rounding; NaN is left out.
     """
     rates = log_norm / np.arange(1, log_norm.shape[-1] + 1)
     return not direction(rates, near).any()
 
 
 def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
-    """A sentence about the norm after all steps, with a clause if its change is uneven, and one
-    about its extremes on the way. There is no sentence if a norm is 0 or not known.
+    """A sentence about the norm of the product after all steps. It has a clause about an uneven
+    change, and one about extremes before the last step. There is no sentence if a norm is 0 or not
+    known.
 
     >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
     Over 3 steps the 2-norm of the product of all Jacobians is 0.2231.
@@ -196,10 +199,10 @@ def _every(rate: float) -> str:
 def compared_words(
     rates: Sequence[float], names: Sequence[str], near: float, steps: float = math.inf
 ) -> str:
-    """A title about the gradients of several networks. For two networks it describes each. For more
-    it names the one that shrinks least, or grows most, if its half-life or doubling time differs by
-    more than a tenth from those of the others. Changes of less than a factor of 2 over all steps
-    are not ranked.
+    """A title about the gradients of several networks. For two networks the title describes each
+    gradient. For more networks it names the gradient that shrinks least, or grows most, if its
+    half-life or doubling time differs by more than a tenth from all others. Changes of less than a
+    factor of 2 over all steps are not ranked.
 
     >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
     The gradient halves every 1.39 steps in the RHN and every 0.693 steps in the RNN

@@ -52,7 +52,7 @@ LAW = 2  # lags, from which on the notes state the law of the fall
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Influence(Result, kind="influence"):
     """The influence of each input on each output, or on the loss of each frame. For several
-    sequences, it is the root mean square over them.
+    sequences, the influence is the root mean square over the sequences.
 
     >>> found = influence(nn.GRU(2, 4), torch.rand(12, 1, 2))
     >>> found.influence.shape, [*found.table()[0]]
@@ -125,16 +125,16 @@ class Influence(Result, kind="influence"):
 
     @property
     def reach(self) -> np.ndarray:
-        """Share of the 2-norm of `by_lag` that comes from this lag and longer lags, (T,); 1 at lag
-        0. NaN without influence.
+        """Share of the 2-norm of `by_lag` that comes from each lag and all longer lags, (T,); 1 at
+        lag 0. NaN without influence.
         """
         return share_from(self.by_lag)
 
     @property
     def parts(self) -> np.ndarray:
         """Share of each tenth of the inputs in the sum of all squared influences, (10,); the share
-        of each input if there are fewer than 10. An early input counts for more outputs than a late
-        one.
+        of each input if there are fewer than 10 inputs. An early input is summed over more outputs
+        than a late one.
         """
         inputs = np.square(_scaled(self.influence)).sum(0)
         tenths = np.array_split(inputs, min(PARTS, len(inputs)))
@@ -142,10 +142,10 @@ class Influence(Result, kind="influence"):
 
     @property
     def half_life(self) -> float:
-        """Number of lags after the largest value of `by_lag` from which on `by_lag` is below half
-        of it; inf if it never is, NaN if an influence is NaN. Between two lags the logarithm is
-        interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence drops
-        to 0 there, the half-life is a whole number.
+        """Number of lags from the largest value of `by_lag` until `by_lag` stays below half of this
+        value; inf if this never happens, NaN if an influence is NaN. Between two lags the logarithm
+        is interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence
+        drops to 0 at the second of these lags, the half-life is a whole number.
         """
         by_lag, top = self.by_lag, self._top
         half = by_lag[top] / 2
@@ -165,7 +165,7 @@ class Influence(Result, kind="influence"):
 
     @property
     def doubling_time(self) -> float:
-        """Number of steps back in which the influence doubles, from lag 0 to the lag with the
+        """Number of lags in which the influence doubles, on average from lag 0 to the lag with the
         largest influence; inf if the influence does not grow from lag 0 on.
         """
         top = self._top
@@ -193,7 +193,9 @@ class Influence(Result, kind="influence"):
 
     @property
     def ahead(self) -> float:
-        """Share of the squared influence from later inputs: 0 for a causal model."""
+        """Share of the squared influence that comes from inputs later than the output: 0 for a
+        causal model.
+        """
         squares = np.square(_scaled(self.influence))
         later = 1 + squares.shape[1] - len(squares)
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
@@ -211,8 +213,8 @@ class Influence(Result, kind="influence"):
         return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
 
     def notes(self) -> list[str]:
-        """Sentences about the rise and fall, later inputs, outputs without influence, the origin of
-        the mean, and the standard error.
+        """Sentences about the rise and fall of the influence, later inputs, outputs without
+        influence, the inputs that contribute most to the mean, and the standard error.
         """
         by_lag = self.by_lag
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
@@ -471,14 +473,13 @@ def influence(
 
     The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
     The time is that of S k batched backward passes (S for a loss; S for each probe if there are
-    probes). The memory is that of the graph of one run and 4 million numbers.
+    probes). The memory is that of the autograd graph of one run, plus 4 million numbers.
 
     Args:
-        model: any torch module, or function, with one output for each time step or one for the
-            sequence: recurrent, convolutional, with attention, a layer of transformers. If the
-            model returns several outputs (a tuple, a dictionary), the first one counts. A step f(x,
-            s) is run along x: its outputs are those that it returns beside the state, or else its
-            states.
+        model: any torch module or function with one output for each time step, or one for the
+            sequence. The model can be recurrent, convolutional, or use attention. If the model
+            returns several outputs (a tuple, a dictionary), the first one counts. A step f(x, s) is
+            run along x: its outputs are those that it returns beside the state, or else its states.
         x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
             m), token ids (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
             arguments, of which the first with floating-point numbers is the sequence. For token
@@ -533,7 +534,7 @@ def of_model(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Influence:
-    """The influence in a model with its sequences; see `influence`."""
+    """Measure the influence in a model with its sequences; see `influence`."""
     if batch_axis is not None:
         subject = replace(subject, batch_axis=batch_axis)
     loss = None if isinstance(of, str) and of == OUTPUTS else of

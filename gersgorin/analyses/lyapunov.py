@@ -1,11 +1,11 @@
 """Lyapunov exponents of a run: the mean growth rates of small changes of the state, with standard
 errors.
 
-A frame of k directions is carried along by the maps A[t] = ds[t+1]/ds[t] (G. Benettin et al.,
-Meccanica 15, 1980). All directions turn to the one that grows fastest. A QR decomposition after
-each step, A[t] Q = Q' R, makes them orthogonal again, and log |R_ii| is the growth of the i-th
-direction. The sum over i is exactly the growth of the volume of the frame; for a full frame (k = N)
-it is the sum of log |det A[t]|.
+A frame of k directions is multiplied at each step by the Jacobian A[t] = ds[t+1]/ds[t] (G. Benettin
+et al., Meccanica 15, 1980). All directions turn to the one that grows fastest. A QR decomposition
+after each step, A[t] Q = Q' R, makes them orthogonal again, and log |R_ii| is the growth of the
+i-th direction. The sum over i is exactly the growth of the volume of the frame; for a full frame (k
+= N) it is the sum of log |det A[t]|.
 
 The standard errors of one run are computed from the scatter of the means of consecutive blocks. The
 blocks are not independent. If b blocks have the standard deviation d, and each has the correlation
@@ -131,13 +131,16 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def margins(self) -> np.ndarray:
-        """Half of the 95 % intervals, two standard errors, (k,); 0 if they are not known."""
+        """Half-widths of the 95 % intervals, which are two standard errors, (k,); 0 if the errors
+        are not known.
+        """
         return 2 * np.nan_to_num(self.standard_errors)
 
     @property
     def lost(self) -> int:
-        """Number of exponents that may be nothing but rounding: the QR decompositions of the layers
-        cannot tell their directions from rounding of the largest one.
+        """Number of exponents that may be only rounding error. In the QR decompositions of the
+        layers, the directions of these exponents cannot be distinguished from rounding of the
+        largest direction.
         """
         least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
         return int((self.exponents[np.isfinite(self.exponents)] < least).sum())
@@ -194,8 +197,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def dimension(self) -> str:
-        """The Kaplan-Yorke dimension in words: "2.06"; "between 0 and 1" if two standard errors
-        leave the whole part open; "" if `kaplan_yorke` is NaN.
+        """The Kaplan-Yorke dimension in words, such as "2.06". If the integer part is uncertain
+        within two standard errors: "between 0 and 1"; "" if `kaplan_yorke` is NaN.
         """
         if self.undefined:
             return ""
@@ -218,11 +221,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def finding(self) -> str:
-        """A clause about the largest exponent, and whether it shows chaos.
-
-        It shows chaos if all of this holds: the exponent is positive by more than its margin, the
-        run is long compared with 1 / exponent, and the state wanders, does not come to rest and
-        does not diverge.
+        """A clause about the largest exponent, and whether it shows chaos. It shows chaos if four
+        conditions hold: the exponent is larger than its margin; the run is long compared with 1 /
+        exponent; the state wanders without coming to rest; and the state does not diverge.
         """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)
@@ -463,8 +464,8 @@ def lyapunov(
 
 
 def wanders(states: Tensor) -> bool:
-    """False if states (T + 1, N) go steadily away from 0, or repeat a short cycle in their second
-    half; else True.
+    """Return False if states (T + 1, N) move steadily away from 0, or repeat a short cycle in their
+    second half; else True.
 
     >>> times = torch.arange(40.0)[:, None]
     >>> wanders(1.1**times), wanders(times % 3), wanders(torch.sin(times**2))
@@ -532,8 +533,8 @@ def _shown(exponent: float, error: float) -> str:
 
 
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """k random orthonormal directions (N, k); with a larger k further directions are added, and the
-    first ones stay the same.
+    """Return k random orthonormal directions (N, k). A larger k adds further directions; the first
+    ones stay the same.
     """
     columns = [
         torch.randn(N, generator=generator, dtype=torch.float64, device="cpu") for _ in range(k)
@@ -542,8 +543,8 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
 
 
 def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
-    """Yield log |R_ii|, (k,), for each step, from QR decompositions after each of its maps. Raises
-    NotFiniteError for a step whose derivative is NaN or infinite.
+    """Yield log |R_ii|, (k,), for each step, from the QR decompositions after each of the maps of
+    this step. Raises NotFiniteError for a step whose derivative is NaN or infinite.
     """
     for t, maps in enumerate(steps):
         log = torch.zeros(Q.shape[1], dtype=torch.float64, device=Q.device)
@@ -559,8 +560,8 @@ def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Standard errors of the exponents, (k,), from the number of steps (C,) and the growth (C, k)
     of consecutive pieces of the run. The 95 % interval is +- two of them.
 
-    They are at least half of the difference between the two halves of the run, and NaN for fewer
-    than 20 steps.
+    The errors are at least half of the difference between the two halves of the run, and NaN for
+    fewer than 20 steps.
     """
     if lengths.sum() < LEAST_STEPS:
         return np.full(sums.shape[1], np.nan)
@@ -577,8 +578,8 @@ def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
     """Change of the mean growth from the first half of a run to the second, from the growth (C, 1)
     of pieces.
 
-    0 if the change is small compared with the mean or with the scatter around a line, and for short
-    runs.
+    The result is 0 for a short run, and if the change is small compared with the mean or with the
+    scatter around a straight line.
     """
     if lengths.sum() < LONG or not np.isfinite(growth).all():
         return 0.0

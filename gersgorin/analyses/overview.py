@@ -63,8 +63,8 @@ class Overview(Several, kind="overview"):
         return self.results.get(name)
 
     def sentences(self) -> Iterator[str]:
-        """The sentences of each analysis, and once the doubt about the run. The sentences of the
-        spectra include those of the products.
+        """The sentences of each analysis. A doubt about the run is stated only once. The sentences
+        of the spectra include those of the products.
         """
         others = [result for name, result in self.results.items() if name != "products"]
         each = (words for result in others for words in result.sentences())
@@ -72,8 +72,8 @@ class Overview(Several, kind="overview"):
         yield from filter(None, [self.doubt])
 
     def table(self) -> list[dict]:
-        """One row per quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
-        over the steps.
+        """One row per quantity, with its values over the steps: "quantity", "first", "middle",
+        "last", "mean", "least", "largest".
         """
         series = {label: getattr(self.spectra, name) for name, label in MEASURES.items()}
         series["input gain"] = self.gains.input
@@ -146,7 +146,7 @@ def analyze(
         network, x, s0, options: as for `gersgorin.open_run`. x is one sequence; 30 to 100 steps are
             enough. For a `PolyphonicModel`, a `LanguageModel`, and any module with a `loss`, the
             influence is computed too. x may then have several sequences, in the layout that the
-            model takes: the influence reads all of them, the other analyses the first one.
+            model takes. The influence uses all sequences; the other analyses use the first one.
         targets: targets for the loss of each frame, in the layout of x; None: the next frames of x.
         loss: the loss whose dependence on the inputs is measured, see `of` in
             `gersgorin.influence`.

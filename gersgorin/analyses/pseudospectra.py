@@ -2,9 +2,9 @@
 eigenvalues.
 
 z is an eigenvalue of A + E for some change E of norm at most eps if and only if sigma_min(z - A) <=
-eps. If the curve of a small eps crosses the unit circle, a change of that size can move an
-eigenvalue across it, even if all eigenvalues of A lie far inside. The least eps whose curve reaches
-the circle is the distance to instability (C. Van Loan, 1985).
+eps. If the curve of a small eps crosses the unit circle, a change of size eps can move an
+eigenvalue across the circle, even if all eigenvalues of A lie far inside. The least eps whose curve
+reaches the circle is the distance to instability (C. Van Loan, 1985).
 
 Legend: S steps that are shown; N entries of a state; a grid of (side, side) points z in the complex
 plane.
@@ -93,9 +93,9 @@ class Pseudospectra(Result, kind="pseudospectra"):
         return int(self.steps[-1]) + 1
 
     def drawn_step(self, step: int | None = None) -> int | None:
-        """The step to draw. None: a figure shows all steps, and `plot(ax)` the step whose
-        eigenvalues need the least change to reach the circle. Raises InvalidInputError for a step
-        without a pseudospectrum.
+        """The step to draw. None: a figure shows all steps, and `plot(ax)` shows the step whose
+        eigenvalues need the least change to reach the unit circle. Raises InvalidInputError for a
+        step without a pseudospectrum.
         """
         if step is not None and step not in self.steps:
             known = ", ".join(map(str, self.steps))
@@ -112,8 +112,9 @@ class Pseudospectra(Result, kind="pseudospectra"):
         }
 
     def table(self) -> list[dict]:
-        """One row per step: step, epsilon_to_circle, spectrum_to_circle (distance of the largest
-        eigenvalue from the circle, negative outside).
+        """One row per step: step, epsilon_to_circle (the least change that moves an eigenvalue onto
+        the unit circle), spectrum_to_circle (the distance of the largest eigenvalue from the unit
+        circle, negative outside).
         """
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return table_rows(
@@ -170,8 +171,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     @property
     def levels(self) -> np.ndarray:
-        """Decimal logarithms of the eps whose curves are drawn: ascending in equal round steps over
-        a decade or more. The curves are closed within the grid.
+        """Decimal logarithms of the values of eps whose curves are drawn: ascending in equal round
+        steps over a decade or more. The curves are closed within the grid.
         """
         away, least = np.abs(self.axis), self.to_circle.min()
         edge = np.maximum.outer(away, away) == away[-1]

@@ -1,8 +1,8 @@
 """Spectra and Geršgorin discs of every time step of a run, and norms of the products of its
 Jacobians.
 
-`spectra` measures whole Jacobians. For a large state it computes only the k leading eigenvalues, by
-products with vectors:
+`spectra` measures whole Jacobians. For a large state it computes only the k leading eigenvalues.
+The method depends on the memory:
 
     one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured,
                                   multiplied into the product and dropped
@@ -192,14 +192,14 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def numerical_radius(self) -> np.ndarray:
-        """An upper bound on the largest modulus in each step's numerical range, (T,). The bound is
-        at most 0.5 % too large (2 % for N > 256).
+        """An upper bound on the largest modulus in the numerical range of each step, (T,). The
+        bound is at most 0.5 % too large (2 % for N > 256).
         """
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
 
     def range_outline(self, step: int) -> np.ndarray:
-        """The polygon around a step's numerical range: its corners as complex numbers, the first
-        one also at the end.
+        """The corners of the polygon around the numerical range of a step, as complex numbers. The
+        last corner equals the first.
         """
         corners = support_corners(self.support[step])
         return np.append(corners, corners[:1])
@@ -245,8 +245,8 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def looseness(self) -> np.ndarray:
-        """Tightness ratio `reach` / `spectral_radius`, (T,), at least 1 (less would be rounding);
-        inf if the radius is 0, NaN if `reach` is 0 too.
+        """Tightness ratio `reach` / `spectral_radius`, (T,), at least 1 up to rounding; inf if only
+        the radius is 0, NaN if `reach` is 0 too.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.maximum(self.reach / self.spectral_radius, 1)
@@ -262,8 +262,8 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
-        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the mean growth per step of the perturbation
-        that grows most.
+        """Mean growth rate per step of the perturbation that grows most, up to each step: log
+        ||dy[t+1]/dy[0]||_2 / (t + 1), (T,).
         """
         return self.log_norm_product / np.arange(1, len(self.norm) + 1)
 
@@ -305,8 +305,8 @@ class Spectra(Result, kind="spectra"):
         return capitalised(words)
 
     def notes(self) -> list[str]:
-        """Sentences about steps that have no numbers, the growth over the run, the places of
-        eigenvalues and discs, and doubts about these.
+        """Sentences about steps without numbers, the growth over the run, the places of eigenvalues
+        and discs, and doubts about these results.
         """
         return [
             *filter(None, [sentence(self._lost())]),
@@ -491,8 +491,9 @@ def plot_spectrum(
     Args:
         record: see `gersgorin.spectra`.
         step: counted from 0; None: the one with the median spectral radius.
-        limit: half the width of the panel, around 0. None: the panel contains the step and, unless
-            it is 20 times wider, the unit circle.
+        limit: half the width of the panel, which is centred at 0. None: the panel contains all that
+            is drawn of the step. It also contains the unit circle, unless the circle is more than
+            20 times wider.
         ax: axes to draw into.
 
     Raises InvalidInputError for a step outside the run.
@@ -517,8 +518,9 @@ def draw_set(record: Spectra, step: int, ax: Axes) -> None:
 
 
 def extent(record: Spectra, step: int) -> tuple[float, float]:
-    """(Half the width, centre) of the bounding box of all that is drawn of a step. The first is 0
-    if everything lies at one point, up to rounding; both are 0 if nothing is finite.
+    """Return (half the width, centre) of the bounding box of all that is drawn of a step. Half the
+    width is 0 if everything lies at one point, up to rounding; both numbers are 0 if nothing is
+    finite.
     """
     ends = [c[step] + sign * r[step] for c, r in record.disc_sets.values() for sign in (-1, 1)]
     values = np.concatenate([*ends, record.eigenvalues[step]])
@@ -528,8 +530,8 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
 
 
 def extent_of(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
-    """(Half the width, centre) of the bounding box of points, as for `extent`. dtype: the dtype of
-    the matrix that the points were computed from.
+    """Return (half the width, centre) of the bounding box of points, by the rules of `extent`.
+    dtype: the dtype of the matrix from which the points were computed.
     """
     values = values[np.isfinite(values)]
     if not len(values):
@@ -549,8 +551,8 @@ def is_small(half: float, limit: float) -> bool:
 
 
 def view(record: Spectra, step: int) -> tuple[float, float]:
-    """(Half the width, centre) of a panel with a step: a square around 0 that contains the unit
-    circle, or only the bounding box of the step if this is small.
+    """Return (half the width, centre) of the panel of a step: a square around 0 that contains the
+    unit circle, or only the bounding box of the step if this box is small.
     """
     half, middle = extent(record, step)
     limit = spectrum_limit([record], step)
@@ -605,8 +607,8 @@ def _shown(value: float, *, share: bool) -> float | str:
 
 
 def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None)) -> float:
-    """Half the width that panels need for the discs and numerical ranges of all results at these
-    steps, and for the unit circle.
+    """Return half the width of panels that contain the unit circle, and the discs and numerical
+    ranges of all results at these steps.
     """
     edges = [(np.abs(c) + r)[steps] for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius[steps] for record in records if not record.leading]

@@ -45,7 +45,7 @@ GIVE_GATES = "the gates of your step, a function gates=f of x and s (--gates mod
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Gains(Result, kind="gains"):
     """2-norms of the Jacobians of the input and of each layer: how strongly the input changes the
-    state, and each layer the next one.
+    state, and how strongly each layer changes the next.
 
     >>> from rhn.cells import RHN
     >>> found = gains(RHN(3, 8, 2), torch.rand(20, 3))
@@ -355,7 +355,7 @@ class Products(Result, kind="products"):
 
 
 def subject_of(title: str) -> str:
-    """The words for the network of a title in a sentence.
+    """Words for a network in a sentence, from its title.
 
     >>> subject_of("rhn, depth 5, 64 units"), subject_of("f(x, s)"), subject_of("")
     (' of this RHN', ' of f(x, s)', '')
@@ -373,8 +373,9 @@ def subject_of(title: str) -> str:
 def products(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
-    """Measure the logarithms of the norms of the Jacobian products, (T,) each: from the first state
-    to step t, and from step t to the last state. Arguments and errors as for `gersgorin.open_run`.
+    """Measure the logarithms of the norms of two Jacobian products for each step t, (T,) each: the
+    product from the first state to step t, and the product from step t to the last state. Arguments
+    and errors as for `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
@@ -387,7 +388,9 @@ def products(
 
 
 def log_norms_back(run: Run, progress: Progress) -> np.ndarray:
-    """log ||A[T-1] ... A[t]||_2, (T,)."""
+    """Log norms of the products from each step to the last state: log ||A[T-1] ... A[t]||_2,
+    (T,).
+    """
     product, logs, exponents = RunningProduct(), [], []
     for now, A, e in scaled_blocks(run, back=True):
         logs += [product.multiply(step).log_norm() for step in A.mT.flip(0)]
@@ -410,8 +413,8 @@ def measured(
     progress: Progress,
     without_scale: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Measure all Jacobians of a run, block by block. Returns {name: (T, ...)} with the measures
-    that `measure` returns, and log_norm_product, which is log ||A[t] ... A[0]||_2.
+    """Measure all Jacobians of a run, block by block. Returns arrays {name: (T, ...)}: the measures
+    that the function `measure` returns, and log_norm_product, which is log ||A[t] ... A[0]||_2.
 
     A measure is NaN at a step whose Jacobian over- or underflows. `without_scale` names the
     exceptions: measures that do not change if a matrix is multiplied by a factor.

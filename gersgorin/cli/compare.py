@@ -61,15 +61,21 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     weights (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
     """
     set: Annotated[tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE")] = ()
-    """Set an option of all new cells that have it (depth=5), or of one cell (rhn.depth=5). If there
-    are several values, each gives one network: --set depth=1 depth=5.
+    """Set an option of all new cells that have it (depth=5), or of one cell (rhn.depth=5). If an
+    option gets several values, there is one network for each value: --set depth=1 depth=5.
     """
     before_training: Annotated[bool, COMPARISON] = False
-    """Also draw each trained network with its initial weights."""
+    """Also draw each trained network as it was before training, with its initial weights (default:
+    only the trained network).
+    """
     module: Annotated[str | None, COMPARISON] = None
-    """Your module, package.module:factory. Needed if the named files contain its weights."""
+    """Your torch module, package.module:factory. Needed if the files in NETWORKS contain weights of
+    this module.
+    """
     submodule: Annotated[str | None, COMPARISON] = None
-    """Part of your modules to analyse, such as encoder.rnn (default: the whole module)."""
+    """Name of a part of your modules, such as encoder.rnn. The first recurrent cell in this part is
+    analysed. Default: the first recurrent cell in the whole module.
+    """
     analysis: Annotated[str, COMPARISON] = "spectra"
     """The analysis to compare: spectra, products, gains, gates, lyapunov, fixed-points, ..."""
     over: Annotated[tuple[Literal["seeds", "sequences"], ...], COMPARISON] = ()
@@ -77,7 +83,9 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     network).
     """
     seeds: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """Number of seeds for --over seeds; they count up from --seed (default 5)."""
+    """Number of seeds for --over seeds. The seeds count up from the value of --seed (default: 5
+    seeds).
+    """
     sequences: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
     """Number of chorales, or of sequences of --input, for --over sequences (default 20)."""
 

@@ -1,7 +1,7 @@
 """Load the network and the data that a command's options name: new cells by `gersgorin.cli.new`,
 modules and trained weights by `gersgorin.cli.trained`.
 
-    load_network(options, input_size)    (module, its names): new, of a checkpoint, or the user's
+    load_network(options, input_size)    (module, its names): new, from a checkpoint, or the user's
     datasets_of_options(options)         chorales, sequences of a file, parts of a text
 
 Legend: T steps; m inputs of a cell.
@@ -29,8 +29,8 @@ from rhn.utils.shared_options import given_flags
 def load_network(
     options: NewOrTrained, input_size: int | None, steps: int = 100, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
-    """Load the network of these options, for data of `steps` frames. Returns (the module, its
-    names).
+    """Load the network that a command's options name, for data of `steps` frames. Returns (the
+    module, its names).
 
     A new cell is in float64. For a checkpoint or a module, the names are those of its chosen cell.
 

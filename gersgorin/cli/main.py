@@ -1,4 +1,6 @@
-"""`gersgorin`: one subcommand for each question; `gersgorin-plot` is one of them."""
+"""The command `gersgorin`, with one subcommand for each question. `gersgorin-plot` is the
+subcommand `plot`.
+"""
 
 import importlib
 import sys

@@ -25,7 +25,7 @@ class NewCell:
     """Hidden units of a new cell (default 64)."""
     init: Annotated[str | None, NETWORK] = None
     """Initial weights of a new cell: gaussian:STD, uniform:A, identity, scaled, orthogonal,
-    memory[:STEPS] (default: uniform:0.04, or the cell's own).
+    memory[:STEPS] (default: uniform:0.04; for a cell with initial weights of its own: these).
     """
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default -2)."""
@@ -45,11 +45,14 @@ class NewOrTrained(NewCell):
     state_dict of the module.
     """
     module: Annotated[str | None, NETWORK] = None
-    """Your own network, package.module:factory: a step f(x, s), or a module. In a module the first
-    recurrent cell is analysed (influence: the whole module).
+    """Your own network, package.module:factory. The factory returns a step f(x, s) or a torch
+    module. In a module the first recurrent cell is analysed (by `influence`: the whole module).
     """
     submodule: Annotated[str | None, NETWORK] = None
-    """Part of --module to analyse, such as encoder.rnn (default: the whole module)."""
+    """Name of a part of --module, such as encoder.rnn. The first recurrent cell in this part is
+    analysed (by `influence`: the outputs of the part). Default: as if the part were the whole
+    module.
+    """
 
     # without the options of `NetworkOptions`: the first cell, as it says itself
     layer = batch_axis = state_size = gates = None
@@ -60,8 +63,8 @@ class ModelOptions(NewOrTrained):
     """Options of the network, which may be a step."""
 
     state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
-    """Number of entries of the state, if your step has no attribute state_size: 5, or 5,5 for two
-    tensors.
+    """Number of entries of the state of your step f(x, s): 5, or 5,5 for a state of two tensors.
+    Needed only if the step has no attribute state_size.
     """
 
 
@@ -70,17 +73,18 @@ class NetworkOptions(ModelOptions):
     """Options of the network, and the choice of one of its cells."""
 
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
-    """Number of the recurrent cell to analyse, counted from 1, if there are several. Each layer of
-    a torch.nn module counts (default: the first cell, with all its layers).
+    """Number of the recurrent cell to analyse, counted from 1, if the network has several. Each
+    layer of a torch.nn module counts as one cell. Default: the first cell, with all its layers.
     """
     batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
     """Axis of the batch in the input of --module: 0 for (batch, time, features), 1 for (time,
-    batch, features) (default: the axis that its batch_first declares, or the axis of length 1).
+    batch, features). Default: the axis that batch_first of the module declares, or the axis of
+    length 1.
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
-    """Your function that computes the gates of the cell, package.module:function. gates(x, s)
-    returns a tensor, or a dictionary of tensors by name. For nn.LSTM, s is the tuple (h, c)
-    (default: the gates of the cell, if known).
+    """Your function that computes the gates of the cell, package.module:function. It is called with
+    input x and state s, for nn.LSTM s = (h, c), and returns a tensor or a dictionary of tensors by
+    name. Default: the gates that are known for the cell, if any.
     """
 
 
@@ -93,11 +97,12 @@ class DataOptions:
     (test-0).
     """
     input: Annotated[Path | None, DATA] = None
-    """Your own data instead of a chorale: a .npy, .npz or .csv file with one sequence (T, m) or S
-    sequences (S, T, m) of T time steps with m numbers each. For a language model: a text file.
+    """File with your own data, to use instead of a chorale: .npy, .npz or .csv with one sequence
+    (T, m) or S sequences (S, T, m). T counts time steps, m the numbers of a step. For a language
+    model: a text file.
     """
     steps: Annotated[Count | None, DATA] = None
-    """Read only the first N time steps (default: all; 100 for a text)."""
+    """Read only the first N time steps of the sequence (default: all; for a text 100)."""
     data: Annotated[Path | None, DATA] = None
     """File with the original chorales (.json, .pickle), to use instead of those rebuilt from
     music21.
@@ -111,7 +116,7 @@ class ResultOptions(Drawing):
     json: Annotated[bool, OUTPUT_GROUP] = False
     """Print one JSON object instead of text."""
     all: Annotated[bool, OUTPUT_GROUP] = False
-    """Print all rows of numbers (default: the first six)."""
+    """Print all rows of the table of numbers (default: only the first six)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +128,19 @@ class OutputOptions(ResultOptions):
     radius, or the middle one in a comparison). The option does not change the printed numbers.
     """
     limit: Annotated[Drawable | None, OUTPUT_GROUP] = None
-    """In figures of the complex plane, crop it at this distance from 0. In other figures, end the
-    value axis at this value.
+    """Where the figure ends: in figures of the complex plane the distance from 0, in other figures
+    the largest value on the value axis (default: chosen to fit the data).
     """
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """The given ones of step and limit, as arguments for the figure of a result."""
+        """The options --draw-step and --limit, if given, as arguments for the figure of a
+        result.
+        """
         words = {"step": self.step, "limit": self.limit}
         return {name: value for name, value in words.items() if value is not None}
 
     device: Annotated[Device, OUTPUT_GROUP] = "auto"
-    """Device that computes the Jacobians. Eigenvalues are always computed on the CPU."""
+    """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU. Eigenvalues
+    are always computed on the CPU.
+    """

@@ -78,8 +78,8 @@ def check_step(step: int | None, steps: int | None, row: Analysis) -> None:
 def default_figure(command: str, options) -> Path:
     """The file name of the figure of a command. Options that have their default are left out.
 
-    command: the last word of the name; "" for none. A name ends in a checksum if it is too long, or
-    if it would contain characters that file names cannot have.
+    command: the last word of the name; "" for none. A name ends in a checksum if it would be too
+    long, or if it would contain characters that file names cannot have.
     """
     words = given_words(options, SILENT)
     first = _first(options, words)

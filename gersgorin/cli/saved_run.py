@@ -27,7 +27,7 @@ class RunOptions(Writing, DataOptions, NetworkOptions):
     jacobians: Annotated[bool, OUTPUT_GROUP] = False
     """Also write the Jacobians of all time steps, (T, N, N)."""
     device: Annotated[Device, OUTPUT_GROUP] = "auto"
-    """Device on which the network runs."""
+    """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin run") -> int:

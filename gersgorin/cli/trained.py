@@ -93,8 +93,8 @@ def cell_of_checkpoint(
 
 
 def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, Label]:
-    """The network of a checkpoint, and names that contain the origin of its weights, and words if
-    these are initial weights.
+    """Return the network of a checkpoint and its names. The names contain the origin of the
+    weights, and say if these are initial weights.
     """
     path = options.checkpoint
     assert path
@@ -109,8 +109,8 @@ def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Mod
 
 
 def labelled(label: str, title: str) -> str:
-    """A title with a label before it, if there is one, which tells the network from others with
-    this title.
+    """Put a label before a title, if there is one. The label distinguishes networks with the same
+    title.
     """
     return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
 

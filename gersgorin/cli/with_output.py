@@ -33,8 +33,8 @@ from rhn.utils.wording import kind_of
 
 
 def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:
-    """(The network with an output that a command's options name, its names, the name of its loss,
-    or None if the network has its own loss).
+    """Return the network with an output that a command's options name, its names, and the name of
+    its loss (None if the network has its own loss).
 
     Raises InvalidInputError or CheckpointError if it cannot be loaded.
     """

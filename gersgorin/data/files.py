@@ -72,15 +72,15 @@ class Dataset:
 
     @property
     def label(self) -> str:
-        """The name of the data, the names of the inputs if there are few, and the part: "lorenz.csv
-        (x, y, z), part 2".
+        """The name of the data, the names of the inputs if there are few, and the part of the data,
+        such as "lorenz.csv (x, y, z), part 2".
         """
         names = f" ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else ""
         return f"{self.name}{names}" + (f", part {self.part}" if self.part else "")
 
     @property
     def first_label(self) -> str:
-        """Label of the first sequence: "lorenz.npz, the first of 20"."""
+        """Label of the first sequence, such as "lorenz.npz, the first of 20"."""
         return self.label if self.count == 1 else f"{self.label}, the first of {self.count}"
 
     @property
@@ -132,8 +132,8 @@ class Dataset:
         return self.frames()[:, 0]
 
     def read_by(self, module: nn.Module, batch_axis: int | None, *, ids: bool) -> Tensor:
-        """The first sequence as a module takes it, as numbers or ids. It has an axis of the batch
-        if the module declares one, the caller gives one, or x has one.
+        """The first sequence in the form that a module takes, as numbers or ids. The result has a
+        batch axis if the module declares one, the caller gives one, or x has one.
 
         Raises InvalidInputError if x contains ids of several sequences.
         """

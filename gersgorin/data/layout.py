@@ -36,9 +36,9 @@ class Layout:
     ) -> Self:
         """The layout of x as a module reads it.
 
-        The axis of the batch is the first that is known of these: the axis that was given; the one
-        that `batch_first` declares in a part of the module, such as an nn.LSTM (0 if True in any
-        part, else 1); the one of the first two axes whose length is 1.
+        Three rules give the axis of the batch; the first that applies counts. 1: batch_axis, if it
+        is given. 2: the axis that `batch_first` in a part of the module declares, such as an
+        nn.LSTM (0 if True in any part, else 1). 3: the one of the first two axes that has length 1.
 
         Args:
             module: the network; a function has no parts.
@@ -48,8 +48,8 @@ class Layout:
             ids: whether x contains ids of tokens; None: see `is_ids`.
 
         Raises:
-            InvalidInputError: none of these is known; the axis is not 0 or 1; or an axis is given
-                for x without a batch.
+            InvalidInputError: no rule applies; the axis is not 0 or 1; or an axis is given for x
+                without a batch.
         """
         check_batch_axis(batch_axis)
         shape = tuple(x.shape)
@@ -100,8 +100,8 @@ class Layout:
         return x.shape[self.time], 1 if self.batch is None else x.shape[self.batch]
 
     def to_time_first(self, values: Tensor, lead: int = 0) -> Tensor:
-        """A view (T, B, ...) of values in the layout of x. lead: the number of axes before those of
-        x.
+        """A view (T, B, ...) of values that have the layout of x. lead: the number of axes before
+        those of x.
         """
         if self.batch is None:
             return values.unsqueeze(lead + 1)
@@ -114,8 +114,8 @@ class Layout:
         return values.transpose(0, 1) if self.batch == 0 else values
 
     def of_outputs(self, o: Tensor, T: int, B: int) -> "Layout | None":
-        """The layout of outputs, one for each of T steps of B sequences: that of x, or the one with
-        time and batch swapped. None if the outputs have neither.
+        """The layout of outputs, one for each of T steps of B sequences: the layout of x, or the
+        one with time and batch swapped. None if the outputs have neither layout.
         """
         return next(
             (
@@ -140,8 +140,8 @@ class Layout:
 
 
 def is_ids(x: Tensor) -> bool:
-    """True for ids of tokens: whole numbers with a dtype of more than 8 bits. Those of 8 bits are
-    frames of 0 and 1.
+    """Return True for ids of tokens: whole numbers with a dtype of more than 8 bits. Whole numbers
+    of 8 bits are frames of 0 and 1.
     """
     return not x.is_floating_point() and x.dtype.itemsize > 1
 

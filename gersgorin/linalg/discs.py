@@ -11,7 +11,7 @@ It therefore lies in the discs of A + E, which are hardly larger than those of A
 distance from the exact eigenvalue of A can be larger: up to ||E|| times the condition number of the
 eigenvalue (`gersgorin.linalg.eigenvalue_conditions`). The condition number is 1 for normal
 matrices, and can be large for Jacobians of deep or trained cells. In a Jordan block of size k the
-distance is ||E||^(1/k). That an eigenvalue lies inside the discs does not bound this error.
+distance is ||E||^(1/k). An eigenvalue inside the discs can still have an error of this size.
 
 `gersgorin.linalg.inclusion` contains the discs as sets with outlines.
 
@@ -50,8 +50,8 @@ class Discs(NamedTuple):
         return (self.centers.abs() + self.radii).amax(-1)
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """True for points in the union of the discs, with their radii enlarged by `tol`. Arguments
-        as for `InclusionSet.contains`.
+        """Return True for points in the union of the discs, with all radii enlarged by `tol`.
+        Arguments as for `InclusionSet.contains`.
 
         >>> discs = gersgorin_discs(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         >>> discs.contains(torch.tensor([1.0, 1j, 1.01]))

@@ -156,7 +156,7 @@ CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
 
 
 class MinimalGersgorin(InclusionSet):
-    """Varga's minimal Geršgorin set. To test a point costs one n x n linear solve.
+    """Varga's minimal Geršgorin set. The test of one point takes one n x n linear solve.
 
     Source: R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the intersection of
     the row discs over all positive diagonal scalings of A. The same set contains exactly the
@@ -231,8 +231,8 @@ class Ostrowski(InclusionSet):
 
 
 class NumericalRange(InclusionSet):
-    """The polygon of `angles` support lines around the numerical range. It costs angles / 4
-    Hermitian eigenproblems.
+    """The numerical range, enclosed by a polygon of `angles` support lines. Computing the polygon
+    takes angles / 4 Hermitian eigenproblems.
 
     For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), where h(t) is the largest
     eigenvalue of the Hermitian part of e^-it A (R. Horn, C. Johnson, "Topics in Matrix Analysis",
@@ -262,7 +262,7 @@ class NumericalRange(InclusionSet):
 
     @cached_property
     def support(self) -> Tensor:
-        """The support function h(t) at each angle t, (..., angles), real."""
+        """The support function h(t) of the numerical range at each angle t, (..., angles), real."""
         with one_thread():
             return support_function(self.A, len(self.angles))
 

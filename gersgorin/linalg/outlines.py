@@ -43,8 +43,8 @@ def support_corners(support: np.ndarray) -> np.ndarray:
 def overlap_ends(
     centers: np.ndarray, radii: np.ndarray, others: np.ndarray, their_radii: np.ndarray
 ) -> tuple[float, float]:
-    """(Largest |z|, largest real part) of the overlap of two unions of n discs with real centres;
-    all arguments are (n,). The result is exact, and the time grows with n^2.
+    """Return (largest |z|, largest real part) of the overlap of two unions of n discs with real
+    centres; all arguments are (n,). The result is exact, and the time grows with n^2.
 
     On a circle, |z|^2 = r^2 - c^2 + 2 c x is linear in x. In the overlap of two discs it is
     therefore largest at an end of the overlap, or where the two circles cross.

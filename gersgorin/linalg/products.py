@@ -110,8 +110,8 @@ class RunningProduct:
 
 
 def share_from(norms: np.ndarray) -> np.ndarray:
-    """Share of the 2-norm of a vector that its entries from each index on have, (T,). NaN if all
-    entries are zero, or if one is infinite.
+    """Share of the 2-norm of a vector that comes from the entries from each index to the end, (T,).
+    NaN if all entries are zero, or if one is infinite.
 
     >>> share_from(np.array([4.0, 0.0, 3.0])).tolist()
     [1.0, 0.6, 0.6]
@@ -122,7 +122,8 @@ def share_from(norms: np.ndarray) -> np.ndarray:
 
 
 def vanishes_at(norms: np.ndarray) -> int | None:
-    """The index from which on all numbers are 0 or subnormal; None if there is none.
+    """First index such that all numbers from this index to the end are 0 or subnormal; None if
+    there is none.
 
     >>> vanishes_at(np.array([1.0, 0.0, 2.0, 1e-310, 0.0])), vanishes_at(np.ones(3))
     (3, None)

@@ -122,8 +122,8 @@ def search(
 
 
 def finished(r: Residual, s: Tensor, near: Tensor) -> Tensor:
-    """Follow states (b, N) by Newton's steps, the first shorter than `near` and each shorter than
-    the one before. A state moves only if the speed |r(s)| is lower at the end.
+    """Follow states (b, N) by Newton's steps. The first step is shorter than `near`, and each step
+    is shorter than the one before. A state moves only if the speed |r(s)| is lower at the end.
 
     These steps are needed near an eigenvalue 1 of F, where `search` ends early: it accepts a step
     along a curve of slow states only if the step does not raise the speed.
@@ -142,8 +142,8 @@ def finished(r: Residual, s: Tensor, near: Tensor) -> Tensor:
 
 
 def slower_beside(r: Residual, s: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """(True for those of the states (b, N) that are saddles of the speed, not minima, (b,); slower
-    states next to these).
+    """Return two results: True for each of the states (b, N) that is a saddle of the speed and not
+    a minimum, (b,); and slower states next to the saddles.
 
     The slower states lie at `distance` along the direction in which r changes least.
     """
@@ -166,12 +166,12 @@ class Ends:
         return Ends(self.states[rows], self.are_minima[rows])
 
     def with_zeros(self, zeros: Tensor) -> "Ends":
-        """These ends, followed by some zeros of r (b, N)."""
+        """Append zeros of r, (b, N), to these ends."""
         none = torch.zeros(len(zeros), dtype=torch.bool, device=zeros.device)
         return Ends(torch.cat((self.states, zeros)), torch.cat((self.are_minima, none)))
 
     def replaced(self, rows: Tensor, ends: "Ends") -> "Ends":
-        """The same ends, with others in some rows."""
+        """The same ends, with some rows replaced."""
         states = self.states.index_copy(0, rows, ends.states)
         return Ends(states, self.are_minima.index_copy(0, rows, ends.are_minima))
 
@@ -229,15 +229,17 @@ class ZeroSearch:
         return (torch.minimum(s - self.low, self.high - s) <= MET * self.side).any(-1)
 
     def are_slow(self, ends: Ends, speeds: Tensor, typical: Tensor) -> Tensor:
-        """True for minima of the speed of at most `SLOW` times `typical`, and for states with a
-        speed of at most `STILL` times `side`, (b,). typical: the median speed at the starts.
+        """Return True, (b,), for minima with a speed of at most `SLOW` times `typical`, and for all
+        states with a speed of at most `STILL` times `side`. typical: the median speed at the
+        starts.
         """
         return (ends.are_minima & (speeds <= SLOW * typical)) | (speeds <= STILL * self.side)
 
     def find(
         self, s: Tensor, unit: Tensor, progress: Callable[[int, int], object] = lambda *_: None
     ) -> Ends:
-        """The ends of searches from states (b, N). unit: the units of their entries, (N,).
+        """Search from states (b, N), and return the states at which the searches end. unit: the
+        units of the entries of a state, (N,).
 
         progress: called with (searches done, searches in all).
         """
@@ -250,8 +252,8 @@ class ZeroSearch:
         return Ends(ends * unit, minima)
 
     def meeting(self, ends: Ends) -> tuple[Tensor, Tensor]:
-        """(A number for each end (b,), the same for ends that have met; for each number the row of
-        the slowest end).
+        """Return two results: a number for each end, (b,), which is the same for ends that have
+        met; and for each number the row of the slowest end.
         """
         numbers = meeting(ends.states, MET * self.side)
         return numbers, least_of_each(numbers, self.r.speed(ends.states))
@@ -286,8 +288,8 @@ class ZeroSearch:
 
 
 def meeting(s: Tensor, near: Tensor | float) -> Tensor:
-    """A number for each of the states (B, N), from 0 on: the same for states that are connected by
-    others, each within `near` of the next in every entry.
+    """Return a number for each of the states (B, N), counted from 0. Two states have the same
+    number if a chain of states connects them, each within `near` of the next in every entry.
 
     Each state is compared only with the next one along a random direction, so states that have met
     may get different numbers.
@@ -318,8 +320,9 @@ def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
 def distinct(
     s: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
 ) -> tuple[Tensor, Tensor]:
-    """(Rows (P,) of the distinct states among the states (B, N) of a group (B,) bool; how many of
-    the first `starts` states lie at each, (P,)). Those with the most states come first.
+    """Among the states (B, N) of a group (B,) bool, return the rows (P,) of the distinct states,
+    and for each how many of the first `starts` states lie there, (P,). The states with the largest
+    counts come first.
 
     States are visited from the slowest on. A state is new if it differs from each earlier one, in
     some entry, by more than `apart` and by more than sqrt(eps) times the largest entry.

@@ -1,1 +1,3 @@
-"""From networks and data to runs: build or load a network, find its recurrent cell, read data."""
+"""Build or load a network, find its recurrent cell, read data, and run the network along the
+data.
+"""

@@ -1,7 +1,7 @@
 """Record the calls of a recurrent cell while its module reads a sequence, and check in the same
 pass that the loop of the module does nothing but call the cell.
 
-    h = cell(x[t], h)             the run of the cell
+    h = cell(x[t], h)             accepted: these calls are the run of the cell
     h = norm(cell(x[t], h))       refused: the state changes between two calls
     h = cell(cat(x[t], out(h)))   refused: the input reads the state
 
@@ -49,8 +49,8 @@ class TracedCall:
 
 
 class Undetached(TorchFunctionMode):
-    """Context in which gradients pass through `detach`, `.data` and `no_grad`. `used` is True if
-    one of these was called.
+    """Context in which gradients pass through `detach`, `.data` and `no_grad`. The attribute `used`
+    is True if one of them was called.
     """
 
     used = False

@@ -66,11 +66,9 @@ def is_step(f: Any) -> TypeGuard[nn.Module | Step]:
 
 
 def is_stepwise(network: Any, *, said: bool = False) -> TypeGuard[nn.Module | Step]:
-    """True for a network that is called step by step: a function f(x, s), a cell, or a module with
-    `step`.
-
-    said: whether a first state or its size is given; a module with forward(x, state) is then a
-    step.
+    """Return True for a network that is called step by step: a function f(x, s), a cell, or a
+    module with `step`. said: whether a first state or the size of the state is given. A module with
+    forward(x, state) is then a step.
     """
     if not isinstance(network, nn.Module):
         return callable(network)
@@ -99,8 +97,8 @@ def find_cell(
         layer: number of the cell, counted from 1; each layer of a torch.nn module counts. None: the
             first cell with all its layers.
         submodule: the part to search, by its name in `named_modules`.
-        said: whether a first state or its size is given; a part with forward(x, state) is then a
-            step.
+        said: whether a first state or the size of the state is given. A part with forward(x, state)
+            is then a step.
 
     Raises:
         InvalidInputError: there is no such part, no recurrent cell, or too few of them.

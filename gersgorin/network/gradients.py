@@ -1,4 +1,4 @@
-"""The weights of a module by name, each layer's separately, and the norms of their gradients.
+"""The weights of a module by name, separately for each layer, and the norms of their gradients.
 
 Legend: K weights.
 """
@@ -45,8 +45,8 @@ def has_gradients(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """(||dL/dW||, ||dL/dW|| / ||W||) for every weight of `weights_of`, (K,) each; NaN without a
-    gradient. The ratio is NaN also if W is zero.
+    """Return the norms ||dL/dW|| and the ratios ||dL/dW|| / ||W|| for all weights of `weights_of`,
+    (K,) each; NaN without a gradient. The ratio is NaN also if W is zero.
     """
     pairs, known = weights_of(module).values(), has_gradients(module)
     size = np.array([_norm(weight) for weight, _ in pairs])

@@ -66,7 +66,7 @@ def open_run(
     unit: str | None = None,
     device: str = "cpu",
 ) -> Run:
-    """Run a network along a sequence and return the `Run`, which every analysis takes. If `network`
+    """Run a network along a sequence, and return a `Run`, which every analysis takes. If `network`
     is already a `Run`, only s0 and gates can be given.
 
     Args:
@@ -75,8 +75,8 @@ def open_run(
             `rhn` or torch.nn, or a module with a `state_size` and either `step` or forward(x,
             state). If s0 or state_size is given, anything else is a step: a function, which runs in
             its own precision, or a module with forward(x, state). A step returns the next state or
-            (output, next state). It gets the state in the shapes of s0. It gets x as (1, m) if all
-            these shapes are (1, ...), else as (m,).
+            (output, next state). The step gets the state in the shapes of s0. It gets x as (1, m)
+            if all shapes of s0 are (1, ...), else as (m,).
         x: one sequence: (T, m), token ids (T,), or a batch of one sequence. A module gets x
             unchanged. x can also be a packed sequence, a tuple of several inputs for module(*x), or
             a dictionary for module(**x). A string names a chorale ("bwv66.6", "test-0") or a file

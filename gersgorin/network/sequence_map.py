@@ -1,9 +1,9 @@
 """A model on sequences as a differentiable map from the inputs x[t] to its outputs o[t], or to the
 losses of these outputs.
 
-Any model fits, such as a recurrence, a convolution or attention, with one output per step or one
-per sequence. x is passed to the model unchanged. If x contains ids, the inputs are the vectors that
-the first embedding returns for them.
+The model can be a recurrence, a convolution or attention, with one output per step or one per
+sequence. x is passed to the model unchanged. If x contains ids, the inputs are the vectors that the
+first embedding returns for them.
 
 Legend: T time steps; B sequences; m numbers of an input; S outputs (T, or 1 if there is one output
 for each sequence); k numbers of an output; the leaf is the tensor of inputs that has gradients.
@@ -105,7 +105,9 @@ def own_loss(model: Any) -> str:
 
 
 class Embedded(TorchFunctionMode):
-    """Context in which the vectors that an embedding first returns for the ids of x are a leaf."""
+    """Context in which the vectors that an embedding returns at its first call, for the ids of x,
+    are a leaf.
+    """
 
     def __init__(self, sequences: Sequences, shift: Tensor | float):
         super().__init__()
@@ -293,8 +295,8 @@ class SequenceMap:
         )
 
     def other_axis(self, influence: np.ndarray) -> str:
-        """A sentence if no output depends on an input of another step (influence (T, T)), and the
-        axis of time is known only from an axis of length 1; else "".
+        """A sentence if no output depends on an input of another step, and the axis of time is
+        known only from an axis of length 1; else "". The influence is (T, T).
         """
         others = influence.copy()
         np.fill_diagonal(others, 0)

@@ -7,8 +7,8 @@ batched.
     dense_derivative(f, v) A            by reverse passes, or by forward mode if these refuse a
                                         function that writes in place
 
-A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the
-first two need no forward mode.
+A reverse pass w -> A^T w is linear in w. A reverse pass through this pass is therefore v -> A v, so
+`vjps` and `Linearized` need no forward mode.
 
 Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 """

@@ -71,8 +71,8 @@ ROUNDED = 1e-6  # how far a gate of 0 or 1 may be outside by rounding
 
 def in_their_precision(gates: GatesOf, given: tuple) -> Any:
     """Call gates(x, s) in the precision of the run, or else in torch's default precision. The
-    latter is needed if the function reads the weights of the user's module, since the run measures
-    a float64 copy.
+    default precision is needed if the function reads the weights of the user's module, since the
+    run measures a float64 copy.
     """
     try:
         return gates(*given)
@@ -96,8 +96,8 @@ def cell_name(cell) -> str:
 
 
 def size_to_give(cell) -> str:
-    """The remedy for a step without a state_size, in words: "give state_size=50", with the
-    hidden_size of the cell if it has one.
+    """Words for the remedy for a step without a state_size, such as "give state_size=50". The
+    number is the hidden_size of the cell if it has one.
     """
     size = getattr(cell, "hidden_size", None)
     known = f"{size} (its hidden_size)" if isinstance(size, int) else ""
@@ -155,8 +155,8 @@ class StepCell:
     __call__ = step  # functions that take a cell take this one too
 
     def output_and_state(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """(The output of one step, the next state). The output is what the cell returns beside its
-        state, else its hidden units, else the state.
+        """Return (the output of one step, the next state). The output is what the cell returns
+        beside its state, or else its hidden units, or else the state.
         """
         if "output_and_state" in self._own:
             return self._own["output_and_state"](x, s.clone())
@@ -171,7 +171,7 @@ class StepCell:
 
     @property
     def state_size(self) -> int:
-        """N, the state_size. Raises InvalidInputError for a cell without a valid one."""
+        """N, the state_size. Raises InvalidInputError for a cell without a valid state_size."""
         size = self._state_size
         if is_whole_number(size):
             return int(size)
@@ -193,7 +193,7 @@ class StepCell:
 
     @property
     def has_layers(self) -> bool:
-        """True if the Jacobian of each layer is known: the cell has one layer, or a method
+        """True if the Jacobian of each layer is known, because the cell has one layer or a method
         `layer_jacobians`.
         """
         return self.depth == 1 or "layer_jacobians" in self._own
@@ -343,8 +343,8 @@ class StepCell:
 
     def maps(self, x: Tensor, s: Tensor) -> list[list[Callable[[Tensor], Tensor]]]:
         """The maps Q -> J_l Q of the layers, first to last, for each row of x (T, m) and s (T, N).
-        One after the other they map Q (N, k) to A Q. A large cell without a closed form has a
-        single map, by autograd without the matrix.
+        Applied one after the other, the maps turn Q (N, k) into A Q. A large cell without a closed
+        form has a single map, by autograd without the matrix.
         """
         if s.shape[-1] > SMALL and not self.has_closed_form:
             return [[functools.partial(self._pushed, *row)] for row in zip(x, s, strict=True)]
@@ -605,8 +605,8 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
 
 
 def parts_of(s: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """Split a state (N,) into tensors with the shapes of those in `like`, real or complex as
-    there.
+    """Split a state (N,) into tensors with the shapes of those in `like`. A tensor is complex if
+    the one in `like` is complex.
     """
     found, start = list[Tensor](), 0
     for part in like:
@@ -694,8 +694,8 @@ def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
 
 
 def holds(A: Tensor) -> Tensor:
-    """True, (...,), for matrices (..., N, k) whose largest entry has full precision: it neither
-    overflows nor underflows.
+    """Return True, (...,), for matrices (..., N, k) whose largest entry neither overflows nor
+    underflows, so that it has full precision.
     """
     largest, kind = A.abs().amax((-2, -1)), torch.finfo(A.dtype)
     return (largest >= kind.tiny / kind.eps) & (largest <= kind.max)
@@ -825,8 +825,8 @@ def temporal_jacobian(
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
             otherwise) or "jacfwd". The closed forms compute derivatives from pre-activations z, to
             a few units in the last place. The other two are torch's own. They compute tanh' = 1 -
-            h^2, which has no correct digits if tanh is saturated: from |z| = 9 on in float32, from
-            19 on in float64.
+            h^2, which has no correct digits if tanh is saturated: for |z| from 9 in float32, and
+            from 19 in float64.
 
     Returns:
         The Jacobian A (..., n, n) in the dtype of s, with gradients. For NumPy use

@@ -38,7 +38,7 @@ class IteratedMap:
         return self.path(s, 1)[1]
 
     def path(self, s: Tensor, times: int) -> Tensor:
-        """s, F^k(s), F^2k(s), ..., (times + 1, b, N)."""
+        """The states s, F^k(s), F^2k(s), ..., (times + 1, b, N)."""
         x = self.x.expand(times * self.period, len(s), -1).contiguous()
         return self.cell.states(x, s)[:: self.period]
 
@@ -51,7 +51,7 @@ class IteratedMap:
         return A
 
     def orbit(self, s: Tensor) -> Tensor:
-        """s, F(s), ..., F^(k-1)(s): (k, b, N)."""
+        """The states s, F(s), ..., F^(k-1)(s), (k, b, N)."""
         if self.period == 1 or not len(s):
             return s.expand(self.period, *s.shape)
         return self.cell.states(self.x.expand(self.period - 1, len(s), -1), s)
@@ -71,9 +71,9 @@ class IteratedMap:
         return first.unique(return_inverse=True)[1]
 
     def settled(self, starts: Tensor) -> tuple[Tensor, int]:
-        """(The distinct states (b, N) that the starts reach, without states far away; the number of
-        steps). The number is 200, or up to 10,000 while a state still drifts. A search that begins
-        only at the starts may miss points near the states that they reach.
+        """Return (the distinct states (b, N) that the starts reach, without states far away; the
+        number of steps). The number of steps is 200, or up to 10,000 while a state still drifts. A
+        search that begins only at the starts may miss points near the states that they reach.
         """
         s, middle, steps = starts, starts.mean(0), 0
         side = (starts - middle).abs().max().clamp(min=1)

@@ -45,8 +45,8 @@ BLOCK_BYTES = 256 << 20  # of rows computed at once; larger blocks are no faster
 
 
 class StepOperator(LinearOperator):
-    """A matrix (N, N) that is known by its products with vectors; `of_step` and `of_matrix` create
-    one.
+    """A matrix (N, N) that is known by its products with vectors. `of_step` and `of_matrix` create
+    such an operator.
 
     >>> A = StepOperator.of_matrix(torch.tensor([[3.0, 0.0], [4.0, 5.0]], dtype=torch.float64))
     >>> round(A.norm() ** 2, 9), A.eigenvalues(1).real.tolist()
@@ -74,7 +74,7 @@ class StepOperator(LinearOperator):
     @classmethod
     def of_step(cls, cell: StepCell, x: Tensor, s: Tensor) -> "StepOperator":
         """The operator of the Jacobian of one step of a cell. The Jacobian is computed as a matrix
-        if the work on it fits the memory limit.
+        if this fits the memory limit.
 
         Raises InvalidInputError for a step that gives no gradient to its state, or that has no
         second derivative.
@@ -228,8 +228,8 @@ def is_written(s: Tensor) -> bool:
 
 
 def log_norms(steps: Sequence[StepOperator]) -> Iterator[float]:
-    """Yield log ||A[t] ... A[0]||_2 for t = 0..T-1, without forming a matrix; -inf from the step on
-    at which the product is zero.
+    """Yield log ||A[t] ... A[0]||_2 for t = 0..T-1, without forming a matrix. From the step at
+    which the product is zero, the values are -inf.
 
     The number of products with vectors grows with the square of T.
     """

@@ -142,13 +142,15 @@ class Run:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """The fields `title`, `about` and `unit` of a result of this run, and those of `itself`."""
+        """The fields `title`, `about` and `unit` for a result of this run, and the fields that
+        `itself` returns.
+        """
         label = self.label
         return {"title": label.title, "about": label.about, "unit": label.unit} | self.itself
 
     @property
     def itself(self) -> dict[str, Any]:
-        """The fields `run` (without stored Jacobians) and `doubt` of a result."""
+        """The fields `run` (without stored Jacobians) and `doubt` for a result of this run."""
         return {"run": replace(self), "doubt": self.doubt}
 
     @cached_property
@@ -184,19 +186,19 @@ class Run:
         return write_arrays(check_output(path, (".npz",), force=force), numbers | words)
 
     def rests_from(self, step: int) -> bool:
-        """True if the state does not move from this step on. True for step 0: the run starts at a
-        fixed point.
+        """Return True if the state does not move from this step on. If this is so from step 0, the
+        run starts at a fixed point.
         """
         moved = (self.states[step:] - self.states[step]).abs().max()
         return bool(moved <= ROUNDING * self.states.abs().max())
 
     def named(self, label: Label) -> Self:
-        """The same run with other names."""
+        """Return the same run with other names."""
         return replace(self, label=label)
 
     def with_gates(self, gates: GatesOf | None) -> Self:
-        """The same run with the user's function gates(x, s), which returns a tensor or tensors by
-        name; None: the run unchanged.
+        """Return the same run with the user's function gates(x, s), which returns a tensor or
+        tensors by name. None: return the run unchanged.
         """
         return self if gates is None else replace(self, cell=self.cell.with_gates(gates))
 
@@ -254,8 +256,8 @@ class Run:
 
     @torch.no_grad()
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
-        """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError
-        if they are not known.
+        """The Jacobians of the L layers of a step, from the first layer to the last. Raises
+        InvalidInputError if they are not known.
         """
         return self.cell.layer_jacobians(*self._at(at))
 

@@ -3,9 +3,10 @@ detached, or if an operation defines its own gradient.
 
 Along a direction v each value of a function has three slopes: between the points p - 10 h v, p - h
 v, p + h v and p + 10 h v. Kinks, jumps and chaos make the three slopes differ; a detached path does
-not. If the slopes of most values agree, these values are compared with the gradient: w J v (J is
-the Jacobian by autograd) with w times the slopes. The directions w are the direction of the change,
-random signs for the values that move, and random signs for the values that do not.
+not. If the three slopes agree for most values, these values are compared with the gradient: w J v,
+with the Jacobian J by autograd, is compared with w times the slopes. The directions w are the
+direction of the change, random signs for the values that move, and random signs for the values that
+do not.
 
 Legend: n values; j directions w.
 """
@@ -30,8 +31,8 @@ MOST = 0.5  # of the values: of fewer, some slopes may agree by chance
 
 
 def note(what: str, pairs: Iterable[tuple[float, float] | None]) -> str:
-    """The sentence about a gradient that differs from its slope at each of some points; "" if the
-    two agree at one point.
+    """The sentence about a gradient that differs from the slope at every one of some points; "" if
+    gradient and slope agree at one point.
 
     what: words before "slope", such as "this step is not its". pairs: results of `different`, one
     for each point.
@@ -56,8 +57,8 @@ def random_direction(p: Tensor, seed: int) -> Tensor:
 def different(
     values: Tensor, along: Callable[[Tensor], Tensor], seed: int = 0
 ) -> tuple[float, float] | None:
-    """The pair (w J v, w times the slopes) that differs the most over the directions w; None if all
-    pairs agree.
+    """Among all directions w, return (w J v, w times the slopes) where these two numbers differ
+    most; None if they agree for every w.
 
     Args:
         values: the values at the four `OFFSETS` along v, (4, n).
@@ -108,9 +109,9 @@ def slope_of_cut(values: Tensor) -> float:
 
 
 def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
-    """A sentence if the gradient of a step differs from its slope near each of the states in rows x
-    (R, m), s (R, N). "" if the two agree near one state, if the step fails there, or if the cell
-    has a closed form.
+    """A sentence if the gradient of a step differs from the slope of the step near every one of R
+    states, with inputs x (R, m) and states s (R, N). "" if gradient and slope agree near one state,
+    if the step fails there, or if the cell has a closed form.
     """
     if cell.has_closed_form:
         return ""

@@ -223,7 +223,7 @@ class Cell(nn.Module):
 
     @property
     def runs_layers(self) -> bool:
-        """True if `run_layer` can be called."""
+        """True if the cell can run its layers one by one with `run_layer`."""
         return self.depth == 1 or type(self).run_layer is not Cell.run_layer
 
     def forward(

@@ -1,9 +1,9 @@
-"""Convert cells from and to torch.nn's RNN, LSTM and GRU (from their *Cell classes too), and join
-stacks of cells to one cell.
+"""Convert cells from and to the RNN, LSTM and GRU of torch.nn (also from their *Cell classes), and
+join several cells to one stacked cell.
 
-torch.nn has two biases, our cells have one. `from_torch` adds the two; `to_torch` writes zeros into
-the second. The exception is the candidate of the GRU, whose inner bias is also a parameter of our
-GRU (bias_hn).
+A cell of torch.nn has two biases, a cell of ours has one. `from_torch` adds the two; `to_torch`
+writes zeros into the second bias. The exception is the candidate of the GRU, whose inner bias is
+also a parameter of our GRU (bias_hn).
 """
 
 import itertools
@@ -31,8 +31,8 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     """Return our cell with a copy of the weights of a torch.nn RNN, LSTM or GRU of one direction,
     or of an RNN/LSTM/GRUCell.
 
-    layer: the layer to convert, counted from 0. None: all layers, as a `StackedCell` if there are
-    several.
+    layer: the layer to convert, counted from 0. None: all layers. Several layers become a
+    `StackedCell`.
 
     Raises InvalidInputError for other modules, for two directions, or for projections.
 

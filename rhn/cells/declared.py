@@ -123,8 +123,8 @@ class LoopedCell(DeclaredCell):
         return (self.weight_hh,)
 
     def stacked_weights(self) -> tuple[Tensor, ...]:
-        """Return the same weights for the kernel. Weights that the cell computes must have the same
-        bits for one model and in an ensemble.
+        """Return the recurrent weights for the kernel. Weights that the cell computes must have the
+        same bits for one model and in an ensemble.
         """
         return self.recurrent_weights()
 

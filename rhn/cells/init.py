@@ -175,9 +175,9 @@ def draw(
 def memory_blocks(
     module: nn.Module, layers: Sequence[Layer], steps: float
 ) -> list[tuple[Part, Any, str, Any]]:
-    """Return (part, index, operation, number for it) for each change by the scheme `memory`, for
-    sequences of `steps` time steps. The list is empty unless the module is a tanh or ReLU cell
-    without gates.
+    """Return the changes of weights by the scheme `memory`, for sequences of `steps` time steps.
+    Each change is (part, index, operation, number for this operation). The list is empty unless the
+    module is a tanh or ReLU cell without gates.
 
     Half of the units sense: they compute random features of the present input, without recurrence.
     The other half remember: they read no input, and rotate in planes. The sensing units write so

@@ -225,8 +225,8 @@ def is_ours(cell: str | Callable) -> bool:
 
 
 def lacking(name: str) -> set[str]:
-    """Return which of the settings depth and transform_bias a cell does not have. The result is
-    empty for an unregistered cell.
+    """Among the settings depth and transform_bias, return those that a cell does not have. The
+    result is empty for an unregistered cell.
 
     name: the name of a cell, or the architecture name in a study, such as "dts-rnn-skip-last".
 

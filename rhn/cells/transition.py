@@ -132,8 +132,8 @@ class DTRNN(DeclaredCell):
         return P, exponent.expand(P.shape[:-2])
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """Return the Jacobian of each layer, (..., n, n), with 2n instead of n where y is part of
-        the joint state.
+        """Return the Jacobian of each layer, (..., n, n). If y is part of the joint state, the size
+        is 2n instead of n.
         """
         L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]

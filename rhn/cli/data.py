@@ -27,7 +27,7 @@ def _check_name(others: tuple[str, ...], hint: Any, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Get:
-    """Download a published data set, and verify its checksums. Files that exist and are complete
+    """Download a published data set, and verify its checksums. Complete files that exist already
     are kept.
     """
 

@@ -1,5 +1,6 @@
-"""Run a command: print an error as one sentence, return the exit code, and stop at Ctrl-C. An error
-in a user's code is printed with the name of the cell and the lines of that code.
+"""Run a command. Errors are printed as one sentence, Ctrl-C stops the command, and the result is
+the exit code. An error in a user's code is printed with the name of the cell and the lines of that
+code.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout,
 progress and notices to stderr.

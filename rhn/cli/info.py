@@ -20,8 +20,8 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Print versions, devices, and the kernels (code for recurrences and losses) on each device:
-    which are used, and why others are not.
+    """Print versions, devices, and for each device the kernels (code for recurrences and losses):
+    which are used, and why the others are not.
 
     examples:
       rhn info

@@ -2,8 +2,8 @@
 record.npz beside the metrics.jsonl of each seed.
 
 All measurements use the same data, the probe: the first validation piece, or the first window of
-the validation text. It is read from the zero state and without dropout. Loss and gradients in the
-record are those of the probe, so measurements differ only by the weights.
+the validation text. The network reads the probe from the zero state and without dropout. Loss and
+gradients in the record are measured on the probe, so measurements differ only by the weights.
 """
 
 import copy

@@ -1,5 +1,5 @@
-"""`rhn report`: draw the curves of training runs, or their perplexity by depth beside the
-paper's.
+"""`rhn report`: draw the loss curves of training runs, or their perplexity by depth beside that of
+the paper.
 """
 
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Drawing):
-    """Draw training and validation losses over epochs, for all seeds in one figure. With --depth,
-    draw figure 5(a) of the paper (perplexity by recurrence depth) for these training runs.
+    """Draw the training and validation losses over epochs for all seeds in one figure. With
+    --depth, draw the perplexity by recurrence depth instead, as figure 5(a) of the paper.
     """
 
     runs: tuple[Path, ...] = field(kw_only=False)
     """Folders of training runs; with --depth also tables (.csv) that `rhn report --depth` wrote."""
     depth: bool = False
-    """Draw the best validation perplexity on Penn Treebank by recurrence depth, beside the
-    paper's.
+    """Instead of losses, draw the best validation perplexity on Penn Treebank by recurrence depth,
+    beside that of the paper.
     """
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv)."""

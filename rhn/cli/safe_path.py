@@ -1,5 +1,5 @@
 """Run a command by `python -m` without importing files of the current folder, such as a torch.py.
-The installed commands never import from there.
+The installed commands never import files from the current folder.
 """
 
 import os
@@ -7,7 +7,7 @@ import sys
 
 
 def run_module(module: str) -> None:
-    """Run the command of a module and end the process. Call it before other imports."""
+    """Run the command of a module and end the process. Call this function before other imports."""
     here = os.getcwd()  # noqa: PTH109 - pathlib must not be imported yet
     if sys.path[0] == here and not __file__.startswith(here + os.sep):
         del sys.path[0]

@@ -53,14 +53,14 @@ class Running:
     """The options that `rhn train` and `rhn resume` share."""
 
     data: Path | None = None
-    """Path of the data. Default: for a text, the folder of `rhn data get`; chorales are rebuilt
-    from music21's scores.
+    """Path of the data. Default for a text: the folder of `rhn data get`. Default for chorales:
+    they are rebuilt from music21's scores.
     """
     max_minutes: NonNegative | None = None
     """Stop after this many minutes, and save everything. Default: no limit."""
     threads: int | None = None
-    """For texts: number of CPU threads. Default: 1 below 500 hidden units, otherwise all. With one
-    thread, results repeat to the last bit.
+    """For texts: number of CPU threads. Default: 1 for a model of fewer than 500 hidden units,
+    otherwise all. With one thread, results repeat to the last bit.
     """
     device: Device = "auto"
     """Device to train on; auto uses a GPU if there is one."""
@@ -73,8 +73,8 @@ class Train(Configured, Running):
     """Train a model in a folder. The same command, or `rhn resume DIR`, continues a training run
     that was stopped or killed.
 
-    `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn
-    train PRESET --help` shows them with that preset's values.
+    `rhn presets` lists the presets. Each field of the configuration of a preset is an option too.
+    `rhn train PRESET --help` shows these options with the values of the preset.
 
     examples:
       rhn train ptb-sota --out runs/sota
@@ -85,14 +85,15 @@ class Train(Configured, Running):
     """
 
     preset: str | None = field(default=None, kw_only=False)
-    """Name of a complete configuration; `rhn presets` lists the names."""
+    """Name of a preset, which is a complete configuration; `rhn presets` lists the names."""
     config: Path | None = None
     """JSON file with fields of the configuration: the output of --print-config, the config.json of
-    a training run, or your own file. Its entry "preset" can name a preset to start from.
+    a training run, or your own file. An entry "preset" in the file can name a preset to start from.
     """
     out: Path | None = None
-    """Folder of the training run (required unless --print-config is given). Files in it:
-    config.json, metrics.jsonl, best.safetensors, state.safetensors; with --record also record.npz.
+    """Folder for the training run (required unless --print-config is given). The command writes
+    config.json, metrics.jsonl, best.safetensors and state.safetensors into this folder; with
+    --record also record.npz.
     """
     seeds: Count = 1
     """For texts: train N seeds side by side as one program, beginning with the seed of the
@@ -100,13 +101,12 @@ class Train(Configured, Running):
     """
     record: Count | None = None
     """Also measure spectra, gains and gates every N optimiser steps, and write them to record.npz
-    in the folder of --out; `gersgorin recording` draws them. For chorales, the measurement is at
-    the end of the epoch in which the step falls; an epoch has 7 steps (223 pieces in batches of
-    32). Default: no record.
+    in the folder of --out. `gersgorin recording` draws them. For chorales, each measurement is made
+    at the end of an epoch; an epoch has 7 steps (223 pieces in batches of 32). Default: no record.
     """
     print_config: bool = False
-    """Print the whole configuration as JSON, which --config can read, and its differences from the
-    preset on stderr. Do not train.
+    """Do not train. Print the whole configuration as JSON, which --config can read, and the
+    differences from the preset on stderr.
     """
     settings: Settings = field(default_factory=dict)
 
@@ -200,16 +200,18 @@ class Train(Configured, Running):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Running):
-    """Continue a training run from its last save. The results are those of an uninterrupted
-    training run.
+    """Continue a training run from its last save. The results are the same as those of an
+    uninterrupted training run.
     """
 
     out: Path = field(kw_only=False)
     """Folder of the training run."""
     data: Path | None = None
-    """Path of the data, if it has moved. Default: the path of the training run."""
+    """Path of the data, if it has moved since the training run. Default: the path that the training
+    run used.
+    """
     epochs: Count | None = None
-    """Maximum number of epochs, with those already done. Default: the number in the
+    """Maximum number of epochs in all, including those already done. Default: the number in the
     configuration.
     """
     cell: str | None = None

@@ -26,33 +26,32 @@ TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(TrainedOptions):
-    """Measure how well a trained model predicts: in perplexity for words, bits per character, or
-    nats per frame of a chorale.
-
-    The mean is over every token except the first, or every frame except the first of each chorale.
+    """Measure how well a trained model predicts. The result is the perplexity of words, bits per
+    character, or nats per frame of a chorale. The mean is over every token except the first, or
+    every frame except the first of each chorale.
     """
 
     split: Literal["train", "valid", "test"] = "test"
     """Split of the data to evaluate on."""
     data: Path | None = None
-    """Path of the data, if it has moved since the training run. Default: the path of the training
-    run.
+    """Path of the data, if it has moved since the training run. Default: the path that the training
+    run used.
     """
     max_tokens: Annotated[int, within(least=2)] | None = None
     """For texts: use only the first N tokens of the split. Default: all."""
     batch_size: Count | None = None
-    """For texts: cut the text into N pieces that are read in parallel, each from a zero state. This
-    is faster than one piece (the default), but the loss is slightly higher.
+    """For texts: cut the text into N pieces that are read in parallel, each from a zero state. More
+    pieces are faster than one, but the loss is slightly higher. Default: 1.
     """
     temperature: float | None = None
     """For texts: divide the logits by this number. Default: 1."""
     mc: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
     """For texts: Monte Carlo dropout. Average the probabilities of N samples with dropout, with new
-    masks for each window (Gal and Ghahramani 2016).
+    masks for each window (Gal and Ghahramani 2016). Default: no dropout.
     """
     mc_official: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
     """For texts: like --mc, but with one set of masks per sample for the whole text, as in the
-    official code.
+    official code of the paper. Default: no dropout.
     """
     seed: Natural = 0
     """For texts: seed of the dropout masks of --mc and --mc-official."""
@@ -168,7 +167,7 @@ class Generate(TrainedOptions):
     """Let a trained language model write a text, and print it."""
 
     prompt: str = ""
-    """The text to continue. Default: none."""
+    """The text that the model continues. Default: none."""
     length: Annotated[int, within(least=1, most=MOST_TOKENS)] = 200
     """Number of words or characters to write."""
     temperature: float = 1.0
@@ -178,7 +177,7 @@ class Generate(TrainedOptions):
     top_k: Count | None = None
     """Draw only from the N most probable words or characters. Default: draw from all."""
     seed: Natural = 0
-    """Seed of the random draws."""
+    """Seed of the random draws of words or characters."""
 
     def run(self) -> None:
         from rhn.training.sampling import generate

@@ -23,9 +23,9 @@ HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
 class Piece(np.ndarray):
     """One chorale: a (T, 88) uint8 array with three more attributes.
 
-    name: "bwv269", or the label if the catalogue number is unknown. split: "train", "valid" or
-    "test". index: its index in the *original* split, which differs from its index in a list from
-    which pieces are missing.
+    name: "bwv269", or the label, such as "train-14", if the catalogue number is unknown. split:
+    "train", "valid" or "test". index: its index in the *original* split, which differs from its
+    index in a list from which pieces are missing.
 
     Slices and copies are pieces too; results of computations are plain arrays.
 
@@ -55,7 +55,7 @@ class Piece(np.ndarray):
 
     @property
     def label(self) -> str:
-        """The split and the index in it: "train-14"."""
+        """The split and the index of the piece in this split: "train-14"."""
         return f"{self.split}-{self.index}"
 
 
@@ -74,7 +74,7 @@ class Corpus:
 
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
-        """Make a corpus from these pieces; each is put into its split."""
+        """Make a corpus from these pieces; each piece is put into its split."""
         train, valid, test = (
             [piece for piece in pieces if piece.split == split] for split in SPLITS
         )

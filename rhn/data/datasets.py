@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """One file of a data set: its name, its addresses (tried in this order), and
-    "algorithm:checksum".
+    """One file of a data set: its name, its addresses in the order in which they are tried, and its
+    checksum as "algorithm:checksum".
     """
 
     name: str

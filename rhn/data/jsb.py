@@ -6,9 +6,10 @@ have no counterpart there) and kept in the user's cache folder. Editions differ:
 equal those of the original file exactly (measured by `evaluation.agreement`). To get the original
 data exactly, read the original file.
 
-The cache is one .npz file. Its name has the version of music21 and the checksum of the notes, which
-would change with the rule below. Its arrays are `packed` (N, 11) uint8, the 88 keys of all frames
-of all pieces as bits, and `lengths`, one number for each piece, in the order of our table.
+The cache is one .npz file. The name of the file contains the version of music21 and the checksum of
+the notes, which would change with the rule below. Its arrays are `packed` (N, 11) uint8, the 88
+keys of all frames of all pieces as bits, and `lengths`, one number for each piece, in the order of
+our table.
 
 Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...],
 "valid": ..., "test": ...}. A piece is a list of frames, and a frame is a list of MIDI pitches. Both
@@ -16,12 +17,12 @@ formats give the same corpus for the same music. A pickle may hold only plain da
 imported or called.
 
 `jsb_split.csv` has a row for each of the 382 chorales of Boulanger-Lewandowski's split (see
-`ChoraleRow`). The table contains no notes: a row names a score of music21's corpus, and tells how
-to cut and transpose it. Rows with status "unmatched" have no counterpart in that corpus.
+`ChoraleRow`). The table contains no notes: a row names a score of music21's corpus, and states how
+to cut and transpose the score. Rows with status "unmatched" have no counterpart in that corpus.
 
 Rule that makes frames from a score:
 
-1. a part's note is held through the rest that follows it, if the row has hold_through_rests;
+1. a note of a part is held through the rest after this note, if the row has hold_through_rests;
 2. frame i of the score has the pitches with onset <= i * step < end; the last frame may be repeated
    up to `LAST_HELD` times;
 3. the frames are cut into the row's segments, which are joined (this is how repeats are played),
@@ -99,10 +100,11 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
     """Load one chorale by its name ("bwv269", "BWV 66.6") or by its split and index in the original
     data ("train-14", "test-0").
 
-    Only that score is read (in milliseconds), or the original file `source`, if it is given. If
-    several chorales have a name, the first one in the order train, valid, test is loaded: "bwv414"
-    is "train-14", and its other version is "valid-33". Raises InvalidInputError for an unknown name
-    (the message has the nearest names); DataError for a chorale that cannot be rebuilt.
+    Only the score of this chorale is read (in milliseconds), or the original file `source`, if it
+    is given. If several chorales have a name, the first one in the order train, valid, test is
+    loaded: "bwv414" is "train-14", and its other version is "valid-33". Raises InvalidInputError
+    for an unknown name (the message has the nearest names); DataError for a chorale that cannot be
+    rebuilt.
     """
     if source is not None:
         return read_original(Path(source)).find(name)
@@ -225,7 +227,7 @@ LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a
 
 @dataclass(frozen=True, kw_only=True)
 class ChoraleRow:
-    """A row of the table: one chorale of the split, and how its frames follow from a score."""
+    """A row of the table: one chorale of the split, and how its frames are made from a score."""
 
     split: str
     index: int  # in the original split
@@ -242,7 +244,7 @@ class ChoraleRow:
 
     @property
     def label(self) -> str:
-        """The split and the index in it: "train-14"."""
+        """The split and the index of the chorale in this split: "train-14"."""
         return f"{self.split}-{self.index}"
 
     @property

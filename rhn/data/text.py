@@ -86,7 +86,8 @@ def read_text(
     vocabulary_size: number of words to keep: the most frequent words of the training text. `<unk>`
         replaces all other words.
     vocabulary: the vocabulary of a checkpoint. A published text must have the same vocabulary. Any
-        other text is encoded with it, with a warning if more than a fifth of its words are unknown.
+    other text is encoded with this vocabulary, with a warning if more than a fifth of its words are
+    unknown.
 
     Raises DataError for files that are missing, empty or damaged, or do not match the vocabulary,
     and for a split of fewer than 2 tokens; InvalidInputError for options that cannot be combined.

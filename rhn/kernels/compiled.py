@@ -303,7 +303,7 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
 
 def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
     """Return (states (K, T, B, n), the same states in the layout of C, gates or outputs of all
-    layers). The last two, which take most of the memory, are returned only with `keep`.
+    layers). The second and third take most of the memory, and are returned only with `keep`.
     """
     x, R = tensors["x"], tensors["R"]
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])

@@ -80,8 +80,8 @@ def output_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tens
 
 
 def output_limit(y: Tensor, **others: Tensor) -> str | None:
-    """Return the reason why C does not compute a call; None if it does. From about 100 units on,
-    torch's products are faster.
+    """Return the reason why C does not compute a call; None if it does. For about 100 units and
+    more, torch's products are faster.
     """
     units = y.shape[-1]
     if units > compiled.SMALL:

@@ -1,8 +1,8 @@
 """The matrix products that all hand-derived recurrences share, over K stacked models, also for a
 state with a dropout mask.
 
-Each is one batched product of torch, in which no model's slice depends on another: a model's
-numbers are the same bits alone or in a stack.
+Each product is one batched product of torch, in which no model's slice depends on another: a
+model's numbers are the same bits alone or in a stack.
 
 With dropout (Gal and Ghahramani 2016), where one mask serves every time step and every layer:
 

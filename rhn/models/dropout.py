@@ -29,8 +29,8 @@ from rhn.errors import InvalidInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """The dropout rates of a language model: the share of entries that is dropped at each place, in
-    [0, 1).
+    """The dropout rates of a language model: for each place, the share of entries that is dropped,
+    in [0, 1).
     """
 
     embedding: float = 0.0
@@ -50,7 +50,9 @@ class Dropout:
 
 
 class Masks(NamedTuple):
-    """One draw of all masks of a model. A mask is None if nothing is dropped at its place."""
+    """All dropout masks of a model, drawn once. A mask is None if nothing is dropped at its
+    place.
+    """
 
     embedding: Tensor | None
     cells: tuple[CellMasks, ...]

@@ -49,8 +49,8 @@ States = tuple[Tensor, ...]
 
 
 class RecurrentModel(nn.Module):
-    """The base class of our models: a stack of `cells`, each on the outputs of the cell below, with
-    the configuration that rebuilds the model.
+    """The base class of our models: a stack of `cells`, in which each cell reads the outputs of the
+    cell below, and the configuration that rebuilds the model.
 
     sizes: the names of the constructor's arguments other than cell, init and options.
 
@@ -137,7 +137,7 @@ class PolyphonicModel(RecurrentModel):
         hidden_size: n, at least 1.
         depth: L, the recurrence depth of each cell.
         input_size, output_size: number of keys of an input frame and of a predicted frame.
-        layers: number of stacked cells, each on the outputs of the cell below.
+        layers: number of stacked cells. Each cell reads the outputs of the cell below.
         init: scheme of the initial weights, those of the output layer included; see
             `rhn.cells.init`. None: the default of the cell.
         generator: CPU generator that draws the weights. None: torch's default generator.

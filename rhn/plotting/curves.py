@@ -61,8 +61,8 @@ class Curves:
 
     @property
     def place(self) -> int:
-        """The row of the checkpoint's epoch: the best epoch by the objective; if several are equal,
-        the first.
+        """The row of the epoch of the checkpoint, which is the best epoch by the objective. If
+        several epochs are equal, it is the first of them.
         """
         return best_epoch(np.stack((self.train, self.valid), 1), self.objective)
 
@@ -73,8 +73,8 @@ class Curves:
         return int(self.epochs[self.place]), float(losses[self.place])
 
     def table(self) -> pd.DataFrame:
-        """Return a table with one row for each epoch. It has the column learning_rate only if that
-        changes.
+        """Return a table with one row for each epoch. The table has the column learning_rate only
+        if the rate changes.
         """
         losses = {f"train_{self.measure}": self.train, f"valid_{self.measure}": self.valid}
         rates = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
@@ -99,7 +99,9 @@ def read_curves(run: Path) -> list[Curves]:
 
 
 def require_one_measure(curves: Sequence[Curves]) -> str:
-    """Return the measure of all curves. Raises InvalidInputError if their measures differ."""
+    """Return the measure that all curves have. Raises InvalidInputError if the measures of curves
+    differ.
+    """
     found = sorted({c.measure for c in curves})
     if len(found) > 1:
         raise InvalidInputError(

@@ -87,7 +87,7 @@ class ShownAxes(Axes):
 
 @dataclass(frozen=True)
 class Block:
-    """Panels of one kind, in rows as wide as the figure. A narrow figure has more rows."""
+    """Panels of one kind, in rows that are as wide as the figure. A narrow figure has more rows."""
 
     draws: Sequence[Callable[[Axes], object]]
     """The functions that draw the panels, one for each."""
@@ -366,8 +366,8 @@ def log_scale(ax: Axes, values: np.ndarray) -> None:
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
-    """Make the horizontal axis a time axis from 0 to `steps`, and return the axes. Call it after
-    everything is drawn.
+    """Make the horizontal axis a time axis from 0 to `steps`, and return the axes. Call this
+    function after everything is drawn.
     """
     ax.set_xlim(0, steps)
     ax.xaxis.set_major_locator(WholeTicks())
@@ -465,8 +465,8 @@ def shade_style(k: int, count: int) -> Style:
 
 def name_ends(ax: Axes, inches: float) -> None:
     """Write the names of curves beside their ends instead of a legend, if all names fit below each
-    other. Call it when the limits of the axes are known. Figures with a width chosen by the user
-    keep their legend, because their panels may become lower.
+    other. Call this function when the limits of the axes are known. Figures with a width chosen by
+    the user keep their legend, because their panels may become lower.
 
     inches: height of the axes with their labels.
     """
@@ -539,8 +539,8 @@ def _dashes(line: Line2D) -> str:
 
 
 def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
-    """Return names for several results: (the parts of the title that all share, or ""; the
-    description of all, or ""; for each result a name of what differs, "" if nothing differs).
+    """Return three names for several results: the parts of the title that all results share, or "";
+    the description that all share, or ""; and for each result a name of the differences, or "".
     """
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""

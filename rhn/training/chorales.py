@@ -107,8 +107,8 @@ class ChoraleTask(Task):
         return self._evaluate[1]()
 
     def part_size(self, model: nn.Module) -> int | None:
-        """Return the number of models like this one that share one pass of a step; None: all of
-        them.
+        """Return the number of models of this size that share one pass of a step; None: all
+        models.
         """
         return part_size(model, max(batch.mask.numel() for batch in self._batches), self.device)
 
@@ -201,7 +201,7 @@ def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = No
     the same share for the frames of `pieces`.
 
     pieces: the evaluated pieces; None: the training pieces. The loss is infinite if a key sounds in
-    them that never sounds in training.
+    these pieces that never sounds in training.
     """
     p, q = (
         torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))

@@ -193,7 +193,8 @@ def captured(
     """Wrap a function of trees of tensors and numbers. On a GPU the function becomes one CUDA graph
     for each combination of shapes and numbers.
 
-    On a GPU the next call overwrites the result, which it may also take as an argument.
+    On a GPU the next call overwrites the result. The result may also be an argument of the next
+    call.
 
     changes: the tensors that the function changes in place. The function must not refer to the
     object that holds the wrapped function: graphs are freed by reference counts, and a cycle would
@@ -396,8 +397,8 @@ def step_bytes(model: nn.Module, positions: int) -> int:
 
 
 def part_size(model: nn.Module, positions: int, device: torch.device) -> int | None:
-    """Return the number of models like this one that share one pass of an optimiser step on a batch
-    of `positions` positions. None (on a GPU): all of them.
+    """Return the number of models of this size that share one pass of an optimiser step on a batch
+    of `positions` positions. None (on a GPU): all models.
     """
     if device.type != "cpu":
         return None
@@ -412,7 +413,7 @@ def tune_malloc() -> None:
 
     By default the memory of every tensor of more than 128 kB is given back to the system and
     fetched again, page by page, at the next optimiser step. In small networks this took a third of
-    a step's time. Use it in processes that do nothing but train.
+    a step's time. Call this function in processes that do nothing but train.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)

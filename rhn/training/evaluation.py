@@ -72,7 +72,7 @@ def read_window(
     temperature: float = 1.0,
 ) -> tuple[Tensor, States]:
     """Return -log P (T, B) in nats for the last T tokens of a window (T + 1, B), and the states
-    after it.
+    after the window.
     """
     if temperature == 1:
         reading = model(tokens[:-1], states, masks, tokens[1:])
@@ -126,7 +126,7 @@ def window_of(
 
 
 def perplexity(nll: float) -> float:
-    """Return exp(nll), or infinity if that overflows."""
+    """Return the perplexity exp(nll), or infinity if exp overflows."""
     if math.isnan(nll):
         return math.nan
     return math.exp(nll) if nll < 700 else math.inf

@@ -71,8 +71,8 @@ def monte_carlo_score(
         dropout: the dropout rates, commonly those of the training run.
         window: number of time steps that share one set of masks; None: as in the official code.
         rows: number of samples that run side by side, limited by the memory of the logits (window,
-            rows, V). Fewer run if N times rows is above 2**26. The result depends on it by rounding
-            only.
+            rows, V). Fewer run if N times rows is above 2**26. The result depends on this number by
+            rounding only.
         progress: called with (tokens done, total number of tokens), both over all samples; the
             total grows with each sample that is drawn again.
 

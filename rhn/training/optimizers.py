@@ -207,8 +207,8 @@ def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
 
 
 def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
-    """Add the weights after a step to the means. Before a model's averaging begins, the mean equals
-    the weights.
+    """Add the weights after a step to the means of NT-ASGD. Before a model's averaging begins, the
+    mean equals the weights.
     """
     average["average_count"].add_(average["average_active"])
     share = 1 / average["average_count"]

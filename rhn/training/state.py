@@ -5,8 +5,8 @@ A curve has the losses after each epoch, (epochs, 2 or more) float64: the traini
 the validation loss. The counters of early stopping follow from it.
 
 A state file is one .safetensors file with a checksum in its header. A file that differs by one bit
-from the one that was written is refused, because it would change the results silently. One process
-at a time works in a folder with states, and Ctrl-C waits until they are saved.
+from the file that was written is refused, because it would change the results silently. One process
+at a time works in a folder with states, and Ctrl-C waits until the states are saved.
 """
 
 import fcntl
@@ -184,7 +184,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return True if a process works in the folder (holds its lock)."""
+    """Return True if a process works in the folder and therefore holds the lock of the folder."""
     if not (folder / LOCK).exists():
         return False
     with (folder / LOCK).open("rb") as file:
@@ -201,8 +201,8 @@ def _try_lock(file, kind: int, pause: float = 0.0) -> bool:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the work, and it is saved. The message names the command that resumes it.
-    Commands end with exit code 130.
+    """The user stopped the work, and everything is saved. The message names the command that
+    resumes it. Commands end with exit code 130.
     """
 
 

@@ -19,8 +19,8 @@ from rhn.training.ensemble import weights_generator
 
 
 def data_path(path: Path) -> Path | None:
-    """Return the path of a training run's data from the config.json of its folder; None if there is
-    no such entry or file.
+    """Return the path of the data of a training run, from the config.json of its folder; None if
+    there is no such entry or file.
 
     path: the folder, a checkpoint in it, or a checkpoint in its folder seed-N/.
 
@@ -35,8 +35,8 @@ def data_path(path: Path) -> Path | None:
 
 
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
-    """Load the chorales from the file `data`. None: load the file that the training run's
-    config.json names; if it names none, rebuild the chorales from music21's scores.
+    """Load the chorales from the file `data`. None: load the file that the config.json of the
+    training run names. If it names no file, rebuild the chorales from music21's scores.
     """
     return chorales(data_path(checkpoint) if data is None else data)
 
@@ -44,8 +44,8 @@ def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
 def initial_model(
     path: str | Path, seed: int = 0, cell: str | None = None
 ) -> tuple[nn.Module, bool]:
-    """Return the network of a checkpoint before training, and True if the weights are its own
-    initial weights.
+    """Return the network of a checkpoint before training, and True if the weights are the initial
+    weights of this checkpoint.
 
     Checkpoints of training runs and studies name the seed of their initial weights. For other files
     new weights are drawn with `seed`, and the second value is False. `cell` and errors as for

@@ -146,7 +146,7 @@ class Trials:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors that change, by name, not copied."""
+        """All tensors that change during training, by name, without a copy."""
         return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state
 
     @property
@@ -213,7 +213,7 @@ class Trainer:
 
     @property
     def position(self) -> tuple[int, int]:
-        """(Completed steps of the current epoch, number of steps in it)."""
+        """The number of completed steps of the current epoch, and the number of all its steps."""
         return self._done, len(self._batches)
 
     @property
@@ -274,8 +274,8 @@ class Trainer:
                 pass
 
     def run_step(self) -> bool:
-        """Do one step of every live trial. Returns True if that ended the training run or an epoch,
-        whose losses are then measured.
+        """Do one step of every live trial. Returns True if this step ended the training run or an
+        epoch; the losses are then measured.
         """
         if self._done == 0:
             self._drop_ended()
@@ -310,8 +310,8 @@ class Trainer:
         return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """Return the data from which a trial continues; for a trial that has left the ensemble, its
-        curve and best weights.
+        """Return the state from which a trial continues. For a trial that has left the ensemble,
+        the state has only its curve and best weights.
         """
         arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
         if number in self._trials.numbers:

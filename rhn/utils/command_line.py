@@ -48,7 +48,7 @@ class Configured:
 
 
 def settings_type(*configs: type) -> Any:
-    """Return the type of a dictionary for the fields of configurations that are given as
+    """Return the type of a dictionary that holds the fields of configurations that are given as
     options.
     """
     hints = {
@@ -85,7 +85,7 @@ def command_line(name: str, help: str, **how: Any) -> App:
 
 
 def single(name: str, command: type, **how: Any) -> App:
-    """Return the command line of a single command, which needs no subcommand name."""
+    """Return the command line of a command without subcommands."""
     app = command_line(name, command.__doc__ or "", **how)
     app.default(command)
     return app

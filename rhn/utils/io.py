@@ -28,8 +28,8 @@ COPIES = 2  # of a file's content in memory, at least: as it is read, and as num
 
 
 def read_json(path: str | Path):
-    """Read the value in a JSON file. Raises OSError, DataError for a file that `check_file`
-    refuses, or ValueError with the reason if the content is not JSON.
+    """Read and return the value in a JSON file. Raises OSError, DataError for a file that
+    `check_file` refuses, or ValueError with the reason if the content is not JSON.
     """
     check_file(Path(path))
     try:
@@ -39,8 +39,8 @@ def read_json(path: str | Path):
 
 
 def real_path(path: Path) -> Path:
-    """Return the absolute path without symbolic links. Links that form a loop stay; for them
-    `Path.resolve` would raise RuntimeError.
+    """Return the absolute path without symbolic links. Links that form a loop stay, because
+    `Path.resolve` would raise RuntimeError for them.
     """
     return Path(os.path.realpath(path))
 
@@ -216,7 +216,8 @@ def finite_json(value):
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True) -> Path:
-    """Check that a file can be written later, by writing another beside it, and return its path.
+    """Check that a file can be written later, by writing another file in the same folder, and
+    return the path.
 
     suffixes: the allowed suffixes; if empty, all are allowed.
     force: allow any existing file; otherwise only one that this toolkit wrote, see `made_by_us`.
@@ -284,7 +285,9 @@ _ENTRIES = (
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
-    """Store that this process runs `prog words...`, for `command`. Called before a command runs."""
+    """Store the command line `prog words...` of this process, which `command` returns. Called
+    before a command runs.
+    """
     _command[:] = [*prog.split(), *words]
 
 

@@ -1,5 +1,5 @@
-"""Add the keywords that a public function passes on to its signature, and refuse any other keyword
-with a message that has the nearest known one.
+"""Add the keywords that a public function passes on to another function to the signature of the
+public function. Any other keyword is refused, with a message that has the nearest known keyword.
 """
 
 import functools

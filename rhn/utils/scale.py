@@ -1,5 +1,5 @@
-"""Products of many matrices without overflow or underflow. Each is stored as a tensor times an
-integer power of two.
+"""Products of many matrices without overflow or underflow. Each product is stored as a tensor times
+an integer power of two.
 
 Scaling by powers of two adds no rounding error. Entries that are smaller than the largest entry by
 more than the type's range are lost.

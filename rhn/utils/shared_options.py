@@ -68,8 +68,8 @@ class Writing:
     """The option --force of every command that writes results."""
 
     force: Annotated[bool, OUTPUT_GROUP] = False
-    """Overwrite any existing file. Default: overwrite only files that this toolkit wrote, and
-    tables (.csv) with the same columns.
+    """Overwrite the output file, whatever it contains. Default: overwrite only files that this
+    toolkit wrote, and tables (.csv) with the same columns.
     """
 
 
@@ -80,9 +80,9 @@ class Drawing(Sized, Writing):
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
     title: Annotated[str | None, OUTPUT_GROUP] = None
-    """Title of the figure. Default: the result in a sentence."""
+    """Title of the figure. Default: a sentence with the result."""
     footer: Annotated[bool, OUTPUT_GROUP, Parameter(negative="--no-footer", show=True)] = True
-    """Write network, data and version at the bottom of the figure."""
+    """Write the network, the data and the version of the toolkit at the bottom of the figure."""
 
 
 def default_of(f: Field) -> Any:

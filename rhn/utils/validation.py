@@ -142,7 +142,7 @@ def not_dense_real(t) -> str | None:
 
 
 def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuard[int]:
-    """Return True for a whole number of Python, NumPy or torch between two limits.
+    """Return True if a value is a whole number (of Python, NumPy or torch) between two limits.
 
     >>> is_whole_number(3), is_whole_number(True), is_whole_number(0)
     (True, False, False)

@@ -45,9 +45,8 @@ def percent(share: float) -> str:
 
 
 def nearest(word: str, names: Iterable[str], most: int = 1) -> list[str]:
-    """Return at most `most` of the names that a word probably means: the name for another library's
-    word, names that the word abbreviates by their initials or their beginning, or names with
-    similar letters.
+    """Return at most `most` of the names that a word probably means. A name qualifies if the word
+    is its name in another library, its initials or its beginning, or has similar letters.
 
     >>> nearest("lr", ["--cell", "--learning-rate"]), nearest("epohcs", ["cell", "epochs"])
     (['--learning-rate'], ['epochs'])
@@ -171,8 +170,8 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text for a terminal, in which control characters are escaped, because a file from
-    elsewhere could move the cursor or change colours by them. Newlines and tabs are kept.
+    """Return a text for a terminal, with control characters escaped. Such characters in a user's
+    file could move the cursor or change colours. Newlines and tabs are kept.
 
     >>> print(printable("a \\x1b[31mred\\x1b[0m name"))
     a \\x1b[31mred\\x1b[0m name
@@ -217,8 +216,8 @@ def kind_of(value: object) -> str:
 
 
 def with_article(name: str) -> str:
-    """Return a name with the article "a" or "an", as it is spoken: capitals at its beginning are
-    read as single letters.
+    """Return a name with the article "a" or "an", as it is spoken. Capitals at the beginning of the
+    name are read as single letters.
 
     >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
     ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
@@ -229,8 +228,8 @@ def with_article(name: str) -> str:
 
 
 def without_password(address: str) -> str:
-    """Remove the password from the address of a database. The address still connects if ~/.pgpass
-    or PGPASSWORD has the password.
+    """Remove the password from the address of a database. A connection by this address still works
+    if ~/.pgpass or PGPASSWORD has the password.
 
     >>> without_password("postgresql://me:secret@host:5432/study?password=secret&sslmode=require")
     'postgresql://me@host:5432/study?sslmode=require'

@@ -23,8 +23,8 @@ ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each clas
 
 
 def unrepeatable_output(probe: Probe) -> Cause | None:
-    """Fact: two calls with the same input in evaluation mode differ. Then dependence is not
-    measured.
+    """Fact: two calls in evaluation mode with the same input give different outputs. Dependence is
+    then not measured.
     """
     if not probe.noise or (probe.is_rounding and not probe.kept):
         return None
@@ -76,7 +76,7 @@ def mixed_examples(probe: Probe) -> Cause | None:
 
 
 def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
-    """Return the layers for which the other batch_first stops the mixing of examples."""
+    """Return the layers for which the other value of batch_first stops the mixing of examples."""
     model, other = probe.training.model, other_axis(probe.training)
     pairs = zip(model.modules(), other.model.modules(), strict=True) if other else ()
     return [own for own, new in pairs if batch_first_of(own) is not batch_first_of(new)]
@@ -114,7 +114,7 @@ def is_unread(probe: Probe, leaf: int) -> bool:
 
 
 def unread_features(probe: Probe) -> list[int]:
-    """Return the indices of the numbers of each frame that no output depends on."""
+    """Among the numbers of a frame, return the indices of those on which no output depends."""
     x = probe.first
     if not probe.follows(0) or x.dim() < 2 or not x.is_floating_point():
         return []

@@ -31,8 +31,8 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     """Fact: along the gradient of a weight, the loss does not change by the amount that autograd
     says.
 
-    If the user has an autograd.Function, its gradient is wrong; otherwise a path is left out, as by
-    .detach().
+    If the model uses an autograd.Function of the user, the gradient of this function is wrong;
+    otherwise a path is left out of the gradient, as by .detach().
     """
     training = in_double_precision(probe)
     if training is None:
@@ -79,10 +79,9 @@ def in_double_precision(probe: Probe) -> Training | None:
 
 
 def derivative(change: Callable[[float], float], size: float) -> float | None:
-    """Return the derivative of the loss, if it is the same for steps of any length; else None.
-
-    If it is not the same, there are thresholds in between, and the gradient may be an estimate on
-    purpose.
+    """Return the derivative of the loss, if it is the same for steps of any length; else None. A
+    derivative that depends on the length shows thresholds along the way. The gradient may then be
+    an estimate on purpose.
     """
     near = [change(step) for step in NUDGES]
     if max(near) - min(near) >= 1e-3 * size:

@@ -77,8 +77,8 @@ def output_range(probe: Probe) -> Cause | None:
 
 
 def no_least_loss(probe: Probe) -> Cause | None:
-    """Fact: the loss falls without end for large outputs, since it is meant for other outputs or
-    targets.
+    """Fact: the loss falls without end for large outputs, since the loss is meant for other outputs
+    or targets.
     """
     if probe.last_activation is not None:
         return None
@@ -161,7 +161,7 @@ def copies_input(probe: Probe) -> bool:
 
 
 def copied_target(probe: Probe) -> Cause | None:
-    """Fact: real-valued targets equal an entry of their inputs. The task may be meant so."""
+    """Fact: real-valued targets equal an entry of their inputs. This may be intended."""
     entry = copied_entry(probe)
     if entry is None:
         return None

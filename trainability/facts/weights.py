@@ -1,5 +1,5 @@
-"""Facts about weights: no gradient reaches them, the optimiser or model does not have them, or they
-never change.
+"""Facts about weights: no gradient reaches a weight, the optimiser or the model does not have it,
+or it never changes.
 """
 
 from contextlib import ExitStack
@@ -47,8 +47,8 @@ REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
 
 
 def no_gradient(probe: Probe) -> Cause | None:
-    """Fact: no weight gets a gradient, since autograd has no path to any, or the gradient is 0 in
-    all.
+    """Fact: no weight gets a gradient, because autograd has no path to any weight, or because every
+    gradient is 0.
     """
     if any(p.requires_grad for p in probe.training.model.parameters()):
         if not probe.output.requires_grad:
@@ -173,8 +173,8 @@ def _parts(name: str, value: object) -> list[tuple[str, object]]:
 
 
 def still_weights(probe: Probe) -> Cause | None:
-    """Fact: some weights never change: no output depends on them, or three optimiser steps do not
-    change them.
+    """Fact: some weights never change, because no output depends on them, or because three
+    optimiser steps leave them unchanged.
     """
     sizes = {name: p.numel() for name, p in probe.training.model.named_parameters()}
     for which, part, words, remedy in kinds_of_still(probe):
@@ -210,7 +210,8 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
 
 
 def kind_of_still(probe: Probe, name: str, *, reached: bool) -> str:
-    """Return in a word why a weight does not change; "" if nothing is wrong with it.
+    """Return one word for the reason why a weight does not change; "" if nothing is wrong with the
+    weight.
 
     reached: whether a gradient reaches the weight.
     """
