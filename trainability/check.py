@@ -6,10 +6,10 @@
 3. Known good runs are trained: with everything replaced, and with everything but the network. Each
    of the two takes at most half of the time that is left.
 4. Enough? Each known good part is put into the user's run. These runs advance side by side, in
-   rounds of an eighth of the steps. After each round, if a part is enough (it closes most of the
-   gap between the errors of the two runs), the user's part is put into the known good run. If it
-   breaks the known good run, both runs are repeated in two other minibatch orders. Outputs that see
-   later frames are tried if nothing else is enough.
+   rounds of an eighth of the steps. After each round, the user's part is put into the known good
+   run if its replacement was enough: it closes most of the gap between the errors of the two runs.
+   If it breaks the known good run, both runs are repeated in two other minibatch orders. Outputs
+   that see later frames are tried if nothing else is enough.
 5. Needed? All other parts of the user are put into the known good run, side by side.
 """
 

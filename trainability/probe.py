@@ -6,8 +6,8 @@
 
 An output depends on an input if a finite change of the input changes the output. An output does not
 depend on an input if autograd has no gradient, and changes of three sizes change no bit of the
-output, at the given weights and at torch's. First the same input is given twice. If the outputs
-differ, dependence is not measured.
+output. Both must hold at the given weights and at the initial weights of torch. First the same
+input is given twice. If the outputs differ, dependence is not measured.
 
 Legend: B examples, T frames, m numbers of a frame.
 """

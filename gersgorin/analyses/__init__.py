@@ -121,8 +121,8 @@ _ROWS = (
                 "row",
             ),
             "leading": Option(
-                "Compute only this number of eigenvalues, those of largest modulus. This saves time "
-                "for large states (default: all; 32 for a state of more than 4,096 entries)."
+                "Compute only this number of eigenvalues, those of largest modulus. This saves "
+                "time for large states (default: all; 32 for a state of more than 4,096 entries)."
             ),
         },
         (
@@ -148,8 +148,8 @@ _ROWS = (
                 "Number of exponents (default: 10, or all if the state has fewer entries)."
             ),
             "repeat": Option(
-                "Number of times that the sequence is read, one after another. The first of several "
-                "times is not counted.",
+                "Number of times that the sequence is read, one after another. The first of "
+                "several times is not counted.",
                 int,
                 10,
             ),
@@ -215,8 +215,8 @@ _ROWS = (
         "How far back the outputs, or a loss, depend on the inputs",
         {
             "of": Option(
-                "What depends on the inputs: outputs for the outputs of the network, or the name of "
-                "a loss for the loss of predicting the next frames. The losses are bernoulli, "
+                "What depends on the inputs: outputs for the outputs of the network, or the name "
+                "of a loss for the loss of predicting the next frames. The losses are bernoulli, "
                 "squared (mse) and categorical (cross_entropy).",
                 str,
                 "outputs",

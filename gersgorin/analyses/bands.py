@@ -186,7 +186,8 @@ class Comparison(Result, kind="comparison"):
     def finding(self) -> str:
         """A clause about the half-life or doubling time of the gradient at the median rate of the
         runs. If the gradient does not behave alike in all runs (grow, shrink or keep its norm), the
-        clause states in how many runs it grows; if in none, in how many it shrinks.
+        clause states in how many runs it grows. If it grows in none, the clause states in how many
+        it shrinks.
         """
         gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
         ways = direction(rates, self.near)

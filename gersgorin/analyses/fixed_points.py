@@ -606,9 +606,9 @@ def fixed_points(
         hold: value of every entry of the constant input; None: the mean of the sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
-        margin: distance between the box of the search and the box of the starts and settled states
-            on each side, as a share of the largest side of the box of the starts (or of 1 if that
-            is smaller than 1).
+        margin: distance, on each side, between the box of the search and the bounding box of the
+            starts and settled states. It is given as a share of the largest side of the box of the
+            starts (a side below 1 counts as 1).
         period: number k of steps; above 1, the search is for the points of cycles of k steps, and F
             is k steps. Slow points, and points whose period is a smaller divisor of k, are left
             out. The eigenvalues are the multipliers of the cycle.

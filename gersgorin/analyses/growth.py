@@ -2,9 +2,9 @@
 lies on the unit circle. Gradients are described by the number of steps in which they halve or
 double.
 
-A rate is a natural logarithm per time step. log_norm (T,) contains the natural logarithms of the
-norms of the Jacobian products over the first 1, 2, ..., T steps. near is the largest rate that
-counts as zero, because rounding may cause it.
+A rate is a natural logarithm per time step. The argument log_norm (T,) contains the natural
+logarithms of the norms of the Jacobian products over the first 1, 2, ..., T steps. The argument
+near is the largest rate that counts as zero, because rounding may cause it.
 """
 
 import math

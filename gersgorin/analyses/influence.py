@@ -481,10 +481,10 @@ def influence(
             returns several outputs (a tuple, a dictionary), the first one counts. A step f(x, s) is
             run along x: its outputs are those that it returns beside the state, or else its states.
         x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
-            m), token ids (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
-            arguments, of which the first with floating-point numbers is the sequence. For token
-            ids, the inputs are the vectors of their embedding. For several sequences, the result is
-            the root mean square over them; a model that mixes sequences is refused.
+            m), token ids (T,), (B, T) or (T, B), or a packed sequence. x can also be a tuple or a
+            dictionary of arguments; the first with floating-point numbers is the sequence. For
+            token ids, the inputs are the vectors of their embedding. For several sequences, the
+            result is the root mean square over them; a model that mixes sequences is refused.
         of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
             frame), "categorical" or "cross_entropy", or a function loss(outputs, y) that returns
             one number for each frame, for each sequence, or for all. The entry (t2, t1) is then the

@@ -21,15 +21,15 @@ of blocks and takes the larger error.
 
 Directions that have not yet turned to those of the exponents grow too slowly, most of all at the
 start of the run. The scatter of blocks does not show this bias. The error is therefore at least
-half of the difference between the two halves of the run, which is the change of the exponent if the
+half of the difference between the two halves of the run. This is the change of the exponent if the
 first half is left out.
 
 The coverage was measured on runs of 20 to 400 steps. Two standard errors cover the exponent in at
 least 93 % of the runs for products of random matrices, a driven tanh network and Henon's map. If
-the growth of successive steps has a correlation of 0.9, they cover it in 88 % of the runs of 20
-steps, and in 93 % of the runs of 40 and more steps. For a leaky network that forgets 20 % per step,
-they cover it in 77 to 89 % of the runs of 20 and 40 steps. If steps are independent, the errors are
-1.4 times too large; in short runs 1.7 times.
+the growth of successive steps has a correlation of 0.9, two standard errors cover the exponent in
+88 % of the runs of 20 steps, and in 93 % of the runs of 40 and more steps. For a leaky network that
+forgets 20 % per step, two standard errors cover the exponent in 77 to 89 % of the runs of 20 and 40
+steps. If steps are independent, the errors are 1.4 times too large; in short runs 1.7 times.
 
 Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
 descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents

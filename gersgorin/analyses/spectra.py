@@ -551,8 +551,8 @@ def is_small(half: float, limit: float) -> bool:
 
 
 def view(record: Spectra, step: int) -> tuple[float, float]:
-    """Return (half the width, centre) of the panel of a step: a square around 0 that contains the
-    unit circle, or only the bounding box of the step if this box is small.
+    """Return (half the width, centre) of the panel of a step. The panel is a square around 0 that
+    contains the unit circle, or only the bounding box of the step if this box is small.
     """
     half, middle = extent(record, step)
     limit = spectrum_limit([record], step)

@@ -373,9 +373,9 @@ def subject_of(title: str) -> str:
 def products(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
-    """Measure the logarithms of the norms of two Jacobian products for each step t, (T,) each: the
-    product from the first state to step t, and the product from step t to the last state. Arguments
-    and errors as for `gersgorin.open_run`.
+    """Measure the log norms of two Jacobian products for each step t, (T,) each: from the first
+    state to step t, and from step t to the last state. Arguments and errors as for
+    `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10

@@ -134,8 +134,8 @@ class Sequences:
     def leaf_of(
         self, ids: Tensor, vectors: Tensor, shift: Tensor | float = 0.0
     ) -> tuple[Tensor, Tensor] | None:
-        """Return (a leaf with the axes of x, the vectors (..., m) of the ids as a function of the
-        leaf), or None if the ids are not those of x.
+        """Return a leaf with the axes of x, and the vectors (..., m) of the ids as a function of
+        this leaf. Returns None if the ids are not those of x.
 
         shift: numbers that are added to the leaf.
         """

@@ -163,7 +163,8 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 def doubling_time(exponent: Tensor | float) -> Tensor:
     """Number of steps in which a gradient doubles if its norm changes by the factor exp(exponent)
-    per step: log 2 / exponent, with the shape of exponent; inf if the gradient does not grow.
+    per step: log 2 / exponent, with the shape of exponent. The result is inf if the gradient does
+    not grow.
 
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
     tensor([inf, inf, 1.])

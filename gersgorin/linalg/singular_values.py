@@ -88,9 +88,10 @@ def distance_to_circle(A: Tensor) -> float:
     """The least norm of a change of a finite matrix A that moves an eigenvalue onto the unit
     circle: the least sigma_min(z - A) on the circle.
 
-    Local minima on a grid of angles are refined. The grid may miss eigenvalues that are nearer to
-    the circle than its spacing; their angles are refined too. sigma_min changes by no more than z
-    does, so most brackets cannot contain the least value and are left out.
+    Local minima on a grid of angles are refined. The grid may miss eigenvalues whose distance from
+    the circle is smaller than the spacing of the grid; their angles are refined too. sigma_min
+    changes by no more than z does, so most brackets cannot contain the least value and are left
+    out.
 
     >>> round(distance_to_circle(torch.diag(torch.tensor([0.5, -0.875]))), 9)
     0.125

@@ -125,8 +125,8 @@ def finished(r: Residual, s: Tensor, near: Tensor) -> Tensor:
     """Follow states (b, N) by Newton's steps. The first step is shorter than `near`, and each step
     is shorter than the one before. A state moves only if the speed |r(s)| is lower at the end.
 
-    These steps are needed near an eigenvalue 1 of F, where `search` ends early: it accepts a step
-    along a curve of slow states only if the step does not raise the speed.
+    These steps are needed near an eigenvalue 1 of F. There, `search` ends early, because it accepts
+    a step along a curve of slow states only if the step does not raise the speed.
     """
     trial, length = s.clone(), near.expand(len(s))
     rows = torch.arange(len(s), device=s.device)
@@ -195,8 +195,8 @@ class ZeroSearch:
     ) -> "ZeroSearch":
         """A search for fixed points of F in a box around `starts` and `more` states.
 
-        margin: distance between this box and that of all these states, as a share of the largest
-        side of the box of the starts (or of 1 if that is smaller than 1).
+        margin: distance between the box of the search and the bounding box of all these states, as
+        a share of the largest side of the box of the starts (a side below 1 counts as 1).
         """
         r, every = Residual(F, slopes, torch.ones_like(starts[0])), torch.cat((starts, more))
         wider = margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
@@ -229,8 +229,8 @@ class ZeroSearch:
         return (torch.minimum(s - self.low, self.high - s) <= MET * self.side).any(-1)
 
     def are_slow(self, ends: Ends, speeds: Tensor, typical: Tensor) -> Tensor:
-        """Return True, (b,), for minima with a speed of at most `SLOW` times `typical`, and for all
-        states with a speed of at most `STILL` times `side`. typical: the median speed at the
+        """Return True, (b,), for minima with a speed of at most `SLOW` times `typical`, and for
+        other states with a speed of at most `STILL` times `side`. typical: the median speed at the
         starts.
         """
         return (ends.are_minima & (speeds <= SLOW * typical)) | (speeds <= STILL * self.side)
@@ -320,9 +320,9 @@ def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
 def distinct(
     s: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
 ) -> tuple[Tensor, Tensor]:
-    """Among the states (B, N) of a group (B,) bool, return the rows (P,) of the distinct states,
-    and for each how many of the first `starts` states lie there, (P,). The states with the largest
-    counts come first.
+    """Find the distinct states among the states (B, N) of a group (B,) bool. Returns their rows
+    (P,), and for each the number of the first `starts` states that lie there, (P,). The states with
+    the largest counts come first.
 
     States are visited from the slowest on. A state is new if it differs from each earlier one, in
     some entry, by more than `apart` and by more than sqrt(eps) times the largest entry.

@@ -29,8 +29,8 @@ class AlongSequence(nn.Module):
     """A step as a module that reads sequences x (T, m), (T, B, m) or (B, T, m).
 
     The module returns the outputs in the layout of x. The outputs are what the step returns beside
-    its state, or the hidden units of a cell of `rhn` or torch.nn, or else the state, with its
-    tensors side by side.
+    its state, or the hidden units of a cell of `rhn` or torch.nn. For any other step the outputs
+    are the state, with its tensors side by side.
 
     f: a cell with `step`, or a function or module f(x, s), which needs a first state s0.
     """

@@ -163,8 +163,8 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
 
 
 def doubt_of_loop(calls: list[TracedCall]) -> str:
-    """A sentence if the gradient of a module's own loop is not the identity each time that a state
-    passes from one call of its cell to the next; else "".
+    """A sentence about a doubt, or "". There is a doubt if a state passes from one call of the cell
+    to the next, and the gradient of the module's loop in between is not the identity.
     """
     kinds = [*map(_kind, _passed_on(first_sequence(calls)) or ())]
     numbers = {word: kinds.count(word) for word in ("cut", "changed")}

@@ -1,8 +1,8 @@
 """Find the recurrent cell in a module, and its title for figures.
 
-A module is a cell of `rhn`, a recurrent module of torch.nn, a user's cell (with `step` and
-`state_size`, see `rhn.cells.Cell`), a step forward(x, state), or a module that has one of these
-inside. `gersgorin.network.trace` runs the cell in a module.
+A cell is one of `rhn`, a recurrent module of torch.nn, a user's cell (with `step` and `state_size`,
+see `rhn.cells.Cell`), or a step forward(x, state). A module is a cell, or has a cell inside.
+`gersgorin.network.trace` runs the cell in a module.
 """
 
 import functools

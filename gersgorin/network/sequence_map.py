@@ -238,11 +238,11 @@ class SequenceMap:
         return self.sequences.by_step(slopes, len(outputs))
 
     def doubt(self) -> str:
-        """A sentence about the gradient if it may be wrong; else "". The cases are: the model draws
-        random numbers; the gradient of the outputs differs from their slope along a few steps of x,
-        in the middle and at the end; or the gradient of the measured output or loss is 0 for an
-        input on which it depends. There is no sentence if the outputs for the same x and the same
-        random numbers differ.
+        """A sentence about the gradient if it may be wrong; else "". There are three cases. The
+        model draws random numbers. The gradient of the outputs differs from their slope along a few
+        steps of x, in the middle and at the end. The gradient of the measured output or loss is 0
+        for an input on which it depends. There is no sentence if the outputs for the same x and the
+        same random numbers differ.
         """
         end = self.sequences.longest - 2
         middle = end // 2 if len(self._values) > 1 else end

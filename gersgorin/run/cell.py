@@ -526,8 +526,8 @@ def _same(s: Tensor) -> Tensor:
 
 
 def flat_step(f: nn.Module | Step, s0: State) -> Step:
-    """Convert a step f(x, s) to a step whose state is one real vector: the tensors of the state, of
-    any shape, side by side, each complex number as two real ones.
+    """Convert a step f(x, s) to a step whose state is one real vector. The vector has the tensors
+    of the state side by side, of any shape, and each complex number as two real numbers.
 
     f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first
     state s0 are (1, ...), else x (m,).
@@ -591,8 +591,8 @@ def _check_kinds(f: Any, after: list[Tensor], before: list[Tensor]) -> None:
 
 
 def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
-    """Join the tensors of a state side by side, (B, N), layer by layer: the parts of the first
-    layer, such as h and c of an LSTM, then those of the next.
+    """Join the tensors of a state side by side, (B, N), layer by layer. The parts of the first
+    layer, such as h and c of an LSTM, come first.
 
     state: a tensor or tensors (B, ...); (L, B, ...) for several layers.
 

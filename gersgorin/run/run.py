@@ -155,8 +155,9 @@ class Run:
 
     @cached_property
     def doubt(self) -> str:
-        """A sentence if the network's own gradient does not pass from each step to the next, or if
-        the gradient of a step differs from its slope (see `gersgorin.run.slopes`); else "".
+        """A sentence about a doubt, or "". There is a doubt if the network's own gradient does not
+        pass from each step to the next, or if the gradient of a step differs from its slope (see
+        `gersgorin.run.slopes`).
         """
         if self.doubt_of_loop:
             return self.doubt_of_loop

@@ -94,7 +94,7 @@ def different(
 
 def slope_of_cut(values: Tensor) -> float:
     """The norm of the slopes of values (4, n) at the `OFFSETS` along a direction in which the
-    values have no gradient; 0 if the three slopes differ, or may be only rounding.
+    values have no gradient. The result is 0 if the three slopes differ, or may be only rounding.
 
     >>> places = torch.tensor(OFFSETS, dtype=torch.float64)[:, None]
     >>> slope_of_cut(1 + 3e-4 * places), slope_of_cut(1 + places**2)
@@ -109,9 +109,9 @@ def slope_of_cut(values: Tensor) -> float:
 
 
 def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
-    """A sentence if the gradient of a step differs from the slope of the step near every one of R
-    states, with inputs x (R, m) and states s (R, N). "" if gradient and slope agree near one state,
-    if the step fails there, or if the cell has a closed form.
+    """A sentence if, near every one of R states, the gradient of a step differs from the slope of
+    the step. The inputs are x (R, m), the states s (R, N). "" if gradient and slope agree near one
+    state, if the step fails there, or if the cell has a closed form.
     """
     if cell.has_closed_form:
         return ""

@@ -183,10 +183,10 @@ def memory_blocks(
     The other half remember: they read no input, and rotate in planes. The sensing units write so
     little to the remembering units that tanh stays nearly linear; later layers are the identity. So
     gradients neither vanish nor grow. With ReLU one unit of each plane remains. Each time step
-    multiplies it by the cosine of the plane's angle, which gives memories of all lengths. Parts of
-    this scheme are in Henaff, Szlam and LeCun 2016 (rotations solve the copy and adding tasks),
-    linear memory networks (Bacciu, Carta and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D
-    and LRU (spread angles), IRNN (Le et al. 2015).
+    multiplies it by the cosine of the plane's angle, which gives memories of all lengths. Sources
+    of parts of this scheme: Henaff, Szlam and LeCun 2016 (rotations solve the copy and adding
+    tasks); linear memory networks (Bacciu, Carta and Sperduti 2019, 2020); SCRN (Mikolov et al.
+    2014); S4D and LRU (spread angles); IRNN (Le et al. 2015).
     """
     n, plain = (
         getattr(module, "hidden_size", 0),

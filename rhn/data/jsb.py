@@ -7,9 +7,9 @@ equal those of the original file exactly (measured by `evaluation.agreement`). T
 data exactly, read the original file.
 
 The cache is one .npz file. The name of the file contains the version of music21 and the checksum of
-the notes, which would change with the rule below. Its arrays are `packed` (N, 11) uint8, the 88
-keys of all frames of all pieces as bits, and `lengths`, one number for each piece, in the order of
-our table.
+the notes, which would change with the rule below. The file has two arrays: `packed` (N, 11) uint8,
+the 88 keys of all frames of all pieces as bits, and `lengths`, the number of frames of each piece,
+in the order of our table.
 
 Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...],
 "valid": ..., "test": ...}. A piece is a list of frames, and a frame is a list of MIDI pitches. Both
@@ -363,7 +363,8 @@ def read_score(path: Path) -> list[ScorePart]:
     """Read the parts of a score (.mxl, .xml or .krn), the highest part first.
 
     Raises DataError for a file that is missing or damaged, or has an element that is not supported
-    (chords, several voices in a part, spines that split); no chorale of our table has one.
+    (chords, several voices in a part, spines that split). No chorale of our table has such an
+    element.
     """
     try:
         if path.suffix == ".krn":

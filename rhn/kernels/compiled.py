@@ -3,9 +3,9 @@ time in one call.
 
 The C code in `csrc` is compiled by the machine's own C compiler, once for each user. The file name
 of the library contains a hash of the sources, the flags, and the compiler's macros, which identify
-the compiler and this CPU: an outdated library is never loaded. It is kept in a folder of the user's
-cache that other users cannot enter. Without such a folder each process compiles its own library;
-without a compiler the kernels in Python are used.
+the compiler and this CPU. An outdated library is therefore never loaded. It is kept in a folder of
+the user's cache that other users cannot enter. Without such a folder each process compiles its own
+library; without a compiler the kernels in Python are used.
 
 In C the rows of a batch are the last axis, (..., units, rows), filled up to a multiple of 32.
 `lanes` copies a tensor into this layout; `rows` returns a view in the usual layout, (..., rows,
@@ -286,10 +286,10 @@ def rows(t: Tensor, B: int) -> Tensor:
 def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     """Return the reason why C does not compute a call with inputs (T, B, m); None if it does.
 
-    C needs float32 on a CPU and a machine with a compiler. It is used for the calls in which it was
-    measured to be faster than the versions in Python: up to 64 units for any batch, up to 1000
-    units if the batch fills all rows up to a multiple of 32, and in proportion in between (without
-    AVX-512: from 20 rows on). It is not used if x is much wider than the state.
+    C needs float32 on a CPU and a machine with a compiler. C is used for the calls in which it was
+    measured to be faster than the versions in Python: up to 64 units for any batch, and up to 1000
+    units if the batch fills all rows up to a multiple of 32. In between, the limit changes in
+    proportion (without AVX-512: from 20 rows on). It is not used if x is much wider than the state.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:

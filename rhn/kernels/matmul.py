@@ -40,8 +40,9 @@ def workspace(like: Tensor, K: int, *sizes: int) -> Tensor:
 
 
 def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
-    """Return views [layer][time] -> (K, B, ...) of a buffer (K, L, T, B, ...), made in bulk: to
-    make one view at each stage would cost as much as the stage's work.
+    """Return views [layer][time] -> (K, B, ...) of a buffer (K, L, T, B, ...). All views are
+    created at once, because creating one view at each stage would cost as much as the work of the
+    stage.
     """
     return [layer.unbind(1) for layer in buffer.unbind(1)]
 

@@ -4,9 +4,10 @@ code for K stacked models.
     TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
-Backward uses the same code as forward. A call is checked once, at its start. Its code is chosen by
-shapes, types, devices and the machine's compiler, never by values: so a call under `vmap` (in which
-a tensor has the shape of one model's tensor) or in a CUDA graph is treated like any other call.
+Backward uses the same code as forward. A call is checked once, at its start. The code for a call is
+chosen by shapes, types, devices and the machine's compiler, never by values. A call under `vmap`
+(in which a tensor has the shape of one model's tensor) or in a CUDA graph is therefore treated like
+any other call.
 
 Shapes are those of one model, in the letters of `rhn.kernels`: dimensions are separated by spaces,
 "G*n" is a product, and "..." is any shape. A tensor with "?" may be None.

@@ -9,10 +9,10 @@ The models are ordinary modules: torch.func runs one module with K sets of weigh
 summed over K, so no model depends on the others.
 
 Models are built from their seeds if the free memory is large enough for their training. Seeds
-depend only on (seed, architecture, depth, trial or epoch), never on scheduling. For every position
-of a batch (one time step of one row) a model keeps a few copies of its matrix-vector products: in
-the forward pass, in the backward pass and between them. A copy has one number for each matrix row.
-On a CPU an ensemble is cut into parts that fit into the cache.
+depend only on (seed, architecture, depth, trial or epoch), never on scheduling. A position of a
+batch is one time step of one row. For every position a model keeps a few copies of its
+matrix-vector products: in the forward pass, in the backward pass and between them. A copy has one
+number for each matrix row. On a CPU an ensemble is cut into parts that fit into the cache.
 
 `captured` replays a function as CUDA graphs: a recurrence is thousands of small kernel launches,
 and its graph is one launch. The shapes and types of tensor arguments, and the values of all other
@@ -197,7 +197,7 @@ def captured(
     call.
 
     changes: the tensors that the function changes in place. The function must not refer to the
-    object that holds the wrapped function: graphs are freed by reference counts, and a cycle would
+    object that holds the wrapped function. Graphs are freed by reference counts, and a cycle would
     keep their memory until the garbage collector runs.
     """
     if device.type != "cuda":

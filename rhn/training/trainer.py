@@ -13,9 +13,9 @@ that is not finite. Nothing is summed over trials, and all random numbers depend
 epoch, step). So on a CPU a trial has the same bits alone or beside other trials, uninterrupted or
 resumed from its state.
 
-Ended trials leave the ensemble before the next epoch. On a GPU they stay until half of the
-ensemble's trials have ended, so that CUDA graphs are captured only a few times; until then they
-keep their places and are ignored.
+Ended trials leave the ensemble before the next epoch. On a GPU, ended trials keep their places and
+are ignored until half of the ensemble's trials have ended, so that CUDA graphs are captured only a
+few times.
 """
 
 import copy

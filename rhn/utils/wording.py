@@ -181,7 +181,7 @@ def printable(text: str) -> str:
 
 def in_short(value: object) -> str:
     """Describe a value for a message: the kind and shape of an array or tensor, the beginning of a
-    text, the kind of another value if its repr is long, otherwise the repr.
+    text, the repr of any other value, or its kind if the repr is long.
 
     >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
     ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
