@@ -59,14 +59,14 @@ class GateActivity(Result, kind="gates_by_layer"):
     symbols: np.ndarray = field(default_factory=lambda: np.empty(0, str))
     """Token at each step of a text, (N,); empty for chorales, (0,)."""
     gate_name: str = "transform gate"
-    """Usual name of these gates: for an LSTM the input gate."""
+    """Usual name of the transform gates of this cell: for an LSTM the input gate."""
     coupled: bool = True
-    """True if each layer replaces the share t of the state, so that the sum of t over the layers is
+    """True if each layer replaces the share t of the state. The sum of t over the layers is then
     the effective depth.
     """
     shown: int = 2
-    """How many sequences, from the first on, the figure and the printed table show. Means are over
-    all.
+    """Number of sequences, counted from the first, that the figure and the printed table show.
+    Means are over all sequences.
     """
 
     @property

@@ -37,7 +37,7 @@ LESIONED = {
     "blind": "input removed",
     "skip": "shortcut removed",
 }
-"""Mode -> what is done to a lesioned layer, in words."""
+"""For each mode: what is done to a lesioned layer, in words."""
 LESIONS = {
     "bias": "Switching off {}",
     "carry": "Skipping {}",
@@ -46,9 +46,9 @@ LESIONS = {
     "blind": "Removing the input of {}",
     "skip": "Removing the shortcut of {}",
 }
-"""Mode -> the beginning of a sentence about its lesion."""
+"""For each mode: the beginning of a sentence about its lesion."""
 LOSSES = {"train": "training loss", "valid": "validation loss", "test": "test loss", "": "loss"}
-"""Split of the data -> name of the loss on it."""
+"""For each split of the data: the name of the loss on this split."""
 PANEL = 3.2  # inches with labels and colour bar, for letters of 9 points
 
 

@@ -55,7 +55,7 @@ class CellCall:
     name: str
     """Name of the cell."""
     x: Tensor
-    """Its input, (T, B, m)."""
+    """The input of the call, (T, B, m)."""
     s0: Tensor
     """The state from which the call starts, (B, N)."""
     returned: list[Tensor]

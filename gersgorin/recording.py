@@ -185,9 +185,9 @@ class Recording(Result, kind="recording"):
     first.
     """
     centers: np.ndarray
-    """Centres of the row discs at that position, (M, N)."""
+    """Centres of the row discs at the position of `eigenvalues`, (M, N)."""
     radii: np.ndarray
-    """Radii of these discs, (M, N)."""
+    """Radii of the row discs at the position of `eigenvalues`, (M, N)."""
     gradient_norm: np.ndarray
     """2-norm of the gradient of the loss with respect to each weight, (M, K)."""
     relative_rate: np.ndarray
@@ -195,8 +195,9 @@ class Recording(Result, kind="recording"):
     mean over all weights but biases.
     """
     explained: np.ndarray
-    """1 - loss / (loss of the mean output), over the optimiser steps since the last measurement and
-    the targets that the loss counts, (M,); see `trainability.Recorder`.
+    """Share of the loss that the outputs explain, (M,): 1 - loss / (loss of the mean output), over
+    the optimiser steps since the last measurement and the targets that the loss counts. See
+    `trainability.Recorder`.
     """
     measuring_seconds: float = 0.0
     """Time of all measurements, in seconds."""
@@ -205,9 +206,9 @@ class Recording(Result, kind="recording"):
     probe: str = ""
     """Checksum of the numbers of the probe; "" if it was not stored."""
     loss_of: str = ""
-    """"the probe" if loss and gradients are those of the probe; "": those of the minibatches."""
+    """"the probe" if loss and gradients are measured on the probe; "" if on the minibatches."""
     constant: float = math.nan
-    """The same loss for the constant predictor; NaN: not known."""
+    """The loss of the constant predictor; NaN: not known."""
     gate_name: str = "transform gate"
     """Name of the gate in the cell's literature."""
     exponent_steps: int = EXPONENT_STEPS

@@ -81,7 +81,7 @@ class TorchBackend:
     """
 
     data: Path | None = None
-    """A file of the original chorales; None: those rebuilt from music21's scores."""
+    """A file of the original chorales; None: the chorales rebuilt from music21's scores."""
     device: str = "cpu"
     """`cpu`, or one GPU: `cuda:0`."""
 

@@ -41,7 +41,7 @@ class Study:
     running: set[int] = field(default_factory=set)
     """Numbers of the unfinished trials that workers train now."""
     given_up: dict[int, str] = field(default_factory=dict)
-    """Number of a trial -> the reason for which this run gave up the trial."""
+    """For each trial that this run gave up, by its number: the reason."""
 
     @property
     def left(self) -> list[int]:
@@ -63,9 +63,10 @@ class TrialBatch:
     alone: bool = False
     """True for a trial of a batch that died too often."""
     deaths: int = 0
-    """Deaths of its workers since the last save."""
+    """Number of deaths of the workers of this batch since the last save."""
     epochs: Mapping[int, int] = field(default_factory=dict)
-    """Number of a trial -> epoch of its saved state when a worker last got the batch."""
+    """For each trial, by its number: the epoch of its saved state when a worker last got the batch.
+    """
 
 
 class Driver:

@@ -49,8 +49,8 @@ class RunConfig(SharedSettings):
     """
 
     data: Path | None = None
-    """File of the original chorales (.json or .pickle), instead of those rebuilt from music21's
-    scores.
+    """File with the original chorales (.json or .pickle), to use instead of those rebuilt from
+    music21's scores.
     """
     out: Path | None = None
     """Folder of the run, created if necessary (default: runs/ARCH)."""

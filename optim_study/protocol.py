@@ -50,7 +50,7 @@ LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones und
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
 Scheme = Literal["gaussian", "scaled", "orthogonal", "identity"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
-"""Ways to start the weights, see `rhn.cells.init`."""
+"""Names of the initialisation schemes, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
 """Schemes with a fixed standard deviation: 1 / sqrt(n) for the recurrent weights of n units."""
 
@@ -61,14 +61,14 @@ LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1
 """The range of learning rates of each optimizer. The range for SGD is the paper's. The other
 optimizers divide the gradient by its size, so a step changes a weight by about the learning rate. A
 rate of 0.1 is as large as a trained weight, and with 1e-5 no weight moves further than 0.07 in the
-paper's 7,000 steps. So the ranges of these optimizers have four decades, too, but end at 0.1.
-torch's default rates, 1e-3 and 1e-2 (rmsprop), are inside.
+paper's 7,000 steps. The ranges of these optimizers therefore also have four decades, but end at
+0.1. They contain torch's default rates, 1e-3 and 1e-2 (rmsprop).
 """
 
 LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
-"""Fields that the first protocols lacked -> the only value at that time. A protocol contains such a
-field only if its value is another one, so that old studies can continue and keep their
-fingerprints. A new field gets a row here.
+"""For each field that the first protocols lacked: the only value at that time. A protocol contains
+such a field only if its value differs from this one, so that old studies can continue and keep
+their fingerprints. A new field gets a row here.
 """
 
 

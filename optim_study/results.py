@@ -63,7 +63,9 @@ class TrialRow:
     best_epoch: int | None = None
     """The epoch of the best weights, by the objective of the study; 0 for the initial weights."""
     train_nll: float | None = None
-    """Training loss of the best weights. `valid_nll` and `test_nll` are their other losses."""
+    """Training loss of the best weights. `valid_nll` and `test_nll` are the validation and test
+    loss of the same weights.
+    """
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None
@@ -71,12 +73,12 @@ class TrialRow:
     epochs: int
     """Number of epochs of training."""
     left_epoch: int | None = None
-    """The first epoch with a training loss below `rhn.training.state.LEFT` times that of the
+    """The first epoch whose training loss is below `rhn.training.state.LEFT` times the loss of the
     constant predictor; None if there is no such epoch, or if it is not known.
     """
     diverged: bool
-    """True if a loss or a weight overflowed. All losses are then from earlier epochs; if there is
-    none, they are `optim_study.backend.SILENT_NLL`.
+    """True if a loss or a weight overflowed. All losses are then from earlier epochs. Without an
+    earlier epoch, they are `optim_study.backend.SILENT_NLL`.
     """
     learning_rate_range: str | None = None
     """Lowest and highest learning rate of the study, written as for --learning-rate. The columns
@@ -91,8 +93,8 @@ class TrialRow:
     patience: int | None = None
     seed: int | None = None
     fingerprint: str | None = None
-    """Hash of the whole protocol of the study. Trials with the same number and fingerprint are the
-    same.
+    """Hash of the whole protocol of the study. Trials with the same number and fingerprint are
+    copies of one trial.
     """
 
     def __post_init__(self):

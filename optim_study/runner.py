@@ -37,11 +37,13 @@ class Results:
     rows: list[TrialRow]
     """The complete trials of the run's studies."""
     csv: Path
-    """The table of these trials, and of those of other studies in the same journal."""
+    """The file of the table of these trials, which also has the trials of other studies in the same
+    journal.
+    """
     figure: Path
-    """The swarm plot of that table."""
+    """The file of the swarm plot of all trials in the table."""
     best: dict[str, Path]
-    """Study -> checkpoint of its best model."""
+    """For each study, by its name: the checkpoint of its best model."""
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:

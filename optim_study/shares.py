@@ -35,8 +35,8 @@ BELOW = 9.5
 SIGNIFICANT = 0.05  # p below which one architecture trains more often than another
 COMPARED_WITH = "rhn"
 STD_RANGE = SharedSettings().init_std
-"""The range of initial standard deviations in the paper's box. The range of learning rates there is
-`LEARNING_RATES` of the optimizer.
+"""The range of initial standard deviations in the paper's box. The range of learning rates in this
+box is that of `LEARNING_RATES` for the optimizer.
 """
 ALL_TRIALS, PAPERS_BOX, OUTSIDE = "all settings", "paper's box", "outside the paper's box"
 SHARE_COLUMNS = (
@@ -84,7 +84,7 @@ class Share:
     best_trial: int
     median: float
     below: int
-    """Trials with a loss below the threshold."""
+    """Number of trials with a loss below the threshold."""
     interval: tuple[float, float]
     """Exact 95 % interval of the share."""
     p: float | None = None

@@ -44,8 +44,8 @@ class OutputAxes:
     classes: int | None
     """Axis of the classes in outputs, for integer targets; None if targets are no classes."""
     units: int | None
-    """Axis of the classes in outputs, or their last axis; None if that holds the examples or the
-    frames.
+    """Axis of the classes in outputs, or their last axis; None if the last axis holds the examples
+    or the frames.
     """
     targets: int
     """Axis of the examples in targets."""

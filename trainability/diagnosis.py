@@ -45,7 +45,7 @@ class Cause:
     """The measured numbers, by name."""
     curable: bool = False
     """True if other initial weights may repair the fault, since the proof holds only for the
-    present ones.
+    present weights.
     """
     repair: str = ""
     """Name of the replacement in the table that repairs the fault (`TableRow.what`); "" if none
@@ -74,12 +74,12 @@ class TableRow:
     error: float
     """Relative error on held-out examples: 0 is perfect, 1 is the constant predictor."""
     steps: int
-    """Optimiser steps that were run: fewer than all if the row was good enough earlier, or was not
-    finished.
+    """Optimiser steps that were run: fewer than all if the error was low enough earlier, or if the
+    row was not finished.
     """
     standard_error: float
-    """Standard error of the difference between this error and that of the run with which the row is
-    compared.
+    """Standard error of the difference between the error of this row and the error of the run with
+    which the row is compared.
     """
     training: str = YOURS
     """ "yours" if the part was replaced in the user's training run; "known good" if the user's part
@@ -100,7 +100,9 @@ class TableRow:
 
 
 PartRows = tuple[TableRow | None, TableRow | None]
-"""The two rows of a part: replaced in the user's training run, and put into the known good run."""
+"""The two rows of a part: one with the part replaced in the user's training run, one with the
+user's part in the known good run.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -124,7 +126,9 @@ class Diagnosis(Result):
     predictor.
     """
     loss: float = math.nan
-    """Relative loss on held-out examples after the training run; NaN if the loss is the error."""
+    """Relative loss on held-out examples after the training run (1 for the constant predictor); NaN
+    if the loss is the error.
+    """
     loss_name: str = "loss"
     """The name of `loss` in sentences: "cross entropy" for classes if your own loss is another one,
     otherwise "loss".
@@ -472,16 +476,19 @@ class Cure(Result):
     """One of:
 
     - "without a fault": the network learns unchanged;
-    - "trains after the change": it learns with the new initial weights or learning rate;
-    - "trains in some orders": with the change it learns in most minibatch orders, but not in all;
-    - "not confirmed": there was no time for all steps or orders, or there is only one order;
-    - "none helped";
+    - "trains after the change": the network learns with the new initial weights, learning rate or
+      optimiser;
+    - "trains in some orders": with the change the network learns in most minibatch orders, but not
+      in all;
+    - "not confirmed": the network learns, unchanged or with a change, but there was no time for all
+      steps or minibatch orders, or there is only one order;
+    - "none helped": no change helped;
     - "undecided": no change helped, but not all changes ran to the end;
-    - "not searched": other initial weights cannot repair what is proven.
+    - "not searched": a fault is proven that other initial weights cannot repair.
     """
     model: nn.Module
-    """An untrained copy of your model, with the initial weights that help; with yours if no others
-    helped.
+    """An untrained copy of your model with the initial weights that help, or with your weights if
+    no others helped.
     """
     learning_rate: float
     """The learning rate that helps; with a scheduler, its initial_lr."""
@@ -505,8 +512,8 @@ class Cure(Result):
     causes: tuple[Cause, ...]
     """Facts about one minibatch, proofs first."""
     trials: tuple[Attempt, ...]
-    """All attempts: the unchanged training run, then the chosen one, then the others by increasing
-    error.
+    """All attempts: the unchanged training run, then the chosen change, then the other changes by
+    increasing error.
     """
     chosen: Attempt
     reach: Reach | None

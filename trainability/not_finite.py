@@ -52,7 +52,7 @@ class Failure:
     count: int = 0
     """B, the number of examples."""
     operation: str = ""
-    """The line of code, or the operation, that gave the first number that is not finite."""
+    """The line of code, or the operation, that computed the first number that is not finite."""
     names: tuple[str, ...] = ()
     """Names of the weights that are not finite, or whose gradients are not."""
     largest: float = 0.0

@@ -46,8 +46,8 @@ class Reach:
     """Size of the gradient at each lag: it shows how far back the gradient of a network reaches."""
 
     norms: np.ndarray
-    """(T,) norm of the gradient ||dL/dx|| at each lag, the number of time steps back; may be 0 or
-    infinite.
+    """Norm of the gradient ||dL/dx|| at each lag (the number of time steps back), (T,). A norm may
+    be 0 or infinite.
     """
 
     @property

@@ -48,15 +48,15 @@ class StoredTraining:
 
     name: str
     model: nn.Module
-    """The network with its first weights."""
+    """The network with its initial weights."""
     settings: dict[str, Any]
     """Settings by name: learning_rate, momentum, epochs, batch_size, optimizer, and further
     arguments of this optimizer in torch.optim.
     """
     data: Path | None = None
-    """The file of its chorales; None: those rebuilt from music21."""
+    """The file of the chorales of the training run; None: the chorales rebuilt from music21."""
     checksum: str | None = None
-    """Checksum of its chorales; None: not stored."""
+    """Checksum of the chorales of the training run; None: not stored."""
 
     def chorales(self, given: Path | None) -> Path | None:
         """Return the file of the chorales of this training run: the given file, or the stored one.

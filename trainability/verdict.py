@@ -72,9 +72,9 @@ class Evidence:
     good: Row | None = None
     """The best known good training run."""
     replaced: list[Row] = field(default_factory=list)
-    """Rows: the user's training run with one part replaced."""
+    """Rows of the user's training run, each with one part replaced."""
     kept: dict[str, Row] = field(default_factory=dict)
-    """Rows by part: the known good training run with this part of the user."""
+    """Rows of the known good training run, each with one part of the user, by this part."""
     naive: Row | None = None
     """The row of a forecast without weights: the last value repeated."""
     refused: list[Row] = field(default_factory=list)

@@ -58,7 +58,7 @@ class Read:
     sequence: np.ndarray
     """Numbers (T, m), or an `Excerpt` of ids (T,)."""
     run: Run
-    """The run of its first recurrent cell along the sequence."""
+    """The run of the first recurrent cell of the network along the sequence."""
 
     @property
     def label(self) -> Label:

@@ -44,8 +44,8 @@ class Analysis:
     examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
     """Examples of options, for the help of the subcommand."""
     figure: str = ""
-    """Name `module:function` of a function that draws the figure of a result; "": the result draws
-    its own.
+    """Name `module:function` of a function that draws the figure of a result; "": the method of the
+    result draws it.
     """
     default: bool = False
     """Whether `analyze` and the report compute the analysis by default."""

@@ -94,7 +94,7 @@ class Comparison(Result, kind="comparison"):
     reach: np.ndarray
     """Largest modulus in the discs of each step, (R, T)."""
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (R, T)."""
+    """Log norm of the product of the first t + 1 Jacobians, log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
     @property
     def _known(self) -> np.ndarray:

@@ -35,7 +35,8 @@ class Fall:
     rate: float
     """-log r of the exponential, or b of the power law; NaN without a law."""
     fit: np.ndarray
-    """The fitted values; NaN without a law, and from the first value on that is not positive."""
+    """The fitted values; NaN without a law. From the first value that is not positive, all are NaN.
+    """
     r_squared: float = math.nan
     """Share of the variance of the logarithm that the nearer law explains, also if `law` is ""; NaN
     if neither law is nearer.

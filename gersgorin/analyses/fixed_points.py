@@ -122,15 +122,15 @@ class FixedPoints(Result, kind="fixed_points"):
     residuals: np.ndarray
     """Residual |F(s) - s|_2 at each point, (P,)."""
     is_slow: np.ndarray
-    """True for slow points, (P,): points that are not fixed, but at which |F(s) - s| is at most
-    1e-7 of the largest side of the box of the starts, or is a minimum of at most a hundredth of its
-    median at the starts.
+    """True for slow points, (P,). These points are not fixed, but |F(s) - s| is at most 1e-7 of the
+    largest side of the box of the starts, or is a minimum of at most a hundredth of its median at
+    the starts.
     """
     eigenvalues: np.ndarray
     """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
     """Number of starts from which the search led to each point, (P,); 0 if the search led to the
-    point only from a state in which the starts settle.
+    point only from states in which runs from the starts settle.
     """
     starts: np.ndarray
     """The starts of the search, (B, N)."""
@@ -159,20 +159,19 @@ class FixedPoints(Result, kind="fixed_points"):
     settled_after: int = SETTLED
     """Number of time steps from the starts to the settled states, from 200 to 10,000."""
     at_edge: int = 0
-    """Number of starts whose search failed at the edge of the box: a point may lie outside the
+    """Number of starts whose search failed at the edge of the box. A point may then lie outside the
     box.
     """
     kinks: np.ndarray | None = None
-    """True for points at which the Jacobian jumps, as that of a ReLU does at 0, (P,). The
-    eigenvalues, and all that follows from them, are those of one side of the kink: a small change
-    may grow on another side.
+    """True for points at which the Jacobian jumps, as that of a ReLU does at 0, (P,). Eigenvalues,
+    kinds and times then hold for one side of the kink; a small change may grow on another side.
     """
     run_into: int = 0
     """Number of starts whose search failed, but from which 1,000 time steps of the cell lead to a
     point.
     """
     period: int = 1
-    """The period k; above 1 for points of cycles. F and the eigenvalues are then those of k
+    """The period k; above 1 for points of cycles. F and the eigenvalues then belong to the map of k
     steps.
     """
     cycle: np.ndarray | None = None

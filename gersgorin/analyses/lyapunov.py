@@ -99,7 +99,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     makes the error larger, perhaps larger than the spread of the growth of single steps.
     """
     curve_steps: np.ndarray
-    """Number of steps that each running estimate is computed from, (C,); the last is T."""
+    """Number of steps from which each running estimate is computed, (C,); the last is T."""
     curve: np.ndarray
     """Running estimates of the exponents, (C, k), each from the first `curve_steps` counted
     steps.
@@ -121,8 +121,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     second half of the counted steps as in the first half.
     """
     wanders: bool = True
-    """False if the state goes steadily away from 0, or repeats a cycle of at most 16 steps in the
-    second half of the counted steps.
+    """False if the state moves steadily away from 0, or repeats a cycle of at most 16 steps in the
+    second half of the counted steps; else True.
     """
     layers: int = 1
     """Number of layers of a step; the directions are made orthogonal after each layer."""

@@ -111,10 +111,10 @@ class Spectra(Result, kind="spectra"):
     depth: int
     hidden_size: int
     sequence: str
-    """Name of the sequence: "bwv269", or that of a file."""
+    """Name of the sequence, such as "bwv269", or the name of a file."""
     eigenvalues: np.ndarray
     """Eigenvalues, complex, (T, N), the largest modulus first. For a large state only the leading
-    ones, (T, k); NaN for those that did not converge.
+    eigenvalues, (T, k); NaN for eigenvalues that did not converge.
     """
     eigenvalue_condition: np.ndarray
     """The largest condition number of an eigenvalue of each step, (T,), at least 1. Rounding moves
@@ -143,8 +143,9 @@ class Spectra(Result, kind="spectra"):
     the cell has no bound.
     """
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (T,). It is known also at steps whose other measures are NaN because
-    the Jacobian over- or underflows.
+    """Log norm of the product of the first t + 1 Jacobians, log ||dy[t+1]/dy[0]||_2, (T,). The log
+    norm is known also at steps whose other measures are NaN because the Jacobian over- or
+    underflows.
     """
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""

@@ -148,7 +148,7 @@ class MeanGates(Result, kind="gates"):
     separate carry gate; () if the columns are layers.
     """
     function: str = ""
-    """The step in words, if it is a function: "the function f"."""
+    """The step in words, such as "the function f", if the step is a function."""
 
     @property
     def finding(self) -> str:
@@ -275,8 +275,8 @@ class Products(Result, kind="products"):
     """
 
     log_norm: np.ndarray
-    """log ||A[t] ... A[0]||_2, natural logarithm, (T,); -inf from the step on at which the product
-    is zero.
+    """Natural logarithm of the norm ||A[t] ... A[0]||_2, (T,). From the step at which the product
+    is zero, the values are -inf.
     """
     log_norm_back: np.ndarray | None = None
     """log ||A[T-1] ... A[t]||_2, (T,): the logarithm of the largest factor by which a gradient at

@@ -62,8 +62,8 @@ class Dataset:
     names: tuple[str, ...] = ()
     """Names of the m inputs; () if unknown."""
     part: int | None = None
-    """Number of this sequence among those of the file, counted from 1; None: the data are not a
-    part.
+    """Number of this sequence among the sequences of the file, counted from 1; None: the data are
+    the whole file.
     """
     about: str = ""
     """Origin of the data, for the second line of a figure's title: "train-41 of the chorales of

@@ -28,7 +28,7 @@ class Layout:
     """
 
     batch: int | None
-    """The axis of the sequences, 0 or 1; None: x is one sequence without that axis."""
+    """The axis of the sequences, 0 or 1; None: x is one sequence without a batch axis."""
 
     @classmethod
     def of(

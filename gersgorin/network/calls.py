@@ -188,8 +188,9 @@ def _passes_states_on(calls: list[TracedCall]) -> bool:
 
 
 Slopes = list[tuple[Tensor | None, Tensor]]
-"""For each tensor of a returned state: the gradient with respect to it of a weighted sum of all
-states that calls get, and the weights of the tensor that the next call gets.
+"""For each tensor of a returned state, two results. The first is the gradient, with respect to this
+tensor, of a weighted sum of all states that calls get. The second is the weights of the tensor that
+the next call gets.
 """
 
 

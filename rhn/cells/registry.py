@@ -267,7 +267,7 @@ class CellOption(NamedTuple):
 
     name: str
     kind: Any
-    """Its type, as an annotation."""
+    """The type of the option, as an annotation."""
     default: Any
 
 

@@ -244,7 +244,7 @@ class LanguageModel(RecurrentModel):
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
     takes_ids = True
-    """True: the input is token ids."""
+    """True, because the input of a language model is token ids."""
 
     def __init__(
         self,

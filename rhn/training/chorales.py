@@ -38,10 +38,10 @@ from rhn.utils.validation import check_device
 CHORALE_ROWS = 32
 MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
 STEP_ROWS = {"cpu": 4.0}
-"""Fixed cost of a time step, by device type, in units of the cost of one row. It is small for
-compiled recurrences: with it, epochs of 1 to 15 models of 9 to 262 units took 2 to 8 % less time
-than with batches of 64. On other devices kernel launches dominate, and the fewest time steps are
-the fastest. It is a constant, because losses depend on it in their last bits.
+"""Fixed cost of a time step, by device type, in units of the cost of one row. The cost is small for
+compiled recurrences: with this cost, epochs of 1 to 15 models of 9 to 262 units took 2 to 8 % less
+time than with batches of 64. On other devices kernel launches dominate, and the fewest time steps
+are the fastest. The cost is a constant, because losses depend on it in their last bits.
 """
 
 

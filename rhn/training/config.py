@@ -55,17 +55,17 @@ class TrainingConfig:
     hidden_size: Count
     """Number of hidden units of each cell."""
     transform_bias: float | None
-    """Initial bias of the transform gates. None: the bias that `init` or the cell sets, or the cell
-    has no transform gates.
+    """Initial bias of the transform gates. None: `init` or the cell sets this bias, or the cell has
+    no transform gates.
     """
     cell_options: CellOptions = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5; can be repeated."""
+    """An option of the cell, such as leak=0.5. Can be given several times."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     """Optimizer, as in torch.optim. The learning rates of the presets are for sgd; adam needs a
     learning rate of about 0.001.
     """
     learning_rate: Positive
-    """Step size of the optimizer."""
+    """Learning rate of the optimizer."""
     momentum: Fraction = 0.0
     """Momentum of sgd and rmsprop."""
     beta1: Fraction = 0.9
@@ -75,10 +75,12 @@ class TrainingConfig:
     alpha: Fraction = 0.99
     """Decay per step of the running mean of squared gradients (rmsprop)."""
     epsilon: Annotated[float, within(least=SMALLEST_EPSILON, most=LARGEST_FLOAT)] = 1e-8
-    """Added to the square root of the mean of squared gradients (adam, adamw, rmsprop)."""
+    """Number that is added to the square root of the mean of squared gradients (adam, adamw,
+    rmsprop).
+    """
     weight_decay: NonNegative = 0.0
-    """The loss has this factor times half the sum of all squared parameters; for adamw, each step
-    reduces the weights by this share times the learning rate.
+    """Factor of the weight decay: this factor times half the sum of all squared parameters is added
+    to the loss. For adamw, each step reduces the weights by this factor times the learning rate.
     """
     batch_size: Count
     """Number of sequences in a batch."""
@@ -108,7 +110,7 @@ class ChoraleConfig(TrainingConfig):
     """
 
     learning_rate: Positive
-    """Step size of the optimizer, for a loss in nats per frame."""
+    """Learning rate of the optimizer, for a loss in nats per frame."""
     init_std: Positive | None
     """Standard deviation of the Gaussian initial weights. None: the cell's own initialisation (the
     default for torch.nn's cells).
@@ -119,8 +121,8 @@ class ChoraleConfig(TrainingConfig):
     epochs: Count = 300
     patience: Count | None = 50
     objective: Literal["train", "valid"] = "valid"
-    """Loss that decides which weights are best: that of the training data (train) or the validation
-    data (valid).
+    """The loss that decides which weights are best: the loss on the training data (train) or on the
+    validation data (valid).
     """
 
     @property
@@ -151,8 +153,8 @@ class LanguageConfig(TrainingConfig):
     tied: OnOff = False
     """Use the embedding's weights in the output layer."""
     embedding_size: Count | None = None
-    """Size of a token's embedding. None: the hidden size, or the size of the vocabulary if that is
-    smaller and the weights are not tied.
+    """Size of the embedding of a token. None: the hidden size, or the size of the vocabulary if it
+    is smaller and the weights are not tied.
     """
     init: str | None = "uniform:0.04"
     """Initialisation of weights and biases: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
@@ -161,7 +163,7 @@ class LanguageConfig(TrainingConfig):
     """
     transform_bias: float | None = -2.0
     drop_embedding: Fraction = 0.0
-    """Share of the vocabulary's tokens that is dropped in a window."""
+    """Share of the words (or characters) of the vocabulary that is dropped in a window."""
     drop_input: Fraction = 0.0
     """Dropout rate of a cell's input."""
     drop_hidden: Fraction = 0.0
@@ -171,19 +173,21 @@ class LanguageConfig(TrainingConfig):
     drop_candidate: Fraction = 0.0
     """Recurrent dropout: dropout rate of the candidate state before its gate."""
     gate_masks: Literal["shared", "separate"] = "shared"
-    """shared: the gates of a cell share one dropout mask (as in the TensorFlow code). separate:
-    each gate has its own mask (as in the Torch7 code).
+    """Dropout masks of the gates of a cell. shared: all gates share one mask (as in the TensorFlow
+    code). separate: each gate has its own mask (as in the Torch7 code).
     """
     batch_size: Count = 20
     """Number of sequences of the text that are read in parallel."""
     window: Count = 35
-    """Time steps of truncated backpropagation."""
+    """Number of time steps of truncated backpropagation."""
     vary_window: OnOff = False
     """Use windows of random length around `window`. The lengths are the same for every seed (Merity
     et al. 2017).
     """
     learning_rate: Positive = 0.2
-    """Step size of the optimizer, for a loss in nats summed over a window."""
+    """Learning rate of the optimizer, for a loss in nats that is summed over the time steps of a
+    window.
+    """
     lr_decay: Annotated[float, within(least=1, most=LARGEST_FLOAT)] = 1.02
     """After the first `decay_after` epochs, divide the learning rate by this number at the start of
     each epoch.
@@ -191,8 +195,8 @@ class LanguageConfig(TrainingConfig):
     decay_after: Natural = 20
     """Number of epochs at the full learning rate."""
     weight_decay_form: Literal["loss", "shrink"] = "loss"
-    """loss: weight decay is part of the loss. shrink: after each step the weights are multiplied by
-    1 - weight decay (as in the Torch7 code).
+    """How weight decay acts. loss: it is part of the loss. shrink: after each step the weights are
+    multiplied by 1 - weight decay (as in the Torch7 code).
     """
     gradient_norm: Positive = 10.0
     """Largest norm of the gradient; a larger gradient is scaled down to this norm."""
@@ -201,10 +205,12 @@ class LanguageConfig(TrainingConfig):
     validation loss. None: never average.
     """
     activation_regularization: NonNegative = 0.0
-    """Factor of the penalty on the mean square of the outputs after dropout, in nats per token."""
+    """Factor of a penalty in the loss on the mean square of the outputs after dropout, in nats per
+    token.
+    """
     temporal_activation_regularization: NonNegative = 0.0
-    """Factor of the penalty on the mean squared change of the outputs from one time step to the
-    next, in nats per token.
+    """Factor of a penalty in the loss on the mean squared change of the outputs from one time step
+    to the next, in nats per token.
     """
     reset_probability: Annotated[float, within(least=0, most=1)] = 0.0
     """Probability that a row begins a window with the zero state instead of the last window's

@@ -41,7 +41,7 @@ from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
 from trainability.probe import Probe
 
 NOTES = COPIED, PARTIAL
-"""Names of facts that are reported but are no faults, since a sound training run may show them."""
+"""Names of facts that are reported but are not faults, since a sound training run may show them."""
 FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     not_finite,
     no_gradient,
