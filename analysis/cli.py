@@ -102,9 +102,11 @@ class GatesCommand(Common):
 @dataclass(frozen=True, kw_only=True)
 class LesionCommand(Common):
     """Measure the loss with each layer switched off in turn (figure 6 of the paper). All lesioned
-    networks run as one batch. Only the first layer reads the input, so a lesion of this layer also
-    blinds the network. The control "blind" (input removed, layer kept) is always measured. In the
-    modes bias and carry, the table also has the damage of the first layer beyond this control.
+    networks run as one batch.
+
+    Only the first layer reads the input, so a lesion of this layer also blinds the network. The
+    control "blind" (input removed, layer kept) is always measured. In the modes bias and carry, the
+    table also has the damage of the first layer beyond this control.
     """
 
     mode: str | None = None

@@ -1,5 +1,6 @@
-"""Files of tensors with a JSON header and a checksum, for checkpoints and states. Each file is in
-the format .safetensors. Writing is atomic, and reading unpickles nothing.
+"""Files of tensors with a JSON header and a checksum, for checkpoints and states.
+
+Each file is in the format .safetensors. Writing is atomic, and reading unpickles nothing.
 """
 
 import hashlib

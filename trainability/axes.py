@@ -127,8 +127,9 @@ def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
 
 
 def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
-    """Raise InvalidInputError if all recurrent layers read the first axis as time. Only the user
-    knows whether this is right.
+    """Raise InvalidInputError if all recurrent layers read the first axis as time.
+
+    Only the user knows whether this is right.
     """
     if declared_axis(model) != 1:
         return

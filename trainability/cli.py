@@ -1,6 +1,8 @@
 """The commands `trainability check` and `trainability cure`: why does a training run not learn, and
-what helps? The training run is your own, FILE.py:NAME. Without FILE.py:NAME, a network is trained
-to predict the next frames of sequences: the chorales, or a file of numbers.
+what helps?
+
+The training run is your own, FILE.py:NAME. Without FILE.py:NAME, a network is trained to predict
+the next frames of sequences: the chorales, or a file of numbers.
 """
 
 import inspect
@@ -63,9 +65,9 @@ class Network(NewOrTrained):
     """Your own training run, or the network of a training run that predicts next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """Your training run, as FILE.py:NAME. Or a run to repeat from its initial weights: the folder
-    of `rhn train`, or the record of a trial of a study (trials/NUMBER.json). Or a preset of `rhn
-    train`. Folders, records and presets train on the chorales.
+    """Your training run, as FILE.py:NAME. Or a stored run, which is repeated from its initial
+    weights: the folder of a run of `rhn train`, or the record of a trial of a study
+    (trials/NUMBER.json). Or a preset of `rhn train`. Stored runs and presets train on the chorales.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your torch module, package.module:factory. It takes numbers (T, B, m) and returns outputs (T,
@@ -120,8 +122,8 @@ class Limits:
 
     steps: Annotated[Count | None, LIMITS] = None
     """Number of optimiser steps of the training run. Default for FILE.py:NAME: its own number, or
-    else 3000. Default for next frames: the steps of all epochs; with --optimizer and without
-    --epochs 3000.
+    else 3000. Default for next frames: the steps of all epochs, but 3000 with --optimizer and
+    without --epochs.
     """
     seconds: Annotated[Positive | None, LIMITS] = None
     """Time limit of the command, in seconds. Default: that of FILE.py:NAME, if it has one.

@@ -116,8 +116,9 @@ def _parts(owner: Any) -> list[Any]:
 
 
 def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
-    """Return what is wrong with an output or targets that a loss has refused; "" if not known. The
-    loss is called with zeros as targets, either as numbers in the shape of the output, or as
+    """Return what is wrong with an output or targets that a loss has refused; "" if not known.
+
+    The loss is called with zeros as targets, either as numbers in the shape of the output, or as
     classes, which lack one axis of the output. The user's targets are compared with the most
     similar zeros that the loss accepts.
     """

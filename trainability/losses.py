@@ -180,8 +180,10 @@ def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) -> Tensor:
-    """Return other outputs that a loss accepts: the given outputs with noise of some size. If the
-    loss accepts only outputs between 0 and 1, the noise is added to the logits of the outputs.
+    """Return other outputs that a loss accepts: the given outputs with noise of some size.
+
+    If the loss accepts only outputs between 0 and 1, the noise is added to the logits of the
+    outputs.
     """
     noise = size * noise_like(output)
     if takes_only_shares(loss_fn, output, y):

@@ -22,8 +22,9 @@ TORCH_OPTIMIZERS = {
 
 
 def scaled_rate(rate: float, factor: float) -> float:
-    """Return a learning rate times a factor, rounded to six digits. The printed rate is then
-    exactly the rate that was tried.
+    """Return a learning rate times a factor, rounded to six digits.
+
+    The printed rate is then exactly the rate that was tried.
     """
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
 

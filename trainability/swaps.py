@@ -540,10 +540,11 @@ def not_frozen(training: Training) -> Training | None:
     "transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
-    """Change batch_first of layers that read the axis of examples as time. The network must mix
-    examples before the change (the outputs of one depend on another), and not after it. Layers
-    whose batch_first does not fit the inputs are tried first. If the network transposes the inputs,
-    the layers are those whose batch_first fits.
+    """Change batch_first of layers that read the axis of examples as time.
+
+    The network must mix examples before the change (the outputs of one depend on another), and not
+    after it. Layers whose batch_first does not fit the inputs are tried first. If the network
+    transposes the inputs, the layers are those whose batch_first fits.
     """
     if Probe(training).mixed:
         for axis in (1 - training.axis, training.axis):

@@ -102,6 +102,7 @@ class Evidence:
     def beside(self, row: Row, by: str = "") -> Row:
         """Return the user's training run at the step at which a row is compared with it: after as
         many steps as the row has, or after the steps of all rows, whichever has the lower error.
+
         by: the name of the score for this error; "": the score of the row.
         """
         own = self.before, self.base.at(row.steps)

@@ -221,9 +221,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def finding(self) -> str:
-        """A clause about the largest exponent, and whether it shows chaos. It shows chaos if four
-        conditions hold: the exponent is larger than its margin; the run is long compared with 1 /
-        exponent; the state wanders without coming to rest; and the state does not diverge.
+        """A clause about the largest exponent, and whether it shows chaos.
+
+        It shows chaos if four conditions hold: the exponent is larger than its margin; the run is
+        long compared with 1 / exponent; the state wanders without coming to rest; and the state
+        does not diverge.
         """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)

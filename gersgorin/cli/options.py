@@ -25,7 +25,7 @@ class NewCell:
     """Hidden units of a new cell (default 64)."""
     init: Annotated[str | None, NETWORK] = None
     """Initial weights of a new cell: gaussian:STD, uniform:A, identity, scaled, orthogonal,
-    memory[:STEPS] (default: uniform:0.04; for a cell with initial weights of its own: these).
+    memory[:STEPS] (default: the cell's own initialisation if it has one, else uniform:0.04).
     """
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default -2)."""
@@ -82,9 +82,9 @@ class NetworkOptions(ModelOptions):
     length 1.
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
-    """Your function that computes the gates of the cell, package.module:function. It is called with
-    input x and state s, for nn.LSTM s = (h, c), and returns a tensor or a dictionary of tensors by
-    name. Default: the gates that are known for the cell, if any.
+    """Your function that computes the gates of the cell, package.module:function. It is called as
+    gates(x, s) with an input and a state; for nn.LSTM, s is (h, c). It returns a tensor, or a
+    dictionary of tensors by name. Default: the gates that are known for the cell, if any.
     """
 
 

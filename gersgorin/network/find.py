@@ -67,8 +67,10 @@ def is_step(f: Any) -> TypeGuard[nn.Module | Step]:
 
 def is_stepwise(network: Any, *, said: bool = False) -> TypeGuard[nn.Module | Step]:
     """Return True for a network that is called step by step: a function f(x, s), a cell, or a
-    module with `step`. said: whether a first state or the size of the state is given. A module with
-    forward(x, state) is then a step.
+    module with `step`.
+
+    said: whether a first state or the size of the state is given. A module with forward(x, state)
+    is then a step.
     """
     if not isinstance(network, nn.Module):
         return callable(network)

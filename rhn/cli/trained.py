@@ -27,8 +27,9 @@ TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(TrainedOptions):
     """Measure how well a trained model predicts. The result is the perplexity of words, bits per
-    character, or nats per frame of a chorale. The mean is over every token except the first, or
-    every frame except the first of each chorale.
+    character, or nats per frame of a chorale.
+
+    The mean is over every token except the first, or every frame except the first of each chorale.
     """
 
     split: Literal["train", "valid", "test"] = "test"

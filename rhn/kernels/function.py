@@ -184,8 +184,10 @@ def is_alone(*tensors: Tensor) -> bool:
 
 def is_traced(first: Tensor, *others: Tensor | None) -> bool:
     """Return True if operations on the tensors are only recorded or simulated, so that a compiled
-    kernel has no memory to read. The result is True under `make_fx`, `FakeTensorMode` and
-    `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
+    kernel has no memory to read.
+
+    The result is True under `make_fx`, `FakeTensorMode` and `torch.jit.trace`, on the meta device,
+    and for tensor classes with their own operations.
     """
     if (
         torch._C._len_torch_dispatch_stack()

@@ -79,8 +79,9 @@ def in_double_precision(probe: Probe) -> Training | None:
 
 
 def derivative(change: Callable[[float], float], size: float) -> float | None:
-    """Return the derivative of the loss, if it is the same for steps of any length; else None. A
-    derivative that depends on the length shows thresholds along the way. The gradient may then be
+    """Return the derivative of the loss, if it is the same for steps of any length; else None.
+
+    A derivative that depends on the length shows thresholds along the way. The gradient may then be
     an estimate on purpose.
     """
     near = [change(step) for step in NUDGES]
