@@ -115,8 +115,9 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def finding(self) -> str:
-        """A sentence that names the layer whose lesion changes the loss most, beyond the removed
-        input if that is known, and says whether the change is clearly the largest.
+        """A sentence that names the layer whose lesion changes the loss most, and states whether
+        this change is clearly the largest. The effect of the removed input is not counted if it is
+        known.
 
         If the removed input is not clearly less than half of this change, the sentence says how
         much is from the input. The sentence also names layers that change the loss more, but only

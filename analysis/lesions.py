@@ -12,8 +12,8 @@ shared, and `vmap` makes one kernel call for all networks. The number of network
 depends on the memory. `analysis.sequences` computes the loss.
 
 The intervals come from a paired bootstrap. A loss is a ratio of sums over sequences i, sum_i nll_i
-/ sum_i frames_i. Frames of one chorale are dependent, and chorales are independent. So whole
-sequences are drawn with replacement, with the same draw for both networks and for numerator and
+/ sum_i frames_i. Frames of one chorale are dependent, and chorales are independent. Whole sequences
+are therefore drawn with replacement, with the same draw for both networks and for numerator and
 denominator. The ends of the interval are quantiles of
 
     (sum_i nll'_i - sum_i nll_i) / sum_i frames_i        over the draws.

@@ -145,8 +145,8 @@ def draw_run(
 
 
 def draw_inset(draw: Callable[[Axes], object], half: float, middle: float, ax: Axes) -> None:
-    """Draw an inset in a corner of a panel. The inset enlarges a square of the complex plane, whose
-    width is written above it.
+    """Draw an inset in a corner of a panel. The inset enlarges a square of the complex plane. The
+    width of the square is written above the inset.
 
     draw: function that draws into the inset. half: half the width of the square. middle: its
     centre, a real number.

@@ -142,7 +142,7 @@ class Recorder:
             "encoder.rnn".
         batch_axis, state_size, gates: as for `gersgorin.open_run`.
         about: words about initial weights and data, for figures: "orthogonal:1, seed 0; sums of two
-            numbers". None: those of the resumed file, or the configuration of a cell of `rhn`.
+            numbers". None: the words of the resumed file, or the configuration of a cell of `rhn`.
 
     Raises:
         InvalidInputError: the module has no such cell; the probe does not fit, is not finite, or

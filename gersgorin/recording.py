@@ -140,8 +140,8 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 class Recording(Result, kind="recording"):
     """Measurements of a cell on one probe batch at M moments of its training; NaN if missing.
 
-    Spectra are those of the temporal Jacobian d s'/d s of one time step, at P positions: time steps
-    spread over the probe.
+    Spectra belong to the temporal Jacobian d s'/d s of one time step, at P positions: time steps
+    spread over the probe batch.
 
     >>> import torch
     >>> from gersgorin import Recorder

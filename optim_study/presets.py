@@ -181,8 +181,8 @@ def small(**changes: Any) -> RunConfig:
     run takes ten minutes on two fast cores (40 without a C compiler), up to two hours on busy ones.
 
     With tiny initial weights, every network stays for 20 to 80 epochs at the loss of a network that
-    ignores its state. So the patience is 80 epochs: a shorter one would stop networks that learn
-    late.
+    ignores its state. The patience is therefore 80 epochs: a shorter patience would stop networks
+    that learn late.
 
     >>> config = small(depth=(1, 4))
     >>> config.trials, config.epochs, config.depth

@@ -245,7 +245,7 @@ class StudyConfig(SharedSettings):
         """Return the hyperparameters of one trial.
 
         The values depend only on (seed, architecture, depth, number) and the ranges, not on the
-        options of the cell. So any number of workers, in any order, run the same trials.
+        options of the cell. Any number of workers, in any order, therefore run the same trials.
         """
         sequence = np.random.SeedSequence(
             [self.seed, crc32(self.arch.encode()), self.depth, number]

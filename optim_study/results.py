@@ -145,8 +145,8 @@ _LATER = {field.name for field in fields(TrialRow) if field.default is not MISSI
 
 
 def protocol_columns(config: StudyConfig) -> dict[str, Any]:
-    """Return the protocol of a study as columns: the ranges, written as options, then the other
-    settings of its training runs.
+    """Return the protocol of a study as columns of a table: first the ranges, written as options,
+    then all further settings of its training runs.
     """
     values = {
         "learning_rate_range": _numbers(config.learning_rate),

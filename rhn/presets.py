@@ -3,8 +3,8 @@ configuration `preset("ptb-sota")`.
 
 A preset is a row of values that replace defaults of `LanguageConfig`, or, for the chorales, a
 depth. The presets for chorales are the networks of the optimisation study. The presets for language
-models are those of the paper (Zilly et al. 2017, section 5.2, with the values of the official
-code), and more recent ones.
+models are the networks of the paper (Zilly et al. 2017, section 5.2, with the values of the
+official code), and more recent networks.
 
 Language models are named by corpus, then by depth, by depth x units, or by the official code
 (Torch7, Theano, Brainstorm) that published the system; "sota" is the best model of the paper.

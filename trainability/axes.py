@@ -154,8 +154,8 @@ def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
     classes.
 
     The classes lie along the last axis or axis 1. If the shapes fit both, the loss decides. If some
-    targets are changed, the gradient changes only in the outputs of these targets, and those lie
-    along the axis of the classes.
+    targets are changed, the gradient changes only in the outputs of these targets, and these
+    outputs lie along the axis of the classes.
     """
     if y.is_floating_point() or output.dim() != y.dim() + 1:
         return None

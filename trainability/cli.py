@@ -147,15 +147,17 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
     First, facts about one minibatch are measured, such as weights that no gradient reaches. Then
-    copies of your training run are trained. So are known good runs on the same data: a GRU,
-    standardised inputs, the usual loss, Adam. Each known good part is put into a copy of your run,
-    to see if this change is enough for your run to learn. Each of your parts is put into a known
-    good run, to see if this part keeps it from learning. The exit code is 0 for every outcome.
+    copies of your training run are trained, and known good runs on the same data. A known good run
+    has a GRU, standardised inputs, the usual loss and Adam. Each known good part is put into a copy
+    of your run, to see if this change is enough for your run to learn. Each of your parts is put
+    into a known good run, to see if this part keeps it from learning. The exit code is 0 for every
+    outcome.
 
     NAME in FILE.py is a trainability.Training, a dictionary, an object, or a function without
     arguments that returns one of these. The dictionary or object has model, x, y, loss and
-    optimizer. It may have further arguments of trainability.check, such as batch_axis or scheduler.
-    FILE.py runs as with `python FILE.py`, except for the code below `if __name__ == "__main__":`.
+    optimizer. They may have further arguments of trainability.check, such as batch_axis or
+    scheduler. FILE.py runs as with `python FILE.py`, except for the code below `if __name__ ==
+    "__main__":`.
 
     Without FILE.py:NAME, the options of NETWORK choose a network, which is trained to predict the
     next frames of sequences.

@@ -7,13 +7,14 @@
 
 1. Facts about one minibatch are measured. A proof that the run cannot learn ends the search,
    unless other initial weights may repair the fault.
-2. The user's training run is trained. If it learns well in three minibatch orders, it is kept.
+2. The user's training run is trained. If this run learns well in three minibatch orders, it is
+   kept.
 3. Initial weights (`trainability.candidates`) are ranked. The best are those with which the
    gradient reaches the beginning of a sequence most evenly.
 4. The best initial weights race at several learning rates. A race has rungs: numbers of steps after
    which only the better half of the candidates is trained further. Candidates that learn are
    compared by their error on held-out examples, the others by their gradient. If no candidate
-   helps, those that were dropped are trained to the end while time is left.
+   helps, the dropped candidates are trained to the end while time is left.
 5. The best candidate is trained for all steps in three minibatch orders, at its learning rate and
    at a third of it. A training run succeeds in an order if its median error over the last quarter
    of the steps is low. The lower rate is chosen unless its error is clearly higher. If the run

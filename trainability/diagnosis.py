@@ -290,7 +290,7 @@ class Diagnosis(Result):
 
     @property
     def repairs(self) -> list[TableRow]:
-        """The rows whose replacement repairs what is proven."""
+        """The rows whose replacement repairs a proven fault."""
         names = {cause.repair for cause in self.facts if cause.repair}
         return [row for row in self.rows if row.training == YOURS and row.what in names]
 

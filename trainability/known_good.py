@@ -80,8 +80,8 @@ class KnownGood:
         self.axes = training.output_axes(self.output, self.x, self.y)
 
     def with_parts(self, *keep: str, rate: float) -> Training:
-        """Return the known good training run that keeps some parts of the user, with Adam at a
-        learning rate.
+        """Return the known good training run that keeps the named parts of the user, with Adam at
+        the learning rate `rate`.
         """
         own = "network" in keep
         base = self.training.copy()

@@ -35,7 +35,7 @@ WRONG = 0.01  # relative difference of a gradient, far beyond rounding
 
 
 def differ(states: list[Any], others: list[Any]) -> bool:
-    """True unless two lists hold the same objects, or equal whole numbers."""
+    """Return True unless two lists hold the same objects or equal whole numbers."""
     pairs = zip(states, others, strict=False)
     same = all(a is b or (isinstance(a, int) and isinstance(b, int) and a == b) for a, b in pairs)
     return len(states) != len(others) or not same

@@ -187,7 +187,8 @@ class Race:
     Args:
         scores: how errors are measured, by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
-        few: if only few held-out targets determine the error, their number in words; else "".
+        few: if only few held-out targets determine the error, the number of these targets in words;
+            else "".
         seed: seed of the minibatch order, and of random numbers inside a model.
         progress: function that is called with a description of each row.
     """
@@ -299,7 +300,7 @@ def race_of(
     """Return the race of versions of a training run, measured on its held-out examples.
 
     If too few examples are held out, the race measures on training examples. If the loss pairs
-    outputs with wrong targets, errors are those of the usual loss. Raises InvalidInputError if
+    outputs with wrong targets, errors are measured with the usual loss. Raises InvalidInputError if
     there is nothing to learn.
     """
     data, few = training.data, bool(training.data.too_few)

@@ -67,8 +67,8 @@ class Recorder(recorder.Recorder):
     ) -> None:
         """Count an optimiser step; measure if the count is a multiple of `every`.
 
-        Call this method between `loss.backward()` and `optimizer.zero_grad()`. loss, output, y:
-        those of the minibatch of this step.
+        Call this method between `loss.backward()` and `optimizer.zero_grad()`. loss, output, y: the
+        loss, outputs and targets of the minibatch of this step.
         """
         if output is not None:
             self._explain(output, y)

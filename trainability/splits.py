@@ -1,4 +1,4 @@
-"""Split examples into those that are trained on and those that are held out.
+"""Split examples into training examples and held-out examples.
 
     train, held = split(keys, places, frames)        # numbers of rows
 
@@ -20,9 +20,9 @@ FRAMES = 4_000_000  # that are compared, at most
 
 
 def number_held_out(count: int) -> int:
-    """Return how many of `count` examples are held out: a quarter of fewer than 400 examples. Of
-    400 or more it is an eighth, but at least 100 and at most 512. The result is 0 if it would be
-    less than 20.
+    """Return how many of `count` examples are held out: a quarter if there are fewer than 400,
+    otherwise an eighth, but at least 100 and at most 512. The result is 0 if it would be less than
+    20.
 
     >>> [number_held_out(n) for n in (60, 80, 256, 400, 1600, 100_000)]
     [0, 20, 64, 100, 200, 512]

@@ -114,8 +114,8 @@ def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> Non
 def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> None:
     """Draw new weights for each layer as torch.nn does, including weights without a gradient.
 
-    Matrices of a user's own modules are uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in). Those
-    of the cells of `rhn` are normal with standard deviation 1/sqrt(n).
+    Matrices of a user's own modules are uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in).
+    Matrices of the cells of `rhn` are normal with standard deviation 1/sqrt(n).
     """
     resets = [
         (path, module)

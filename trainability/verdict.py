@@ -292,7 +292,7 @@ class Evidence:
         a gap.
 
         The gap lies between the user's run that is compared with the change (see `beside`) and the
-        best run. It counts as at least half of the whole gap.
+        best run. This gap counts as at least half of the whole gap.
         """
         best, base = self.best, self.error(self.beside(row, self.by))
         if best is None or not self.gap:

@@ -256,15 +256,15 @@ class Comparison(Result, kind="comparison"):
 
 
 def of_spectra(record: Spectra) -> Comparison:
-    """Convert the spectra of one run to a comparison with a single run."""
+    """Convert the spectra of one run to a `Comparison` that contains only this run."""
     names = {name: getattr(record, name) for name in ABOUT}
     arrays = {name: getattr(record, name)[None] for name in KEPT}
     return Comparison(sequence=np.array([record.sequence]), seed=np.array([0]), **names, **arrays)
 
 
 def quantiles(values: np.ndarray, share: float) -> np.ndarray:
-    """Quantile of each column over the rows that have a number, by linear interpolation. Between
-    minus infinity and a number the quantile is minus infinity.
+    """Quantile of each column over the rows that have a number, by linear interpolation. A quantile
+    between minus infinity and a number is minus infinity.
 
     >>> quantiles(np.array([[3.0, 0.0], [1.0, -np.inf], [2.0, np.nan]]), 0.5).tolist()
     [2.0, -inf]
@@ -408,8 +408,8 @@ def draw_bands(
 
 
 def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
-    """A title about several networks. It names the network whose gradient shrinks least, or grows
-    most.
+    """A title about several networks, which names the network whose gradient shrinks least, or
+    grows most.
     """
     near = max(comparison.near for comparison in comparisons)
     steps = max(comparison.step_count for comparison in comparisons)

@@ -7,8 +7,8 @@ from -1 to 1. If the 95 % interval of the mean of this comparison does not conta
 nearer. Misfits at neighbouring lags are correlated. The n lags are therefore divided into sqrt(n)
 blocks, and the interval is computed from the means of the blocks, with Student's factor.
 
-The nearer law is named only if it fits: its line has an R^2 of at least 0.95. On an exact law of
-the other kind, the R^2 of the wrong law is at most 0.91. Other laws are not considered.
+The nearer law is named only if it fits: its line has an R^2 of at least 0.95. If the values follow
+one law exactly, the R^2 of the other law is at most 0.91. Other laws are not considered.
 """
 
 import math

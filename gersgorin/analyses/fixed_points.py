@@ -593,7 +593,7 @@ def fixed_points(
             constant x, a cell or step f(x, s), which then runs in the dtype of the starts. A
             function gets x (m,) and a state with the shapes of s0, of state_size or of one start; a
             module gets batches of one.
-        x: the constant input (m,), or a sequence as for `open_run`, whose mean is the constant
+        x: the constant input (m,). Or a sequence as for `open_run`; its mean is then the constant
             input. None: zero for a function.
         starts: the states to search from: B vectors (B, N), or (B, ...) in the shape of the state,
             or a tuple of such tensors for a state of several tensors. A number selects that many
@@ -606,11 +606,11 @@ def fixed_points(
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
         margin: distance, on each side, between the box of the search and the bounding box of the
-            starts and settled states. It is given as a share of the largest side of the box of the
-            starts (a side below 1 counts as 1).
-        period: number k of steps; above 1, the search is for the points of cycles of k steps, and F
-            is k steps. Slow points, and points whose period is a smaller divisor of k, are left
-            out. The eigenvalues are the multipliers of the cycle.
+            starts and settled states. The unit is the largest side of the box of the starts (a side
+            below 1 counts as 1).
+        period: number k of steps. Above 1, the search is for the points of cycles of k steps, and F
+            is the map of k steps. Slow points, and points whose period is a smaller divisor of k,
+            are left out. The eigenvalues are the multipliers of the cycle.
         seed: seed of the random starts.
         progress: called with (starts done, starts in all).
         options: further arguments of `open_run`.

@@ -111,8 +111,8 @@ def rate_words(rate: float, near: float, *, steady: bool = True) -> str:
 
 
 def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
-    """One clause about the growth of the gradient, from the products of the steps. of: the network,
-    such as " of this RHN".
+    """One clause about the growth of the gradient, from the log norms of the products. of: words
+    for the network, such as " of this RHN".
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])))
     the gradient halves every 1.39 steps
@@ -138,9 +138,9 @@ def is_steady(log_norm: np.ndarray, near: float) -> bool:
 
 
 def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
-    """A sentence about the norm of the product after all steps. It has a clause about an uneven
-    change, and one about extremes before the last step. There is no sentence if a norm is 0 or not
-    known.
+    """A sentence about the norm of the product after all steps. The sentence has a clause about an
+    uneven change, and one about extremes before the last step. There is no sentence if a norm is 0
+    or not known.
 
     >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
     Over 3 steps the 2-norm of the product of all Jacobians is 0.2231.

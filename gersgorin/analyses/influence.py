@@ -8,9 +8,9 @@ on each earlier input.
 
 Only inputs and outputs count, so recurrences, convolutions and attention can be compared. The
 square of an influence is the variance of o[t2] for a small white-noise perturbation of x[t1],
-divided by the variance of the perturbation. It is computed exactly from k vector-Jacobian products
-for each output (one for a loss). For long runs it is Hutchinson's estimate from a few products with
-random signs v: E ||v^T J||^2 = ||J||_F^2.
+divided by the variance of the perturbation. The influence is computed exactly from k
+vector-Jacobian products for each output (one for a loss). For long runs it is Hutchinson's estimate
+from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
 
 Legend: T time steps; B sequences; m numbers of an input; S outputs (T, or 1 if there is one output
 for each sequence); k numbers of an output; lag t2 - t1.

@@ -19,10 +19,10 @@ is added. Student's quantile for b / s - 1 degrees of freedom corrects for the e
 blocks capture a long memory; small blocks are more numerous. A short run therefore uses two numbers
 of blocks and takes the larger error.
 
-Directions that have not yet turned to those of the exponents grow too slowly, most of all at the
-start of the run. The scatter of blocks does not show this bias. The error is therefore at least
-half of the difference between the two halves of the run. This is the change of the exponent if the
-first half is left out.
+Directions that have not yet turned to the directions of the exponents grow too slowly, most of all
+at the start of the run. The scatter of blocks does not show this bias. The error is therefore at
+least half of the difference between the two halves of the run. This is the change of the exponent
+if the first half is left out.
 
 The coverage was measured on runs of 20 to 400 steps. Two standard errors cover the exponent in at
 least 93 % of the runs for products of random matrices, a driven tanh network and Henon's map. If
@@ -223,9 +223,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     def finding(self) -> str:
         """A clause about the largest exponent, and whether it shows chaos.
 
-        It shows chaos if four conditions hold: the exponent is larger than its margin; the run is
-        long compared with 1 / exponent; the state wanders without coming to rest; and the state
-        does not diverge.
+        The exponent shows chaos if four conditions hold: the exponent is larger than its margin;
+        the run is long compared with 1 / exponent; the state wanders without coming to rest; and
+        the state does not diverge.
         """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)

@@ -173,7 +173,9 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def which_eigenvalues(self) -> str:
-        """Name of the eigenvalues in sentences: "eigenvalues", "the 32 leading eigenvalues"."""
+        """Words for the eigenvalues in sentences: "eigenvalues" or, for example, "the 32 leading
+        eigenvalues".
+        """
         return (
             f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
         )
@@ -381,7 +383,9 @@ class Spectra(Result, kind="spectra"):
         return f"the largest modulus in the {discs} is {beside_one(reach)}, {side}"
 
     def lines(self) -> Iterator[str]:
-        """A line for each quantity: its values at a few steps, and the mean over all steps."""
+        """Lines of text, one for each quantity: the values at a few steps, and the mean over all
+        steps.
+        """
         T = len(self.norm)
         steps = shown_steps(T)
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""

@@ -25,8 +25,8 @@ def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
 
 
 def options_of(row: Analysis, prog: str = "") -> type:
-    """The dataclass of a subcommand's options: those that all subcommands share, and those of its
-    row, with their types and defaults.
+    """The dataclass of a subcommand's options: the options that all subcommands share, and the
+    options of its row, with types and defaults.
     """
     group = Group(row.command, sort_key=0)
     own = [

@@ -56,7 +56,9 @@ def load_network(
 def run_of(
     options: NewOrTrained, module: nn.Module, label: Label, data: Dataset, device: str
 ) -> Run:
-    """The run of a loaded network along the first sequence of data, with its names."""
+    """Return the run of a loaded network along the first sequence of the data, with the names of
+    network and data.
+    """
     declared = hasattr(module, "state_shapes")  # by `module_of_step`
     run = open_run(
         module,

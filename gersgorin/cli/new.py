@@ -88,8 +88,9 @@ def new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module, 
 
 
 def settings_of_new(name: str, options: NewOrTrained) -> tuple[dict, dict]:
-    """(All keyword arguments of a new cell, those among them that are `cell_options`). Options that
-    are None are left out. Raises InvalidInputError for options that the cell does not have.
+    """Return all keyword arguments of a new cell, and those among them that are `cell_options`.
+    Options that are None are left out. Raises InvalidInputError for options that the cell does not
+    have.
     """
     bias = {} if options.transform_bias is None else {"transform_bias": options.transform_bias}
     own = read_options(name, options.cell_options)

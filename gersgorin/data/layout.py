@@ -1,5 +1,5 @@
-"""The layout of x: the axis of the batch and the axis of time. It is decided once, when data
-enters.
+"""The layout of x: the axis of the batch and the axis of time. The layout is decided once, when the
+data are read.
 
 The layout is decided by an argument, by `batch_first` of the module, or by an axis of length 1,
 never by trying.
@@ -152,8 +152,8 @@ def has_batch(x: Tensor, *, ids: bool | None = None) -> bool:
 
 
 def single_axis(x: Tensor) -> int | None:
-    """The one of the first two axes whose length is 1; axis 1 if both have it; None if neither has
-    it.
+    """Return the one of the first two axes whose length is 1; axis 1 if both have it; None if
+    neither has it.
     """
     if x.shape[1] == 1:
         return 1

@@ -7,11 +7,12 @@ His Circles", 2004, theorems 1.1 and 1.6. Here A[i, j] = d y_i[t] / d y_j[t-1]. 
 the transposed matrix, so the row discs of A are the column discs of theirs.
 
 Rounding: a computed eigenvalue is an exact eigenvalue of some A + E with ||E|| of about eps ||A||.
-It therefore lies in the discs of A + E, which are hardly larger than those of A, for any A. Its
-distance from the exact eigenvalue of A can be larger: up to ||E|| times the condition number of the
-eigenvalue (`gersgorin.linalg.eigenvalue_conditions`). The condition number is 1 for normal
-matrices, and can be large for Jacobians of deep or trained cells. In a Jordan block of size k the
-distance is ||E||^(1/k). An eigenvalue inside the discs can still have an error of this size.
+A computed eigenvalue therefore lies in the discs of A + E, which are hardly larger than the discs
+of A, for any A. The distance of a computed eigenvalue from the exact eigenvalue of A can be larger:
+up to ||E|| times the condition number of the eigenvalue (`gersgorin.linalg.eigenvalue_conditions`).
+The condition number is 1 for normal matrices, and can be large for Jacobians of deep or trained
+cells. In a Jordan block of size k the distance is ||E||^(1/k). An eigenvalue inside the discs can
+still have an error of this size.
 
 `gersgorin.linalg.inclusion` contains the discs as sets with outlines.
 
@@ -78,8 +79,8 @@ def points_and_tolerance(
 
 
 def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
-    """Compute the Geršgorin discs of A (..., n, n): those of its rows, or those of its columns.
-    Differentiable with respect to A.
+    """Compute the Geršgorin discs of A (..., n, n): the discs of its rows, or the discs of its
+    columns. Differentiable with respect to A.
 
     Raises:
         InvalidInputError: A is not square, not floating point, or contains NaN or infinity; axis is
@@ -99,8 +100,8 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
 def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
     """Sum of |a_ij|, j != i, along each row or column, (..., n).
 
-    The diagonal is left out of the sum. Subtracting it afterwards would lose the radius if gates
-    are nearly closed (A = I + 1e-20).
+    The sum leaves out the diagonal. If the diagonal were subtracted afterwards, rounding would lose
+    the radius for nearly closed gates (A = I + 1e-20).
     """
     moduli = A.abs()
     moduli.diagonal(dim1=-2, dim2=-1).zero_()

@@ -63,8 +63,8 @@ class InclusionSet(ABC):
         self.norm = torch.maximum(moduli.sum(-1).amax(-1), moduli.sum(-2).amax(-1))
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """True for points in the set of some matrix whose entries differ from those of A by at most
-        `tol` / n.
+        """Return True for points in the set of any matrix whose entries differ from the entries of
+        A by at most `tol` / n.
 
         Computed eigenvalues are exact eigenvalues of such a matrix (see `gersgorin.linalg.discs`).
         For discs, each radius is enlarged by `tol`.
@@ -160,11 +160,11 @@ class MinimalGersgorin(InclusionSet):
 
     Source: R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the intersection of
     the row discs over all positive diagonal scalings of A. The same set contains exactly the
-    eigenvalues of all matrices that have the diagonal of A, and other entries with at most the
-    moduli of those of A. The set therefore lies inside Brauer's ovals. The columns have the same
-    set. A point z is outside if and only if M(z) = diag |z - a_ii| - |A off the diagonal| is a
-    nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x. Scaling by x then moves
-    every disc away from z.
+    eigenvalues of all matrices that have the diagonal of A, and whose other entries are at most as
+    large in modulus as those of A. The set therefore lies inside Brauer's ovals. The columns have
+    the same set. A point z is outside if and only if M(z) = diag |z - a_ii| - |A off the diagonal|
+    is a nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x. Scaling by x then
+    moves every disc away from z.
 
     >>> A = torch.tensor([[0.0, 8.0], [0.125, 0.0]])  # scaled by x = (8, 1): [[0, 1], [1, 0]]
     >>> MinimalGersgorin(A).contains(torch.tensor([1.0, 1.01]))

@@ -2,7 +2,8 @@
 sets of a real matrix are.
 
 An outline is a list of closed polygons, one for each connected component, from left to right. A
-polygon is a complex vector in which the last point equals the first. Units are those of the matrix.
+polygon is a complex vector in which the last point equals the first. Points have the unit of the
+matrix.
 """
 
 import math

@@ -86,8 +86,8 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spectral_radius(A: Tensor) -> Tensor:
-    """Compute the largest modulus of an eigenvalue, (...,), real. It tells the growth of powers of
-    A, but not of products of different matrices.
+    """Compute the largest modulus of an eigenvalue, (...,), real. The spectral radius gives the
+    growth of powers of A, but not of products of different matrices.
 
     Arguments and errors as for `eigenvalues`. The empty matrix (n = 0) has radius 0.
 

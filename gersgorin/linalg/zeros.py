@@ -9,7 +9,8 @@ Sussillo and O. Barak (Neural Computation 25, 2013) minimise q by its gradient. 
 Far from a zero, d is a short step down the slope of q. Near a zero, d is Newton's step, which about
 doubles the number of correct digits. A step that does not lower the speed is rejected, and l grows
 fourfold; an accepted step divides l by eight. The same steps find minima of q above zero, at which
-J' r = 0 with r != 0. Starts are independent of each other; those that have ended leave the batch.
+J' r = 0 with r != 0. Starts are independent of each other; searches that have ended leave the
+batch.
 
 A `ZeroSearch` begins at many starts at once, and joins searches that meet. `distinct` lists the
 points at which the searches end.
@@ -82,8 +83,8 @@ def search(
     """Follow every start to a minimum of q, or until |r(s)|_2 is within the tolerance and at most
     sqrt(eps) of its value at the start.
 
-    Near a singular J the search is slow. If it ended at the tolerance, two searches could end at
-    two points near one zero. It therefore continues until rounding.
+    Near a singular J the search is slow. If a search ended at the tolerance, two searches could end
+    at two points near one zero. Every search therefore continues until rounding.
 
     Args:
         s: the starts (B, N), finite.
@@ -266,7 +267,7 @@ class ZeroSearch:
         return Ends(self.to_zeros(ends.states), ends.are_minima)
 
     def to_zeros(self, s: Tensor) -> Tensor:
-        """Follow those of the states (b, N) that have a speed of at most `STILL` times `side` to
+        """Among the states (b, N), follow those with a speed of at most `STILL` times `side` to
         zeros with full precision.
         """
         if not len(s):

@@ -1,9 +1,9 @@
 """Build the user's modules, and read their weights from files.
 
 A user's factory, `package.module:factory`, is called without arguments, or with input_size and
-hidden_size if it takes them. It returns a torch module. A function f(x, s) is a step instead of a
-factory. Weights are read from .safetensors, or from a state_dict that torch.save wrote; only
-tensors are unpickled.
+hidden_size if it takes them. The factory returns a torch module. A function f(x, s) is a step
+instead of a factory. Weights are read from .safetensors, or from a state_dict that torch.save
+wrote; only tensors are unpickled.
 """
 
 import inspect

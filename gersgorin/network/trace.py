@@ -427,10 +427,10 @@ def extract_cell(
     """Return the recurrent cell of a module, and the inputs (T, B, m) that the cell receives when
     the module reads x.
 
-    Both are float64 copies, for functions that take a cell. Arguments as for `TracedCell` and its
-    method `along`; without `layer` the first recurrent cell is returned, with all its layers.
-    Raises InvalidInputError if the module has no recurrent cell, or fewer than `layer`, or if x
-    does not fit.
+    Cell and inputs are float64 copies, for functions that take a cell. Arguments as for
+    `TracedCell` and its method `along`; without `layer` the first recurrent cell is returned, with
+    all its layers. Raises InvalidInputError if the module has no recurrent cell, or fewer than
+    `layer`, or if x does not fit.
 
     If the module starts the cell from a state of its own, such as a parameter, the first result is
     a `Run` from this state. Functions such as `lyapunov` and `spectra` accept the run in place of a

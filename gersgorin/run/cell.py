@@ -529,8 +529,8 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
     """Convert a step f(x, s) to a step whose state is one real vector. The vector has the tensors
     of the state side by side, of any shape, and each complex number as two real numbers.
 
-    f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first
-    state s0 are (1, ...), else x (m,).
+    f returns the next state or (output, next state). The function f takes x (1, m) if all tensors
+    of the first state s0 are (1, ...), else x (m,).
     """
     parts, tree = tree_flatten(s0)
     shapes, start = [part.shape for part in parts], flat_state(s0)[0]
@@ -824,9 +824,9 @@ def temporal_jacobian(
             turn.
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
             otherwise) or "jacfwd". The closed forms compute derivatives from pre-activations z, to
-            a few units in the last place. The other two are torch's own. They compute tanh' = 1 -
-            h^2, which has no correct digits if tanh is saturated: for |z| from 9 in float32, and
-            from 19 in float64.
+            a few units in the last place. The other two methods are torch's own. They compute tanh'
+            = 1 - h^2, which has no correct digits if tanh is saturated: for |z| from 9 in float32,
+            and from 19 in float64.
 
     Returns:
         The Jacobian A (..., n, n) in the dtype of s, with gradients. For NumPy use
@@ -867,7 +867,7 @@ def layer_jacobians(
     A layer passes its state s_l (..., N) to the next layer. In a cell with shortcuts, such as a
     DT(S)-RNN, a later layer also reads s, the state before the step. The layers before it then pass
     on both, (s_l, s), because the chain rule needs both. The first of these Jacobians is (2N, N),
-    those between are (2N, 2N), and that of the last layer with a shortcut is (N, 2N).
+    the middle ones are (2N, 2N), and the Jacobian of the last layer with a shortcut is (N, 2N).
 
     Arguments as for `temporal_jacobian`. If the cell has several layers, its method
     `layer_jacobians(x, s)` computes the matrices. For a cell of one layer, or a callable without a

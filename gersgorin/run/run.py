@@ -214,8 +214,8 @@ class Run:
         return self
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
-        """Yield slices of consecutive steps. Each slice has as many steps as there are Jacobians in
-        a block. matrices: the number of matrices for each step.
+        """Yield slices of consecutive steps. Each slice has as many steps as a block can hold
+        Jacobians. matrices: the number of matrices for each step.
 
         Raises InvalidInputError if there is too little memory.
         """

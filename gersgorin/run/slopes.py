@@ -1,5 +1,5 @@
-"""Compare autograd's gradient of a function with slopes of its values. They differ if a path is
-detached, or if an operation defines its own gradient.
+"""Compare autograd's gradient of a function with slopes of its values. Gradient and slopes differ
+if a path is detached, or if an operation defines its own gradient.
 
 Along a direction v each value of a function has three slopes: between the points p - 10 h v, p - h
 v, p + h v and p + 10 h v. Kinks, jumps and chaos make the three slopes differ; a detached path does

@@ -2,8 +2,8 @@
 
 Legend: T time steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always
 one tensor (..., state_size), and the output is its first n entries. A new cell must define its
-parameters and `step`. It may define `gates`, `layers` (with `run_layer` if L > 1), `states`,
-`jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound`.
+parameters and `step`. A new cell may also define `gates`, `layers` (with `run_layer` if L > 1),
+`states`, `jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound`.
 """
 
 import itertools
@@ -25,7 +25,7 @@ MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared wit
 
 
 class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences; None for no dropout. They are
+    """Dropout masks of one cell for one window of B sequences; None for no dropout. Masks are
     constants without a gradient.
 
     Each sequence has one draw, which all time steps and all recurrence layers share (Gal and

@@ -148,7 +148,7 @@ def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
 
 class StackedCell(Cell):
     """A stack of cells, the lowest first, as one cell with a joint state, one step and its
-    Jacobian. It adds no weights.
+    Jacobian. The stack adds no weights.
 
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
         h_0' = x                 h_l = the first n entries of s_l

@@ -147,9 +147,9 @@ class LSTM(_Gated):
 
 
 class GRU(_Gated):
-    """Gated recurrent unit. It has one more weight, bias_hn (n,), the bias q inside the reset
-    product. `update_bias` is the initial bias of the update gate z (None: drawn like all other
-    biases).
+    """Gated recurrent unit. The cell has one more weight, bias_hn (n,), which is the bias q inside
+    the reset product. `update_bias` is the initial bias of the update gate z (None: drawn like all
+    other biases).
     """
 
     blocks = 3

@@ -46,7 +46,7 @@ from rhn.utils.scale import Scaled, bound_of, scaled_product, unscaled
 
 class RHN(DeclaredCell):
     """Recurrent highway network. Weights: weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
-    They stack the blocks H, T (, C): G = 2 if coupled, 3 if uncoupled.
+    The weights stack the blocks H, T (, C): G = 2 if coupled, 3 if uncoupled.
 
     Args:
         coupled: whether c = 1 - t (as in all experiments of the paper).
@@ -54,7 +54,8 @@ class RHN(DeclaredCell):
             gates is its negative. None: drawn like all other biases.
         activation: the function f of the candidate (an option of the official Brainstorm layer).
         gate_constant: a constant that is added to the transform gates' pre-activations (-4 in the
-            official Torch7 code). It is not a parameter, so weight decay does not shrink it.
+            official Torch7 code). This constant is not a parameter, so weight decay does not shrink
+            it.
     """
 
     deep = True

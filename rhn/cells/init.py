@@ -181,12 +181,12 @@ def memory_blocks(
 
     Half of the units sense: they compute random features of the present input, without recurrence.
     The other half remember: they read no input, and rotate in planes. The sensing units write so
-    little to the remembering units that tanh stays nearly linear; later layers are the identity. So
-    gradients neither vanish nor grow. With ReLU one unit of each plane remains. Each time step
-    multiplies it by the cosine of the plane's angle, which gives memories of all lengths. Sources
-    of parts of this scheme: Henaff, Szlam and LeCun 2016 (rotations solve the copy and adding
-    tasks); linear memory networks (Bacciu, Carta and Sperduti 2019, 2020); SCRN (Mikolov et al.
-    2014); S4D and LRU (spread angles); IRNN (Le et al. 2015).
+    little to the remembering units that tanh stays nearly linear; later layers are the identity.
+    Gradients therefore neither vanish nor grow. With ReLU one unit of each plane remains. Each time
+    step multiplies it by the cosine of the plane's angle, which gives memories of all lengths.
+    Sources of parts of this scheme: Henaff, Szlam and LeCun 2016 (rotations solve the copy and
+    adding tasks); linear memory networks (Bacciu, Carta and Sperduti 2019, 2020); SCRN (Mikolov et
+    al. 2014); S4D and LRU (spread angles); IRNN (Le et al. 2015).
     """
     n, plain = (
         getattr(module, "hidden_size", 0),
@@ -257,8 +257,8 @@ def rotations(planes: int, steps: float) -> Tensor:
 
 
 def haar(normal: Tensor) -> Tensor:
-    """Return orthogonal matrices (..., n, n) from matrices `normal`. They are uniform (Haar) if the
-    given entries are independent normal numbers of mean 0 and equal variance.
+    """Return orthogonal matrices (..., n, n) from matrices `normal`. The result is uniform (Haar)
+    if the given entries are independent normal numbers of mean 0 and equal variance.
 
     A zero matrix gives the identity up to signs.
     """

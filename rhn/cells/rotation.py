@@ -49,7 +49,7 @@ def rotation(w: Tensor, n: int) -> Tensor:
 
 def stacked_rotation(w: Tensor, n: int) -> Tensor:
     """Compute exp(skew(w)) (n, n) as `rotation` does, but so that a model's matrix and gradient
-    have the same bits alone or under `vmap`. It has no second derivatives.
+    have the same bits alone or under `vmap`. This function has no second derivatives.
     """
     return _EXPONENTIAL(_wide(skew(w, n))).to(w.dtype)
 

@@ -167,8 +167,8 @@ class DTRNN(DeclaredCell):
 
 
 class DTSRNN(DTRNN):
-    """Deep-transition RNN with shortcuts from the state before the time step to later layers. It
-    adds weight_skip (L - 1, n, n), or (1, n, n) with skip="last".
+    """Deep-transition RNN with shortcuts from the state before the time step to later layers. The
+    additional weight is weight_skip (L - 1, n, n), or (1, n, n) with skip="last".
     """
 
     skip: Literal["all", "last"] = "all"
@@ -185,8 +185,8 @@ class RNN(DTRNN):
 
 
 class IRNN(RNN):
-    """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015). It can
-    also have `nonlinearity="tanh"`.
+    """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015). With
+    `nonlinearity="tanh"`, tanh replaces ReLU.
 
     `init` draws the noise and all other weights. By default their standard deviation is 1e-3, and
     the biases are zero.

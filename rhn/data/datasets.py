@@ -105,8 +105,8 @@ def data_set(name: str) -> DataSet:
 
 
 def data_folder(name: str) -> Path:
-    """Return the folder into which `get` downloads a data set. It is in XDG_DATA_HOME, if that is
-    set.
+    """Return the folder into which `get` downloads a data set. The folder is in XDG_DATA_HOME, if
+    this variable is set.
     """
     return user_data_path("rhn", appauthor=False) / name
 

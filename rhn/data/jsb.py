@@ -146,8 +146,8 @@ def save_cached(corpus: Corpus, path: Path) -> None:
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """An unpickler of lists, tuples, dictionaries, numbers and texts. It raises ValueError for a
-    pickle that imports anything.
+    """An unpickler of lists, tuples, dictionaries, numbers and texts. The unpickler raises
+    ValueError for a pickle that imports anything.
     """
 
     def find_class(self, module, name):

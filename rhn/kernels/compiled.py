@@ -3,9 +3,9 @@ time in one call.
 
 The C code in `csrc` is compiled by the machine's own C compiler, once for each user. The file name
 of the library contains a hash of the sources, the flags, and the compiler's macros, which identify
-the compiler and this CPU. An outdated library is therefore never loaded. It is kept in a folder of
-the user's cache that other users cannot enter. Without such a folder each process compiles its own
-library; without a compiler the kernels in Python are used.
+the compiler and this CPU. An outdated library is therefore never loaded. The library is kept in a
+folder of the user's cache that other users cannot enter. Without such a folder each process
+compiles its own library; without a compiler the kernels in Python are used.
 
 In C the rows of a batch are the last axis, (..., units, rows), filled up to a multiple of 32.
 `lanes` copies a tensor into this layout; `rows` returns a view in the usual layout, (..., rows,
@@ -289,7 +289,7 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     C needs float32 on a CPU and a machine with a compiler. C is used for the calls in which it was
     measured to be faster than the versions in Python: up to 64 units for any batch, and up to 1000
     units if the batch fills all rows up to a multiple of 32. In between, the limit changes in
-    proportion (without AVX-512: from 20 rows on). It is not used if x is much wider than the state.
+    proportion (without AVX-512: from 20 rows on). C is not used if x is much wider than the state.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:

@@ -34,7 +34,7 @@ VOCABULARIES = range(1 << 12, 1 << 24)
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
     """Compute the negative log-likelihood of each frame, in nats: logits (..., keys), frames (...,
-    keys) -> (...). It is 0 where the mask (...) is False.
+    keys) -> (...). The result is 0 where the mask (...) is False.
 
     >>> frame_nll(torch.zeros(1, 88), torch.ones(1, 88))  # a fair coin a key: 88 log 2
     tensor([60.9970])
@@ -93,8 +93,8 @@ def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     """Return the summed losses (K,) float64, and with `keep` also their gradients for y (K, T, n,
     rows), W and b.
 
-    A loss is one number, so its gradients are known except for a factor. They are computed together
-    with the loss, and no logits are kept.
+    A loss is one number, so its gradients are known except for a factor. The gradients are computed
+    together with the loss, and no logits are kept.
     """
     (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)

@@ -8,7 +8,7 @@ The polyphonic model, for frames (quarter notes) of 88 keys:
     logits[t] = W_o y[t] + b_o,   y = recurrence(frames)
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
-So each frame is predicted from the frames before it. The first frame is not predicted, because no
+Each frame is thus predicted from the frames before it. The first frame is not predicted, because no
 frame is before it: a sequence of T frames gives T - 1 predictions. Every "nats per frame" of this
 toolkit is a mean over predicted frames.
 
@@ -203,7 +203,7 @@ class PolyphonicModel(RecurrentModel):
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the negative log-likelihoods (T - 1, B) in nats of frames 1 to T - 1 of (T, B,
-        keys), T >= 2. They are 0 at frames where the mask (T, B) is False.
+        keys), T >= 2. The values are 0 at frames where the mask (T, B) is False.
         """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 
@@ -212,8 +212,8 @@ class Reading(NamedTuple):
     """The output of a language model for a window of tokens.
 
     logits: (T, B, V), or None if targets are given. states: the last state (B, state_size) of each
-    cell. outputs: those of the last cell (T, B, n), before dropout. nll: (T, B) in nats for the
-    targets, or None without targets.
+    cell. outputs: the outputs of the last cell (T, B, n), before dropout. nll: (T, B) in nats for
+    the targets, or None without targets.
     """
 
     logits: Tensor | None

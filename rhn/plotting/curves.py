@@ -338,9 +338,9 @@ def draw_depth(table: pd.DataFrame) -> Shown:
 
 
 def depth_title(table: pd.DataFrame) -> str:
-    """Return a title that names the depth up to which the perplexity of RHNs falls. It falls from
-    one depth to the next if every seed of the deeper network has a lower perplexity than every seed
-    of the shallower one.
+    """Return a title that names the depth up to which the perplexity of RHNs falls. The perplexity
+    falls from one depth to the next if it is lower for every seed of the deeper network than for
+    every seed of the shallower network.
 
     table: from `read_depth`; if it has several series, only the first is used.
     """

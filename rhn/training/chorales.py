@@ -3,13 +3,13 @@ predicted frame.
 
 Chorales are sorted by length and cut into batches from the longest down: there is little padding,
 and only the shortest batch is not full. The batches are the same in every epoch; only their order
-changes. They are made once and stay on the device, and each has its own CUDA graph. Empty rows fill
-every batch up to a multiple of 32: then no vectorised loop has a remainder that depends on the
-number of models.
+changes. Batches are created once and stay on the device, and each has its own CUDA graph. Empty
+rows fill every batch up to a multiple of 32: then no vectorised loop has a remainder that depends
+on the number of models.
 
 Losses are measured after every epoch, over whole splits, with the weights of that moment (epoch 0:
-before training). So the best training loss is the loss of the weights that are kept, and `rhn
-evaluate` repeats it in float32. The cost is one forward pass over the data.
+before training). The best training loss is therefore the loss of the weights that are kept, and
+`rhn evaluate` repeats it in float32. The cost is one forward pass over the data.
 """
 
 from collections.abc import Sequence

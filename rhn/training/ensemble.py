@@ -21,9 +21,9 @@ without a graph. A replay copies its tensor arguments into the memory of the cap
 devices the function itself is called.
 
 `deterministic` makes the bits of a model on a CPU independent of the other models: with several
-threads the order of a sum would depend on the number of models. It also sets subnormal numbers to
-zero, which a CPU multiplies a hundred times faster. Tiny weights produce such numbers (some trials
-of the optimisation study start at a standard deviation of 1e-8).
+threads the order of a sum would depend on the number of models. `deterministic` also sets subnormal
+numbers to zero, which a CPU multiplies a hundred times faster. Tiny weights produce such numbers
+(some trials of the optimisation study start at a standard deviation of 1e-8).
 """
 
 import contextlib
@@ -428,7 +428,7 @@ def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch
 
 
 def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> list[int]:
-    """Return the minibatch order of an epoch, as indices. It is the same for every trial of
+    """Return the minibatch order of an epoch, as indices. The order is the same for every trial of
     (architecture, depth).
 
     >>> batch_order(0, "rhn", 4, 1, 7)

@@ -48,8 +48,9 @@ class LanguageTask(Task):
 
     The losses of a curve are in nats per token. The training loss is the mean over the epoch, with
     dropout and with the weights at each window. The validation loss is that of the weights after
-    the epoch, or of the averaged weights. It is computed without dropout, in as many rows as in
-    training. The gradient norm is the mean over the epoch, before gradients are scaled down.
+    the epoch, or of the averaged weights. The validation loss is computed without dropout, in as
+    many rows as in training. The gradient norm is the mean over the epoch, before gradients are
+    scaled down.
 
     Raises:
         DataError: the training text is shorter than one window, or the validation text has fewer
@@ -160,8 +161,8 @@ def epoch_windows(
 
     With a fixed length there are as many whole windows as fit, as in the official code. With
     `vary`, lengths are drawn from a normal distribution with mean `window` and standard deviation
-    5; for one window in 20 the mean is half of that. They are drawn anew in each epoch, equally for
-    every seed.
+    5; for one window in 20 the mean is half of that. The lengths are drawn anew in each epoch, and
+    are equal for every seed.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]

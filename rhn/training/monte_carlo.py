@@ -10,8 +10,8 @@ Each sample reads the whole text from the zero state. New masks are drawn in eve
 training. With window=None one set of masks serves the whole text, as in `evaluate_mc` of the
 official code of Zilly et al. (2017). The windows of that function have one time step, and hence all
 words share one draw of the embedding mask: a share `dropout.embedding` of the samples sees no word
-at all. So a sample is drawn again if its own perplexity is 500 or more. (The official code also
-counts one token that it never predicts, at a probability of 1e-10; we do not.)
+at all. A sample is therefore drawn again if its own perplexity is 500 or more. (The official code
+also counts one token that it never predicts, at a probability of 1e-10; we do not.)
 
 Masks are a function of (seed, number of the sample, number of the window), on every device. A
 temperature divides all logits. A temperature that was fitted to the network without dropout does

@@ -56,8 +56,8 @@ SAVE_SHARE = 0.02
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training run for one seed. Losses are those of the best epoch, in nats per
-    frame or token.
+    """The result of a training run for one seed. Losses are from the best epoch, in nats per frame
+    or token.
     """
 
     seed: int

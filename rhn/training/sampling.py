@@ -1,11 +1,11 @@
 """Sample from trained models: a chorale frame by frame in four voices, or a text token by token.
 
-Chorales: every piano key is drawn from a Bernoulli distribution, whose log-odds are the model's,
-divided by a temperature. The four most probable of the drawn keys sound, one for each voice. If no
-key is drawn, the most probable of all keys sounds. The model does not predict the first frame: it
-is a chord of C major or A minor, to which the data set is transposed. Frames (T, 88) are quarter
-notes, and piano key 0 is MIDI pitch 21. Frames do not distinguish held from repeated notes: equal
-neighbours in a voice become one note, within a bar of four frames.
+Chorales: every piano key is drawn from a Bernoulli distribution. The log-odds of this distribution
+are those of the model, divided by a temperature. The four most probable of the drawn keys sound,
+one for each voice. If no key is drawn, the most probable of all keys sounds. The model does not
+predict the first frame: it is a chord of C major or A minor, to which the data set is transposed.
+Frames (T, 88) are quarter notes, and piano key 0 is MIDI pitch 21. Frames do not distinguish held
+from repeated notes: equal neighbours in a voice become one note, within a bar of four frames.
 
 Texts: w[t + 1] ~ softmax(z[t] / temperature), where z[t] are the logits after w[1..t]. With top_k,
 only the k most probable symbols can be drawn. The model first reads the prompt. Without a prompt it
@@ -47,8 +47,8 @@ def sample_chorale(
 ) -> np.ndarray:
     """Sample a new chorale: frames (4 * bars, 88) uint8, in each of which one to four keys sound.
 
-    Raises InvalidInputError for a model that does not have 88 keys or whose output is not finite,
-    fewer than one bar, or a temperature that is not positive.
+    Raises InvalidInputError for a model without 88 keys or with an output that is not finite, for
+    fewer than one bar, or for a temperature that is not positive.
     """
     if (model.input_size, model.output_size) != (KEYS, KEYS):
         raise InvalidInputError(

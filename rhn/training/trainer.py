@@ -7,11 +7,11 @@
         trainer.run_step()
     model = trainer.best_model(0)
 
-Each trial has its own weights, learning rate, curve and end. It stops after `patience` epochs
-without a better loss, or if a loss or a weight is no longer finite; then its curve ends with a row
-that is not finite. Nothing is summed over trials, and all random numbers depend only on (seed,
-epoch, step). So on a CPU a trial has the same bits alone or beside other trials, uninterrupted or
-resumed from its state.
+Each trial has its own weights, learning rate, curve and end. A trial stops after `patience` epochs
+without a better loss. It also stops if a loss or a weight is no longer finite; its curve then ends
+with a row that is not finite. Nothing is summed over trials, and all random numbers depend only on
+(seed, epoch, step). On a CPU a trial therefore has the same bits alone or beside other trials,
+uninterrupted or resumed from its state.
 
 Ended trials leave the ensemble before the next epoch. On a GPU, ended trials keep their places and
 are ignored until half of the ensemble's trials have ended, so that CUDA graphs are captured only a
@@ -164,8 +164,8 @@ class Trainer:
     """Train K trials of a task, all at the same step of the same epoch.
 
     Args:
-        models: the model of each trial, by trial number. They are equal except for the values of
-            their parameters, which are the initial weights if nothing is saved.
+        models: the model of each trial, by trial number. The models are equal except for the values
+            of their parameters, which are the initial weights if nothing is saved.
         learning_rates: the learning rate of each trial, by trial number; default: that of the
             configuration.
         optimizer: the optimizer of all trials; default: that of the configuration.

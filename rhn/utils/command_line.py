@@ -95,7 +95,7 @@ def read(app: App, args: Sequence[str] | None) -> Any:
     """Read arguments into the dataclass of the command that they name; None after `--help` and
     `--version`.
 
-    args: the arguments; None: those of this process.
+    args: the arguments; None: the arguments of this process.
 
     Raises InvalidInputError, with one sentence, for arguments that cannot be read.
     """

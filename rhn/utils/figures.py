@@ -115,8 +115,8 @@ def mark_step(ax, step: int) -> None:
 
 
 def set_limit(ax, limit: float) -> None:
-    """Set the limits of axes. Of the complex plane the square of half width `limit` around 0 is
-    drawn; a value axis ends at `limit`, and begins at -`limit` if there are negative values.
+    """Set the limits of axes. In the complex plane they show the square of half width `limit`
+    around 0. A value axis ends at `limit`, and begins at -`limit` if there are negative values.
     """
     if ax.get_aspect() == 1:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))

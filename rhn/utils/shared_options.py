@@ -96,7 +96,7 @@ def flag(name: str) -> str:
 
 
 def given_flags(options: Any, names: Iterable[str]) -> list[str]:
-    """Return those of the named options whose values are not the defaults, such as
+    """Among the named options, return those whose values are not the defaults, such as
     ["--mc-official"].
     """
     hints = get_type_hints(type(options), include_extras=True)
