@@ -145,9 +145,8 @@ def lesioned(
 ) -> nn.Module:
     """Return a copy of a network with one lesion, in evaluation mode.
 
-    means: as for `changes`.
-    x: frames (T, m), needed to find the cells of a module that has no attribute `input_size`.
-    batch_axis: as for `analysis.lesion`.
+    means: the mean gates, as for `changes`. x: frames (T, m), needed to find the cells of a module
+    that has no attribute `input_size`. batch_axis: as for `analysis.lesion`.
 
     Raises InvalidInputError for a mode or layers that the network lacks.
 

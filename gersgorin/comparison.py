@@ -477,8 +477,8 @@ def draw_results(
     step: int | None = None,
     limit: float | None = None,
 ) -> Shown:
-    """Draw the plot of each result in its own panel, all with the same limits. along: the sequence
-    in words.
+    """Draw the plot of each result in its own panel. All panels have the same limits. along: the
+    sequence in words.
     """
     common, same, names = names_of(results)
 

@@ -65,7 +65,7 @@ class Moment:
 
     @property
     def exponent(self) -> Tensor:
-        """The mean finite-time exponent of the sequences that have a position, 0-dim."""
+        """The mean finite-time exponent of the sequences in which a position lies, 0-dim."""
         first = slice(EXPONENT_STEPS)
         each = [self.run.jacobians((first, b)) for b in self.where[1].unique().tolist()]
         return torch.stack([*map(finite_time_exponent, each)]).mean()
@@ -547,7 +547,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
 
 
 def known_panels(recording: Recording) -> list[tuple[str, ...]]:
-    """The panels that have finite numbers. Raises DataError if there is no such panel."""
+    """The panels that have finite numbers. Raises DataError if no panel has."""
     panels: dict[str, tuple[str, ...]] = {}
     for name, measure in RECORDED_MEASURES.items():
         panels[measure.panel] = (*panels.get(measure.panel, ()), name)

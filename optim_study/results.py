@@ -130,7 +130,9 @@ class StudyNetwork(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Name such as `rhn, depth 4`, with the optimizer if it is not the paper's."""
+        """Name of the network, such as `rhn, depth 4`, with the optimizer if it is not that of the
+        paper.
+        """
         depth = "" if "depth" in lacking(self.arch) else f", depth {self.depth}"
         return self.arch + depth + (f", {self.optimizer}" if self.optimizer != "sgd" else "")
 

@@ -193,7 +193,7 @@ def weights_file(path: str | Path) -> Path:
     """Return the path of a checkpoint file; for a folder, the file of the best weights of its
     training run.
 
-    Raises CheckpointError for a folder without that file.
+    Raises CheckpointError for a folder without a file of best weights.
     """
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
         return Path(path)

@@ -150,8 +150,8 @@ def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | Non
 
 
 def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
-    """Return the axis of the classes in outputs, for integer targets; None if the shapes fit no
-    classes.
+    """Return the axis of the classes in outputs, for integer targets; None if the shapes do not
+    allow classes.
 
     The classes lie along the last axis or axis 1. If the shapes fit both, the loss decides. If some
     targets are changed, the gradient changes only in the outputs of these targets, and these

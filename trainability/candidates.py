@@ -48,8 +48,8 @@ SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of initial wei
 
 @dataclass(frozen=True)
 class Start:
-    """Initial weights: functions of `trainability.starts` to call, then an output bias. Two objects
-    are equal if their words are equal.
+    """Initial weights: functions of `trainability.starts` that set them, then an output bias. Two
+    objects are equal if their words are equal.
     """
 
     words: str

@@ -476,8 +476,8 @@ class Trial:
                 return
 
     def keep_network(self, row: Row) -> None:
-        """Store a row of the user's network among known good parts, if it is better than the stored
-        one.
+        """Store a row of the user's network among known good parts, if this row is better than the
+        stored row.
         """
         known = self.evidence.kept.get("network")
         if row.done and (known is None or not known.done or row.error < known.error):

@@ -227,7 +227,9 @@ def run(options: Options) -> None:
 
 
 def show(found: Any, outputs: Outputs, options: Options) -> None:
-    """Print a result, then write its files, so that a full disk does not lose the answer."""
+    """Print a result, then write its files. If the disk is full, the result has then been printed
+    already.
+    """
     if options.json:
         print_json(found.to_dict() | {"figure": next(map(str, outputs.figures), None)})
     else:

@@ -371,8 +371,8 @@ def share_of(rungs: list[int]) -> float:
 def rank(reach: Reach | None) -> tuple[float, ...]:
     """Return a sort key for a gradient; the best gradient has the least key.
 
-    Gradients that reach more than half of a sequence and do not explode come first, then the most
-    even ones, by powers of e.
+    Gradients that reach more than half of a sequence and do not explode come first. Within each
+    group, more even gradients come first; unevenness is rounded to powers of e.
     """
     if reach is None:
         return (0, 0)

@@ -205,8 +205,8 @@ class HeldOut:
         raise NotImplementedError
 
     def number_of(self, x: Inputs, row: int) -> int | None:
-        """Return the number that an example of a minibatch has in the data; None if it is not in
-        the data.
+        """Return the number of an example of a minibatch, as counted in the data; None if the
+        example is not in the data.
         """
         key = keys_of_inputs(x, self.axis)[row]
         for number, (inputs, _) in self.every():

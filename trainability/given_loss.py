@@ -82,7 +82,7 @@ def reads(loss: Any) -> tuple[list[Any], set[str]]:
     """Return (objects that a loss can read besides its arguments, names of attributes that it
     reads).
 
-    Functions that the loss names are searched, too.
+    Functions that the loss calls by name are searched too.
     """
     objects, names, found = [loss], set[str](), set[int]()
     for value in objects:  # grows

@@ -56,8 +56,8 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) 
 
 
 def refuse_hooks(model: nn.Module, optimizer: Optimizer) -> None:
-    """Raise InvalidInputError for hooks and replaced methods, which the copies that are trained
-    would not have.
+    """Raise InvalidInputError for hooks and replaced methods. The copies that are trained would not
+    have them.
     """
     hooked = [
         name
@@ -119,7 +119,7 @@ class Schedule:
                 group["params"] = []  # only the rates are used
 
     def step(self) -> None:
-        """Step the scheduler at its own rates, then set the rates of the optimiser."""
+        """Let the scheduler take a step at its own rates, then set the rates of the optimiser."""
         for group, own in zip(self.like.param_groups, self.own, strict=True):
             group["lr"] = own["lr"]
         self.scheduler.step()

@@ -99,8 +99,8 @@ class Probe(Minibatch):
         """Return the gradient of a random sum of the outputs with respect to an input, at torch's
         weights.
 
-        None if the input is no number. weights: function that changes the weights of the outputs in
-        the sum.
+        None if the input does not consist of numbers. weights: function that changes the weights of
+        the outputs in the sum.
         """
         x = self.leaves[leaf]
         if not self.is_number(x):
@@ -234,7 +234,8 @@ class Probe(Minibatch):
 
     @cached_property
     def gradient_frames(self) -> Tensor | None:
-        """(T,) True for each frame that the gradient of the last output reaches; None if not known.
+        """True for each frame that the gradient of the last output reaches, (T,); None if not
+        known.
 
         The gradient is that of a sum of the last output with random weights, and may be that of any
         example.
@@ -273,8 +274,8 @@ class Probe(Minibatch):
 
     @cached_property
     def read_frames(self) -> Tensor:
-        """(T,) True for each frame with which the last output of any example changes, by at least a
-        bit.
+        """True for each frame with which the last output of any example changes, by at least one
+        bit, (T,).
         """
         found = torch.zeros(self.frames or 0, dtype=torch.bool, device=self.first.device)
         for example in range(min(self.count, EXAMPLES)):

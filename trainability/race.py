@@ -359,7 +359,9 @@ def affordable(steps: int, seconds: float, needed: float) -> int:
 
 
 def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:
-    """Return (mean of the paired difference of two errors of each example, its standard error)."""
+    """Return the mean over examples of the difference of two errors, and the standard error of this
+    mean.
+    """
     if theirs.shape != ours.shape:
         return (float(theirs.mean()) - float(ours.mean())) / size, 0.0
     d = (theirs - ours) / size

@@ -10,8 +10,8 @@ Each other input is read as a whole, by final and mean states. Examples may lie 
 The output for a frame depends on later frames only if this is so in the user's network, and if no
 target is a later input.
 
-A known good layer for a linear layer has a hidden layer, and reads each time step separately. Any
-other layer is replaced by a GRU that reads the same tensors.
+The known good layer for a linear layer is a network with a hidden layer, which reads each time step
+separately. Any other layer is replaced by a GRU that reads the same tensors.
 
 Legend: B examples, T frames, m numbers of a frame, K outputs.
 """
@@ -148,7 +148,7 @@ class Reference(nn.Module):
 def input_of_frames(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> int | None:
     """Return the index of the first input that has the examples and frames of outputs and targets.
 
-    For an encoder and decoder this is the second input. None if outputs have no frames.
+    For an encoder and a decoder, the result is the second input. None if outputs have no frames.
     """
     leaves = tree_leaves(x)
     has_frames = leaves[0].dim() >= 3 or not leaves[0].is_floating_point()

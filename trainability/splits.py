@@ -85,7 +85,8 @@ def positions(first: Tensor) -> Tensor | None:
     """Return the frame at which each row (T, ...) starts in a series, (N,); None if most rows are
     not overlapping windows.
 
-    The rows may be in any order if all frames differ; otherwise in the order of the series.
+    The rows may be in any order if all frames differ; otherwise they must be in the order of the
+    series.
 
     >>> windows = torch.arange(60.0).unfold(0, 8, 1).unsqueeze(-1)
     >>> positions(windows)[:3], positions(windows.flip(0))[-3:], positions(torch.rand(30, 8, 1))

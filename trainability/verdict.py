@@ -161,8 +161,8 @@ class Evidence:
     def take(self, good: Row) -> None:
         """Keep the better of two known good training runs, and choose the score of the gap.
 
-        The score is the first by which the user's run lags behind; otherwise the first that shows a
-        gap; otherwise the first by which the known good run learns.
+        The score of the gap is the first by which the user's run lags behind. If there is none, it
+        is the first that shows a gap, or else the first by which the known good run learns.
         """
         if self.good is not None and self.good.error <= good.error:
             return
@@ -353,7 +353,8 @@ class Evidence:
 
     @property
     def breaking(self) -> list[Row]:
-        """For each part that is both enough and needed, the smallest change that is enough.
+        """For each part whose replacement is enough and which breaks the known good run, the
+        smallest change that is enough.
 
         Empty if not all steps were run, or too few examples are held out. If the user's run learns,
         a change must also bring the error to a tenth.

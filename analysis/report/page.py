@@ -34,7 +34,8 @@ OPEN_ROWS = 12  # longer tables are folded
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """A table of texts and numbers; a row is a dict from names of columns to values. A click on the
-    name of a column sorts the rows. A long table shows only its caption before a click on it.
+    name of a column sorts the rows. A long table shows only its caption until the user clicks on
+    it.
     """
 
     caption: str

@@ -2,10 +2,10 @@
 errors.
 
 A frame of k directions is multiplied at each step by the Jacobian A[t] = ds[t+1]/ds[t] (G. Benettin
-et al., Meccanica 15, 1980). All directions turn to the one that grows fastest. A QR decomposition
-after each step, A[t] Q = Q' R, makes them orthogonal again, and log |R_ii| is the growth of the
-i-th direction. The sum over i is exactly the growth of the volume of the frame; for a full frame (k
-= N) it is the sum of log |det A[t]|.
+et al., Meccanica 15, 1980). All directions turn to the direction that grows fastest. A QR
+decomposition after each step, A[t] Q = Q' R, makes them orthogonal again, and log |R_ii| is the
+growth of the i-th direction. The sum over i is exactly the growth of the volume of the frame; for a
+full frame (k = N) it is the sum of log |det A[t]|.
 
 The standard errors of one run are computed from the scatter of the means of consecutive blocks. The
 blocks are not independent. If b blocks have the standard deviation d, and each has the correlation
@@ -396,9 +396,9 @@ def lyapunov(
 ) -> LyapunovSpectrum:
     """Compute the Lyapunov exponents of a run, as natural logarithms per time step.
 
-    A negative largest exponent means that states near those of this run come together under this
-    input. States that are far apart may stay apart if there are several attractors: compare runs
-    from several s0, or search with `gersgorin.fixed_points`.
+    A negative largest exponent means that runs from nearby states come together under this input.
+    States that are far apart may stay apart if there are several attractors: compare runs from
+    several s0, or search with `gersgorin.fixed_points`.
 
     Args:
         network: a cell, a step f(x, s), or any network that `gersgorin.open_run` takes. A cell is

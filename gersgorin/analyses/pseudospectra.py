@@ -206,8 +206,8 @@ def pseudospectra(
         network, x, s0, options: as for `gersgorin.open_run`.
         side: number of points along a side of the grid, an odd number (default: 101, or 51 for a
             state of more than 64 entries). The time grows with the square of side and with the cube
-            of the state size. With the default it is a quarter of a minute for 64 entries and two
-            minutes for 256, on one core.
+            of the state size. With the default side, the time on one core is a quarter of a minute
+            for 64 entries and two minutes for 256.
         progress: called with (steps done, steps in all).
 
     Raises:

@@ -266,8 +266,8 @@ def by_layer(name: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Products(Result, kind="products"):
-    """Norms of the Jacobian products of one run: log ||ds[t+1]/ds[0]||_2 from the first state on,
-    its rate of growth, and log ||ds[T]/ds[t]||_2 to the last state.
+    """Norms of the Jacobian products of one run: log ||ds[t+1]/ds[0]||_2 from the first state to
+    each step, its rate of growth, and log ||ds[T]/ds[t]||_2 from each step to the last state.
 
     >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> round(found.half_life, 4), round(float(np.exp(found.log_norm_back[-2])), 4)

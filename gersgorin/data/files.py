@@ -124,7 +124,7 @@ class Dataset:
         return self.layout().to_time_first(self._numbers)
 
     def ids(self) -> Tensor:
-        """All sequences with time first, as ids (T, S), with the numbers as in the file."""
+        """All sequences with time first, as ids (T, S). The ids are the numbers in the file."""
         return self.layout(ids=True).to_time_first(self.x)
 
     def sequence(self) -> Tensor:

@@ -80,8 +80,8 @@ class Sequences:
 
     @property
     def size(self) -> str:
-        """The size of x in words: "of 20 x 8", "of 5 x 20 x 8". For packed sequences, the time is
-        that of the longest one.
+        """The size of x in words: "of 20 x 8", "of 5 x 20 x 8". For packed sequences, the number of
+        steps is that of the longest sequence.
         """
         shape = [*self.values.shape]
         if self.packed is not None:

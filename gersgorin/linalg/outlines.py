@@ -33,7 +33,7 @@ def binary_scale(size: float) -> float:
 
 def support_corners(support: np.ndarray) -> np.ndarray:
     """The intersections of neighbouring lines Re(e^-it z) = h(t), for angles t in equal steps of a
-    full turn. h and the result are (..., angles).
+    full turn. The argument h and the result are (..., angles).
     """
     angles = support.shape[-1]
     step = 2 * np.pi / angles

@@ -189,8 +189,8 @@ def by_chunks(
 
 
 def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
-    """Sort complex values (..., n), and others in the same order. NumPy's lexsort is used, because
-    torch sorts by one key at a time.
+    """Sort complex values (..., n) by modulus, and put other tensors in the same order. NumPy's
+    lexsort is used, because torch sorts by one key at a time.
     """
     v = values.numpy()
     order = torch.from_numpy(np.lexsort((-v.imag, -v.real, -np.abs(v))))

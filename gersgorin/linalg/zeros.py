@@ -308,7 +308,8 @@ def meeting(s: Tensor, near: Tensor | float) -> Tensor:
 
 
 def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
-    """For each number, from 0 on, the row with the least key; the first row if keys are equal.
+    """Return, for each number from 0 on, the row with the least key; the first such row if keys are
+    equal.
 
     >>> least_of_each(torch.tensor([1, 0, 1, 0]), torch.tensor([5.0, 2.0, 3.0, 4.0])).tolist()
     [1, 2]

@@ -74,7 +74,8 @@ def reader_of(
     state_size: Sizes | None = None,
     batch_axis: int | None = None,
 ) -> nn.Module | None:
-    """A step as a module that reads sequences like x; None for a model that reads sequences itself.
+    """Return a step as a module that reads sequences like x; None for a model that reads sequences
+    itself.
 
     s0, state_size: the first state, or the entries of a state that starts at zero. Raises
     InvalidInputError for a step without a first state.

@@ -5,8 +5,8 @@ pass that the loop of the module does nothing but call the cell.
     h = norm(cell(x[t], h))       refused: the state changes between two calls
     h = cell(cat(x[t], out(h)))   refused: the input reads the state
 
-In the last two loops the Jacobian of one step is not that of the cell. Their users must pass the
-whole step as f(x, s) instead.
+In the last two loops the Jacobian of one step is not that of the cell. Users of such a loop must
+pass the whole step as f(x, s) instead.
 
 During the pass each output of the cell is a leaf of autograd. Derivatives then show how the next
 input and the next state depend on the output, also through `detach` and `no_grad`, which cut

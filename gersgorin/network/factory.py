@@ -209,8 +209,8 @@ def _content(path: Path) -> Any:
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Arguments of the RNN, LSTM, GRU or *Cell of torch.nn that these weights belong to; empty for
-    other modules.
+    """Constructor arguments of the RNN, LSTM, GRU or *Cell of torch.nn to which these weights
+    belong; empty for other modules.
 
     >>> sizes_in(nn.LSTM(3, 5, num_layers=2, bias=False).state_dict())
     {'input_size': 3, 'hidden_size': 5, 'bias': False, 'num_layers': 2}

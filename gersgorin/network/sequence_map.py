@@ -203,8 +203,8 @@ class SequenceMap:
 
         Returns:
             (||w[i, j] d o[steps[i]] / d x[t1]||, (n, j, T, B), float64; the number of these
-            outputs, over all sequences, that depend on no input). If a sequence has one output,
-            those that do not depend on the last input are counted.
+            outputs, over all sequences, that depend on no input). If each sequence has one output,
+            the outputs that do not depend on the last input are counted.
         """
         numbers = slice(None) if feature is None else slice(feature, feature + 1)
         n, j = w.shape[:2]

@@ -110,8 +110,8 @@ class StepOperator(LinearOperator):
         `gersgorin.eigenvalues`.
 
         If only one of two conjugates is among the k, it is the one with the positive imaginary
-        part. Up to 2,048 state entries LAPACK is used, which then computes all eigenvalues in less
-        time.
+        part. For up to 2,048 entries of a state, LAPACK is used, because it computes all
+        eigenvalues in less time.
 
         Raises:
             InvalidInputError: k is not between 1 and N, or too large for Arnoldi's method.

@@ -3,9 +3,9 @@ defines:
 
     s' = update(W x + b, s, *weights)
 
-A subclass of `LoopedCell` defines `update`; it also defines `recurrent_weights` if it has more of
-them than `weight_hh`. `rhn.kernels.loop` runs it. If all its matrices multiply the state of n
-entries, it may name "state" in its `masks`.
+A subclass of `LoopedCell` defines `update`; it also defines `recurrent_weights` if it has other
+recurrent weights than `weight_hh`. `rhn.kernels.loop` runs it. If all its matrices multiply the
+state of n entries, it may name "state" in its `masks`.
 """
 
 import inspect

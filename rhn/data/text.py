@@ -78,8 +78,8 @@ def read_text(
 
     name: the name of a published text, or "text" for your own. path: the folder of a published text
     or one of its files (plain or .zip if it is one file). For "text", a folder with one file for
-    each split ("train", "valid" and "test" in their names). Or a folder of *.txt, or one file; such
-    a text is split 90 / 5 / 5 %. None: the folder of `rhn data
+    each split ("train", "valid" and "test" in their names). A folder of *.txt files, or one file,
+    is split 90 / 5 / 5 %. None: the folder of `rhn data
         get`.
     unit: "words" or "characters" for a `text`; published texts and a `vocabulary` have their own.
     max_tokens: keep only the first tokens of each split; the vocabulary is that of the whole text.

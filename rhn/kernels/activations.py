@@ -2,8 +2,8 @@
 function of h and as a function of z.
 
 Training uses f' as a function of h, which is cheap. The Jacobians use f' as a function of z, which
-is accurate: 1 - h^2 has no digits left if tanh rounds to 1, from |z| = 9 on in float32 and from 19
-on in float64.
+is accurate: 1 - h^2 has no correct digits if tanh rounds to 1, for |z| from 9 in float32 and from
+19 in float64.
 """
 
 from collections.abc import Callable

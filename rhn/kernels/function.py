@@ -13,7 +13,7 @@ those that `needs` names. A tensor may be None (a dropout mask). Masks and targe
 `batched_function(code, ...)` calls the passes for a single model (K = 1). Under `torch.func.vmap`
 the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked models makes one forward
 and one backward call for all models. A tensor that the models share (the minibatch) keeps a leading
-axis of 1. The kernel broadcasts it and never copies it K times.
+axis of 1. The kernel broadcasts such a tensor and never copies it K times.
 """
 
 from collections.abc import Callable, Mapping

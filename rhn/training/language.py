@@ -138,8 +138,8 @@ class TextWindow:
         return self.length * self.rows
 
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
-        """Return the tokens (T + 1, B), and for the models with these seeds the dropout masks and
-        which rows keep their state, (K, B, 1).
+        """Return the tokens (T + 1, B). For the models with these seeds, also return the dropout
+        masks, and which rows keep their state, (K, B, 1).
         """
         task, config, drawn = self.task, self.task.config, []
         tokens = window_of(task.rows, self.start, self.length, task.device)

@@ -198,8 +198,8 @@ def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> T
 
 
 def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
-    """Return the state of NT-ASGD at its start, (K, ...) each: averaged weights by name, the number
-    of weights in each mean, and whether a model's averaging has begun.
+    """Return the initial state of NT-ASGD, (K, ...) each: averaged weights by name, the number of
+    weights in each mean, and whether the averaging of a model has begun.
     """
     ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
     average = {f"average.{name}": t.clone() for name, t in ensemble.weights.items()}

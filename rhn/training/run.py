@@ -386,7 +386,7 @@ class _Run:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError for a folder without a state that has files which a training run
+    """Raise InvalidInputError if a folder has no saved state, but has files that a training run
     would overwrite.
     """
     names = ("config.json", "metrics.jsonl", "best.safetensors")

@@ -8,9 +8,9 @@ Frames (T, 88) are quarter notes, and piano key 0 is MIDI pitch 21. Frames do no
 from repeated notes: equal neighbours in a voice become one note, within a bar of four frames.
 
 Texts: w[t + 1] ~ softmax(z[t] / temperature), where z[t] are the logits after w[1..t]. With top_k,
-only the k most probable symbols can be drawn. The model first reads the prompt. Without a prompt it
-reads a newline. If its vocabulary has no newline, it reads a symbol that is drawn uniformly. The
-symbol `<unk>` is never drawn.
+only the k most probable symbols can be drawn. The model first reads the prompt. Without a prompt,
+the model reads a newline. If the vocabulary has no newline, the model reads a symbol that is drawn
+uniformly. The symbol `<unk>` is never drawn.
 """
 
 import copy

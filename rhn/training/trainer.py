@@ -466,8 +466,8 @@ def training_step(
     another. Each part has its own `drawn` (inputs) and `carry` (state from the last step).
 
     Returns (logged numbers (K, n) float64, state of each part for the next step). The logged
-    numbers are the loss in nats, summed over time steps and averaged over rows, and the gradient
-    norm before gradients are scaled down, if they are.
+    numbers are the loss in nats, summed over time steps and averaged over rows, and, if gradients
+    are scaled down, the norm of the gradient before this.
     """
     logs, carried, clip = [], [], task.gradient_norm
     for trials, *own in zip(parts, carry, drawn, strict=True):

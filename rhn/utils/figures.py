@@ -63,7 +63,8 @@ _texts: ContextVar[tuple[str | None, bool]] = ContextVar("_texts", default=(None
 
 @contextmanager
 def our_style(figure: str | float | None = None) -> Iterator[None]:
-    """Return a context in which matplotlib draws in our style, whatever the user's matplotlibrc.
+    """Return a context in which matplotlib draws in our style, independently of the user's
+    matplotlibrc.
 
     figure: the width of figures, see `inches_of`. None: the width of an outer `our_style`, or each
     figure's own width.

@@ -28,8 +28,8 @@ PARTIAL = "partial gradient"
 
 
 def wrong_gradient(probe: Probe) -> Cause | None:
-    """Fact: along the gradient of a weight, the loss does not change by the amount that autograd
-    says.
+    """Fact: along the gradient of a weight, the change of the loss differs from the change that
+    autograd predicts.
 
     If the model uses an autograd.Function of the user, the gradient of this function is wrong;
     otherwise a path is left out of the gradient, as by .detach().
