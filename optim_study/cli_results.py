@@ -305,7 +305,7 @@ def _different(configs: Sequence[StudyConfig]) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class Record(Stored):
     """Train the best trial of each study again, and record its spectra, gains, gates and gradients
-    during the training.
+    during the training run.
 
     examples:
       optim-study record --out runs/small --arch rhn --depth 6

@@ -158,8 +158,8 @@ class LanguageConfig(TrainingConfig):
     """
     init: str | None = "uniform:0.04"
     """Initialisation of weights and biases: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
-    orthogonal[:GAIN] or memory[:STEPS] (default: the steps of a window). Append ,bias:B to set all
-    biases to B. None: the cell's own initialisation (the default for torch.nn's cells).
+    orthogonal[:GAIN] or memory[:STEPS] (without STEPS: the steps of a window). Append ,bias:B to
+    set all biases to B. None: the cell's own initialisation (the default for torch.nn's cells).
     """
     transform_bias: float | None = -2.0
     drop_embedding: Fraction = 0.0
@@ -213,8 +213,8 @@ class LanguageConfig(TrainingConfig):
     to the next, in nats per token.
     """
     reset_probability: Annotated[float, within(least=0, most=1)] = 0.0
-    """Probability that a row begins a window with the zero state instead of the last window's
-    state.
+    """Probability that a sequence of the batch begins a window with the zero state instead of the
+    state at the end of the last window.
     """
     epochs: Count = 500
 
