@@ -33,6 +33,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted, first_line, kind_of, listed
+from trainability.candidates import DEFAULT
 from trainability.data import SAMPLE, Pair, count_of
 from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
@@ -58,7 +59,7 @@ from trainability.race import (
     seconds_of_step,
 )
 from trainability.reference import stand_ins
-from trainability.swaps import LONGER, PARTS, SWAPS
+from trainability.swaps import LONGER, PARTS, SWAPS, are_drawn_as_by_default
 from trainability.training import Training, as_training, name_of
 from trainability.verdict import (
     BETTER,
@@ -725,11 +726,11 @@ class Trial:
                 # a known good network standardises its inputs
                 alone = "" if row.version == self.good.network else " by itself"
                 said = f"Enough{alone}: {row.what}, {reached}."
-                yield Cause("enough", row.part, said, row.version.remedy)
+                yield Cause("enough", row.part, said, self.remedy_of(row))
         better = [row for row in evidence.better if not enough or row is evidence.naive]
         for row in better[:1]:
             said = f"Better: {row.what}, {shown(self.base.error)} to {row.error:.2f}."
-            yield Cause("better", row.part, said, row.version.remedy)
+            yield Cause("better", row.part, said, self.remedy_of(row))
         for row in evidence.by_other_scores:
             before, after = shown(self.base.value(row.by)), shown(row.error)
             own = f"{shown(self.base.error)} to {shown(row.value('error'))}"
@@ -738,6 +739,14 @@ class Trial:
                 f"{before} to {after}, and that of all examples from {own}."
             )
             yield Cause("all classes alike", row.part, said, row.version.remedy)
+
+    def remedy_of(self, row: Row) -> str:
+        """Return what to do about a row that helps. Another draw of the user's own weights is no
+        repair.
+        """
+        if row.what == DEFAULT and are_drawn_as_by_default(self.training):
+            return ANOTHER_DRAW
+        return row.version.remedy
 
     def cause_of_fault(self, row: Row) -> Cause:
         """Return the cause for a part at fault: its replacement is enough, and the user's part
@@ -753,7 +762,7 @@ class Trial:
             f"{shown(reached)}, and with your {part} the known good run goes {good}to "
             f"{shown(broken)}. {seen}"
         )
-        remedy = row.version.remedy
+        remedy = self.remedy_of(row)
         if row.version == self.good.network:
             remedy = f"{LOOK} {remedy}"
         numbers = {"enough": reached, "needed": broken}
@@ -763,6 +772,10 @@ class Trial:
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
 NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
+ANOTHER_DRAW = (
+    "Your initial weights are drawn like these: the result depends on the draw. Train with several "
+    "seeds."
+)
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
 LOOK = "Look for the error in the network: its layers, axes, states and outputs."

@@ -49,6 +49,7 @@ PARTS = (
 )
 """The parts of a training run, the smallest change first."""
 LONGER = 4  # times the steps
+CHANCE = 5  # standard deviations that two draws may differ by
 LEAST_PADDED = 2  # frames at the end of half of the sequences, if these are padded
 
 
@@ -345,6 +346,24 @@ def default_weights(training: Training) -> Training:
     modules.
     """
     return training.with_default_weights()
+
+
+@torch.no_grad()
+def are_drawn_as_by_default(training: Training) -> bool:
+    """True if the weights look like another draw of torch's initial weights: each tensor has the
+    root mean square of a fresh draw, as far as its number of entries can tell.
+    """
+    other = default_weights(training).model.parameters()
+    return all(map(_have_one_scale, training.model.parameters(), other))
+
+
+def _have_one_scale(one: Tensor, other: Tensor) -> bool:
+    """True if two draws of a tensor differ in scale by chance only, or are equal constants."""
+    sizes = [float(t.detach().double().norm()) for t in (one, other)]
+    if min(sizes) == 0:
+        return max(sizes) == 0
+    # the standard deviation of log(size / other size) for n normal numbers is n**-0.5
+    return abs(math.log(sizes[0] / sizes[1])) <= CHANCE / math.sqrt(one.numel())
 
 
 @register_swap(
