@@ -19,8 +19,6 @@ from trainability.training import Training, as_training, name_of
 
 
 @keywords_of(Training, without=("loading_seconds",))
-@one_thread()
-@with_gradients()
 def assert_learns(
     model: nn.Module | Training,
     x: Any = None,
@@ -57,19 +55,23 @@ def assert_learns(
     >>> adam = torch.optim.Adam(model.parameters(), 0.1)
     >>> assert_learns(model, x, x.sum(1, keepdim=True), nn.MSELoss(), adam, steps=50)
     """
+    __tracebackhide__ = True  # pytest shows the lines of the caller only
     number("below", below, above=0)
     seed, title = check_seed(seed), name_of(model)
-    training = as_training(
-        model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=math.inf, **parts
-    )
-    with random_numbers_kept(training.model):
-        probe = Probe(training)
-        _ = probe.loss  # whatever a model or a loss raises at once is a sentence about that call
-        race, row = race_of(training, probe, seed=seed), Row(UNCHANGED, training.copy())
-        race.train(row, training.steps, math.inf)
-        if row.error < below:
-            return
-        found, _ = facts(probe)
+    with one_thread(), with_gradients():
+        training = as_training(
+            model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=math.inf, **parts
+        )
+        with random_numbers_kept(training.model):
+            probe = Probe(training)
+            _ = (
+                probe.loss
+            )  # whatever a model or a loss raises at once is a sentence about that call
+            race, row = race_of(training, probe, seed=seed), Row(UNCHANGED, training.copy())
+            race.train(row, training.steps, math.inf)
+            if row.error < below:
+                return
+            found, _ = facts(probe)
     few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
     words = (
         f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"

@@ -71,6 +71,7 @@ def keywords_of(
 
         @functools.wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
+            __tracebackhide__ = True  # pytest shows the lines of the caller only
             check_keywords(function.__name__, options, known, removed)
             return function(*args, **options)
 

@@ -101,3 +101,11 @@ def test_few_examples_are_measured_on_those_of_the_training():
         trainability.assert_learns(model, X[:40], Y[:40], nn.MSELoss(), frozen, steps=5)
     training = Training(model, X[:40], Y[:40], "mse", adam(model, 0.05), steps=300)
     trainability.assert_learns(training, below=0.1)
+
+
+def test_a_failure_shows_the_line_of_the_test_and_none_of_ours():
+    model = Net(batch_first=True)
+    with pytest.raises(AssertionError) as found:
+        trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model, 1e-9), steps=5)
+    first, *others = found.traceback.filter(found)
+    assert first.path.name == "test_testing.py" and not others
