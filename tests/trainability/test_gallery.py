@@ -46,6 +46,26 @@ def test_the_graph_is_cut():
     assert "No gradient reaches backbone.weight" in cause.sentence
 
 
+def test_the_last_output_of_a_backward_direction_has_read_one_frame():
+    class Both(nn.Module):
+        def __init__(self, reads):
+            super().__init__()
+            self.reads = reads
+            self.lstm = nn.LSTM(3, 8, batch_first=True, bidirectional=True)
+            self.out = nn.Linear(16, 1)
+
+        def forward(self, x):
+            outputs, (h, _) = self.lstm(x)
+            return self.out(outputs[:, -1] if self.reads == "outputs" else torch.cat((*h,), 1))
+
+    x = torch.randn(48, 6, 3, generator=G)
+    y = x.mean((1, 2)).unsqueeze(1)
+    cause = found_in(Both("outputs"), x, y, F.mse_loss)["untrained weights"]
+    assert "No gradient reaches lstm.weight_hh_l0_reverse" in cause.sentence
+    assert cause.remedy.startswith("At the last frame the output of the backward direction")
+    assert "untrained weights" not in found_in(Both("states"), x, y, F.mse_loss)
+
+
 def test_attention_takes_the_examples_for_time():
     class Encoder(nn.Module):
         def __init__(self, batch_first):

@@ -2,6 +2,7 @@
 or it never changes.
 """
 
+import re
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -25,6 +26,10 @@ from trainability.training import Training
 
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
+ONE_STEP_BACKWARD = (
+    "At the last frame the output of the backward direction has read one frame. Read its output at "
+    "frame 0, or the last state h of each direction."
+)
 SATURATING = {
     "Clamp",
     "ClampMin",
@@ -200,13 +205,19 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
     for name, by_gradient in reached.items():
         names.setdefault(kind_of_still(probe, name, reached=by_gradient), []).append(name)
     kinds = {
-        "cut": ("network", "No gradient reaches", CUT),
+        "cut": ("network", "No gradient reaches", remedy_of_cut(names.get("cut", []))),
         "left out": ("optimizer", words_of_left_out(probe.training), DRIVE),
         "at rest": ("optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
         "unused": ("network", "No output depends on", DROPS),
         "frozen": ("network", "Frozen are", THAW),
     }
     return [(names[kind], *words) for kind, words in kinds.items() if kind in names]
+
+
+def remedy_of_cut(names: list[str]) -> str:
+    """Return where to look for the reason why no gradient reaches weights."""
+    backward = bool(names) and all(re.search(r"weight_hh_l\d+_reverse$", name) for name in names)
+    return ONE_STEP_BACKWARD if backward else CUT
 
 
 def kind_of_still(probe: Probe, name: str, *, reached: bool) -> str:
