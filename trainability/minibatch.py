@@ -158,7 +158,7 @@ class Minibatch:
 
     @cached_property
     def axes(self) -> OutputAxes:
-        """The axes of outputs and targets."""
+        """Which axes of outputs and targets hold the examples, frames, classes and units."""
         return self.training.output_axes(self.before, self.x, self.y)
 
     def axis_of(self, value: Tensor) -> int:

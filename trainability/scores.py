@@ -140,7 +140,7 @@ class Score:
     example), "numbers", "entropy" (cross entropy) or "loss".
     """
     axes: OutputAxes
-    """The axes of outputs and targets."""
+    """Which axes of outputs and targets hold the examples, frames, classes and units."""
     loss_fn: Loss
     """The loss of the training run. It shows which targets are left out, and is the error of the
     kind "loss".
@@ -320,7 +320,7 @@ def scores_of(
         loss_fn: the loss of the training run.
         output: outputs for the first of the pairs.
         pairs: held-out minibatches (x, y).
-        axes: the axes of outputs and targets.
+        axes: which axes of outputs and targets hold the examples, frames, classes and units.
         trained: training targets, to which the constant predictor is fitted unless it is a class;
             None: the targets of the pairs.
         in_time: whether the pairs are a few long sequences.

@@ -35,8 +35,9 @@ class ReportedNetwork:
     """Database with the results of a study (default: the journal file in its folder)."""
 
     lesions: Annotated[bool, REPORT] = False
-    """Measure lesions even if this takes longer than about half a minute (for a text: on 20,000
-    tokens). Default: leave lesions out if they take longer.
+    """Measure lesions even if this takes longer than about half a minute. For a language model
+    they are measured on the first 20,000 tokens of its validation text. Default: leave lesions out
+    if they take longer.
     """
     also: Annotated[tuple[str, ...], REPORT] = ()
     """Names of further analyses to show on the page, such as lyapunov (default: none)."""
