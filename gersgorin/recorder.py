@@ -13,9 +13,10 @@ optimiser steps of any training loop.
 `trainability.Recorder` also measures what share of the loss the outputs explain.
 
 A measurement uses a copy of the model, in float64 and evaluation mode. Training therefore gives the
-same bits with and without a recorder. Single time steps are measured at a few positions: time steps
-spread over the length of the probe batch, each from the next sequence in turn. The exponent is the
-mean growth rate of the product of the first 32 time steps of these sequences.
+same bits with and without a recorder. Single time steps are measured at a few positions, each in
+the next sequence of the probe batch in turn. The positions are equally spaced from the first to the
+last time step of their sequence. The exponent is the mean growth rate of the product of the first
+32 time steps of these sequences.
 
 The cost of a measurement grows with the cube of the state size; the cost of an optimiser step grows
 with the square. With an RHN of 64 units and `every=100` (the default), 200 optimiser steps become
@@ -43,7 +44,14 @@ from gersgorin.data.inputs import as_input
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.gradients import gradient_norms, has_gradients, weights_of
 from gersgorin.network.trace import TracedCell
-from gersgorin.recording import EXPONENT_STEPS, MOMENTS, RECORDED_MEASURES, Moment, Recording
+from gersgorin.recording import (
+    MOMENTS,
+    OF_SHORTEST,
+    RECORDED_MEASURES,
+    Moment,
+    Recording,
+    exponent_steps,
+)
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
 from gersgorin.validate import check_order
@@ -134,8 +142,9 @@ class Recorder:
             minibatches. Figures show these words.
         constant: the loss of the constant predictor, which is a dashed line in figures; None: not
             known.
-        positions: number of time steps of the probe at which single steps are measured, each from
-            the next sequence in turn. The exponent is the mean over these sequences.
+        positions: number of time steps at which single steps are measured, each in the next
+            sequence of the probe in turn. Position k of P lies at the share (k - 1) / (P - 1) of
+            its own sequence. The exponent is the mean over these sequences.
         layer: number of the recurrent cell, counted from 1, if the module has several. Each layer
             of a torch.nn module counts. None: the first cell, with all its layers.
         submodule: the part of the module to search for the cell, by its name in `named_modules`:
@@ -318,7 +327,7 @@ class Recorder:
         """Measure the copy of the cell. Raises InvalidInputError if a number is not finite."""
         self._traced.refresh()
         run = self._traced.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
-        self._exponent_steps = min(EXPONENT_STEPS, len(run))
+        self._exponent_steps, self._unequal = exponent_steps(run), bool(run.lengths)
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:
@@ -356,6 +365,11 @@ class Recorder:
                 f"{self._path} is a record of another network ({found.title}), of another "
                 f"probe, or not of every {self._every} steps: "
                 "give another path"
+            )
+        if self._unequal and found.along == OF_SHORTEST:
+            raise DataError(
+                f"the positions in {self._path}, written by an earlier version, lie along "
+                "the shortest sequence of the probe: give another path"
             )
         kept = found.step <= self._steps
         self._rows = [

@@ -43,17 +43,25 @@ from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted, percent, quantity_line
 
 EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
+OF_SHORTEST = "the shortest sequence of the probe"  # see `Recording.along`
+
+
+def exponent_steps(run: Run) -> int:
+    """The number of steps that are multiplied: those that all sequences have, at most 32."""
+    return min(EXPONENT_STEPS, run.shared_steps)
 
 
 class Moment:
-    """Time steps of a run at a few positions spread over the probe, with their Jacobians."""
+    """Time steps of a run at a few positions, with their Jacobians. Each position lies in the next
+    sequence in turn, at equally spaced shares of the length of this sequence.
+    """
 
     def __init__(self, run: Run, positions: int):
         T, B = run.inputs.shape[:2]
-        places = torch.linspace(0, T - 1, min(positions, T), dtype=torch.float64, device="cpu")
-        # from sequence to sequence in turn
+        P, lengths = min(positions, T), run.lengths or (T,) * B
+        steps = [round(k * (lengths[k % B] - 1) / max(1, P - 1)) for k in range(P)]
         self.run = run
-        self.where = places.round().long(), torch.arange(len(places), device="cpu") % B
+        self.where = torch.tensor(steps, device="cpu"), torch.arange(P, device="cpu") % B
         self.A = run.jacobians(self.where)
         self.eigenvalues, self.discs = eigenvalues(self.A, workers=1), gersgorin_discs(self.A)
 
@@ -66,7 +74,7 @@ class Moment:
     @property
     def exponent(self) -> Tensor:
         """The mean finite-time exponent of the sequences in which a position lies, 0-dim."""
-        first = slice(EXPONENT_STEPS)
+        first = slice(exponent_steps(self.run))
         each = [self.run.jacobians((first, b)) for b in self.where[1].unique().tolist()]
         return torch.stack([*map(finite_time_exponent, each)]).mean()
 
@@ -140,8 +148,9 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 class Recording(Result, kind="recording"):
     """Measurements of a cell on one probe batch at M moments of its training; NaN if missing.
 
-    Spectra belong to the temporal Jacobian d s'/d s of one time step, at P positions: time steps
-    spread over the probe batch.
+    Spectra belong to the temporal Jacobian d s'/d s of one time step, at P positions. Each position
+    lies in the next sequence of the probe in turn. The positions are equally spaced from the first
+    to the last time step of their sequence.
 
     >>> import torch
     >>> from gersgorin import Recorder
@@ -181,7 +190,7 @@ class Recording(Result, kind="recording"):
     sequences of the probe.
     """
     eigenvalues: np.ndarray
-    """Eigenvalues at one position, in the middle of the probe: complex, (M, N), the largest modulus
+    """Eigenvalues at the middle position (the third of four): complex, (M, N), the largest modulus
     first.
     """
     centers: np.ndarray
@@ -214,6 +223,10 @@ class Recording(Result, kind="recording"):
     exponent_steps: int = EXPONENT_STEPS
     """Number of time steps of `exponent`: 32, or the length of the shortest sequence if that is
     less.
+    """
+    along: str = "a sequence of the probe"
+    """The sequence whose length the positions divide. In files of earlier versions all positions
+    are shares of "the shortest sequence of the probe".
     """
 
     def __len__(self) -> int:
@@ -274,16 +287,16 @@ class Recording(Result, kind="recording"):
 
     @property
     def place(self) -> str:
-        """The time step of the stored spectrum, which is the middle position: "67 % along the
-        probe".
+        """The time step of the stored spectrum, which is the middle position: "67 % along a
+        sequence of the probe".
         """
         positions = self.radius.shape[1]
-        return f"{percent(positions // 2 / max(1, positions - 1))} along the probe"
+        return f"{percent(positions // 2 / max(1, positions - 1))} along {self.along}"
 
     @property
     def finding(self) -> str:
-        """A clause about the change of the loss during training; without losses, about the change
-        of the spectral radius.
+        """A clause about the loss at the first and the last measurement, or about the last loss and
+        that of the constant predictor; without losses, about the change of the spectral radius.
         """
         nothing = f"{counted(self.step[-1], 'optimiser step')} were recorded"
         return next(iter(self._changes()), nothing)
@@ -304,20 +317,28 @@ class Recording(Result, kind="recording"):
 
     def _changes(self) -> list[str]:
         """A clause for the loss, and one for the spectral radius, if they are known."""
-        means = {name: self.mean(name) for name in ("loss", "radius")}
-        known = {name: values[np.isfinite(values)] for name, values in means.items()}
-        return [
-            f"The {self._kind(name)}{RECORDED_MEASURES[name].label}{self.of(name)} "
-            + (_beside(values, self.constant) if name == "loss" else _change(values))
-            for name, values in known.items()
-            if len(values) > 1
-        ]
+        clauses = {"loss": self._of_loss, "radius": self._of_radius}
+        known = {name: np.flatnonzero(np.isfinite(self.mean(name))) for name in clauses}
+        return [clauses[name](at) for name, at in known.items() if len(at) > 1]
 
-    def _kind(self, name: str) -> str:
-        """ "minibatch ", or "mean " if a measurement has several numbers of this measure."""
-        if name == "loss" and not self.loss_of:
-            return "minibatch "
-        return "mean " if vars(self)[name][0].size > 1 else ""
+    def _of_loss(self, known: np.ndarray) -> str:
+        """A clause for the loss at the measurements `known`. Losses of single minibatches differ by
+        chance, so they are named with their optimiser steps, and not as a change.
+        """
+        losses, steps = self.loss[known], self.step[known]
+        compared = _beside(losses[-1], self.constant) if self.constant > 0 else ""
+        if self.loss_of:
+            ends = f"ends {compared}" if compared else _change(losses)
+            return f"The loss of {self.loss_of} {ends}"
+        if compared:
+            return f"The minibatch loss at optimiser step {steps[-1]} is {compared}"
+        first = f"{losses[0]:.3g} at optimiser step {steps[0]}"
+        return f"The minibatch loss is {first} and {losses[-1]:.3g} at step {steps[-1]}"
+
+    def _of_radius(self, known: np.ndarray) -> str:
+        """A clause for the spectral radius at the measurements `known`."""
+        mean = "mean " if self.radius.shape[1] > 1 else ""
+        return f"The {mean}spectral radius {_change(self.mean('radius')[known])}"
 
     def of(self, name: str) -> str:
         """Words to put after the name of a measure of the loss: " of the probe". For the loss of
@@ -363,8 +384,14 @@ class Recording(Result, kind="recording"):
 
     @classmethod
     def _of_file(cls, values: Mapping) -> "Recording":
-        """Read the values of a file; files of version 0.3.0 and before have no `explained`."""
-        return super()._of_file({"explained": np.full(len(values["step"]), np.nan)} | dict(values))
+        """Read the values of a file. Files of version 0.3.0 and before have no `explained`; other
+        files of earlier versions may have no `along`.
+        """
+        earlier = {
+            "explained": np.full(len(values["step"]), np.nan),
+            "along": np.array(OF_SHORTEST),
+        }
+        return super()._of_file(earlier | dict(values))
 
     def validate(self) -> None:
         """Raise ValueError unless all arrays are numbers of the same measurements, at least one."""
@@ -386,22 +413,17 @@ def _change(values: np.ndarray) -> str:
     return f"stays near {last:.3g}" if near else f"goes from {first:.3g} to {last:.3g}"
 
 
-def _beside(losses: np.ndarray, constant: float) -> str:
-    """Compare the last loss with that of the constant predictor, in words; describe the change of
-    the losses if the latter is not known.
+def _beside(loss: float, constant: float) -> str:
+    """Compare a loss with that of the constant predictor, in words.
 
-    >>> _beside(np.array([61.0, 9.0]), 10.0)
-    'ends 10 % below the constant predictor'
-    >>> _beside(np.array([61.0, 10.1, 9.9]), 10.0)
-    'ends at the constant predictor'
+    >>> _beside(9.0, 10.0), _beside(9.9, 10.0)
+    ('10 % below the constant predictor', 'at the constant predictor')
     """
-    if not constant > 0:
-        return _change(losses)
-    away = 100 * (losses[-1] / constant - 1)
+    away = 100 * (loss / constant - 1)
     if abs(away) <= 100 * (1 - LEFT):
-        return "ends at the constant predictor"
+        return "at the constant predictor"
     side = "below" if away < 0 else "above"
-    return f"ends {abs(away):.2g} % {side} the constant predictor"
+    return f"{abs(away):.2g} % {side} the constant predictor"
 
 
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
@@ -409,6 +431,7 @@ NEAR = 0.03  # of the largest number: changes up to it are none
 MANY = 10  # times the time of training, from which on it is no percentage
 MOST_LINES = 8  # of a panel
 WIDTH = 9.0  # inches, of a figure
+NARROW = 1.6  # inches of a spectrum's panel: four are side by side on a page
 FEW = ("loss", "exponent")  # panels below the spectra, but for a page
 STEPS = "optimiser step"
 
@@ -518,7 +541,7 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
-    """Draw the spectrum and row discs in the middle of the probe at one measurement, and the unit
+    """Draw the spectrum and row discs of the middle position at one measurement, and the unit
     circle. The panel has room for the discs of all measurements; a spectrum that is too small for
     the panel is enlarged in an inset.
     """
@@ -568,11 +591,12 @@ def draw_recording(recording: Recording) -> Shown:
     """
     known, last = known_panels(recording), len(recording) - 1
     if WIDTH / 2 < sized(WIDTH) < WIDTH:
-        moments, panels, high = shown_steps(last + 1), known, 2.2
+        moments, panels = shown_steps(last + 1), known
     else:
-        moments, high = sorted({0, last}), 2.7
+        moments = sorted({0, last})
         panels = [names for names in known if names[0] in FEW]
-    above = Block([partial(plot_moment, recording, moment=k) for k in moments], high, 2, "xy", True)
+    draws = [partial(plot_moment, recording, moment=k) for k in moments]
+    above = Block(draws, 2.7, len(draws), "xy", True, NARROW)
     about = _about(recording, panels, [names for names in known if names not in panels])
     return compose(recording.finding, about, above, *_panels_below(recording, panels), width=WIDTH)
 

@@ -145,14 +145,11 @@ def shape_of(x: Input) -> tuple[int, ...]:
     return tuple(frames.data.shape if isinstance(frames, PackedSequence) else frames.shape)
 
 
-def shared_steps(x: Any) -> Any:
-    """The steps that all sequences of a packed sequence have, (T, B, m); anything else is returned
-    unchanged.
+def unpacked(x: Any) -> Any:
+    """The frames (T, B, m) of a packed sequence, with zeros after the end of shorter sequences;
+    anything else is returned unchanged.
     """
-    if not isinstance(x, PackedSequence):
-        return x
-    values, lengths = pad_packed_sequence(x)
-    return values[: int(lengths.min())]
+    return pad_packed_sequence(x)[0] if isinstance(x, PackedSequence) else x
 
 
 def one_sequence(x: Tensor, *, ids: bool = False) -> Tensor:

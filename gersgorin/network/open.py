@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.data.files import CHORALE, Dataset, is_array, read_data
-from gersgorin.data.inputs import is_several, one_sequence, shape_of, shared_steps
+from gersgorin.data.inputs import is_several, one_sequence, shape_of, unpacked
 from gersgorin.data.layout import Layout
 from gersgorin.network.find import as_step, check_state
 from gersgorin.network.trace import TracedCell
@@ -182,7 +182,7 @@ def _of_function(
 ) -> Run:
     """The run of a step f(x, s) along one sequence of numbers."""
     if is_array(x):
-        values = one_sequence(finite_tensor("x", shared_steps(x)))
+        values = one_sequence(finite_tensor("x", unpacked(x)))
         names = {"sequence": f"of {' x '.join(map(str, values.shape))}"}
         values = Layout.of_one(values).frames(values)
     else:

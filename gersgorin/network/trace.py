@@ -25,7 +25,7 @@ from gersgorin.data.inputs import (
     one_sequence,
     reads_ids,
     shape_of,
-    shared_steps,
+    unpacked,
 )
 from gersgorin.data.layout import (
     Layout,
@@ -161,9 +161,8 @@ class TracedCell:
         """The run of the cell along the inputs that it receives, (T, B, m) in float64, while the
         module reads x.
 
-        x is passed to the module unchanged, but see `with_batch`. If packed sequences have unequal
-        lengths, the run has only the steps that all of them have. The state of torch's random
-        generator does not change.
+        x is passed to the module unchanged, but see `with_batch`. Packed sequences of unequal
+        lengths are a run with `lengths`. The state of torch's random generator does not change.
 
         Args:
             x: the input of the module, see `as_input`. If the module is a cell itself: (T, m), (T,
@@ -190,7 +189,7 @@ class TracedCell:
             )
         inputs, s0 = self._of_layer(inputs, s0)
         run = Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
-        return replace(run, doubt_of_loop=doubt)
+        return replace(run.ending_at(lengths), doubt_of_loop=doubt)
 
     def digest(self, x: Input) -> str:
         """Hash of the shapes and numbers of an input, 16 letters."""
@@ -244,9 +243,8 @@ class TracedCell:
         doubt = ""
         if undetached.used and len(calls) > 1:
             doubt = doubt_of_loop(self._calls(x, batch_axis, None)[0])
-        packed = calls[0].x
-        known = isinstance(packed, PackedSequence)
-        lengths = pad_packed_sequence(packed)[1].tolist() if known else [steps]
+        known = len(calls) == 1 and isinstance(calls[0].x, PackedSequence)
+        lengths = pad_packed_sequence(calls[0].x)[1].tolist() if known else [steps]
         return inputs, s0, lengths, doubt
 
     def _check_alone(
@@ -301,7 +299,7 @@ class TracedCell:
 
     def _windows(self, calls: list[TracedCall], batch_axis: int | None) -> list[Tensor]:
         """The inputs of each call, (T, B, m); T = 1 for a call of one frame."""
-        xs = [shared_steps(each.x).detach() for each in calls]
+        xs = [unpacked(each.x).detach() for each in calls]
         if self._reads_frames(calls):
             return [x.reshape(1, -1, x.shape[-1]) for x in xs]
         packed = [isinstance(each.x, PackedSequence) for each in calls]
@@ -427,7 +425,8 @@ def extract_cell(
     """Return the recurrent cell of a module, and the inputs (T, B, m) that the cell receives when
     the module reads x.
 
-    Cell and inputs are float64 copies, for functions that take a cell. Arguments as for
+    Cell and inputs are float64 copies, for functions that take a cell. If packed sequences have
+    unequal lengths, T is the number of steps that all of them have. Arguments as for
     `TracedCell` and its method `along`; without `layer` the first recurrent cell is returned, with
     all its layers. Raises InvalidInputError if the module has no recurrent cell, or fewer than
     `layer`, or if x does not fit.
@@ -442,6 +441,6 @@ def extract_cell(
     (16, torch.Size([5, 1, 3]))
     """
     check_order("extract_cell(module, x)", module=module, x=x)
-    run = TracedCell(module, layer, submodule).along(as_input(x), batch_axis=batch_axis)
+    run = TracedCell(module, layer, submodule).along(as_input(x), batch_axis=batch_axis).shared()
     starts_at_its_own = torch.equal(run.states[0], run.cell.first_state(run.inputs))
     return run.cell.module if starts_at_its_own else run, run.inputs

@@ -8,7 +8,7 @@
 Legend: T time steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -97,6 +97,10 @@ class Run:
     states: Tensor
     """The states (T + 1, N) or (T + 1, B, N); the first one is the state before the run."""
     label: Label = Label()
+    lengths: tuple[int, ...] = ()
+    """Numbers of steps of the B sequences, if they differ. After its end a sequence keeps its last
+    state. (): all sequences have T steps.
+    """
     doubt_of_loop: str = ""
     """A sentence if the loop of the network passes states on without their gradient; ""
     otherwise.
@@ -124,6 +128,11 @@ class Run:
         several = f", {self.states.shape[1]} sequences" if self.states.dim() > 2 else ""
         steps = counted(len(self), "step")
         return f"<Run of {self.label.heading}{several}: {steps}, a state of {self.state_size}>"
+
+    @property
+    def shared_steps(self) -> int:
+        """The number of steps that all sequences have."""
+        return min(self.lengths, default=len(self))
 
     @property
     def state_size(self) -> int:
@@ -185,6 +194,24 @@ class Run:
         words = {"title": np.array(self.label.heading), "about": np.array(self.label.about)}
         numbers = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
         return write_arrays(check_output(path, (".npz",), force=force), numbers | words)
+
+    def ending_at(self, lengths: Sequence[int]) -> Self:
+        """Return the run of sequences that end after these numbers of steps. If the numbers are
+        equal, return the run unchanged.
+        """
+        if len({*lengths}) == 1:
+            return self
+        steps, ends, rows = (
+            torch.tensor(each, device="cpu")
+            for each in (range(len(self) + 1), lengths, range(len(lengths)))
+        )
+        states = self.states[steps[:, None].minimum(ends), rows]
+        return replace(self, states=states, lengths=tuple(lengths))
+
+    def shared(self) -> Self:
+        """Return the run of the steps that all sequences have."""
+        T = self.shared_steps
+        return replace(self, inputs=self.inputs[:T], states=self.states[: T + 1], lengths=())
 
     def rests_from(self, step: int) -> bool:
         """Return True if the state does not move from this step on. If this is so from step 0, the

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from gersgorin import (
     Recorder,
+    extract_cell,
     gersgorin_discs,
     input_jacobian,
     layer_jacobians,
@@ -32,6 +33,7 @@ from gersgorin.recording import MOMENTS, RECORDED_MEASURES, Recording
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.utils.io import write_arrays
 from tests.cases import SHALLOW_CASES
 
 T, m, n = 9, 5, 7
@@ -113,16 +115,13 @@ def test_every_number_is_that_of_a_direct_call(case):
     assert np.abs(found.eigenvalues[0, 0]) == pytest.approx(found.radius[0, 2])
 
 
-def exponents_by_numpy(module, ids, lengths, steps):
-    """log ||J[T-1] ... J[0]||_2 / T of each sequence through an embedding and a GRU of torch's."""
-    found = []
-    for row in ids[: len(lengths)]:
-        s, product = torch.zeros(1, n), np.eye(n)
-        for token in module.embedding.weight[row[:steps]].detach():
-            step = partial(nn.GRUCell.forward, as_cell_of(module.rnn), token[None])
-            J = torch.autograd.functional.jacobian(step, s).numpy().reshape(n, n)
-            s, product = step(s).detach(), J @ product
-        found.append(np.log(np.linalg.norm(product, 2)) / steps)
+def jacobians_by_autograd(module, ids):
+    """J[0] ... J[T-1] of one sequence through an embedding and a GRU of torch's, step by step."""
+    found, s = [], torch.zeros(1, n)
+    for token in module.embedding.weight[ids].detach():
+        step = partial(nn.GRUCell.forward, as_cell_of(module.rnn), token[None])
+        found.append(torch.autograd.functional.jacobian(step, s).numpy().reshape(n, n))
+        s = step(s).detach()
     return found
 
 
@@ -147,18 +146,89 @@ class Packed(nn.Module):
         return self.rnn(packed)[0]
 
 
-@pytest.mark.parametrize("lengths", [(9, 15, 12), (40, 37, 50)])
-def test_the_exponent_is_the_mean_over_the_sequences_of_the_steps_that_all_have(lengths):
-    ids, steps = torch.randint(1, 11, (3, 50)), min(32, *lengths)
+def padded(*lengths):
+    """Ids (B, T) of sequences that end with padding."""
+    ids = torch.randint(1, 11, (len(lengths), max(lengths)))
     for row, length in zip(ids, lengths, strict=True):
         row[length:] = 0
-    module = Packed()
-    expected = exponents_by_numpy(module, ids, lengths, steps)
+    return ids
+
+
+@pytest.mark.parametrize("lengths", [(9, 15, 12), (40, 37, 50)])
+def test_the_exponent_is_the_mean_over_the_sequences_of_the_steps_that_all_have(lengths):
+    ids, steps, module = padded(*lengths), min(32, *lengths), Packed()
+    expected = [
+        np.log(np.linalg.norm(np.linalg.multi_dot(J[::-1]), 2)) / steps
+        for J in (jacobians_by_autograd(module, row[:steps]) for row in ids)
+    ]
     found = Recorder(module, (ids, torch.tensor(lengths))).recording
     assert found.exponent == pytest.approx([np.mean(expected)], rel=1e-4)
     assert np.ptp(expected) > 1e-3 and f"exponent of {steps} steps" in repr(found)
     two = Recorder(module, (ids, torch.tensor(lengths)), positions=2).recording
     assert two.exponent == pytest.approx([np.mean(expected[:2])], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "where"),
+    [
+        ((31, 31, 31, 31, 4), [(0, 0), (1, 10), (2, 20), (3, 30)]),
+        ((16, 7, 22, 4), [(0, 0), (1, 2), (2, 14), (3, 3)]),
+        ((10, 7), [(0, 0), (1, 2), (0, 6), (1, 6)]),
+        ((9, 1, 1, 7), [(0, 0), (1, 0), (2, 0), (3, 6)]),
+    ],
+)
+def test_positions_are_shares_of_the_length_of_their_own_sequence(lengths, where):
+    ids, module = padded(*lengths), Packed()
+    every = [
+        jacobians_by_autograd(module, row[:length])
+        for row, length in zip(ids, lengths, strict=True)
+    ]
+    found = Recorder(module, (ids, torch.tensor(lengths))).recording
+    values = [np.linalg.eigvals(every[b][t]) for b, t in where]
+    assert found.radius[0] == pytest.approx([np.abs(each).max() for each in values], rel=1e-4)
+    shown = np.sort(np.abs(values[2]))[::-1]  # 67 % along
+    assert np.abs(found.eigenvalues[0]) == pytest.approx(shown, rel=1e-3, abs=1e-5)
+    assert found.place == "67 % along a sequence of the probe"
+
+
+def test_padding_on_which_the_states_overflow_is_not_measured():
+    class Grows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.RNN(1, 1, nonlinearity="relu", bias=False)
+            nn.init.ones_(self.rnn.weight_ih_l0)
+            nn.init.constant_(self.rnn.weight_hh_l0, 4.0)
+
+        def forward(self, x, lengths):
+            return self.rnn(pack_padded_sequence(x, lengths, enforce_sorted=False))
+
+    x = torch.zeros(700, 2, 1)  # 4 ** 700 overflows
+    x[:, 0], x[:3, 1] = -1, 1
+    found = Recorder(Grows(), (x, torch.tensor([700, 3])), positions=2).recording
+    assert found.radius.tolist() == [[0.0, 4.0]]
+
+
+@pytest.mark.parametrize("lengths", [(9, 4), (9, 9)])
+def test_positions_of_earlier_versions_are_those_of_the_shortest_sequence(lengths, tmp_path):
+    path, module, probe = tmp_path / "run.npz", Packed(), (padded(*lengths), torch.tensor(lengths))
+    Recorder(module, probe, every=2, path=path).close()
+    assert Recording.load(path).place == "67 % along a sequence of the probe"
+    with np.load(path) as arrays:
+        write_arrays(path, {name: arrays[name] for name in arrays if name != "along"})
+    assert Recording.load(path).place == "67 % along the shortest sequence of the probe"
+    if lengths == (9, 9):  # the positions are the same
+        resumed = Recorder(module, probe, every=2, path=path, start=1).recording
+        assert len(resumed) == 1 and resumed.place == "67 % along a sequence of the probe"
+    else:
+        with pytest.raises(DataError, match=r"shortest sequence.*give another path"):
+            Recorder(module, probe, every=2, path=path, start=1)
+
+
+def test_the_inputs_of_a_cell_have_the_steps_that_all_sequences_have():
+    ids, module = padded(9, 4, 6), Packed()
+    cell, inputs = extract_cell(module, (ids, torch.tensor([9, 4, 6])))
+    assert torch.equal(inputs, module.embedding(ids[:, :4]).double().transpose(0, 1))
+    assert cell.state_size == n
 
 
 def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():

@@ -141,7 +141,7 @@ def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording
     small = {name: getattr(recording, name) / 1e3 for name in ("eigenvalues", "centers", "radii")}
     ax = alone(plot_moment, replace(recording, **small), moment=1)
     assert ax.get_ylim()[1] >= 1 and ax.get_title("left") == "After 2 optimiser steps"
-    assert recording.place == "67 % along the probe"  # the third of four positions
+    assert recording.place == "67 % along a sequence of the probe"  # the third of four
     (inset,) = ax.child_axes
     points = np.array([line.get_data() for line in inset.lines if line.get_marker() == "."])[0]
     assert (abs(points[0]) <= abs(np.array(inset.get_xlim())).max()).all()
@@ -152,9 +152,9 @@ def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
-        ((9.0, 5.1, 4.0), "ends 20 % below"),
-        ((9.0, 4.0, 5.5), "ends 10 % above"),
-        ((9.0, 4.0, 5.05), "ends at"),
+        ((9.0, 5.1, 4.0), "20 % below"),
+        ((9.0, 4.0, 5.5), "10 % above"),
+        ((9.0, 4.0, 5.05), "at"),
     ],
 )
 def test_a_recording_says_where_the_loss_ends_beside_the_constant_predictor(
@@ -162,7 +162,11 @@ def test_a_recording_says_where_the_loss_ends_beside_the_constant_predictor(
 ):
     short = {name: getattr(recording, name)[:3] for name in MOMENTS}
     found = replace(recording, **short | {"loss": np.array(losses)}, constant=5.0)
-    assert found.finding == f"The minibatch loss {words} the constant predictor"
+    assert found.finding == (
+        f"The minibatch loss at optimiser step 4 is {words} the constant predictor"
+    )
+    of_probe = replace(found, loss_of="the probe")
+    assert of_probe.finding == f"The loss of the probe ends {words} the constant predictor"
     ax = alone(plot_measures, found, names=("loss",))
     shown = lines(ax)
     assert np.array_equal(shown["loss"], losses[1:]) and "9 before training" in ax.get_title("left")
@@ -210,9 +214,32 @@ def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_
 def test_a_recording_states_both_ends_and_the_cost_in_times(recording):
     short = {name: getattr(recording, name)[:4] for name in MOMENTS}
     losses = np.array([3.23, 2.90, 4.19, 2.49])
-    found = replace(recording, **short | {"loss": losses}, constant=np.nan, loss_of="")
-    assert found.finding == "The minibatch loss goes from 3.23 to 2.49"
+    found = replace(recording, **short | {"loss": losses}, constant=np.nan, loss_of="the probe")
+    assert found.finding == "The loss of the probe goes from 3.23 to 2.49"
     found = replace(found, loss=losses * 0 + 2, measuring_seconds=3.0, training_seconds=0.1)
-    assert found.finding == "The minibatch loss stays near 2"
+    assert found.finding == "The loss of the probe stays near 2"
     assert found.cost == "3.00 s, 30 times the time of training"
     assert replace(found, training_seconds=6.0).cost == "3.00 s, 50 % of the time of training"
+
+
+def test_losses_of_single_minibatches_are_named_with_their_steps_not_as_the_run(recording):
+    """Losses are of two minibatches; those before and between are not known."""
+    short = {name: getattr(recording, name)[:4] for name in MOMENTS}
+    losses = np.array([np.nan, 3.23, 2.84, np.nan])
+    steps = np.array([0, 20, 40, 60])
+    found = replace(recording, **short | {"loss": losses, "step": steps}, loss_of="")
+    assert found.finding == "The minibatch loss is 3.23 at optimiser step 20 and 2.84 at step 40"
+    assert "goes from" not in found.finding + whole_title(draw_recording(found))
+    one = replace(found, loss=np.where(steps == 40, losses, np.nan))
+    assert "loss" not in one.finding
+
+
+def test_spectra_on_a_page_are_about_as_high_as_they_are_wide(recording):
+    """Else panels with one scale for both directions show mostly what is beside the spectrum."""
+    with our_style("page"):
+        figure = draw_recording(recording)
+    planes = [ax for ax in figure.axes if ax.get_aspect() == 1]
+    assert len(planes) == 4
+    for ax in planes:
+        assert 0.5 < np.ptp(ax.get_ylim()) / np.ptp(ax.get_xlim()) < 2
+    assert len({ax.get_position().y0 for ax in planes}) == 1  # side by side
