@@ -23,7 +23,7 @@ from rhn.utils.wording import counted, sentence
 SAME, PLACES = 1e-7, 100  # the second in units of the last place, for other precisions
 TWICE = math.log(2)  # an extreme that is reported lies one doubling beyond both ends
 EVEN = 10  # a change is uneven if half of it falls on a tenth of the steps
-ALIKE = 1.1  # ratio of half-lives up to which networks are not ranked
+ALIKE = 1.1  # ratio of half-lives, or of norms, up to which they are not ranked
 
 
 def tolerance(dtype: np.dtype, least: float = SAME) -> float:
@@ -155,21 +155,28 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
     T = len(log_norm)
     if not T or not np.isfinite(log_norm).all():
         return []
-    whole, high, low = float(log_norm[-1]), float(log_norm.max()), float(log_norm.min())
+    whole = float(log_norm[-1])
     over = counted(T, unit.removesuffix("s"))
     if unit[:1].isdigit():  # a length of time
         over = f"{counted(T, 'step')} of {unit}"
     end = f"over {over} the 2-norm of the product of all Jacobians is {number_of_log(whole)}"
-    extremes = {
-        "largest": (high > max(0.0, whole) + TWICE, log_norm.argmax()),
-        "smallest": (low < min(0.0, whole) - TWICE, log_norm.argmin()),
-    }
+    extremes = {"largest": (1, log_norm.argmax()), "smallest": (-1, log_norm.argmin())}
     on_the_way = [
         f"the norm is {word} after {counted(int(t) + 1, 'step')}: {number_of_log(log_norm[t])}"
-        for word, (shown, t) in extremes.items()
-        if shown
+        for word, (sign, t) in extremes.items()
+        if _turns(sign * log_norm, int(t))
     ]
     return [*filter(None, (sentence(end, _uneven(log_norm)), sentence(*on_the_way)))]
+
+
+def _turns(log_norm: np.ndarray, t: int) -> bool:
+    """True if the largest norm, at index t, is above both ends, 1 and the last norm, by a factor of
+    2. A tenth is enough if t is not near the end at which a steady change is largest.
+    """
+    T, whole = len(log_norm), float(log_norm[-1])
+    steady = T if whole > 0 else 0
+    near = abs(t + 1 - steady) <= max(1, T / EVEN)
+    return log_norm[t] - max(0.0, whole) > (TWICE if near else math.log(ALIKE))
 
 
 def _uneven(log_norm: np.ndarray) -> str:

@@ -17,7 +17,7 @@ for each sequence); k numbers of an output; lag t2 - t1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -212,9 +212,17 @@ class Influence(Result, kind="influence"):
             return f"{what} is zero, or too small for a number, for every input of another step"
         return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
 
+    def sentences(self) -> Iterator[str]:
+        """Yield the sentences that a command prints first. A caution precedes the finding if
+        outputs of several sequences count as 0, since these may be padding.
+        """
+        if self._perhaps_padding and self.influence.any():
+            yield sentence(self._perhaps_padding)
+        yield from super().sentences()
+
     def notes(self) -> list[str]:
-        """Sentences about the rise and fall of the influence, later inputs, outputs without
-        influence, the inputs that contribute most to the mean, and the standard error.
+        """Sentences about the rise and fall of the influence, later inputs, outputs of one sequence
+        without influence, the inputs that contribute most to the mean, and the standard error.
         """
         by_lag = self.by_lag
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
@@ -223,7 +231,7 @@ class Influence(Result, kind="influence"):
             sentence(self._rise(), self._further_back()),
             sentence(self._law(), self._end()),
             sentence(self._later_inputs()),
-            sentence(self._outputs_without()),
+            sentence("" if self._perhaps_padding else self._outputs_without()),
             sentence(self._origin_of_mean(), self._largest_error()),
         ]
         return [*filter(None, sentences)]
@@ -277,13 +285,17 @@ class Influence(Result, kind="influence"):
             return ""
         last = "the last input" if len(self.influence) == 1 else "any input"
         many = counted(self.without, *(("output",) if self.of == OUTPUTS else ("loss", "losses")))
-        words = f"{many} without influence of {last}"
-        if self.sequences == 1:
-            return words
+        return f"{many} without influence of {last}"
+
+    @property
+    def _perhaps_padding(self) -> str:
+        """A clause about outputs of several sequences without influence; "" if there are none."""
+        if not self.without or self.sequences == 1:
+            return ""
         masked = "" if self.of == OUTPUTS else "masked frames have no loss; "
         return (
-            f"{words}: {masked}if this is padding, give (x, lengths) to a model that takes "
-            "lengths, or the sequences one by one"
+            f"{self._outputs_without()}, counted as 0: {masked}if this is padding, give "
+            "(x, lengths) to a model that takes lengths, or the sequences one by one"
         )
 
     def _origin_of_mean(self) -> str:
@@ -490,7 +502,8 @@ def influence(
             one number for each frame, for each sequence, or for all. The entry (t2, t1) is then the
             gradient of the loss of frame t2 with respect to x[t1].
         y: targets of a loss: numbers or a class for each frame or each sequence. A frame of class
-            -100 has no loss, as in torch's cross entropy.
+            -100 has no loss, as in torch's cross entropy. Such frames at the end of a sequence are
+            left out as padding, unless a loss depends on their inputs.
         batch_axis: the axis of the batch in x, 0 or 1; None: the axis that `batch_first` of a part
             of the model declares, or else the axis of length 1.
         submodule: the part whose outputs count while the model reads x, by its name in

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from gersgorin.data.inputs import call, ids_hint
 from gersgorin.data.layout import as_module_takes, declared_axis
 from gersgorin.data.sequences import Sequences
-from gersgorin.losses import Loss, frame_costs, name_of_loss
+from gersgorin.losses import IGNORED, Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
 from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
@@ -178,12 +178,15 @@ class SequenceMap:
         self._check_apart(outputs)
         self.sequences.lengths = self._lengths_read(outputs, packed)
         self._values = outputs
-        names = {"name": self.name, "title": self.name, "data": self.sequences.words}
-        self.label = subject.label or Label(sequence=self.sequences.size, **names)
         self._of_values = lambda returned, values: values
         if loss is not None:
             self._of_values = partial(self._losses, loss, subject.y)
         self.outputs = self._of_values(returned, outputs)
+        if loss is not None:
+            has_loss = self._has_loss(loss, subject.y)
+            self.sequences.lengths = self._lengths_read(self.outputs, [], has_loss)
+        names = {"name": self.name, "title": self.name, "data": self.sequences.words}
+        self.label = subject.label or Label(sequence=self.sequences.size, **names)
         self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), self.outputs.numel())))
 
     @property
@@ -439,23 +442,31 @@ class SequenceMap:
                 return _checked_lengths(name, value, of.T)
         return None
 
-    def _lengths_read(self, o: Tensor, packed: list[PackedSequence]) -> Tensor | None:
+    def _lengths_read(
+        self, o: Tensor, packed: list[PackedSequence], has_loss: Tensor | None = None
+    ) -> Tensor | None:
         """The lengths (B,) that are given, or those up to which the outputs depend on inputs.
 
         The latter are returned if they are the lengths of sequences that the module packs, or if
         the longest sequence ends with x and no output after the end of a sequence depends on any
         input. None: all sequences have T steps.
+
+        o: the outputs, or the losses.
+        has_loss: True for the frames with a target, (T, B). A sequence then lasts at least until
+            its last target, and the longest sequence may end before x. None: not known.
         """
-        of = self.sequences
-        if of.lengths is not None or of.B == 1:
+        of, guessed = self.sequences, has_loss is None
+        if of.lengths is not None or (of.B == 1 and guessed):
             return of.lengths
         w = random_weights(o).expand_as(o).unsqueeze(0)
         reads = self._pulled(w, o)[0].any(-1).cpu()  # (T, B)
+        if has_loss is not None:
+            reads |= has_loss
         lengths = (torch.arange(1, of.T + 1, device="cpu").unsqueeze(1) * reads).amax(0)
         given = [pad_packed_sequence(each)[1] for each in packed[:1]]
         if given and torch.equal(lengths.sort()[0], given[0].sort()[0]):
             return lengths
-        if int(lengths.min()) in (0, of.T) or int(lengths.max()) < of.T:
+        if int(lengths.min()) in (0, of.T) or (guessed and int(lengths.max()) < of.T):
             return None
         beyond = torch.arange(len(o), device="cpu").unsqueeze(1) >= lengths
         if len(o) > 1 and self._pulled(w * beyond.unsqueeze(2).to(w), o).any():
@@ -478,6 +489,20 @@ class SequenceMap:
                 f"{shape} as the batch: give the right batch_axis, or one sequence"
             )
 
+    def _targets(self, y: Any) -> Tensor:
+        """The user's targets as (T, B, ...), or unchanged if they are not targets of frames."""
+        y = _unpacked(y)
+        frames = self.sequences.by_frame(y) if len(self._values) > 1 else None
+        return y if frames is None else frames
+
+    def _has_loss(self, loss: str | Loss, y: Any) -> Tensor | None:
+        """True for the frames that have a loss, (T, B); None if the targets do not show this."""
+        if not isinstance(loss, str) or name_of_loss(loss) != "categorical":
+            return None
+        if len(self._values) == 1:
+            return None
+        return (self._targets(y) != IGNORED).reshape(self._values.shape[:2]).cpu()
+
     def _losses(self, loss: str | Loss, y: Any, returned: Tensor, z: Tensor) -> Tensor:
         """The losses of outputs z (S, B, k): (S, B, 1), or (1, 1, 1). Raises InvalidInputError if y
         or the result of the loss does not fit.
@@ -485,13 +510,9 @@ class SequenceMap:
         of = self.sequences
         if y is None:
             raise InvalidInputError("y is missing: expected the targets of the loss")
-        if isinstance(y, PackedSequence):
-            y = pad_packed_sequence(y)[0]
-        y = finite_tensor("y", y).to(returned.device)
         if isinstance(loss, str):
-            frames = of.by_frame(y) if len(z) > 1 else None
-            costs = frame_costs(loss, z, y if frames is None else frames)
-            return costs.unsqueeze(2)
+            return frame_costs(loss, z, self._targets(y).to(z.device)).unsqueeze(2)
+        y = _unpacked(y).to(returned.device)
         y = y.to(returned.dtype) if y.is_floating_point() else y
         name = name_of_loss(loss)
         said = f"the loss {name} cannot take outputs {tuple(returned.shape)} and y {tuple(y.shape)}"
@@ -508,6 +529,11 @@ class SequenceMap:
                 "each frame or sequence of x"
             )
         return found.flatten(2).sum(2, keepdim=True) if found.dim() > 2 else found.unsqueeze(2)
+
+
+def _unpacked(y: Any) -> Tensor:
+    """The user's targets as a tensor; packed ones are padded."""
+    return finite_tensor("y", pad_packed_sequence(y)[0] if isinstance(y, PackedSequence) else y)
 
 
 def scaled_norm(values: Tensor, axis: int) -> Tensor:

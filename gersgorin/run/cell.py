@@ -768,12 +768,17 @@ def as_taken(cell: Any, first: State) -> State:
 
 
 def _hint(module) -> str:
-    """The end of an error message that points to `extract_cell` for a whole network; else ""."""
-    if not isinstance(module, nn.Module) or hasattr(module, "step"):
+    """The end of an error message: a network is no step, or a module has two; "" for others."""
+    if not isinstance(module, nn.Module):
         return ""
-    return (
-        "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
-    )
+    if not hasattr(module, "step"):
+        return (
+            "; for the recurrent cell in a network and its inputs use "
+            "gersgorin.extract_cell(module, x)"
+        )
+    if takes(module, 2) and not takes(module, 1):
+        return "; the module has step and forward: if forward(x, state) is the step, rename step"
+    return ""
 
 
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:

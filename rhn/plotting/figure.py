@@ -260,7 +260,7 @@ def fix_number_of_ticks(ax: Axes) -> None:
             locator.set_params(numticks=max(2, round(most)))
         elif isinstance(locator, ticker.MaxNLocator):
             # one number alone is no scale; matplotlib counts with two lines for each label
-            least = int(np.clip(most / 0.6, 1, 3)) if axis is ax.yaxis else min(round(most), 2)
+            least = round(np.clip(most / 0.6, 1, 3)) if axis is ax.yaxis else min(round(most), 2)
             most = max(round(np.clip(most, 1, 9)), least)
             locator.set_params(nbins=most, min_n_ticks=max(1, least))
 

@@ -98,7 +98,7 @@ def check_further(clause: str, logs: np.ndarray) -> None:
         assert claimed(found[3]) == pytest.approx(extreme, rel=1e-3, abs=1e-3)
         assert logs[int(found[2]) - 1] == pytest.approx(extreme, abs=1e-9)
         beyond = max(0, logs[-1]) if found[1] == "largest" else min(0, logs[-1])
-        assert abs(extreme - beyond) > LOG2
+        assert abs(extreme - beyond) > math.log(1.1)
     elif found := re.search(r"falls on the (first|last) (\d+) of (\d+) steps$", clause):
         few, T = int(found[2]), int(found[3])
         whole = np.r_[0, logs]
@@ -219,6 +219,26 @@ def test_the_case_that_was_told_to_vanish():
     logs = np.r_[rise, np.linspace(rise[-1], math.log(0.86), 65)]
     words = [*growth_over_all(logs, "steps")]
     assert words[0].endswith("is 0.86.") and words[1].endswith("2.42.")
+
+
+@pytest.mark.parametrize(
+    ("norms", "extreme"),
+    [
+        ([1.4, 1.849, *np.linspace(1.8, 1.109, 24)], "largest after 2 steps: 1.849"),
+        ([*np.linspace(0.95, 0.55, 13), *np.linspace(0.6, 0.9, 13)], "smallest after 13 steps"),
+        ([*np.linspace(1.05, 1.9, 13), *np.linspace(1.8, 0.9, 13)], "largest after 13 steps: 1.9"),
+        ([*np.linspace(0.95, 0.6, 13), *np.linspace(0.65, 1.3, 13)], "smallest after 13 steps"),
+        ([*np.linspace(1.5, 33, 10), *np.linspace(32, 20, 16)], "largest after 10 steps: 33"),
+        ([1.4, *np.linspace(1.3, 0.1, 25)], ""),  # largest at the start, as decay has it
+        ([*np.linspace(1.5, 33, 24), 31, 25], ""),  # largest near the end, as growth has it
+        ([*np.linspace(1.1, 20, 13), *np.linspace(19.9, 19, 13)], ""),  # less than a tenth above
+    ],
+)
+def test_a_change_that_turns_round_names_where(norms, extreme):
+    """The norms are written down: the largest and the smallest can be read off."""
+    words = " ".join(growth_over_all(np.log(norms), "steps"))
+    assert extreme in words
+    assert bool(extreme) == ("est after" in words)
 
 
 def test_the_command_prints_no_factor_of_a_step(capsys, tmp_path):

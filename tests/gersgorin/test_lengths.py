@@ -239,6 +239,129 @@ def test_padding_is_found_where_nothing_says_the_lengths(x):
     assert "3 sequences of 4 to 9 steps" in found.about
 
 
+class Tagger(nn.Module):
+    """A GRU over all steps (B, T, m), padding included."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(M, N, batch_first=True), nn.Linear(N, 4)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+def own_cross_entropy(outputs, y):
+    return nn.functional.cross_entropy(outputs.transpose(1, 2), y, reduction="none")
+
+
+def cross_entropy_of_last(outputs, y):
+    rows, last = torch.arange(len(y)), (y != -100).sum(1) - 1
+    return nn.functional.cross_entropy(outputs[rows, last], y[rows, last], reduction="none")
+
+
+def targets_with_padding(x):
+    y = torch.randint(4, x.shape[:2], generator=torch.Generator().manual_seed(1))
+    for row, length in zip(y, LENGTHS, strict=True):
+        row[length:] = -100
+    return y
+
+
+def slopes_of_losses(module, x, y):
+    """The norms of the gradients of the losses (T, T) of each sequence alone, unpadded."""
+    for row, targets, n in zip(x, y, LENGTHS, strict=True):
+
+        def losses(row, targets=targets[:n]):
+            return nn.functional.cross_entropy(module(row[None])[0], targets, reduction="none")
+
+        yield torch.autograd.functional.jacobian(losses, row[:n]).norm(dim=2).numpy()
+
+
+def by_lag_of_rows(rows):
+    """Root mean square over sequences for each pair, then over the pairs of each lag."""
+    squares, pairs = np.zeros((T, T)), np.zeros((T, T))
+    for row in rows:
+        squares[: len(row), : row.shape[1]] += row**2
+        pairs[: len(row), : row.shape[1]] += 1
+    of_pairs = squares / np.maximum(pairs, 1)
+    return np.sqrt([np.diag(of_pairs, -k).mean() for k in range(T)])
+
+
+@pytest.mark.parametrize("padded_to", [T, T + 5])
+@pytest.mark.parametrize("loss", ["categorical", own_cross_entropy])
+def test_frames_without_a_loss_at_the_end_are_left_out(x, loss, padded_to):
+    """The model reads the padding; the targets, or the loss, leave it out."""
+    torch.manual_seed(0)
+    module, y = Tagger().double(), targets_with_padding(x)
+    expected = by_lag_of_rows(slopes_of_losses(module, x, y))
+    padding = padded_to - T
+    found = gersgorin.influence(
+        module,
+        nn.functional.pad(x, (0, 0, 0, padding)),
+        of=loss,
+        y=nn.functional.pad(y, (0, padding), value=-100),
+    )
+    if loss == "categorical" or not padding:
+        np.testing.assert_allclose(found.by_lag, expected, rtol=1e-9, atol=1e-15)
+        assert "3 sequences of 4 to 9 steps" in found.about and found.without == 0
+    else:  # no sequence ends with x: the loss may ignore steps for other reasons
+        words = [*found.sentences()]
+        assert found.without == (5 + 3) + 3 * padding
+        assert words[0].startswith(f"{found.without} losses without influence of any input")
+        assert words[1] == f"{found.finding}."
+
+
+def test_one_sequence_ends_with_its_last_target(x):
+    torch.manual_seed(0)
+    module, y = Tagger().double(), targets_with_padding(x)
+    found = gersgorin.influence(module, x[1:2], of="categorical", y=y[1:2])
+    alone = gersgorin.influence(module, x[1:2, :4], of="categorical", y=y[1:2, :4])
+    np.testing.assert_allclose(found.influence, alone.influence, rtol=1e-9)
+
+
+def test_a_loss_of_the_last_token_counts_lags_from_there(x):
+    torch.manual_seed(0)
+    module, y = Tagger().double(), targets_with_padding(x)
+    rows = [row[-1:, ::-1] for row in slopes_of_losses(module, x, y)]
+    squares, pairs = np.zeros(T), np.zeros(T)
+    for row in rows:
+        squares[: row.shape[1]] += row[0] ** 2
+        pairs[: row.shape[1]] += 1
+    found = gersgorin.influence(module, x, of=cross_entropy_of_last, y=y)
+    np.testing.assert_allclose(found.by_lag, np.sqrt(squares / pairs), rtol=1e-9, atol=1e-15)
+
+
+def test_dead_frames_and_padding_that_is_read_are_no_padding(x):
+    torch.manual_seed(0)
+    y = targets_with_padding(x)
+
+    class Dead(Tagger):  # the loss of a frame after the fourth is exactly 0 in sequence 1
+        def forward(self, x):
+            alive = torch.ones((*x.shape[:2], 1), dtype=x.dtype)
+            alive[1, 4:] = 0
+            return 1e3 * (1 - alive) * torch.eye(4, dtype=x.dtype)[0] + super().forward(x)
+
+    all_real = y.clamp(min=0)
+    all_real[1, 4:] = 0
+    found = gersgorin.influence(Dead().double(), x, of="categorical", y=all_real)
+    assert found.without == T - 4 and "3 sequences of 9 steps" in found.about
+
+    class Silent(Tagger):  # no frame has an influence
+        def forward(self, x):
+            return 0 * super().forward(x)
+
+    found = gersgorin.influence(Silent().double(), x, of="categorical", y=y)
+    assert not found.influence.any() and found.influence.shape == (T, T)
+
+    class Both(Tagger):  # the losses of real frames depend on the padding
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(M, N, batch_first=True, bidirectional=True)
+            self.out = nn.Linear(2 * N, 4)
+
+    found = gersgorin.influence(Both().double(), x, of="categorical", y=y)
+    assert found.without == 5 + 3 and "3 sequences of 9 steps" in found.about
+
+
 @pytest.mark.parametrize("name", ["valence", "silent", "lengthscale", "length_class"])
 def test_a_name_with_len_in_it_is_not_that_of_lengths(x, name):
     class Conditioned(nn.Module):

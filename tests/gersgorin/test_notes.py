@@ -163,9 +163,10 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_notes_are_at_most_five_sentences_and_keep_every_doubt(name):
     make, parts = CASES[name]
-    notes = make().notes()
+    found = make()
+    notes = found.notes()
     assert len(notes) <= 5 and all(words.endswith(".") and words[0] != " " for words in notes)
-    together = " ".join(notes).lower()
+    together = " ".join(found.sentences()).lower()
     assert [part for part in parts if part not in together] == []
 
 

@@ -515,3 +515,61 @@ def test_a_class_of_modules_without_a_constructor_is_compared_as_a_module(own_fo
     np.save("x.npy", frames(T).numpy())
     assert main(["compare", f"{__name__}:Bare,lstm", "--input", "x.npy", "--json"]) == 0
     assert "Bare" in capsys.readouterr().out
+
+
+class Decay(nn.Module):
+    """s' = rate s, as a step `forward(x, state)`."""
+
+    def __init__(self, size, rate):
+        super().__init__()
+        self.state_size, self.rate = size, rate
+
+    def forward(self, x, state):
+        return self.rate * state
+
+
+class WithStep(Decay):
+    def step(self, x, s):
+        return 2 * self.rate * s
+
+
+class WithHelper(Decay):
+    def step(self, rows, columns, x):
+        return rows @ columns + x
+
+
+class WithOtherHelper(Decay):
+    def step(self, x, s):
+        return s.view(7, 7)
+
+
+def test_step_is_the_step_of_a_module_that_also_has_forward():
+    x = torch.randn(T, M)
+    for made, norm in ((Decay, 0.5), (WithStep, 1.0)):
+        np.testing.assert_allclose(spectra(made(N, 0.5), x).norm, norm, rtol=1e-6)
+    for made in (WithHelper, WithOtherHelper):
+        with pytest.raises(InvalidInputError, match=r"if forward\(x, state\) is the step, rename"):
+            spectra(made(N, 0.5), x)
+
+
+def test_the_first_recurrent_part_is_analysed_whatever_its_kind():
+    class Net(nn.Module):
+        def __init__(self, first, second):
+            super().__init__()
+            self.first, self.second = first, second
+
+        def forward(self, x):  # (T, m)
+            return run_part(self.second, run_part(self.first, x))
+
+    def run_part(part, x):
+        if isinstance(part, nn.RNN):
+            return part(x)[0]
+        states = [x.new_zeros(1, N)]
+        for x_t in x:
+            states.append(part(x_t[None], states[-1]))
+        return torch.cat(states[1:])
+
+    x = torch.randn(T, N)
+    own, rnn = Decay(N, 0.5).double(), nn.RNN(N, 4)
+    assert spectra(Net(rnn, own), x).eigenvalues.shape == (T, 4)
+    assert spectra(Net(own, rnn), x).eigenvalues.shape == (T, N)

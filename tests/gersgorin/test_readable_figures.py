@@ -16,6 +16,7 @@ from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, compare, fixed_points, influence, lyapunov
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
+from gersgorin.figures import draw_run
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
@@ -23,7 +24,7 @@ from rhn.plotting.figure import names_of
 from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
-from tests.readable import WIDTHS, alone, filled, readable, whole_title
+from tests.readable import WIDTHS, alone, drawn_texts, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
@@ -249,3 +250,16 @@ def test_names_say_once_what_is_shared_and_keep_within_their_lines():
     assert names_of([one]) == ("rhn", "seed 0", [""])
     assert names_of([one, other]) == ("rhn", "", ["seed 0", "seed 1"])
     assert names_of([one, replace(one, title="rnn")]) == ("", "seed 0", ["rhn", "rnn"])
+
+
+def test_a_panel_of_several_decades_has_a_scale_on_a_slide():
+    """The panel is low, because its neighbour has a tall legend."""
+    cell = RHN(5, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = spectra(Run.of(cell, torch.rand(80, 5, dtype=torch.float64)))
+    with our_style("slide"):
+        figure = draw_run(found).get_figure(root=True)
+        readable(figure)
+        shown = drawn_texts(figure)
+    (ax,) = (ax for ax in figure.axes if "gradient" in ax.get_ylabel())
+    assert np.ptp(ax.get_ylim()) > 10, "decades"
+    assert sum(text in shown and ax.bbox.y0 <= shown[text].y1 for text in ax.get_yticklabels()) >= 2

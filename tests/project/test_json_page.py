@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,13 @@ from tables import for_each
 import gersgorin
 import trainability.cli
 from gersgorin.cli.main import main
+from optim_study import TrialRow
+from rhn.cells import RHN
+from rhn.checkpoints import save_checkpoint
+from rhn.training.state import LEFT
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "json.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 NETWORK = ["--cell", "rhn", "--depth", "2", "--hidden-size", "4", "--steps", "8"]
 OF_LISTS = "causes[].", "facts[]."
@@ -113,3 +119,28 @@ def test_the_keys_of_a_cause():
     shown = listed("trainability check")
     wanted = {key.removeprefix("causes[].") for key in shown if key.startswith("causes[].")}
     assert all({*each} == wanted for name in ("facts", "causes") for each in found[name])
+
+
+@for_each("files", [("a",), ("a", "b")])
+def test_the_names_of_networks_before_and_after_training(files, own_folder):
+    for name in files:
+        Path(name).mkdir(exist_ok=True)
+        trained = {"metrics": {"epoch": 3}, "train": {"seed": 0, "cell": "rhn", "depth": 1}}
+        save_checkpoint(f"{name}/best.safetensors", RHN(88, 4), **trained)
+    words = [",".join(files), "--before-training", "--steps", "2", "--output", "all.json"]
+    assert main(["compare", *words]) == 0
+    saved = json.loads(Path("all.json").read_text())
+    names = {key.rsplit(".", 1)[0] for key in saved if "." in key}
+    explained = set(re.findall(r"`([^`]*(?:before training|after epoch)[^`]*)`", PAGE))
+    of_file = {name for name in explained if name.startswith(("a:", "a,"))}
+    assert names >= (of_file if len(files) > 1 else explained - of_file)
+    assert len(of_file) == len(explained - of_file) == 2
+
+
+def test_each_column_of_the_trials_is_explained():
+    page = (DOCS / "guides" / "study.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert {key for row in rows for key in re.findall(r"`(.*?)`", row)} == {
+        field.name for field in fields(TrialRow)
+    }
+    assert f"below {LEFT} of `constant_nll`" in page
