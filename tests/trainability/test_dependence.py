@@ -610,3 +610,115 @@ def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words)
 
 def test_a_target_that_is_no_entry_is_not_stated():
     assert "target in the input" not in found_in(First(nn.Identity()))
+
+
+# ---- targets that are inputs --------------------------------------------------------------------
+
+
+class Translator(nn.Module):
+    """An encoder, and a decoder that begins with its state."""
+
+    def __init__(self, *, shifts=False, both=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.shifts = nn.Embedding(8, 6), shifts
+        self.encoder = nn.GRU(6, 12, batch_first=True)
+        self.decoder = nn.GRU(6, 12, batch_first=True, bidirectional=both)
+        self.out = nn.Linear(24 if both else 12, 7)
+
+    def forward(self, source, target):
+        if self.shifts:
+            target = F.pad(target[:, :-1], (1, 0), value=7)
+        _, state = self.encoder(self.embedding(source))
+        state = state.expand(2 if self.decoder.bidirectional else 1, -1, -1).contiguous()
+        return self.out(self.decoder(self.embedding(target), state)[0])
+
+
+WORDS = torch.randint(7, (N, T), generator=G)
+
+
+def shifted(ids):
+    return F.pad(ids[:, :-1], (1, 0), value=7)
+
+
+def ahead(model, x, y, loss=classes):
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    found, missing = facts(Probe(Training(model, x, y, loss, adam, batch_size=8, batch_axis=0)))
+    assert not missing
+    causes = {cause.name: cause for cause in found}
+    return causes["looks ahead"].sentence if "looks ahead" in causes else ""
+
+
+@pytest.mark.parametrize(
+    "y", [WORDS, WORDS.flip(1), WORDS.cumsum(1) % 7], ids=["copy", "flip", "sum"]
+)
+def test_teacher_forcing_is_no_look_ahead_although_outputs_depend_on_the_whole_source(y):
+    model, target = Translator(), shifted(y)
+    made = model.embedding(target).detach().requires_grad_()
+    output = model.out(model.decoder(made, model.encoder(model.embedding(WORDS))[1])[0])
+    for t in range(T):
+        (slope,) = torch.autograd.grad(output[:, t].sum(), made, retain_graph=True)
+        assert not slope[:, t + 1 :].any()
+    assert ahead(model, (WORDS, target), y) == ""
+
+
+def test_a_source_that_holds_the_target_one_frame_later_may_be_read_as_a_whole():
+    assert ahead(Translator(), (shifted(WORDS), shifted(WORDS)), WORDS) == ""
+
+
+def test_a_decoder_that_reads_its_next_input_is_named():
+    sentence = ahead(Translator(both=True), (WORDS, shifted(WORDS)), WORDS)
+    assert sentence == "The target of a frame is input 2 1 frame later, which its output reads."
+
+
+@pytest.mark.parametrize("length", [T, T - 3])
+def test_a_decoder_input_that_is_not_shifted_holds_the_target(length):
+    y = WORDS.flip(1)[:, :length]
+    words = "The target of a frame is input 2 of this frame, which its output reads."
+    assert ahead(Translator(), (WORDS, y), y) == words
+    assert ahead(Translator(), (WORDS, shifted(y)), y) == ""
+    assert ahead(Translator(shifts=True), (WORDS, y), y) == ""
+
+
+class Writer(nn.Module):
+    """A network over ids, with the time first inside; divides outputs by the number of ids."""
+
+    def __init__(self, *, both, divides=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.divides = nn.Embedding(8, 6), divides
+        self.rnn, self.out = nn.GRU(6, 12, bidirectional=both), nn.Linear(24 if both else 12, 7)
+
+    def forward(self, x):
+        z = self.out(self.rnn(self.embedding(x.t()))[0]).transpose(0, 1)
+        return z / (x > 0).sum(1).clamp_min(1)[:, None, None] if self.divides else z
+
+
+def test_an_output_that_changes_with_a_later_id_without_a_gradient_does_not_read_it():
+    x, y = WORDS[:, :-1], WORDS[:, 1:]
+    model = Writer(both=False, divides=True)
+    other = x.clone()
+    other[:, -1] = (x[:, -1] == 0).long()
+    assert (model(other)[:, 0] != model(x)[:, 0]).any()
+    assert ahead(model, x, y) == ""
+    assert "the input 1 frame later" in ahead(Writer(both=True), x, y)
+
+
+class Window(nn.Module):
+    """Reads the frame some frames later, and earlier ones."""
+
+    def __init__(self, later):
+        super().__init__()
+        torch.manual_seed(0)
+        self.later, self.rnn, self.out = later, nn.GRU(M, 12, batch_first=True), nn.Linear(24, M)
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        after = F.pad(x[:, self.later :], (0, 12 - M, 0, self.later))
+        return self.out(torch.cat((states, after), -1))
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_target_is_read_only_at_its_own_place(later):
+    sentence = ahead(Window(later), X[:, :-1], X[:, 1:], nn.MSELoss())
+    assert bool(sentence) is (later == 1)
