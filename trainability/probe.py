@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
+from trainability.axes import time_steps
 from trainability.data import (
     Inputs,
     noise_like,
@@ -168,24 +169,85 @@ class Probe(Minibatch):
 
     # ---- frames ------------------------------------------------------------------------------
 
-    def _marks(self, frames: Tensor) -> Tensor:
-        """Return a mask of the sequence that is True at some frames (T,)."""
-        shape = [1] * self.first.dim()
+    def _marks(self, frames: Tensor, leaf: int = 0) -> Tensor:
+        """Return a mask of an input that is True at some frames (T,)."""
+        x = self.leaves[leaf]
+        shape = [1] * x.dim()
         shape[self.layout.time] = -1
-        return frames.to(self.first.device).reshape(shape).expand(self.first.shape)
+        return frames.to(x.device).reshape(shape).expand(x.shape)
 
-    @cached_property
-    def looks_ahead(self) -> bool:
-        """True if the output for a frame changes with later frames."""
-        T = self.frames
-        if T is None or T < 2 or not self.axes.for_each_frame or self.mixed or not self.follows(0):
-            return False
-        for first in sorted({1, T // 4, T // 2, 3 * T // 4, T - 1} - {0}):
-            marks = self._marks(torch.arange(T) >= first)
-            for change in self.changes(0, marks):
+    def paired_frames(self, leaf: int) -> int | None:
+        """T, the number of frames of an input; None if it has no frames, or outputs have not one
+        for each of them, or it cannot be tested what they depend on.
+        """
+        x, T = self.leaves[leaf], time_steps(self.leaves[leaf], self.layout)
+        each = self.before.shape[:2] == x.shape[:2] == self.y.shape[:2] and self.axes.classes != 1
+        return T if each and not self.mixed and self.follows(leaf) else None
+
+    def looks_ahead(self, leaf: int) -> bool:
+        """True if the output for a frame changes with later frames of an input."""
+        T = self.paired_frames(leaf) or 0
+        for first in sorted({1, T // 4, T // 2, 3 * T // 4, T - 1} - {0}) if T > 1 else ():
+            marks = self._marks(torch.arange(T) >= first, leaf)
+            for change in self.changes(leaf, marks):
                 if (change.narrow(self.layout.time, 0, first) > BEYOND_ROUNDING).any():
                     return True
         return False
+
+    def reads_frame(self, leaf: int, shift: int) -> bool:
+        """True if the output for some frame has a gradient in the frame `shift` later of an input,
+        and changes with this frame.
+        """
+        T = self.paired_frames(leaf)
+        if T is None or T < 3:
+            return False
+        for t in sorted({0, (T - 1 - shift) // 2, T - 1 - shift}):
+            marks = self._marks(torch.arange(T) == t + shift, leaf)
+            if self._has_gradient(leaf, marks, t) and any(
+                bool((change.select(self.layout.time, t) > BEYOND_ROUNDING).any())
+                for change in self.changes(leaf, marks)
+            ):
+                return True
+        return False
+
+    def _has_gradient(self, leaf: int, marks: Tensor, frame: int) -> bool:
+        """True if the output for a frame has a gradient in an input where marks are True; for ids,
+        in their embedding.
+        """
+
+        def of_frame(weights: Tensor) -> Tensor:
+            kept = torch.zeros_like(weights)
+            kept.select(self.layout.time, frame).copy_(weights.select(self.layout.time, frame))
+            return kept
+
+        slopes = self.slopes(leaf, of_frame)
+        if slopes is not None:
+            return bool(slopes[marks].any())
+        output, read = self._with_embeddings(self.x)
+        _, other = self._with_embeddings(self.changed(leaf, marks, 0))
+        made = [embedded for _, embedded in read]
+        if not made or not output.requires_grad:
+            return False
+        total = (output * of_frame(noise_like(output))).sum()
+        found = torch.autograd.grad(total, made, materialize_grads=True)
+        moved = [ids != changed for (ids, _), (changed, _) in zip(read, other, strict=True)]
+        return any(bool(slope[at].any()) for slope, at in zip(found, moved, strict=True))
+
+    def _with_embeddings(self, x: Inputs) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return (the outputs at torch's weights, pairs of ids and what an embedding makes of them,
+        as leaves of the graph).
+        """
+        read: list[tuple[Tensor, Tensor]] = []
+
+        def keep(_: nn.Module, ids: tuple, made: Tensor) -> Tensor:
+            read.append((ids[0], made.detach().requires_grad_()))
+            return read[-1][1].clone()
+
+        with ExitStack() as hooks, torch.backends.cudnn.flags(enabled=False):
+            for part in self.generic.model.modules():
+                if isinstance(part, nn.Embedding):
+                    hooks.enter_context(part.register_forward_hook(keep))
+            return self.generic.output(x), read
 
     @cached_property
     def reads_own_frame(self) -> bool:

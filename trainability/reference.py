@@ -181,13 +181,25 @@ def is_causal(training: Training, x: Inputs) -> bool:
 
 
 def predicts_inputs(x: Inputs, y: Tensor, layout: Layout) -> bool:
-    """True if the targets of a frame are a later frame of the inputs, or part of one."""
-    leaves = [leaf for leaf in tree_leaves(x) if leaf.shape[:2] == y.shape[:2]]
-    return any(
-        _is_later(layout.to_time_first(leaf), layout.to_time_first(y), shift)
-        for leaf in leaves
-        for shift in range(1, min(4, y.shape[layout.time]))
-    )
+    """True if the targets of a frame are a later frame of an input, or part of one."""
+    return any(shift for _, shift in places_of_targets(x, y, layout))
+
+
+def places_of_targets(x: Inputs, y: Tensor, layout: Layout) -> list[tuple[int, int]]:
+    """Return (index of an input, least shift) for each input that contains the targets of a frame
+    `shift` frames later. A shift is 0 to 3 frames.
+
+    >>> x = torch.tensor([[3, 1, 4, 1, 5, 9]])
+    >>> places_of_targets(x[:, :-1], x[:, 1:], Layout(0))
+    [(0, 1)]
+    """
+    found = []
+    for k, leaf in enumerate(tree_leaves(x)):
+        if leaf.shape[:2] == y.shape[:2]:
+            pair = layout.to_time_first(leaf), layout.to_time_first(y)
+            shifts = range(min(4, y.shape[layout.time]))
+            found += [(k, shift) for shift in shifts if _is_later(*pair, shift)][:1]
+    return found
 
 
 def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
@@ -196,7 +208,7 @@ def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
     """
     if x.dim() == y.dim() + 1:
         x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
-    later, target = x[shift:], y[:-shift]
+    later, target = x[shift:], y[: len(y) - shift]
     width = min(later.shape[-1], target.shape[-1]) if later.dim() > 2 else None
     return torch.equal(later[..., :width].to(target.dtype), target[..., :width])
 

@@ -3,6 +3,7 @@
 Each network is healthy once, and broken once in a way that the facts have to state.
 """
 
+import mpmath
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from trainability.facts import NOTES, facts
 from trainability.facts.dependence import mixed_examples
+from trainability.facts.gradient import in_double_precision
 from trainability.probe import Probe
 from trainability.swaps import OTHER_AXIS, other_axis
 from trainability.training import Training
@@ -430,6 +432,82 @@ def test_a_path_that_is_cut_is_no_wrong_gradient():
     assert "partial gradient" in NOTES
 
 
+def test_the_change_of_the_loss_is_that_in_the_direction_of_the_gradient():
+    sentence = found_in(Truncated(nn.Identity()))["partial gradient"].sentence
+    assert "in the direction of this gradient the loss changes by" in sentence
+
+
+def test_a_term_of_value_0_that_is_detached_is_seen():
+    """The loss does not change in the direction of its gradient."""
+
+    class Zero(First):
+        def __init__(self):
+            super().__init__(nn.Identity())
+            self.gain = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return super().forward(x) + self.gain - self.gain.detach()
+
+    change = found_in(Zero())["partial gradient"].evidence
+    assert change["name"] == "gain" and abs(change["change"]) < 1e-6 < change["gradient"]
+
+
+class Exploding(nn.Module):
+    """A plain RNN of 5 units with large weights, in which nothing is detached."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.rnn, self.out = nn.RNN(2, 5, batch_first=True), nn.Linear(5, 1)
+        for p in self.parameters():
+            nn.init.normal_(p, 0, 0.3)
+        nn.init.orthogonal_(self.rnn.weight_hh_l0, 4.0)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+def loss_by_mpmath(model, x, y, along, step):
+    """The mean squared error of `Exploding` with weight_ih_l0 + step * along, by plain loops."""
+    rnn = model.rnn
+    rows = zip(rnn.weight_ih_l0.tolist(), along, strict=True)
+    wi = [[w + step * d for w, d in zip(*row, strict=True)] for row in rows]
+    wh, wo = rnn.weight_hh_l0.tolist(), model.out.weight[0].tolist()
+    b = rnn.bias_ih_l0.tolist(), rnn.bias_hh_l0.tolist()
+    total = mpmath.mpf(0)
+    for frames, target in zip(x.tolist(), y.flatten().tolist(), strict=True):
+        s = [mpmath.mpf(0)] * 5
+        for frame in frames:
+            s = [
+                mpmath.tanh(mpmath.fdot(wi[k], frame) + mpmath.fdot(wh[k], s) + b[0][k] + b[1][k])
+                for k in range(5)
+            ]
+        total += (mpmath.fdot(wo, s) + model.out.bias.item() - target) ** 2
+    return total / len(x)
+
+
+def test_an_exploding_gradient_leaves_out_no_path():
+    """By differences with 60 digits, autograd is right up to rounding; in double precision no step
+    is short enough for differences.
+    """
+    g = torch.Generator().manual_seed(0)
+    x = 0.1 * torch.randn(16, 200, 2, generator=g)
+    y = x.sum((1, 2)).unsqueeze(1)
+    model = Exploding()
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    probe = Probe(Training(model, x, y, nn.MSELoss(), adam, batch_size=2))
+    other = in_double_precision(probe).model
+    x, y = probe.x.double(), probe.y.double()
+    (slope,) = torch.autograd.grad(F.mse_loss(other(x), y), other.rnn.weight_ih_l0)
+    size = slope.norm().item()
+    with mpmath.workdps(60):
+        step, along = mpmath.mpf("1e-30"), (slope / size).tolist()
+        both = [loss_by_mpmath(other, x, y, along, sign * step) for sign in (1, -1)]
+        change = float((both[0] - both[1]) / (2 * step))
+    assert size > 1e9 and change == pytest.approx(size, rel=0.2)
+    assert not {cause.name for cause in facts(probe)[0]} & {"partial gradient", "wrong gradient"}
+
+
 class Forgetful(nn.Module):
     """A gated cell whose state is detached between steps: early frames count little."""
 
@@ -532,3 +610,115 @@ def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words)
 
 def test_a_target_that_is_no_entry_is_not_stated():
     assert "target in the input" not in found_in(First(nn.Identity()))
+
+
+# ---- targets that are inputs --------------------------------------------------------------------
+
+
+class Translator(nn.Module):
+    """An encoder, and a decoder that begins with its state."""
+
+    def __init__(self, *, shifts=False, both=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.shifts = nn.Embedding(8, 6), shifts
+        self.encoder = nn.GRU(6, 12, batch_first=True)
+        self.decoder = nn.GRU(6, 12, batch_first=True, bidirectional=both)
+        self.out = nn.Linear(24 if both else 12, 7)
+
+    def forward(self, source, target):
+        if self.shifts:
+            target = F.pad(target[:, :-1], (1, 0), value=7)
+        _, state = self.encoder(self.embedding(source))
+        state = state.expand(2 if self.decoder.bidirectional else 1, -1, -1).contiguous()
+        return self.out(self.decoder(self.embedding(target), state)[0])
+
+
+WORDS = torch.randint(7, (N, T), generator=G)
+
+
+def shifted(ids):
+    return F.pad(ids[:, :-1], (1, 0), value=7)
+
+
+def ahead(model, x, y, loss=classes):
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    found, missing = facts(Probe(Training(model, x, y, loss, adam, batch_size=8, batch_axis=0)))
+    assert not missing
+    causes = {cause.name: cause for cause in found}
+    return causes["looks ahead"].sentence if "looks ahead" in causes else ""
+
+
+@pytest.mark.parametrize(
+    "y", [WORDS, WORDS.flip(1), WORDS.cumsum(1) % 7], ids=["copy", "flip", "sum"]
+)
+def test_teacher_forcing_is_no_look_ahead_although_outputs_depend_on_the_whole_source(y):
+    model, target = Translator(), shifted(y)
+    made = model.embedding(target).detach().requires_grad_()
+    output = model.out(model.decoder(made, model.encoder(model.embedding(WORDS))[1])[0])
+    for t in range(T):
+        (slope,) = torch.autograd.grad(output[:, t].sum(), made, retain_graph=True)
+        assert not slope[:, t + 1 :].any()
+    assert ahead(model, (WORDS, target), y) == ""
+
+
+def test_a_source_that_holds_the_target_one_frame_later_may_be_read_as_a_whole():
+    assert ahead(Translator(), (shifted(WORDS), shifted(WORDS)), WORDS) == ""
+
+
+def test_a_decoder_that_reads_its_next_input_is_named():
+    sentence = ahead(Translator(both=True), (WORDS, shifted(WORDS)), WORDS)
+    assert sentence == "The target of a frame is input 2 1 frame later, which its output reads."
+
+
+@pytest.mark.parametrize("length", [T, T - 3])
+def test_a_decoder_input_that_is_not_shifted_holds_the_target(length):
+    y = WORDS.flip(1)[:, :length]
+    words = "The target of a frame is input 2 of this frame, which its output reads."
+    assert ahead(Translator(), (WORDS, y), y) == words
+    assert ahead(Translator(), (WORDS, shifted(y)), y) == ""
+    assert ahead(Translator(shifts=True), (WORDS, y), y) == ""
+
+
+class Writer(nn.Module):
+    """A network over ids, with the time first inside; divides outputs by the number of ids."""
+
+    def __init__(self, *, both, divides=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.divides = nn.Embedding(8, 6), divides
+        self.rnn, self.out = nn.GRU(6, 12, bidirectional=both), nn.Linear(24 if both else 12, 7)
+
+    def forward(self, x):
+        z = self.out(self.rnn(self.embedding(x.t()))[0]).transpose(0, 1)
+        return z / (x > 0).sum(1).clamp_min(1)[:, None, None] if self.divides else z
+
+
+def test_an_output_that_changes_with_a_later_id_without_a_gradient_does_not_read_it():
+    x, y = WORDS[:, :-1], WORDS[:, 1:]
+    model = Writer(both=False, divides=True)
+    other = x.clone()
+    other[:, -1] = (x[:, -1] == 0).long()
+    assert (model(other)[:, 0] != model(x)[:, 0]).any()
+    assert ahead(model, x, y) == ""
+    assert "the input 1 frame later" in ahead(Writer(both=True), x, y)
+
+
+class Window(nn.Module):
+    """Reads the frame some frames later, and earlier ones."""
+
+    def __init__(self, later):
+        super().__init__()
+        torch.manual_seed(0)
+        self.later, self.rnn, self.out = later, nn.GRU(M, 12, batch_first=True), nn.Linear(24, M)
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        after = F.pad(x[:, self.later :], (0, 12 - M, 0, self.later))
+        return self.out(torch.cat((states, after), -1))
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_target_is_read_only_at_its_own_place(later):
+    sentence = ahead(Window(later), X[:, :-1], X[:, 1:], nn.MSELoss())
+    assert bool(sentence) is (later == 1)

@@ -198,6 +198,79 @@ def test_a_fact_is_stated_of_the_fault_and_not_without_it(name, sure, broken, so
     assert not missing
 
 
+class Filtered(Net):
+    """Read x (examples, channels, time) by a convolution before the recurrent layer."""
+
+    def __init__(self, **options):
+        super().__init__(inputs=4, **options)
+        self.filter, self.read = nn.Conv1d(1, 4, 3, padding=1), []
+
+    def states(self, x):
+        out = super().states(self.filter(x).transpose(1, 2))
+        self.read.append(out.shape[1])
+        return out
+
+
+class Continued(Net):
+    """Read one frame and return several states, each from the state before."""
+
+    def states(self, x):
+        states, state = [x], None
+        for _ in range(4):
+            out, state = self.rnn(states[-1][..., :3], state)
+            states.append(out)
+        return torch.cat(states[1:], 1)
+
+
+class States(nn.GRU):
+    """Returns its states only."""
+
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class Named(Net):
+    """Reads its sequence by name, by a layer that returns its states only."""
+
+    def __init__(self):
+        super().__init__(kind=States)
+
+    def states(self, x):
+        return self.rnn(x=x)
+
+
+class Packs(Net):
+    """Packs its only frame."""
+
+    def states(self, x):
+        packed = pack_padded_sequence(x, [x.shape[1]] * len(x), batch_first=True)
+        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "stated"),
+    [
+        (Filtered(), torch.randn(N, 1, 12, generator=G), False),
+        (Continued(), X[:, :1], False),
+        (Net(num_layers=2, bidirectional=True), X[:, :1], True),
+        (Named(), X[:, :1], True),
+        (Packs(), X[:, :1], True),
+        (Packs(), X, False),
+    ],
+    ids=["convolution", "several steps", "layers", "states only", "packed", "packed frames"],
+)
+def test_a_sequence_of_one_step_is_one_of_which_the_recurrent_layer_reads_one(model, x, stated):
+    found, missing = facts(Probe(training_of(model, x, SUM, MSE)))
+    assert ("one step" in {cause.name for cause in found}) is stated
+    assert not missing
+
+
+def test_a_convolution_gives_a_recurrent_layer_all_steps():
+    model = Filtered()
+    model(torch.randn(2, 1, 12))
+    assert model.read == [12]
+
+
 @pytest.mark.parametrize(
     ("end", "said", "curable"),
     [

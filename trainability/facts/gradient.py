@@ -1,4 +1,4 @@
-"""A fact about the gradient: along it, the loss does not change as autograd says."""
+"""A fact about the gradient: in its direction, the loss does not change as autograd says."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,13 +12,14 @@ from rhn.errors import RhnError
 from trainability.autograd import graph
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
-from trainability.minibatch import WRONG
+from trainability.minibatch import BEYOND_ROUNDING, WRONG
 from trainability.probe import Probe
 from trainability.training import Training
 
 MOVED = 1e-3  # standard deviation of what is added to weights
 NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
-JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share of a gradient by which they may differ
+AGREE = 1e-3  # relative difference of derivatives over steps of these lengths
+JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share by which derivatives may differ
 OWN_BACKWARD = "Compare your autograd.Function with torch.autograd.gradcheck."
 CUT_ON_PURPOSE = (
     "Look for .detach(), .data or torch.no_grad() in forward; truncated backpropagation does so on "
@@ -28,11 +29,12 @@ PARTIAL = "partial gradient"
 
 
 def wrong_gradient(probe: Probe) -> Cause | None:
-    """Fact: along the gradient of a weight, the change of the loss differs from the change that
-    autograd predicts.
+    """Fact: in the direction of the gradient of a weight, the change of the loss differs from the
+    change that autograd predicts.
 
-    If the model uses an autograd.Function of the user, the gradient of this function is wrong;
-    otherwise a path is left out of the gradient, as by .detach().
+    The change is known only if finite differences have converged, see `derivative`. If the model
+    uses an autograd.Function of the user, the gradient of this function is wrong; otherwise a path
+    is left out of the gradient, as by .detach().
     """
     training = in_double_precision(probe)
     if training is None:
@@ -45,9 +47,13 @@ def wrong_gradient(probe: Probe) -> Cause | None:
         size = float(slope.norm())
         if size < 1e-6 * abs(loss.item()):
             continue
-        near = derivative(partial(change_of_loss, training, x, y, p, slope / size), size)
+        change = partial(change_of_loss, training, x, y, p, slope / size)
+        near = derivative(change, size, loss.item())
         if near is not None and abs(near - size) > WRONG * size:
-            measured = f"along it the loss changes by {near:.3g} per unit, autograd says {size:.3g}"
+            measured = (
+                f"in the direction of this gradient the loss changes by {near:.3g} per unit, "
+                f"autograd says {size:.3g}"
+            )
             evidence = {"name": name, "change": near, "gradient": size}
             if any(isinstance(node, BackwardCFunction) for node in graph(loss)):
                 words, remedy = f"The gradient of {name} is wrong: {measured}.", OWN_BACKWARD
@@ -78,14 +84,24 @@ def in_double_precision(probe: Probe) -> Training | None:
     return other if torch.equal(once, twice) else None
 
 
-def derivative(change: Callable[[float], float], size: float) -> float | None:
+def derivative(change: Callable[[float], float], size: float, loss: float) -> float | None:
     """Return the derivative of the loss, if it is the same for steps of any length; else None.
 
-    A derivative that depends on the length shows thresholds along the way. The gradient may then be
-    an estimate on purpose.
+    The longest step is a thousand times the shortest. Derivatives over all steps must agree, up to
+    rounding, and they must lie closer together than to the derivative that autograd predicts. If a
+    gradient explodes, the loss bends within every step that double precision allows, and the
+    derivatives do not agree. A derivative that changes at long steps shows thresholds along the
+    way. The gradient may then be an estimate on purpose.
+
+    Args:
+        change: function that returns the derivative over a step of some length.
+        size: the derivative that autograd predicts.
+        loss: the loss, whose rounding is divided by the step.
     """
     near = [change(step) for step in NUDGES]
-    if max(near) - min(near) >= 1e-3 * size:
+    apart = max(near) - min(near)
+    rounding = BEYOND_ROUNDING * torch.finfo(torch.float64).eps * abs(loss) / min(NUDGES)
+    if apart > AGREE * abs(near[-1]) + rounding or apart > SMOOTH * abs(near[-1] - size):
         return None
     jumps = any(abs(change(step) - near[-1]) > SMOOTH * size for step in JUMPS)
     return None if jumps else near[-1]

@@ -16,7 +16,7 @@ from trainability.losses import is_binary, is_normalised, takes_logits
 from trainability.minibatch import rows_of
 from trainability.minima import free_loss
 from trainability.probe import Probe
-from trainability.reference import predicts_inputs
+from trainability.reference import places_of_targets
 from trainability.swaps import PAIRED, USUAL_LOSS
 from trainability.training import same
 
@@ -131,33 +131,47 @@ def equal_targets(probe: Probe) -> Cause | None:
 
 
 def looks_ahead(probe: Probe) -> Cause | None:
-    """Fact: the target of a frame is an input that the output for this frame reads."""
-    T = probe.frames
-    if not probe.axes.for_each_frame or T is None or T < 3:
+    """Fact: the target of a frame is an input of this frame or of a later one, and the output for
+    the frame reads it there.
+
+    If several inputs hold the target in a later frame, outputs must read it in each of them: a
+    decoder whose outputs do not read ahead may have a source that is read as a whole.
+    """
+    places = places_of_targets(probe.x, probe.y, probe.layout)
+    later = [(leaf, shift) for leaf, shift in places if shift]
+    if later and all(probe.reads_frame(leaf, shift) for leaf, shift in later):
+        return later_input(probe, *later[0])
+    if probe.y.is_floating_point():
         return None
-    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.layout):
-        both = any(getattr(p, "bidirectional", False) for p in probe.training.model.modules())
-        remedy = (
-            "Set bidirectional=False."
-            if both
-            else "Let an output depend on its own frame and earlier ones only."
-        )
-        words = "The target of a frame is a later input, and its output depends on later inputs."
-        return Cause("looks ahead", "network", words, remedy)
-    ids = not probe.y.is_floating_point()
-    if ids and not probe.looks_ahead and copies_input(probe) and probe.reads_own_frame:
-        remedy = "Shift the targets: x[:, :-1] and y = x[:, 1:]."
-        words = "The target of a frame is the input of this frame, which its output reads."
-        return Cause("looks ahead", "targets", words, remedy)
+    for leaf, shift in places:
+        if not shift and probe.reads_frame(leaf, 0) and not probe.looks_ahead(leaf):
+            return own_input(probe, leaf)
     return None
 
 
-def copies_input(probe: Probe) -> bool:
-    """True if the targets are the inputs of the same frames."""
-    x, y = probe.first, probe.y
-    if x.dim() == y.dim() + 1 and x.shape[:2] == y.shape[:2]:
-        x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
-    return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
+def later_input(probe: Probe, leaf: int, shift: int) -> Cause:
+    """Return the cause for targets that outputs read in a later frame of an input."""
+    many = len(probe.leaves) > 1
+    name = f"input {leaf + 1}" if many else "the input"
+    remedy = f"Let an output read {name} up to its own frame only."
+    if not many and any(getattr(p, "bidirectional", False) for p in probe.training.model.modules()):
+        remedy = "Set bidirectional=False."
+    words = f"The target of a frame is {name} {counted(shift, 'frame')} later"
+    return Cause("looks ahead", "network", f"{words}, which its output reads.", remedy)
+
+
+def own_input(probe: Probe, leaf: int) -> Cause:
+    """Return the cause for targets that outputs read in their own frame of an input."""
+    many = len(probe.leaves) > 1
+    name = f"input {leaf + 1}" if many else "the input"
+    return Cause(
+        "looks ahead",
+        "inputs" if many else "targets",
+        f"The target of a frame is {name} of this frame, which its output reads.",
+        f"Shift {name} by one frame: a start token, then the targets without the last one."
+        if many
+        else "Shift the targets: x[:, :-1] and y = x[:, 1:].",
+    )
 
 
 def copied_target(probe: Probe) -> Cause | None:
