@@ -91,6 +91,7 @@ class Train(Configured, Running):
     config: Path | None = None
     """JSON file with fields of the configuration: the output of --print-config, the config.json of
     a training run, or your own file. An entry "preset" in the file can name a preset to start from.
+    With the config.json of a training run, the data are those of this run.
     """
     out: Path | None = None
     """Folder for the training run (required unless --print-config is given). The command writes

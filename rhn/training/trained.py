@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,12 @@ class StoredData:
         """
         if given is None and self.path is not None:
             self.require(self.path, corpus)
-        elif other := self.difference(given, corpus):
+        else:
+            self.warn(given, corpus)
+
+    def warn(self, path: Path | None, corpus: Corpus | TextCorpus) -> None:
+        """Log a sentence, once, if a corpus read from `path` is not that of the training run."""
+        if other := self.difference(path, corpus):
             _warn(f"measured on other data: {other}")
 
     def chorales(self, given: Path | None) -> Path | None:
@@ -90,10 +95,7 @@ def stored_data(path: Path) -> StoredData:
 
     Raises InvalidInputError for a damaged config.json, CheckpointError for a damaged checkpoint.
     """
-    folder = path if path.is_dir() else path.parent
-    file = folder / "config.json"
-    if not file.exists() and folder.name.startswith("seed-"):
-        file = folder.parent / "config.json"
+    file = config_file(path if path.is_dir() else path.parent)
     config = read_config(file) if file.exists() else {}
     if config and path.is_dir():
         return _stored(path, config, config)
@@ -101,6 +103,16 @@ def stored_data(path: Path) -> StoredData:
     data, study = (entry_of(metadata, name) for name in ("data", "study"))
     # older studies store only the checksum, in their protocol
     return _stored(path, data | config, {"data": data.get("checksum", study.get("data"))})
+
+
+def config_file(folder: Path) -> Path:
+    """Return the path of the config.json of a training run. For the folder seed-N/ of one of its
+    seeds, the file is in the folder above.
+    """
+    file = folder / "config.json"
+    if not file.exists() and folder.name.startswith("seed-"):
+        return folder.parent / "config.json"
+    return file
 
 
 def data_of_config(file: Path) -> StoredData:
@@ -167,6 +179,14 @@ class TrainedText:
     config: LanguageConfig
     vocabulary: Vocabulary
 
+    @property
+    def data(self) -> StoredData:
+        """The data of the training run. The checksum is left out if the training run read only the
+        first `max_tokens` of each split.
+        """
+        found = stored_data(self.checkpoint)
+        return found if self.config.max_tokens is None else replace(found, checksum=None)
+
     def corpus(self, data: Path | None) -> TextCorpus:
         """Load the complete corpus of the training run, or another text in the vocabulary of the
         model.
@@ -181,13 +201,12 @@ class TrainedText:
                 or the text in the path of the training run has changed.
             DataError: files are missing or damaged, or do not fit the vocabulary.
         """
-        name, stored = self.config.corpus, stored_data(self.checkpoint)
+        name, stored = self.config.corpus, self.data
         path = stored.path if data is None else data
         if path is not None and not belongs_to(name, path):
             name = "text"
         corpus = read_text(name, path, vocabulary=self.vocabulary)
-        if self.config.max_tokens is None:  # else the checksum is that of a part
-            stored.check(data, corpus)
+        stored.check(data, corpus)
         return corpus
 
 
