@@ -30,10 +30,10 @@ class Common(TrainedOptions, ResultOptions):
     """The options of both commands."""
 
     data: Path | None = None
-    """File with the original chorales (.json or .pickle), to use instead of those rebuilt from
-    music21's scores. For a language model: a text file, which is split into 90 % train, 5 % valid
-    and 5 % test; or the folder of the text of the training run (default: where `rhn data get` puts
-    it).
+    """File with the original chorales (.json or .pickle). Default: the file of the training run, or
+    else the chorales rebuilt from music21's scores. For a language model: a text file, which is
+    split into 90 % train, 5 % valid and 5 % test; or the folder of the text of the training run
+    (default: where it was, or else where `rhn data get` puts it).
     """
     device: Device = "auto"
     """Device of the computation; auto: a GPU if there is one, else the CPU."""
@@ -50,6 +50,7 @@ class Common(TrainedOptions, ResultOptions):
         from gersgorin.network.find import model_label
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
+        from rhn.training.trained import stored_data
 
         words = given_words(self, without=SILENT)
         outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
@@ -68,7 +69,8 @@ class Common(TrainedOptions, ResultOptions):
                 where = counted(len(self.chorales), "chosen piece")
             elif text:
                 where += f" ({len(getattr(corpus, split)):,} tokens)"
-            source = self.data.name if self.data else ("its text" if text else "chorales")
+            file = self.data or stored_data(self.checkpoint).path
+            source = file.name if file else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=model_label(model).title, about=about)
         show_result(outputs, self, record)

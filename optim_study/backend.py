@@ -120,11 +120,15 @@ class TorchBackend:
         )
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended to a file, atomically.
+        """Write the best weights of a trial that has ended to a file, atomically, with the data on
+        which they were trained.
 
-        about: the metadata of the checkpoint, ready for JSON.
+        about: the other metadata of the checkpoint, ready for JSON.
         """
-        save_checkpoint(path, fused.best_model(number), **about)
+        corpus = chorales_of_study(self.data)
+        data = {"source": corpus.source, "checksum": corpus.checksum}
+        data |= {"path": None if self.data is None else str(self.data.absolute())}
+        save_checkpoint(path, fused.best_model(number), **about, data=data)
 
 
 def start_training(

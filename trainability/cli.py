@@ -111,8 +111,8 @@ class NextFrames:
     sequences, T time steps and m numbers (default: the chorales).
     """
     data: Annotated[Path | None, FRAMES] = None
-    """File with the original chorales (.json, .pickle), to use instead of those rebuilt from
-    music21.
+    """File with the original chorales (.json, .pickle). Default: the file of the stored run or
+    checkpoint, or else the chorales rebuilt from music21's scores.
     """
 
 
@@ -386,6 +386,7 @@ def known_arguments() -> set[str]:
 
 def of_next_frames(options: Options) -> dict[str, Any]:
     """Return the arguments of `trainability.check` for a network and sequences. Raises RhnError."""
+    from gersgorin.cli.load import chorales_file
     from gersgorin.cli.new import check_network_options
     from gersgorin.data.files import chorale_excerpts, read_numbers
     from gersgorin.data.inputs import reads_ids
@@ -396,7 +397,8 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     run = stored_run(options)
     data = read_numbers(options.input) if options.input else None
     if data is None:
-        frames = chorale_excerpts(run.chorales(options.data) if run else options.data)
+        given = options.data
+        frames = chorale_excerpts(run.chorales(given) if run else chorales_file(options, given))
     else:
         frames = data.frames().numpy()
     if run is None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from rhn.presets import starting_point
 from rhn.training.config import ChoraleConfig, TrainingConfig, read_config
 from rhn.training.ensemble import build_model, weights_generator
 from rhn.training.run import differences
-from rhn.training.trained import data_path
+from rhn.training.trained import StoredData, data_of_config, stored_data
 from rhn.utils.io import read_json
 from rhn.utils.ranges import Count, Fraction, Natural, Positive
 from rhn.utils.validation import check_fields, fits, is_whole_number
@@ -53,22 +53,16 @@ class StoredTraining:
     """Settings by name: learning_rate, momentum, epochs, batch_size, optimizer, and further
     arguments of this optimizer in torch.optim.
     """
-    data: Path | None = None
-    """The file of the chorales of the training run; None: the chorales rebuilt from music21."""
-    checksum: str | None = None
-    """Checksum of the chorales of the training run; None: not stored."""
+    data: StoredData
+    """The chorales of the training run."""
 
     def chorales(self, given: Path | None) -> Path | None:
         """Return the file of the chorales of this training run: the given file, or the stored one.
 
         Raises InvalidInputError if the chorales have another checksum.
         """
-        path = given or self.data
-        if self.checksum not in (None, found := chorales(path).checksum):
-            raise InvalidInputError(
-                f"{self.name} was trained on data with checksum {self.checksum:.12}, but "
-                f"{path or 'the rebuilt chorales'} has {found:.12}: give its own, --data FILE"
-            )
+        path = given or self.data.path
+        self.data.require(path, chorales(path))
         return path
 
 
@@ -126,7 +120,8 @@ def stored_training(path: Path, cell: str | None = None) -> StoredTraining:
     if not fits(checksum, str | None):
         raise InvalidInputError(f"{file}: data is {checksum!r:.60}, expected a checksum")
     model = build_model(config, seed=_seed(path, config, checksum))
-    return StoredTraining(path.name, model, settings_of(config), data_path(path), checksum)
+    data = replace(data_of_config(file), name=path.name)
+    return StoredTraining(path.name, model, settings_of(config), data)
 
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
@@ -222,7 +217,15 @@ def _of_trial(path: Path, cell: str | None) -> StoredTraining:
     )
     name = f"{trial.arch}, depth {trial.depth}, trial {trial.trial}"
     settings = {name: getattr(trial, name) for name in SETTINGS}
-    return StoredTraining(name, model, settings, checksum=trial.data)
+    return StoredTraining(name, model, settings, StoredData(name, _file(path), trial.data))
+
+
+def _file(record: Path) -> Path | None:
+    """The file of the chorales of a trial, as the best checkpoint of its study names it; None if
+    there is no such checkpoint.
+    """
+    best = record.parent.parent / BEST
+    return stored_data(best).path if best.is_file() else None
 
 
 def _record(path: Path) -> _Trial:

@@ -30,10 +30,12 @@ from optim_study.results import TrialRow, protocol_words
 from optim_study.shares import Share, share_rows, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
-from rhn.errors import CheckpointError, DataError, InvalidInputError
+from rhn.data import chorales
+from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.plotting.curves import CURVE_LABELS, Curves, draw_curves, read_curves, require_one_measure
+from rhn.presets import load_corpus, starting_point
 from rhn.training.chorales import constant_output_nll
-from rhn.training.trained import corpus_of
+from rhn.training.trained import config_file, data_of_config, stored_data
 from rhn.utils.shared_options import given_flags
 from rhn.utils.wording import counted
 
@@ -91,23 +93,66 @@ def _training(options: ReportOptions, progress: NamedProgress) -> list[Section]:
         (Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in files
     ]
     recorded = [section_of(*each) for each in recordings]
-    record = ["--record", str(recordings[0][0].every)] if recordings else []
-    again = shlex.join(
-        ["rhn", "train", "--config", f"{run.name}/config.json", *record, "--out", "runs/again"]
-    )
+    again = _again(options, recordings[0][0].every if recordings else None)
     try:
         seed = "" if (run / "metrics.jsonl").is_file() else _best(curves).name.rpartition(", ")[2]
         best = run / seed / BEST
         about, measured = checkpoint_section(best), _measured(options, best, progress)
     except CheckpointError as error:  # before the end of the first epoch
         about, measured = Section(title=ABOUT, text=[f"Not measured: {error}."]), []
-    about = replace(about, text=[*about.text, f"Train it again: {again}"])
+    about = replace(about, text=[*about.text, again])
     return [
         about,
         _curves(curves, _beside_constant(_best(curves), best, options)),
         *recorded,
         *measured,
     ]
+
+
+def _again(options: ReportOptions, every: int | None) -> str:
+    """Return a sentence with the command that trains the run again. Its paths are relative to the
+    current folder, or, if the user named a folder elsewhere by an absolute path, to the folder
+    above it.
+
+    every: number of optimiser steps between two measurements of its record.
+    """
+    run = options.about
+    file = config_file(run)
+    typed, where = _from_here(file), ""
+    if typed is None:
+        typed, where = Path(file.parent.name, file.name), f", in the folder of {file.parent.name}"
+    words = ["rhn", "train", "--config", str(typed)]
+    if file.parent != run:
+        words += ["--seed", run.name.removeprefix("seed-")]
+    if data := None if where else _own_data(options, file):
+        words += ["--data", str(data)]
+    if options.cell is not None:
+        words += ["--cell", options.cell]
+    if every is not None:
+        words += ["--record", str(every)]
+    return f"Train it again{where}: {shlex.join([*words, '--out', 'runs/again'])}"
+
+
+def _from_here(path: Path) -> Path | None:
+    """Return a path relative to the current folder; None for an absolute path outside it."""
+    if not path.is_absolute():
+        return path
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else None
+
+
+def _own_data(options: ReportOptions, config: Path) -> Path | None:
+    """Return the path of --data relative to the current folder, if it holds the data of the
+    training run; else None.
+    """
+    if options.data is None:
+        return None
+    with suppress(RhnError):
+        changes = {} if options.cell is None else {"cell": options.cell}
+        corpus = load_corpus(starting_point(None, config, changes), options.data)
+        if not data_of_config(config).difference(options.data, corpus):
+            return _from_here(options.data)
+    return None
 
 
 def _curves(curves: Sequence[Curves], beside: Sequence[tuple[str, str]]) -> Section:
@@ -123,14 +168,18 @@ def _curves(curves: Sequence[Curves], beside: Sequence[tuple[str, str]]) -> Sect
 
 
 def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> list[tuple[str, str]]:
-    """Return the training loss on chorales, and that of the constant predictor if the chorales can
-    be read. Returns nothing for texts.
+    """Return the training loss on chorales, and that of the constant predictor if the chorales of
+    the training run can be read. Returns nothing for texts.
     """
     if best.measure != "nll":
         return []
     own = ("on the training chorales", f"{best.train[best.place]:.4g}")
-    with suppress(DataError, InvalidInputError):
-        constant = constant_output_nll(corpus_of(file, options.data))
+    with suppress(RhnError):
+        stored = stored_data(file)
+        path = options.data or stored.path
+        corpus = chorales(path)
+        stored.require(path, corpus)
+        constant = constant_output_nll(corpus)
         return [own, ("constant predictor on the training chorales", f"{constant:.4g}")]
     return [own]
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +21,23 @@ from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches, width_of
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.cli.load import data_of_options, load_network, run_of
+from gersgorin.cli.load import chorales_file, data_of_options, load_network, run_of
 from gersgorin.cli.options import NetworkOptions
 from gersgorin.cli.trained import TEXT_STEPS
-from gersgorin.data.files import Dataset
+from gersgorin.data.files import Dataset, chorales_origin
 from gersgorin.network.factory import read_weights
 from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
 from gersgorin.validate import real_tensor
 from rhn.checkpoints import entry_of, load_model, read_metadata, weights_file
+from rhn.data import Corpus, chorales
+from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.training.config import HYPERPARAMETERS
-from rhn.training.trained import TrainedText, corpus_of, load_text_model
+from rhn.training.trained import StoredData, TrainedText, load_text_model, stored_data
 from rhn.utils.result import Result
 from rhn.utils.shared_options import flag
 from rhn.utils.wording import counted
@@ -59,6 +61,17 @@ class Read:
     """Numbers (T, m), or an `Excerpt` of ids (T,)."""
     run: Run
     """The run of the first recurrent cell of the network along the sequence."""
+    options: NetworkOptions
+    """The options that name the network."""
+    data: Path | None
+    """The data of the report's options; None: the data of the training run."""
+
+    @cached_property
+    def corpus(self) -> Corpus | TextCorpus:
+        """The chorales or the text of the page. Raises InvalidInputError or DataError."""
+        if self.text:
+            return self.text.corpus(self.data)
+        return chorales(chorales_file(self.options, self.data))
 
     @property
     def label(self) -> Label:
@@ -128,7 +141,7 @@ def network_sections(options: ReportOptions, path: Path, progress: NamedProgress
     parts = {row.about: partial(_analysis, row, read) for row in rows}
     parts |= {
         "Gates by layer and step": partial(_gates, read),
-        "Lesions": partial(_lesions, read, options, path),
+        "Lesions": partial(_lesions, read, options.lesions),
     }
     sections = list[Section]()
     label, steps = read.run.label, counted(len(read.run), "time step")
@@ -138,6 +151,8 @@ def network_sections(options: ReportOptions, path: Path, progress: NamedProgress
             found = measure(progress(title))
             section = section_of(found, title)
             text = section.text if sections else [*section.text, subject]
+            if title == "Lesions" or not (sections or options.input):
+                text = [*text, _data_sentence(read)]
             numbers = _numbers(found) if isinstance(found, Spectra) else []
             sections.append(replace(section, text=text, numbers=numbers))
         except (InvalidInputError, DataError) as error:
@@ -181,7 +196,32 @@ def read_network(options: ReportOptions, path: Path) -> Read:
     sequence = data.sequence().numpy()
     if text:
         sequence = Excerpt(sequence, name=data.name, vocabulary=text.vocabulary)
-    return Read(model=part_of(model, asked.submodule), text=text, sequence=sequence, run=run)
+    return Read(
+        model=part_of(model, asked.submodule),
+        text=text,
+        sequence=sequence,
+        run=run,
+        options=asked,
+        data=options.data,
+    )
+
+
+def _data_sentence(read: Read) -> str:
+    """Name the data of the page, and compare it with that of the training run."""
+    corpus, file = read.corpus, read.options.checkpoint
+    assert file is not None  # see `read_network`
+    if read.text:
+        stored = read.text.data
+    else:
+        stored = StoredData(file.name) if read.options.module else stored_data(file)
+    path = stored.path if read.data is None else read.data
+    if isinstance(corpus, Corpus):
+        name = chorales_origin(path)
+    else:
+        name = f"the text {corpus.name if path is None else f'in {path.name}'}"
+    if other := stored.difference(path, corpus):
+        return f"Data: {name}. Measured on other data: {other}."
+    return f"Data: {name}{', the data of the training run' if stored.checksum else ''}."
 
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:
@@ -198,14 +238,14 @@ def _gates(read: Read, progress) -> Result:
     return replace(found, names=(read.label.along,), title=read.label.title, about=read.label.about)
 
 
-def _lesions(read: Read, options: ReportOptions, path: Path, progress) -> Result:
+def _lesions(read: Read, long: bool, progress) -> Result:
     if read.text:
-        split, sequences = "valid", stretches(read.text.corpus(options.data).valid)
+        split, sequences = "valid", stretches(read.corpus.valid)
     else:
-        split, sequences = "test", corpus_of(path, options.data).test
+        split, sequences = "test", [*read.corpus.test]
     weights = sum(p.numel() for p in read.model.parameters())
     networks = 1 + len(places(open_network(read.model, width_of(read.model, sequences))))
-    if not options.lesions and weights * networks * sum(map(len, sequences)) > QUICK:
+    if not long and weights * networks * sum(map(len, sequences)) > QUICK:
         raise InvalidInputError(
             "lesions of this network take longer than about half a minute: add --lesions for them"
         )

@@ -119,14 +119,17 @@ def run(options: CompareOptions) -> None:
     row = _analysis(options)
     _check(options)
 
-    from gersgorin.cli.load import datasets_of_options
+    from gersgorin.cli.load import chorales_file, datasets_of_options
     from gersgorin.comparison import measure_network, side_by_side
 
     outputs = Outputs.of(
         options, default_figure("" if row.name == "spectra" else row.command, options)
     )
     rows = _rows(options)
-    data = datasets_of_options(_reader(rows), options, options.samples.get("sequences"))
+    reader = _reader(rows)
+    data = datasets_of_options(reader, options, options.samples.get("sequences"))
+    if options.input is None:
+        _warn_of_other_data(rows, chorales_file(reader, options.data))
     check_step(options.step, max(each.steps for each in data), row)
     device, measured = resolve_device(options.device), list[Any]()
     networks = [_network(options, one, data, device) for one in rows]
@@ -451,6 +454,18 @@ def _reader(rows: Sequence[_Row]) -> NewOrTrained:
             "expected networks that read numbers, or language models of one vocabulary"
         )
     return next(iter(trained), rows[0].network)
+
+
+def _warn_of_other_data(rows: Sequence[_Row], file: Path | None) -> None:
+    """Log a sentence for each trained network whose chorales are not those that all read."""
+    from rhn.data import chorales
+    from rhn.training.trained import stored_data
+
+    networks = [row.network for row in rows]
+    for path in dict.fromkeys(n.checkpoint for n in networks if n.checkpoint and not n.module):
+        stored = stored_data(path)
+        if stored.checksum is not None:
+            stored.warn(file, chorales(file))
 
 
 def _vocabulary(path: Path) -> str | None:

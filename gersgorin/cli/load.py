@@ -15,12 +15,18 @@ from torch import nn
 
 from gersgorin.cli.new import check_network_options, new_cell, sizes_of_words
 from gersgorin.cli.options import DataOptions, NewOrTrained
-from gersgorin.data.files import Dataset, chorale_data, chorales_origin, read_numbers
+from gersgorin.data.files import (
+    CHORALE,
+    Dataset,
+    chorale_data,
+    chorales_origin,
+    read_numbers,
+)
 from gersgorin.network.open import open_run
 from gersgorin.run.run import Label, Run
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named
-from rhn.data import chorale
+from rhn.data import Piece, chorale
 from rhn.data.jsb import chorales
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.utils.shared_options import given_flags
@@ -107,6 +113,7 @@ def datasets_of_options(
             f"{network.checkpoint} holds a language model, which reads a text: give one as input"
         )
     if data.input is None:
+        data = replace(data, data=chorales_file(network, data.data))
         found, where = _chorales(data, count), "the test split"
     else:
         whole = _of_file(data.input, network, data.steps, count, text=text)
@@ -146,12 +153,35 @@ def reads_text(network: NewOrTrained) -> bool:
         ) from error
 
 
+def chorales_file(network: NewOrTrained, given: Path | None) -> Path | None:
+    """The file of the chorales: the given one, or that of the training run of a checkpoint; None:
+    the chorales of music21. Other chorales than those of the training run are logged.
+
+    Raises InvalidInputError if the file of the training run has changed.
+    """
+    if network.module or not network.checkpoint:
+        return given
+    from rhn.training.trained import stored_data
+
+    return stored_data(network.checkpoint).chorales(given)
+
+
 def _chorales(data: DataOptions, count: int | None) -> list[Dataset]:
     """The chorale that options name, or the first ones of the test split."""
     if count is None:
-        return [chorale_data(chorale(data.chorale, data.data), data.data).cut(data.steps)]
+        return [chorale_data(_chorale(data), data.data).cut(data.steps)]
     found = [chorale_data(piece, data.data) for piece in chorales(data.data).test[:count]]
     found = [each.cut(data.steps and min(data.steps, each.steps)) for each in found]
     most = f"at most {data.steps} steps of each of the " if data.steps else ""
     about = f"{most}first {count} of the test split of {chorales_origin(data.data)}"
     return found if count == 1 else [replace(each, about=about) for each in found]
+
+
+def _chorale(data: DataOptions) -> Piece:
+    """The chorale that options name, or the default one: bwv269, or the first of the test split of
+    a file without names.
+    """
+    if data.chorale is not None or data.data is None:
+        return chorale(data.chorale or CHORALE, data.data)
+    corpus = chorales(data.data)
+    return next((piece for piece in corpus.pieces if piece.name == CHORALE), corpus.test[0])

@@ -92,9 +92,9 @@ class NetworkOptions(ModelOptions):
 class DataOptions:
     """Options of the data."""
 
-    chorale: Annotated[str, DATA] = "bwv269"
-    """The chorale that the network reads, by its name (bwv66.6) or its number in a split
-    (test-0).
+    chorale: Annotated[str | None, DATA] = None
+    """The chorale that the network reads, by its name (bwv66.6) or its number in a split (test-0).
+    Default: bwv269, or test-0 if the file of --data has no names.
     """
     input: Annotated[Path | None, DATA] = None
     """File with your own data, to use instead of a chorale: .npy, .npz or .csv with one sequence
@@ -104,8 +104,8 @@ class DataOptions:
     steps: Annotated[Count | None, DATA] = None
     """Read only the first N time steps of the sequence (default: all; for a text 100)."""
     data: Annotated[Path | None, DATA] = None
-    """File with the original chorales (.json, .pickle), to use instead of those rebuilt from
-    music21.
+    """File with the original chorales (.json, .pickle). Default: the file on which the network was
+    trained, or else the chorales rebuilt from music21's scores.
     """
 
 

@@ -81,11 +81,13 @@ def default_figure(command: str, options) -> Path:
     command: the last word of the name; "" for none. A name ends in a checksum if it would be too
     long, or if it would contain characters that file names cannot have.
     """
+    from gersgorin.data.files import CHORALE  # here, because `--help` should not wait for torch
+
     words = given_words(options, SILENT)
     first = _first(options, words)
     data = [words.pop(name) for name in DATA if name in words]
     many = "sequences" in getattr(options, "samples", ())
-    data = data or ["test" if many else options.chorale]
+    data = data or ["test" if many else options.chorale or CHORALE]
     return figure_name("gersgorin", first, *words.values(), *data, command)
 
 

@@ -36,6 +36,7 @@ from rhn.utils.wording import table
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
     from rhn.training.run import TrainingResult
+    from rhn.training.trained import StoredData
     from rhn.training.trainer import Trainer
 
     Settings = dict
@@ -44,6 +45,7 @@ else:
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("seeds", "threads")
+OF_TEXT = ("corpus", "unit", "vocabulary_size", "max_tokens")  # fields that choose another text
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
@@ -89,6 +91,7 @@ class Train(Configured, Running):
     config: Path | None = None
     """JSON file with fields of the configuration: the output of --print-config, the config.json of
     a training run, or your own file. An entry "preset" in the file can name a preset to start from.
+    With the config.json of a training run, the data are those of this run.
     """
     out: Path | None = None
     """Folder for the training run (required unless --print-config is given). The command writes
@@ -125,7 +128,27 @@ class Train(Configured, Running):
             check_folder(self.out)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
-            train_with_options(config, seeds, self.out, self, self.record)
+            stored = self._stored_data()
+            options = (
+                self if self.data is not None or stored is None else replace(self, data=stored.path)
+            )
+            train_with_options(config, seeds, self.out, options, self.record, stored)
+
+    def _stored_data(self) -> "StoredData | None":
+        """Return the data that the file of --config names; None if there is no such file, or if
+        options choose another text.
+
+        A path that is gone is left out if the checksum is known: the usual data may be the same.
+        """
+        from rhn.training.trained import data_of_config
+
+        if self.config is None or "corpus" in self.settings:
+            return None
+        stored = data_of_config(self.config)
+        if any(name in self.settings for name in OF_TEXT):
+            return replace(stored, checksum=None)
+        gone = stored.path is not None and not stored.path.exists()
+        return replace(stored, path=None) if gone and stored.checksum else stored
 
     def configuration(self) -> Config:
         """Return the configuration with all options. Raises InvalidInputError."""
@@ -234,16 +257,24 @@ class Resume(Running):
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         from rhn.cli.recording import recorded_every
-        from rhn.training.trained import data_path
+        from rhn.training.trained import data_of_config
 
-        options = self if self.data is not None else replace(self, data=data_path(self.out))
+        options = self if self.data is not None else replace(self, data=data_of_config(path).path)
         train_with_options(config, seeds, self.out, options, recorded_every(self.out))
 
 
 def train_with_options(
-    config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None
+    config: Config,
+    seeds: Sequence[int],
+    out: Path,
+    options: Running,
+    record: int | None,
+    stored: "StoredData | None" = None,
 ) -> None:
-    """Train or continue a training run in `out`, and print the result."""
+    """Train or continue a training run in `out`, and print the result.
+
+    Raises InvalidInputError if the data is not the stored data of an earlier training run.
+    """
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
 
@@ -251,6 +282,11 @@ def train_with_options(
     tune_malloc()
     with own_cell(config.cell), contextlib.ExitStack() as stack:
         corpus = load_corpus(config, options.data)
+        if stored is not None and (other := stored.difference(options.data, corpus)):
+            raise InvalidInputError(
+                f"{other}: give its own, --data PATH; to train on other data, write the output of "
+                "--print-config to a file for --config"
+            )
         callbacks: list = [EpochProgress(stack.enter_context(progress_bars())("training"))]
         if record is not None:
             from rhn.cli.recording import recorders

@@ -103,7 +103,8 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(
         == fused.curve(number).min(0).tolist()
         != measured[:2]
     )
-    assert read_metadata(path)["metadata"] == about
+    data = {"source": corpus.source, "checksum": corpus.checksum, "path": str(tiny_data)}
+    assert read_metadata(path)["metadata"] == {**about, "data": data}
 
 
 def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(

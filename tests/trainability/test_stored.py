@@ -66,7 +66,7 @@ def trained(pieces, folder, seeds, **changes):
 def test_a_run_begins_with_its_first_weights(pieces, tmp_path):
     weights = trained(pieces, tmp_path / "mine", None, cell="gru", init_std=0.3, seed=7)
     stored = stored_training(tmp_path / "mine")
-    assert equal(stored.model, weights[7]) and stored.data == pieces
+    assert equal(stored.model, weights[7]) and stored.data.path == pieces
 
 
 def test_a_run_without_a_checkpoint_begins_again(pieces, tmp_path):
@@ -225,7 +225,9 @@ def test_a_configuration_of_another_run_than_the_weights_is_refused(run_of_5, tm
         assert "are of different training runs" in shown and f"{name} is" in shown
 
 
-def test_other_chorales_than_those_of_the_run_are_refused(study, run_of_5, tmp_path, capsys):
+def test_other_chorales_than_those_of_the_run_are_refused(
+    pieces, study, run_of_5, tmp_path, capsys
+):
     config, out = study
     other = tmp_path / "other.json"
     piece = [[60, 64, 67]] * 12
@@ -233,7 +235,11 @@ def test_other_chorales_than_those_of_the_run_are_refused(study, run_of_5, tmp_p
     record = out / config.name / "trials" / "0001.json"
     for path in (record, run_of_5):
         assert "was trained on data with checksum" in refused(capsys, path, "--data", other)
-    assert "give its own, --data FILE" in refused(capsys, record)
+    shutil.copytree(out, copy := tmp_path / "copy")
+    (copy / config.name / "best.safetensors").unlink()  # it names the file of the study
+    copied = copy / config.name / "trials" / "0001.json"
+    assert "give its own, --data PATH" in refused(capsys, copied)
+    assert stored_training(record).chorales(None) == pieces
 
 
 def test_a_damaged_record_and_a_checkpoint_of_no_training_are_one_sentence(tmp_path, capsys):

@@ -1,0 +1,233 @@
+"""A trained network is measured on the data of its training run, wherever it is measured, or a
+sentence says that it is not.
+"""
+
+import csv
+import html
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from readable import unarranged
+
+from analysis.cli import main as analyze
+from analysis.report.cli import main as report
+from gersgorin.cli.main import main as gersgorin
+from optim_study.cli import main as optim_study
+from rhn.checkpoints import read_metadata, save_checkpoint
+from rhn.cli.main import main as rhn
+from rhn.data import chorales
+from rhn.models import PolyphonicModel
+from trainability.cli import main as trainability
+
+SIZES = ["--hidden-size", "6", "--epochs", "2", "--device", "cpu"]
+
+
+def pieces(seed: int, most: int) -> dict:
+    """Splits of four random pieces, with pitches below `most`."""
+    rng = np.random.default_rng(seed)
+    lengths = (12, 15, 13, 14)
+    return {
+        split: [[sorted(rng.integers(50, most, 3).tolist()) for _ in range(n)] for n in lengths]
+        for split in ("train", "valid", "test")
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with two files of pieces, and a run and a study on the first."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch, unarranged():
+        patch.chdir(folder)
+        for name, seed, most in (("mine.json", 0, 60), ("other.json", 1, 90)):
+            (folder / name).write_text(json.dumps(pieces(seed, most)))
+        words = ["--data", "mine.json", "--out"]
+        assert rhn(["train", "jsb-depth-2", *SIZES, *words, "runs/one"]) == 0
+        study = ["--preset", "smoke", "--arch", "rhn", "--depth", "2", "--device", "cpu"]
+        assert optim_study(["run", *study, *words, "runs/all"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(folder, monkeypatch):
+    with unarranged():
+        monkeypatch.chdir(folder)
+        yield
+
+
+def best() -> str:
+    return "runs/all/rhn-depth2/best.safetensors"
+
+
+def trial() -> dict:
+    """The row of the best trial."""
+    with Path("runs/all/trials.csv").open(newline="") as file:
+        return min(csv.DictReader(file), key=lambda row: float(row["best_train_nll"]))
+
+
+def page(subject: str, *words: str) -> str:
+    """The text of the report on a subject."""
+    assert report([subject, "--steps", "6", "-o", "page.html", "--force", *words]) == 0
+    text = Path("page.html").read_text(encoding="utf-8")
+    text = re.sub("<(script|style).*?</\\1>|<figure.*?</figure>", "", text, flags=re.DOTALL)
+    return html.unescape(re.sub("<[^>]*>", "\n", text))
+
+
+def unlesioned(text: str) -> float:
+    return float(re.search(r"Without lesions the loss is ([\d.]+)", text)[1])
+
+
+@pytest.fixture(scope="module")
+def own_page(folder) -> str:
+    """The report on the run, in its folder."""
+    with pytest.MonkeyPatch.context() as patch, unarranged():
+        patch.chdir(folder)
+        return page("runs/one")
+
+
+def test_the_best_checkpoint_of_a_study_names_its_data(folder):
+    assert read_metadata(best())["metadata"]["data"] == {
+        "source": f"original file {folder / 'mine.json'}",
+        "checksum": chorales("mine.json").checksum,
+        "path": str(folder / "mine.json"),
+    }
+
+
+def test_the_best_network_of_a_study_is_measured_on_the_data_of_the_study(capsys, caplog):
+    test_nll = float(trial()["test_nll"])
+    for command in (rhn, ["evaluate"]), (analyze, ["lesion"]):
+        run, words = command
+        capsys.readouterr()
+        assert run([*words, best(), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found.get("nll", found.get("baseline")) == pytest.approx(test_nll, rel=1e-6)
+    assert caplog.messages == []
+
+
+def test_spectra_and_checks_read_the_data_of_the_network(capsys, caplog):
+    for subject in ("runs/one", best()):
+        words = ["--checkpoint", subject, "--json"]
+        found = []
+        for more in ([], ["--data", "mine.json", "--chorale", "test-0"]):
+            capsys.readouterr()
+            assert gersgorin(["gains", *words, *more, "--output", "gains.png", "--force"]) == 0
+            found.append(json.loads(capsys.readouterr().out))
+        assert found[0] == found[1]
+        assert trainability(["check", "--checkpoint", subject, "--steps", "2", "--json"]) == 0
+    capsys.readouterr()
+    assert (
+        trainability(
+            [
+                "check",
+                f"runs/all/rhn-depth2/trials/{int(trial()['trial']):04}.json",
+                "--steps",
+                "2",
+                "--json",
+            ]
+        )
+        == 0
+    )
+    assert caplog.messages == []
+
+
+def test_a_report_measures_everything_on_the_data_of_the_network(own_page, caplog):
+    for subject in ("runs/one", "runs/all"):
+        text = own_page if subject == "runs/one" else page(subject)
+        assert "Data: the chorales in mine.json, the data of the training run." in text
+        assert "on chorale test-0, 6 time steps" in text and "Not measured: no" not in text
+        if subject != "runs/one":
+            assert unlesioned(text) == pytest.approx(float(trial()["test_nll"]), abs=6e-3)
+    assert caplog.messages == []
+
+
+def test_a_report_on_other_data_says_so_and_compares_no_losses(own_page, caplog):
+    text = page("runs/one", "--data", "other.json")
+    said = "runs/one/best.safetensors was trained on data with checksum"
+    assert f"Data: the chorales in other.json. Measured on other data: {said}" in text
+    assert len(caplog.messages) == 1 and said in caplog.messages[0]
+    assert unlesioned(own_page) != unlesioned(text)
+    assert "constant predictor" in own_page and "constant predictor" not in text
+    assert "--data" not in again(text)  # it would be refused
+
+
+def test_an_older_checkpoint_says_that_it_is_measured_on_other_data(tmp_path, caplog):
+    about = read_metadata(best())["metadata"]
+    del about["data"]
+    old = save_checkpoint(
+        tmp_path / "old.safetensors", PolyphonicModel("rhn", hidden_size=4), **about
+    )
+    assert rhn(["evaluate", str(old)]) == 0
+    assert "but the rebuilt chorales have" in caplog.messages[0]
+    assert rhn(["evaluate", str(old), "--data", "mine.json"]) == 0 and len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("change", ["other", "gone"])
+def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_path, capsys):
+    moved = tmp_path / "moved.json"
+    about = read_metadata(best())["metadata"]
+    about["data"] |= {"path": str(moved)}
+    if change == "other":
+        shutil.copy("other.json", moved)
+    file = save_checkpoint(
+        tmp_path / "a.safetensors", PolyphonicModel("rhn", hidden_size=4), **about
+    )
+    said = "was trained on data with" if change == "other" else "cannot be read"
+    for run, words in (
+        (rhn, ["evaluate", str(file)]),
+        (analyze, ["lesion", str(file)]),
+        (gersgorin, ["gains", "--checkpoint", str(file)]),
+        (trainability, ["check", "--checkpoint", str(file)]),
+        (report, [str(file), "-o", str(tmp_path / "page.html")]),
+    ):
+        capsys.readouterr()
+        assert run(words) == 2
+        error = capsys.readouterr().err
+        assert said in error and len(error.strip().splitlines()) == 1
+
+
+def again(text: str) -> list[str]:
+    """The command with which the report says to train again."""
+    return shlex.split(re.search(r"Train it again.*: rhn (train .*)", text)[1])
+
+
+def test_the_command_of_the_report_trains_again(own_page):
+    command = again(own_page)
+    assert command == ["train", "--config", "runs/one/config.json", "--out", "runs/again"]
+    assert rhn(command) == 0
+    one, other = (Path("runs", name, "metrics.jsonl").read_text() for name in ("one", "again"))
+    assert one == other
+
+
+def test_the_command_of_the_report_has_no_absolute_path(folder, tmp_path, monkeypatch):
+    run, data = str(folder / "runs" / "one"), str(folder / "mine.json")
+    words = ["train", "--config", "runs/one/config.json", "--data", "mine.json"]
+    assert again(page(run, "--data", data))[:5] == words
+    monkeypatch.chdir(tmp_path)
+    text = page(run, "--data", data)
+    assert "Train it again, in the folder of one: rhn train --config one/config.json" in text
+    assert str(folder) not in text
+
+
+def test_a_comparison_names_networks_of_other_data(tmp_path, caplog):
+    words = ["--data", "other.json", "--out", str(tmp_path / "two")]
+    assert rhn(["train", "jsb-depth-2", *SIZES, *words]) == 0
+    assert (
+        gersgorin(
+            [
+                "compare",
+                f"runs/one,{tmp_path / 'two'}",
+                "--json",
+                "--output",
+                str(tmp_path / "a.png"),
+            ]
+        )
+        == 0
+    )
+    (said,) = caplog.messages
+    assert (
+        f"{tmp_path / 'two'} was trained on data with checksum" in said and "mine.json has" in said
+    )

@@ -1,0 +1,104 @@
+"""What was trained on a file is trained and measured on that file again, or says that it is not."""
+
+import json
+import shutil
+
+import pytest
+from test_trainings import assert_same_run
+
+from rhn.cli import main as cli
+from rhn.training.trained import stored_data
+
+
+@pytest.fixture(scope="module")
+def other_chorales(tmp_path_factory):
+    """A file of one made-up piece, three times."""
+    path = tmp_path_factory.mktemp("other") / "other.json"
+    piece = [[60, 64, 67], [62, 65], [60]] * 4
+    path.write_text(json.dumps({split: [piece] for split in ("train", "valid", "test")}))
+    return path
+
+
+@pytest.fixture
+def config(music, trained, tmp_path):
+    """config(**entries): the config.json of a training run with other entries."""
+
+    def write(**entries):
+        path = tmp_path / "config.json"
+        found = json.loads((trained(music) / "config.json").read_text())
+        path.write_text(json.dumps(found | entries))
+        return path
+
+    return write
+
+
+def test_the_config_of_a_run_trains_on_its_data_again(task, trained, tmp_path):
+    words = ["--config", str(trained(task) / "config.json"), "--out", str(tmp_path / "again")]
+    assert cli.main(["train", *words]) == 0
+    assert_same_run(tmp_path / "again", trained(task))
+    assert stored_data(tmp_path / "again").path == task.data
+
+
+def test_the_config_of_a_run_is_not_trained_on_other_data(
+    config, other_chorales, tmp_path, refused
+):
+    words = ["train", "--out", tmp_path / "again", "--config"]
+    said = "was trained on data with checksum"
+    refused([*words, config(), "--data", other_chorales], f"{said} ")
+    refused([*words, config(path=str(other_chorales))], f"but {other_chorales} has")
+    refused([*words, config(path=str(tmp_path / "gone"))], "but the rebuilt chorales have")
+    refused([*words, config(path=None)], "but the rebuilt chorales have")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_config_without_a_checksum_trains_on_any_data(config, other_chorales, tmp_path):
+    path = config(data=None, path=None, epochs=1)
+    words = ["--config", str(path), "--data", str(other_chorales), "--out", str(tmp_path / "a")]
+    assert cli.main(["train", *words]) == 0
+
+
+def test_fewer_tokens_of_the_text_of_a_run_are_another_choice(prose, trained, tmp_path):
+    words = ["--config", str(trained(prose) / "config.json"), "--max-tokens", "100"]
+    assert cli.main(["train", *words, "--epochs", "1", "--out", str(tmp_path / "short")]) == 0
+    assert stored_data(tmp_path / "short").path == prose.data
+
+
+def test_a_run_whose_file_has_changed_is_not_measured(
+    music, other_chorales, trained, tmp_path, refused
+):
+    run, data = tmp_path / "run", tmp_path / "data.json"
+    shutil.copytree(trained(music), run)
+    shutil.copy(music.data, data)
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"path": str(data)}))
+    assert cli.main(["evaluate", str(run)]) == 0
+    shutil.copy(other_chorales, data)
+    for subject in (run, run / "best.safetensors"):
+        refused(["evaluate", subject], f"{subject} was trained on data with checksum")
+    data.unlink()
+    refused(["evaluate", run], f"{data} cannot be read")
+
+
+def test_a_text_that_has_changed_is_not_measured(prose, trained, tmp_path, refused):
+    run, data = tmp_path / "run", tmp_path / "text"
+    shutil.copytree(trained(prose), run)
+    shutil.copytree(prose.data, data)
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"path": str(data)}))
+    assert cli.main(["evaluate", str(run)]) == 0
+    test = data / "test.txt"
+    test.write_text(test.read_text() * 2)
+    refused(["evaluate", run], f"but {data} has")
+
+
+def test_other_data_is_measured_with_a_sentence(music, other_chorales, trained, tmp_path, caplog):
+    run, copy = trained(music), tmp_path / "copy.safetensors"
+    shutil.copy(run / "best.safetensors", copy)
+    assert cli.main(["evaluate", str(run)]) == 0
+    assert cli.main(["evaluate", str(run), "--data", str(music.data)]) == 0
+    assert caplog.messages == []
+    assert cli.main(["evaluate", str(run), "--data", str(other_chorales)]) == 0
+    assert cli.main(["evaluate", str(copy)]) == 0  # its folder does not name the file
+    given, rebuilt = caplog.messages
+    assert given.startswith(f"measured on other data: {run} was trained on data with checksum")
+    assert f"but {other_chorales} has" in given and "but the rebuilt chorales have" in rebuilt
