@@ -901,6 +901,8 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         if fitted <= BETTER * trial.validated and trial.validated > GOOD:
             yield f"Overfitting: relative error {shown(trial.validated)} on your validation set."
         return
+    if trial.evidence.void:
+        return
     if fitted <= BETTER * base.error and base.error > GOOD:
         lowest = base.lowest
         mean, deviation = trial.race.difference(base, lowest)
