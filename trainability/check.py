@@ -647,6 +647,7 @@ class Trial:
         else:
             part = next((row.part for row in evidence.at_fault), None)
         good, has_loss = evidence.good, "loss" in evidence.names
+        is_cut = good is not None and good.steps == evidence.steps < evidence.of_steps
         return Diagnosis(
             **given,
             outcome=rule.outcome,
@@ -657,6 +658,7 @@ class Trial:
             few=self.race.few,
             known_good=math.nan if good is None else good.error,
             known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
+            known_good_stopped=evidence.steps if is_cut else None,
             learnable=evidence.learnable,
             by=evidence.by,
             steps=base.steps,
