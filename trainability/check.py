@@ -774,7 +774,6 @@ class Trial:
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
-NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ANOTHER_DRAW = (
     "Your initial weights are drawn like these: the result depends on the draw. Train with several "
     "seeds."
@@ -896,8 +895,8 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
     base, fitted = trial.base, trial.fitted
     if words := trial.evidence.void:
         yield f"Errors are not compared: {words}."
-    if "loss" in trial.evidence.names and trial.race.scores["loss"].name != "loss":
-        yield f"The {trial.race.scores['loss'].name} {NOT_YOUR_LOSS}."
+    if "loss" in trial.evidence.names and (words := trial.race.scores["loss"].note):
+        yield words
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
         if fitted <= BETTER * trial.validated and trial.validated > GOOD:

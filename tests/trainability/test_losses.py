@@ -188,6 +188,37 @@ def test_errors_by_a_quantile_loss_are_those_of_the_quantiles():
     assert score.in_pairs([y], [y]).relative == pytest.approx(0, abs=1e-6) and not score.void
 
 
+def focal(z, y):
+    logs = F.log_softmax(z, 1).gather(1, y[:, None])
+    return -((1 - logs.exp()) ** 2 * logs).mean()
+
+
+WEIGHTS = torch.linspace(1, 3, K)
+SHARES = torch.randn(N, K, generator=G).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "name", "note"),
+    [
+        (nn.CrossEntropyLoss(), SHARES.log() + 1, "loss", ""),
+        (nn.NLLLoss(), SHARES.log(), "loss", ""),
+        (lambda p, y: F.nll_loss(p.log(), y), SHARES, "loss", ""),
+        (nn.CrossEntropyLoss(label_smoothing=0.05), SHARES.log() + 1, "cross entropy", ""),
+        (nn.CrossEntropyLoss(WEIGHTS), SHARES.log() + 1, "cross entropy", ""),
+        (nn.NLLLoss(WEIGHTS), SHARES.log(), "cross entropy", ""),
+        (lambda p, y: F.nll_loss(p.log(), y, WEIGHTS), SHARES, "cross entropy", ""),
+        (nn.CrossEntropyLoss(), SHARES, "cross entropy", "applies a softmax"),
+        (nn.CrossEntropyLoss(label_smoothing=0.05), SHARES, "cross entropy", "applies a softmax"),
+        (focal, SHARES.log() + 1, "cross entropy", "your loss is another one"),
+        (nn.MultiMarginLoss(), SHARES.log() + 1, "cross entropy", "your loss is another one"),
+    ],
+)
+def test_the_note_on_the_cross_entropy_compares_it_with_the_loss(loss_fn, output, name, note):
+    score = scores_by(loss_fn, output, CLASSES)["loss"]
+    assert score.name == name
+    assert note in score.note and bool(score.note) == bool(note)
+
+
 def test_several_bits_are_scored_by_their_probabilities():
     """Sparse outputs are on the wrong side of no threshold long before they are learned."""
     y = (torch.rand(200, 6, 20, generator=torch.Generator().manual_seed(0)) < 0.05).float()
