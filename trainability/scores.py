@@ -21,6 +21,7 @@ Legend: B examples, T frames, K output units.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -412,6 +413,7 @@ def _is_entropy_of_shares(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -
     Then its gradient in the logits of a target is a weight times (probabilities - shares of the
     labels). From one output to another it changes as the probabilities do, times this weight.
     """
+    final: Callable[[Tensor], Tensor]
     if is_normalised(output, axis):
         z, final = output.clamp_min(TINY).log(), partial(torch.softmax, dim=axis)
     elif is_normalised(output.exp(), axis):
