@@ -166,6 +166,7 @@ def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     found.naive, found.longer = row("data", 0.01), row("length", 0.35)
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
     trial.cause_of_fault = partial(Trial.cause_of_fault, trial)
+    trial.remedy_of = lambda row: row.version.remedy
     named = [(cause.name, cause.part) for cause in Trial.experiments(trial)]
     assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
 
