@@ -647,6 +647,7 @@ class Trial:
         else:
             part = next((row.part for row in evidence.at_fault), None)
         good, has_loss = evidence.good, "loss" in evidence.names
+        is_cut = good is not None and good.steps == evidence.steps < evidence.of_steps
         return Diagnosis(
             **given,
             outcome=rule.outcome,
@@ -657,6 +658,7 @@ class Trial:
             few=self.race.few,
             known_good=math.nan if good is None else good.error,
             known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
+            known_good_stopped=evidence.steps if is_cut else None,
             learnable=evidence.learnable,
             by=evidence.by,
             steps=base.steps,
@@ -772,7 +774,6 @@ class Trial:
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
-NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ANOTHER_DRAW = (
     "Your initial weights are drawn like these: the result depends on the draw. Train with several "
     "seeds."
@@ -894,12 +895,14 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
     base, fitted = trial.base, trial.fitted
     if words := trial.evidence.void:
         yield f"Errors are not compared: {words}."
-    if "loss" in trial.evidence.names and trial.race.scores["loss"].name != "loss":
-        yield f"The {trial.race.scores['loss'].name} {NOT_YOUR_LOSS}."
+    if "loss" in trial.evidence.names and (words := trial.race.scores["loss"].note):
+        yield words
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
         if fitted <= BETTER * trial.validated and trial.validated > GOOD:
             yield f"Overfitting: relative error {shown(trial.validated)} on your validation set."
+        return
+    if trial.evidence.void:
         return
     if fitted <= BETTER * base.error and base.error > GOOD:
         lowest = base.lowest

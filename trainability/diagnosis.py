@@ -143,6 +143,10 @@ class Diagnosis(Result):
     """
     known_good_loss: float = math.nan
     """Relative loss of the best known good training run; NaN if the loss is the error."""
+    known_good_stopped: int | None = None
+    """Step at which the best known good training run ended because the time was up; None if it ran
+    all steps, or ended earlier since its error was low.
+    """
     learnable: bool = True
     """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
@@ -212,6 +216,26 @@ class Diagnosis(Result):
         few = f" ({self.few} held out)" if self.few else ""
         beside = "" if math.isnan(loss) else f", {self.loss_name} {shown(loss)}"
         return f"{shown(error)}{few}{beside}"
+
+    @property
+    def _of_known_good(self) -> str:
+        """The sentence on the best known good run."""
+        if self.known_good < LARGEST:
+            reached = f"reaches {self._reached(self.known_good, self.known_good_loss)}"
+        else:
+            reached = f"reaches no error below {LARGEST:,.0f}"
+        if self.known_good_stopped is not None:
+            steps = counted(self.of_steps, "step")
+            reached += f" after {self.known_good_stopped:,} of {steps}, when the time was up"
+        if self.learnable or self.levels[1] <= DEAD:
+            return f"A known good training run on your data {reached}."
+        words = "No known good training run learns from your data"
+        enough = [row.what for row in self.rows if row.training == YOURS and row.word]
+        if self.outcome in ("learns", "learns little"):
+            return f"{words} (the best {reached}), but your training run does."
+        if enough:
+            return f"{words} (the best {reached}), but your training run does with {enough[0]}."
+        return f"{words}: the best {reached}."
 
     @property
     def foreseen(self) -> str:
@@ -284,7 +308,10 @@ class Diagnosis(Result):
 
     def _line(self, part: str, row: TableRow | None, put: TableRow | None) -> str:
         """A line of the printed table."""
-        label = row.what if row is not None and len(row.what) < WIDTH else part
+        named = put if row is None else row
+        label = part if named is None else named.what
+        if len(label) >= WIDTH:
+            label = f"your {part}" if row is None else part
         errors = f"{self._cell(row):>20}{self._cell(put):>23}"
         return f"  {label:<35}{errors}  {_word(row, put)}".rstrip()
 
@@ -302,12 +329,7 @@ class Diagnosis(Result):
         if self.foreseen:
             yield self.foreseen
         if not math.isnan(self.known_good):
-            reached = f"reaches {self._reached(self.known_good, self.known_good_loss)}."
-            yield (
-                f"A known good training run on your data {reached}"
-                if self.learnable or self.levels[1] <= DEAD
-                else f"No known good training run learns from your data: the best {reached}"
-            )
+            yield self._of_known_good
         if self.by_part:
             yield from ("", *self._lines(), "")
         for cause in self.causes:

@@ -7,8 +7,10 @@
 | part            | known good                                                            |
 |-----------------|-----------------------------------------------------------------------|
 | inputs          | numbers are standardised, by the known good network if it is used     |
-| targets         | standardised, unless the user's network is kept and is bounded        |
-| loss            | cross entropy, binary cross entropy or squared error                  |
+| targets         | standardised, unless the user's network is kept and is bounded, or    |
+|                 | outputs are on another scale (`losses.follows_scale`)                 |
+| loss            | cross entropy, binary cross entropy or squared error; the user's if   |
+|                 | it is least at other outputs than these                               |
 | initial weights | those of torch.nn                                                     |
 | optimizer       | Adam on all weights, at the best of three rates, clipped at norm 1    |
 | regularization  | no dropout                                                            |

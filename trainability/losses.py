@@ -207,17 +207,52 @@ def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
     False for soft labels, rates of a Poisson distribution, quantiles, and masked targets.
     """
-    noise = noise_like(y)
     try:
-        at, above, below = (
-            slope_at(loss_fn, (y + sign * noise).reshape(output.shape).to(output), y)
-            for sign in (0, 1, -1)
-        )
+        at, above, below = slopes_beside_targets(loss_fn, output, y)
     except USERS_FAULT:  # of a loss that takes outputs of some range only
         return True
     size = max(float(above.abs().max()), float(below.abs().max()))
     counted = bool(((above != 0) | (below != 0)).all())
     return counted and math.isfinite(size) and float(at.abs().max()) <= EQUAL * size
+
+
+def is_least_at_targets(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss has no slope where outputs equal the targets, as the squared error.
+
+    Targets that do not count have no slope anywhere. False for soft labels, rates of a Poisson
+    distribution, and quantiles.
+    """
+    try:
+        at, above, below = slopes_beside_targets(loss_fn, output, y)
+    except USERS_FAULT:  # of a loss that takes outputs of some range only
+        return True
+    size = max(float(above.abs().max()), float(below.abs().max()))
+    return math.isfinite(size) and float(at.nan_to_num(0.0).abs().max()) <= EQUAL * size
+
+
+def slopes_beside_targets(
+    loss_fn: Loss, output: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the slopes of a loss in outputs at the targets, above them, and below them."""
+    noise = noise_like(y)
+    at, above, below = (
+        slope_at(loss_fn, (y + sign * noise).reshape(output.shape).to(output), y)
+        for sign in (0, 1, -1)
+    )
+    return at, above, below
+
+
+def follows_scale(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if the slopes of a loss keep their ratios when outputs and targets are scaled and
+    shifted alike: outputs are on the scale of the targets.
+    """
+    z = (y + noise_like(y)).reshape(output.shape).to(output)
+    try:
+        slopes = [slope_at(loss_fn, a * z + b, a * y + b) for a, b in ((1, 0), (2, 3))]
+    except USERS_FAULT:  # of a loss that takes outputs of some range only
+        return False
+    one, other = (slope / slope.norm() for slope in slopes)
+    return torch.allclose(one, other, rtol=EQUAL, atol=EQUAL * float(one.abs().max()))
 
 
 def enters_loss(loss_fn: Loss, output: Tensor, y: Tensor, classes: int | None) -> Tensor:

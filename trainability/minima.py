@@ -1,9 +1,12 @@
-"""Find, by L-BFGS, the least loss over all outputs, or over outputs that are the same for all
-examples.
+"""Find the least loss over all outputs, or over outputs that are the same for all examples.
+
+The search is L-BFGS. For free outputs, Rprop follows: L-BFGS may stop at a kink of the loss, such
+as that of a quantile loss. Rprop goes on there, since it has a step length for each number.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -16,7 +19,7 @@ from trainability.axes import OutputAxes
 from trainability.losses import takes_only_shares
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
-SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
+SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
 EDGE = 1e-3  # of the start of a search between 0 and 1
 LEAST_SHARE = 1e-7  # whose logarithm is finite, also that of 1 less it in single precision
 
@@ -26,7 +29,8 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
 
     If the loss has no least value, it is -inf, and the point is not finite. The search minimises
     the loss times the number of entries of z. Otherwise the gradient of a mean over many entries
-    would be so small that the search stops.
+    would be so small that the search stops. A slope that is NaN where the loss is finite counts as
+    0, such as that of a square root at 0.
     """
     z = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
@@ -38,6 +42,8 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
         found.append(value.item())
         value = value * z.numel()
         value.backward()
+        if z.grad is not None and math.isfinite(found[-1]):
+            z.grad[z.grad.isnan()] = 0.0
         return value
 
     try:
@@ -65,20 +71,66 @@ def free_numbers(
     return output, torch.clone
 
 
+def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
+    """Return the least loss that Rprop finds from a start."""
+    z = start.detach().clone().requires_grad_()
+    search, found = torch.optim.Rprop([z]), math.inf
+    with suppress(*USERS_FAULT):
+        for _ in range(SEARCH_STEPS):
+            search.zero_grad()
+            value = loss(z).reshape(())
+            found = min(found, value.item())
+            value.backward()
+            search.step()
+    return found
+
+
 @with_gradients()
 def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
-    """Return the least loss of free outputs; -inf if the loss is below 0 and falls further in a
-    longer search.
+    """Return the least loss of free outputs, searched from the given outputs and from the targets.
+
+    The result is -inf if the loss is below 0 and falls further in a longer search, or if it is
+    finite at no start.
     """
-    start, final = free_numbers(loss_fn, output, y)
+    _, final = free_numbers(loss_fn, output, y)
 
     def loss(z: Tensor) -> Tensor:
         return loss_fn(final(z), y)
 
-    first, z = least(loss, start)
-    further = least(loss, z)[0] if z.isfinite().all() else -math.inf
+    starts = [output, *targets_as_outputs(y, output)]
+    found = [least_from(loss, free_numbers(loss_fn, start, y)[0]) for start in starts]
+    first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
+    further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
     falls = further < 0 and first - further > SETTLED * abs(first)
-    return -math.inf if falls else min(first, further)
+    if falls or not math.isfinite(first):
+        return -math.inf
+    return min(first, further, least_by_signs(loss, z))
+
+
+def least_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+    """Return `least`, or the loss at the start and the start if no search gets lower from there.
+
+    NaN if the loss is not finite at the start.
+    """
+    at_start = loss(start).item()
+    if not math.isfinite(at_start):
+        return math.nan, start
+    found = least(loss, start)
+    return found if found[0] < at_start else (at_start, start)
+
+
+def targets_as_outputs(y: Tensor, output: Tensor) -> list[Tensor]:
+    """Return the targets, if they are numbers, in the shape of the outputs, repeated for several
+    outputs of a target; nothing if the shapes do not fit.
+    """
+    if not y.is_floating_point():
+        return []
+    if y.numel() == output.numel():
+        return [y.reshape(output.shape).to(output)]
+    for each in (y, y.unsqueeze(-1)):
+        with suppress(RuntimeError):
+            return [each.expand(output.shape).to(output).contiguous()]
+    return []
 
 
 @with_gradients()

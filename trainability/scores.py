@@ -21,16 +21,20 @@ Legend: B examples, T frames, K output units.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gersgorin.losses import Loss
 from rhn.utils.wording import counted
+from trainability.autograd import slope_at
 from trainability.axes import OutputAxes
 from trainability.data import noise_like
 from trainability.losses import (
+    EQUAL,
     compares_numbers,
     expects_logits,
     is_mean_of_examples,
@@ -41,10 +45,19 @@ from trainability.losses import (
     losses_of_examples,
     outputs_beside,
     scored,
+    takes_softmax,
 )
 from trainability.minima import constant_output, settled_loss
 from trainability.splits import TOO_FEW
 
+OTHER_LOSS = (
+    "The cross entropy takes outputs as logits or probabilities of classes: your loss is another "
+    "one."
+)
+DOUBLE_SOFTMAX = (
+    "The cross entropy takes outputs that sum to 1 as probabilities: your loss takes them as "
+    "logits, and applies a softmax to them."
+)
 DEVIATIONS = 2.0  # standard errors by which errors differ
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
@@ -174,6 +187,10 @@ class Score:
     name: str = "error"
     """Name in sentences; for a score by a loss "loss", or "cross entropy" if the training run has
     another loss.
+    """
+    note: str = ""
+    """A sentence on how the loss of the training run differs from the cross entropy; "" if it does
+    not, or only in weights of targets or smoothed labels.
     """
     void: str = ""
     """The reason why relative errors of this score do not lie between 0 and 1; "" if they do."""
@@ -366,6 +383,7 @@ def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[
     other.constant = ((shares + 0.5) / (shares + 0.5).sum()).log()
     if not _is_loss(other, output, targets[0]):
         other.name = "cross entropy"
+        other.note = _note_on_entropy(other, output, targets[0])
     return other
 
 
@@ -379,6 +397,35 @@ def _is_loss(entropy: Score, output: Tensor, y: Tensor) -> bool:
         mean = -entropy._logs(z, y)[entropy._counts(y, z)].mean()
         ratios.append(float(entropy.loss_fn(z.clone(), y) / mean))
     return all(math.isclose(ratio, ratios[0], rel_tol=1e-3) for ratio in ratios)
+
+
+def _note_on_entropy(entropy: Score, output: Tensor, y: Tensor) -> str:
+    """How the loss differs from the cross entropy; see `Score.note`."""
+    axis = -1 if entropy.axes.classes is None else entropy.axes.classes
+    if is_normalised(output, axis) and takes_softmax(entropy.loss_fn, output, y, axis):
+        return DOUBLE_SOFTMAX
+    return "" if _is_entropy_of_shares(entropy.loss_fn, output, y, axis) else OTHER_LOSS
+
+
+def _is_entropy_of_shares(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> bool:
+    """True if a loss is a cross entropy with weights of the targets, or with smoothed labels.
+
+    Then its gradient in the logits of a target is a weight times (probabilities - shares of the
+    labels). From one output to another it changes as the probabilities do, times this weight.
+    """
+    final: Callable[[Tensor], Tensor]
+    if is_normalised(output, axis):
+        z, final = output.clamp_min(TINY).log(), partial(torch.softmax, dim=axis)
+    elif is_normalised(output.exp(), axis):
+        z, final = output, partial(torch.log_softmax, dim=axis)
+    else:
+        z, final = output, torch.clone
+    logits = [z + noise_like(z, seed) for seed in (0, 1)]
+    slopes = [slope_at(lambda z, y: loss_fn(final(z), y), each, y) for each in logits]
+    change, moved = slopes[1] - slopes[0], logits[1].softmax(axis) - logits[0].softmax(axis)
+    weights = (change * moved).sum(axis, keepdim=True) / moved.square().sum(axis, keepdim=True)
+    rest = (change - weights * moved).abs().max()
+    return bool((weights >= 0).all()) and float(rest) <= EQUAL * float(change.abs().max())
 
 
 def _classes_beside(output: Tensor, axes: OutputAxes, seed: int) -> Tensor:

@@ -30,7 +30,14 @@ from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
-from trainability.losses import canonical_loss, is_binary, kind_of_loss, weighted_loss
+from trainability.losses import (
+    canonical_loss,
+    follows_scale,
+    is_binary,
+    is_least_at_targets,
+    kind_of_loss,
+    weighted_loss,
+)
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.scores import TINY, score_of
@@ -199,11 +206,16 @@ def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
     remedy="Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting.",
 )
 def targets_standardised(training: Training) -> Training | None:
-    """Train on standardised targets; outputs are scaled back before their error is measured."""
+    """Train on standardised targets; outputs are scaled back before their error is measured.
+
+    None if outputs are not on the scale of the targets, as for logarithms of rates.
+    """
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
     if kind_of_loss(output, y, axes) != "numbers" or is_binary(y):
+        return None
+    if not any(test(training.loss, output, y) for test in (is_least_at_targets, follows_scale)):
         return None
     mean, spread = scale_of(axes.columns(y))
     other = training.copy()
@@ -252,12 +264,19 @@ def without_ones(values: Tensor) -> list[int]:
 def usual_loss(training: Training) -> Training | None:
     """Use the loss that fits outputs and targets: cross entropy, binary cross entropy or squared
     error.
+
+    None if the given loss is the usual one, or is least at other outputs than the squared error
+    (unless it compares outputs with targets of other examples).
     """
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
-    loss_fn = canonical_loss(output, y, training.output_axes(output, x, y))
+    axes = training.output_axes(output, x, y)
+    loss_fn = canonical_loss(output, y, axes)
     if loss_fn is None or is_same_loss(loss_fn, training.loss, output, y):
         return None
+    is_of_numbers = kind_of_loss(output, y, axes) == "numbers"
+    if is_of_numbers and not is_least_at_targets(training.loss, output, y):
+        return training.with_loss(loss_fn) if Probe(training).is_unpaired else None
     return training.with_loss(loss_fn)
 
 

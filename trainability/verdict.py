@@ -131,9 +131,10 @@ class Evidence:
     @property
     def barely(self) -> bool:
         """True if the user's training run learns, but ends above nine tenths of the error and loss
-        of the constant predictor.
+        of the constant predictor. False if errors are void.
         """
-        return self.learned and all(self.base.value(name) > DEAD for name in self.names)
+        high = all(self.base.value(name) > DEAD for name in self.names)
+        return self.learned and high and not self.void
 
     def _is_dead(self, name: str) -> bool:
         return self.base.measures[-1].pairs[name].above(DEAD)

@@ -1,5 +1,6 @@
 """The figure and the words of a check: its parts, their names, its title, its table."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,37 @@ def test_the_table_has_both_directions_and_marks_what_stopped():
     (unfinished,) = (line for line in lines if "ten times" in line)
     assert "no time (120 steps)" in unfinished and "0.90" not in unfinished
     assert "A known good training run on your data reaches 0.02." in lines
+
+
+def test_a_known_good_run_that_the_time_ended_is_told_with_its_step():
+    cut = replace(found("network"), known_good_stopped=220, of_steps=400)
+    words = "reaches 0.02 after 220 of 400 steps, when the time was up."
+    assert f"A known good training run on your data {words}" in str(cut)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": ()}, ": the best reaches 1.01."),
+        ({"rows": (), "known_good": math.inf}, ": the best reaches no error below 1,000."),
+        ({"outcome": "learns"}, " (the best reaches 1.01), but your training run does."),
+        ({}, f" (the best reaches 1.01), but your training run does with {GRU}."),
+    ],
+    ids=["nothing learns", "no error", "yours learns", "a change learns"],
+)
+def test_the_sentence_on_known_good_runs_agrees_with_the_rows(change, words):
+    enough = {"rows": (rows("")[0], row("network", GRU, 0.06, word="enough"))}
+    fields = {"known_good": 1.01, "learnable": False, "outcome": "does not learn"}
+    lines = [*replace(found("network"), **enough | fields | change).sentences()]
+    assert f"No known good training run learns from your data{words}" in lines
+
+
+def test_a_part_that_is_only_put_in_has_the_name_of_its_row():
+    put = row("network", "your network, Adam 0.003", 0.4, training="known good")
+    long = replace(put, what="your network with torch's weights, Adam 0.003")
+    for given, name in ((put, put.what), (long, "your network")):
+        printed = str(replace(found("network"), rows=(rows("")[0], given)))
+        assert any(line.startswith(f"  {name}  ") for line in printed.splitlines())
 
 
 def test_the_table_states_that_its_numbers_are_losses():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR, StepLR
 
 from rhn.models import PolyphonicModel
@@ -113,6 +114,79 @@ def test_a_network_of_another_form_needs_no_predict():
     given = Training(model, (X, SIDE, MASK), Y, "mse", adam, **parts)
     good = KnownGood(given, Probe(given)).with_parts(rate=1e-3)
     assert good.output(given.data.sample(512)[0]).shape == given.data.sample(512)[1].shape
+
+
+def pinball(z, y):
+    return torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()
+
+
+def loss_of_known_good(loss_fn, y):
+    """The loss of a known good run, and how it changes the targets, for outputs (80, 1)."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    adam = torch.optim.Adam(model.parameters(), 0.1)
+    given = Training(model, X, y, loss_fn, adam)
+    good = KnownGood(given, Probe(given)).with_parts(rate=3e-3)
+    return good._loss, good.change_targets
+
+
+OF_NUMBERS = 5 + torch.randn(80, 1, generator=G)
+COUNTS = torch.poisson(3 * torch.rand(80, 1, generator=G), generator=G)
+SOFT = 0.1 + 0.8 * torch.rand(80, 1, generator=G)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "y", "own", "scaled"),
+    [
+        (nn.PoissonNLLLoss(), COUNTS, True, False),
+        (nn.BCEWithLogitsLoss(), SOFT, True, False),
+        (lambda z, y: (y * (-z).exp() + z).mean(), OF_NUMBERS.abs(), True, False),  # of Gamma
+        (pinball, OF_NUMBERS, True, True),
+        (nn.MSELoss(), OF_NUMBERS, False, True),
+        (nn.L1Loss(), OF_NUMBERS, False, True),
+        (nn.L1Loss(), 20000 + 1500 * OF_NUMBERS, False, True),
+        (nn.HuberLoss(), OF_NUMBERS, False, True),
+        (lambda z, y: (z - y).cosh().log().mean(), OF_NUMBERS, False, True),
+        (lambda z, y: F.mse_loss(z, y).sqrt(), OF_NUMBERS, False, True),
+        (lambda z, y: (z - y.squeeze(1)).square().mean(), OF_NUMBERS, False, True),  # unpaired
+    ],
+    ids=[
+        "poisson",
+        "soft",
+        "gamma",
+        "quantile",
+        "mse",
+        "l1",
+        "large",
+        "huber",
+        "log-cosh",
+        "root",
+        "unpaired",
+    ],
+)
+def test_a_known_good_run_keeps_a_loss_that_is_least_at_other_outputs(loss_fn, y, own, scaled):
+    loss, change = loss_of_known_good(loss_fn, y)
+    z = torch.randn(80, 1, generator=G)
+    kept, usual = loss_fn(z, y), F.mse_loss(z, y)
+    assert float(loss(z, y)) == pytest.approx(float(kept if own else usual))
+    assert torch.equal(change(y), y) != scaled
+
+
+def test_a_known_good_run_learns_rates_by_the_loss_of_the_user():
+    """By arithmetic: the Poisson loss of the best constant, and of the rates that made the data."""
+    x = torch.randn(600, 6, 2, generator=G)
+    rates = (1 + x[:, -1:, 0]).exp()
+    y = torch.poisson(rates, generator=G)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    given = Training(model, x, y, nn.PoissonNLLLoss(), torch.optim.Adam(model.parameters(), 0.1))
+    good = KnownGood(given, Probe(given)).with_parts(rate=3e-3)
+    stream = good.data.stream(0)
+    for _ in range(150):
+        good.step(*next(stream))
+    with torch.no_grad():
+        reached = float(nn.PoissonNLLLoss()(good.output(x), y))
+    constant = float(y.mean() - y.mean() * y.mean().log())
+    best = float((rates - y * rates.log()).mean())
+    assert reached - best < 0.2 * (constant - best)
 
 
 # Swaps of the inputs

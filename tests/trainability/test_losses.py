@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from trainability.axes import OutputAxes
 from trainability.check import check
 from trainability.given_loss import target_loss
 from trainability.losses import canonical_loss, scored
-from trainability.minima import free_loss
+from trainability.minima import free_loss, settled_loss
 from trainability.probe import Probe
 from trainability.race import race_of
 from trainability.reference import last_operation
@@ -138,6 +139,84 @@ def test_the_least_loss_of_probabilities_taken_as_logits_is_that_of_sure_ones(co
     y = torch.randint(50, (count,), generator=G)
     found = free_loss(F.cross_entropy, torch.zeros(count, 50), [y], lambda z: z.softmax(1))
     assert found == pytest.approx(math.log(math.e + 49) - 1, rel=1e-4)
+
+
+def pinball(*quantiles):
+    """The quantile loss, with an output for each quantile."""
+    q = torch.tensor(quantiles)
+    return lambda z, y: torch.maximum(q * (y - z), (q - 1) * (y - z)).mean()
+
+
+LEAST = {  # losses whose least value is 0 exactly: name, loss, outputs of a target
+    "quantile 0.1": (pinball(0.1), 1),
+    "quantile 0.5": (pinball(0.5), 1),
+    "quantile 0.9": (pinball(0.9), 1),
+    "three quantiles": (pinball(0.1, 0.5, 0.9), 3),
+    "quantile of a rate": (lambda z, y: pinball(0.9)(z.exp(), y.abs()), 1),
+    "log-cosh": (lambda z, y: (z - y).cosh().log().mean(), 1),
+    "Huber": (nn.HuberLoss(), 1),
+    "square root": (lambda z, y: F.mse_loss(z, y).sqrt(), 1),
+}
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_value_of_a_loss_that_is_0_at_its_targets_is_0(name, unit):
+    """Of log-cosh in units of 100, no loss far from the targets is finite."""
+    loss, outputs = LEAST[name]
+    y = unit * torch.randn(100, 1, generator=G)
+    start = y.quantile(0.9).log() if "rate" in name else y.quantile(0.9)
+    found = settled_loss(loss, start.expand(100, outputs), y)
+    assert found == pytest.approx(0, abs=1e-4 * unit)
+
+
+def test_the_least_value_of_a_poisson_loss_is_at_the_logarithms_of_the_targets():
+    y = 1 + torch.poisson(torch.full((100, 1), 30.0), generator=G)
+    found = settled_loss(nn.PoissonNLLLoss(), torch.zeros(100, 1), y)
+    assert found == pytest.approx(float((y - y * y.log()).mean()), rel=1e-5)
+
+
+def test_errors_by_a_quantile_loss_are_those_of_the_quantiles():
+    """By the constants of NumPy: outputs beside their targets have a fifth of the error."""
+    y = torch.randn(400, 1, generator=G)
+    z = 0.8 * y
+    score, loss = score_by(pinball(0.9), z, y), pinball(0.9)
+    best = torch.tensor(np.quantile(y.numpy(), 0.9)).float().expand(y.shape)
+    expected = float(loss(z, y) / loss(best, y))
+    assert score.kind == "loss" and not score.void
+    assert score.in_pairs([z], [y]).relative == pytest.approx(expected, rel=0.02)
+    assert score.in_pairs([y], [y]).relative == pytest.approx(0, abs=1e-6) and not score.void
+
+
+def focal(z, y):
+    logs = F.log_softmax(z, 1).gather(1, y[:, None])
+    return -((1 - logs.exp()) ** 2 * logs).mean()
+
+
+WEIGHTS = torch.linspace(1, 3, K)
+SHARES = torch.randn(N, K, generator=G).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "name", "note"),
+    [
+        (nn.CrossEntropyLoss(), SHARES.log() + 1, "loss", ""),
+        (nn.NLLLoss(), SHARES.log(), "loss", ""),
+        (lambda p, y: F.nll_loss(p.log(), y), SHARES, "loss", ""),
+        (nn.CrossEntropyLoss(label_smoothing=0.05), SHARES.log() + 1, "cross entropy", ""),
+        (nn.CrossEntropyLoss(WEIGHTS), SHARES.log() + 1, "cross entropy", ""),
+        (nn.NLLLoss(WEIGHTS), SHARES.log(), "cross entropy", ""),
+        (lambda p, y: F.nll_loss(p.log(), y, WEIGHTS), SHARES, "cross entropy", ""),
+        (nn.CrossEntropyLoss(), SHARES, "cross entropy", "applies a softmax"),
+        (nn.CrossEntropyLoss(label_smoothing=0.05), SHARES, "cross entropy", "applies a softmax"),
+        (focal, SHARES.log() + 1, "cross entropy", "your loss is another one"),
+        (nn.MultiMarginLoss(), SHARES.log() + 1, "cross entropy", "your loss is another one"),
+    ],
+)
+def test_the_note_on_the_cross_entropy_compares_it_with_the_loss(loss_fn, output, name, note):
+    score = scores_by(loss_fn, output, CLASSES)["loss"]
+    assert score.name == name
+    assert note in score.note and bool(score.note) == bool(note)
 
 
 def test_several_bits_are_scored_by_their_probabilities():

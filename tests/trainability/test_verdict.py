@@ -166,6 +166,7 @@ def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     found.naive, found.longer = row("data", 0.01), row("length", 0.35)
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
     trial.cause_of_fault = partial(Trial.cause_of_fault, trial)
+    trial.remedy_of = lambda row: row.version.remedy
     named = [(cause.name, cause.part) for cause in Trial.experiments(trial)]
     assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
 
@@ -352,6 +353,13 @@ def test_errors_below_their_supposed_least_value_are_not_compared():
     found.race.scores["error"] = score("the loss falls below what was found as its least value")
     assert not found.gap and not found.at_fault and not found.better
     assert rule_of(found).outcome == "undecided"
+    found.base.measures[0].pairs["error"] = row("", 0.5).measures[0].pairs["error"]
+    found.base.measures[0].relative["error"] = math.inf
+    assert rule_of(found).words == "learns"
+    trial = SimpleNamespace(evidence=found, base=found.base, fitted=math.inf, race=found.race)
+    assert [*notes_on_fit(trial)] == [
+        "Errors are not compared: the loss falls below what was found as its least value."
+    ]
 
 
 def test_another_score_changes_no_outcome_and_is_told_with_both_errors():
