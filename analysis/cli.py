@@ -106,9 +106,10 @@ class LesionCommand(Common):
     """Measure the loss with each layer switched off in turn (figure 6 of the paper). All lesioned
     networks run as one batch.
 
-    Only the first layer reads the input, so a lesion of this layer also blinds the network. The
-    control "blind" (input removed, layer kept) is always measured. In the modes bias and carry, the
-    table also has the damage of the first layer beyond this control.
+    In an RHN only the first layer reads the input, so a lesion of this layer also removes the
+    input. In every mode but blind, a control is therefore measured for each layer that reads an
+    input: the layer is kept, and only its input is removed (blind). In the modes bias and carry,
+    the table also has the damage of these layers beyond their controls.
     """
 
     mode: str | None = None

@@ -2,8 +2,9 @@
 
 Figure 6 of Zilly et al. (2017) shows single layers.
 
-Only the first layer reads the input, so a lesion of this layer also blinds the network. The control
-("blind") is the same network with the layer, but without its input product. What the layer itself
+In an RHN only the first layer reads the input, so a lesion of this layer also removes the input.
+The control ("blind", in figures "input removed") is the same network with the layer, but without
+the input product of this layer. What the layer itself
 contributes is the damage beyond that of the control. If a lesion does not remove the input (a gate
 held open or at its mean), the control only shows the size of the effect of the input.
 

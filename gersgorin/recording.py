@@ -81,9 +81,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class RecordedMeasure:
-    """Names of a measure, how it is computed, and how it is drawn. The measure is a field of
-    `Recording`. Tables have one number for each measurement: the mean over positions, layers or
-    weights.
+    """Names of a measure, how it is computed, and how it is drawn. The measured values are in the
+    field of `Recording` for this measure. Tables have one number for each measurement: the mean
+    over positions, layers or weights.
     """
 
     label: str

@@ -253,7 +253,9 @@ class Change:
         return other
 
     def rate(self, training: Training) -> float:
-        """Return the learning rate; with a scheduler, its initial_lr."""
+        """Return the learning rate of the changed run; with a scheduler, the rate at the start
+        (`initial_lr` of the optimiser's parameter groups).
+        """
         return self.adam or scaled_rate(training.learning_rate, self.factor)
 
     def words(self, training: Training) -> str:

@@ -142,8 +142,8 @@ def _step_inside(module: nn.Module) -> str | None:
 
 
 def run_by_equations(module: nn.Module) -> None:
-    """Make the cells of `rhn` in a module, which is a copy, run by their equations instead of
-    kernels. Their derivatives can then be batched and differentiated.
+    """Switch the `rhn` cells in a module from kernels to their equations, in place. The module must
+    be a copy. The derivatives of the equations can be batched and differentiated.
 
     Cells of a subclass with its own `forward` are left unchanged.
     """

@@ -650,8 +650,9 @@ def takes(module: Callable, arguments: int) -> bool:
 
 
 def first_state(module: Any) -> State | None:
-    """The first state (1, n) of a module with state_size n: its `initial_state()`, or zeros. A
-    tuple of sizes gives a tuple of tensors; anything else gives None.
+    """The first state (1, n) of a module with state_size n: its `initial_state()`, or zeros. One
+    size gives a tensor, a tuple of sizes a tuple of tensors. Without a valid state_size, the result
+    is None.
     """
     size: Any = getattr(module, "state_size", None)
     sizes = size if isinstance(size, tuple) else (size,)

@@ -88,8 +88,8 @@ class IteratedMap:
         return s[rows], steps
 
     def runs_into(self, s: Tensor, points: Tensor, apart: Tensor) -> int:
-        """The number of states (b, N) that reach one of some points within `RUN_ON` steps and stay
-        there.
+        """How many of the states s, of shape (b, N), reach any of the given points (P, N) within
+        `RUN_ON` steps and stay there.
         """
         if not len(s) or not len(points):
             return 0

@@ -15,7 +15,7 @@ also counts one token that it never predicts, at a probability of 1e-10; we do n
 
 Masks are a function of (seed, number of the sample, number of the window), on every device. A
 temperature divides all logits. A temperature that was fitted to the network without dropout does
-not suit the mean, whose distribution is softer even at temperature 1.
+not suit the mean prediction of the samples, which is softer even at temperature 1.
 """
 
 import copy
