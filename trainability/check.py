@@ -571,8 +571,8 @@ class Trial:
         return makes
 
     def next_fault(self) -> Row | None:
-        """Return a change that shows a fault in only one minibatch order; None if all are
-        confirmed.
+        """Return a change whose fault was tested in only one minibatch order so far; None if all
+        faults are confirmed.
         """
         faults = self.evidence.at_fault
         return next((row for row in faults if row not in self.confirmed), None)

@@ -179,9 +179,9 @@ _ROWS = (
                 None,
             ),
             "margin": Option(
-                "Distance by which the box of the search extends beyond the box of the starting "
-                "states, as a share of the largest side of the box of the starting states (a side "
-                "below 1 counts as 1).",
+                "The search stays in a box around the starting states. This option widens the box "
+                "on every side, by this share of its longest side. A side shorter than 1 counts as "
+                "1.",
                 float,
                 0.5,
             ),

@@ -174,7 +174,7 @@ class Influence(Result, kind="influence"):
 
     @cached_property
     def fall(self) -> Fall:
-        """The law by which `by_lag` falls from the lag with the largest influence on."""
+        """The law by which `by_lag` falls, starting at the lag with the largest influence."""
         return fall_of(self.by_lag[self._top :])
 
     @property
