@@ -4,6 +4,7 @@ found = one_by_one(base, race)    # None if it does not depend
 found.sentence, found.cause()
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -78,9 +79,7 @@ def one_by_one(base: Row, race: Race) -> OneByOne | None:
     if score.axes.batch is None or not score.by_example:
         return None
     axis, outputs, targets = training.data.axis, list[Tensor](), list[Tensor]()
-    for pair in race.pairs:
-        rows = torch.arange(count_of(pair, axis))[: MOST - len(outputs)]
-        single = [take(pair, row, axis) for row in rows.split(1)]
+    for pair, single in _first_examples(race.pairs, axis):
         alone = _outputs_alone(training, pair, single, score.axes.batch)
         if alone is None or (not outputs and _are_alike(*alone)):
             return None
@@ -89,6 +88,17 @@ def one_by_one(base: Row, race: Race) -> OneByOne | None:
     errors = score.in_pairs(outputs, targets)
     joint = base.measures[-1].pairs["error"].errors[: errors.count]
     return OneByOne(errors, joint, max(count_of(pair, axis) for pair in race.pairs))
+
+
+def _first_examples(pairs: list[Pair], axis: int) -> Iterator[tuple[Pair, list[Pair]]]:
+    """Yield (a minibatch, each of its examples alone), until `MOST` examples are taken."""
+    left = MOST
+    for pair in pairs:
+        count = min(count_of(pair, axis), left)
+        if count == 0:
+            return
+        left -= count
+        yield pair, [take(pair, torch.tensor([k]), axis) for k in range(count)]
 
 
 def _outputs_alone(
