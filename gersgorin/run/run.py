@@ -28,7 +28,7 @@ from rhn.utils.io import check_output, write_arrays
 from rhn.utils.validation import check_room
 from rhn.utils.wording import counted
 
-COPIES = 12  # of a block of Jacobians, in the work space of an analysis
+COPIES = 32  # of a block of Jacobians, in all that a command holds at its peak (measured: 23 to 31)
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 ROUNDING = 1e-6  # of the largest entry of all states
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers

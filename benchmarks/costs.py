@@ -1,0 +1,84 @@
+"""`python -m benchmarks.costs`: the memory of spectra and the time of a Recorder's measurements, as
+the pages quote them (docs/index.md, docs/guides/recorder.md).
+"""
+
+import multiprocessing
+import resource
+import statistics
+import time
+
+import torch
+from torch import nn
+
+import gersgorin
+from benchmarks.__main__ import environment, stay_on_one_core
+from rhn.models import PolyphonicModel
+
+NETWORKS = (
+    ("nn.RNN(10, 200)", lambda: nn.RNN(10, 200), 800),
+    ("nn.LSTM(10, 500)", lambda: nn.LSTM(10, 500), 85),
+    ("nn.RNN(10, 1500)", lambda: nn.RNN(10, 1500), 3),
+    ("nn.RNN(10, 2000)", lambda: nn.RNN(10, 2000), 3),
+)
+PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequences, positions
+REPEATS = 7
+
+
+def measure_spectra(i: int, sender) -> None:
+    """Send the seconds of the spectra of network i, and this process's peak memory in bytes before
+    and after them.
+    """
+    _, network, steps = NETWORKS[i]
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module, x = network(), torch.randn(steps, 1, 10)
+    before, start = peak(), time.process_time()
+    gersgorin.spectra(module, x)
+    sender.send((time.process_time() - start, before, peak()))
+
+
+def peak() -> int:
+    """Return the peak memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def recorder_seconds(steps: int, sequences: int, positions: int) -> list[float]:
+    """Time REPEATS measurements of an RHN of depth 5 with 64 units."""
+    torch.manual_seed(0)
+    model = PolyphonicModel("rhn", hidden_size=64, depth=5)
+    probe = (torch.rand(steps, sequences, 88) < 0.05).float()
+    seconds = []
+    with gersgorin.Recorder(model, probe, every=1, positions=positions) as recorder:
+        for _ in range(REPEATS):
+            start = time.process_time()
+            recorder.step()
+            seconds.append(time.process_time() - start)
+    return seconds[1:]
+
+
+def main() -> None:
+    """Print both tables and the environment."""
+    stay_on_one_core()
+    torch.set_num_threads(1)
+    print(environment("cpu"))
+    spawn = multiprocessing.get_context("spawn")
+    for i, (name, _, steps) in enumerate(NETWORKS):
+        receiver, sender = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=measure_spectra, args=(i, sender))
+        process.start()
+        seconds, before, after = receiver.recv()
+        process.join()
+        print(
+            f"spectra of {name}, {steps} time steps: {seconds:.0f} s of processor time, peak "
+            f"memory {after / 1e9:.2f} GB, {before / 1e9:.2f} GB of it before"
+        )
+    for probe in PROBES:
+        s = recorder_seconds(*probe)
+        print(
+            "Recorder: {} time steps x {} sequences, positions={}: ".format(*probe)
+            + f"{statistics.median(s):.3f} s ({min(s):.3f} to {max(s):.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
