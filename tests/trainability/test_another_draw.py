@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainability import Training
-from trainability.check import ANOTHER_DRAW, Trial
+from trainability.conclusion import ANOTHER_DRAW, remedy_of
 from trainability.swaps import are_drawn_as_by_default
 
 
@@ -38,5 +38,5 @@ def test_another_draw_of_the_same_weights_is_called_so():
     row = SimpleNamespace(
         what="torch's initial weights", version=SimpleNamespace(remedy="Keep it.")
     )
-    words = [Trial.remedy_of(SimpleNamespace(training=training(f, 0)), row) for f in (1.0, 2.0)]
+    words = [remedy_of(SimpleNamespace(training=training(f, 0)), row) for f in (1.0, 2.0)]
     assert words == [ANOTHER_DRAW, "Keep it."]

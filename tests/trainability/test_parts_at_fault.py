@@ -83,7 +83,7 @@ def test_initial_weights_of_zero_are_found():
 
 def test_a_swap_of_ones_own_is_part_of_the_table(monkeypatch):
     swaps = [*SWAPS]
-    for name in ("trainability.swaps", "trainability.check"):
+    for name in ("trainability.swaps", "trainability.trial"):
         monkeypatch.setattr(importlib.import_module(name), "SWAPS", swaps)
 
     @register_swap("targets", "targets of the first column")

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainability.check import (
-    Trial,
+from trainability.conclusion import (
+    causes_shown,
     not_enough,
     note_on_steps,
     notes_on_fit,
@@ -19,6 +19,7 @@ from trainability.check import (
 from trainability.diagnosis import Diagnosis, TableRow
 from trainability.race import Measure, Race, Row, Version
 from trainability.scores import PairedErrors
+from trainability.trial import Trial
 from trainability.verdict import Evidence, rule_of
 
 N = 400
@@ -165,9 +166,7 @@ def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     found = evidence(0.4, good=0.02, kept={"network": 0.4}, replaced=changes)
     found.naive, found.longer = row("data", 0.01), row("length", 0.35)
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
-    trial.cause_of_fault = partial(Trial.cause_of_fault, trial)
-    trial.remedy_of = lambda row: row.version.remedy
-    named = [(cause.name, cause.part) for cause in Trial.experiments(trial)]
+    named = [(cause.name, cause.part) for cause in causes_shown(trial)]
     assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
 
 
@@ -374,7 +373,7 @@ def test_another_score_changes_no_outcome_and_is_told_with_both_errors():
             found.replaced.append(made)
     assert rule_of(found).outcome == "learns" and not found.better and not found.enough
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
-    assert [cause.sentence for cause in Trial.experiments(trial)] == [
+    assert [cause.sentence for cause in causes_shown(trial)] == [
         "All classes alike: with classes weighted the relative error of the classes goes from 0.75 "
         "to 0.19, and that of all examples from 0.81 to 0.88."
     ]
