@@ -110,7 +110,7 @@ def check(
     perfect, 1 is the constant predictor (the best output that is the same for all inputs).
 
     Args:
-        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
             place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
         seconds: time limit of the check, in seconds. If the limit is too short for all steps, all

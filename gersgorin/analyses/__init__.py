@@ -222,12 +222,12 @@ _ROWS = (
                 "outputs",
             ),
             "batch_axis": Option(
-                "Axis of the batch in the input of the model, 0 or 1 (default: the axis that "
-                "batch_first of a part of the model declares, or the axis of length 1)."
+                "Batch axis of the input of the model, 0 or 1 (default: taken from batch_first of "
+                "a layer of the model, or else the axis of length 1)."
             ),
             "feature": Option(
-                "Number of an entry of the input, counted from 0: measure only the influence of "
-                "this entry (default: the norm over all entries)."
+                "Index of one input feature, from 0: measure only the influence of this feature "
+                "(default: all features together, by their norm)."
             ),
             "probes": Option(
                 "Number of random vectors for an estimate, at least 2; 0: exact derivatives. "

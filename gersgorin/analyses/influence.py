@@ -70,9 +70,7 @@ class Influence(Result, kind="influence"):
     probes: int = 0
     """Number of random vectors for each output; 0: the influence is exact."""
     feature: int | None = None
-    """The number of the input entry whose influence was measured, counted from 0; None: the norm
-    over all m.
-    """
+    """Index of the input feature whose influence was measured, from 0; None: the norm over all."""
     sequences: int = 1
     """Number of sequences; the influence is the root mean square over them."""
     without: int = 0

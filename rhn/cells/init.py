@@ -257,8 +257,8 @@ def rotations(planes: int, steps: float) -> Tensor:
 
 
 def haar(normal: Tensor) -> Tensor:
-    """Return orthogonal matrices (..., n, n) from matrices `normal`. The result is uniform (Haar)
-    if the given entries are independent normal numbers of mean 0 and equal variance.
+    """Return orthogonal matrices (..., n, n) from matrices `normal`. The result is
+    Haar-distributed (uniform) if the entries of `normal` are i.i.d. zero-mean Gaussian.
 
     A zero matrix gives the identity up to signs.
     """
