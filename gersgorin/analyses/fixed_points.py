@@ -593,7 +593,7 @@ def fixed_points(
             constant x, a cell or step f(x, s), which then runs in the dtype of the starts. A
             function gets x (m,) and a state with the shapes of s0, of state_size or of one start; a
             module gets batches of one.
-        x: the constant input (m,). Or a sequence as for `open_run`; its mean is then the constant
+        x: the constant input (m,). Or a sequence as for `open_run`, whose mean is the constant
             input. None: zero for a function.
         starts: the states to search from: B vectors (B, N), or (B, ...) in the shape of the state,
             or a tuple of such tensors for a state of several tensors. A number selects that many

@@ -152,7 +152,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def complete(self) -> bool:
-        """True if k = N; the sum is then the mean of log |det A[t]|."""
+        """True if k = N. If so, `sum` is the mean of log |det A[t]|."""
         return len(self.exponents) == self.state_size
 
     @property

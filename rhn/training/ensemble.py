@@ -71,7 +71,7 @@ class Ensemble:
     skeleton: Any
     weights: Weights
     constants: Weights
-    """Buffers, and parameters without a gradient. Both are not trained."""
+    """Buffers, and parameters without a gradient: the tensors that are not trained."""
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":
