@@ -112,7 +112,7 @@ _ROWS = (
     Analysis(
         "spectra",
         ".spectra:spectra",
-        "Eigenvalues and Geršgorin discs of every step, and norms of their products",
+        "Eigenvalues and Geršgorin discs of each step's Jacobian, and norms of the products",
         {
             "discs": Option(
                 "Geršgorin discs in the figure and the numbers: the discs of the rows of the "
@@ -142,14 +142,14 @@ _ROWS = (
     Analysis(
         "lyapunov",
         ".lyapunov:of_run",
-        "Leading Lyapunov exponents with their errors",
+        "Leading Lyapunov exponents with their standard errors",
         {
             "count": Option(
-                "Number of exponents (default: 10, or all if the state has fewer entries)."
+                "Number of exponents (default: 10, or all if the state has fewer than 10 entries)."
             ),
             "repeat": Option(
-                "Number of times that the sequence is read, one after another. The first of "
-                "several times is not counted.",
+                "Number of times that the sequence is read in a row. If it is read more than "
+                "once, the first time is not counted.",
                 int,
                 10,
             ),

@@ -38,7 +38,7 @@ class Fall:
     """The fitted values; NaN without a law. From the first value that is not positive, all are NaN.
     """
     r_squared: float = math.nan
-    """Share of the variance of the logarithm that the nearer law explains, also if `law` is ""; NaN
+    """Share of the variance of the logarithm that the nearer law explains, even if `law` is ""; NaN
     if neither law is nearer.
     """
     comparison: tuple[float, float] = (math.nan, math.nan)

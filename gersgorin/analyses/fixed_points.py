@@ -123,8 +123,8 @@ class FixedPoints(Result, kind="fixed_points"):
     """Residual |F(s) - s|_2 at each point, (P,)."""
     is_slow: np.ndarray
     """True for slow points, (P,). These points are not fixed, but |F(s) - s| is at most 1e-7 of the
-    largest side of the box of the starts, or is a minimum of at most a hundredth of its median at
-    the starts.
+    largest side of the box of the starts; or |F(s) - s| is a local minimum that is at most a
+    hundredth of the median of |F(s) - s| at the starts.
     """
     eigenvalues: np.ndarray
     """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""

@@ -493,7 +493,7 @@ def of_run(
     """Compute the leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
-        count: number of exponents (default: 10, or all if the state has fewer entries).
+        count: number of exponents (default: 10, or all if the state has fewer than 10 entries).
         repeat: how many times the sequence is read. If more than once, the first time is not
             counted.
         start_noise: standard deviation of random numbers that are added to the first state.

@@ -424,7 +424,7 @@ class StepCell:
         )
 
     def log_norm_bound(self, state_bound: float) -> float:
-        """The natural logarithm of `norm_bound`, also if the bound itself over- or underflows."""
+        """The natural logarithm of `norm_bound`, even if the bound itself over- or underflows."""
         if "scaled_norm_bound" not in self._own:
             return float(self.norm_bound(state_bound).double().log())
         with torch.no_grad():
