@@ -66,7 +66,7 @@ class Influence(Result, kind="influence"):
     error: np.ndarray
     """Standard error of each influence, with the same shape; 0 if the influence is exact."""
     of: str = OUTPUTS
-    """"outputs", or the name of the loss."""
+    """What depends on the inputs: "outputs", or the name of the loss."""
     probes: int = 0
     """Number of random vectors for each output; 0: the influence is exact."""
     feature: int | None = None

@@ -323,7 +323,7 @@ def distinct(
     s: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
 ) -> tuple[Tensor, Tensor]:
     """Find the distinct states among those states (B, N) for which `group` (B,) is True. Returns
-    their rows (P,), and for each the number of the first `starts` states that lie there, (P,). The
+    their rows (P,), and for each of them how many of the first `starts` states lie there, (P,). The
     states with the largest counts come first.
 
     States are visited from the slowest on. A state is new if it differs from each earlier one, in

@@ -199,8 +199,8 @@ class StepCell:
         return self.depth == 1 or "layer_jacobians" in self._own
 
     def probe(self, x: Tensor, s: Tensor) -> None:
-        """Check one step from an input (m,) and a state (N,). Raises InvalidInputError unless it
-        returns a new state with the shape of s.
+        """Check one step from an input (m,) and a state (N,). Raises InvalidInputError unless the
+        step returns a new state with the shape of s.
         """
         sizes = self.input_size, self._state_size
         if (
