@@ -161,8 +161,8 @@ class TracedCell:
         """The run of the cell along the inputs that it receives, (T, B, m) in float64, while the
         module reads x.
 
-        x is passed to the module unchanged, but see `with_batch`. Packed sequences of unequal
-        lengths are a run with `lengths`. The state of torch's random generator does not change.
+        x is passed to the module unchanged, but see `with_batch`. For packed sequences of unequal
+        lengths, the run has `lengths`. The state of torch's random generator does not change.
 
         Args:
             x: the input of the module, see `as_input`. If the module is a cell itself: (T, m), (T,
