@@ -171,7 +171,7 @@ class FixedPoints(Result, kind="fixed_points"):
     point.
     """
     period: int = 1
-    """The period k; above 1 for points of cycles. F and the eigenvalues then belong to the map of k
+    """The period k; above 1 for points of cycles. F and the eigenvalues belong to the map of k
     steps.
     """
     cycle: np.ndarray | None = None
