@@ -12,7 +12,7 @@ by default, the data of its training run.
 language model, `pieces` are ids of tokens (T,), which `analysis.excerpts` and `analysis.stretches`
 cut out of a text. `gate_activity` returns a `GateActivity`, and `lesion` a `LesionTable`. Both hold
 plain numbers, and can be drawn, saved and printed without torch. The commands `rhn-analyze gates`
-and `rhn-analyze lesion` do the same.
+and `lesion` call these functions.
 
 `analysis.lesion_modes` shows how to add a kind of lesion, and `analysis.sequences` how to add a
 kind of network. `analysis.network` finds the axes of a module and records the calls of its cells.

@@ -61,7 +61,7 @@ class GateActivity(Result, kind="gates_by_layer"):
     gate_name: str = "transform gate"
     """Usual name of the transform gates of this cell: for an LSTM the input gate."""
     coupled: bool = True
-    """True if each layer replaces the share t of the state. The sum of t over the layers is then
+    """True if each layer replaces the share t of the state. If so, the sum of t over the layers is
     the effective depth.
     """
     shown: int = 2

@@ -119,10 +119,10 @@ class LesionTable(Result, kind="lesions"):
         this change is clearly the largest. The effect of the removed input is not counted if it is
         known.
 
-        If the removed input is not clearly less than half of this change, the sentence says how
-        much is from the input. The sentence also names layers that change the loss more, but only
-        by the removed input. If some losses are not finite, the sentence names their layers
-        instead.
+        If removing only the input causes about half of this change or more, the sentence says how
+        much of the change is due to the input. The sentence also names layers that change the loss
+        more, but only by the removed input. If some losses are not finite, the sentence names their
+        layers instead.
         """
         whole = {row["label"]: row for row in self.rows()}
         first = self._by_rank[0]

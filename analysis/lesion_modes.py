@@ -13,12 +13,12 @@ inputs or shortcuts.
 If a cell has a separate carry gate, the mode `bias` opens this gate, `open` shuts it, and `mean`
 fixes it at c = 1 - mean.
 
-Each cell describes its own layers (`rhn.cells.layers`), also a cell of a user. The sigmoid of -1e4
-is exactly 0, and that of +1e4 exactly 1. A shut layer with coupled gates therefore returns s + 0 (h
-- s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its whole
-recurrence: a lesion freezes the state. `mean` sets the weights of the gate to zero and its bias to
-logit(mean); for a mean of exactly 0 or 1 the bias is -1e4 or +1e4. `carry` shares no code with the
-modes that only change biases, so that tests can compare the two.
+Each cell describes its own layers (`rhn.cells.layers`), and so does a user's cell. The sigmoid of
+-1e4 is exactly 0, and that of +1e4 exactly 1. A shut layer with coupled gates therefore returns s +
+0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its
+whole recurrence: a lesion freezes the state. `mean` sets the weights of the gate to zero and its
+bias to logit(mean); for a mean of exactly 0 or 1 the bias is -1e4 or +1e4. `carry` shares no code
+with the modes that only change biases, so that tests can compare the two.
 
 Because lesions only change parameters, many lesioned networks can be stacked and run as one program
 (`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES`, and its new values of the

@@ -294,8 +294,8 @@ def places(network: nn.Module) -> list[Place]:
 
 @contextmanager
 def recorded_cells(network: nn.Module) -> Iterator[list[CellCall]]:
-    """Record the calls of the network's cells inside a `with` block, also calls of their methods
-    `step` and `states`. Yields the list of calls.
+    """Record the calls of the network's cells inside a `with` block, including calls of their
+    methods `step` and `states`. Yields the list of calls.
     """
     calls, cells = list[CellCall](), cells_of(network)
     watches = [_Watch(name, cell, calls) for name, cell in cells.items()]

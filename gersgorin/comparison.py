@@ -209,8 +209,8 @@ def compare(
             Without names, `networks` itself is such a list.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
             differ in length, or a packed sequence.
-        over: "seeds", "sequences", or both. Each result is then a `Comparison`: medians and bands
-            over all runs of a network.
+        over: "seeds", "sequences", or both. With `over`, each result is a `Comparison`: medians and
+            bands over all runs of a network.
         analysis: the analysis of each network, by its name in `gersgorin.analyses.ANALYSES`, with
             the defaults of its command. With `over`, only "spectra".
         discs: the discs in spectra and bands: "row", "column" or "both".

@@ -19,8 +19,8 @@ last time step of their sequence. The exponent is the mean growth rate of the pr
 32 time steps of these sequences.
 
 The cost of a measurement grows with the cube of the state size; the cost of an optimiser step grows
-with the square. With an RHN of 64 units and `every=100` (the default), 200 optimiser steps become
-10 to 20 % slower. Use a larger `every` for larger networks.
+with the square. With an RHN of 64 units and `every=100` (the default), 200 optimiser steps took
+3 to 18 % longer. Use a larger `every` for larger networks.
 
 Legend: T time steps, B sequences, P positions, N entries of a state, L layers, K weights (each
 layer's counted separately).

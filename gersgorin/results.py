@@ -37,8 +37,8 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
 def load(path: str | Path) -> Result:
-    """Read a saved result of any kind from its .npz file, also a result of another installed
-    package. Raises DataError for other files.
+    """Read a saved result of any kind from its .npz file, including results of other installed
+    packages. Raises DataError for other files.
 
     >>> import tempfile, torch
     >>> from gersgorin import gains

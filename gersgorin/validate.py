@@ -268,8 +268,8 @@ def with_gradients() -> Iterator[None]:
 
 @contextmanager
 def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
-    """Restore the random states of Python, NumPy and torch at the end of the block, also on the
-    device of a module or tensor.
+    """Restore the random states of Python, NumPy and torch at the end of the block, including
+    those on the device of a module or tensor.
     """
     tensors = where.parameters() if isinstance(where, nn.Module) else (where,)
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code

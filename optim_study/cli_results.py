@@ -162,7 +162,7 @@ class Export(Stored):
 @dataclass(frozen=True, kw_only=True)
 class Plot(Stored, Drawing):
     """Draw the trials of one or several runs, and print how many of them train. The figure is a
-    swarm plot, a map of the settings, or the area of the settings that train.
+    swarm plot, a map of the settings, or the region of settings with which networks train.
 
     examples:
       optim-study plot --out runs/small --by depth

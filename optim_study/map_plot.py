@@ -1,8 +1,8 @@
 """Maps of a study's settings: learning rate against initial standard deviation, one panel for each
 network. Needs neither torch nor Optuna.
 
-`plot_map` shows the losses as colours. `plot_area` shows which settings train, and the range of
-settings in the paper.
+`plot_map` shows the losses as colours. `plot_area` shows the settings with which networks train,
+and outlines the paper's range.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -92,9 +92,10 @@ def plot_map(rows: Sequence[TrialRow], *, loss: Objective = "train", about: str 
 def plot_area(
     rows: Sequence[TrialRow], *, loss: Objective = "train", below: float = BELOW, about: str = ""
 ) -> Figure:
-    """Draw which settings train, on a map of learning rate and initial standard deviation. The
-    shape of a symbol shows the initialisation scheme. A symbol is filled if the loss of the trial
-    is below `below`, in nats per frame. A box shows the range of settings in the paper.
+    """Draw the settings with which networks train, on a map of learning rate and initial standard
+    deviation. The shape of a symbol shows the initialisation scheme. A symbol is filled if the loss
+    of the trial is below `below`, in nats per frame. A box shows the range of settings in the
+    paper.
 
     about: settings of the study and origin of the rows.
 

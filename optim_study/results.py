@@ -77,7 +77,7 @@ class TrialRow:
     constant predictor; None if there is no such epoch, or if it is not known.
     """
     diverged: bool
-    """True if a loss or a weight overflowed. All losses are then from earlier epochs. Without an
+    """True if a loss or a weight overflowed. If so, all losses are from earlier epochs. Without an
     earlier epoch, they are `optim_study.backend.SILENT_NLL`.
     """
     learning_rate_range: str | None = None

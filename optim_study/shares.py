@@ -1,4 +1,4 @@
-"""Count the random settings that train, for each network and each region of the settings, with
+"""Count the random settings with which each network trains, in each region of the settings, with
 exact intervals and tests.
 
     share = #{trials with a loss below `below`} / #trials

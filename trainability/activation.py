@@ -76,8 +76,8 @@ class Activation:
 
     @property
     def is_chosen(self) -> bool:
-        """True if networks are often ended by this operation on purpose, with targets scaled to its
-        range.
+        """True if this operation is a common deliberate choice for an output layer, with targets
+        scaled to its range.
         """
         return self.kind in ("Sigmoid", "Tanh", "Exp") and math.isfinite(self.high)
 

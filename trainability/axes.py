@@ -114,8 +114,8 @@ def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
     """Return the axes of x that may hold the examples.
 
     With a target for each frame, both of the first two axes are possible. Otherwise an axis is
-    possible if it has as many entries as there are targets. If no axis has, the first axis is
-    returned.
+    possible if it has as many entries as there are targets. If no axis has this size, the first
+    axis is returned.
 
     >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
     [1]

@@ -8,8 +8,8 @@
 4. Enough? Each known good part is put into the user's run. These runs advance side by side, in
    rounds of an eighth of the steps. After each round, the user's part is put into the known good
    run if its replacement was enough: it closes most of the gap between the errors of the two runs.
-   If this breaks the known good run, both runs are repeated in two other minibatch orders. Outputs
-   that see later frames are tried if nothing else is enough.
+   If this breaks the known good run, the two runs are repeated in two other minibatch orders.
+   Outputs that see later frames are tried if nothing else is enough.
 5. Needed? All other parts of the user are put into the known good run, side by side.
 """
 
@@ -58,12 +58,13 @@ def check(
     First your training run is trained unchanged. Then known good runs are trained, in which all
     parts are replaced by parts that work on most tasks. Then one known good part at a time is put
     into your run, to see if this is enough. One of your parts at a time is put into the known good
-    run, to see if this breaks it. A part is at fault if both hold. All runs are trained on copies
-    and on the same minibatches. The score is the relative error on the same held-out examples: 0 is
-    perfect, 1 is the constant predictor (the best output that is the same for all inputs).
+    run, to see if this breaks it. A part is at fault if its replacement is enough, and the part
+    breaks the known good run. All runs are trained on copies and on the same minibatches. The score
+    is the relative error on the same held-out examples: 0 is perfect, 1 is the constant predictor
+    (the best output that is the same for all inputs).
 
     Args:
-        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
             place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
         seconds: time limit of the check, in seconds. If the limit is too short for all steps, all

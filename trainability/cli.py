@@ -181,7 +181,7 @@ class CureOptions(Printed, Limits, NextFrames, Network):
     """Search for initial weights and a learning rate with which a training run learns. For a run
     with SGD, the search also tries Adam.
 
-    Give the training run as for `trainability check`. If a change helps, the output contains lines
+    Pass the training run as for `trainability check`. If a change helps, the output contains lines
     of Python to paste. The exit code is 0 for every outcome.
 
     examples:

@@ -421,7 +421,7 @@ def cure(
     Candidates are trained on copies, side by side; the best is repeated in three minibatch orders.
 
     Args:
-        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
             place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
         seconds: time limit of the search, in seconds. A search takes about ten training runs.
@@ -430,7 +430,7 @@ def cure(
         progress: function that is called with a description of each stage.
 
     Returns:
-        A `Cure`. Nothing that you give is changed.
+        A `Cure`. Nothing that you pass is changed.
 
     Raises:
         InvalidInputError or DataError: a part is invalid or does not fit the others; the message

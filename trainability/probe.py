@@ -195,8 +195,8 @@ class Probe(Minibatch):
         return False
 
     def reads_frame(self, leaf: int, shift: int) -> bool:
-        """True if the output for some frame has a gradient in the frame `shift` later of an input,
-        and changes with this frame.
+        """True if the output for some frame t depends on frame t + `shift` of an input: the output
+        has a gradient there, and changes with that frame.
         """
         T = self.paired_frames(leaf)
         if T is None or T < 3:

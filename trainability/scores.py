@@ -163,10 +163,10 @@ class Score:
     logarithms of the shares of the classes.
     """
     logits: bool = False
-    """Whether outputs of signs and bits are logits: then the threshold is 0, otherwise 0.5."""
+    """True if outputs of signs and bits are logits. The threshold of logits is 0, otherwise 0.5."""
     may_be_shares: bool = False
-    """Whether the user's network ends with a sigmoid. Then outputs that all lie between 0 and 1 are
-    probabilities, even if the loss takes logits.
+    """True if the user's network ends with a sigmoid. If so, outputs that all lie between 0 and 1
+    are probabilities, even if the loss takes logits.
     """
     weights: Tensor | None = None
     """(K,) weights of the classes; None: all are weighted equally."""

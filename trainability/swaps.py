@@ -154,7 +154,7 @@ def inputs_standardised(training: Training) -> Training | None:
 
 
 def is_scaled(values: Tensor, place: int) -> bool:
-    """True for an input that has a scale: floats with at least two axes, and no mask."""
+    """True if an input can be rescaled: floating point, at least two axes, and no binary mask."""
     return values.is_floating_point() and values.dim() >= 2 and not (place and is_binary(values))
 
 

@@ -37,7 +37,7 @@ def assert_learns(
     predictor. If fewer than 20 examples are held out, the error is measured on training examples.
 
     Args:
-        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or give a `Training` in
+        model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
             place of the model, and leave the others out.
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
         below: the relative error after the last step must be less than this number.

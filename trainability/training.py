@@ -5,7 +5,7 @@
     for x, y in islice(other.data.stream(0), 100):
         other.step(x, y)
 
-What you give is not changed: model, optimiser and scheduler are copied.
+What you pass is not changed: model, optimiser and scheduler are copied.
 """
 
 import copy

@@ -24,8 +24,8 @@ class ReportedNetwork:
     cell: Annotated[str | None, REPORT] = None
     """The cell of the trained weights, if it is your own: package.module:factory."""
     module: Annotated[str | None, REPORT] = None
-    """Your torch module, as package.module:factory. The file in ABOUT then holds the state_dict of
-    this module.
+    """Your torch module, as package.module:factory. With this option, the file in ABOUT holds the
+    state_dict of the module.
     """
     submodule: Annotated[str | None, REPORT] = None
     """The part of --module that holds the cell, such as encoder.rnn (default: the first recurrent

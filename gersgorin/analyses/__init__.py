@@ -112,7 +112,7 @@ _ROWS = (
     Analysis(
         "spectra",
         ".spectra:spectra",
-        "Eigenvalues and Geršgorin discs of every step, and norms of their products",
+        "Eigenvalues and Geršgorin discs of each step's Jacobian, and norms of the products",
         {
             "discs": Option(
                 "Geršgorin discs in the figure and the numbers: the discs of the rows of the "
@@ -142,14 +142,14 @@ _ROWS = (
     Analysis(
         "lyapunov",
         ".lyapunov:of_run",
-        "Leading Lyapunov exponents with their errors",
+        "Leading Lyapunov exponents with their standard errors",
         {
             "count": Option(
-                "Number of exponents (default: 10, or all if the state has fewer entries)."
+                "Number of exponents (default: 10, or all if the state has fewer than 10 entries)."
             ),
             "repeat": Option(
-                "Number of times that the sequence is read, one after another. The first of "
-                "several times is not counted.",
+                "Number of times that the sequence is read in a row. If it is read more than "
+                "once, the first time is not counted.",
                 int,
                 10,
             ),
@@ -222,12 +222,12 @@ _ROWS = (
                 "outputs",
             ),
             "batch_axis": Option(
-                "Axis of the batch in the input of the model, 0 or 1 (default: the axis that "
-                "batch_first of a part of the model declares, or the axis of length 1)."
+                "Batch axis of the input of the model, 0 or 1 (default: taken from batch_first of "
+                "a layer of the model, or else the axis of length 1)."
             ),
             "feature": Option(
-                "Number of an entry of the input, counted from 0: measure only the influence of "
-                "this entry (default: the norm over all entries)."
+                "Index of one input feature, from 0: measure only the influence of this feature "
+                "(default: all features together, by their norm)."
             ),
             "probes": Option(
                 "Number of random vectors for an estimate, at least 2; 0: exact derivatives. "

@@ -84,8 +84,8 @@ class Comparison(Result, kind="comparison"):
     sequence: np.ndarray
     """Name of the sequence of each run, (R,)."""
     seed: np.ndarray
-    """Network of each run, (R,): the seed of its initial weights, or the number of the network in
-    the list.
+    """Network of each run, (R,): the seed of its initial weights, or its index in the list of
+    networks, from 0.
     """
     spectral_radius: np.ndarray
     """Largest modulus of an eigenvalue of each step's Jacobian, (R, T)."""
@@ -263,8 +263,8 @@ def of_spectra(record: Spectra) -> Comparison:
 
 
 def quantiles(values: np.ndarray, share: float) -> np.ndarray:
-    """Quantile of each column over the rows that have a number, by linear interpolation. A quantile
-    between minus infinity and a number is minus infinity.
+    """Quantile of each column over the rows that have a number, by linear interpolation. If the
+    interpolation is between -inf and a finite value, the quantile is -inf.
 
     >>> quantiles(np.array([[3.0, 0.0], [1.0, -np.inf], [2.0, np.nan]]), 0.5).tolist()
     [2.0, -inf]

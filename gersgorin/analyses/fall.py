@@ -1,11 +1,11 @@
 """The law by which an influence falls with the lag: an exponential or a power law.
 
 Two straight lines are fitted to the logarithm of the influence: against the lag k for the
-exponential r^k, and against log(k + 1) for the power law (k + 1)^-b. At each lag the squared misfit
-p of the power law is compared with the squared misfit e of the exponential, by (p - e) / (p + e),
-from -1 to 1. If the 95 % interval of the mean of this comparison does not contain 0, one law is
-nearer. Misfits at neighbouring lags are correlated. The n lags are therefore divided into sqrt(n)
-blocks, and the interval is computed from the means of the blocks, with Student's factor.
+exponential r^k, and against log(k + 1) for the power law (k + 1)^-b. At each lag the squared
+residual p of the power law is compared with the squared residual e of the exponential, by (p - e) /
+(p + e), from -1 to 1. If the 95 % interval of the mean of this comparison does not contain 0, one
+law is nearer. Residuals at neighbouring lags are correlated. The n lags are therefore divided into
+sqrt(n) blocks, and the interval is computed from the means of the blocks, with Student's factor.
 
 The nearer law is named only if it fits: its line has an R^2 of at least 0.95. If the values follow
 one law exactly, the R^2 of the other law is at most 0.91. Other laws are not considered.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t as student
 
-ROUNDING = 1e-9  # of a logarithm: a misfit by rounding
+ROUNDING = 1e-9  # of a logarithm: a residual by rounding
 FEWEST = 9  # lags, for three blocks of three
 FITS = 0.95  # R^2 of a line; that of log(k + 1) against 9 lags k, the fewest, is 0.91
 
@@ -38,7 +38,7 @@ class Fall:
     """The fitted values; NaN without a law. From the first value that is not positive, all are NaN.
     """
     r_squared: float = math.nan
-    """Share of the variance of the logarithm that the nearer law explains, also if `law` is ""; NaN
+    """Share of the variance of the logarithm that the nearer law explains, even if `law` is ""; NaN
     if neither law is nearer.
     """
     comparison: tuple[float, float] = (math.nan, math.nan)
@@ -70,8 +70,8 @@ def fall_of(values: np.ndarray) -> Fall:
     return Fall(law, float(rate), fit, r_squared, (low, high))
 
 
-def _rounded(misfit: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(misfit) > ROUNDING, misfit, 0)
+def _rounded(residual: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(residual) > ROUNDING, residual, 0)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

@@ -123,8 +123,8 @@ class FixedPoints(Result, kind="fixed_points"):
     """Residual |F(s) - s|_2 at each point, (P,)."""
     is_slow: np.ndarray
     """True for slow points, (P,). These points are not fixed, but |F(s) - s| is at most 1e-7 of the
-    largest side of the box of the starts, or is a minimum of at most a hundredth of its median at
-    the starts.
+    largest side of the box of the starts; or |F(s) - s| is a local minimum that is at most a
+    hundredth of the median of |F(s) - s| at the starts.
     """
     eigenvalues: np.ndarray
     """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
@@ -171,7 +171,7 @@ class FixedPoints(Result, kind="fixed_points"):
     point.
     """
     period: int = 1
-    """The period k; above 1 for points of cycles. F and the eigenvalues then belong to the map of k
+    """The period k; above 1 for points of cycles. F and the eigenvalues belong to the map of k
     steps.
     """
     cycle: np.ndarray | None = None
@@ -593,7 +593,7 @@ def fixed_points(
             constant x, a cell or step f(x, s), which then runs in the dtype of the starts. A
             function gets x (m,) and a state with the shapes of s0, of state_size or of one start; a
             module gets batches of one.
-        x: the constant input (m,). Or a sequence as for `open_run`; its mean is then the constant
+        x: the constant input (m,). Or a sequence as for `open_run`, whose mean is the constant
             input. None: zero for a function.
         starts: the states to search from: B vectors (B, N), or (B, ...) in the shape of the state,
             or a tuple of such tensors for a state of several tensors. A number selects that many

@@ -27,7 +27,7 @@ ALIKE = 1.1  # ratio of half-lives, or of norms, up to which they are not ranked
 
 
 def tolerance(dtype: np.dtype, least: float = SAME) -> float:
-    """Return the largest rate at which a size counts as kept, for a precision. At most this
+    """Return the largest rate of growth that counts as zero, for a precision. At most this
     distance from the unit circle, a point counts as on the circle. least: the smallest value to
     return.
     """

@@ -66,13 +66,11 @@ class Influence(Result, kind="influence"):
     error: np.ndarray
     """Standard error of each influence, with the same shape; 0 if the influence is exact."""
     of: str = OUTPUTS
-    """"outputs", or the name of the loss."""
+    """What depends on the inputs: "outputs", or the name of the loss."""
     probes: int = 0
     """Number of random vectors for each output; 0: the influence is exact."""
     feature: int | None = None
-    """The number of the input entry whose influence was measured, counted from 0; None: the norm
-    over all m.
-    """
+    """Index of the input feature whose influence was measured, from 0; None: the norm over all."""
     sequences: int = 1
     """Number of sequences; the influence is the root mean square over them."""
     without: int = 0
@@ -499,8 +497,8 @@ def influence(
             result is the root mean square over them; a model that mixes sequences is refused.
         of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
             frame), "categorical" or "cross_entropy", or a function loss(outputs, y) that returns
-            one number for each frame, for each sequence, or for all. The entry (t2, t1) is then the
-            gradient of the loss of frame t2 with respect to x[t1].
+            one number for each frame, for each sequence, or for all. For a loss, the entry (t2, t1)
+            is the gradient of the loss of frame t2 with respect to x[t1].
         y: targets of a loss: numbers or a class for each frame or each sequence. A frame of class
             -100 has no loss, as in torch's cross entropy. Such frames at the end of a sequence are
             left out as padding, unless a loss depends on their inputs.

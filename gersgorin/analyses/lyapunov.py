@@ -152,7 +152,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def complete(self) -> bool:
-        """True if k = N; the sum is then the mean of log |det A[t]|."""
+        """True if k = N. If so, `sum` is the mean of log |det A[t]|."""
         return len(self.exponents) == self.state_size
 
     @property
@@ -493,7 +493,7 @@ def of_run(
     """Compute the leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
-        count: number of exponents (default: 10, or all if the state has fewer entries).
+        count: number of exponents (default: 10, or all if the state has fewer than 10 entries).
         repeat: how many times the sequence is read. If more than once, the first time is not
             counted.
         start_noise: standard deviation of random numbers that are added to the first state.

@@ -61,7 +61,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
     """
 
     steps: np.ndarray
-    """Numbers of the steps, (S,)."""
+    """Indices of the time steps, from 0, (S,)."""
     axis: np.ndarray
     """Imaginary parts of the points of the grid, (side,). Their real parts are these numbers plus
     `middle`.

@@ -144,7 +144,7 @@ class Spectra(Result, kind="spectra"):
     """
     log_norm_product: np.ndarray
     """Log norm of the product of the first t + 1 Jacobians, log ||dy[t+1]/dy[0]||_2, (T,). The log
-    norm is known also at steps whose other measures are NaN because the Jacobian over- or
+    norm is known even at steps whose other measures are NaN because the Jacobian over- or
     underflows.
     """
     transform_gate: np.ndarray
@@ -160,7 +160,7 @@ class Spectra(Result, kind="spectra"):
     gate_name: str = "transform gate"
     """Name of the gate in the cell's literature: for an LSTM the input gate."""
     log_norm_bound: float = math.nan
-    """Natural logarithm of `norm_bound`, also if the bound itself over- or underflows."""
+    """Natural logarithm of `norm_bound`, even if the bound itself over- or underflows."""
     leading: int | None = None
     """Number k of leading eigenvalues that were computed; None: all. If it is given, `support`,
     `eigenvalue_condition`, `departure_from_normality` and `norm_bound` are NaN.

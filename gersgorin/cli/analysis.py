@@ -52,7 +52,7 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
 
 
 def run(row: Analysis, options: Any) -> None:
-    """Resolve network and data, compute the analysis, and print, draw and write its result."""
+    """Load network and data, compute the analysis, then print, draw and write its result."""
     if (
         options.checkpoint
         and not options.module

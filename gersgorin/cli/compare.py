@@ -113,8 +113,8 @@ def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
 
 
 def run(options: CompareOptions) -> None:
-    """Resolve networks and data, compute the analysis of each, and print, draw and write the
-    result.
+    """Load networks and data, run the analysis on each network, then print, draw and write the
+    results.
     """
     row = _analysis(options)
     _check(options)

@@ -73,12 +73,13 @@ class NetworkOptions(ModelOptions):
     """Options of the network, and the choice of one of its cells."""
 
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
-    """Number of the recurrent cell to analyse, counted from 1, if the network has several. Each
-    layer of a torch.nn module counts as one cell. Default: the first cell, with all its layers.
+    """Number of the recurrent cell to analyse, counted from 1, if the network has several. In a
+    stacked nn.RNN, nn.LSTM or nn.GRU each layer has its own number. Default: the first cell; if it
+    is stacked, all its layers.
     """
     batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
     """Axis of the batch in the input of --module: 0 for (batch, time, features), 1 for (time,
-    batch, features). Default: the axis that batch_first of the module declares, or the axis of
+    batch, features). Default: taken from batch_first of a layer of the module, or else the axis of
     length 1.
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]

@@ -42,7 +42,7 @@ class Layout:
 
         Args:
             module: the network; a function has no parts.
-            x: numbers (T, m), (T, B, m) or (B, T, m), also with more axes, or ids (T,), (T, B) or
+            x: numbers (T, m), (T, B, m) or (B, T, m), or with more axes, or ids (T,), (T, B) or
                 (B, T).
             batch_axis: the axis that the user gave; None: not given.
             ids: whether x contains ids of tokens; None: see `is_ids`.

@@ -85,8 +85,8 @@ class RunningProduct:
     """
 
     P: Tensor
-    """The scaled product, as `jacobian_product` returns it, from the first step on; the same holds
-    for `log_scale`.
+    """The scaled product from the first step on. `P` and `log_scale` are as `jacobian_product`
+    returns them.
     """
     log_scale: Tensor
 

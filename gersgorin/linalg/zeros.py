@@ -253,8 +253,8 @@ class ZeroSearch:
         return Ends(ends * unit, minima)
 
     def meeting(self, ends: Ends) -> tuple[Tensor, Tensor]:
-        """Return two results: a number for each end, (b,), which is the same for ends that have
-        met; and for each number the row of the slowest end.
+        """Return (1) a label for each of b end points, (b,), equal for end points that coincide;
+        (2) for each label the row of its slowest end point.
         """
         numbers = meeting(ends.states, MET * self.side)
         return numbers, least_of_each(numbers, self.r.speed(ends.states))
@@ -308,8 +308,8 @@ def meeting(s: Tensor, near: Tensor | float) -> Tensor:
 
 
 def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
-    """Return, for each number from 0 on, the row with the least key; the first such row if keys are
-    equal.
+    """Return for each label, counted from 0, the row that has the smallest key among the rows with
+    this label; the first of them if several have this key.
 
     >>> least_of_each(torch.tensor([1, 0, 1, 0]), torch.tensor([5.0, 2.0, 3.0, 4.0])).tolist()
     [1, 2]
@@ -322,9 +322,9 @@ def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
 def distinct(
     s: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
 ) -> tuple[Tensor, Tensor]:
-    """Find the distinct states among the states (B, N) of a group (B,) bool. Returns their rows
-    (P,), and for each the number of the first `starts` states that lie there, (P,). The states with
-    the largest counts come first.
+    """Find the distinct states among those states (B, N) for which `group` (B,) is True. Returns
+    their rows (P,), and for each of them how many of the first `starts` states lie there, (P,). The
+    states with the largest counts come first.
 
     States are visited from the slowest on. A state is new if it differs from each earlier one, in
     some entry, by more than `apart` and by more than sqrt(eps) times the largest entry.

@@ -9,7 +9,7 @@ In the last two loops the Jacobian of one step is not that of the cell. Users of
 pass the whole step as f(x, s) instead.
 
 During the pass each output of the cell is a leaf of autograd. Derivatives then show how the next
-input and the next state depend on the output, also through `detach` and `no_grad`, which cut
+input and the next state depend on the output, even through `detach` and `no_grad`, which cut
 gradients but not the dependence.
 """
 

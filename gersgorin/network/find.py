@@ -69,8 +69,8 @@ def is_stepwise(network: Any, *, said: bool = False) -> TypeGuard[nn.Module | St
     """Return True for a network that is called step by step: a function f(x, s), a cell, or a
     module with `step`.
 
-    said: whether a first state or the size of the state is given. A module with forward(x, state)
-    is then a step.
+    said: whether a first state or the size of the state is given. If so, a module with
+    forward(x, state) counts as a step.
     """
     if not isinstance(network, nn.Module):
         return callable(network)
@@ -91,16 +91,16 @@ def recurrent_cells(module: nn.Module) -> list[nn.Module]:
 def find_cell(
     module: nn.Module, layer: int | None = None, submodule: str | None = None, *, said: bool = False
 ) -> tuple[nn.Module, int | None]:
-    """Find the recurrent cell of a module. Returns (the cell, the number of its layer, counted from
-    0, or None for all layers).
+    """Find the recurrent cell of a module. Returns (the cell, the index of its layer from 0, or
+    None for all layers).
 
     Args:
         module: a module that contains the cell, or the cell itself.
         layer: number of the cell, counted from 1; each layer of a torch.nn module counts. None: the
             first cell with all its layers.
         submodule: the part to search, by its name in `named_modules`.
-        said: whether a first state or the size of the state is given. A part with forward(x, state)
-            is then a step.
+        said: whether a first state or the size of the state is given. If so, a part with
+            forward(x, state) counts as a step.
 
     Raises:
         InvalidInputError: there is no such part, no recurrent cell, or too few of them.

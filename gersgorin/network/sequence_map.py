@@ -537,7 +537,7 @@ def _unpacked(y: Any) -> Tensor:
 
 
 def scaled_norm(values: Tensor, axis: int) -> Tensor:
-    """2-norms along an axis, in float64, also of numbers whose squares would over- or underflow.
+    """2-norms along an axis, in float64, even of numbers whose squares would over- or underflow.
 
     >>> scaled_norm(torch.tensor([3e-200, 4e-200], dtype=torch.float64), 0).item()
     5e-200

@@ -161,8 +161,8 @@ class TracedCell:
         """The run of the cell along the inputs that it receives, (T, B, m) in float64, while the
         module reads x.
 
-        x is passed to the module unchanged, but see `with_batch`. Packed sequences of unequal
-        lengths are a run with `lengths`. The state of torch's random generator does not change.
+        x is passed to the module unchanged, but see `with_batch`. For packed sequences of unequal
+        lengths, the run has `lengths`. The state of torch's random generator does not change.
 
         Args:
             x: the input of the module, see `as_input`. If the module is a cell itself: (T, m), (T,
@@ -428,8 +428,8 @@ def extract_cell(
     Cell and inputs are float64 copies, for functions that take a cell. If packed sequences have
     unequal lengths, T is the number of steps that all of them have. Arguments as for
     `TracedCell` and its method `along`; without `layer` the first recurrent cell is returned, with
-    all its layers. Raises InvalidInputError if the module has no recurrent cell, or fewer than
-    `layer`, or if x does not fit.
+    all its layers. Raises InvalidInputError if the module has no recurrent cell or fewer than
+    `layer` cells, or if the shape of x does not match its input.
 
     If the module starts the cell from a state of its own, such as a parameter, the first result is
     a `Run` from this state. Functions such as `lyapunov` and `spectra` accept the run in place of a

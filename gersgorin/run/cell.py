@@ -199,8 +199,8 @@ class StepCell:
         return self.depth == 1 or "layer_jacobians" in self._own
 
     def probe(self, x: Tensor, s: Tensor) -> None:
-        """Check one step from an input (m,) and a state (N,). Raises InvalidInputError unless it
-        returns a new state with the shape of s.
+        """Check one step from an input (m,) and a state (N,). Raises InvalidInputError unless the
+        step returns a new state with the shape of s.
         """
         sizes = self.input_size, self._state_size
         if (
@@ -424,7 +424,7 @@ class StepCell:
         )
 
     def log_norm_bound(self, state_bound: float) -> float:
-        """The natural logarithm of `norm_bound`, also if the bound itself over- or underflows."""
+        """The natural logarithm of `norm_bound`, even if the bound itself over- or underflows."""
         if "scaled_norm_bound" not in self._own:
             return float(self.norm_bound(state_bound).double().log())
         with torch.no_grad():
@@ -871,9 +871,10 @@ def layer_jacobians(
     is the temporal Jacobian.
 
     A layer passes its state s_l (..., N) to the next layer. In a cell with shortcuts, such as a
-    DT(S)-RNN, a later layer also reads s, the state before the step. The layers before it then pass
-    on both, (s_l, s), because the chain rule needs both. The first of these Jacobians is (2N, N),
-    the middle ones are (2N, 2N), and the Jacobian of the last layer with a shortcut is (N, 2N).
+    DT(S)-RNN, a later layer also reads s, the state before the step. The layers before that layer
+    pass on (s_l, s), because the chain rule needs the two states. The first of these Jacobians is
+    (2N, N), the middle ones are (2N, 2N), and the Jacobian of the last layer with a shortcut is (N,
+    2N).
 
     Arguments as for `temporal_jacobian`. If the cell has several layers, its method
     `layer_jacobians(x, s)` computes the matrices. For a cell of one layer, or a callable without a

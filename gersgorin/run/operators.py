@@ -45,8 +45,8 @@ BLOCK_BYTES = 256 << 20  # of rows computed at once; larger blocks are no faster
 
 
 class StepOperator(LinearOperator):
-    """A matrix (N, N) that is known by its products with vectors. `of_step` and `of_matrix` create
-    such an operator.
+    """A matrix (N, N) that is represented by its products with vectors. `of_step` and `of_matrix`
+    create such an operator.
 
     >>> A = StepOperator.of_matrix(torch.tensor([[3.0, 0.0], [4.0, 5.0]], dtype=torch.float64))
     >>> round(A.norm() ** 2, 9), A.eigenvalues(1).real.tolist()

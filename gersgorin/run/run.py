@@ -80,8 +80,9 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """The states of a cell along inputs x, and its derivatives there. No gradient flows through. An
-    index `at` of a method selects time steps, or (time steps, sequences).
+    """The states of a cell along inputs x, and the derivatives of the cell at these states. No
+    gradient flows through. An index `at` of a method selects time steps, or (time steps,
+    sequences).
 
     >>> run = Run.of(lambda x, s: 0.5 * s + x, torch.ones(3, 1), torch.zeros(1))
     >>> run.states.ravel().tolist(), run.jacobians().ravel().tolist()

@@ -1,4 +1,4 @@
-"""Convert cells from and to the RNN, LSTM and GRU of torch.nn (also from their *Cell classes), and
+"""Convert cells from and to the RNN, LSTM and GRU of torch.nn (and from their *Cell classes), and
 join several cells to one stacked cell.
 
 A cell of torch.nn has two biases, a cell of ours has one. `from_torch` adds the two; `to_torch`

@@ -5,7 +5,7 @@ the same weights.
 
 | scheme         | weights                                             | used by                  |
 |----------------|-----------------------------------------------------|--------------------------|
-| uniform:A      | uniform in [-A, A], also the biases                 | official code, A = 0.04  |
+| uniform:A      | uniform in [-A, A], including the biases            | official code, A = 0.04  |
 | gaussian:STD   | normal with standard deviation STD                  | study, section 5.1       |
 | identity:STD   | candidate matrices I + noise, others normal         | IRNN (Le et al. 2015)    |
 | scaled[:G]     | normal with standard deviation G / sqrt(fan_in)     | LeCun et al. 1998, G = 1 |
@@ -257,8 +257,8 @@ def rotations(planes: int, steps: float) -> Tensor:
 
 
 def haar(normal: Tensor) -> Tensor:
-    """Return orthogonal matrices (..., n, n) from matrices `normal`. The result is uniform (Haar)
-    if the given entries are independent normal numbers of mean 0 and equal variance.
+    """Return orthogonal matrices (..., n, n) from matrices `normal`. The result is
+    Haar-distributed (uniform) if the entries of `normal` are i.i.d. zero-mean Gaussian.
 
     A zero matrix gives the identity up to signs.
     """

@@ -29,8 +29,8 @@ class LeakyRNN(LoopedCell):
     """Leaky tanh network, s' = (1 - leak) s + leak tanh(W x + R s + b). Weights: weight_ih (n, m),
     weight_hh (n, n), bias (n,).
 
-    `spectral_radius`: the initial spectral radius of weight_hh. None: weight_hh is not scaled after
-    its draw.
+    `spectral_radius`: the initial spectral radius of weight_hh. None: weight_hh keeps its initial
+    scale.
     """
 
     leak: float = 0.3

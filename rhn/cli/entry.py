@@ -34,7 +34,7 @@ SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
 def enter(module: str) -> int:
-    """Import a module, run its `main`, and return the exit code, also after Ctrl-C during the
+    """Import a module, run its `main`, and return the exit code, even after Ctrl-C during the
     import.
     """
     pressed = []

@@ -62,7 +62,7 @@ class Running:
     """Stop after this many minutes, and save everything. Default: no limit."""
     threads: int | None = None
     """For texts: number of CPU threads. Default: 1 for a model of fewer than 500 hidden units,
-    otherwise all. With one thread, results repeat to the last bit.
+    otherwise all. With one thread, results are bitwise reproducible.
     """
     device: Device = "auto"
     """Device to train on; auto uses a GPU if there is one."""

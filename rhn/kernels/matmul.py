@@ -1,5 +1,5 @@
-"""The matrix products that all hand-derived recurrences share, over K stacked models, also for a
-state with a dropout mask.
+"""The matrix products that all hand-derived recurrences share, over K stacked models, including
+those for a state with a dropout mask.
 
 Each product is one batched product of torch, in which no model's slice depends on another: a
 model's numbers are the same bits alone or in a stack.

@@ -348,7 +348,7 @@ class LogTicks(ticker.LogLocator):
 
 
 class WholeTicks(ticker.MaxNLocator):
-    """A locator of ticks at whole numbers, also on an axis that contains only one whole number."""
+    """A locator of ticks at whole numbers, even on an axis that contains only one whole number."""
 
     def __init__(self, most: int = 10):
         super().__init__(most, integer=True)

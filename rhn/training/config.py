@@ -153,8 +153,8 @@ class LanguageConfig(TrainingConfig):
     tied: OnOff = False
     """Use the embedding's weights in the output layer."""
     embedding_size: Count | None = None
-    """Size of the embedding of a token. None: the hidden size, or the size of the vocabulary if it
-    is smaller and the weights are not tied.
+    """Size of the embedding of a token. None: the hidden size, or the size of the vocabulary if
+    the vocabulary is smaller and the weights are not tied.
     """
     init: str | None = "uniform:0.04"
     """Initialisation of weights and biases: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
@@ -214,7 +214,7 @@ class LanguageConfig(TrainingConfig):
     """
     reset_probability: Annotated[float, within(least=0, most=1)] = 0.0
     """Probability that a sequence of the batch begins a window with the zero state instead of the
-    state at the end of the last window.
+    state at the end of the previous window.
     """
     epochs: Count = 500
 

@@ -23,7 +23,7 @@ devices the function itself is called.
 `deterministic` makes the bits of a model on a CPU independent of the other models: with several
 threads the order of a sum would depend on the number of models. `deterministic` also sets subnormal
 numbers to zero, which a CPU multiplies a hundred times faster. Tiny weights produce such numbers
-(some trials of the optimisation study start at a standard deviation of 1e-8).
+(in some trials of the optimisation study the initial weights have a standard deviation of 1e-8).
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class Ensemble:
     skeleton: Any
     weights: Weights
     constants: Weights
-    """Buffers, and parameters without a gradient. Both are not trained."""
+    """Buffers, and parameters without a gradient: the tensors that are not trained."""
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":

@@ -69,7 +69,7 @@ def monte_carlo_score(
 
     Args:
         dropout: the dropout rates, commonly those of the training run.
-        window: number of time steps that share one set of masks; None: as in the official code.
+        window: number of time steps that share one set of masks; None: one set for the whole text.
         rows: number of samples that run side by side, limited by the memory of the logits (window,
             rows, V). Fewer run if N times rows is above 2**26. The result depends on this number by
             rounding only.

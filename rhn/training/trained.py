@@ -1,8 +1,8 @@
 """Load what a training run used: a language model with its vocabulary and text, the chorales of a
 checkpoint, or a network with its initial weights.
 
-What was trained on a data file is measured on this file again. If it is measured on other data, a
-sentence says so.
+A model that was trained on a data file is measured on this file again. If the model is measured on
+other data, a sentence is logged.
 """
 
 import contextlib

@@ -467,7 +467,7 @@ def training_step(
 
     Returns (logged numbers (K, n) float64, state of each part for the next step). The logged
     numbers are the loss in nats, summed over time steps and averaged over rows, and, if gradients
-    are scaled down, the norm of the gradient before this.
+    are scaled down, the norm of the gradient before the scaling.
     """
     logs, carried, clip = [], [], task.gradient_norm
     for trials, *own in zip(parts, carry, drawn, strict=True):

@@ -271,8 +271,8 @@ def place(path: Path) -> str | None:
 
 
 def titled(figure: "Figure", title: str, about: str = "") -> None:
-    """Set the title of a figure, and a small footer with its origin and our version. Both are
-    wrapped to the figure's width. `our_texts` changes them.
+    """Set the title of a figure, and a small footer with its origin and our version. Title and
+    footer are wrapped to the figure's width. `our_texts` changes them.
 
     about: initialisation, bias, seed and data, such as "uniform:0.04, seed 0; chorale bwv269".
     """

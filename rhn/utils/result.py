@@ -77,7 +77,7 @@ class Result:
     about: str = ""
     """Initialisation, seed and data, for the footer of a figure."""
     doubt: str = ""
-    """A sentence about the run that makes all numbers less certain; "" if there is none."""
+    """A sentence with a reason to doubt all numbers; "" if there is none."""
     run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
     """The run from which the result was computed in this process, so that `result.run.states` has
     its states. None after loading, and for a result without a run.

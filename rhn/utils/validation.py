@@ -28,8 +28,8 @@ LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with
 
 
 def plain(value: Any) -> Any:
-    """Return the Python value of a NumPy or torch number, also within a list, tuple or dictionary.
-    Other values are returned unchanged.
+    """Return the Python value of a NumPy or torch number, including numbers within a list, tuple or
+    dictionary. Other values are returned unchanged.
 
     >>> import numpy as np
     >>> plain([np.float64(0.5), np.int32(3), np.array(True)]), plain("rhn")

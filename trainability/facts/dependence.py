@@ -23,8 +23,8 @@ ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each clas
 
 
 def unrepeatable_output(probe: Probe) -> Cause | None:
-    """Fact: two calls in evaluation mode with the same input give different outputs. Dependence is
-    then not measured.
+    """Fact: two calls in evaluation mode with the same input return different outputs. If so,
+    dependence is not measured.
     """
     if not probe.noise or (probe.is_rounding and not probe.kept):
         return None

@@ -150,7 +150,9 @@ def looks_ahead(probe: Probe) -> Cause | None:
 
 
 def later_input(probe: Probe, leaf: int, shift: int) -> Cause:
-    """Return the cause for targets that outputs read in a later frame of an input."""
+    """Return the cause for targets that stand in a later frame of an input, where outputs read
+    them.
+    """
     many = len(probe.leaves) > 1
     name = f"input {leaf + 1}" if many else "the input"
     remedy = f"Let an output read {name} up to its own frame only."
@@ -161,7 +163,9 @@ def later_input(probe: Probe, leaf: int, shift: int) -> Cause:
 
 
 def own_input(probe: Probe, leaf: int) -> Cause:
-    """Return the cause for targets that outputs read in their own frame of an input."""
+    """Return the cause for targets that stand in the same frame of an input, where outputs read
+    them.
+    """
     many = len(probe.leaves) > 1
     name = f"input {leaf + 1}" if many else "the input"
     return Cause(
