@@ -114,7 +114,7 @@ class Spectra(Result, kind="spectra"):
     """Name of the sequence, such as "bwv269", or the name of a file."""
     eigenvalues: np.ndarray
     """Eigenvalues, complex, (T, N), the largest modulus first. For a large state only the leading
-    eigenvalues, (T, k); NaN for eigenvalues that did not converge.
+    eigenvalues, (T, k); NaN at a step where not all of them converged.
     """
     eigenvalue_condition: np.ndarray
     """The largest condition number of an eigenvalue of each step, (T,), at least 1. Rounding moves
@@ -338,7 +338,7 @@ class Spectra(Result, kind="spectra"):
         missing = int(np.isnan(self.eigenvalues).any(1).sum()) - self._lost_steps
         if not missing:
             return ""
-        return f"some of {self.which_eigenvalues} did not converge at {counted(missing, 'step')}"
+        return f"{self.which_eigenvalues} did not converge at {counted(missing, 'step')}"
 
     def _moved(self) -> str:
         if self._moved_by_rounding() <= ROUNDING_SHOWN:
@@ -772,14 +772,13 @@ def _norm_of_matrix(P: Tensor) -> Tensor:
 
 def _of_operator(A: Any, k: int, dtype: torch.dtype, exponent: int) -> dict[str, np.ndarray]:
     """The measures (1, ...) of the Jacobian A 2^exponent of a step, with A as a `StepOperator`. NaN
-    for measures of whole matrices, for eigenvalues that did not converge, and for all measures if
+    for measures of whole matrices, for eigenvalues unless all k converged, and for all measures if
     the exponent is not 0.
     """
     try:
         values = A.eigenvalues(k)
-    except NotConvergedError as error:
+    except NotConvergedError:  # those that did need not be the largest
         values = torch.full((k,), torch.nan, dtype=torch.promote_types(dtype, torch.complex32))
-        values[: len(error.found)] = error.found[:k]
     norm = torch.tensor(A.norm(), dtype=torch.float64, device="cpu")
     found = _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
     if exponent:

@@ -115,7 +115,8 @@ class StepOperator(LinearOperator):
 
         Raises:
             InvalidInputError: k is not between 1 and N, or too large for Arnoldi's method.
-            NotConvergedError: fewer than k converged; its `found` contains the converged ones.
+            NotConvergedError: fewer than k converged, and the matrix is not known. Its `found`
+                contains the converged ones, which need not be the leading ones.
         """
         N = len(self.like)
         # ARPACK finds N - 2, one of them for the order of conjugates
@@ -139,6 +140,8 @@ class StepOperator(LinearOperator):
             )
         # of no convergence with those that did converge, or another one
         except ArpackError as error:
+            if self.matrix is not None:
+                return eigenvalues(self.matrix)[:k]
             values = getattr(error, "eigenvalues", np.zeros(0, complex))
             found = largest_first(torch.from_numpy(values))[0]
             raise NotConvergedError(
