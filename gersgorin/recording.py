@@ -148,9 +148,9 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 class Recording(Result, kind="recording"):
     """Measurements of a cell on one probe batch at M moments of its training; NaN if missing.
 
-    Spectra belong to the temporal Jacobian d s'/d s of one time step, at P positions. Each position
-    lies in the next sequence of the probe in turn. The positions are equally spaced from the first
-    to the last time step of their sequence.
+    At each of P positions, the spectrum is that of the temporal Jacobian d s'/d s of the time step
+    there. Each position lies in the next sequence of the probe in turn. The positions are equally
+    spaced from the first to the last time step of their sequence.
 
     >>> import torch
     >>> from gersgorin import Recorder

@@ -166,7 +166,7 @@ class Row:
     def again(self, training: Training, order: int) -> "Row":
         """Return this version of a training run in another minibatch order.
 
-        What the version replaces gets new weights.
+        The replacement gets newly drawn weights.
         """
         other = training.copy()
         other.draws += order

@@ -224,7 +224,9 @@ class Evidence:
         return row.error <= most and mean > CLEAR * deviation
 
     def good_comes_to(self, share: float) -> bool:
-        """True if the best known good run clearly reduces the error to at most a share of it."""
+        """True if the error of the best known good run is clearly at most `share` times that of the
+        user's run.
+        """
         return self.good is not None and self.comes_to(self.good, share)
 
     # ---- the gap, and its shares ---------------------------------------------------------------

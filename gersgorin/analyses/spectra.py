@@ -549,7 +549,7 @@ def extent_of(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
 
 
 def is_small(half: float, limit: float) -> bool:
-    """True if a spectrum with half the width `half` is too small for a panel with half the width
+    """True if a spectrum of half-width `half` is too small to see in a panel of half-width
     `limit`.
     """
     return 0 < SMALLEST * half < limit

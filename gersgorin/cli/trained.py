@@ -109,8 +109,8 @@ def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Mod
 
 
 def labelled(label: str, title: str) -> str:
-    """Put a label before a title, if there is one. The label distinguishes networks with the same
-    title.
+    """Put a label before a title, unless the label is empty or begins the title. The label
+    distinguishes networks with the same title.
     """
     return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
 

@@ -360,7 +360,7 @@ class StepCell:
 
     def with_gates(self, gates: GatesOf) -> "StepCell":
         """The same cell with the user's function gates(x, s); each gate counts as a layer.
-        `gate_names` are known after the first call.
+        The names of the gates are known after the first call of `gates`.
         """
         if not callable(gates):
             raise InvalidInputError(
