@@ -25,7 +25,7 @@ shallow = for_each("case", SHALLOW_CASES)
 every_measure = for_each("measure", [input_jacobian, layer_jacobians])
 
 
-def central_differences(function, v, h=5e-5):
+def central_differences(function, v, h=1e-6):
     """d function / d v (..., rows, k) of v (..., k), five points; h is small because relu has a
     kink.
     """
