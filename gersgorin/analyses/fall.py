@@ -7,7 +7,9 @@ residual p of the power law is compared with the squared residual e of the expon
 law is nearer. Residuals at neighbouring lags are correlated. The n lags are therefore divided into
 sqrt(n) blocks, and the interval is computed from the means of the blocks, with Student's factor.
 
-The nearer law is named only if it fits: its line has an R^2 of at least 0.95. If the values follow
+The nearer law is named only if it fits: its line has an R^2 of at least 0.95, and the lags at which
+the fit is right up to a factor of two hold at least as large a share of the squared influence. Two,
+because a fit that is a half-life off does not tell when the influence halves. If the values follow
 one law exactly, the R^2 of the other law is at most 0.91. Other laws are not considered.
 """
 
@@ -19,7 +21,8 @@ from scipy.stats import t as student
 
 ROUNDING = 1e-9  # of a logarithm: a residual by rounding
 FEWEST = 9  # lags, for three blocks of three
-FITS = 0.95  # R^2 of a line; that of log(k + 1) against 9 lags k, the fewest, is 0.91
+# R^2 of a line, and share of the squares; R^2 of log(k + 1) against 9 lags k, the fewest, is 0.91
+FITS = 0.95
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ def fall_of(values: np.ndarray) -> Fall:
     law = "exponential" if low > 0 else "power law" if high < 0 else ""
     if not law:
         return replace(unknown, comparison=(low, high))
-    rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(y - fits[law]) / np.var(y))
-    if not (rate > 0 and r_squared >= FITS):
+    misfit, squares = y - fits[law], np.square(values[:n] / values[:n].max())
+    rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(misfit) / np.var(y))
+    described = squares[np.abs(misfit) <= math.log(2)].sum() / squares.sum()
+    if not (rate > 0 and min(r_squared, described) >= FITS):
         return replace(unknown, r_squared=r_squared, comparison=(low, high))
     fit = np.append(np.exp(fits[law]), unknown.fit[n:])
     return Fall(law, float(rate), fit, r_squared, (low, high))

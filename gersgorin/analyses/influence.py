@@ -27,7 +27,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.analyses.fall import Fall, fall_of
+from gersgorin.analyses.fall import FITS, Fall, fall_of
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
@@ -44,7 +44,8 @@ from rhn.utils.wording import counted, in_short, percent, sentence
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
-ALIKE = 1e-9  # of the largest influence, a difference by rounding
+SAME = 1e-9  # of the largest influence: a difference by rounding
+TENTH = 0.9  # of the largest influence: nearer ones are not ranked
 ROUNDING = 1e-12  # of the squared influence
 LAW = 2  # lags, from which on the notes state the law of the fall
 
@@ -95,8 +96,25 @@ class Influence(Result, kind="influence"):
     def _top(self) -> int:
         """The first lag with the largest influence, up to rounding."""
         by_lag = self.by_lag
-        alike = by_lag >= by_lag.max() * (1 - ALIKE)
+        alike = by_lag >= by_lag.max() * (1 - SAME)
         return int((alike if alike.any() else by_lag).argmax())
+
+    @property
+    def _above_half(self) -> tuple[int, int]:
+        """(First, last) of the lags around the largest influence with at least half of it."""
+        by_lag, top = self.by_lag, self._top
+        below = np.flatnonzero(by_lag < by_lag[top] / 2)
+        after = int(np.searchsorted(below, top))
+        ends = [-1, *below.tolist(), len(by_lag)]
+        return ends[after] + 1, ends[after + 1] - 1
+
+    @property
+    def _ranked(self) -> bool:
+        """True if the influence rises as an exponential, or if no other lag is within a tenth of
+        the largest influence.
+        """
+        near = self.by_lag > TENTH * self.by_lag[self._top]
+        return math.isfinite(self.doubling_time) or near.sum() == 1
 
     @property
     def _positive(self) -> int:
@@ -163,12 +181,12 @@ class Influence(Result, kind="influence"):
 
     @property
     def doubling_time(self) -> float:
-        """Number of lags in which the influence doubles, on average from lag 0 to the lag with the
-        largest influence; inf if the influence does not grow from lag 0 on.
+        """Number of lags in which an exponential doubles that is fitted to the lags from 0 to the
+        one with the largest influence; NaN if no exponential describes this rise. The conditions
+        are those of `fall`.
         """
-        top = self._top
-        first, most = self.by_lag[[0, top]]
-        return top * math.log(2) / math.log(most / first) if most > first > 0 else math.inf
+        rise = fall_of(self.by_lag[self._top :: -1])
+        return math.log(2) / rise.rate if rise.law == "exponential" else math.nan
 
     @cached_property
     def fall(self) -> Fall:
@@ -208,7 +226,12 @@ class Influence(Result, kind="influence"):
             return f"{what} is zero"
         if not by_lag[1:].any() and not self.ahead:
             return f"{what} is zero, or too small for a number, for every input of another step"
-        return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
+        if not top:
+            return f"{what} {self._decay()}"
+        if self._ranked:
+            return f"{what} is largest {_steps(top)} back"
+        first, last = self._above_half
+        return f"{what} is about as large (up to a factor of 2) at all lags from {first} to {last}"
 
     def sentences(self) -> Iterator[str]:
         """Yield the sentences that a command prints first. A caution precedes the finding if
@@ -238,22 +261,23 @@ class Influence(Result, kind="influence"):
         """A clause of the notes; "" if there is nothing to state. The next functions return the
         same.
         """
+        if not self._top:
+            return ""
+        if math.isfinite(self.doubling_time):
+            return f"up to lag {self._top} it doubles every {_steps(self.doubling_time)}"
         first, most = self.by_lag[[0, self._top]]
-        if most >= 2 * first > 0:
-            return f"up to there it doubles every {_steps(self.doubling_time)}"
-        return (
-            f"up to there it grows by {100 * (most / first - 1):.2g} %" if most > first > 0 else ""
-        )
+        return f"it is {first:.3g} at lag 0 and largest at lag {self._top}, {most:.3g}"
 
     def _further_back(self) -> str:
-        between = 0 < self._top < len(self.by_lag) - 1
-        return f"further back it {self._decay()}" if between else ""
+        if not self._top or math.isinf(self.half_life):
+            return ""
+        return f"it stays at or below half of this from lag {self._top + self._within} on"
 
     def _law(self) -> str:
-        """A clause about the law by which the influence falls, or that neither law fits better."""
+        """A clause about the law by which the influence falls, or that no law is named."""
         if self._positive < LAW:
             return ""
-        last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
+        last = self._top + self._positive - 1
         fitted = f"fitted to lags {self._top} to {last}"
         if self.fall.law == "exponential":
             half = _steps(math.log(2) / self.fall.rate)
@@ -261,8 +285,21 @@ class Influence(Result, kind="influence"):
         if self.fall.law:
             law = f"(k + 1)^-{self.fall.rate:.3g} for k steps"
             return f"a power law {fitted} is nearer than an exponential: {law} ({self._fit})"
+        if self.fall.r_squared >= FITS:
+            return f"{self._first_lags()}, and no law {fitted} describes that"
         lags = f"{self._positive} lags"
         return f"{lags} do not tell whether it falls exponentially or as a power law"
+
+    def _first_lags(self) -> str:
+        """A clause about the fewest lags, from the largest influence on, that hold 95 % of the
+        squared influence from there on.
+        """
+        share = self.share[self._top :]
+        held = share.cumsum() / share.sum()
+        many = int(np.argmax(held >= FITS)) + 1
+        last = self._top + many - 1
+        lags = f"lag {last} holds" if many == 1 else f"lags {self._top} to {last} hold"
+        return f"{lags} {100 * share[:many].sum():.3g} % of the squared {self._what}"
 
     @property
     def _fit(self) -> str:
@@ -312,12 +349,16 @@ class Influence(Result, kind="influence"):
         what = "influence of an input" if self.of == OUTPUTS else "gradient of the loss"
         return what if self.feature is None else f"{what} (number {self.feature})"
 
+    @property
+    def _within(self) -> int:
+        """Whole number of lags, from the largest influence on, after which it is at most half."""
+        return max(1, math.ceil(self.half_life))
+
     def _decay(self) -> str:
-        """The half-life of the influence as the end of a clause."""
-        life = self.half_life
-        if math.isinf(life):
-            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
-        return f"halves within {_steps(max(1, math.ceil(life)))}"
+        """The fall of the influence to half, from lag 0 on, as the end of a clause."""
+        if math.isinf(self.half_life):
+            return f"does not fall to half within {_steps(len(self.by_lag) - 1)}"
+        return f"falls to half within {_steps(self._within)}"
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -417,7 +458,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"halved at lag {top + life:.2g}"
+            label = f"half at lag {top + life:.2g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:

@@ -299,7 +299,7 @@ def test_rounding_is_said_to_move_an_eigenvalue_only_if_it_may():
 def test_an_influence_that_is_equal_at_all_lags_never_halves():
     for scale in (1, 1e-3, 1e-10, 1e-200, 3.0, 7.7):
         found = gersgorin.influence(lambda x, c=scale: torch.cumsum(x, 0) * c, torch.ones(8, 1))
-        assert next(iter(found.sentences())).endswith("does not halve within 7 steps.")
+        assert next(iter(found.sentences())).endswith("does not fall to half within 7 steps.")
 
 
 def test_equal_starts_lead_to_one_point():

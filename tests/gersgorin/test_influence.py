@@ -225,7 +225,10 @@ def test_the_command_measures_a_module_and_a_cell(tmp_path, own_folder, monkeypa
     )
     small = ["--cell", "lstm", "--hidden-size", "4", "--steps", "9"]
     assert main(["influence", *small, "--probes", "3", "--output", "m.png"]) == 0
-    assert "halves within" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
+    assert (
+        "falls to half within" in capsys.readouterr().out
+        and (tmp_path / "m.png").stat().st_size > 0
+    )
 
 
 def test_the_map_tries_the_modules_own_precision():
@@ -306,9 +309,9 @@ def test_growth_has_a_doubling_time_and_no_half_life():
     assert found.doubling_time == pytest.approx(1) and found.half_life == np.inf
     words = "The influence of an input is largest 8 steps back."
     first, second = found.sentences()
-    assert first == words and second == "Up to there it doubles every 1 step."
+    assert first == words and second == "Up to lag 8 it doubles every 1 step."
     falls = Influence(influence=step_back(9, 0.5), error=np.zeros((9, 9)))
-    assert falls.doubling_time == np.inf and falls.half_life == pytest.approx(1)
+    assert np.isnan(falls.doubling_time) and falls.half_life == pytest.approx(1)
 
 
 def test_shares_of_lags_and_of_parts_of_a_sequence_add_up_to_one():
@@ -468,7 +471,7 @@ def test_an_influence_that_ends_halves_where_it_is_below_half():
     assert found.half_life == 3
     assert "largest 1 step back" in next(found.sentences())
     even = Influence(influence=np.array([[0, 0, 1.0, 1.0, 1.0]]), error=np.zeros((1, 5)))
-    assert next(even.sentences()) == "The influence of an input halves within 3 steps."
+    assert next(even.sentences()) == "The influence of an input falls to half within 3 steps."
 
 
 def test_rounding_of_later_inputs_is_not_told_and_masked_frames_are_named():

@@ -94,7 +94,7 @@ CASES = {
     "influence": (
         hard_influence,
         [
-            "up to there it doubles every 1 step; further back it halves within 1 step.",
+            "it is 1 at lag 0 and largest at lag 1, 2; it stays at or below half of this from lag 2 on",
             "from 3 steps back on",
             "2 lags do not tell",
             "later inputs have",
