@@ -321,7 +321,7 @@ class Record(Stored):
     epoch.
     """
     data: Path | None = None
-    """File of the original chorales (.json or .pickle), needed if the study was trained on them."""
+    """File of the original chorales (.json or .pickle) (default: the file of the study)."""
 
     def run(self) -> None:
         studies = [
@@ -340,11 +340,20 @@ class Record(Stored):
         with progress_bars() as report:
             for config, rows in studies:
                 row, path = best_row(rows, config.objective), self.out / config.name / RECORDING
-                reached = record_trial(
-                    config, row, path, self.every, self.data, report(config.name)
-                )
+                data = self.data or self._stored_data(config)
+                reached = record_trial(config, row, path, self.every, data, report(config.name))
                 losses = f"best {reached:.3f} (in the study {row.loss(config.objective):.3f})"
                 print(f"{config.name}: trial {row.trial}, {losses}: {path}")
+
+    def _stored_data(self, config: StudyConfig) -> Path | None:
+        """Return the data file of a study; None for the rebuilt chorales, or without its best
+        model.
+        """
+        from rhn.checkpoints import fault_of
+        from rhn.training.trained import stored_data
+
+        best = best_checkpoint(self.out, config.name)
+        return None if fault_of(best) else stored_data(best).path
 
 
 def record_trial(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gersgorin.linalg.products import doubling_time, half_life
-from rhn.cells.registry import CELLS
+from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
 from rhn.utils.wording import counted, sentence
 
 # Rounding moves a double eigenvalue by the square root of the precision, 1.5e-8 in float64. A rate
@@ -301,8 +301,8 @@ def _within(name: str) -> str:
     """The words for a network in a sentence: "in the RHN", "at depth 5", "with identity
     weights".
     """
-    if name in CELLS:
-        return f"in the {name.upper()}"
+    if name in TOOLKIT_CELLS:
+        return f"in the {spoken_name(name)}"
     if name.startswith(("before ", "after ")):  # training, epoch 34
         return name
     if "weights" in name.split():

@@ -26,7 +26,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, silent
-from rhn.cells.registry import CELLS
+from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     WholeTicks,
@@ -363,8 +363,8 @@ def subject_of(title: str) -> str:
     (' of this RHN', ' of orthogonal')
     """
     name, *rest = re.split(r"(?:, | on )(?![^(]*\))", title.rpartition(": ")[2])
-    if name in CELLS and rest:
-        return f" of this {name.upper()}"
+    if name in TOOLKIT_CELLS and rest:
+        return f" of this {spoken_name(name)}"
     return f" of {name}" if name else ""
 
 

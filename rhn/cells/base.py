@@ -7,7 +7,7 @@ parameters and `step`. A new cell may also define `gates`, `layers` (with `run_l
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -329,6 +329,14 @@ class Cell(nn.Module):
             if scheme == "memory":
                 remember(self, self.layers(), self.init.scale, generator)
             self._start(generator)
+
+    @classmethod
+    def recurrent_start(cls, init: Initialization, options: Mapping) -> str:
+        """Describe how the initial recurrent matrix differs from the one that an initialisation
+        draws; "" if it does not. `options` are those of the cell.
+        """
+        added = cls.starts_at_identity and init.scheme not in ("identity", *BY_FAN_IN)
+        return "recurrent matrix plus the identity" if added else ""
 
     def _start(self, generator: torch.Generator | None) -> None:
         """Overwrite weights that no scheme draws, such as gate biases. Called after all draws,

@@ -13,6 +13,7 @@ scaled to that spectral radius, as in echo state networks. All weights are param
 `weight_ih.requires_grad_(False)` and likewise for the other weights to train only the output layer.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from rhn.cells.base import largest_singular_value, scaled_rows
 from rhn.cells.declared import LoopedCell
+from rhn.cells.init import Initialization
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 from rhn.utils.validation import LARGEST_FLOAT, Range
@@ -58,6 +60,11 @@ class LeakyRNN(LoopedCell):
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return 1 - self.leak + self.leak * largest_singular_value(self.weight_hh)
+
+    @classmethod
+    def recurrent_start(cls, init: Initialization, options: Mapping) -> str:
+        radius = options.get("spectral_radius")
+        return "" if radius is None else f"recurrent matrix scaled to spectral radius {radius:g}"
 
     def _start(self, generator: torch.Generator | None) -> None:
         if self.spectral_radius is None:

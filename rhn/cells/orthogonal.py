@@ -16,6 +16,7 @@ Start: Q is uniform over the rotations (Haar) under any initialisation scheme ex
 under which Q is the identity plus noise.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from rhn.cells.base import scaled_rows
 from rhn.cells.declared import LoopedCell, Shapes
+from rhn.cells.init import Initialization
 from rhn.cells.layers import Layer, Part
 from rhn.cells.rotation import random_rotation, rotation, stacked_rotation
 from rhn.kernels.activations import tanh_derivative
@@ -80,6 +82,10 @@ class OrthogonalRNN(LoopedCell):
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return self.bias.new_ones(())
+
+    @classmethod
+    def recurrent_start(cls, init: Initialization, options: Mapping) -> str:
+        return "" if init.scheme == "identity" else "recurrent matrix a random rotation"
 
     def _start(self, generator: torch.Generator | None) -> None:
         if self.init.scheme != "identity":

@@ -65,8 +65,9 @@ CELLS = Cells(
         "leaky": "leaky:LeakyRNN",
     }
 )
-OURS = tuple(CELLS)
+TOOLKIT_CELLS = tuple(CELLS)
 """The names of the toolkit's own cells, without cells that users register later."""
+ADJECTIVES = ("orthogonal", "leaky")
 REMOVED = ("indrnn", "mgu", "mingru", "lru", "slstm", "antisymmetric", "cornn")
 """Names of cells that only versions up to 0.4 had."""
 TORCH_CELLS = {
@@ -77,6 +78,15 @@ TORCH_CELLS = {
 """The cells of torch.nn by their names in commands; the value is the name of our own version of
 each.
 """
+
+
+def spoken_name(cell: str) -> str:
+    """Return the name of one of the toolkit's own cells for a sentence.
+
+    >>> spoken_name("dt-rnn"), spoken_name("leaky")
+    ('DT-RNN', 'leaky RNN')
+    """
+    return f"{cell} RNN" if cell in ADJECTIVES else cell.upper()
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
@@ -218,9 +228,9 @@ def is_ours(cell: str | Callable) -> bool:
     torch.nn; False for users' cells.
     """
     return (
-        cell in OURS or cell in TORCH_CELLS
+        cell in TOOLKIT_CELLS or cell in TORCH_CELLS
         if isinstance(cell, str)
-        else any(CELLS[name] is cell for name in OURS)
+        else any(CELLS[name] is cell for name in TOOLKIT_CELLS)
     )
 
 

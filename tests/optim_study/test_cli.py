@@ -276,10 +276,9 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         assert name in done.stdout
 
 
-def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(
-    finished, tiny_data, capsys
-):
-    words = ["record", "--out", finished, "--data", tiny_data, "--arch", "rhn", "--every", 1]
+def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(finished, capsys):
+    """Without --data, the file that the study stores is read."""
+    words = ["record", "--out", finished, "--arch", "rhn", "--every", 1]
     assert run(*words, "--depth", 2) == 0
     (line,) = capsys.readouterr().out.splitlines()
     reached, stored = re.search(r"best ([\d.]+) \(in the study ([\d.]+)\)", line).groups()

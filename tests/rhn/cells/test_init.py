@@ -15,6 +15,7 @@ from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Cell, Initialization, Layer, 
 from rhn.cells.init import DEFAULT_SCALE, haar
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.models import PolyphonicModel
+from rhn.plotting.provenance import words_of_built, words_of_checkpoint
 
 shallow = for_each("case", SHALLOW_CASES)
 
@@ -275,3 +276,42 @@ def test_a_scheme_is_its_text(scheme, scale):
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(parsed) is parsed
     assert Initialization.parse("gaussian:") == Initialization("gaussian", 0.01)
+
+
+ROTATED = "recurrent matrix a random rotation"
+SCALED = "recurrent matrix scaled to spectral radius 0.9"
+ADDED = "recurrent matrix plus the identity"
+
+
+@for_each(
+    ("name", "options", "words"),
+    (
+        ("orthogonal", {}, ROTATED),
+        ("orthogonal", {"init": "identity:0.01"}, ""),
+        ("leaky", {"spectral_radius": 0.9}, SCALED),
+        ("leaky", {}, ""),
+        ("irnn", {"init": "uniform:0.04"}, ADDED),
+        ("irnn", {}, ""),
+        ("irnn", {"init": "scaled"}, ""),
+        ("gru", {}, ""),
+    ),
+)
+def test_figures_say_if_the_scheme_does_not_draw_the_recurrent_matrix(
+    name, options, words, tmp_path
+):
+    cell = CELLS[name](3, 16, generator=seeded(), **options)
+    told = words_of_built(cell)
+    assert told.startswith(f"built with {cell.init}") and told.endswith(words or str(cell.init))
+    model = PolyphonicModel(name, hidden_size=16, **{"init": cell.init} | options)
+    for number, saved in enumerate((cell, model)):
+        path = save_checkpoint(tmp_path / f"{number}.safetensors", saved)
+        assert words_of_checkpoint(path).endswith(words or str(cell.init))
+    R = cell.recurrent_matrix() if name == "orthogonal" else cell.weight_hh
+    R = R.detach().double().numpy().reshape(-1, 16)
+    if words == ROTATED:
+        numpy.testing.assert_allclose(R.T @ R, numpy.eye(16), atol=1e-5)
+        assert abs(cell.weight_hh).max() > 0.5  # not uniform:0.04
+    if words == SCALED:
+        assert abs(numpy.linalg.eigvals(R)).max() == pytest.approx(0.9, rel=1e-5)
+    if words == ADDED:
+        assert abs(R - numpy.eye(16)).max() <= 0.04 < abs(R).max()
