@@ -28,7 +28,7 @@ Single steps s' = f(x, s), and matrices:
     temporal_jacobian(cell, x, s)    d s'/d s
     input_jacobian(cell, x, s)       d s'/d x
     layer_jacobians(cell, x, s)      a factor of d s'/d s for each layer
-    norm_bound(cell)                 bound on ||d s'/d s|| for all x and |s| <= 1
+    norm_bound(cell)                 bound on ||d s'/d s|| for all x and |s_i| <= 1
     eigenvalues(A), gersgorin_discs(A), jacobian_product(A)
 
 The package `trainability` answers why a training run does not learn.

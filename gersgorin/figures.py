@@ -52,7 +52,7 @@ def plot_crowd(
         ".",
         color="0.8",
         markersize=2,
-        label="eigenvalues of all steps",
+        label=f"{record.which_eigenvalues} of all steps",
         rasterized=True,
     )
     draw_centres(centers[np.abs(centers - middle) < half], ax)
@@ -177,10 +177,8 @@ def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
         reach = record.reach[step]
-        largest = (
-            f": largest modulus in the discs {beside_one(reach)}" if np.isfinite(reach) else ""
-        )
-        ax.set_title(f"Step {step}{largest}")
+        words = f": largest modulus in the discs {beside_one(reach, record.near)}"
+        ax.set_title(f"Step {step}{words if np.isfinite(reach) else ''}")
 
     def enlarged(ax: Axes) -> None:
         centre = crowd(record.eigenvalues)[0]

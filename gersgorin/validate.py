@@ -26,6 +26,10 @@ from rhn.errors import (
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, in_short, kind_of
 
+SEVERAL = (
+    "; for several sequences give a packed sequence (torch.nn.utils.rnn.pack_sequence), or pad "
+    "them (pad_sequence) and give (x, lengths) to a model that takes lengths"
+)
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -52,8 +56,10 @@ def real_tensor(name: str, value: Any) -> Tensor:
         else getattr(value, "dtype", kind_of(value))
     )
     if kind is not None:
+        several = name == "x" and isinstance(value, list | tuple) and any(map(np.ndim, value))
         raise InvalidInputError(
             f"{name} is {kind}: expected a dense tensor or a NumPy array of real numbers"
+            f"{SEVERAL if several else ''}"
         )
     # a tensor made in inference mode has no gradient, a copy of it has
     return (

@@ -55,15 +55,18 @@ def side_of_circle(distance: float, near: float) -> str:
     return f"{which} the unit circle"
 
 
-def beside_one(value: float) -> str:
-    """Write a number with three digits, or with as many as are needed to distinguish it from 1.
+def beside_one(value: float, near: float) -> str:
+    """Write a number with three digits, or with as many as are needed to distinguish it from 1. A
+    number that differs from 1 by at most `near`, the error by rounding, is "1".
 
-    >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
-    ('1.23', '1.0006', 'nan')
+    >>> beside_one(1.2345, 1e-7), beside_one(1.00061, 1e-7), beside_one(1 + 1e-15, 1e-7)
+    ('1.23', '1.0006', '1')
     """
     if not math.isfinite(value):
         return f"{value:g}"
-    digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
+    if abs(value - 1) <= near:
+        return "1"
+    digits = 1 - math.floor(math.log10(abs(value - 1)))
     return f"{value:.{max(3, digits)}g}"
 
 

@@ -68,6 +68,8 @@ class Influence(Result, kind="influence"):
     """Standard error of each influence, with the same shape; 0 if the influence is exact."""
     of: str = OUTPUTS
     """What depends on the inputs: "outputs", or the name of the loss."""
+    output: str = ""
+    """The output that was measured if the model returns several: "output 1 of 2"."""
     probes: int = 0
     """Number of random vectors for each output; 0: the influence is exact."""
     feature: int | None = None
@@ -243,7 +245,7 @@ class Influence(Result, kind="influence"):
 
     def notes(self) -> list[str]:
         """Sentences about the rise and fall of the influence, later inputs, outputs of one sequence
-        without influence, the inputs that contribute most to the mean, and the standard error.
+        without influence, the output that was measured, the mean, and the standard error.
         """
         by_lag = self.by_lag
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
@@ -253,7 +255,7 @@ class Influence(Result, kind="influence"):
             sentence(self._law(), self._end()),
             sentence(self._later_inputs()),
             sentence("" if self._perhaps_padding else self._outputs_without()),
-            sentence(self._origin_of_mean(), self._largest_error()),
+            sentence(self._which_output(), self._origin_of_mean(), self._largest_error()),
         ]
         return [*filter(None, sentences)]
 
@@ -332,6 +334,10 @@ class Influence(Result, kind="influence"):
             f"{self._outputs_without()}, counted as 0: {masked}if this is padding, give "
             "(x, lengths) to a model that takes lengths, or the sequences one by one"
         )
+
+    def _which_output(self) -> str:
+        verb = "is measured" if self.of == OUTPUTS else "goes into the loss"
+        return f"{self.output} of the model {verb}" if self.output else ""
 
     def _origin_of_mean(self) -> str:
         several = f"the influence is the root mean square over {self.sequences} sequences"
@@ -529,7 +535,8 @@ def influence(
     Args:
         model: any torch module or function with one output for each time step, or one for the
             sequence. The model can be recurrent, convolutional, or use attention. If the model
-            returns several outputs (a tuple, a dictionary), the first one counts. A step f(x, s) is
+            returns several outputs (a tuple, a dictionary), the first one counts, and the notes of
+            the result name it. A step f(x, s) is
             run along x: its outputs are those that it returns beside the state, or else its states.
         x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
             m), token ids (T,), (B, T) or (T, B), or a packed sequence. x can also be a tuple or a
@@ -622,6 +629,7 @@ def of_model(
         influence=found,
         error=error,
         of=name,
+        output=map_.output,
         probes=probes,
         feature=feature,
         sequences=map_.sequences.B,

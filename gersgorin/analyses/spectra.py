@@ -139,8 +139,8 @@ class Spectra(Result, kind="spectra"):
     is normal, 1 if it is nilpotent.
     """
     norm_bound: np.ndarray
-    """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN if
-    the cell has no bound.
+    """A bound on `norm` over all inputs and over all states whose entries are at most as large as
+    the largest of this run, 0-dim; NaN if the cell has no bound.
     """
     log_norm_product: np.ndarray
     """Log norm of the product of the first t + 1 Jacobians, log ||dy[t+1]/dy[0]||_2, (T,). The log
@@ -371,7 +371,7 @@ class Spectra(Result, kind="spectra"):
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
             return f"{percent(share)} of the eigenvalues lie outside the unit circle"
         side = side_of_circle(radius, self.near)
-        return f"the largest eigenvalue lies {beside_one(radius)} from 0, {side}"
+        return f"the largest eigenvalue lies {beside_one(radius, self.near)} from 0, {side}"
 
     def _of_discs(self) -> str:
         """A clause about the discs and the unit circle."""
@@ -380,7 +380,7 @@ class Spectra(Result, kind="spectra"):
         if not math.isfinite(reach):
             return f"the {discs} are not known"
         side = side_of_circle(reach, self.near)
-        return f"the largest modulus in the {discs} is {beside_one(reach)}, {side}"
+        return f"the largest modulus in the {discs} is {beside_one(reach, self.near)}, {side}"
 
     def lines(self) -> Iterator[str]:
         """Lines of text, one for each quantity: the values at a few steps, and the mean over all

@@ -66,8 +66,9 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         (The eigenvalues (..., n) as from `eigenvalues`, up to rounding; their condition numbers 1 /
-        |y* x|, (..., n), real). A condition number is inf if the matrix of eigenvectors is
-        singular.
+        |y* x|, (..., n), real). A condition number above 1 / eps is inf: a change of A as small as
+        rounding then gives a defective matrix, which has fewer eigenvectors than rows (J.
+        Wilkinson, 1972).
 
     >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
     tensor([100., 100.])
@@ -78,8 +79,9 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
         # its rows are y* / (y* x) where the columns are x
         left, singular = torch.linalg.inv_ex(right)
         lengths = torch.linalg.vector_norm(left, dim=-1), torch.linalg.vector_norm(right, dim=-2)
-        conditions = (lengths[0] * lengths[1]).nan_to_num(torch.inf, torch.inf)
-        return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
+        conditions = lengths[0] * lengths[1]
+        known = (conditions <= 1 / torch.finfo(conditions.dtype).eps) & (singular == 0)[:, None]
+        return values, conditions.clamp(min=1).where(known, torch.inf)
 
     values, conditions = largest_first(*by_chunks(solve, A))
     return values.to(A.device), conditions.to(A.device)

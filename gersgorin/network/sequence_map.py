@@ -54,6 +54,7 @@ from gersgorin.validate import (
     users_code,
     with_gradients,
 )
+from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import in_short
@@ -62,6 +63,7 @@ OUTPUTS = "outputs"
 LENGTHS = re.compile(r"((x|seq|sequence|input|src)_?)?(lens?|lengths?)")  # names of an argument
 BESIDE = 5  # steps of x, and as many behind them, along which slopes are compared
 RANDOM = "{name} draws random numbers as it runs: these numbers are of one draw."
+WITH_STATES = (Cell, nn.RNNBase, nn.RNNCellBase, LanguageModel, PolyphonicModel)
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
 IN_PLACE = (
     "if it changes its cache in place, switch that off: a model of transformers by "
@@ -366,6 +368,7 @@ class SequenceMap:
         found = [o for call in calls if (o := first_tensor(call)) is not None]
         if not found:
             raise InvalidInputError(f"{self.name} returns no tensor of real numbers")
+        self.output = which_output(part, calls[0])
         output = found[0] if len(found) == 1 else torch.stack(found)  # of a cell, step by step
         return output, embedded.leaf if embedded else leaf, packed
 
@@ -602,6 +605,22 @@ def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     module.requires_grad_(False)
     run_by_equations(module)  # three times as fast for many derivatives
     return in_precision(module, dtype) if dtype else module
+
+
+def which_output(module: nn.Module, returned: Any) -> str:
+    """The output that `first_tensor` chooses, if a module returns several: "output 1 of 2"; else
+    "". The states that a recurrent cell returns beside its outputs do not count.
+
+    >>> which_output(nn.Identity(), (None, torch.ones(2), torch.ones(3)))
+    'output 2 of 3'
+    >>> which_output(nn.Identity(), {"h": torch.ones(2), "y": torch.ones(3)})
+    "output 'h' of 2"
+    """
+    if isinstance(module, WITH_STATES) or isinstance(returned, Tensor | PackedSequence):
+        return ""
+    named = dict(returned) if isinstance(returned, Mapping) else dict(enumerate(returned, 1))
+    found = [name for name, value in named.items() if first_tensor(value) is not None]
+    return f"output {found[0]!r} of {len(named)}" if len(found) > 1 else ""
 
 
 def first_tensor(output) -> Tensor | None:

@@ -344,7 +344,7 @@ class TracedCell:
             B = inputs.shape[1]
             raise InvalidInputError(
                 f"x is read as (T=1, B={B}, m={inputs.shape[2]}), one step of {B} sequences: "
-                "expected more steps, or x.transpose(0, 1)"
+                f"expected more steps; for {B} steps of one sequence give x.transpose(0, 1)"
             )
         return inputs
 

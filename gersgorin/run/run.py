@@ -313,8 +313,8 @@ class Run:
         return self.cell.gates(*self._at(at))
 
     def norm_bound(self) -> Tensor:
-        """A bound on the norm of the Jacobian at all states that are as large as those of the run;
-        NaN if the cell has no bound.
+        """A bound on the norm of the Jacobian for all inputs, at all states whose entries are at
+        most as large as the largest of the run; NaN if the cell has no bound.
         """
         return self.cell.norm_bound(float(self.states[:-1].abs().max()))
 

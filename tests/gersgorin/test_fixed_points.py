@@ -149,6 +149,8 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     (row,) = replace(points, eigenvalues=np.array([[1.5, 1.1, 0.9, 0.2]])).table()
     assert row["growth_time"] == pytest.approx(1 / math.log(1.5)), "of its fastest growth"
     assert row["decay_time"] == pytest.approx(-1 / math.log(0.9)), "of its slowest decay"
+    (row,) = replace(points, eigenvalues=np.array([[1.5, 1.1]])).table()
+    assert math.isnan(row["decay_time"]), "all modes grow"
     # a line of them
     line = fixed_points(lambda x, s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2))
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9

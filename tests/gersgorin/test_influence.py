@@ -485,3 +485,34 @@ def test_rounding_of_later_inputs_is_not_told_and_masked_frames_are_named():
     assert found.without == 4
     words = "4 losses without influence of any input, counted as 0: masked frames have no loss"
     assert str(found).startswith(words) and "(x, lengths)" in next(found.sentences())
+
+
+class Both(nn.Module):
+    """A model that returns its last state and its outputs, in a tuple or a dictionary."""
+
+    def __init__(self, as_dict):
+        super().__init__()
+        self.rnn, self.head, self.as_dict = nn.GRU(3, 6), nn.Linear(6, 2), as_dict
+
+    def forward(self, x):
+        states, last = self.rnn(x)
+        found = {"last": last, "outputs": self.head(states)}
+        return found if self.as_dict else tuple(found.values())
+
+
+@for_each(("as_dict", "name"), ((False, "1"), (True, "'last'")))
+def test_the_measured_one_of_several_outputs_is_named(as_dict, name):
+    model, x = Both(as_dict).double(), torch.randn(10, 1, 3).double()
+    found = gersgorin.influence(model, x)
+    J = torch.autograd.functional.jacobian(lambda x: model.rnn(x)[1], x)  # (1, 1, 6, 10, 1, 3)
+    np.testing.assert_allclose(found.influence[0], J.square().sum((0, 1, 2, 4, 5)).sqrt())
+    assert f"Output {name} of 2 of the model is measured." in found.notes()
+    y = torch.zeros(1, 1, 6).double()
+    loss = gersgorin.influence(model, x, of=lambda o, y: (o - y).square().sum(), y=y)
+    assert f"Output {name} of 2 of the model goes into the loss." in loss.notes()
+
+
+@for_each("model", (nn.LSTM(3, 4), RHN(3, 4), nn.Sequential(nn.Linear(3, 2))))
+def test_no_output_is_named_if_there_is_one_or_if_states_follow(model):
+    found = gersgorin.influence(model, torch.randn(10, 1, 3))
+    assert found.output == "" and "of the model" not in found.summary()

@@ -8,6 +8,7 @@ import json
 import math
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.sparse
@@ -20,7 +21,7 @@ from tables import for_each
 from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
 from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.analysis import main
-from gersgorin.figures import draw_run
+from gersgorin.figures import draw_run, plot_crowd
 from gersgorin.linalg import cumulative_log_norms
 from gersgorin.run import operators
 from gersgorin.run.cell import as_cell
@@ -358,3 +359,12 @@ def test_a_file_tells_the_number_of_eigenvalues_as_files_of_05_do(leading, tmp_p
     with np.load(tmp_path / "new.npz") as file:
         np.savez(tmp_path / "old.npz", **{k: v for k, v in file.items() if k != "leading"})
     assert Spectra.load(tmp_path / "old.npz").leading == leading
+
+
+def test_the_legend_counts_the_eigenvalues_that_are_drawn():
+    record = spectra(Run.of(RNN(2, 40), torch.zeros(6, 2)), leading=5)
+    ax = plt.figure().add_subplot()
+    plot_crowd(record, 0, ax, 1.0)
+    drawn = {line.get_label(): len(line.get_xdata()) for line in ax.lines}
+    assert drawn["the 5 leading eigenvalues of all steps"] == 5 * 6
+    plt.close(ax.figure)

@@ -165,6 +165,14 @@ def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
         assert ("of the eigenvalues lie outside the unit circle" in record.summary()) == leaves
 
 
+def test_a_radius_that_is_one_up_to_rounding_is_printed_as_one():
+    for n in (4, 16, 64):
+        Q = torch.linalg.qr(torch.randn(n, n).double())[0]
+        x, s0 = torch.zeros(9, 1).double(), torch.ones(n).double()
+        words = gersgorin.spectra(lambda x, s, Q=Q: Q @ s, x, s0=s0).summary()
+        assert "eigenvalue lies 1 from 0, on the unit circle" in words
+
+
 def test_growth_and_eigenvalues_are_judged_with_one_tolerance():
     for dtype, factor, near in (
         (torch.float32, 1 - 1e-6, True),

@@ -1,5 +1,7 @@
 """Eigenvalues: NumPy and SciPy as references, order, batches, threads, and what is refused."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -68,7 +70,28 @@ def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
     np.testing.assert_allclose(
         conditions, 1 / np.abs((left.conj() * right).sum(0))[nearest], rtol=1e-6
     )
-    assert (eigenvalue_conditions(MATRICES["nilpotent"])[1] > 1e15).all()  # a Jordan block
+
+
+@for_each(
+    ("name", "A"),
+    (
+        ("nilpotent", MATRICES["nilpotent"]),
+        ("a Jordan block", torch.eye(6, dtype=torch.float64) / 2 + torch.ones(5).double().diag(1)),
+        ("a Jordan block up to rounding", torch.tensor([[0, 1], [0, 1e-17]]).double()),
+    ),
+)
+def test_the_condition_of_a_defective_matrix_is_infinite(name, A):
+    """SciPy finds fewer eigenvectors than rows, up to rounding."""
+    vectors = scipy.linalg.eig(A.numpy())[1]
+    assert np.linalg.matrix_rank(vectors, tol=1e-15) < len(A)
+    assert eigenvalue_conditions(A)[1].isinf().all()
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-10])
+def test_the_condition_of_two_near_eigenvalues_is_finite(gap):
+    """In closed form: sqrt(1 + 1 / gap^2)."""
+    found = eigenvalue_conditions(torch.tensor([[0, 1], [0, gap]]).double())[1]
+    np.testing.assert_allclose(found, math.hypot(1, 1 / gap), rtol=1e-5)
 
 
 @pytest.mark.gpu
