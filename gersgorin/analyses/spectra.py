@@ -348,17 +348,19 @@ class Spectra(Result, kind="spectra"):
     def _moved_by_rounding(self) -> float:
         """The distance by which rounding may move an eigenvalue of the step with the worst
         condition: to first order, but for two eigenvalues that nearly agree by the square root of a
-        perturbation.
+        perturbation. An infinite condition counts as 1 / eps, above which it is not known.
         """
         if self.leading:
             return 0.0
         step = int(np.nanargmax(self.eigenvalue_condition))
-        values, condition = self.eigenvalues[step], float(self.eigenvalue_condition[step])
-        perturbation = float(np.finfo(values.dtype).eps * self.norm[step])
+        values = self.eigenvalues[step]
+        eps = float(np.finfo(values.dtype).eps)
+        condition = min(float(self.eigenvalue_condition[step]), 1 / eps)
+        perturbation = float(eps * self.norm[step])
         apart = np.abs(values[:, None] - values) + np.diag(np.full(len(values), np.inf))
         gap = float(apart.min())
-        if not (math.isfinite(condition) and gap > 0):
-            return math.sqrt(perturbation) if condition == math.inf else 0.0
+        if not gap > 0:
+            return math.sqrt(perturbation) if condition == 1 / eps else 0.0
         return min(condition * perturbation, math.sqrt(condition * gap * perturbation))
 
     def _of_eigenvalues(self) -> str:
