@@ -196,6 +196,18 @@ class Influence(Result, kind="influence"):
         return fall_of(self.by_lag[self._top :])
 
     @property
+    def _described(self) -> tuple[int, Fall]:
+        """(First lag, law) of the fall from the lag with the largest influence on. If no law is
+        named there: of the fall behind the first lags, which hold 95 % of the squared influence.
+        """
+        top = self._top
+        if self.fall.law or np.isnan(self.share).any():
+            return top, self.fall
+        held = self.share[top:].cumsum()
+        first = top + int(np.argmax(held >= FITS * held[-1])) + 1
+        return first, fall_of(self.by_lag[first:])
+
+    @property
     def effective_length(self) -> float:
         """Sum of `by_lag` divided by its largest value: T if all inputs have the same influence, 1
         / (1 - r) for an influence r^k.
@@ -279,33 +291,24 @@ class Influence(Result, kind="influence"):
         """A clause about the law by which the influence falls, or that no law is named."""
         if self._positive < LAW:
             return ""
-        last = self._top + self._positive - 1
-        fitted = f"fitted to lags {self._top} to {last}"
-        if self.fall.law == "exponential":
-            half = _steps(math.log(2) / self.fall.rate)
-            return f"an exponential {fitted} halves every {half} ({self._fit})"
-        if self.fall.law:
-            law = f"(k + 1)^-{self.fall.rate:.3g} for k steps"
-            return f"a power law {fitted} is nearer than an exponential: {law} ({self._fit})"
-        if self.fall.r_squared >= FITS:
-            return f"{self._first_lags()}, and no law {fitted} describes that"
-        lags = f"{self._positive} lags"
-        return f"{lags} do not tell whether it falls exponentially or as a power law"
-
-    def _first_lags(self) -> str:
-        """A clause about the fewest lags, from the largest influence on, that hold 95 % of the
-        squared influence from there on.
-        """
-        share = self.share[self._top :]
-        held = share.cumsum() / share.sum()
-        many = int(np.argmax(held >= FITS)) + 1
-        last = self._top + many - 1
-        lags = f"lag {last} holds" if many == 1 else f"lags {self._top} to {last} hold"
-        return f"{lags} {100 * share[:many].sum():.3g} % of the squared {self._what}"
-
-    @property
-    def _fit(self) -> str:
-        return f"R^2 {self.fall.r_squared:.2g} of its logarithm"
+        (first, law), top = self._described, self._top
+        fitted = f"fitted to lags {first} to {first + int(np.isfinite(law.fit).sum()) - 1}"
+        fit = f"R^2 {law.r_squared:.2g} of its logarithm"
+        if law.law == "exponential":
+            words = f"an exponential {fitted} halves every {_steps(math.log(2) / law.rate)} ({fit})"
+        elif law.law:
+            power = f"(k + 1)^-{law.rate:.3g} for k steps"
+            words = f"a power law {fitted} is nearer than an exponential: {power} ({fit})"
+        elif self.fall.r_squared >= FITS:
+            words = "no law describes the whole fall"
+        else:
+            lags = f"{self._positive} lags"
+            return f"{lags} do not tell whether it falls exponentially or as a power law"
+        if first == top:
+            return words
+        lags = f"lag {top} holds" if first == top + 1 else f"lags {top} to {first - 1} hold"
+        held = 100 * self.share[top:first].sum()
+        return f"{lags} {held:.3g} % of the squared {self._what}; {words}"
 
     def _end(self) -> str:
         none = vanishes_at(self.by_lag)
@@ -376,14 +379,14 @@ class Influence(Result, kind="influence"):
         """One row per lag: influence, standard error, share of the squared influence, the share
         from longer lags, and the fit of the law by which the influence falls.
         """
-        T = len(self.by_lag)
+        T, (first, law) = len(self.by_lag), self._described
         return table_rows(
             lag=range(T),
             influence=self.by_lag,
             error=self.by_lag_error,
             share=self.share,
             share_beyond=[self.share_beyond(k) for k in range(T)],
-            fit=np.append(np.full(self._top, np.nan), self.fall.fit),
+            fit=np.append(np.full(first, np.nan), law.fit),
         )
 
     def derived(self) -> dict:

@@ -90,6 +90,7 @@ NOISE = np.exp(0.2 * np.random.default_rng(0).standard_normal(40))
         ("an exponential with noise", 0.9**K * NOISE, "exponential"),
         ("a power law with noise", (K + 1.0) ** -1.5 * NOISE, "power law"),
         ("an echo with a slow tail", np.where(K < 3, 1, 1e-3 * 0.95**K), ""),
+        ("a large lag before an exponential", np.where(K < 1, 3, 0.7**K), ""),
         ("one large lag before a plateau", np.where(K < 1, 1, 0.01) * NOISE, ""),
         ("a plateau", NOISE[NOISE.argmax() :], ""),
         ("a plateau behind an exponential", np.maximum(0.8**K, 1e-2), ""),
@@ -139,10 +140,21 @@ def test_an_exponential_that_misses_the_first_lags_is_not_named():
     held = (by_lag**2).cumsum() / (by_lag**2).sum()
     assert line.rvalue**2 > 0.99 and ratio[0] > 2 and held[0] > 0.7
     assert result.fall.law == "" and result.fall.r_squared == pytest.approx(line.rvalue**2)
-    told = " ".join(result.notes())
-    assert "halves every" not in told
     last = int((held > 0.95).argmax())
-    assert f"Lags 0 to {last} hold {100 * held[last]:.3g} % of the squared influence" in told
+    tail = linregress(lags[last + 1 :], np.log(by_lag[last + 1 :]))
+    assert (
+        f"Lags 0 to {last} hold {100 * held[last]:.3g} % of the squared influence of an input; an "
+        f"exponential fitted to lags {last + 1} to 63 halves every {math.log(0.5) / tail.slope:.3g}"
+    ) in " ".join(result.notes())
+
+
+def test_no_law_is_named_if_none_describes_the_lags_that_hold_the_influence():
+    """A fall that slows down, at the first lags and further back."""
+    by_lag = np.exp(-2.5 * K**0.8)
+    held = (by_lag**2).cumsum() / (by_lag**2).sum()
+    told = " ".join(of_weights(by_lag).notes())
+    assert f"Lag 0 holds {100 * held[0]:.3g} % of the squared influence of an input; no law" in told
+    assert "every" not in told
 
 
 @for_each(
