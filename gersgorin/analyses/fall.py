@@ -8,9 +8,9 @@ law is nearer. Residuals at neighbouring lags are correlated. The n lags are the
 sqrt(n) blocks, and the interval is computed from the means of the blocks, with Student's factor.
 
 The nearer law is named only if it fits: its line has an R^2 of at least 0.95, and the lags at which
-the fit is right up to a factor of two hold at least as large a share of the squared influence. Two,
-because a fit that is a half-life off does not tell when the influence halves. If the values follow
-one law exactly, the R^2 of the other law is at most 0.91. Other laws are not considered.
+the fit is right up to a factor of two hold at least 95 % of the squared influence. The factor is
+two because a fit that is off by a half-life does not show when the influence halves. If the values
+follow one law exactly, the R^2 of the other law is at most 0.91. Other laws are not considered.
 """
 
 import math
@@ -66,9 +66,9 @@ def fall_of(values: np.ndarray) -> Fall:
     law = "exponential" if low > 0 else "power law" if high < 0 else ""
     if not law:
         return replace(unknown, comparison=(low, high))
-    misfit, squares = y - fits[law], np.square(values[:n] / values[:n].max())
-    rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(misfit) / np.var(y))
-    described = squares[np.abs(misfit) <= math.log(2)].sum() / squares.sum()
+    residual, squares = y - fits[law], np.square(values[:n] / values[:n].max())
+    rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(residual) / np.var(y))
+    described = squares[np.abs(residual) <= math.log(2)].sum() / squares.sum()
     if not (rate > 0 and min(r_squared, described) >= FITS):
         return replace(unknown, r_squared=r_squared, comparison=(low, high))
     fit = np.append(np.exp(fits[law]), unknown.fit[n:])
