@@ -130,7 +130,7 @@ def footer_of(networks: Sequence[Identity], labels: Sequence[str], along: str) -
     origin = _shared([parts_of(one.made) for one in networks])
     described = list[str]()
     for one, label in zip(networks, labels, strict=True):
-        known = {*words, *origin, *parts_of(label)}
+        known = {*words, *origin, *(part.removeprefix("after ") for part in parts_of(label))}
         own = [part for part in parts_of(f"{one.cell}, {one.made}") if part not in known]
         described += [f"{label}: {', '.join(dict.fromkeys(own))}"] if own else []
     data = dict.fromkeys(one.data for one in networks)

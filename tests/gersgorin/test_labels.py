@@ -113,7 +113,7 @@ def test_the_footer_has_the_origin_and_the_data_of_each_network(compared):
     _, _, foot = shown(compared("runs/one,runs/rnn,rnn,nets_to_label:BigRNN"))
     assert "trained one, epoch 7: rhn, 4 units, one/best.safetensors, gaussian:0.3" in foot
     assert "trained on one.json" in foot and "trained on rnn.json" in foot
-    assert "rnn: " in foot and "BigRNN: RNN, nets_to_label:BigRNN" in foot
+    assert "new rnn: rnn, 64 units, uniform:0.04" in foot and "BigRNN: RNN, 4 units, nets_to_label:BigRNN" in foot
     assert not re.search(r":\s*;|;\s*;", foot) and "two.json" in foot
 
 

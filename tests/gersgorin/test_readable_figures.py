@@ -170,7 +170,7 @@ def training(size):
 def named(results: list) -> tuple[list, list[str], str]:
     """Results with their labels and the footer of their figure, as `compare` names them."""
     networks = [Identity(cell=one.title, made=one.about) for one in results]
-    labels = labels_of(networks)
+    labels = labels_of(networks, only=True)
     return results, labels, footer_of(networks, labels, results[0].along)
 
 
