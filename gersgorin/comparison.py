@@ -283,7 +283,6 @@ class Measured:
     title: str
     """Title of the network in the result."""
     result: Any
-    along: str
 
 
 def measure_network(
@@ -324,10 +323,10 @@ def measure_network(
         state=network.state,
         given=network.given,
         depth=depth,
+        along=along,
         **origin,
     )
-    title = network.name or label.title
-    return Measured(identity=identity, title=title, result=found, along=along)
+    return Measured(identity=identity, title=network.name or label.title, result=found)
 
 
 def side_by_side(measured: Sequence[Measured], row: Analysis, *, only: bool = False) -> SideBySide:
@@ -346,12 +345,11 @@ def side_by_side(measured: Sequence[Measured], row: Analysis, *, only: bool = Fa
     for each, one, label in zip(measured, networks, labels, strict=True):
         title = each.result.title.replace(each.title, one.title(label), 1)
         results[one.title(label)] = replace(each.result, title=title)
-    along = measured[-1].along
     return SideBySide(
         results=results,
         title=", ".join(results),
-        about=footer_of(networks, labels, along),
-        along=along,
+        about=footer_of(networks, labels),
+        along=", ".join(dict.fromkeys(one.along for one in networks)),
         analysis=row.name,
         labels=np.array(labels),
     )

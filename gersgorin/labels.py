@@ -26,6 +26,8 @@ class Identity:
     """True for a name that the user gave in Python. It is the whole title."""
     depth: int = 1
     """Recurrence depth; the title of a cell leaves out a depth of 1."""
+    along: str = ""
+    """The sequences that the network reads: "chorale bwv269"."""
     made: str = ""
     """Origin of the weights, see `gersgorin.run.run.Label`."""
     data: str = ""
@@ -45,7 +47,7 @@ class Identity:
     def telling(self) -> list[str]:
         """Words that can tell the network from others with its name."""
         words = [] if self.given else parts_of(self.cell)
-        return [word for word in (self.state, *words) if word not in ("", self.own)]
+        return [word for word in (self.state, *words, self.along) if word not in ("", self.own)]
 
     def title(self, label: str) -> str:
         """The title: that of the cell, after the label if this has other words."""
@@ -115,30 +117,31 @@ def unused_name(name: str, others: Iterable[str]) -> str:
     return next(each for each in names if each.casefold() not in used)
 
 
-def footer_of(networks: Sequence[Identity], labels: Sequence[str], along: str) -> str:
+def footer_of(networks: Sequence[Identity], labels: Sequence[str]) -> str:
     """Return the footer of a comparison: the words that all networks share, and the sequence; for
     each of a few networks its other words and its origin; the shared origin; the data.
 
     >>> pair = [
-    ...     Identity(cell=f"rhn, {n} units", made=f"uniform:0.04, seed {n}", data="bwv269")
+    ...     Identity(cell=f"rhn, {n} units", made=f"uniform:0.04, seed {n}", along="bwv269")
     ...     for n in (8, 9)
     ... ]
-    >>> footer_of(pair, ["a", "b"], "chorale bwv269")
-    'rhn on chorale bwv269; a: 8 units, seed 8; b: 9 units, seed 9; uniform:0.04; bwv269'
+    >>> footer_of(pair, ["a", "b"])
+    'rhn on bwv269; a: 8 units, seed 8; b: 9 units, seed 9; uniform:0.04'
     """
     words = _shared([parts_of(one.cell) for one in networks])
     origin = _shared([parts_of(one.made) for one in networks])
+    along = _shared([[one.along] for one in networks])
     described = list[str]()
     for one, label in zip(networks, labels, strict=True):
-        known = {*words, *origin, *(part.removeprefix("after ") for part in parts_of(label))}
-        own = [part for part in parts_of(f"{one.cell}, {one.made}") if part not in known]
+        named = [part.removeprefix("after ") for part in parts_of(label)]
+        every = [*parts_of(one.cell), *parts_of(one.made), one.along]
+        own = [part for part in every if part not in ("", *words, *origin, *along, *named)]
         described += [f"{label}: {', '.join(dict.fromkeys(own))}"] if own else []
-    data = dict.fromkeys(one.data for one in networks)
     parts = (
-        f"{', '.join(words)} on {along}" if words else along,
+        " on ".join(filter(None, (", ".join(words), *along))),
         *(described if len(networks) <= MOST_DESCRIBED else ()),
         ", ".join(origin),
-        *data,
+        *dict.fromkeys(one.data for one in networks),
     )
     return "; ".join(filter(None, parts))
 

@@ -78,8 +78,8 @@ def draw_moving_over_time() -> Figure:
     """Draw the same networks at one step, and their gradients and discs over time."""
     records = claims.moving_spectra()
     names = [record.title for record in records]
-    networks = [Identity(cell=record.title, made=record.about) for record in records]
-    return draw_comparison(records, names, footer_of(networks, names, records[0].along), limit=2.0)
+    networks = [Identity(cell=r.title, made=r.about, along=r.along) for r in records]
+    return draw_comparison(records, names, footer_of(networks, names), limit=2.0)
 
 
 def draw_radii() -> Figure:

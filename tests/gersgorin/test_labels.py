@@ -5,13 +5,14 @@ import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from readable import readable
 from tables import for_each
 from torch import nn
 
-from gersgorin import compare
+from gersgorin import compare, open_run
 from gersgorin.cli.compare import main
 from gersgorin.comparison import SideBySide
 from gersgorin.labels import Identity, labels_of
@@ -113,7 +114,10 @@ def test_the_footer_has_the_origin_and_the_data_of_each_network(compared):
     _, _, foot = shown(compared("runs/one,runs/rnn,rnn,nets_to_label:BigRNN"))
     assert "trained one, epoch 7: rhn, 4 units, one/best.safetensors, gaussian:0.3" in foot
     assert "trained on one.json" in foot and "trained on rnn.json" in foot
-    assert "new rnn: rnn, 64 units, uniform:0.04" in foot and "BigRNN: RNN, 4 units, nets_to_label:BigRNN" in foot
+    assert (
+        "new rnn: rnn, 64 units, uniform:0.04" in foot
+        and "BigRNN: RNN, 4 units, nets_to_label:BigRNN" in foot
+    )
     assert not re.search(r":\s*;|;\s*;", foot) and "two.json" in foot
 
 
@@ -154,6 +158,21 @@ def test_depth_is_not_blamed_in_python_where_the_weights_are_unknown():
     found = compare([RHN(3, 4, 2), RHN(3, 4)], torch.rand(5, 3))
     assert found.labels.tolist() == ["rhn, depth 2", "rhn, depth 1"]
     assert "in the RHN (depth 2)" in shown(found)[1]
+
+
+def test_runs_along_other_sequences_are_named_by_them():
+    cell = RNN(88, 4)
+    found = compare([open_run(cell, name) for name in ("bwv269", "bwv66.6")])
+    assert found.labels.tolist() == ["rnn, chorale bwv269", "rnn, chorale bwv66.6"]
+    assert shown(found)[2].startswith("rnn, 4 units; built with uniform:0.04; valid-4 of")
+
+
+def test_a_file_without_labels_has_its_titles(tmp_path):
+    found = compare({"a": RNN(3, 4), "b": GRU(3, 4)}, torch.rand(5, 3))
+    kept = dict(np.load(found.save(tmp_path / "new.npz")))
+    kept.pop("labels")
+    np.savez(tmp_path / "old.npz", **kept)
+    assert load(tmp_path / "old.npz").labels.tolist() == ["a", "b"]
 
 
 @for_each("seed", range(30))

@@ -169,9 +169,9 @@ def training(size):
 
 def named(results: list) -> tuple[list, list[str], str]:
     """Results with their labels and the footer of their figure, as `compare` names them."""
-    networks = [Identity(cell=one.title, made=one.about) for one in results]
+    networks = [Identity(cell=r.title, made=r.about, along=r.along) for r in results]
     labels = labels_of(networks, only=True)
-    return results, labels, footer_of(networks, labels, results[0].along)
+    return results, labels, footer_of(networks, labels)
 
 
 FIGURES = {  # what each is drawn from
