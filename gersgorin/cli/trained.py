@@ -105,8 +105,7 @@ def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Mod
     made = words_of_checkpoint(path, fresh=True)
     if not known:
         return model, Label(made=made, state=f"fresh weights (seed {options.seed})")
-    # a training run draws other weights from a seed than a new cell
-    return model, Label(made=f"{made} of the training" if made else "", state="before training")
+    return model, Label(made=made, state="before training")
 
 
 def words_of_training_data(path: Path, measured: tuple[Path | None, Corpus] | None) -> str:
