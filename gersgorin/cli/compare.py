@@ -258,17 +258,30 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
     modules = [word for word in options.words if _names_module(word)]
     cells = [_cell(word) for word in options.words if word not in (*files, *modules)]
     settings = [_Setting.of(word, cells) for word in options.set]
-    alone = len(options.words) == 1
-    names = dict(zip((*files, *modules), short_names(files, modules), strict=True))
+    names = _names(options, files, modules)
     for word in options.words:
         if word in cells:
-            yield from _new_cells(options, word, settings, name=f"new {word}" if files else word)
+            yield from _new_cells(options, word, settings, names[word])
         elif word in modules:
             yield _Row(_of_module(options, word), names[word])
         else:
-            mixed = len(files) < len(options.words) and not options.before_training
-            name = f"trained {names[word]}" if mixed else names[word]
-            yield from _trained(options, Path(word), "" if alone else name)
+            yield from _trained(options, Path(word), names[word])
+
+
+def _names(options: CompareOptions, files: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
+    """The names of the networks by the words for them; "" for a file that is the only word. If
+    there are trained and other networks, the names tell them apart.
+    """
+    short = dict(zip((*files, *modules), short_names(files, modules), strict=True))
+    if len(options.words) == 1:
+        return {word: "" if word in files else short.get(word, word) for word in options.words}
+    new, trained = "new " if files else "", "trained "
+    if options.before_training or len(files) == len(options.words):  # the labels have the state
+        trained = ""
+    return {
+        word: f"{trained if word in files else ''}{short[word]}" if word in short else new + word
+        for word in options.words
+    }
 
 
 def _differing(rows: Sequence[_Row]) -> set[str]:
