@@ -7,11 +7,9 @@ found["lstm"]                               the spectra of one network
 compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws of one network
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +40,11 @@ from gersgorin.analyses.spectra import (
     spectrum_limit,
 )
 from gersgorin.figures import draw_inset
+from gersgorin.labels import Identity, footer_of, labels_of, with_depths
 from gersgorin.network.open import REMOVED, open_run
-from gersgorin.run.run import Progress, Run, silent
+from gersgorin.run.run import Label, Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, plain_ticks, title_of
+from rhn.plotting.figure import WIDTH, Block, Shown, compose, plain_ticks, title_of
 from rhn.utils.figures import drawable, set_limit, sized
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, Result, fitted
@@ -70,6 +69,12 @@ class SideBySide(Several, kind="side by side"):
     """The sequence that the networks read: "chorale bwv269"."""
     analysis: str = "spectra"
     """Name of the analysis in `gersgorin.analyses.ANALYSES`."""
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, str))
+    """A short label for each network, in figures and in printed tables."""
+
+    def __post_init__(self):
+        if not len(self.labels):  # in files of version 0.6.0
+            object.__setattr__(self, "labels", np.array([*self.results]))
 
     def __getitem__(self, name: str | int) -> Result:
         """The result of a network, by its name or its number, counted from 0."""
@@ -89,22 +94,22 @@ class SideBySide(Several, kind="side by side"):
         each = self.results.values()
         if whole or len(self) == 1:
             return "\n\n".join(result.summary(whole=whole) for result in each)
-        findings = [f"{name}: {next(iter(r.sentences()))}" for name, r in self.results.items()]
-        doubts = [f"{name}: {r.doubt}" for name, r in self.results.items() if r.doubt]
+        labelled = [*zip(self.labels, self.results.values(), strict=True)]
+        findings = [f"{label}: {next(iter(result.sentences()))}" for label, result in labelled]
+        doubts = [f"{label}: {result.doubt}" for label, result in labelled if result.doubt]
         return "\n".join([*findings, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
         """A text table with a row for each network. The row has the `brief` numbers of the result,
         the means over its steps, or the first row of its own table.
         """
-        names = apart([*self.results])[1]
         rows = pd.DataFrame([_brief(result) for result in self.results.values()])
         over_steps = any(_over_steps(result) for result in self.results.values())
         heading = "mean of steps" if over_steps else "network"
         share = rows.columns == "discs_inside_unit_circle"
         cells = rows.map(_shown)
         cells.loc[:, share] = rows.loc[:, share].map(_percent)
-        lines = [[name, *row] for name, row in zip(names, cells.to_numpy(), strict=True)]
+        lines = [[name, *row] for name, row in zip(self.labels, cells.to_numpy(), strict=True)]
         return table([heading, *rows], lines, drop=[*rows][::-1], width=COLUMNS)
 
     def __repr__(self) -> str:
@@ -155,11 +160,11 @@ class SideBySide(Several, kind="side by side"):
         all panels have the same limits.
         """
         results: Sequence[Any] = [*self.results.values()]
+        names, about = self.labels.tolist(), self.about
         if isinstance(results[0], Comparison):
-            return draw_bands(results, step=step, limit=limit)
-        if results[0].kind == "spectra":
-            return draw_comparison(results, step=step, limit=limit)
-        return draw_results(results, self.along, step=step, limit=limit)
+            return draw_bands(results, names, about, step=step, limit=limit)
+        draw = draw_comparison if results[0].kind == "spectra" else draw_results
+        return draw(results, names, about, step=step, limit=limit)
 
 
 def _over_steps(result: Result) -> bool:
@@ -242,8 +247,8 @@ def compare(
     for name, draws in groups:
         runs = _runs(draws, sequences, _own(options, name, names))
         along = counted(len(sequences), "sequence") if over else ""
-        network = Compared(runs=runs, name=name, along=along)
-        measured.append(measure_network(network, row, [*measured], bands=bool(over), discs=discs))
+        network = Compared(runs=runs, name=name, given=bool(name), along=along)
+        measured.append(measure_network(network, row, bands=bool(over), discs=discs))
         progress(len(measured), len(groups))
     return side_by_side(measured, row)
 
@@ -255,77 +260,99 @@ class Compared:
     runs: Iterable[tuple[int, Run]]
     """Pairs (number of the draw of the weights, the run along a sequence)."""
     name: str = ""
-    """Name that the user gave; "": the title of the runs."""
+    """Name of the network; "": the class of its module, or else the name of its cell."""
+    state: str = ""
+    """Training so far, see `gersgorin.labels.Identity`."""
+    given: bool = False
+    """True for a name that the user gave in Python."""
     along: str = ""
     """All sequences in words, for bands."""
-    about: str = ""
-    """Origin of the networks and sequences, for bands."""
+    made: str = ""
+    """Origin of the weights; "": that of the runs."""
+    data: str = ""
+    """Origin of all sequences, for bands."""
     count: int = 1
     """Number of runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The result of a network, and the names that tell the network from others."""
+    """The result of a network, and what is known about the network."""
 
+    identity: Identity
     title: str
+    """Title of the network in the result."""
     result: Any
-    along: str
-    cell: tuple[str, int]
-    """(Kind of cell, depth); ("", 1) for a network that the user named."""
 
 
 def measure_network(
     network: Compared,
     row: Analysis,
-    others: Sequence[Measured] = (),
     *,
     bands: bool,
     discs: str = "row",
     report: Callable[[str], Progress] = lambda words: silent,
 ) -> Measured:
-    """Measure a network along one sequence, or medians and bands over its runs. The result has a
-    title that no other network has.
-    """
-    taken = [other.title for other in others]
+    """Measure a network along one sequence, or medians and bands over its runs."""
+    opened = list[tuple[Label, int]]()  # with the depth
 
     def titled() -> Iterator[tuple[int, Run]]:
         for k, run in network.runs:
-            title = unused_name(network.name or run.label.title, taken)
-            yield k, run.named(replace(run.label, title=title))
+            opened.append((run.label, run.depth))
+            yield k, run.named(replace(run.label, title=network.name or run.label.title))
 
     if bands:
         found = compare_runs(
             titled(),
             along=network.along,
-            about=network.about,
+            about="; ".join(filter(None, (network.made, network.data))),
             discs=discs,
             progress=lambda title, done: report(f"runs of {title}")(done, network.count),
         )
-        title, along, cell = found.title, found.along, (found.cell, found.depth)
+        along, origin = found.along, {"made": network.made, "data": network.data}
     else:
         ((_, run),) = titled()
-        title, along, cell = run.label.title, run.label.along, (run.label.name, run.depth)
         own = {"discs": discs} if row.name == "spectra" else {}
-        found = row(run, progress=report(f"{row.name} of {title}"), **own)
-    return Measured(title=title, result=found, along=along, cell=("", 1) if network.name else cell)
+        found = row(run, progress=report(f"{row.name} of {run.label.title}"), **own)
+        along = run.label.along
+        origin = {"made": network.made or run.label.made, "data": run.label.data}
+    label, depth = opened[0]
+    identity = Identity(
+        cell=label.title,
+        name=network.name or label.network,
+        state=network.state,
+        given=network.given,
+        depth=depth,
+        along=along,
+        **origin,
+    )
+    return Measured(identity=identity, title=network.name or label.title, result=found)
 
 
-def side_by_side(measured: Sequence[Measured], row: Analysis) -> SideBySide:
-    """Join the results of networks in one object. Titles contain the depth if cells of one kind
-    differ in depth.
+def side_by_side(measured: Sequence[Measured], row: Analysis, *, only: bool = False) -> SideBySide:
+    """Join the results of networks in one object. Each title is that of no other network.
+
+    only: True if the networks are known to differ in one property and in nothing else, see
+    `gersgorin.labels.labels_of`.
 
     Raises InvalidInputError if there is no result.
     """
     if not measured:
         raise InvalidInputError("there is nothing to run: expected at least one network")
-    titles = with_depths([(each.title, *each.cell) for each in measured])
-    results = {
-        title: replace(each.result, title=each.result.title.replace(each.title, title, 1))
-        for title, each in zip(titles, measured, strict=True)
-    }
-    along = measured[-1].along
-    return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)
+    networks = with_depths([each.identity for each in measured])
+    labels = labels_of(networks, only=only)
+    results = dict[str, Any]()
+    for each, one, label in zip(measured, networks, labels, strict=True):
+        title = each.result.title.replace(each.title, one.title(label), 1)
+        results[one.title(label)] = replace(each.result, title=title)
+    return SideBySide(
+        results=results,
+        title=", ".join(results),
+        about=footer_of(networks, labels),
+        along=", ".join(dict.fromkeys(one.along for one in networks)),
+        analysis=row.name,
+        labels=np.array(labels),
+    )
 
 
 def _checked(over: tuple[str, ...], analysis: str, discs: str) -> Analysis:
@@ -384,35 +411,6 @@ def _runs(draws: Iterable[Any], sequences: list, options: dict) -> Iterator[tupl
             yield k, run.named(replace(run.label, **numbered))
 
 
-def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
-    """Return the titles of networks (title, kind of cell, depth). A title contains the depth if
-    cells of this kind differ in depth.
-
-    >>> with_depths([("rhn, 8 units", "RHN", 1), ("rhn, depth 3, 8 units", "RHN", 3)])
-    ['rhn, depth 1, 8 units', 'rhn, depth 3, 8 units']
-    """
-    depths: dict[str, set[int]] = {}
-    for _, kind, depth in networks:
-        depths.setdefault(kind, set()).add(depth)
-    return [
-        re.sub(r"(?=\d+ units?\b)", "depth 1, ", title, count=1)
-        if depth == 1 and len(depths[kind]) > 1
-        else title
-        for title, kind, depth in networks
-    ]
-
-
-def unused_name(name: str, others: Iterable[str]) -> str:
-    """Return the name, with a number added if another has the same name.
-
-    >>> unused_name("rnn", ["rnn", "gru"]), unused_name("lstm", ["rnn", "gru"])
-    ('rnn (2)', 'lstm')
-    """
-    others = [*others]
-    names = (f"{name} ({k})" if k > 1 else name for k in count(1))
-    return next(each for each in names if each not in others)
-
-
 def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:
     """A pair (name or "", draws of the network) for each network."""
     if isinstance(networks, Mapping):
@@ -438,14 +436,19 @@ def _listed(networks: Any) -> Iterable[Any]:
 
 
 def draw_comparison(
-    records: Sequence[Spectra], *, step: int | None = None, limit: float | None = None
+    records: Sequence[Spectra],
+    names: Sequence[str],
+    about: str,
+    *,
+    step: int | None = None,
+    limit: float | None = None,
 ) -> Shown:
     """Draw networks side by side on one sequence: the spectra of one step at one scale, and below
     them measures over time. Spectra that are too small for this scale are enlarged in an inset.
 
-    step: the time step; None: the middle one. limit: half the width of the panels.
+    names, about: a label for each network, and the footer. step: the time step; None: the middle
+    one. limit: half the width of the panels.
     """
-    common, same, names = names_of(records)
     T = min(len(record.norm) for record in records)
     step = T // 2 if step is None else step
     half = limit or spectrum_limit(records, step)
@@ -464,35 +467,32 @@ def draw_comparison(
     least = 1.1 if slide else 1.6
     spectra = Block(draws, 2.6, columns, "y", legend=True, least=least, square=True, together=pairs)
     runs = [of_spectra(record) for record in records]
-    where = f"{common} on {records[0].along}" if common else records[0].along
-    about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
+    about = "; ".join(filter(None, (about, f"step {step} of 0 to {T - 1}")))
     below = over_time_blocks(runs, names, step=step, height=1.5 if slide else 2.2)
     return compose(last_longest(runs, names), about, spectra, *below)
 
 
 def draw_results(
     results: Sequence[Result],
-    along: str,
+    names: Sequence[str],
+    about: str,
     *,
     step: int | None = None,
     limit: float | None = None,
 ) -> Shown:
-    """Draw the plot of each result in its own panel. All panels have the same limits. along: the
-    sequence in words.
+    """Draw the plot of each result in its own panel. All panels have the same limits. names, about:
+    a label for each network, and the footer.
     """
-    common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
-        # the foot of the figure has the sequence
         result.draw_panel(ax, result.drawn_step(step), None)
-        ax.set_title(drawable(name.replace(f" on {along}", "")))
+        ax.set_title(drawable(name))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
                 handle.set_label("")
 
     draws = [partial(one, *row) for row in zip(results, names, strict=True)]
     words = results[0].kind.replace("_", " ").replace("lyapunov", "Lyapunov exponents")
-    about = "; ".join(filter(None, (common, "" if along in common else along, same)))
     block = Block(draws, 3.0, min(len(draws), IN_A_ROW), legend=True)
     figure = compose(title_of("", f"{words} of {counted(len(results), 'network')}"), about, block)
     share_limits(figure.axes[: len(draws)], limit)

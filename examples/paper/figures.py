@@ -19,6 +19,7 @@ from examples.paper import claims
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.comparison import draw_comparison
 from gersgorin.figures import plot_products, plot_spectrum
+from gersgorin.labels import Identity, footer_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
@@ -71,6 +72,14 @@ def draw_moving_spectra() -> Figure:
         "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records),
         Block(draws, 2.6, len(records), "xy", legend=True),
     )
+
+
+def draw_moving_over_time() -> Figure:
+    """Draw the same networks at one step, and their gradients and discs over time."""
+    records = claims.moving_spectra()
+    names = [record.title for record in records]
+    networks = [Identity(cell=r.title, made=r.about, along=r.along) for r in records]
+    return draw_comparison(records, names, footer_of(networks, names), limit=2.0)
 
 
 def draw_radii() -> Figure:
@@ -247,7 +256,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "saddle-escape": draw_saddle_escape,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
-    "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra(), limit=2.0),
+    "moving-spectra-over-time": draw_moving_over_time,
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,

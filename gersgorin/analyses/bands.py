@@ -33,7 +33,6 @@ from rhn.plotting.figure import (
     compose,
     line_style,
     log_scale,
-    names_of,
     over_time,
 )
 from rhn.utils.figures import (
@@ -190,17 +189,28 @@ class Comparison(Result, kind="comparison"):
         it shrinks.
         """
         gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
-        ways = direction(rates, self.near)
-        grows, shrinks = int((ways > 0).sum()), int((ways < 0).sum())
         zero, R = int(np.isneginf(rates).sum()), len(rates)
         if self._disagree:
-            change = f"grows in {grows}" if grows else f"shrinks in {shrinks}"
-            return f"{gradient} {change} of {R} runs"
+            return f"{gradient} {self._change} runs"
         if 0 < zero < R:
             return f"{gradient} is zero at the end of {zero} of {R} runs"
         steady = is_steady(self.log_norm_product, self.near)
         words = rate_words(self.rate, self.near, steady=steady)
         return f"{gradient} {words}{' in the median' if R > 1 else ''}"
+
+    @property
+    def over_runs(self) -> str:
+        """Words about `rate`: "" for one run, "median", or "median; grows in 1 of 5"."""
+        if len(self.seed) == 1:
+            return ""
+        return f"median; {self._change}" if self._disagree else "median"
+
+    @property
+    def _change(self) -> str:
+        """In how many runs the gradient grows, or else shrinks: "grows in 1 of 5"."""
+        ways, R = direction(self.last_exponent, self.near), len(self.seed)
+        grows, shrinks = int((ways > 0).sum()), int((ways < 0).sum())
+        return f"grows in {grows} of {R}" if grows else f"shrinks in {shrinks} of {R}"
 
     @property
     def _disagree(self) -> bool:
@@ -247,7 +257,8 @@ class Comparison(Result, kind="comparison"):
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw all measures: median and band."""
-        return draw_bands([self], step=step, limit=limit)
+        about = "; ".join(filter(None, (f"{self.title} on {self.along}", self.about)))
+        return draw_bands([self], [""], about, step=step, limit=limit)
 
     @property
     def networks(self) -> str:
@@ -389,21 +400,25 @@ def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
 
 
 def draw_bands(
-    comparisons: Sequence[Comparison], *, step: int | None = None, limit: float | None = None
+    comparisons: Sequence[Comparison],
+    names: Sequence[str],
+    about: str,
+    *,
+    step: int | None = None,
+    limit: float | None = None,
 ) -> Shown:
-    """Draw medians and bands over many runs, one colour for each comparison. step: a time step to
-    mark; None: no mark. limit: the largest value on the axis of the gradient.
+    """Draw medians and bands over many runs, one colour for each comparison.
+
+    names, about: a label for each comparison, and the footer. step: a time step to mark; None: no
+    mark. limit: the largest value on the axis of the gradient.
     """
-    common, same, names = names_of(comparisons)
-    sizes = "; ".join(
-        dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons)
-    )
-    runs = f"{common or names[0]} on {comparisons[0].along}; {sizes} of a network: {BANDS}"
+    sizes = dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons)
     if len(comparisons) == 1:
         title, names = comparisons[0].finding, [""]
     else:
         title = last_longest(comparisons, names)
-    about = "; ".join(filter(None, (runs, same)))
+    about = "; ".join(filter(None, (about, *sizes)))
+    about = f"{about} of a network: {BANDS}"
     return compose(title, about, *over_time_blocks(comparisons, names, step=step, limit=limit))
 
 
@@ -413,7 +428,8 @@ def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str
     """
     near = max(comparison.near for comparison in comparisons)
     steps = max(comparison.step_count for comparison in comparisons)
-    return compared_words([comparison.rate for comparison in comparisons], names, near, steps)
+    rates, over = [c.rate for c in comparisons], [c.over_runs for c in comparisons]
+    return compared_words(rates, names, near, steps, over)
 
 
 def over_time_blocks(

@@ -207,12 +207,18 @@ def _every(rate: float) -> str:
 
 
 def compared_words(
-    rates: Sequence[float], names: Sequence[str], near: float, steps: float = math.inf
+    rates: Sequence[float],
+    names: Sequence[str],
+    near: float,
+    steps: float = math.inf,
+    over: Sequence[str] = (),
 ) -> str:
     """A title about the gradients of several networks. For two networks the title describes each
     gradient. For more networks it names the gradient that shrinks least, or grows most, if its
     half-life or doubling time differs by more than a tenth from all others. Changes of less than a
     factor of 2 over all steps are not ranked.
+
+    over: words about each rate, if it is that of several runs: "median; grows in 1 of 5".
 
     >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
     The gradient halves every 1.39 steps in the RHN and every 0.693 steps in the RNN
@@ -222,24 +228,42 @@ def compared_words(
     The gradient lasts longest in the RHN and in mine, where it keeps its norm
     >>> print(compared_words([0.004, -0.5, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
     The gradient lasts longest in the IRNN, where it changes by less than a factor of 2
+    >>> over = ["median", "median; grows in 1 of 5"]
+    >>> print(compared_words([0.0, 0.0], ["a", "b"], 1e-7, over=over))
+    The gradient keeps its norm in a (median) and in b (median; grows in 1 of 5)
     """
     even = max(near, TWICE / steps)
     known = [k for k, rate in enumerate(rates) if not math.isnan(rate)]
     if not known:
         return "No gradient of these networks is known"
-    where = [_within(name) for name in _short(names)]
+    notes = [*over] or [""] * len(names)
+    end = ""
+    if {*notes} == {"median"}:
+        notes, end = [""] * len(names), " (median)"
+    where = [_within(*pair) for pair in zip(_short(names), notes, strict=True)]
     if len(known) < 3:
         each = [_range_words([rates[k]], near, even) for k in known]
-        return f"The gradient {_joined(each, [where[k] for k in known])}"
+        return f"The gradient {_joined(each, [where[k] for k in known])}{end}"
     top = _best(rates, known, even)
-    words = _range_words([rates[k] for k in top], near, even)
+    words, mixed = _range_words([rates[k] for k in top], near, even), _mixed(notes, top)
     if len(known) == len(top):
-        return f"The gradient {words} in all {len(top)} networks"
+        return f"The gradient {words} in all {len(top)} networks{mixed}{end}"
     behind = [rates[k] for k in known if k not in top]
     most = _most(rates[top[0]], behind, even)
     places = " and ".join(where[k] for k in top)
-    places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks"
-    return f"The gradient {most} {places}, where it {words}"
+    places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks{mixed}"
+    return f"The gradient {most} {places}, where it {words}{end}"
+
+
+def _mixed(notes: Sequence[str], top: Sequence[int]) -> str:
+    """Words about several networks as one: "" if their notes are empty.
+
+    >>> _mixed(["median; grows in 1 of 5", "median", "median"], [0, 1])
+    ' (medians; runs disagree in 1 of them)'
+    """
+    count = sum(";" in notes[k] for k in top)
+    disagree = f"; runs disagree in {count} of them" if count else ""
+    return f" (medians{disagree})" if any(notes) else ""
 
 
 def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
@@ -294,20 +318,40 @@ def _range_words(rates: Sequence[float], near: float, even: float) -> str:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """The first part of each name if no other name has the same, else the whole name."""
-    firsts = [name.split(", ")[0] for name in names]
-    pairs = zip(firsts, names, strict=True)
-    return [first if firsts.count(first) == 1 else name for first, name in pairs]
-
-
-def _within(name: str) -> str:
-    """The words for a network in a sentence: "in the RHN", "at depth 5", "with identity
-    weights".
+    """The first part of each name if all of these differ, also in more than case; else the whole
+    names.
     """
+    firsts = [_first_part(name)[0] for name in names]
+    return firsts if len({first.casefold() for first in firsts}) == len(firsts) else [*names]
+
+
+def _first_part(name: str) -> tuple[str, str]:
+    """Split a name at its first comma that is not in brackets."""
+    first, *rest = re.split(r", (?![^(]*\))", name, maxsplit=1)
+    return first, "".join(rest)
+
+
+def _within(name: str, note: str = "") -> str:
+    """The words for a network in a sentence, with a note in brackets.
+
+    >>> _within("rhn"), _within("depth 5"), _within("identity weights"), _within("8 units")
+    ('in the RHN', 'at depth 5', 'with identity weights', 'with 8 units')
+    >>> _within("rhn, depth 5", "median"), _within("trained runs/rhn"), _within("new rhn")
+    ('in the RHN (depth 5; median)', 'in the trained runs/rhn', 'in the new RHN')
+    """
+    name, rest = _first_part(name)
+    brackets = "; ".join(filter(None, (rest, note)))
+    return f"{_place(name)} ({brackets})" if brackets else _place(name)
+
+
+def _place(name: str) -> str:
+    state, _, of = name.partition(" ")
     if name in TOOLKIT_CELLS:
         return f"in the {spoken_name(name)}"
-    if name.startswith(("before ", "after ")):  # training, epoch 34
+    if state in ("new", "trained") and of:
+        return f"in the {state} {spoken_name(of) if of in TOOLKIT_CELLS else of}"
+    if state in ("before", "after"):  # training, epoch 34
         return name
-    if "weights" in name.split():
+    if "weights" in name.split() or re.fullmatch(r"\d+ units?", name):
         return f"with {name}"
     return f"at {name}" if re.fullmatch(r"[a-z ]+ [-+\d.]+", name) else f"in {name}"

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from gersgorin.analyses import ANALYSES
 from rhn.utils.result import KIND, Result, optional_xarray
 
@@ -53,5 +55,9 @@ class Several(Result):
         }
         return cls(
             results=results,
-            **{key: str(value) for key, value in values.items() if "." not in key and key != KIND},
+            **{
+                key: value if np.ndim(value) else str(value)
+                for key, value in values.items()
+                if "." not in key and key != KIND
+            },
         )

@@ -121,6 +121,7 @@ def run(options: CompareOptions) -> None:
 
     from gersgorin.cli.load import chorales_file, datasets_of_options
     from gersgorin.comparison import measure_network, side_by_side
+    from rhn.data import chorales
 
     outputs = Outputs.of(
         options, default_figure("" if row.name == "spectra" else row.command, options)
@@ -128,17 +129,19 @@ def run(options: CompareOptions) -> None:
     rows = _rows(options)
     reader = _reader(rows)
     data = datasets_of_options(reader, options, options.samples.get("sequences"))
-    if options.input is None:
-        _warn_of_other_data(rows, chorales_file(reader, options.data))
+    file = None if options.input else chorales_file(reader, options.data)
+    measured_on = None if options.input else (file, chorales(file))
+    if measured_on:
+        _warn_of_other_data(rows, *measured_on)
     check_step(options.step, max(each.steps for each in data), row)
     device, measured = resolve_device(options.device), list[Any]()
-    networks = [_network(options, one, data, device) for one in rows]
+    networks = [_network(options, one, data, measured_on, device) for one in rows]
     with progress_bars() as report:
         for one, network in zip(rows, networks, strict=True):
             with own_cell(one.network.module or one.network.cell):
                 bands = bool(options.samples)
-                measured.append(measure_network(network, row, measured, bands=bands, report=report))
-    found = side_by_side(measured, row)
+                measured.append(measure_network(network, row, bands=bands, report=report))
+    found = side_by_side(measured, row, only=len(_differing(rows)) == 1)
     result = found if len(found) > 1 else found[0]
     show_result(outputs, options, result, partial(result.figure, **options.drawing))
 
@@ -209,8 +212,10 @@ class _Row:
     """A network to compare, as the options of a command about this network only."""
 
     network: NewOrTrained
-    label: str = ""
-    """Words before the title."""
+    name: str = ""
+    """Name of the network, see `gersgorin.labels.Identity`."""
+    after: str = ""
+    """"after epoch 34" for trained weights beside their initial weights."""
     varied: tuple[str, ...] = ()
     """Words that tell the network from others with the same cell: "orthogonal weights"."""
     fresh: bool = False
@@ -253,14 +258,40 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
     modules = [word for word in options.words if _names_module(word)]
     cells = [_cell(word) for word in options.words if word not in (*files, *modules)]
     settings = [_Setting.of(word, cells) for word in options.set]
-    labels = dict(zip(files, short_names([Path(file) for file in files]), strict=True))
+    names = _names(options, files, modules)
     for word in options.words:
         if word in cells:
-            yield from _new_cells(options, word, settings)
+            yield from _new_cells(options, word, settings, names[word])
         elif word in modules:
-            yield _Row(_of_module(options, word))
+            yield _Row(_of_module(options, word), names[word])
         else:
-            yield from _trained(options, Path(word), labels[word] if files[1:] else "")
+            yield from _trained(options, Path(word), names[word])
+
+
+def _names(options: CompareOptions, files: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
+    """The names of the networks by the words for them; "" for a file that is the only word. If
+    there are trained and other networks, the names tell them apart.
+    """
+    short = dict(zip((*files, *modules), short_names(files, modules), strict=True))
+    if len(options.words) == 1:
+        return {word: "" if word in files else short.get(word, word) for word in options.words}
+    new, trained = "new " if files else "", "trained "
+    if options.before_training or len(files) == len(options.words):  # the labels have the state
+        trained = ""
+    return {
+        word: f"{trained if word in files else ''}{short[word]}" if word in short else new + word
+        for word in options.words
+    }
+
+
+def _differing(rows: Sequence[_Row]) -> set[str]:
+    """Names of the options in which networks differ."""
+    each = [
+        vars(row.network) | row.network.cell_options | {"fresh": row.fresh, "cell_options": None}
+        for row in rows
+    ]
+    names = {name for values in each for name in values}
+    return {name for name in names if len({repr(values.get(name)) for values in each}) > 1}
 
 
 def _cell(word: str) -> str:
@@ -326,7 +357,9 @@ def _grid(settings: Sequence[_Setting], cell: str) -> dict[str, list[str]]:
     return {name: [*dict.fromkeys(values)] for name, values in grid.items()}
 
 
-def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting]) -> Iterator[_Row]:
+def _new_cells(
+    options: CompareOptions, cell: str, settings: Sequence[_Setting], name: str
+) -> Iterator[_Row]:
     """Yield a cell with each combination of the values of its options."""
     grid = _grid(settings, cell)
     flags = {f.name: getattr(options, f.name) for f in fields(NewCell)}
@@ -336,9 +369,9 @@ def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting])
         sizes = {name: _value(name, given[name]) for name in given if name in NEW_CELL}
         network = NewOrTrained(**flags | sizes, cell=cell, cell_options=own)
         titled = ("hidden_size", "depth")
-        shown = [name for name in sizes if len(grid[name]) > 1 and name not in titled]
-        words = (_in_words(name, sizes[name], grid[name]) for name in shown)
-        yield _Row(network, varied=tuple(words))
+        shown = [key for key in sizes if len(grid[key]) > 1 and key not in titled]
+        words = (_in_words(key, sizes[key], grid[key]) for key in shown)
+        yield _Row(network, name, varied=tuple(words))
 
 
 def _in_words(name: str, value, values: Sequence[str]) -> str:
@@ -373,8 +406,8 @@ def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
     )
 
 
-def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
-    """Yield the network with its trained weights, labelled by their epoch. With --before-training,
+def _trained(options: CompareOptions, path: Path, name: str) -> Iterator[_Row]:
+    """Yield the network with its trained weights, named with their epoch. With --before-training,
     yield the network with its initial weights first.
     """
     from rhn.plotting.provenance import epoch_words
@@ -382,27 +415,37 @@ def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
     network = replace(_of_module(options, options.module), checkpoint=path)
     epoch = "" if options.module else epoch_words(path)
     if options.before_training:
-        yield _Row(network, label, fresh=True)
-        after = f"after {epoch or 'training'}"
-        yield _Row(network, f"{label}, {after}".removeprefix(", "))
+        yield _Row(network, name, fresh=True)
+        yield _Row(network, name, after=f"after {epoch or 'training'}")
     else:
-        yield _Row(network, f"{label}, {epoch}".removesuffix(", ") if label else "")
+        yield _Row(network, f"{name}, {epoch}".removesuffix(", ") if name else "")
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each file or folder of a training run; the paths if two names are equal.
+def short_names(files: Sequence[str], modules: Sequence[str] = ()) -> list[str]:
+    """The name of each file or folder of a training run, then of each factory or class. Longer
+    names are used if two are the same up to case, or if one is that of a cell.
 
-    >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10")])
-    ['depth2', 'depth10']
-    >>> short_names([Path("a/run.safetensors"), Path("b/run.safetensors")])
-    ['a/run', 'b/run']
+    >>> short_names(["runs/depth2/best.safetensors", "runs/depth10"], ["nets:Net"])
+    ['depth2', 'depth10', 'Net']
+    >>> short_names(["a/run.safetensors", "b/run.safetensors"], ["one:make", "two:make"])
+    ['a/run', 'b/run', 'one:make', 'two:make']
+    >>> short_names(["runs/rhn", "runs/depth2"], ["nets:LSTM"])
+    ['runs/rhn', 'depth2', 'nets:LSTM']
     """
     from rhn.checkpoints import BEST
+    from rhn.plotting.provenance import named_file
 
+    paths = [Path(file) for file in files]
     homes = [path.parent if path.name == BEST else path for path in paths]
     found = [str(home).removesuffix(".safetensors") for home in homes]
-    names = [Path(path).name for path in found]
-    return names if len({*names}) == len(names) else found
+    found = [named_file(Path(home).absolute()) if is_known(home) else home for home in found]
+    long = [*found, *modules]
+    short = [*(Path(home).name for home in found), *(word.rpartition(":")[2] for word in modules)]
+    folded = [name.casefold() for name in short]
+    return [
+        whole if folded.count(key) > 1 or is_known(key) else name
+        for key, name, whole in zip(folded, short, long, strict=True)
+    ]
 
 
 def _names_weights(word: str) -> bool:
@@ -456,16 +499,15 @@ def _reader(rows: Sequence[_Row]) -> NewOrTrained:
     return next(iter(trained), rows[0].network)
 
 
-def _warn_of_other_data(rows: Sequence[_Row], file: Path | None) -> None:
+def _warn_of_other_data(rows: Sequence[_Row], file: Path | None, corpus) -> None:
     """Log a sentence for each trained network whose chorales are not those that all read."""
-    from rhn.data import chorales
     from rhn.training.trained import stored_data
 
     networks = [row.network for row in rows]
     for path in dict.fromkeys(n.checkpoint for n in networks if n.checkpoint and not n.module):
         stored = stored_data(path)
         if stored.checksum is not None:
-            stored.warn(file, chorales(file))
+            stored.warn(file, corpus)
 
 
 def _vocabulary(path: Path) -> str | None:
@@ -479,10 +521,10 @@ def _vocabulary(path: Path) -> str | None:
     return repr(header["metadata"].get("vocabulary")) if language else None
 
 
-def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
+def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, device: str):
     """The network of a row, with its runs for each seed and each sequence."""
     from gersgorin.cli.load import load_network, run_of
-    from gersgorin.cli.trained import labelled
+    from gersgorin.cli.trained import words_of_training_data
     from gersgorin.comparison import Compared
 
     size, steps = data[0].input_size, data[0].steps
@@ -495,7 +537,7 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
     label, seeds = first[2], options.samples.get("seeds", 1)
     parts = label.title.split(", ")
     varied = [word for word in row.varied if word not in parts]
-    title = labelled(row.label, ", ".join([*parts, *varied]))
+    title = ", ".join([*parts, *varied])
 
     def runs():
         for k in range(seeds):
@@ -508,10 +550,15 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
 
     last = options.seed + seeds - 1
     made = f"{label.made} to seed {last}" if label.made and seeds > 1 else label.made
+    path = None if row.network.module else row.network.checkpoint
+    trained_on = words_of_training_data(path, measured_on) if path and not row.fresh else ""
     return Compared(
         runs=runs(),
+        name=row.name,
+        state=label.state or row.after,
         along=_along(data),
-        about="; ".join(filter(None, (made, data[0].about))),
+        made=", ".join(filter(None, (made, trained_on))),
+        data=data[0].about,
         count=seeds * len(data),
     )
 

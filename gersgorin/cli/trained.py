@@ -22,13 +22,13 @@ from gersgorin.network.find import cell_title, find_cell, recurrent_cells
 from gersgorin.run.run import Label
 from rhn.cells import name_of_cell
 from rhn.checkpoints import load_model as load_checkpoint
-from rhn.data.corpus import KEYS
+from rhn.data.corpus import KEYS, Corpus
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint
-from rhn.training.trained import initial_model, load_text_model
+from rhn.training.trained import initial_model, load_text_model, stored_data
 from rhn.utils.io import check_file
 from rhn.utils.wording import first_line
 
@@ -46,7 +46,8 @@ def cell_of_module(
     cell, layer = find_cell(module, options.layer, options.submodule, said=said)
     title = cell_title(cell, layer)
     title = f"{options.submodule}: {title}" if options.submodule else title
-    return module, replace(label, name=options.module, title=labelled(label.title, title))
+    made = label.made or options.module
+    return module, replace(label, name=options.module, title=title, made=made)
 
 
 def module_of_user(
@@ -64,7 +65,7 @@ def module_of_user(
         state_size=sizes_of_words(options.state_size),
     )
     if fresh:
-        return module, Label(title="fresh weights")
+        return module, Label(state="fresh weights")
     if path is None:  # of unknown origin: a factory may set its own seed
         return module, Label()
     load_weights(module, path)
@@ -89,7 +90,7 @@ def cell_of_checkpoint(
     title = cell_title(cell, name=name)
     if len(cells) > 1:
         title = f"cell {options.layer or 1} of {len(cells)}: {title}"
-    return model, replace(label, name=name, title=labelled(label.title, title))
+    return model, replace(label, name=name, title=title)
 
 
 def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, Label]:
@@ -103,9 +104,22 @@ def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Mod
     model, known = initial_model(path, options.seed, options.cell)
     made = words_of_checkpoint(path, fresh=True)
     if not known:
-        return model, Label(made=made, title=f"fresh weights (seed {options.seed})")
-    # a training run draws other weights from a seed than a new cell
-    return model, Label(made=f"{made} of the training" if made else "", title="before training")
+        return model, Label(made=made, state=f"fresh weights (seed {options.seed})")
+    return model, Label(made=made, state="before training")
+
+
+def words_of_training_data(path: Path, measured: tuple[Path | None, Corpus] | None) -> str:
+    """Describe the data on which a checkpoint was trained, as far as its files tell: "trained on
+    mine.json".
+
+    measured: the chorales that the network reads now, and their path; None: other data.
+    """
+    stored = stored_data(path)
+    if stored.path is not None:
+        return f"trained on {stored.path.name}"
+    if measured is None or stored.checksum is None:
+        return ""
+    return f"trained on {'other' if stored.difference(*measured) else 'these'} chorales"
 
 
 def labelled(label: str, title: str) -> str:

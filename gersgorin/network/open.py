@@ -174,7 +174,7 @@ def _of_module(traced: TracedCell, x: DataLike, batch_axis: int | None, device: 
     traced.module.to(device)
     run = traced.along(passed, batch_axis=batch_axis, one=True)
     network = {"name": cell_name(traced.cell), "title": traced.title, "made": traced.made}
-    return run.named(Label(**network, **names))
+    return run.named(Label(network=traced.network, **network, **names))
 
 
 def _of_function(

@@ -132,6 +132,13 @@ class TracedCell:
         return f"{self._part}: {title}" if self._part else title
 
     @property
+    def network(self) -> str:
+        """The class of the module around the cell; "" if this class is one of torch or `rhn`."""
+        kind = type(self.module)
+        known = self._cell is self.module or kind.__module__.partition(".")[0] in ("torch", "rhn")
+        return "" if known else kind.__name__
+
+    @property
     def made(self) -> str:
         """Configuration of a cell of `rhn` in words: "built with uniform:0.04, transform bias -2";
         "" for other cells.

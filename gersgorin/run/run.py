@@ -46,6 +46,8 @@ class Label:
     """Name of the cell: its registry key or its class."""
     title: str = ""
     """Title of the network: "rhn, depth 5, 64 units"."""
+    network: str = ""
+    """Class of the user's module around the cell, if there is one."""
     sequence: str = ""
     """Name of the sequence: "bwv269"."""
     reads: str = "sequence"
@@ -56,6 +58,8 @@ class Label:
     """Origin of the weights: initialisation and seed, or a file."""
     data: str = ""
     """Origin of the sequence."""
+    state: str = ""
+    """Training so far, where it is compared: "before training"."""
 
     @property
     def about(self) -> str:

@@ -2,13 +2,11 @@
 not import torch.
 
 Every `plot_*` draws into given axes and returns them; `compose` makes a figure. Lines of different
-colours also differ in dashes or markers. The title of a figure names what all its results share;
-legends name the differences.
+colours also differ in dashes or markers.
 """
 
 import io
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +46,6 @@ WIDTH = 8.0  # inches, of a figure of several panels
 BESIDE, ABOVE = 0.55, 0.45
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
 WIDE = 1.1 * LEAST  # of one with longer labels
-MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 PAD, LINE = 0.15, 0.15  # inches between blocks, and of a line of letters of 9 points
 OUTSIDE: Style = {"loc": "outside upper left"}  # places of legends: above panels, above axes
 INSIDE: Style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2}
@@ -536,89 +533,6 @@ def _dashes(line: Line2D) -> str:
     """Return the line style of a line with its dashes, which `get_linestyle` leaves out."""
     dashes = line._unscaled_dash_pattern  # type: ignore[attr-defined]  # no getter is public
     return f"{line.get_linestyle()} {dashes}"
-
-
-def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
-    """Return three names for several results: the parts of the title that all results share, or "";
-    the description that all share, or ""; and for each result a name of the differences, or "".
-    """
-    titles, abouts = [result.title for result in results], [result.about for result in results]
-    about = abouts[0] if len({*abouts}) == 1 else ""
-    if len({*titles}) == 1:
-        return titles[0], about, [""] * len(titles) if about else abouts
-    common, names = apart(titles)
-    if labelled := _labelled(titles, common, names):
-        about = "; ".join(filter(None, (labelled, about)))
-    if not about and all(abouts) and len(results) <= MOST_DESCRIBED:
-        about = _described(names, abouts)
-    return common, about, names
-
-
-def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
-    """Return (the parts that all titles share, the rest of each title). If nothing is left of a
-    title, its first part is used.
-
-    >>> apart(["rhn, depth 5, 64 units", "rnn, depth 5, 64 units"])
-    ('depth 5, 64 units', ['rhn', 'rnn'])
-    >>> apart(["before training: rhn, 48 units", "after training: rhn, 48 units"])
-    ('rhn, 48 units', ['before training', 'after training'])
-    >>> apart(["one: rhn, depth 4, 8 units", "two: dt-rnn, depth 4, 9 units"])  # a label is enough
-    ('depth 4', ['one', 'two'])
-    >>> apart(["one: before training: rhn, 8 units", "one: after training: rhn, 8 units"])
-    ('one, rhn, 8 units', ['before training', 'after training'])
-    """
-    parts = [_parts(title) for title in titles]
-    shared = [part for part in parts[0] if all(part in others for others in parts)]
-    left = _without(shared, parts)
-    of_labels = _without(shared, [_head(title) for title in titles])
-    if ": " in "".join(titles) and len({*map(tuple, of_labels)}) == len(titles):
-        left = of_labels
-    names = [", ".join(own or each[:1]) for own, each in zip(left, parts, strict=True)]
-    if len({*names}) < len(names):
-        return "", [*titles]
-    return ", ".join(shared), names
-
-
-def _parts(title: str) -> list[str]:
-    return re.split(r"(?:, |: )(?![^(]*\))", title)
-
-
-def _without(shared: Sequence[str], names: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[part for part in name if part not in shared] for name in names]
-
-
-def _head(title: str) -> list[str]:
-    """Return the parts of a title's label (the text before the last ": "); without a label, the
-    first part of the title.
-    """
-    label, colon, _ = title.rpartition(": ")
-    return _parts(label) if colon else _parts(title)[:1]
-
-
-def _labelled(titles: Sequence[str], common: str, names: Sequence[str]) -> str:
-    """Describe the networks that labels name, each once: "one: rhn, 8 units; two: dt-rnn, 9
-    units".
-    """
-    known = (*_parts(common), *(part for name in names for part in _parts(name)))
-    rest = [", ".join(part for part in _parts(title) if part not in known) for title in titles]
-    pairs = zip(names, rest, strict=True)
-    return "; ".join(dict.fromkeys(f"{_parts(name)[0]}: {own}" for name, own in pairs if own))
-
-
-def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:
-    """Join the descriptions of several results in one line: first the parts that differ, each after
-    its title, then the common parts.
-
-    >>> _described(["gru", "rhn"], ["seed 0; bwv269", "seed 1; bwv269"])
-    'gru: seed 0; rhn: seed 1; bwv269'
-    """
-    parts = [about.split("; ") for about in abouts]
-    same = [part for part in parts[0] if all(part in others for others in parts)]
-    own = [
-        f"{title}: {', '.join(part for part in each if part not in same)}"
-        for title, each in zip(titles, parts, strict=True)
-    ]
-    return "; ".join([*own, *same])
 
 
 def title_of(network: str, what: str) -> str:

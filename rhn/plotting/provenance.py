@@ -53,15 +53,17 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
     """Describe the file, initialisation, seed and epoch of a checkpoint, as far as its header has
     them.
 
-    An example is "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40". fresh:
-    True to leave out the epoch. Raises CheckpointError.
+    An example is "rhn/best.safetensors: gaussian:0.05, training seed 0, epoch 40". A training run
+    draws other weights from a seed than a new cell. fresh: True to leave out the epoch. Raises
+    CheckpointError.
     """
     from rhn.checkpoints import read_metadata, weights_file
 
     file = weights_file(path)
     header = read_metadata(file)
     found = _metadata(header)
-    words = [*_start(header["config"], _cell_class(header)), *_named(found, ("seed", "trial"))]
+    numbers = {"training_seed": found.get("seed"), "trial": found.get("trial")}
+    words = [*_start(header["config"], _cell_class(header)), *_named(numbers, numbers)]
     words += [] if fresh else [*_named(found, ("epoch",)), *_unfinished(file.parent)]
     return ": ".join(filter(None, (named_file(file), ", ".join(words))))
 

@@ -277,8 +277,8 @@ def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table)
 LONG = "a name of forty characters, $signs$ and 字"
 TITLE = "RHN, 2 cells, depth 10, 830 units (a-run-with-a-long-name, seed-12)"
 ABOUT = (
-    "a-run/best.safetensors: gaussian:0.008342, transform bias -2, seed 0, trial 11, epoch "
-    "40; train split of chorales"
+    "a-run/best.safetensors: gaussian:0.008342, transform bias -2, training seed 0, trial 11, "
+    "epoch 40; train split of chorales"
 )
 
 

@@ -17,13 +17,12 @@ from gersgorin import Recorder, analyze, compare, fixed_points, influence, lyapu
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
 from gersgorin.figures import draw_run
+from gersgorin.labels import Identity, footer_of, labels_of
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
-from rhn.plotting.figure import names_of
 from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
-from rhn.utils.result import Result
 from tests.readable import WIDTHS, alone, drawn_texts, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
@@ -168,12 +167,17 @@ def training(size):
     return recording, found
 
 
+def named(results: list) -> tuple[list, list[str], str]:
+    """Results with their labels and the footer of their figure, as `compare` names them."""
+    networks = [Identity(cell=r.title, made=r.about, along=r.along) for r in results]
+    labels = labels_of(networks, only=True)
+    return results, labels, footer_of(networks, labels)
+
+
 FIGURES = {  # what each is drawn from
-    "comparison.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "analyses.bands.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.draw_results": lambda draw, runs, training, size: draw(
-        runs["spectra"], "sequence noise"
-    ),
+    "comparison.draw_comparison": lambda draw, runs, training, size: draw(*named(runs["spectra"])),
+    "analyses.bands.draw_bands": lambda draw, runs, training, size: draw(*named(runs["ensembles"])),
+    "comparison.draw_results": lambda draw, runs, training, size: draw(*named(runs["spectra"])),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "figures.plot_products": lambda draw, runs, training, size: alone(draw, runs["spectra"][0]),
     "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: alone(
@@ -243,13 +247,6 @@ def test_the_title_of_the_saddle_escape_has_the_direction_of_its_law():
     assert "small weights lengthen the plateau" in " ".join(figure.get_suptitle().split())
     curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
     assert len(curves) == 5 and all((np.diff(line.get_ydata()) < 0).all() for line in curves)
-
-
-def test_names_say_once_what_is_shared_and_keep_within_their_lines():
-    one, other = Result(title="rhn", about="seed 0"), Result(title="rhn", about="seed 1")
-    assert names_of([one]) == ("rhn", "seed 0", [""])
-    assert names_of([one, other]) == ("rhn", "", ["seed 0", "seed 1"])
-    assert names_of([one, replace(one, title="rnn")]) == ("", "seed 0", ["rhn", "rnn"])
 
 
 def test_a_panel_of_several_decades_has_a_scale_on_a_slide():
