@@ -135,8 +135,8 @@ class LesionTable(Result, kind="lesions"):
             lesion = f"On this one sequence, {lesion[0].lower()}{lesion[1:]} changes {loss}"
             most = " most," if len(self.rows()) > 1 else ""
             return f"{lesion}{most} by {change:+.3g} nats per {self.step}"
-        verb = "lowers" if change < 0 else "raises"
-        return f"{lesion} {verb} {loss} by {abs(change):.3g} nats per {self.step}{self._rank}"
+        lesion = f"{lesion} {'lowers' if change < 0 else 'raises'} {loss}"
+        return f"{lesion} by {abs(change):.3g} nats per {self.step}{self._rank(named)}"
 
     @property
     def _intervals(self) -> bool:
@@ -155,18 +155,17 @@ class LesionTable(Result, kind="lesions"):
             return next((row for row in rows if _sizes(row)[0] > 0), None)
         return rows[0] if rows[0]["delta"] else None
 
-    @property
-    def _rank(self) -> str:
+    def _rank(self, named: dict) -> str:
         """Words about the rank of the layer that `finding` names: most of all layers if its
         interval is above the others; "" if there is no other layer.
         """
         rows = self.by_damage()
-        place = rows.index(self._named)
+        place = rows.index(named)
         if place > 0:
             changes = "change by layer" if place == 1 else "changes by layers"
             larger = listed([row["label"] for row in rows[:place]])
             return f"; the larger {changes} {larger} may be chance"
-        named, *others = rows
+        others = rows[1:]
         for row in others:
             if not _sizes(named)[0] > _sizes(row)[1]:
                 return f", not clearly more than layer {row['label']}"

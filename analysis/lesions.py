@@ -320,7 +320,7 @@ def paired_interval(
 
     For sequences of equal length this is Student's interval of the mean difference of a sequence.
     Such intervals are about right for 2 sequences and more. The intervals of a percentile bootstrap
-    contain the true difference in half of all cases for 2 sequences, and in 89 % for 12.
+    contain the true difference in half of all cases for 2 sequences, and in about 90 % for 12.
 
     In simulations the interval contains the true difference in 94 to 95 % of all cases if the
     differences of sequences are normal, and in 92 to 95 % if they are drawn from those of a trained
