@@ -171,7 +171,8 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     first, second = capsys.readouterr().out.split("\n")[:2]
     layer = r"Holding the gates of layer \d at their means"
     assert re.match(
-        f"{layer} (raises|lowers) the training loss by .* nats per token, which may be chance",
+        f"({layer} (raises|lowers) the training loss by .* nats per token|"
+        "No layer's lesion changes the training loss clearly)",
         first,
     )
     assert second.endswith("nats per token: 6 sequences, 40 predicted tokens.")
