@@ -27,7 +27,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "activity": ("GateActivity",),
         "damage": ("LesionTable",),
         "gates": ("gate_activity",),
-        "lesions": ("lesion", "paired_bootstrap"),
+        "lesions": ("lesion", "paired_interval"),
         "lesion_modes": ("Lesion", "lesioned"),
         "sequences": ("Excerpt", "excerpts", "stretches"),
     },

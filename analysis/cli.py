@@ -11,7 +11,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs, figure_name
 from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import Count, Natural
+from rhn.utils.ranges import Count
 from rhn.utils.shared_options import Device, TrainedOptions, given_flags
 from rhn.utils.wording import counted
 
@@ -126,10 +126,6 @@ class LesionCommand(Common):
     """For a text: number of tokens to predict in all, from the beginning of the text."""
     pairs: bool = False
     """Also measure the loss with both layers of every pair switched off."""
-    seed: Natural = 0
-    """Seed of the bootstrap for the confidence intervals, which resamples chorales or parts of a
-    text.
-    """
 
     name = "lesion"
 
@@ -141,7 +137,7 @@ class LesionCommand(Common):
     def measure(self, model, sequences: list, split: str, **run):
         from analysis.lesions import lesion
 
-        asked = {name: getattr(self, name) for name in ("mode", "pairs", "seed")}
+        asked = {name: getattr(self, name) for name in ("mode", "pairs")}
         return lesion(
             model,
             sequences,

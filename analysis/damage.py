@@ -26,7 +26,6 @@ LINES = {
     "layer": "layer {}",
     "blind": "layer {}: blind",
     "beyond blind": "layer {} > blind",
-    "blind - beyond": "layer {}: blind - rest",
     "pair": "layers {}",
 }
 LESIONED = {
@@ -60,13 +59,13 @@ class LesionTable(Result, kind="lesions"):
     Kinds of rows: "layer", one layer is lesioned; "pair", two layers are lesioned; "blind", a
     control in which a first layer is kept and its input product removed (not in the mode "blind");
     "beyond blind", the lesion of a first layer compared with its control (only if the mode also
-    removes the input); "blind - beyond", the damage of "blind" minus the damage of "beyond blind".
+    removes the input).
 
     >>> from analysis import lesion
     >>> from rhn import PolyphonicModel
     >>> found = lesion(PolyphonicModel("rhn", hidden_size=3, depth=2), [np.ones((5, 88))])
     >>> list(zip(found.row_kind, found.label))
-    [('layer', '1'), ('layer', '2'), ('blind', '1'), ('beyond blind', '1'), ('blind - beyond', '1')]
+    [('layer', '1'), ('layer', '2'), ('blind', '1'), ('beyond blind', '1')]
     """
 
     mode: str
@@ -90,8 +89,8 @@ class LesionTable(Result, kind="lesions"):
     from the control.
     """
     low: np.ndarray
-    """Lower end of the 95 % interval of `delta`, by a paired bootstrap over sequences; `high` is
-    the upper end. NaN for a single sequence, or a loss that is not finite.
+    """Lower end of the 95 % interval of `delta` over sequences (`analysis.paired_interval`); `high`
+    is the upper end. NaN for a single sequence, or a loss that is not finite.
     """
     high: np.ndarray
 
@@ -115,110 +114,67 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def finding(self) -> str:
-        """A sentence that names the layer whose lesion changes the loss most, and states whether
-        this change is clearly the largest. The effect of the removed input is not counted if it is
-        known.
+        """A sentence about the layer with the largest damage, up or down, among those whose 95 %
+        interval excludes 0. The sentence also says whether this damage is clearly the largest.
 
-        If removing only the input causes about half of this change or more, the sentence says how
-        much of the change is due to the input. The sentence also names layers that change the loss
-        more, but only by the removed input. If some losses are not finite, the sentence names their
-        layers instead.
+        If no interval excludes 0, no lesion changes the loss clearly. With one sequence there are
+        no intervals, and the sentence is about this sequence. If some losses are not finite, the
+        sentence names their layers instead.
         """
-        whole = {row["label"]: row for row in self.rows()}
-        first = self._by_rank[0]
         loss = f"the {LOSSES.get(self.split, f'loss on {self.split}')}"
+        lesion, named = LESIONS[self.mode], self._named
         if lost := _not_finite(self.rows()):
             each = f"{'layer' if len(lost) == 1 else 'each of layers'} {listed(lost, len(lost))}"
-            word = "infinite" if whole[first["label"]]["loss"] == math.inf else "no longer finite"
-            return f"{LESIONS[self.mode].format(each)} makes {loss} {word}"
-        change = whole[first["label"]]["delta"]
-        lesion = LESIONS[self.mode].format(f"layer {first['label']}")
-        verb = "lowers" if change < 0 else "raises"
-        if apart := [row["label"] for row in self._apart]:
-            layers = "layer" if len(apart) == 1 else "layers"
-            lesion = f"Apart from {layers} {' and '.join(apart)}, {lesion[0].lower()}{lesion[1:]}"
-        by = f"by {abs(change):.3g} nats per {self.step}"
-        rank = self._input_part or self._rank
-        return ", ".join(filter(None, (f"{lesion} {verb} {loss} {by}", rank)))
+            worst = self.by_damage()[0]["loss"]
+            word = "infinite" if worst == math.inf else "no longer finite"
+            return f"{lesion.format(each)} makes {loss} {word}"
+        if named is None:
+            return f"No layer's lesion changes {loss} clearly"
+        lesion, change = lesion.format(f"layer {named['label']}"), named["delta"]
+        if not self._intervals:
+            lesion = f"On this one sequence, {lesion[0].lower()}{lesion[1:]} changes {loss}"
+            most = " most," if len(self.rows()) > 1 else ""
+            return f"{lesion}{most} by {change:+.3g} nats per {self.step}"
+        lesion = f"{lesion} {'lowers' if change < 0 else 'raises'} {loss}"
+        return f"{lesion} by {abs(change):.3g} nats per {self.step}{self._rank(named)}"
 
     @property
-    def _by_rank(self) -> list[dict]:
-        """Rows of layers by the size of their change; for first layers, the change beyond the
-        removed input.
-        """
-        beyond = {row["label"]: row for row in self.rows("beyond blind")}
-        return _by_size([beyond.get(row["label"], row) for row in self.rows()])
+    def _intervals(self) -> bool:
+        return bool(np.isfinite(self.low).any())
 
     @property
-    def _apart(self) -> list[dict]:
-        """Rows of first layers that change the loss more than the first row of `_by_rank` does, but
-        not beyond the removed input. A layer that `_rank` names is left out.
+    def _named(self) -> dict | None:
+        """The row of the layer that `finding` names: the largest damage whose interval excludes 0,
+        or with one sequence the largest damage. None if there is none, or if some losses are not
+        finite.
         """
-        first, *others = self._by_rank
-        whole = {row["label"]: abs(row["delta"]) for row in self.rows()}
-        return [
-            row
-            for row in others
-            if row["kind"] == "beyond blind"
-            and whole[row["label"]] > whole[first["label"]]
-            and f"layer {row['label']} beyond" not in self._rank
-        ]
+        rows = self.by_damage()
+        if _not_finite(rows):
+            return None
+        if self._intervals:
+            return next((row for row in rows if _sizes(row)[0] > 0), None)
+        return rows[0] if rows[0]["delta"] else None
 
-    @property
-    def _input_part(self) -> str:
-        """Words about the part of the largest change that comes from the removed input: "mostly" if
-        the interval shows that, else a share in percent; "" if this part is clearly the smaller
-        one.
+    def _rank(self, named: dict) -> str:
+        """Words about the rank of the layer that `finding` names: most of all layers if its
+        interval is above the others; "" if there is no other layer.
         """
-        first = self._by_rank[0]
-        if first["kind"] != "beyond blind":
-            return ""
-        (whole,) = (row["delta"] for row in self.rows() if row["label"] == first["label"])
-        low, high = sorted(
-            math.copysign(1, whole) * row[end]
-            for row in self.rows("blind - beyond")
-            if row["label"] == first["label"]
-            for end in ("low", "high")
-        ) or (math.nan, math.nan)
-        share = 100 * (1 - first["delta"] / whole) if whole else 0.0
-        if low > 0:
-            return "mostly by removing the input"
-        uncertain = not high < 0 and 0 < share < 100
-        return f"{share:.0f} % of it by removing the input" if uncertain else ""
-
-    @property
-    def _rank(self) -> str:
-        """Words about the rank of the largest change: most of all layers if its interval is above
-        the others; "" if there is no other layer.
-        """
-        first, *others = self._by_rank
-        if first["low"] <= 0 <= first["high"]:
-            return "which may be chance"
-        if not others:
-            return ""
-        rivals = [row for row in others if not _sizes(first)[0] > _sizes(row)[1]]
-        if not rivals:
-            cut = first["kind"] == "layer" and any(row["kind"] != "layer" for row in others)
-            return f"most of all layers{' beyond the removed input' if cut else ''}"
-        cut = " beyond its removed input" if rivals[0]["kind"] != "layer" else ""
-        return f"not clearly more than layer {rivals[0]['label']}{cut}"
+        rows = self.by_damage()
+        place = rows.index(named)
+        if place > 0:
+            changes = "change by layer" if place == 1 else "changes by layers"
+            larger = listed([row["label"] for row in rows[:place]])
+            return f"; the larger {changes} {larger} may be chance"
+        others = rows[1:]
+        for row in others:
+            if not _sizes(named)[0] > _sizes(row)[1]:
+                return f", not clearly more than layer {row['label']}"
+        return ", most of all layers" if others else ""
 
     def notes(self) -> list[str]:
-        """Return sentences about changes beyond the removed input, the loss without lesions, and
-        the data from which the intervals are computed.
+        """Return sentences about the removed input of the named layer, the loss without lesions,
+        and the number of sequences from which the intervals are computed.
         """
-        first, notes = self._by_rank[0], []
-        if not _not_finite(self.rows()):
-            if self._input_part:
-                change = f"{first['delta']:+.3g} for layer {first['label']}"
-                words = filter(None, (f"Beyond the removed input it is {change}", self._rank))
-                notes.append(f"{', '.join(words)}.")
-            damage = {row["label"]: row["delta"] for row in self.rows()}
-            notes += [
-                f"For layer {row['label']} it is {damage[row['label']]:+.3g}, and "
-                f"{row['delta']:+.3g}{_ends(row)} beyond the removed input, which is what ranks."
-                for row in self._apart
-            ]
         known = (
             f"Intervals are over the {self.sequences} sequences of this network: other training "
             "runs may differ more."
@@ -226,7 +182,23 @@ class LesionTable(Result, kind="lesions"):
         none = "There are no intervals: they need more than one sequence."
         loss = f"{self.baseline:.4g} nats per {self.step}"
         whole = f"Without lesions the loss is {loss}: {self.measured}."
-        return [*notes, whole, known if np.isfinite(self.low).any() else none]
+        return [*self._of_the_input, whole, known if self._intervals else none]
+
+    @property
+    def _of_the_input(self) -> list[str]:
+        """Sentences about the damage of removing only the input of the layer that `finding` names,
+        and about the damage of its lesion beyond that.
+        """
+        label = self._named["label"] if self._named else ""
+        rows = [*self.rows("blind"), *self.rows("beyond blind")]
+        parts = [row for row in rows if row["label"] == label and math.isfinite(row["delta"])]
+        if len(parts) < 2:
+            return []
+        blind, beyond = (f"{row['delta']:+.3g}{_ends(row)}" for row in parts)
+        return [
+            f"Removing only the input of layer {label} changes the loss by {blind}.",
+            f"Beyond the removed input, the lesion of layer {label} changes the loss by {beyond}.",
+        ]
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of a table: layers by damage, then controls, then pairs."""
@@ -286,9 +258,8 @@ class LesionTable(Result, kind="lesions"):
             f"damage{on} (nats per {self.step})\nabove the unlesioned {self.baseline:.4g}"
         )
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-        bars = (
-            "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals"
-        )
+        over = f"bars: 95 % intervals over {self.sequences} sequences"
+        bars = over if self._intervals else "one sequence: no intervals"
         if lost := _not_finite(rows):
             bars += f"; not finite: layer {listed(lost)}"
         ax.set_title(bars, loc="left")

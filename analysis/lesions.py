@@ -12,12 +12,8 @@ All lesioned networks run as one program. The parameters that differ are stacked
 shared, and `vmap` makes one kernel call for all networks. The number of networks that run at once
 depends on the memory. `analysis.sequences` computes the loss.
 
-The intervals come from a paired bootstrap. A loss is a ratio of sums over sequences i, sum_i nll_i
-/ sum_i frames_i. Frames of one chorale are dependent, and chorales are independent. Whole sequences
-are therefore drawn with replacement, with the same draw for both networks and for numerator and
-denominator. The ends of the interval are quantiles of
-
-    (sum_i nll'_i - sum_i nll_i) / sum_i frames_i        over the draws.
+Sequences are taken as independent of each other, and the steps of one sequence are not. The
+intervals of `paired_interval` are therefore computed from the differences of whole sequences.
 """
 
 import itertools
@@ -29,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -54,12 +51,12 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.utils.validation import check_seed, free_memory, whole_number
+from rhn.utils.validation import free_memory, whole_number
 from rhn.utils.wording import with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20
-RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap
+LEVEL = 0.95  # of the intervals
 
 
 def lesion(
@@ -70,7 +67,6 @@ def lesion(
     pairs: bool = False,
     split: str = "",
     cell: str | None = None,
-    seed: int = 0,
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
@@ -94,7 +90,6 @@ def lesion(
         batch_axis: the axis of the batch in the input of a module: 0 for (B, T, m), 1 for (T, B,
             m); None: the axis that is not the time axis of its cells.
         device: device of the computation (default: that of the network).
-        seed: seed of the bootstrap that gives the intervals.
         at_once: number of networks that run together (default: as many as fit the memory).
         progress: called with (networks x batches done, networks x batches in all).
 
@@ -109,7 +104,6 @@ def lesion(
     >>> found.mode, found.frames  # the first frame is not predicted
     ('carry', 4)
     """
-    seed = check_seed(seed)
     at_once = None if at_once is None else whole_number("at_once", at_once)
     read, data, split = opened(model, batch, split, _stretches_of, cell)
     task = task_of(read, data)
@@ -130,7 +124,7 @@ def lesion(
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
     # first unlesioned
-    lesions = dict.fromkeys([None, *(change for case in cases for change in case.changes)])
+    lesions = dict.fromkeys([None, *(case.lesion for case in cases)])
     some = [partial(changes, network, each, means) if each else dict for each in lesions]
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
@@ -141,7 +135,7 @@ def lesion(
     frames = counts[counts > 0].numpy()  # without rows of padding
     if mode == "carry":
         _check_carried(whole, task, nll[0], batches)
-    columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames, seed)
+    columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames)
     names = [place.label for place in places(network)]
     return LesionTable(
         mode=mode,
@@ -178,18 +172,15 @@ def _stretches_of(corpus: TextCorpus, split: str) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: lesioned networks, and the networks with which they are compared. The
-    damage is the sum of the losses of the lesioned networks, minus the sum of the losses of the
-    others.
-    """
+    """A row of the table: a lesioned network, and the network with which it is compared."""
 
     kind: str
     """Kind of the row, as in `LesionTable`."""
     layers: tuple[int, ...]
     """The lesioned layers, counted from 1."""
-    changes: tuple[Lesion, ...]
-    references: tuple[Lesion | None, ...] = (None,)
-    """The networks of the comparison; None: the unlesioned network."""
+    lesion: Lesion
+    reference: Lesion | None = None
+    """The lesion of the network of the comparison; None: the unlesioned network."""
 
 
 def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
@@ -197,11 +188,11 @@ def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
     controls.
     """
 
-    def own(*lesioned: int) -> tuple[Lesion]:
-        return (Lesion(mode, lesioned),)
+    def own(*lesioned: int) -> Lesion:
+        return Lesion(mode, lesioned)
 
-    def blind(layer: int) -> tuple[Lesion]:
-        return (Lesion("blind", (layer,)),)
+    def blind(layer: int) -> Lesion:
+        return Lesion("blind", (layer,))
 
     layers = lesioned_layers(network, mode)
     controls = lesioned_layers(network, "blind") if mode != "blind" else []
@@ -213,28 +204,19 @@ def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
         *(Case("pair", pair, own(*pair)) for pair in several),
         *(Case("blind", (layer,), blind(layer)) for layer in controls),
         *(Case("beyond blind", (layer,), own(layer), blind(layer)) for layer in beyond),
-        # (blind - unlesioned) - (own - blind)
-        *(
-            Case("blind - beyond", (layer,), 2 * blind(layer), (None, *own(layer)))
-            for layer in beyond
-        ),
     ]
 
 
 def _columns(
-    cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray, seed: int
+    cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the columns of the table. nll: lesion -> nats (N,) of each sequence in the network."""
+    own = np.stack([nll[case.lesion] for case in cases])
+    reference = np.stack([nll[case.reference] for case in cases])
+    loss, compared = (nats.sum(1) / frames.sum() for nats in (own, reference))
+    low, high = paired_interval(own, reference, frames)
     with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
-        own, reference = (
-            np.stack([sum(nll[lesion] for lesion in getattr(case, name)) for case in cases])
-            for name in ("changes", "references")
-        )
-        low, high = paired_bootstrap(own, reference, frames, seed=seed)
-        total = frames.sum()
-        delta = own.sum(1) / total - reference.sum(1) / total
-    loss = np.array([nll[case.changes[0]].sum() for case in cases]) / total
-    return {"loss": loss, "delta": delta, "low": low, "high": high}
+        return {"loss": loss, "delta": loss - compared, "low": low, "high": high}
 
 
 def _check_output(network: nn.Module, width: int) -> None:
@@ -320,8 +302,8 @@ def _networks_at_once(model: nn.Module, task: Music | Text, batch: ChoraleBatch)
     return max(1, budget // (T * B * numbers * batch.mask.element_size()))
 
 
-def paired_bootstrap(
-    nll: np.ndarray, reference: np.ndarray, frames: np.ndarray, *, seed: int = 0
+def paired_interval(
+    nll: np.ndarray, reference: np.ndarray, frames: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the 95 % interval of the difference in loss between networks. Returns (low, high),
     each (K,), in the unit of nll / frames.
@@ -330,22 +312,32 @@ def paired_bootstrap(
     the number of frames in each sum. The ends are NaN for a single sequence, and for sums that are
     not finite.
 
+    The difference D is a ratio of sums over sequences. D_i is the same ratio without sequence i.
+    The interval is D +- t s with the jackknife's standard error s, and Student's factor t for N - 1
+    degrees of freedom:
+
+        s^2 = (N - 1) / N  sum_i (D_i - D)^2
+
+    For sequences of equal length this is Student's interval of the mean difference of a sequence.
+    Such intervals are about right for 2 sequences and more. The intervals of a percentile bootstrap
+    contain the true difference in half of all cases for 2 sequences, and in about 90 % for 12.
+
+    In simulations the interval contains the true difference in 94 to 95 % of all cases if the
+    differences of sequences are normal, and in 92 to 95 % if they are drawn from those of a trained
+    network (2 to 30 sequences of 20 to 120 frames). If they are as skewed as an exponential
+    distribution, it is 87 to 92 %.
+
     >>> frames = np.array([4.0, 4.0, 8.0])
-    >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 per frame
+    >>> paired_interval(3 * frames[None], frames, frames)  # every sequence loses 2 per frame
     (array([2.]), array([2.]))
     """
-    rng, N = np.random.default_rng(seed), len(frames)
+    N, total = len(frames), frames.sum()
     if N < 2:
         return np.full(len(nll), np.nan), np.full(len(nll), np.nan)
-    draws = rng.multinomial(N, np.full(N, 1 / N), size=RESAMPLES).astype(float)
-    total = draws @ frames
     with np.errstate(invalid="ignore"):  # inf - inf
-        differences = np.asarray(nll - reference, float)
-    quantiles = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    # one network at a time, so that its bits do not depend on the number of networks
-    ends = [
-        np.quantile(draws @ d / total, quantiles) if np.isfinite(d).all() else (np.nan, np.nan)
-        for d in differences
-    ]
-    low, high = np.transpose(ends)
-    return low, high
+        more = np.asarray(nll - reference, float)
+        difference = more.sum(1) / total
+        changes = (difference[:, None] * frames - more) / (total - frames)  # D_i - D
+        error = np.sqrt((N - 1) / N * (changes**2).sum(1))
+        margin = stdtrit(N - 1, (1 + LEVEL) / 2) * error
+        return difference - margin, difference + margin

@@ -79,7 +79,7 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
     model, pieces = network(dtype=torch.float32), chorales().test
     # float32, summed in another order
     assert found["baseline"] == pytest.approx(evaluate_chorales(model, pieces).nll, rel=1e-7)
-    assert found["label"] == ["1", "2", "3", "1", "1", "1"]
+    assert found["label"] == ["1", "2", "3", "1", "1"]
     assert found["delta"][:3] == [loss - found["baseline"] for loss in found["loss"][:3]]
     assert all(
         low <= delta <= high
@@ -171,7 +171,8 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     first, second = capsys.readouterr().out.split("\n")[:2]
     layer = r"Holding the gates of layer \d at their means"
     assert re.match(
-        f"{layer} (raises|lowers) the training loss by .* nats per token, which may be chance",
+        f"({layer} (raises|lowers) the training loss by .* nats per token|"
+        "No layer's lesion changes the training loss clearly)",
         first,
     )
     assert second.endswith("nats per token: 6 sequences, 40 predicted tokens.")

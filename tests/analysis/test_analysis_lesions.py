@@ -1,5 +1,5 @@
-"""What a lesion does to a network, mode by mode, what the table says about it, and that its
-intervals mean what they say.
+"""What a lesion does to a network, mode by mode, what the table says about it, and how often its
+intervals contain the true difference.
 """
 
 import copy
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from networks import GATED, SUBJECTS, UNGATED, name, network, rolls
+from scipy import stats
 from tables import for_each
 
-from analysis import Lesion, lesion, lesioned, paired_bootstrap
+from analysis import Lesion, lesion, lesioned, paired_interval
 from analysis.gates import gate_activity, unit_means
 from analysis.lesion_modes import lesioned_layers
 from analysis.network import places
@@ -189,8 +190,7 @@ def test_beyond_blind_is_reported_where_the_lesion_blinds(case, mode):
     assert bool(lesion(model, PIECES, mode).rows("beyond blind")) == blinded
 
 
-def test_the_removed_input_is_compared_with_the_rest_by_hand():
-    """The nats of each sequence by a loop over lesioned networks, and a bootstrap of our own."""
+def test_damages_and_intervals_are_those_of_a_loop_over_networks_and_sequences():
     model, pieces = network(depth=2), [piece for piece in PIECES if len(piece) > 1]
     found = {(row["kind"], row["label"]): row for row in lesion(model, pieces).table()}
 
@@ -204,22 +204,24 @@ def test_the_removed_input_is_compared_with_the_rest_by_hand():
             sums.append(float(loss(logits, frames[1:], reduction="sum")))
         return np.array(sums)
 
-    whole, blind, off = (
-        nats(each)
-        for each in (
-            model,
-            lesioned(model, Lesion("blind", (1,))),
-            lesioned(model, Lesion("bias", (1,))),
-        )
-    )
-    frames = np.array([len(piece) - 1 for piece in pieces], float)
-    more = (blind - whole) - (off - blind)
-    row = found["blind - beyond", "1"]
-    assert row["delta"] == pytest.approx(more.sum() / frames.sum(), rel=1e-9)
-    draws = np.random.default_rng(7).integers(0, len(frames), (20_000, len(frames)))
-    ends = np.quantile(more[draws].sum(1) / frames[draws].sum(1), (0.025, 0.975))
-    assert [row["low"], row["high"]] == pytest.approx(ends, abs=0.05 * np.ptp(ends))
-    assert row["loss"] == found["blind", "1"]["loss"]
+    whole = nats(model)
+    blind, off = (nats(lesioned(model, Lesion(mode, (1,)))) for mode in ("blind", "bias"))
+    differences = {"layer": off - whole, "blind": blind - whole, "beyond blind": off - blind}
+    frames = [len(piece) - 1 for piece in pieces]
+    for kind, more in differences.items():
+        row = found[kind, "1"]
+        assert row["delta"] == pytest.approx(more.sum() / sum(frames), rel=1e-9)
+        assert [row["low"], row["high"]] == pytest.approx(jackknife(more, frames), rel=1e-7)
+
+
+def jackknife(more, frames) -> tuple[float, float]:
+    """The 95 % interval of sum(more) / sum(frames), from the ratios without one sequence each."""
+    N, whole, squares = len(frames), sum(more) / sum(frames), 0.0
+    for left_out in range(N):
+        rest = [i for i in range(N) if i != left_out]
+        ratio = sum(more[i] for i in rest) / sum(frames[i] for i in rest)
+        squares += (ratio - whole) ** 2
+    return stats.t.interval(0.95, N - 1, whole, np.sqrt((N - 1) / N * squares))
 
 
 @every_kind
@@ -261,23 +263,49 @@ def test_a_loss_that_is_not_finite_is_refused():
         lesion(model, PIECES)
 
 
-def test_the_interval_covers_the_true_difference_as_often_as_it_claims(monkeypatch):
-    monkeypatch.setattr("analysis.lesions.RESAMPLES", 400)
-    rng, covered, trials = np.random.default_rng(0), 0, 200
-    for seed in range(trials):
-        frames = rng.integers(20, 120, 40).astype(float)
-        hard = rng.normal(8, 2, 40)  # how hard a sequence is moves both networks alike
-        reference = frames * hard
-        worse = frames * (hard + 0.5 + rng.normal(0, 0.4, 40))
-        low, high = paired_bootstrap(worse[None], reference, frames, seed=seed)
-        covered += low[0] <= 0.5 <= high[0]
-    assert 0.89 <= covered / trials <= 0.98
+LENGTHS = {
+    "equal": lambda N: np.full(N, 200.0),
+    "20 to 120": lambda N: np.random.default_rng(1).integers(20, 121, N).astype(float),
+    "a short last one": lambda N: np.array([200.0] * (N - 1) + [50.0]),
+}
+
+
+@for_each("N", [2, 3, 4, 8, 12, 30])
+def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(N):
+    rng, trials = np.random.default_rng(0), 20_000
+    for length, lengths in LENGTHS.items():
+        frames = lengths(N)
+        hard = rng.normal(8, 2, (trials, N))  # the two networks find the same sequences hard
+        more = 0.5 + rng.normal(0, 0.4, (trials, N))
+        low, high = paired_interval(frames * (hard + more), frames * hard, frames)
+        covered = np.mean((low <= 0.5) & (high >= 0.5))
+        assert 0.92 < covered < 0.96, length
+        skewed = rng.exponential(size=(trials, N))
+        low, high = paired_interval(frames * skewed, np.zeros(N), frames)
+        assert np.mean((low <= 1) & (high >= 1)) > 0.85, length
+
+
+@for_each("N", [2, 3, 12])
+def test_the_interval_of_sequences_of_equal_length_is_student_s(N):
+    more = np.random.default_rng(N).exponential(size=(1, N))
+    low, high = paired_interval(60 * more, np.zeros(N), np.full(N, 60.0))
+    student = stats.ttest_1samp(more[0], 0).confidence_interval(0.95)
+    assert (low[0], high[0]) == pytest.approx(student, rel=1e-12)
 
 
 def test_long_sequences_weigh_by_their_frames():
-    frames = np.array([1.0, 999.0])
-    low, high = paired_bootstrap(np.array([[100.0, 0.0]]), np.zeros(2), frames)
-    assert low[0] == 0 and high[0] == pytest.approx(100)  # both draws the short one
+    more, frames = np.array([100.0, 0.0, 90.0]), np.array([1.0, 999.0, 10.0])
+    low, high = paired_interval(more[None], np.zeros(3), frames)
+    assert (low[0], high[0]) == pytest.approx(jackknife(more, frames))
+    assert (low + high) / 2 == pytest.approx(190 / 1010)
+
+
+def test_one_sequence_or_an_infinite_loss_has_no_interval():
+    alone = paired_interval(np.ones((2, 1)), np.zeros(1), np.array([4.0]))
+    assert np.isnan(alone).all() and np.shape(alone) == (2, 2)
+    infinite = np.array([[1.0, np.inf, 2.0], [1.0, 1.0, 2.0]])
+    low, high = paired_interval(infinite, np.zeros(3), np.full(3, 4.0))
+    assert np.isnan([low[0], high[0]]).all() and np.isfinite([low[1], high[1]]).all()
 
 
 @pytest.mark.gpu

@@ -41,7 +41,7 @@ def test_tables_keep_every_digit(gates, table, tmp_path):
         rows = rows_of(record.save(tmp_path / "record.csv", force=True))
         assert [{k: str(v) for k, v in row.items()} for row in record.table()] == rows
     assert (rows[0]["kind"], float(rows[0]["loss"])) == ("unlesioned", table.baseline)
-    assert [row["label"] for row in rows[1:]] == ["1", "2", "3", "1+2", "1+3", "2+3", "1", "1", "1"]
+    assert [row["label"] for row in rows[1:]] == ["1", "2", "3", "1+2", "1+3", "2+3", "1", "1"]
 
 
 def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates, table, tmp_path):
@@ -128,99 +128,123 @@ def table_of(delta, low, high, sequences=3, baseline=8.5) -> LesionTable:
     return LesionTable(**about, baseline=baseline, row_kind=kinds, label=labels, **numbers, **ends)
 
 
-def beside_blind(own: float) -> LesionTable:
-    """Layers of damage 1.79 and 0.12; the first has own beyond the removed input. The interval of
-    the input's part less its own is 0.1 wide.
-    """
-    more = 1.79 - 2 * own
-    table = table_of(
-        [1.79, 0.12, own, more],
-        [1.6, 0.1, own - 0.05, more - 0.05],
-        [1.9, 0.14, own + 0.05, more + 0.05],
-    )
-    kinds = ("layer", "layer", "beyond blind", "blind - beyond")
-    return replace(table, row_kind=kinds, label=("1", "2", "1", "1"))
-
-
-def uncertain_first() -> LesionTable:
-    """Layer 2 is clearly more than layer 3, and not than the first one beyond its input."""
-    table = table_of(
-        [3.9, 0.177, 0.035, 0.012], [3.0, 0.159, 0.012, -0.26], [4.9, 0.195, 0.052, 0.28]
-    )
-    kinds = ("layer", "layer", "layer", "beyond blind")
-    return replace(table, row_kind=kinds, label=("1", "2", "3", "1"))
+def with_input(table: LesionTable, **rows: tuple[float, float, float]) -> LesionTable:
+    """The table with these rows (damage, low, high) about the removed input of layer 1."""
+    rows = {kind.replace("_", " "): row for kind, row in rows.items()}
+    more = dict(zip(("delta", "low", "high"), np.transpose([*rows.values()]), strict=True))
+    more["loss"] = table.baseline + more["delta"]
+    numbers = {name: np.append(getattr(table, name), values) for name, values in more.items()}
+    kinds = (*table.row_kind, *rows)
+    return replace(table, row_kind=kinds, label=(*table.label, *"1" * len(rows)), **numbers)
 
 
 NONE = [np.nan, np.nan]
-RANKED = {
-    "1 raises the loss by 1.79 nats per frame, mostly by removing the input": beside_blind(0.15),
-    "1 raises the loss by 1.79 nats per frame, most of all layers": beside_blind(0.95),
-    "1 raises the loss by 1.79 nats per frame, 51 % of it by removing the input": (
-        beside_blind(0.88)
+ONE_SEQUENCE = table_of([0.5, -0.6], NONE, NONE, sequences=1)
+FIRST_BY_ITS_INPUT = with_input(
+    table_of([1.79, 0.12], [1.6, 0.1], [1.9, 0.14]),
+    blind=(1.78, 1.6, 1.9),
+    beyond_blind=(0.01, -0.04, 0.06),
+)
+"""Layer 1 has the largest damage, all of it by the removed input."""
+RANKED = [
+    (FIRST_BY_ITS_INPUT, "1 raises the loss by 1.79 nats per frame, most of all layers"),
+    (
+        table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0]),
+        "2 lowers the loss by 99 nats per frame, most of all layers",
     ),
-    "1, switching off layer 2 raises the loss by 0.12 nats per frame, most of all layers beyond "
-    "the removed input": beside_blind(0.01),
-    "2 raises the loss by 0.177 nats per frame, not clearly more than layer 1 beyond its removed "
-    "input": uncertain_first(),
-    "2 lowers the loss by 99 nats per frame, most of all layers": (
-        table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0])
+    (
+        table_of([0.5, 0.48], [0.4, 0.3], [0.6, 0.6]),
+        "1 raises the loss by 0.5 nats per frame, not clearly more than layer 2",
     ),
-    "1 raises the loss by 0.5 nats per frame, not clearly more than layer 2": (
-        table_of([0.5, 0.48], [0.4, 0.3], [0.6, 0.6])
+    (
+        table_of([0.5, -0.08], [0.2, -0.4], [0.8, 0.3]),
+        "1 raises the loss by 0.5 nats per frame, not clearly more than layer 2",
     ),
-    "2 raises the loss by 0.6 nats per frame, not clearly more than layer 1": (
-        table_of([0.5, 0.6], NONE, NONE, sequences=1)
+    (
+        table_of([0.5, -0.6], [0.4, -1.3], [0.7, 0.1]),
+        "1 raises the loss by 0.5 nats per frame; the larger change by layer 2 may be chance",
     ),
-    "2 raises the loss by 0.6 nats per frame, which may be chance": (
-        table_of([0.5, 0.6], [0.4, -0.1], [0.7, 1.1])
+    (
+        table_of([-0.9, 0.5, 0.8], [-2, 0.4, -0.1], [0.3, 0.7, 1.7]),
+        "2 raises the loss by 0.5 nats per frame; the larger changes by layers 1, 3 may be chance",
     ),
-    "2 makes the loss infinite": (table_of([0.5, np.inf], [0.4, np.nan], [0.6, np.nan])),
-    "layers 1, 3 makes the loss no longer finite": (
-        table_of([np.nan, 0.5, np.inf], [np.nan, 0.4, np.nan], [np.nan, 0.6, np.nan])
+    (table_of([0.5], [0.4], [0.6]), "1 raises the loss by 0.5 nats per frame"),
+    (
+        table_of([0.5, np.inf], [0.4, np.nan], [0.6, np.nan]),
+        "2 makes the loss infinite",
     ),
-}
+    (
+        table_of([np.nan, 0.5, np.inf], [np.nan, 0.4, np.nan], [np.nan, 0.6, np.nan]),
+        "layers 1, 3 makes the loss no longer finite",
+    ),
+]
 
 
 @WITHOUT_LAYOUT
-@pytest.mark.parametrize("words", RANKED)
-def test_the_sentence_ranks_layers_only_by_intervals_that_are_apart(words):
+@pytest.mark.parametrize(("table", "words"), RANKED)
+def test_the_sentence_leads_with_the_largest_damage_whose_interval_excludes_0(table, words):
     begin = "Switching off each of" if words.startswith("layers") else "Switching off layer"
-    begin = "Apart from layer" if words.startswith("1, ") else begin
-    assert RANKED[words].finding == f"{begin} {words}"
-    assert whole_title(RANKED[words].figure()).startswith(f"{begin} {words}")
+    assert table.finding == f"{begin} {words}"
+    assert whole_title(table.figure()).startswith(f"{begin} {words}")
 
 
-@pytest.mark.parametrize(
-    ("beyond", "rank"), [(0.15, "not clearly more than layer 2"), (0.5, "most of all layers")]
-)
-def test_a_change_mostly_by_the_removed_input_is_ranked_without_it(beyond, rank):
-    first = beside_blind(beyond).notes()[0]
-    assert first == f"Beyond the removed input it is {beyond:+.3g} for layer 1, {rank}."
+@pytest.mark.parametrize(("low", "high"), [([-0.1, -2.0], [0.3, 0.1]), ([0.0, -1.0], [0.2, 0.0])])
+def test_without_an_interval_that_excludes_0_no_layer_is_named(low, high):
+    found = with_input(table_of([0.1, -0.9], low, high), blind=(1, 0, 2), beyond_blind=(-1, -2, 0))
+    assert found.finding == "No layer's lesion changes the loss clearly"
+    assert found.notes()[0].startswith("Without lesions the loss is")
 
 
-def test_the_layer_that_ranks_only_by_its_removed_input_is_named():
-    assert beside_blind(0.01).notes()[0] == (
-        "For layer 1 it is +1.79, and +0.01 (-0.04 to 0.06) beyond the removed input, which is "
-        "what ranks."
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sentence_about_damage_agrees_with_its_row_by_a_loop(seed):
+    rng = np.random.default_rng(seed)
+    delta, margin = rng.normal(size=5), rng.exponential(size=5)
+    blind, beyond = ((x, x - 0.1, x + 0.1) for x in rng.normal(size=2))
+    table = table_of(delta, delta - margin, delta + margin)
+    size, best = 0.0, None
+    for k in range(5):
+        if not delta[k] - margin[k] <= 0 <= delta[k] + margin[k] and abs(delta[k]) > size:
+            size, best = abs(delta[k]), k
+    finding = with_input(table, blind=blind, beyond_blind=beyond).finding
+    verb = "no change" if best is None else ("raises" if delta[best] > 0 else "lowers")
+    words = f"Switching off layer {(best or 0) + 1} {verb} the loss by {size:.3g} nats per frame"
+    assert finding.startswith("No layer's lesion" if best is None else words)
+
+
+def test_what_is_beyond_the_removed_input_is_a_sentence_with_its_interval():
+    assert FIRST_BY_ITS_INPUT.notes()[:2] == [
+        "Removing only the input of layer 1 changes the loss by +1.78 (1.6 to 1.9).",
+        "Beyond the removed input, the lesion of layer 1 changes the loss by +0.01 (-0.04 to "
+        "0.06).",
+    ]
+
+
+def test_the_input_of_a_layer_that_does_not_lead_is_in_the_table_only():
+    second = table_of([0.12, 1.79], [0.1, 1.6], [0.14, 1.9])
+    found = with_input(second, blind=(9, 8, 10), beyond_blind=(-9, -10, -8))
+    assert found.finding.startswith("Switching off layer 2 raises the loss by 1.79")
+    assert not any("input" in note for note in found.notes())
+
+
+def test_one_sequence_has_a_sentence_about_itself():
+    assert ONE_SEQUENCE.finding == (
+        "On this one sequence, switching off layer 2 changes the loss most, by -0.6 nats per frame"
     )
-    assert not any("ranks" in note for note in uncertain_first().notes())
-
-
-def test_without_intervals_the_part_of_the_removed_input_is_a_share():
-    one = replace(beside_blind(0.15), low=np.full(4, np.nan), high=np.full(4, np.nan))
-    assert one.finding.endswith("by 1.79 nats per frame, 92 % of it by removing the input")
-    older = replace(
-        one,
-        **{n: getattr(one, n)[:3] for n in ("row_kind", "label", "loss", "delta", "low", "high")},
+    alone = table_of([0.5], NONE[:1], NONE[:1], sequences=1)
+    assert alone.finding == (
+        "On this one sequence, switching off layer 1 changes the loss by +0.5 nats per frame"
     )
-    assert older.finding == one.finding
+    nothing = table_of([0.0, 0.0], NONE, NONE, sequences=1)
+    assert nothing.finding == "No layer's lesion changes the loss clearly"
+    found = with_input(alone, blind=(0.4, *NONE), beyond_blind=(0.1, *NONE))
+    assert found.notes()[0].endswith("changes the loss by +0.4.")
 
 
-def test_a_loss_that_falls_mostly_by_the_removed_input():
-    found = beside_blind(0.15)
-    turned = {"delta": -found.delta, "low": -found.high, "high": -found.low}
-    words = "1 lowers the loss by 1.79 nats per frame, mostly by removing the input"
-    assert replace(found, **turned).finding == f"Switching off layer {words}"
+@WITHOUT_LAYOUT
+def test_table_and_figure_tell_the_number_of_sequences():
+    found = table_of([0.5, 0.6], [0.4, 0.5], [0.6, 0.7], sequences=3)
+    assert found.plot().get_title("left") == "bars: 95 % intervals over 3 sequences"
+    assert "Intervals are over the 3 sequences" in found.notes()[-1]
 
 
 @WITHOUT_LAYOUT
