@@ -318,7 +318,7 @@ def test_a_step_without_all_eigenvalues_has_none_and_does_not_end_the_run(
     record = spectra(Run.of(cell, x), leading=20)
     assert np.isnan(record.eigenvalues).any(1).tolist() == [False, True, False]
     assert np.isnan(record.eigenvalues[1]).all()
-    np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
+    np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-4)
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
     told = "the unit circle; the 20 leading eigenvalues did not converge at 1 step."
     assert told in record.summary()
