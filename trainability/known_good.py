@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from gersgorin.losses import output_of
 from rhn.errors import RhnError
 from trainability.data import SAMPLE, noise_like
+from trainability.losses import canonical_loss, is_binary
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.reference import (
@@ -42,6 +43,7 @@ from trainability.swaps import (
     default_weights,
     every_weight,
     inputs_standardised,
+    is_same_loss,
     output_of_copy,
     shuffled,
     targets_standardised,
@@ -211,6 +213,19 @@ class KnownGood:
             "order": shuffled,
         }
         return [part for part, change in changes.items() if change(self.training) is not None]
+
+
+    @cached_property
+    def without_replacement(self) -> list[str]:
+        """The parts among targets and loss that may differ from known good ones, and for which no
+        replacement applies.
+        """
+        usual = canonical_loss(self.output, self.y, self.axes)
+        loss = self.training.loss
+        is_usual = usual is not None and is_same_loss(usual, loss, self.output, self.y)
+        are_numbers = self.y.is_floating_point() and not is_binary(self.y)
+        known = {"targets": not are_numbers, "loss": is_usual}
+        return [p for p, is_good in known.items() if not is_good and p not in self.differing]
 
 
 def positive(z: Tensor) -> Tensor:

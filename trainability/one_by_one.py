@@ -1,4 +1,7 @@
-"""Measure held-out examples one at a time, to see if the error depends on the minibatch.
+"""Measure held-out examples one at a time, if their outputs depend on the minibatch.
+
+The outputs depend on the minibatch if the output of an example changes when all other examples
+become copies of it, with the same random numbers.
 
 found = one_by_one(base, race)    # None if it does not depend
 found.sentence, found.cause()
@@ -10,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from rhn.utils.wording import counted
 from trainability.data import Pair, count_of, take
 from trainability.diagnosis import Cause, shown
+from trainability.probe import EXAMPLES
 from trainability.race import CLEAR, Race, Row, paired
 from trainability.scores import PairedErrors
 from trainability.training import Training
@@ -79,11 +84,13 @@ def one_by_one(base: Row, race: Race) -> OneByOne | None:
     if score.axes.batch is None or not score.by_example:
         return None
     axis, outputs, targets = training.data.axis, list[Tensor](), list[Tensor]()
+    if not _depends_on_others(training, race.pairs[0], score.axes.batch):
+        return None
     for pair, single in _first_examples(race.pairs, axis):
         alone = _outputs_alone(training, pair, single, score.axes.batch)
-        if alone is None or (not outputs and _are_alike(*alone)):
+        if alone is None:
             return None
-        outputs += alone[0]
+        outputs += alone
         targets += [y for _, y in single]
     errors = score.in_pairs(outputs, targets)
     joint = base.measures[-1].pairs["error"].errors[: errors.count]
@@ -101,10 +108,33 @@ def _first_examples(pairs: list[Pair], axis: int) -> Iterator[tuple[Pair, list[P
         yield pair, [take(pair, torch.tensor([k]), axis) for k in range(count)]
 
 
+def _depends_on_others(training: Training, pair: Pair, batch: int) -> bool:
+    """True if the output of an example changes when the other examples of a minibatch become copies
+    of it; False if outputs do not repeat with the same random numbers.
+    """
+    axis, count = training.data.axis, count_of(pair, training.data.axis)
+
+    def outputs(rows: Tensor) -> Tensor:
+        with random_numbers_kept(training.model):
+            return training.answers([take(pair, rows, axis)[0]])[0]
+
+    def are_alike(one: Tensor, other: Tensor) -> bool:
+        return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+    joint = outputs(torch.arange(count))
+    if not are_alike(joint, outputs(torch.arange(count))):  # it keeps something from call to call
+        return False
+    alone = [outputs(torch.full((count,), k)) for k in range(min(count, EXAMPLES))]
+    return any(
+        not are_alike(joint.select(batch, k), copies.select(batch, k))
+        for k, copies in enumerate(alone)
+    )
+
+
 def _outputs_alone(
     training: Training, pair: Pair, single: list[Pair], batch: int
-) -> tuple[list[Tensor], list[Tensor]] | None:
-    """Return (outputs of examples one at a time, outputs of the same examples in the minibatch).
+) -> list[Tensor] | None:
+    """Return the outputs of examples one at a time.
 
     None if the network does not take a single example, or gives its output another shape.
     """
@@ -112,12 +142,5 @@ def _outputs_alone(
         alone = training.answers([x for x, _ in single])
     except RhnError:  # as of a squeeze() that drops the axis of one example
         return None
-    joint = [*training.answers([pair[0]])[0].split(1, batch)[: len(alone)]]
-    same = [one.shape == other.shape for one, other in zip(alone, joint, strict=True)]
-    return (alone, joint) if all(same) else None
-
-
-def _are_alike(alone: list[Tensor], joint: list[Tensor]) -> bool:
-    """True if the outputs differ only by rounding."""
-    both = zip(alone, joint, strict=True)
-    return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in both)
+    shapes = {one.shape for one in training.answers([pair[0]])[0].split(1, batch)}
+    return alone if {one.shape for one in alone} == shapes else None

@@ -46,8 +46,11 @@ SATURATING = {
 STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 """Operations whose slope is 0 at all inputs."""
 DROPS = "Look where forward drops the outputs of their layer."
-DRIVE = "Make it from model.parameters()."
-THAW = "Set requires_grad_(True) for them, and give them to the optimiser."
+DRIVE = "Make it from model.parameters(), unless you leave them out on purpose."
+THAW = (
+    "Set requires_grad_(True) for them, and give them to the optimiser, unless they are frozen on "
+    "purpose, such as pretrained weights."
+)
 REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
 
 
@@ -134,19 +137,23 @@ def keep_module(
 
 
 def hidden_weights(probe: Probe) -> Cause | None:
-    """Fact: the loss depends on trainable tensors that are no parameters of the model."""
+    """Fact: the loss depends on trainable tensors that are no parameters of the model, and that the
+    optimiser does not have.
+    """
     known = {id(p) for p in probe.training.model.parameters()}
+    known |= rates_of(probe.training.optimizer).keys()
     leaves = [getattr(node, "variable", None) for node in graph(probe.loss)]
     hidden = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in known]
     if not hidden:
         return None
     names = sorted({holder(probe.training.model, leaf) for leaf in hidden})
+    number = sum(leaf.numel() for leaf in hidden)
+    are, them = ("is not a parameter", "it") if number == 1 else ("are not parameters", "them")
     return Cause(
         "untrained weights",
         "network",
-        f"{counted(sum(leaf.numel() for leaf in hidden), 'number')} that outputs or loss depend on "
-        f"and that may be trained are not parameters of the model ({listed(names)}): an optimiser "
-        "of model.parameters() never changes them.",
+        f"{counted(number, 'number')} that outputs or loss depend on and that may be trained {are} "
+        f"of the model ({listed(names)}): an optimiser of model.parameters() never changes {them}.",
         "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in "
         "nn.Parameter.",
     )
