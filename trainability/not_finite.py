@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed
+from trainability.autograd import dense
 
 OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 HUGE = 1e15  # of an output: its square is about to overflow
@@ -168,12 +169,11 @@ def failure_of(training: Trained, x: Any, y: Tensor) -> Failure | None:
 
 def gradient_failure(model: nn.Module) -> Failure | None:
     """Return the failure with the weights whose gradient is not finite; None if all are finite."""
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    if not grads or nn.utils.get_total_norm(grads).isfinite():
+    grads = {n: dense(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+    if not grads or nn.utils.get_total_norm(grads.values()).isfinite():
         return None
-    bad = [n for n, p in model.named_parameters() if p.grad is not None]
-    names = [n for n in bad if not model.get_parameter(n).grad.isfinite().all()]  # type: ignore[union-attr]
-    return Failure("gradient", names=tuple(names)) if names else None
+    names = tuple(name for name, grad in grads.items() if not grad.isfinite().all())
+    return Failure("gradient", names=names) if names else None
 
 
 def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:

@@ -443,9 +443,12 @@ class Training:
 
     def with_adam(self, rate: float) -> "Training":
         """Return a copy that trains the same weights by Adam, with gradients clipped at norm 1 and
-        no schedule.
+        no schedule. Sparse gradients of embeddings, which Adam does not take, become dense.
         """
         other = self.copy()
+        for part in other.model.modules():
+            if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+                part.sparse = False
         weights = [p for group in other.optimizer.param_groups for p in group["params"]]
         other.optimizer = torch.optim.Adam(weights, rate)
         other.scheduler, other.clip_norm = None, 1.0

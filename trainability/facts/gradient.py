@@ -9,7 +9,7 @@ from torch.autograd.function import BackwardCFunction
 
 from gersgorin.validate import in_precision
 from rhn.errors import RhnError
-from trainability.autograd import graph
+from trainability.autograd import dense, graph
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
 from trainability.minibatch import BEYOND_ROUNDING, WRONG
@@ -46,7 +46,7 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     names = {n: p for n, p in training.model.named_parameters() if p.requires_grad}
     loss = training.loss(training.output(x), y)
     slopes = torch.autograd.grad(loss, list(names.values()), materialize_grads=True)
-    for (name, p), slope in zip(names.items(), slopes, strict=True):
+    for (name, p), slope in zip(names.items(), map(dense, slopes), strict=True):
         size = float(slope.norm())
         if size < 1e-6 * abs(loss.item()):
             continue

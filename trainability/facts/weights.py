@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed, percent
 from trainability.activation import RANGES
-from trainability.autograd import ends_of_gradient, graph, operation
+from trainability.autograd import dense, ends_of_gradient, graph, operation
 from trainability.candidates import trained_parameters
 from trainability.data import Inputs, noise_like
 from trainability.diagnosis import Cause
@@ -308,7 +308,7 @@ def gradients_of_still(probe: Probe) -> dict[str, bool]:
         for x, y in islice(training.data.stream(0), STEPS):
             training.step(x, y)
             for name, p in names.items():
-                reached[name] |= p.grad is not None and bool(p.grad.any())
+                reached[name] |= p.grad is not None and bool(dense(p.grad).any())
     return {name: hit for name, hit in reached.items() if torch.equal(names[name], before[name])}
 
 
@@ -322,7 +322,7 @@ def is_cut(probe: Probe, name: str) -> bool:
     weights = noise_like(output)
     parameter = dict(given.model.named_parameters())[name]
     (slope,) = torch.autograd.grad((output * weights).sum(), [parameter], allow_unused=True)
-    return slope is None or not slope.any()
+    return slope is None or not dense(slope).any()
 
 
 def constant_outputs(probe: Probe) -> Cause | None:
