@@ -214,7 +214,6 @@ class KnownGood:
         }
         return [part for part, change in changes.items() if change(self.training) is not None]
 
-
     @cached_property
     def without_replacement(self) -> list[str]:
         """The parts among targets and loss that may differ from known good ones, and for which no

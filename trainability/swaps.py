@@ -120,9 +120,9 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
     >>> scale_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     (tensor([2., 5.]), tensor([1.4142, 1.0000]))
     """
-    flat = values.flatten(0, -2) if values.dim() > 1 else values.unsqueeze(1)
-    mean, spread = flat.double().mean(0), flat.double().std(0)
-    spread = torch.where(spread > 1e-12, spread, 1.0)
+    flat = (values.flatten(0, -2) if values.dim() > 1 else values.unsqueeze(1)).double()
+    mean, spread = flat.mean(0), flat.std(0)
+    spread = torch.where(spread > TINY * flat.abs().amax(0), spread, 1.0)
     return mean.to(values.dtype), spread.to(values.dtype)
 
 

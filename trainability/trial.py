@@ -14,7 +14,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import counted, first_line, kind_of
 from trainability.data import SAMPLE, Pair, count_of, take
 from trainability.diagnosis import Cause
-from trainability.failures import failed_step
+from trainability.failures import NOT_FINITE, failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.one_by_one import OneByOne, one_by_one
 from trainability.padding import note_on_padding
@@ -119,7 +119,7 @@ class Trial:
         of_all = "" if self.steps == every else f" of {every:,}"
         line = (
             f"a step of your training run took {1000 * yours:.3g} ms just now, so "
-            f"{counted(every, 'step')} take about {counted(round(own), 'second')}; versions of it "
+            f"{counted(every, 'step')} take about {counted(math.ceil(own), 'second')}; versions of it "
             f"run for {self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
         )
         if self.say is None:
@@ -200,7 +200,8 @@ class Trial:
         self.extend(base.seconds)
         if base.exploded is not None and base.training is not None:
             failure = failed_step(base.training, base.exploded)
-            self.found += [failure] if failure is not None else []
+            known = base.exploded == 1 and any(cause.name == NOT_FINITE for cause in self.found)
+            self.found += [failure] if failure is not None and not known else []
         if base.training is not None and base.exploded is None and base.measures:
             self.fitted = error_on(base.training, self.race, self.training_pairs())
             self.padding = note_on_padding(base.training, self.race)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from trainability.check import check
 from trainability.diagnosis import Cause, Diagnosis
@@ -106,3 +107,24 @@ def test_facts_end_with_their_time_and_what_was_not_looked_at_is_said():
     proof = Cause("no gradient", "network", "No weight moves.", "Remove detach().", sure=True)
     assert "More seconds" not in str(replace(diagnosis, causes=(proof,)))
     assert facts(probe)[1] == []
+
+
+def test_a_long_search_ends_with_the_time_of_the_facts_and_leaves_time_for_all_others(monkeypatch):
+    """On a clock of loss calls: the search for the least loss in a range takes thousands."""
+    calls, limit = [], 500
+    module = sys.modules["trainability.training"]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(len(calls))))
+
+    def loss(output, y):
+        calls.append(1)
+        return F.mse_loss(output, y)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1), nn.Tanh())
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    probe = Probe(Training(model, torch.randn(800, 8, 3), 9 * torch.randn(800, 1), loss, adam))
+    _, missing = facts(probe, limit)
+    assert missing == ["output range: no time was left"] and len(calls) <= limit + 1
+    calls.clear()
+    found, missing = facts(probe)
+    assert not missing and len(calls) > limit and "output range" in {c.name for c in found}

@@ -311,7 +311,11 @@ TRIED = {"kept": {"network": 0.9}, "replaced": {"network": 0.9}}
     [
         ({"base": 1.0, **FAULT}, True, ""),
         ({"base": 1.0, **FAULT}, False, "confirm this in two further minibatch orders."),
-        ({"base": 1.0, **TRIED}, False, "show a part at fault: no time was left to end the runs of 1 part (loss)."),
+        (
+            {"base": 1.0, **TRIED},
+            False,
+            "show a part at fault: no time was left to end the runs of 1 part (loss).",
+        ),
         ({"base": 1.0, **TRIED, "good": 1.0}, False, "show a change that is enough: no time"),
         ({"base": 1.0, **TRIED, "few": "4 examples are held out"}, False, ""),
         ({"base": 1.0, **TRIED, "whole": False}, False, ""),  # said by another sentence

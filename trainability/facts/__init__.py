@@ -29,6 +29,7 @@ from trainability.facts.targets import (
     no_least_loss,
     output_range,
     unpaired_loss,
+    vanishing_targets,
 )
 from trainability.facts.weights import (
     constant_outputs,
@@ -60,6 +61,7 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     wrong_gradient,
     constant_outputs,
     equal_targets,
+    vanishing_targets,
     looks_ahead,
     copied_target,
     one_step,
