@@ -8,7 +8,8 @@
 |-----------------|-----------------------------------------------------------------------|
 | inputs          | numbers are standardised, by the known good network if it is used     |
 | targets         | standardised, unless the user's network is kept and is bounded, or    |
-|                 | outputs are on another scale (`losses.follows_scale`)                 |
+|                 | the loss does not determine how outputs are scaled back               |
+|                 | (`losses.follows_scale`, `rescaling`)                                 |
 | loss            | cross entropy, binary cross entropy or squared error; the user's if   |
 |                 | it is least at other outputs than these                               |
 | initial weights | those of torch.nn                                                     |
@@ -90,7 +91,8 @@ class KnownGood:
         own = "network" in keep
         base = self.training.copy()
         if not own:
-            scaled = "targets" not in keep and self.targets_have_scale
+            one_each = self.output.numel() == self.y.numel()
+            scaled = one_each and "targets" not in keep and self.targets_have_scale
             network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
             base = base.with_model(network, output_of)
         changes: dict[str, Callable[[Training], Training | None]] = {
@@ -164,9 +166,9 @@ class KnownGood:
     ) -> nn.Module:
         """Return a GRU for the inputs and outputs of the training run.
 
-        unbounded: True for standardised targets; otherwise outputs end with the last operation that
-        the user's loss needs. causal: whether an output for a frame reads no later frames; None: as
-        in the user's network.
+        unbounded: True for standardised targets with one output each; otherwise outputs end with
+        the last operation that the user's loss needs. causal: whether an output for a frame reads
+        no later frames; None: as in the user's network.
         """
         torch.manual_seed(seed)
         final = same if unbounded else self.final

@@ -227,13 +227,13 @@ def overflow_of(training: Trained, output: Tensor, y: Tensor) -> Overflow | None
         loss = float(training.loss_in_double()(output.double(), in_double(y)))
     except USERS_FAULT:  # of a loss that does not take double precision
         return None
-    sizes = [float(v.abs().max()) for v in (output, y)]
+    outputs, targets = float(output.abs().max()), float(y.abs().max())
     if not y.is_floating_point():
-        sizes[1] = 0.0
-    squares = output.numel() * sum(sizes) ** 2
+        targets = 0.0
+    squares = output.numel() * (outputs + targets) ** 2
     if not math.isfinite(loss) or squares < torch.finfo(output.dtype).max:
         return None
-    return Overflow(*sizes, loss, str(output.dtype).removeprefix("torch."))
+    return Overflow(outputs, targets, loss, str(output.dtype).removeprefix("torch."))
 
 
 def gradient_failure(model: nn.Module) -> Failure | None:

@@ -9,6 +9,7 @@ found.sentence, found.cause()
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -83,29 +84,27 @@ def one_by_one(base: Row, race: Race) -> OneByOne | None:
         return None
     if score.axes.batch is None or not score.by_example:
         return None
-    axis, outputs, targets = training.data.axis, list[Tensor](), list[Tensor]()
-    if not _depends_on_others(training, race.pairs[0], score.axes.batch):
-        return None
-    for pair, single in _first_examples(race.pairs, axis):
-        alone = _outputs_alone(training, pair, single, score.axes.batch)
-        if alone is None:
+    axis, batch = training.data.axis, score.axes.batch
+    try:
+        if not _depends_on_others(training, race.pairs[0], batch):
             return None
-        outputs += alone
-        targets += [y for _, y in single]
-    errors = score.in_pairs(outputs, targets)
-    joint = base.measures[-1].pairs["error"].errors[: errors.count]
-    return OneByOne(errors, joint, max(count_of(pair, axis) for pair in race.pairs))
+        single = [*islice(_examples(race.pairs, axis), MOST)]
+        outputs = training.answers([x for x, _ in single])
+        joint = training.answers([x for x, _ in race.pairs])
+    except RhnError:  # of a network that does not take a single example
+        return None
+    shapes = {one.shape for each in joint for one in each.split(1, batch)}
+    if not shapes.issuperset(one.shape for one in outputs):  # as of a squeeze() that drops an axis
+        return None
+    errors = score.in_pairs(outputs, [y for _, y in single])
+    others = base.measures[-1].pairs["error"].errors[: errors.count]
+    return OneByOne(errors, others, max(count_of(pair, axis) for pair in race.pairs))
 
 
-def _first_examples(pairs: list[Pair], axis: int) -> Iterator[tuple[Pair, list[Pair]]]:
-    """Yield (a minibatch, each of its examples alone), until `MOST` examples are taken."""
-    left = MOST
+def _examples(pairs: list[Pair], axis: int) -> Iterator[Pair]:
+    """Yield each example of some minibatches, as a minibatch of its own."""
     for pair in pairs:
-        count = min(count_of(pair, axis), left)
-        if count == 0:
-            return
-        left -= count
-        yield pair, [take(pair, torch.tensor([k]), axis) for k in range(count)]
+        yield from (take(pair, torch.tensor([k]), axis) for k in range(count_of(pair, axis)))
 
 
 def _depends_on_others(training: Training, pair: Pair, batch: int) -> bool:
@@ -129,18 +128,3 @@ def _depends_on_others(training: Training, pair: Pair, batch: int) -> bool:
         not are_alike(joint.select(batch, k), copies.select(batch, k))
         for k, copies in enumerate(alone)
     )
-
-
-def _outputs_alone(
-    training: Training, pair: Pair, single: list[Pair], batch: int
-) -> list[Tensor] | None:
-    """Return the outputs of examples one at a time.
-
-    None if the network does not take a single example, or gives its output another shape.
-    """
-    try:
-        alone = training.answers([x for x, _ in single])
-    except RhnError:  # as of a squeeze() that drops the axis of one example
-        return None
-    shapes = {one.shape for one in training.answers([pair[0]])[0].split(1, batch)}
-    return alone if {one.shape for one in alone} == shapes else None

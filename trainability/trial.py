@@ -117,10 +117,11 @@ class Trial:
         self.begun, self.end = begun, begun + seconds
         self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
+        own_time = counted(math.ceil(own), "second")
         line = (
             f"a step of your training run took {1000 * yours:.3g} ms just now, so "
-            f"{counted(every, 'step')} take about {counted(math.ceil(own), 'second')}; versions of it "
-            f"run for {self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
+            f"{counted(every, 'step')} take about {own_time}; versions of it run for "
+            f"{self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
         )
         if self.say is None:
             print(line, file=sys.stderr, flush=True)
@@ -198,10 +199,7 @@ class Trial:
         if base.problem:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
-        if base.exploded is not None and base.training is not None:
-            failure = failed_step(base.training, base.exploded)
-            known = base.exploded == 1 and any(cause.name == NOT_FINITE for cause in self.found)
-            self.found += [failure] if failure is not None and not known else []
+        self.find_failure()
         if base.training is not None and base.exploded is None and base.measures:
             self.fitted = error_on(base.training, self.race, self.training_pairs())
             self.padding = note_on_padding(base.training, self.race)
@@ -214,6 +212,17 @@ class Trial:
             if not (evidence.learned and base.error <= GOOD):
                 self.run_table()
         return told
+
+    def find_failure(self) -> None:
+        """Add the cause for a loss that was not finite to the facts. If the first loss was not
+        finite, a fact has its cause already.
+        """
+        base = self.base
+        if base.exploded is None or base.training is None:
+            return
+        known = base.exploded == 1 and any(cause.name == NOT_FINITE for cause in self.found)
+        failure = None if known else failed_step(base.training, base.exploded)
+        self.found += [failure] if failure is not None else []
 
     def training_pairs(self) -> list[Pair]:
         """Return training examples in minibatches as large as those of the race, since outputs may

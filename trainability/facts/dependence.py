@@ -34,8 +34,8 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
             UNREPEATABLE,
             "network",
             f"{words}: forward draws random numbers.",
-            "Draw them in training mode only, such as F.dropout(..., training=self.training), unless "
-            "the network is random on purpose.",
+            "Draw them in training mode only, such as F.dropout(..., training=self.training), "
+            "unless the network is random on purpose.",
         )
     kept = f" (it changes {listed(probe.kept)})" if probe.kept else ""
     return Cause(

@@ -25,8 +25,8 @@ OWN_BACKWARD = (
     "purpose, such as gradient reversal."
 )
 CUT_ON_PURPOSE = (
-    "Look for .detach(), .data or torch.no_grad() in forward, unless a path is cut on purpose, such "
-    "as truncated backpropagation."
+    "Look for .detach(), .data or torch.no_grad() in forward, unless a path is cut on purpose, "
+    "such as in truncated backpropagation."
 )
 PARTIAL = "partial gradient"
 
