@@ -111,10 +111,11 @@ class Trial:
         if seconds is None:
             begun = time.monotonic()
             seconds = min(LONGEST, max(SHORTEST, TIMES * own + good))
-        spent, left = own if own <= OWN * seconds else 0.0, begun + seconds - time.monotonic()
-        self.steps = affordable(every, left - spent, FEWEST * own + good - spent)
+        spent, now = own if own <= OWN * seconds else 0.0, time.monotonic()
+        # a search for the least loss, before this, may have taken all of the time
+        self.begun, self.end = begun, max(begun + seconds, now + spent)
+        self.steps = affordable(every, self.end - now - spent, FEWEST * own + good - spent)
         self.own_steps = every if spent else self.steps
-        self.begun, self.end = begun, begun + seconds
         self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
         own_time = counted(math.ceil(own), "second")
