@@ -9,6 +9,7 @@ Legend: B examples.
 import contextlib
 import linecache
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,10 +28,10 @@ from rhn.utils.wording import counted, listed
 from trainability.autograd import dense
 from trainability.data import in_double
 
-HERE = Path(__file__).parent
-CALLERS = tuple(str(HERE.parent / name) for name in ("trainability", "gersgorin"))
+ROOT = Path(__file__).parents[1]
+CALLERS = tuple(f"{ROOT / name}{os.sep}" for name in ("trainability", "gersgorin"))
 """Folders of the code that calls the user's model and loss."""
-LIBRARIES = (str(Path(torch.__file__).parent), str(HERE.parent / "rhn"), contextlib.__file__)
+LIBRARIES = (str(Path(torch.__file__).parent), f"{ROOT / 'rhn'}{os.sep}", contextlib.__file__)
 """Code that the user's code calls."""
 SCALED_TARGETS = "Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting."
 

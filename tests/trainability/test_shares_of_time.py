@@ -14,7 +14,7 @@ from trainability.check import check
 from trainability.diagnosis import Cause, Diagnosis
 from trainability.facts import facts
 from trainability.probe import Probe
-from trainability.race import POINTS
+from trainability.race import POINTS, race_of
 from trainability.reference import Reference
 from trainability.training import Training
 
@@ -38,9 +38,15 @@ class Net(nn.Module):
 
 @pytest.fixture
 def costs(monkeypatch):
-    """Seconds of a step of the user's network and of a known good one, by a clock that counts."""
-    seconds = {"yours": 1.0, "known good": 1.0}
+    """Seconds of a step of the user's network and of a known good one, and of the search for the
+    score, by a clock that counts.
+    """
+    seconds = {"yours": 1.0, "known good": 1.0, "search": 0.0}
     now, step = [0.0], Training.step
+
+    def searched(*given):
+        now[0] += seconds["search"]
+        return race_of(*given)
 
     def counted(training, x, y):
         known_good = isinstance(training.model, Reference)
@@ -52,6 +58,7 @@ def costs(monkeypatch):
         if name.startswith("trainability.") and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Training, "step", counted)
+    monkeypatch.setattr(sys.modules["trainability.trial"], "race_of", searched)
     return seconds
 
 
@@ -88,6 +95,13 @@ def test_the_users_training_runs_to_its_end_though_the_changes_have_no_time_for_
 def test_a_long_training_that_has_no_time_stops_with_its_changes(costs):
     found = checked(trainings=1.5)
     assert 0 < found.steps < STEPS and found.outcome == "undecided"
+
+
+def test_the_users_training_runs_to_its_end_after_a_search_that_took_all_time(costs):
+    costs["search"] = 10.0 * STEPS
+    found = checked(trainings=10.0)
+    assert found.steps == STEPS
+    assert max(steps_of_changes(found), default=0) < STEPS and found.part is None
 
 
 def test_facts_end_with_their_time_and_what_was_not_looked_at_is_said():
