@@ -46,11 +46,9 @@ SATURATING = {
 STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 """Operations whose slope is 0 at all inputs."""
 DROPS = "Look where forward drops the outputs of their layer."
-DRIVE = "Make it from model.parameters(), unless you leave them out on purpose."
-THAW = (
-    "Set requires_grad_(True) for them, and give them to the optimiser, unless they are frozen on "
-    "purpose, such as pretrained weights."
-)
+DRIVE = "Make it from model.parameters()."
+THAW = "Set requires_grad_(True) for them, and give them to the optimiser."
+INTENDED = ", unless they stay unchanged on purpose, such as pretrained weights."
 REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
 
 
@@ -196,7 +194,7 @@ def still_weights(probe: Probe) -> Cause | None:
                 "untrained weights",
                 part,
                 f"{words} {listed(which)}: {percent(share)} of all weights never move.",
-                remedy,
+                remedy if share == 1 else remedy.removesuffix(".") + INTENDED,
                 sure=share == 1,
                 evidence={"names": which, "share": share},
                 repair=REPAIRS.get(remedy, ""),
