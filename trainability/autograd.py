@@ -10,6 +10,11 @@ from torch import Tensor
 from gersgorin.losses import Loss
 
 
+def dense(gradient: Tensor) -> Tensor:
+    """Return a gradient as a dense tensor, such as that of nn.Embedding(..., sparse=True)."""
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
 def operation(node: Any) -> str:
     """Return the name of a node of autograd, such as "Softmax"."""
     return node.name().rsplit("::", 1)[-1].rstrip("0123456789").removesuffix("Backward")
@@ -34,7 +39,7 @@ def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
 
     def look(node: Any, passed: tuple, got: tuple) -> None:
         if any(g is not None and g.any() for g in got):
-            ends.extend([node] if not any(g is not None and g.any() for g in passed) else [])
+            ends.extend([node] if not any(g is not None and dense(g).any() for g in passed) else [])
 
     with ExitStack() as hooks:
         for node in graph(tensor):

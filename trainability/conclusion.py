@@ -181,10 +181,16 @@ def notes_of(trial: Trial) -> Iterator[str]:
     yield from notes_on_fit(trial)
     if evidence.breaking and not evidence.at_fault:
         yield note_on_steps(evidence)
-    unfinished = [row.what for row in evidence.tried if not row.done]
+    unfinished = parts_without_time(evidence)
     if evidence.tried and not evidence.learned:
         yield from notes_on_parts(trial, all_done=not unfinished)
     yield from notes_on_time(trial, unfinished)
+
+
+def parts_without_time(evidence: Evidence) -> list[str]:
+    """Return the parts of the table for which the time was too short to end all rows."""
+    rows = (row for row in evidence.tried if not row.done and row is not evidence.longer)
+    return sorted({row.part for row in rows}, key=place_of)
 
 
 def note_on_steps(evidence: Evidence) -> str:
@@ -200,7 +206,7 @@ def note_on_steps(evidence: Evidence) -> str:
 def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
     """Yield how the verdict could change with more time; nothing if it could not.
 
-    unfinished: the names of the rows for which the time was too short.
+    unfinished: the parts for which the time was too short.
     """
     evidence = trial.evidence
     if trial.next_fault() is not None:
@@ -209,7 +215,8 @@ def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
         return
     gain = gain_of_time(trial)
     if gain and unfinished:
-        yield f"More seconds could {gain}: no time was left for {listed(unfinished)}."
+        parts = f"{counted(len(unfinished), 'part')} ({listed(unfinished)})"
+        yield f"More seconds could {gain}: no time was left to end the runs of {parts}."
     elif gain and not evidence.whole:
         yield f"More seconds could {gain}: the changes ran to step {evidence.steps:,}."
 
@@ -253,21 +260,34 @@ def not_enough(trial: Trial) -> str:
     evidence, data = trial.evidence, trial.training.data
     if evidence.came_near:
         return ""
-    broken = [part for part in evidence.kept if evidence.breaks(part)]
-    if evidence.gap and len(broken) > 1:
-        return f"No single part is enough: your {listed(broken)} together."
     if evidence.gap:
         if evidence.refused:
             return ""
         if nearest := evidence.nearest:
             share = 100 * evidence.closed(nearest)
             return f"Nearly enough: {nearest.what} closes {share:.0f} % of the gap, 80 % is enough."
-        return "No single part is enough: several act together."
+        return no_single_part(trial)
     tried = (*trial.goods, *evidence.replaced)
     if evidence.few or any(row.error < DEAD for row in tried):
         return ""
     count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
     return f"No replacement learns these targets from {count} in {counted(trial.steps, 'step')}."
+
+
+def no_single_part(trial: Trial) -> str:
+    """Return the sentence for a gap that no replacement closes by half; "" if the known good run
+    has not learned well, since its parts may then be at fault too.
+
+    Parts act together only if each of them was replaced.
+    """
+    evidence = trial.evidence
+    if not evidence.learnable or evidence.good is None or evidence.error(evidence.good) > GOOD:
+        return ""
+    if not_tried := trial.not_tried:
+        return f"No single replacement is enough; not tried: {listed(not_tried)}."
+    broken = [part for part in evidence.kept if evidence.breaks(part)]
+    which = f"your {listed(broken)}" if len(broken) > 1 else "several act"
+    return f"No single part is enough: {which} together."
 
 
 def notes_on_fit(trial: Trial) -> Iterator[str]:
@@ -279,19 +299,19 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         yield words
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
-        if fitted <= BETTER * trial.validated and trial.validated > GOOD:
+        if fitted <= min(DEAD, BETTER * trial.validated) and trial.validated > GOOD:
             yield f"Overfitting: relative error {shown(trial.validated)} on your validation set."
         return
     if trial.evidence.void:
         return
-    if fitted <= BETTER * base.error and base.error > GOOD:
+    if fitted <= min(DEAD, BETTER * base.error) and base.error > GOOD:
         lowest = base.lowest
         mean, deviation = trial.race.difference(base, lowest)
-        said = f"Overfitting: relative error {fitted:.2f} on training examples"
+        said = f"Overfitting: relative error {shown(fitted)} on training examples"
         if mean > CLEAR * deviation:
             reached = f"{shown(lowest.error)} at step {lowest.steps:,}"
             said += f"; its lowest error was {reached}: stop there"
         yield f"{said}."
     elif base.measures and rule_of(trial.evidence).outcome == "undecided":
         held = counted(trial.held_out, "held-out example")
-        yield f"Undecided by {held}; on training examples the error is {fitted:.2f}."
+        yield f"Undecided by {held}; on training examples the error is {shown(fitted)}."

@@ -54,7 +54,7 @@ class Cause:
 
 
 SHOWN_TRIALS = 4  # of a search
-LARGEST = 1000.0  # error that is printed; larger ones are no number
+LARGEST = 1000.0  # error that is printed with two decimals
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
 YOURS, IN_GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
 AT_FAULT = "at fault"
@@ -220,10 +220,10 @@ class Diagnosis(Result):
     @property
     def _of_known_good(self) -> str:
         """The sentence on the best known good run."""
-        if self.known_good < LARGEST:
+        if math.isfinite(self.known_good):
             reached = f"reaches {self._reached(self.known_good, self.known_good_loss)}"
         else:
-            reached = f"reaches no error below {LARGEST:,.0f}"
+            reached = "reaches no finite error"
         if self.known_good_stopped is not None:
             steps = counted(self.of_steps, "step")
             reached += f" after {self.known_good_stopped:,} of {steps}, when the time was up"
@@ -244,7 +244,8 @@ class Diagnosis(Result):
         """
         if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
-        words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
+        seconds = counted(math.ceil(self.seconds), "second")
+        words = f"All its steps take about {seconds} at the speed of this check"
         if self.forecast is None:
             return f"{words}; its end cannot be predicted yet."
         if math.isinf(self.forecast):
@@ -427,8 +428,14 @@ def _drawn(error: float) -> float:
 
 
 def shown(error: float) -> str:
-    """Return an error as in a table or a sentence, such as "0.52"."""
-    return f"{error:.2f}" if error < LARGEST else "-"
+    """Return an error as in a table or a sentence; "-" if it is not finite.
+
+    >>> shown(0.517), shown(100325708.4), shown(math.inf)
+    ('0.52', '1e+08', '-')
+    """
+    if not math.isfinite(error):
+        return "-"
+    return f"{error:.2f}" if error < LARGEST else f"{error:.3g}"
 
 
 WIDTH = 35  # of the names in the table
@@ -587,7 +594,7 @@ class Cure(Result):
         if self.outcome == "not searched":
             return f"{self.title} cannot learn unchanged. Repair this before a search:"
         after = f"after {counted(self.chosen.row.steps, 'step')}"
-        error = f"relative error {_number(self.error)} {after} (1: the constant predictor)"
+        error = f"relative error {shown(self.error)} {after} (1: the constant predictor)"
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
         if self.outcome == "none helped":
             return f"None of {tried} helps {self.title}: {error}."
@@ -630,7 +637,7 @@ class Cure(Result):
             yield ""
             for trial in self.shown:
                 words = trial.change.words(self.training)
-                errors = " ".join(f"{_number(error):>6}" for error in trial.errors)
+                errors = " ".join(f"{shown(error):>6}" for error in trial.errors)
                 early = trial.row.steps < self.trials[0].row.steps
                 stopped = f"  (step {trial.row.steps:,})" if early else ""
                 yield f"  {words:<60}{errors}{stopped}"
@@ -712,8 +719,3 @@ class Cure(Result):
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="the constant predictor")
         words = "relative error (1: the constant predictor)"
         ax.set(xscale="log", xlabel="learning rate", ylabel=words)
-
-
-def _number(error: float) -> str:
-    """Return an error as in a sentence, such as "0.52"."""
-    return f"{error:.2f}" if error < LARGEST else "not a number"

@@ -11,12 +11,19 @@ import torch
 from torch import Tensor
 
 from rhn.errors import USERS_FAULT
-from rhn.utils.wording import listed
+from rhn.utils.wording import capitalised, listed
 from trainability.autograd import graph, operation
 from trainability.data import WHOLE, Inputs, Pair, count_of, examples_axis, sequence_of
 from trainability.diagnosis import Cause
 from trainability.losses import losses_of_examples
-from trainability.not_finite import HUGE, Failure, examples_in_words, failure_of, shared_by
+from trainability.not_finite import (
+    SCALED_TARGETS,
+    Failure,
+    Overflow,
+    examples_in_words,
+    failure_of,
+    shared_by,
+)
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -28,9 +35,10 @@ def not_finite(probe: Probe) -> Cause | None:
     """Fact: the loss of the first minibatch, or its gradient, is NaN or infinite."""
     if probe.loss.isfinite():
         return not_finite_gradient(probe)
-    bad = int((~probe.output.isfinite()).sum())
+    part, bad = "loss", int((~probe.output.isfinite()).sum())
+    failure = failure_of(probe.training, probe.x, probe.y)
     if bad:
-        failure = failure_of(probe.training, probe.x, probe.y)
+        part = "network"
         if failure is not None and failure.part == "inputs":
             return not_finite_examples(probe)
         where = f"{bad} of {probe.output.numel()} outputs of the untrained network are"
@@ -40,15 +48,31 @@ def not_finite(probe: Probe) -> Cause | None:
     elif any(operation(node) == "CtcLoss" for node in graph(probe.loss)):
         where = "the outputs are finite: the CTC loss has fewer frames than labels, it"
         remedy = "Give the network more frames, or leave these examples out: zero_infinity=True."
+    elif failure is not None and failure.overflow is not None:
+        return too_large(probe, failure.overflow)
     else:
         where = "the outputs are finite: the loss is"
         remedy = "Look for a log or root of 0, or a division by 0, in the loss."
     return Cause(
         NOT_FINITE,
-        "network" if bad else "loss",
+        part,
         f"The loss of the first minibatch is {probe.loss.item()}; {where} NaN or infinite.",
         remedy,
         sure=True,
+    )
+
+
+def too_large(probe: Probe, found: Overflow) -> Cause:
+    """Return the cause for outputs or targets that are too large for the loss of the first
+    minibatch.
+    """
+    return Cause(
+        NOT_FINITE,
+        "targets" if found.of_targets else "network",
+        f"The loss of the first minibatch is {probe.loss.item()}: {found.words}.",
+        SCALED_TARGETS if found.of_targets else "Draw smaller weights, or scale the inputs.",
+        sure=True,
+        evidence={"outputs": found.outputs, "targets": found.targets},
     )
 
 
@@ -96,10 +120,13 @@ def not_finite_examples(probe: Probe) -> Cause | None:
     if failure.where == "loss":
         words = f"The losses of {examples_in_words(numbers, total)} are not finite"
     words += f": they {shared}" if shared else ""
+    cause = f"The first such number comes from {failure.operation}"
+    if failure.overflow is not None:
+        cause = capitalised(failure.overflow.words)
     return Cause(
         NOT_FINITE,
         "inputs" if 2 * len(numbers) <= total else failure.part,
-        f"{words}. The first such number comes from {failure.operation}.",
+        f"{words}. {cause}.",
         "Change these examples, leave them out, or guard this operation.",
         sure=True,
         evidence={"examples": numbers, "total": total},
@@ -153,8 +180,7 @@ def failed_step(training: Training, step: int) -> Cause | None:
         which = f"{listed([str(n) for n in numbers])} of the data"
         words = f"In step {step:,}, for the examples {which}, {failure.words}."
         evidence["examples"] = numbers
-    if failure.largest > HUGE:  # they were not at the first weights
-        remedy = "Lower the learning rate, or clip gradients."
-        return Cause(NOT_FINITE, "optimizer", words, remedy, evidence=evidence)
     remedy = "Lower the learning rate." if failure.where == "weights" else LOOK
+    if failure.overflow is not None:
+        remedy = failure.overflow.remedy
     return Cause(NOT_FINITE, failure.part, words, remedy, evidence=evidence)

@@ -8,7 +8,8 @@
 |-----------------|-----------------------------------------------------------------------|
 | inputs          | numbers are standardised, by the known good network if it is used     |
 | targets         | standardised, unless the user's network is kept and is bounded, or    |
-|                 | outputs are on another scale (`losses.follows_scale`)                 |
+|                 | the loss does not determine how outputs are scaled back               |
+|                 | (`losses.follows_scale`, `rescaling`)                                 |
 | loss            | cross entropy, binary cross entropy or squared error; the user's if   |
 |                 | it is least at other outputs than these                               |
 | initial weights | those of torch.nn                                                     |
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from gersgorin.losses import output_of
 from rhn.errors import RhnError
 from trainability.data import SAMPLE, noise_like
+from trainability.losses import canonical_loss, is_binary
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.reference import (
@@ -42,6 +44,7 @@ from trainability.swaps import (
     default_weights,
     every_weight,
     inputs_standardised,
+    is_same_loss,
     output_of_copy,
     shuffled,
     targets_standardised,
@@ -88,7 +91,8 @@ class KnownGood:
         own = "network" in keep
         base = self.training.copy()
         if not own:
-            scaled = "targets" not in keep and self.targets_have_scale
+            one_each = self.output.numel() == self.y.numel()
+            scaled = one_each and "targets" not in keep and self.targets_have_scale
             network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
             base = base.with_model(network, output_of)
         changes: dict[str, Callable[[Training], Training | None]] = {
@@ -162,9 +166,9 @@ class KnownGood:
     ) -> nn.Module:
         """Return a GRU for the inputs and outputs of the training run.
 
-        unbounded: True for standardised targets; otherwise outputs end with the last operation that
-        the user's loss needs. causal: whether an output for a frame reads no later frames; None: as
-        in the user's network.
+        unbounded: True for standardised targets with one output each; otherwise outputs end with
+        the last operation that the user's loss needs. causal: whether an output for a frame reads
+        no later frames; None: as in the user's network.
         """
         torch.manual_seed(seed)
         final = same if unbounded else self.final
@@ -211,6 +215,18 @@ class KnownGood:
             "order": shuffled,
         }
         return [part for part, change in changes.items() if change(self.training) is not None]
+
+    @cached_property
+    def without_replacement(self) -> list[str]:
+        """The parts among targets and loss that may differ from known good ones, and for which no
+        replacement applies.
+        """
+        usual = canonical_loss(self.output, self.y, self.axes)
+        loss = self.training.loss
+        is_usual = usual is not None and is_same_loss(usual, loss, self.output, self.y)
+        are_numbers = self.y.is_floating_point() and not is_binary(self.y)
+        known = {"targets": not are_numbers, "loss": is_usual}
+        return [p for p, is_good in known.items() if not is_good and p not in self.differing]
 
 
 def positive(z: Tensor) -> Tensor:

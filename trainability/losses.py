@@ -234,7 +234,7 @@ def slopes_beside_targets(
     loss_fn: Loss, output: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the slopes of a loss in outputs at the targets, above them, and below them."""
-    noise = noise_like(y)
+    noise = noise_like(y) * max(1.0, float(y.double().std(correction=0)))
     at, above, below = (
         slope_at(loss_fn, (y + sign * noise).reshape(output.shape).to(output), y)
         for sign in (0, 1, -1)

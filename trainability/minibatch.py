@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
-from trainability.autograd import slope_at
+from trainability.autograd import dense, slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
 from trainability.data import Inputs, count_of, examples_axis
@@ -90,7 +90,7 @@ class Minibatch:
         found = torch.autograd.grad(
             self.loss, list(trained.values()), allow_unused=True, retain_graph=True
         )
-        return dict(zip(trained, found, strict=True))
+        return {n: g if g is None else dense(g) for n, g in zip(trained, found, strict=True)}
 
     @torch.no_grad()
     def evaluated(self, x: Inputs) -> Tensor:

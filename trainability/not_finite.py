@@ -6,7 +6,10 @@
 Legend: B examples.
 """
 
+import contextlib
 import linecache
+import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,10 +23,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from gersgorin.validate import random_numbers_kept
+from rhn.errors import USERS_FAULT
 from rhn.utils.wording import counted, listed
+from trainability.autograd import dense
+from trainability.data import in_double
 
-OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
-HUGE = 1e15  # of an output: its square is about to overflow
+ROOT = Path(__file__).parents[1]
+CALLERS = tuple(f"{ROOT / name}{os.sep}" for name in ("trainability", "gersgorin"))
+"""Folders of the code that calls the user's model and loss."""
+LIBRARIES = (str(Path(torch.__file__).parent), f"{ROOT / 'rhn'}{os.sep}", contextlib.__file__)
+"""Code that the user's code calls."""
+SCALED_TARGETS = "Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting."
 
 
 class Trained(Protocol):
@@ -37,8 +47,46 @@ class Trained(Protocol):
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the loss of outputs."""
 
+    def loss_in_double(self) -> Any:
+        """Return the loss function in double precision."""
+
     def output_axes(self, output: Tensor, x: Any, y: Tensor) -> Any:
         """Return the axes of the outputs for a minibatch."""
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """A loss that is finite in double precision, of numbers whose squares overflow the type of the
+    outputs.
+    """
+
+    outputs: float
+    """The largest size of an output."""
+    targets: float
+    """The largest size of a target."""
+    loss: float
+    """The loss in double precision."""
+    kind: str
+    """The type of the outputs, such as "float32"."""
+
+    @property
+    def of_targets(self) -> bool:
+        """True if the targets are larger than the outputs."""
+        return self.targets > self.outputs
+
+    @property
+    def words(self) -> str:
+        """A clause with the largest number and the loss."""
+        name, size = ("targets", self.targets) if self.of_targets else ("outputs", self.outputs)
+        return (
+            f"{name} are up to {size:.2g} in size, and the loss, in double precision "
+            f"{self.loss:.2g}, is too large for {self.kind}"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What to do about the largest numbers."""
+        return SCALED_TARGETS if self.of_targets else "Lower the learning rate, or clip gradients."
 
 
 @dataclass(frozen=True)
@@ -55,14 +103,18 @@ class Failure:
     """The line of code, or the operation, that computed the first number that is not finite."""
     names: tuple[str, ...] = ()
     """Names of the weights that are not finite, or whose gradients are not."""
-    largest: float = 0.0
-    """The largest size of an output, if the outputs are finite."""
+    overflow: Overflow | None = None
+    """The numbers that are too large for the loss; None if the loss is not finite for another
+    reason.
+    """
 
     @property
     def part(self) -> str:
         """The part of the training run to which the failure belongs: "inputs" if only some examples
         fail.
         """
+        if self.overflow is not None:
+            return "targets" if self.overflow.of_targets else "optimizer"
         if self.where == "outputs" and self.rows and 2 * len(self.rows) <= self.count:
             return "inputs"
         return {"weights": "optimizer", "loss": "loss"}.get(self.where, "network")
@@ -75,8 +127,8 @@ class Failure:
         if self.where == "gradient":
             return f"the loss is finite, the gradient of {listed(self.names)} is not"
         begin = "outputs are not finite" if self.where == "outputs" else "the loss is not finite"
-        if self.largest > HUGE:
-            return f"{begin}: outputs have grown to {self.largest:.2g}"
+        if self.overflow is not None:
+            return f"{begin}: {self.overflow.words}"
         return f"{begin}: the first such number comes from {self.operation}"
 
 
@@ -106,11 +158,13 @@ class _Trace(TorchFunctionMode):
 
 def described(operation: str, modules: list[str]) -> str:
     """Return the line of the user's code that runs now, with its place, and the operation and
-    module.
+    module. The line is left out if torch runs, called by no code of the user's.
     """
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(OWN):
+    frame: Any = sys._getframe(2)  # the caller of the operation
+    while frame is not None and frame.f_code.co_filename.startswith(LIBRARIES):
         frame = frame.f_back
+    if frame is not None and frame.f_code.co_filename.startswith(CALLERS):
+        frame = None
     inside = f" in self.{modules[-1]}" if modules and modules[-1] else ""
     name = operation.strip("_")
     if frame is None:
@@ -163,17 +217,33 @@ def failure_of(training: Trained, x: Any, y: Tensor) -> Failure | None:
         return Failure("outputs", rows, len(bad), operation)
     if loss.isfinite().all():
         return None
-    return Failure("loss", operation=operation, largest=float(output.abs().max()))
+    return Failure("loss", operation=operation, overflow=overflow_of(training, output, y))
+
+
+def overflow_of(training: Trained, output: Tensor, y: Tensor) -> Overflow | None:
+    """Return the overflow of a loss that is not finite; None if the loss is not finite in double
+    precision either, or the squares of its numbers are no reason.
+    """
+    try:
+        loss = float(training.loss_in_double()(output.double(), in_double(y)))
+    except USERS_FAULT:  # of a loss that does not take double precision
+        return None
+    outputs, targets = float(output.abs().max()), float(y.abs().max())
+    if not y.is_floating_point():
+        targets = 0.0
+    squares = output.numel() * (outputs + targets) ** 2
+    if not math.isfinite(loss) or squares < torch.finfo(output.dtype).max:
+        return None
+    return Overflow(outputs, targets, loss, str(output.dtype).removeprefix("torch."))
 
 
 def gradient_failure(model: nn.Module) -> Failure | None:
     """Return the failure with the weights whose gradient is not finite; None if all are finite."""
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    if not grads or nn.utils.get_total_norm(grads).isfinite():
+    grads = {n: dense(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+    if not grads or nn.utils.get_total_norm(grads.values()).isfinite():
         return None
-    bad = [n for n, p in model.named_parameters() if p.grad is not None]
-    names = [n for n in bad if not model.get_parameter(n).grad.isfinite().all()]  # type: ignore[union-attr]
-    return Failure("gradient", names=tuple(names)) if names else None
+    names = tuple(name for name, grad in grads.items() if not grad.isfinite().all())
+    return Failure("gradient", names=names) if names else None
 
 
 def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:
@@ -195,10 +265,11 @@ def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:
     }
     if not bad.any() or bad.all():
         return ""
-    largest = float(flat[~bad].abs().max())
-    kinds[f"hold a number above {largest:.3g}, which all others do not"] = (
-        flat.abs().amax(1) > largest
-    )
+    for words, values in (("hold a number", flat), ("have a target", targets)):
+        largest = float(values[~bad].abs().max())
+        kinds[f"{words} above {largest:.3g}, which all others do not"] = (
+            values.abs().amax(1) > largest
+        )
     return next((words for words, has in kinds.items() if torch.equal(has, bad)), "")
 
 

@@ -1,4 +1,7 @@
-"""Measure held-out examples one at a time, to see if the error depends on the minibatch.
+"""Measure held-out examples one at a time, if their outputs depend on the minibatch.
+
+The outputs depend on the minibatch if the output of an example changes when all other examples
+become copies of it, with the same random numbers.
 
 found = one_by_one(base, race)    # None if it does not depend
 found.sentence, found.cause()
@@ -6,14 +9,17 @@ found.sentence, found.cause()
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from rhn.utils.wording import counted
 from trainability.data import Pair, count_of, take
 from trainability.diagnosis import Cause, shown
+from trainability.probe import EXAMPLES
 from trainability.race import CLEAR, Race, Row, paired
 from trainability.scores import PairedErrors
 from trainability.training import Training
@@ -78,46 +84,47 @@ def one_by_one(base: Row, race: Race) -> OneByOne | None:
         return None
     if score.axes.batch is None or not score.by_example:
         return None
-    axis, outputs, targets = training.data.axis, list[Tensor](), list[Tensor]()
-    for pair, single in _first_examples(race.pairs, axis):
-        alone = _outputs_alone(training, pair, single, score.axes.batch)
-        if alone is None or (not outputs and _are_alike(*alone)):
-            return None
-        outputs += alone[0]
-        targets += [y for _, y in single]
-    errors = score.in_pairs(outputs, targets)
-    joint = base.measures[-1].pairs["error"].errors[: errors.count]
-    return OneByOne(errors, joint, max(count_of(pair, axis) for pair in race.pairs))
-
-
-def _first_examples(pairs: list[Pair], axis: int) -> Iterator[tuple[Pair, list[Pair]]]:
-    """Yield (a minibatch, each of its examples alone), until `MOST` examples are taken."""
-    left = MOST
-    for pair in pairs:
-        count = min(count_of(pair, axis), left)
-        if count == 0:
-            return
-        left -= count
-        yield pair, [take(pair, torch.tensor([k]), axis) for k in range(count)]
-
-
-def _outputs_alone(
-    training: Training, pair: Pair, single: list[Pair], batch: int
-) -> tuple[list[Tensor], list[Tensor]] | None:
-    """Return (outputs of examples one at a time, outputs of the same examples in the minibatch).
-
-    None if the network does not take a single example, or gives its output another shape.
-    """
+    axis, batch = training.data.axis, score.axes.batch
     try:
-        alone = training.answers([x for x, _ in single])
-    except RhnError:  # as of a squeeze() that drops the axis of one example
+        if not _depends_on_others(training, race.pairs[0], batch):
+            return None
+        single = [*islice(_examples(race.pairs, axis), MOST)]
+        outputs = training.answers([x for x, _ in single])
+        joint = training.answers([x for x, _ in race.pairs])
+    except RhnError:  # of a network that does not take a single example
         return None
-    joint = [*training.answers([pair[0]])[0].split(1, batch)[: len(alone)]]
-    same = [one.shape == other.shape for one, other in zip(alone, joint, strict=True)]
-    return (alone, joint) if all(same) else None
+    shapes = {one.shape for each in joint for one in each.split(1, batch)}
+    if not shapes.issuperset(one.shape for one in outputs):  # as of a squeeze() that drops an axis
+        return None
+    errors = score.in_pairs(outputs, [y for _, y in single])
+    others = base.measures[-1].pairs["error"].errors[: errors.count]
+    return OneByOne(errors, others, max(count_of(pair, axis) for pair in race.pairs))
 
 
-def _are_alike(alone: list[Tensor], joint: list[Tensor]) -> bool:
-    """True if the outputs differ only by rounding."""
-    both = zip(alone, joint, strict=True)
-    return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in both)
+def _examples(pairs: list[Pair], axis: int) -> Iterator[Pair]:
+    """Yield each example of some minibatches, as a minibatch of its own."""
+    for pair in pairs:
+        yield from (take(pair, torch.tensor([k]), axis) for k in range(count_of(pair, axis)))
+
+
+def _depends_on_others(training: Training, pair: Pair, batch: int) -> bool:
+    """True if the output of an example changes when the other examples of a minibatch become copies
+    of it; False if outputs do not repeat with the same random numbers.
+    """
+    axis, count = training.data.axis, count_of(pair, training.data.axis)
+
+    def outputs(rows: Tensor) -> Tensor:
+        with random_numbers_kept(training.model):
+            return training.answers([take(pair, rows, axis)[0]])[0]
+
+    def are_alike(one: Tensor, other: Tensor) -> bool:
+        return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+    joint = outputs(torch.arange(count))
+    if not are_alike(joint, outputs(torch.arange(count))):  # it keeps something from call to call
+        return False
+    alone = [outputs(torch.full((count,), k)) for k in range(min(count, EXAMPLES))]
+    return any(
+        not are_alike(joint.select(batch, k), copies.select(batch, k))
+        for k, copies in enumerate(alone)
+    )

@@ -40,6 +40,7 @@ from trainability.losses import (
 )
 from trainability.probe import Probe
 from trainability.race import Version
+from trainability.rescaling import rescaling_of
 from trainability.scores import TINY, score_of
 from trainability.training import Training
 
@@ -120,9 +121,9 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
     >>> scale_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     (tensor([2., 5.]), tensor([1.4142, 1.0000]))
     """
-    flat = values.flatten(0, -2) if values.dim() > 1 else values.unsqueeze(1)
-    mean, spread = flat.double().mean(0), flat.double().std(0)
-    spread = torch.where(spread > 1e-12, spread, 1.0)
+    flat = (values.flatten(0, -2) if values.dim() > 1 else values.unsqueeze(1)).double()
+    mean, spread = flat.mean(0), flat.std(0)
+    spread = torch.where(spread > TINY * flat.abs().amax(0), spread, 1.0)
     return mean.to(values.dtype), spread.to(values.dtype)
 
 
@@ -208,11 +209,14 @@ def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
 def targets_standardised(training: Training) -> Training | None:
     """Train on standardised targets; outputs are scaled back before their error is measured.
 
-    None if outputs are not on the scale of the targets, as for logarithms of rates.
+    None if outputs are not on the scale of the targets, as for logarithms of rates. Several outputs
+    for each target, as of a likelihood, are scaled back if the loss determines how.
     """
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
+    if y.is_floating_point() and not is_binary(y) and output.numel() > y.numel():
+        return _rescaled(training, output, y)
     if kind_of_loss(output, y, axes) != "numbers" or is_binary(y):
         return None
     if not any(test(training.loss, output, y) for test in (is_least_at_targets, follows_scale)):
@@ -226,6 +230,20 @@ def targets_standardised(training: Training) -> Training | None:
         other.restore_outputs = lambda z: (z.reshape(-1, len(mean)) * spread + mean).reshape(
             z.shape
         )
+    return other
+
+
+def _rescaled(training: Training, output: Tensor, y: Tensor) -> Training | None:
+    """Return a copy with standardised targets and several outputs for each; None if the loss does
+    not determine how outputs are scaled back.
+    """
+    mean, spread = (float(value) for value in scale_of(y.flatten()))
+    rescaling = rescaling_of(training.loss_in_double(), output, (y - mean) / spread)
+    if rescaling is None:
+        return None
+    other = training.copy()
+    other.change_targets = lambda y: (y - mean) / spread
+    other.restore_outputs = lambda z: rescaling(z, mean, spread)
     return other
 
 

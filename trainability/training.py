@@ -65,8 +65,10 @@ def same(values: Any) -> Any:
 NO_TIME = "no time was left"
 
 
-class OutOfTime(Exception):
-    """The time limit for computing facts has passed."""
+class OutOfTime(BaseException):
+    """The time limit for computing facts has passed. It is no Exception, so that no handler of
+    errors of the user's code takes it for one.
+    """
 
 
 STEPS = 3000  # of a training run whose length is not given
@@ -167,7 +169,9 @@ class Training:
         self.change_targets: InputsChange = same
         self.restore_outputs: InputsChange = same
         self.until = math.inf
-        """Deadline on the clock of `time.monotonic`; after it, `output` raises OutOfTime."""
+        """Deadline on the clock of `time.monotonic`; after it, `output` and `loss` raise
+        OutOfTime.
+        """
         self.draws = 5
         """Seed of the new weights that a swap (the replacement of a part) draws."""
         self.either_axis = False
@@ -282,8 +286,7 @@ class Training:
         InvalidInputError with the model's own error if the model fails, and OutOfTime after
         `until`.
         """
-        if time.monotonic() > self.until:
-            raise OutOfTime(NO_TIME)
+        self._check_time()
         x = self.change_inputs(tree_map(Tensor.clone, x))
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(x))
         with users_code(f"the model does not run on x of shape {shapes}", self._keeps):
@@ -297,6 +300,11 @@ class Training:
                 f"the output for x of shape {shapes} has shape {tuple(output.shape)}: no numbers"
             )
         return output
+
+    def _check_time(self) -> None:
+        """Raise OutOfTime after `until`."""
+        if time.monotonic() > self.until:
+            raise OutOfTime(NO_TIME)
 
     def _keeps(self) -> str:
         """A hint about states that the model keeps from call to call, which do not fit inputs of
@@ -315,8 +323,10 @@ class Training:
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the loss of an output, a scalar tensor.
 
-        Raises InvalidInputError with the loss function's own error if this function fails.
+        Raises InvalidInputError with the loss function's own error if this function fails, and
+        OutOfTime after `until`.
         """
+        self._check_time()
         y = self._as_given(y, output)
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
         version = None if y.is_inference() else y._version
@@ -433,9 +443,12 @@ class Training:
 
     def with_adam(self, rate: float) -> "Training":
         """Return a copy that trains the same weights by Adam, with gradients clipped at norm 1 and
-        no schedule.
+        no schedule. Sparse gradients of embeddings, which Adam does not take, become dense.
         """
         other = self.copy()
+        for part in other.model.modules():
+            if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+                part.sparse = False
         weights = [p for group in other.optimizer.param_groups for p in group["params"]]
         other.optimizer = torch.optim.Adam(weights, rate)
         other.scheduler, other.clip_norm = None, 1.0

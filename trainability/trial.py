@@ -8,11 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import counted, first_line, kind_of
-from trainability.data import SAMPLE, Pair, count_of
+from trainability.data import SAMPLE, Pair, count_of, take
 from trainability.diagnosis import Cause
-from trainability.failures import failed_step
+from trainability.failures import NOT_FINITE, failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.one_by_one import OneByOne, one_by_one
 from trainability.padding import note_on_padding
@@ -109,15 +111,17 @@ class Trial:
         if seconds is None:
             begun = time.monotonic()
             seconds = min(LONGEST, max(SHORTEST, TIMES * own + good))
-        spent = own if own <= OWN * seconds else 0.0
-        self.steps = affordable(every, seconds - spent, FEWEST * own + good - spent)
+        spent, now = own if own <= OWN * seconds else 0.0, time.monotonic()
+        # a search for the least loss, before this, may have taken all of the time
+        self.begun, self.end = begun, max(begun + seconds, now + spent)
+        self.steps = affordable(every, self.end - now - spent, FEWEST * own + good - spent)
         self.own_steps = every if spent else self.steps
-        self.begun, self.end = begun, begun + seconds
         self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
-        own_time = counted(round(yours * every), "second")
+        own_time = counted(math.ceil(own), "second")
         line = (
-            f"your training run takes about {own_time}; versions of it run for "
+            f"a step of your training run took {1000 * yours:.3g} ms just now, so "
+            f"{counted(every, 'step')} take about {own_time}; versions of it run for "
             f"{self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
         )
         if self.say is None:
@@ -196,11 +200,9 @@ class Trial:
         if base.problem:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
-        if base.exploded is not None and base.training is not None:
-            failure = failed_step(base.training, base.exploded)
-            self.found += [failure] if failure is not None else []
+        self.find_failure()
         if base.training is not None and base.exploded is None and base.measures:
-            self.fitted = error_on(base.training, self.race, [self.training.data.sample(SAMPLE)])
+            self.fitted = error_on(base.training, self.race, self.training_pairs())
             self.padding = note_on_padding(base.training, self.race)
         told = self.told_by(losses, pairs)
         evidence = self.evidence
@@ -211,6 +213,29 @@ class Trial:
             if not (evidence.learned and base.error <= GOOD):
                 self.run_table()
         return told
+
+    def find_failure(self) -> None:
+        """Add the cause for a loss that was not finite to the facts. If the first loss was not
+        finite, a fact has its cause already.
+        """
+        base = self.base
+        if base.exploded is None or base.training is None:
+            return
+        known = base.exploded == 1 and any(cause.name == NOT_FINITE for cause in self.found)
+        failure = None if known else failed_step(base.training, base.exploded)
+        self.found += [failure] if failure is not None else []
+
+    def training_pairs(self) -> list[Pair]:
+        """Return training examples in minibatches as large as those of the race, since outputs may
+        depend on the size.
+        """
+        axis = self.training.axis
+        pair = self.training.data.sample(SAMPLE)
+        count = count_of(pair, axis)
+        parts = math.ceil(count / max(count_of(held, axis) for held in self.race.pairs))
+        if parts == 1:
+            return [pair]
+        return [take(pair, rows, axis) for rows in torch.arange(count).tensor_split(parts)]
 
     def told_by(self, losses: list[float], pairs: list[Pair]) -> Cause | None:
         """Return the cause shown by the losses of the user's own loop, by running averages, by the
@@ -432,6 +457,13 @@ class Trial:
         if part == LATER.part and self.good.every and self.good.causal and not self.good.forecasts:
             makes.append((LATER, partial(self.good.with_network, causal=False)))
         return makes
+
+    @property
+    def not_tried(self) -> list[str]:
+        """The parts that may differ from known good ones, and for which no replacement was run."""
+        run = {row.part for row in self.evidence.replaced if not row.problem}
+        parts = {"network", *self.good.differing, *self.good.without_replacement}
+        return sorted(parts - run, key=place_of)
 
     def next_fault(self) -> Row | None:
         """Return a change whose fault was tested in only one minibatch order so far; None if all

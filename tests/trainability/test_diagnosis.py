@@ -98,7 +98,7 @@ def test_a_known_good_run_that_the_time_ended_is_told_with_its_step():
     ("change", "words"),
     [
         ({"rows": ()}, ": the best reaches 1.01."),
-        ({"rows": (), "known_good": math.inf}, ": the best reaches no error below 1,000."),
+        ({"rows": (), "known_good": math.inf}, ": the best reaches no finite error."),
         ({"outcome": "learns"}, " (the best reaches 1.01), but your training run does."),
         ({}, f" (the best reaches 1.01), but your training run does with {GRU}."),
     ],

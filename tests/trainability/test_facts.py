@@ -1,6 +1,7 @@
 """Each fact is stated of a training with the fault, and not of the same training without it."""
 
 import functools
+import itertools
 import math
 import re
 import threading
@@ -700,3 +701,125 @@ def test_a_loss_without_a_least_value_speaks_of_outputs_that_the_network_can_giv
     causes = [cause for cause in found if cause.name == "no least loss"]
     assert [cause.sure for cause in causes] == ([sure] if words else [])
     assert all(cause.sentence.startswith(words) for cause in causes)
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, with the gradient reversed."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+class Truncated(Net):
+    """Cut the state in the middle of a sequence."""
+
+    def states(self, x):
+        first, state = self.rnn(x[:, :3])
+        return torch.cat([first, self.rnn(x[:, 3:], state.detach())[0]], 1)
+
+
+class Centred(Net):
+    """Subtract the mean of the minibatch from the states."""
+
+    def states(self, x):
+        out = super().states(x)
+        return out - out.mean(0)
+
+
+def with_frozen(model):
+    model.rnn.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "example"),
+    [
+        (Net(end=Reversed.apply), "wrong gradient", "such as gradient reversal"),
+        (Truncated(), "detached state", "truncate backpropagation on purpose"),
+        (with_frozen(Net()), "untrained weights", "such as pretrained weights"),
+        (Centred(), "mixed examples", "such as by its mean"),
+        (Noisy(), "unrepeatable output", "the network is random on purpose"),
+    ],
+    ids=["reversal", "truncated", "frozen", "mean", "random"],
+)
+def test_advice_leaves_open_what_may_be_intended(model, name, example):
+    """Each of these networks is sound if its author means it."""
+    found, _ = facts(Probe(training_of(model, X, SUM, MSE)))
+    (cause,) = (cause for cause in found if cause.name == name)
+    assert example in cause.remedy and "on purpose" in cause.remedy
+    assert not cause.sure and "wrong" not in cause.sentence
+
+
+class Gain(Net):
+    """Multiplies its output by a tensor that is no parameter."""
+
+    def __init__(self, size=1):
+        super().__init__()
+        self.__dict__["gain"] = torch.ones(size, requires_grad=True)
+
+    def forward(self, x):
+        return super().forward(x) * self.gain.mean()
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (1, "1 number that outputs or loss depend on and that may be trained is not a parameter"),
+        (2, "2 numbers that outputs or loss depend on and that may be trained are not parameters"),
+    ],
+)
+def test_a_tensor_that_the_optimiser_has_is_not_called_untrained(size, words):
+    """By a plain loop: the optimiser changes the tensor that it has, and no other."""
+    for given in (True, False):
+        model = Gain(size)
+        tensors = [*model.parameters(), model.gain] if given else model.parameters()
+        adam = torch.optim.Adam(tensors, 1e-2)
+        found, _ = facts(Probe(training_of(model, X, SUM, MSE, adam)))
+        assert [cause.sentence.startswith(words) for cause in found] == [True] * (not given)
+        MSE(model(X), SUM).backward()
+        adam.step()
+        assert torch.equal(model.gain, torch.ones(size)) is not given
+
+
+class Sparse(nn.Module):
+    """The mean of embedded ids, with sparse gradients."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.out = nn.Embedding(30, 8, sparse=True), nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.out(self.embedding(x).mean(1))
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.SparseAdam], ids=str
+)
+def test_sparse_gradients_are_those_of_a_plain_loop(kind):
+    """Losses of ten steps; SparseAdam takes only the embedding, so the rest is left out."""
+    y = torch.randn(30, generator=G)[IDS].mean(1, keepdim=True)
+
+    def optimizer(model):
+        weights = model.embedding if kind is torch.optim.SparseAdam else model
+        return kind(weights.parameters(), 0.1)
+
+    model = Sparse()
+    training = training_of(model, IDS, y, MSE, optimizer(model))
+    pairs = [*itertools.islice(training.data.stream(0), 10)]
+    losses = [training.step(*pair) for pair in pairs]
+    own = optimizer(model)
+    for loss, (x, target) in zip(losses, pairs, strict=True):
+        own.zero_grad()
+        mine = MSE(model(x), target)
+        mine.backward()
+        own.step()
+        assert loss == pytest.approx(mine.item(), rel=1e-5)
+    found, missing = facts(Probe(training_of(Sparse(), IDS, y, MSE, optimizer(Sparse()))))
+    assert not missing
+    assert "no gradient" not in {cause.name for cause in found}

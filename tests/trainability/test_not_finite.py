@@ -1,14 +1,18 @@
 """Where the first number arises that is not finite: examples, a line of code, a gradient."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 from torch.nn import functional as F
 
 from trainability.facts import facts
 from trainability.failures import failed_step
+from trainability.not_finite import failure_of
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -144,8 +148,66 @@ def test_outputs_that_grow_without_end_are_told_from_a_division():
     x, y = torch.randn(N, 6, generator=G), torch.randn(N, 1, generator=G)
     training = training_of(nn.Linear(6, 1), x, y, rate=30.0)
     cause = failed_step(training, steps_until_it_fails(training))
-    assert "outputs have grown to" in cause.sentence and "learning rate" in cause.remedy
+    assert "outputs are up to" in cause.sentence and "learning rate" in cause.remedy
     assert cause.part == "optimizer"
+
+
+@pytest.mark.parametrize("at_step", [False, True])
+@pytest.mark.parametrize("loss", ["mse", nn.MSELoss(), lambda z, y: ((z - y) ** 2).mean()])
+def test_targets_that_are_too_large_for_single_precision_are_named(loss, at_step):
+    """By NumPy: their squares are infinite in single precision, and finite in double precision."""
+    x, y = torch.randn(N, 6, generator=G), 1e30 * torch.randn(N, 1, generator=G)
+    with np.errstate(over="ignore"):
+        assert np.isinf((y.numpy() ** 2).mean()) and np.isfinite((y.double().numpy() ** 2).mean())
+    training = training_of(nn.Linear(6, 1), x, y, loss)
+    if at_step:
+        cause = failed_step(training, steps_until_it_fails(training))
+    else:
+        (cause,) = (c for c in facts(Probe(training))[0] if c.name == "not finite")
+    found = re.search(r"targets are up to (\S+) in size", cause.sentence)
+    assert 1e30 < float(found[1]) <= 1.01 * float(y.abs().max())
+    assert "too large for float32" in cause.sentence and cause.remedy.startswith("Standardise: y")
+    assert cause.part == "targets" and " of contextlib.py" not in str(cause)
+
+
+def test_one_target_that_is_too_large_is_named_by_its_example():
+    x, y = torch.randn(N, 6, generator=G), torch.randn(N, 1, generator=G)
+    y[77] = 1e30
+    found, _ = facts(Probe(training_of(nn.Linear(6, 1), x, y, batch_size=4)))
+    (cause,) = (cause for cause in found if cause.name == "not finite")
+    assert cause.evidence["examples"] == [77]
+    assert "they have a target above" in cause.sentence
+    assert "argets are up to 1e+30 in size" in cause.sentence
+
+
+def test_a_logarithm_of_0_in_a_loss_is_no_overflow():
+    x, y = torch.randn(N, 6, generator=G), 1e30 * torch.rand(N, 1, generator=G)
+
+    def logs(z, y):
+        return ((0 * z).log() - y.abs().log()).square().mean()
+
+    training = training_of(nn.Linear(6, 1), x, y, logs)
+    cause = failed_step(training, steps_until_it_fails(training))
+    assert "(0 * z).log()" in cause.sentence and "too large" not in cause.sentence
+
+
+@for_each("loss", ["mse", F.mse_loss])
+def test_an_operation_of_torch_has_no_line_of_the_users(loss):
+    """The innermost line outside of torch and of the toolkit is that of this test."""
+    x, y = torch.full((N, 6), 3e38), SALES[:, :1]
+    model = nn.Sequential(nn.Linear(6, 1))
+    nn.init.ones_(model[0].weight)
+    assert failure_of(training_of(model, x, y, loss), x, y).operation == "linear in self.0"
+
+
+def test_targets_whose_squares_vanish_in_single_precision_are_named():
+    """By NumPy: the squares are 0 in single precision, and above 0 in double precision."""
+    x, y = torch.randn(N, 6, generator=G), 1e-30 * torch.randn(N, 1, generator=G)
+    assert not (y.numpy() ** 2).any() and (y.double().numpy() ** 2).all()
+    for scale in (1.0, 1e-15, 1e30):
+        found, missing = facts(Probe(training_of(nn.Linear(6, 1), x, scale * y)))
+        assert [cause.part for cause in found] == ["targets"] * (scale < 1e30) and not missing
+        assert all("in float32" in cause.sentence for cause in found)
 
 
 def test_a_failed_step_names_its_examples():

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from trainability.check import check
 from trainability.diagnosis import Cause, Diagnosis
 from trainability.facts import facts
 from trainability.probe import Probe
-from trainability.race import POINTS
+from trainability.race import POINTS, race_of
 from trainability.reference import Reference
 from trainability.training import Training
 
@@ -37,9 +38,15 @@ class Net(nn.Module):
 
 @pytest.fixture
 def costs(monkeypatch):
-    """Seconds of a step of the user's network and of a known good one, by a clock that counts."""
-    seconds = {"yours": 1.0, "known good": 1.0}
+    """Seconds of a step of the user's network and of a known good one, and of the search for the
+    score, by a clock that counts.
+    """
+    seconds = {"yours": 1.0, "known good": 1.0, "search": 0.0}
     now, step = [0.0], Training.step
+
+    def searched(*given):
+        now[0] += seconds["search"]
+        return race_of(*given)
 
     def counted(training, x, y):
         known_good = isinstance(training.model, Reference)
@@ -51,6 +58,7 @@ def costs(monkeypatch):
         if name.startswith("trainability.") and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Training, "step", counted)
+    monkeypatch.setattr(sys.modules["trainability.trial"], "race_of", searched)
     return seconds
 
 
@@ -89,6 +97,13 @@ def test_a_long_training_that_has_no_time_stops_with_its_changes(costs):
     assert 0 < found.steps < STEPS and found.outcome == "undecided"
 
 
+def test_the_users_training_runs_to_its_end_after_a_search_that_took_all_time(costs):
+    costs["search"] = 10.0 * STEPS
+    found = checked(trainings=10.0)
+    assert found.steps == STEPS
+    assert max(steps_of_changes(found), default=0) < STEPS and found.part is None
+
+
 def test_facts_end_with_their_time_and_what_was_not_looked_at_is_said():
     """No output is computed after the limit, and the last sentence names the facts."""
     torch.manual_seed(0)
@@ -106,3 +121,24 @@ def test_facts_end_with_their_time_and_what_was_not_looked_at_is_said():
     proof = Cause("no gradient", "network", "No weight moves.", "Remove detach().", sure=True)
     assert "More seconds" not in str(replace(diagnosis, causes=(proof,)))
     assert facts(probe)[1] == []
+
+
+def test_a_long_search_ends_with_the_time_of_the_facts_and_leaves_time_for_all_others(monkeypatch):
+    """On a clock of loss calls: the search for the least loss in a range takes thousands."""
+    calls, limit = [], 500
+    module = sys.modules["trainability.training"]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(len(calls))))
+
+    def loss(output, y):
+        calls.append(1)
+        return F.mse_loss(output, y)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1), nn.Tanh())
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    probe = Probe(Training(model, torch.randn(800, 8, 3), 9 * torch.randn(800, 1), loss, adam))
+    _, missing = facts(probe, limit)
+    assert missing == ["output range: no time was left"] and len(calls) <= limit + 1
+    calls.clear()
+    found, missing = facts(probe)
+    assert not missing and len(calls) > limit and "output range" in {c.name for c in found}

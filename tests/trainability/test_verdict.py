@@ -15,6 +15,7 @@ from trainability.conclusion import (
     notes_on_fit,
     notes_on_parts,
     notes_on_time,
+    parts_without_time,
 )
 from trainability.diagnosis import Diagnosis, TableRow
 from trainability.race import Measure, Race, Row, Version
@@ -244,8 +245,55 @@ def test_overfitting_is_told_with_the_step_at_which_to_stop():
     trial.training = SimpleNamespace(data=None)
     assert not not_enough(trial)
     found.base.measures.pop(0)
-    assert not_enough(trial) == "No single part is enough: several act together."
     assert [*notes_on_fit(trial)] == ["Overfitting: relative error 0.24 on training examples."]
+
+
+@pytest.mark.parametrize("fitted", [0.95, 1e6, math.inf, math.nan])
+def test_a_training_that_does_not_fit_its_own_examples_is_not_called_overfitting(fitted):
+    found = evidence(2e6)
+    trial = SimpleNamespace(evidence=found, base=found.base, fitted=fitted, race=found.race)
+    assert not [*notes_on_fit(trial)]
+    found.few, trial.few, trial.validated = "4 examples are held out", "4 are", 3e6
+    assert [*notes_on_fit(trial)] == ["These are errors on training examples: 4 are."]
+
+
+ALL_TRIED = {"inputs": 0.9, "targets": 0.95, "optimizer": 0.8, "network": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("good", "replaced", "kept", "words"),
+    [
+        (0.1, ALL_TRIED, {}, "No single part is enough: several act together."),
+        (
+            0.1,
+            ALL_TRIED,
+            {"inputs": 0.9, "network": 0.7, "optimizer": 0.2},
+            "No single part is enough: your inputs, network together.",
+        ),
+        (
+            0.1,
+            {"inputs": 0.9, "network": 1.0},
+            {"inputs": 0.9, "network": 0.7},
+            "No single replacement is enough; not tried: targets, optimizer.",
+        ),
+        (0.3, ALL_TRIED, {"inputs": 0.9, "network": 0.9}, ""),  # it has not learned well itself
+    ],
+)
+def test_parts_act_together_only_if_each_was_replaced(good, replaced, kept, words):
+    found = evidence(1.0, good=good, kept=kept, replaced=replaced)
+    known = SimpleNamespace(differing=["inputs", "optimizer"], without_replacement=["targets"])
+    trial = SimpleNamespace(evidence=found, good=known, training=SimpleNamespace(data=None))
+    trial.not_tried = Trial.not_tried.fget(trial)
+    assert not_enough(trial) == words
+
+
+def test_parts_without_time_are_counted_once():
+    found = evidence(1.0, kept={"inputs": 0.9, "loss": 0.9}, replaced={"inputs": 0.9, "order": 1})
+    found.replaced += [row("optimizer", 0.9), row("optimizer", 0.8, done=False)]
+    found.longer = row("length", 0.9, done=False)
+    found.replaced.append(found.longer)
+    found.kept["inputs"].done = found.replaced[0].done = False
+    assert parts_without_time(found) == ["inputs", "optimizer"]
 
 
 def test_a_part_that_is_enough_is_not_listed_as_cleared():
@@ -263,7 +311,11 @@ TRIED = {"kept": {"network": 0.9}, "replaced": {"network": 0.9}}
     [
         ({"base": 1.0, **FAULT}, True, ""),
         ({"base": 1.0, **FAULT}, False, "confirm this in two further minibatch orders."),
-        ({"base": 1.0, **TRIED}, False, "show a part at fault: no time was left for loss."),
+        (
+            {"base": 1.0, **TRIED},
+            False,
+            "show a part at fault: no time was left to end the runs of 1 part (loss).",
+        ),
         ({"base": 1.0, **TRIED, "good": 1.0}, False, "show a change that is enough: no time"),
         ({"base": 1.0, **TRIED, "few": "4 examples are held out"}, False, ""),
         ({"base": 1.0, **TRIED, "whole": False}, False, ""),  # said by another sentence

@@ -29,6 +29,7 @@ from trainability.facts.targets import (
     no_least_loss,
     output_range,
     unpaired_loss,
+    vanishing_targets,
 )
 from trainability.facts.weights import (
     constant_outputs,
@@ -39,6 +40,7 @@ from trainability.facts.weights import (
 )
 from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
 from trainability.probe import Probe
+from trainability.training import OutOfTime
 
 NOTES = COPIED, PARTIAL
 """Names of facts that are reported but are not faults, since a sound training run may show them."""
@@ -59,12 +61,15 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     wrong_gradient,
     constant_outputs,
     equal_targets,
+    vanishing_targets,
     looks_ahead,
     copied_target,
     one_step,
     ids_as_sizes,
     not_finite_examples,
 )
+SLOW = (output_range,)
+"""Facts that search for a least loss; they are measured last."""
 
 
 def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]]:
@@ -84,15 +89,16 @@ def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]
 
 def _facts(probe: Probe) -> tuple[list[Cause], list[str]]:
     """Return the result of `facts`, within the time limit of the probe's training run."""
-    found, missing = [], []
-    for fact in FACTS:
+    found, missing = dict[Callable, Cause](), []
+    for fact in sorted(FACTS, key=SLOW.__contains__):
         try:
             cause = fact(probe)
-        except USERS_FAULT as error:  # of a module or a loss that takes no such numbers
+        except (OutOfTime, *USERS_FAULT) as error:  # as of a module that takes no such numbers
             missing.append(f"{fact.__name__.replace('_', ' ')}: {first_line(error)}")
             continue
         if cause is not None:
-            found.append(cause)
+            found[fact] = cause
         if cause is not None and (fact is no_gradient or cause.name == NOT_FINITE):
             break
-    return sorted(found, key=lambda cause: not cause.sure), missing
+    causes = [found[fact] for fact in FACTS if fact in found]
+    return sorted(causes, key=lambda cause: not cause.sure), missing

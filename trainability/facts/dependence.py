@@ -34,7 +34,8 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
             UNREPEATABLE,
             "network",
             f"{words}: forward draws random numbers.",
-            "Draw them in training mode only: F.dropout(..., training=self.training).",
+            "Draw them in training mode only, such as F.dropout(..., training=self.training), "
+            "unless the network is random on purpose.",
         )
     kept = f" (it changes {listed(probe.kept)})" if probe.kept else ""
     return Cause(
@@ -53,7 +54,8 @@ def mixed_examples(probe: Probe) -> Cause | None:
     words = f"Changing one example changes the outputs of {probe.mixed} of {probe.count - 1} others"
     remedy = (
         "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo "
-        "the order of examples that were sorted for packing."
+        "the order of examples that were sorted for packing; unless outputs depend on the "
+        "minibatch on purpose, such as by its mean."
     )
     wrong = layers_taking_examples_for_time(probe)
     if wrong:
@@ -177,7 +179,8 @@ def detached_state(probe: Probe) -> Cause | None:
         "network",
         f"Changes of {read} of {T} frames change the last output, and its gradient reaches "
         f"{gradient}.",
-        "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
+        "Remove .detach(), .data and torch.no_grad() between the steps of a sequence, unless they "
+        "truncate backpropagation on purpose.",
         evidence={"depends": read, "reached": gradient},
     )
 

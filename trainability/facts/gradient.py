@@ -9,7 +9,7 @@ from torch.autograd.function import BackwardCFunction
 
 from gersgorin.validate import in_precision
 from rhn.errors import RhnError
-from trainability.autograd import graph
+from trainability.autograd import dense, graph
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
 from trainability.minibatch import BEYOND_ROUNDING, WRONG
@@ -20,10 +20,13 @@ MOVED = 1e-3  # standard deviation of what is added to weights
 NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
 AGREE = 1e-3  # relative difference of derivatives over steps of these lengths
 JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share by which derivatives may differ
-OWN_BACKWARD = "Compare your autograd.Function with torch.autograd.gradcheck."
+OWN_BACKWARD = (
+    "Compare your autograd.Function with torch.autograd.gradcheck, unless its gradient differs on "
+    "purpose, such as gradient reversal."
+)
 CUT_ON_PURPOSE = (
-    "Look for .detach(), .data or torch.no_grad() in forward; truncated backpropagation does so on "
-    "purpose."
+    "Look for .detach(), .data or torch.no_grad() in forward, unless a path is cut on purpose, "
+    "such as in truncated backpropagation."
 )
 PARTIAL = "partial gradient"
 
@@ -33,8 +36,8 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     change that autograd predicts.
 
     The change is known only if finite differences have converged, see `derivative`. If the model
-    uses an autograd.Function of the user, the gradient of this function is wrong; otherwise a path
-    is left out of the gradient, as by .detach().
+    uses an autograd.Function of the user, the cause is "wrong gradient"; otherwise a path is left
+    out of the gradient, as by .detach().
     """
     training = in_double_precision(probe)
     if training is None:
@@ -43,7 +46,7 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     names = {n: p for n, p in training.model.named_parameters() if p.requires_grad}
     loss = training.loss(training.output(x), y)
     slopes = torch.autograd.grad(loss, list(names.values()), materialize_grads=True)
-    for (name, p), slope in zip(names.items(), slopes, strict=True):
+    for (name, p), slope in zip(names.items(), map(dense, slopes), strict=True):
         size = float(slope.norm())
         if size < 1e-6 * abs(loss.item()):
             continue
@@ -56,7 +59,8 @@ def wrong_gradient(probe: Probe) -> Cause | None:
             )
             evidence = {"name": name, "change": near, "gradient": size}
             if any(isinstance(node, BackwardCFunction) for node in graph(loss)):
-                words, remedy = f"The gradient of {name} is wrong: {measured}.", OWN_BACKWARD
+                words = f"The gradient of {name} is not that of the loss: {measured}."
+                remedy = OWN_BACKWARD
                 return Cause("wrong gradient", "network", words, remedy, evidence=evidence)
             words = f"The gradient of {name} leaves out a path: {measured}."
             return Cause(PARTIAL, "network", words, CUT_ON_PURPOSE, evidence=evidence)

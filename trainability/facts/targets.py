@@ -15,6 +15,7 @@ from trainability.diagnosis import Cause
 from trainability.losses import is_binary, is_normalised, takes_logits
 from trainability.minibatch import rows_of
 from trainability.minima import free_loss
+from trainability.not_finite import SCALED_TARGETS
 from trainability.probe import Probe
 from trainability.reference import places_of_targets
 from trainability.swaps import PAIRED, USUAL_LOSS
@@ -127,6 +128,33 @@ def equal_targets(probe: Probe) -> Cause | None:
         f"All targets are {first.item():.4g}: a constant output is perfect, unless your loss does "
         "not read them.",
         "Look where the targets are computed.",
+    )
+
+
+def vanishing_targets(probe: Probe) -> Cause | None:
+    """Fact: if all outputs are the mean of the targets, the loss is 0 in the type of the outputs,
+    and above 0 in double precision.
+    """
+    z, y = probe.output.detach(), probe.y
+    if not y.is_floating_point() or z.numel() != y.numel():
+        return None
+    mean = y.double().mean()
+    with torch.no_grad():
+        loss = probe.training.loss(torch.full_like(z, float(mean)), y).item()
+        if loss != 0:
+            return None
+        double = probe.training.loss_in_double()(mean.expand(z.shape).clone(), y.double()).item()
+    if double <= 0:
+        return None
+    apart = float((y.double() - mean).abs().max())
+    return Cause(
+        "vanishing targets",
+        "targets",
+        f"The targets lie within {apart:.2g} of their mean, and for outputs equal to this mean the "
+        f"loss is 0 in {str(z.dtype).removeprefix('torch.')}; in double precision it is "
+        f"{double:.2g}.",
+        SCALED_TARGETS,
+        evidence={"apart": apart, "loss": double},
     )
 
 

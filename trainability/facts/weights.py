@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed, percent
 from trainability.activation import RANGES
-from trainability.autograd import ends_of_gradient, graph, operation
+from trainability.autograd import dense, ends_of_gradient, graph, operation
 from trainability.candidates import trained_parameters
 from trainability.data import Inputs, noise_like
 from trainability.diagnosis import Cause
@@ -48,6 +48,7 @@ STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 DROPS = "Look where forward drops the outputs of their layer."
 DRIVE = "Make it from model.parameters()."
 THAW = "Set requires_grad_(True) for them, and give them to the optimiser."
+INTENDED = ", unless they stay unchanged on purpose, such as pretrained weights."
 REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
 
 
@@ -134,19 +135,23 @@ def keep_module(
 
 
 def hidden_weights(probe: Probe) -> Cause | None:
-    """Fact: the loss depends on trainable tensors that are no parameters of the model."""
+    """Fact: the loss depends on trainable tensors that are no parameters of the model, and that the
+    optimiser does not have.
+    """
     known = {id(p) for p in probe.training.model.parameters()}
+    known |= rates_of(probe.training.optimizer).keys()
     leaves = [getattr(node, "variable", None) for node in graph(probe.loss)]
     hidden = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in known]
     if not hidden:
         return None
     names = sorted({holder(probe.training.model, leaf) for leaf in hidden})
+    number = sum(leaf.numel() for leaf in hidden)
+    are, them = ("is not a parameter", "it") if number == 1 else ("are not parameters", "them")
     return Cause(
         "untrained weights",
         "network",
-        f"{counted(sum(leaf.numel() for leaf in hidden), 'number')} that outputs or loss depend on "
-        f"and that may be trained are not parameters of the model ({listed(names)}): an optimiser "
-        "of model.parameters() never changes them.",
+        f"{counted(number, 'number')} that outputs or loss depend on and that may be trained {are} "
+        f"of the model ({listed(names)}): an optimiser of model.parameters() never changes {them}.",
         "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in "
         "nn.Parameter.",
     )
@@ -189,7 +194,7 @@ def still_weights(probe: Probe) -> Cause | None:
                 "untrained weights",
                 part,
                 f"{words} {listed(which)}: {percent(share)} of all weights never move.",
-                remedy,
+                remedy if share == 1 else remedy.removesuffix(".") + INTENDED,
                 sure=share == 1,
                 evidence={"names": which, "share": share},
                 repair=REPAIRS.get(remedy, ""),
@@ -301,7 +306,7 @@ def gradients_of_still(probe: Probe) -> dict[str, bool]:
         for x, y in islice(training.data.stream(0), STEPS):
             training.step(x, y)
             for name, p in names.items():
-                reached[name] |= p.grad is not None and bool(p.grad.any())
+                reached[name] |= p.grad is not None and bool(dense(p.grad).any())
     return {name: hit for name, hit in reached.items() if torch.equal(names[name], before[name])}
 
 
@@ -315,7 +320,7 @@ def is_cut(probe: Probe, name: str) -> bool:
     weights = noise_like(output)
     parameter = dict(given.model.named_parameters())[name]
     (slope,) = torch.autograd.grad((output * weights).sum(), [parameter], allow_unused=True)
-    return slope is None or not slope.any()
+    return slope is None or not dense(slope).any()
 
 
 def constant_outputs(probe: Probe) -> Cause | None:
