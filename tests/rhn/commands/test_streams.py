@@ -81,9 +81,13 @@ def test_a_command_whose_reader_has_ended_writes_its_files(command):
     Path("trials.csv").write_text(f"{NAMES}\nrhn,2,0,0.1,0.01,-2,8,9.0,9.3,9.4,50,False\n")
     Path("deep.csv").write_text(f"{DEEP}\nmine,rhn,True,1,8,2,,,3,80.5\n")
     program, *words = command.split()
-    with without_reader() as one, without_reader() as two, redirect_stdout(one):
-        with redirect_stderr(two):
-            assert MAIN[program](words) == 0
+    with (
+        without_reader() as out,
+        without_reader() as err,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        assert MAIN[program](words) == 0
     files = words[words.index("--output") + 1 :]
     assert all(Path(file).stat().st_size for file in files)
 
