@@ -54,6 +54,7 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
+from rhn.utils.keywords import typed
 from rhn.utils.validation import check_seed, free_memory, whole_number
 from rhn.utils.wording import with_article
 
@@ -62,6 +63,7 @@ CPU_BYTES = 384 << 20
 RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap
 
 
+@typed
 def lesion(
     model: nn.Module | str | Path,
     batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,

@@ -129,7 +129,8 @@ def _ids(tokens: Any) -> np.ndarray:
         array = np.empty(())
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InvalidInputError(
-            f"tokens is {array.dtype} of shape {array.shape}: expected ids of tokens (T,), whole numbers"
+            f"tokens is {array.dtype} of shape {array.shape}: expected ids of tokens (T,), whole "
+            "numbers"
         )
     return array
 

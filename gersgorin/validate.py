@@ -84,7 +84,7 @@ def as_numbers(name: str, value: Any) -> Tensor:
     tensor([1.+0.j, 0.+2.j])
     """
     try:
-        return torch.as_tensor(value)
+        return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInputError(f"{name} is {in_short(value)}: expected numbers") from error
 

@@ -209,18 +209,22 @@ def _check(model: Any, norms: Any, keep: Any) -> None:
         raise InvalidInputError(f"keep is {in_short(keep)}: expected names of parameters")
     if norms is not None and not isinstance(norms, Mapping):
         raise InvalidInputError(f"norms is {in_short(norms)}: expected a norm by a module's name")
-    parameters = [name for name, _ in model.named_parameters()]
-    modules = [name for name, _ in model.named_modules()]  # the model itself is ""
-    for names, known, what in ((keep, parameters, "parameter"), (norms or (), modules, "module")):
-        for name in names:
-            if name not in known:
-                near = nearest(str(name), known)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(filter(None, known[:8]))}"
-                raise InvalidInputError(
-                    f"{type(model).__name__} has no {what} {in_short(name)}: {hint}"
-                )
+    _check_names(model, "parameter", keep, [name for name, _ in model.named_parameters()])
+    _check_names(model, "module", norms or (), [name for name, _ in model.named_modules()])
     for name, norm in (norms or {}).items():
         number(f"the norm of {name}", norm, above=0)
+
+
+def _check_names(model: nn.Module, what: str, names: Collection[str], known: list[str]) -> None:
+    """Raise InvalidInputError for the first of the names that is not known. `what` is what the
+    names name.
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        near = nearest(str(unknown), known)
+        others = ", ".join(filter(None, known[:8]))  # the model itself is the module ""
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {others}"
+        raise InvalidInputError(f"{type(model).__name__} has no {what} {in_short(unknown)}: {hint}")
 
 
 def _like(q: Tensor) -> Tensor:
