@@ -163,9 +163,10 @@ def read_original(path: Path) -> Corpus:
     """
     suffix = path.suffix.lower()
     if suffix not in (".json", ".pickle", ".pkl"):
+        kind = "a folder" if path.is_dir() else repr(suffix or path.name)
         raise InvalidInputError(
             f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not "
-            f"from {suffix!r}"
+            f"from {kind}"
         )
     try:
         check_file(path)
