@@ -25,7 +25,7 @@ from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import ChoraleBatch, evaluation_batches
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import in_short, kind_of
+from rhn.utils.wording import in_short
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
@@ -268,10 +268,11 @@ def width_of(model: Any, data: Any = None) -> int:
         return known
     if isinstance(model, LanguageModel):
         return model.vocabulary_size
-    first = data if hasattr(data, "shape") else next(iter(() if data is None else data), None)
+    several = data if isinstance(data, Iterable) else ()
+    first = data if hasattr(data, "shape") else next(iter(several), None)
     shape: tuple[int, ...] = getattr(first, "shape", ())
     if len(shape) != 2:
-        given = f"is {kind_of(first)}" if first is None else f"begins with {in_short(first)}"
+        given = f"is {in_short(data)}" if first is None else f"begins with {in_short(first)}"
         raise InvalidInputError(
             f"the data {given}: {type(model).__name__} has no attribute input_size, "
             "expected sequences (T, m)"

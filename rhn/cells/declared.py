@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_origin
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -111,11 +111,12 @@ class DeclaredCell(Cell):
             check_room(need, what, "use a smaller input or fewer units", str(device))
 
     def _set_option(self, name: str, kind, value) -> None:
-        words, value = get_origin(kind) is Literal, plain(value)
-        setattr(self, name, value if words or value is None else kinds_of(kind)[0](value))
-        value, range_ = getattr(self, name), self.ranges.get(name, FLOATS)
-        in_range = words or value in range_
-        allowed = expected(kind) if words else str(range_)
+        value, is_number = plain(value), kinds_of(kind)[0] is float
+        is_one = is_number and fits(value, float)
+        setattr(self, name, float(value) if is_one else value)
+        range_ = self.ranges.get(name, FLOATS)
+        in_range = not fits(value, float) or value in range_
+        allowed = str(range_) if is_number else expected(kind)
         require(self, name, fits(value, kind) and in_range, allowed)
 
     def shapes(self) -> Shapes:
