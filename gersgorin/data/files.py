@@ -337,13 +337,18 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
         _row(f"{path}, row {k}", row, len(rows[0]), names) for k, row in enumerate(rows, begin)
     ]
     array = np.array(numbers, dtype=np.float64)
+    _check_no_index(path, names, array)
+    return array, {"names": tuple(names)} if names else {}
+
+
+def _check_no_index(path: Path, names: list[str], array: np.ndarray) -> None:
+    """Raise DataError if a column without a name counts the rows."""
     for name, column in zip(names, array.T, strict=False):
         if not name and np.array_equal(column, np.arange(len(column))):
             raise DataError(
                 f"{path} has a column without a name that counts the rows, as pandas writes the "
                 "index: write the table by to_csv(path, index=False), or give the column a name"
             )
-    return array, {"names": tuple(names)} if names else {}
 
 
 def _row(place: str, words: list[str], columns: int, names: list[str]) -> list[float]:

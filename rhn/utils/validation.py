@@ -222,14 +222,12 @@ def fits(value, hint) -> bool:
     (True, False, True)
     """
     value = plain(value)
-    if get_origin(hint) is Callable:
-        return callable(value)
     if get_origin(hint) in COLLECTIONS:
-        return _is_collection(value) and all(fits(each, get_args(hint)[0]) for each in value)
+        return _is_collection_of(*get_args(hint), value)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is Mapping:
-        return isinstance(value, Mapping)
+    if (origin := get_origin(hint)) in (Mapping, Callable):
+        return isinstance(value, origin)
     if get_origin(hint) is tuple:
         return type(value) is tuple and _fit_each(value, get_args(hint))
     if len(kinds := kinds_of(hint)) > 1:
@@ -244,9 +242,10 @@ def fits(value, hint) -> bool:
 COLLECTIONS = (Collection, Sequence)
 
 
-def _is_collection(value: Any) -> bool:
-    """Return True for several values: a text and a dictionary are one value."""
-    return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+def _is_collection_of(kind: Any, value: Any) -> bool:
+    """Return True for a collection of values of a type. A text and a dictionary are one value."""
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+    return several and all(fits(each, kind) for each in value)
 
 
 def _fit_each(values: tuple, kinds: tuple) -> bool:

@@ -264,7 +264,7 @@ def test_a_flipped_bit_of_the_weights_is_noticed(tmp_path):
 @for_each(
     "change",
     [
-        {"config": {"coupled": [1]}},
+        {"config": {"activation": "relu"}},
         {"config": {"gate_constant": -1.0}},
         {"metadata": {"seed": 2}},
     ],
