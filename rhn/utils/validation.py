@@ -223,7 +223,7 @@ def fits(value, hint) -> bool:
     """
     value = plain(value)
     if get_origin(hint) in COLLECTIONS:
-        return _is_collection_of(*get_args(hint), value)
+        return _is_collection_of(get_args(hint)[0], value)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if (origin := get_origin(hint)) in (Mapping, Callable):
