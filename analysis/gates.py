@@ -19,12 +19,14 @@ from rhn.cells import Cell, Gates
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
+from rhn.utils.keywords import typed
 
 OPEN, CLOSED = 0.9, 0.1
 EXCERPT = 60  # tokens of an excerpt of a text
 ROWS = 16  # sequences at once: every gate of every step is held
 
 
+@typed
 def gate_activity(
     model: nn.Module | str | Path,
     batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,

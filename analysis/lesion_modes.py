@@ -40,6 +40,7 @@ from analysis.network import Place, carried, cells_of, open_network, original, p
 from analysis.sequences import width_of
 from rhn.cells import Cell, Layer, Part
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import in_short
 
 SHUT = -1e4
 
@@ -80,8 +81,10 @@ def check_mode(network: nn.Module, mode: str | None) -> str:
     """Return the mode; for None the first one in `MODES` that the network has. Raises
     InvalidInputError for an unknown mode, or a mode that the cells lack.
     """
-    if mode is not None and mode not in MODES:
-        raise InvalidInputError(f"unknown mode {mode!r}, expected one of {', '.join(MODES)}")
+    if mode is not None and not (isinstance(mode, str) and mode in MODES):
+        raise InvalidInputError(
+            f"unknown mode {in_short(mode)}, expected one of {', '.join(MODES)}"
+        )
     has = [m for m in MODES if lesioned_layers(network, m)]
     mode = mode or next(iter(has), "bias")
     if mode in has:

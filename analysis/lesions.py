@@ -51,6 +51,7 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
+from rhn.utils.keywords import typed
 from rhn.utils.validation import free_memory, whole_number
 from rhn.utils.wording import with_article
 
@@ -59,6 +60,7 @@ CPU_BYTES = 384 << 20
 LEVEL = 0.95  # of the intervals
 
 
+@typed
 def lesion(
     model: nn.Module | str | Path,
     batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,

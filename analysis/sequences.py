@@ -9,7 +9,7 @@ Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch,
 V symbols of a vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import ChoraleBatch, evaluation_batches
-from rhn.utils.wording import in_short, kind_of
+from rhn.utils.validation import whole_number
+from rhn.utils.wording import in_short
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
@@ -91,7 +92,8 @@ def excerpts(
     >>> [(part.name, part.tolist()) for part in cut]
     [('text-0', [0, 2]), ('text-3', [0, 2])]
     """
-    N = len(tokens)
+    tokens, length = _ids(tokens), whole_number("length", length)
+    N, count = len(tokens), whole_number("count", count)
     count = max(1, min(count, N // length))
     starts = [N * k // count for k in range(count)]
     return [
@@ -111,9 +113,26 @@ def stretches(
     >>> [part.tolist() for part in stretches(np.arange(9), length=3, max_tokens=7)]
     [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
     """
-    last = min(len(tokens) - 1, max_tokens)
+    tokens, length = _ids(tokens), whole_number("length", length)
+    last = min(len(tokens) - 1, whole_number("max_tokens", max_tokens))
     ids = tokens[: last + 1].astype(np.int64)
     return [ids[start : start + length + 1] for start in range(0, last, length)]
+
+
+def _ids(tokens: Any) -> np.ndarray:
+    """Return the tokens of a text as an array (T,). Raises InvalidInputError unless they are whole
+    numbers.
+    """
+    try:
+        array = np.asarray(tokens)
+    except ValueError:  # rows of different lengths
+        array = np.empty(())
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InvalidInputError(
+            f"tokens is {array.dtype} of shape {array.shape}: expected ids of tokens (T,), whole "
+            "numbers"
+        )
+    return array
 
 
 def _readable(symbol: str | int) -> str:
@@ -135,6 +154,8 @@ class SequenceKind:
         """Validate a list of arrays or tensors, or a single one, and return a list of arrays;
         pieces and excerpts keep their names.
         """
+        if not isinstance(data, Iterable):
+            raise InvalidInputError(f"the data is {in_short(data)}: expected sequences")
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
         if not every:
             raise InvalidInputError("there are no sequences to measure")
@@ -247,10 +268,11 @@ def width_of(model: Any, data: Any = None) -> int:
         return known
     if isinstance(model, LanguageModel):
         return model.vocabulary_size
-    first = data if hasattr(data, "shape") else next(iter(() if data is None else data), None)
+    several = data if isinstance(data, Iterable) else ()
+    first = data if hasattr(data, "shape") else next(iter(several), None)
     shape: tuple[int, ...] = getattr(first, "shape", ())
     if len(shape) != 2:
-        given = f"is {kind_of(first)}" if first is None else f"begins with {in_short(first)}"
+        given = f"is {in_short(data)}" if first is None else f"begins with {in_short(first)}"
         raise InvalidInputError(
             f"the data {given}: {type(model).__name__} has no attribute input_size, "
             "expected sequences (T, m)"

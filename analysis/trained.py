@@ -54,6 +54,8 @@ def opened(
     Raises InvalidInputError if a network has no data, and the errors of `trained_with_data`.
     """
     named = isinstance(data, str | Path)
+    if cell is not None and not isinstance(model, str | Path):
+        raise InvalidInputError("cell is given with a network, which has its cell: leave it out")
     if isinstance(model, str | Path):
         if data is not None and not named:
             return load_model(model, cell), data, split

@@ -57,6 +57,7 @@ from gersgorin.run.run import Run
 from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
+from rhn.utils.keywords import typed
 from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
@@ -168,6 +169,7 @@ class Recorder:
     [0, 2, 4]
     """
 
+    @typed
     def __init__(
         self,
         module: nn.Module,

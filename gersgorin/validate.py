@@ -76,6 +76,19 @@ def state_tensor(name: str, value: Any) -> Tensor:
     return real_tensor(name, value)
 
 
+def as_numbers(name: str, value: Any) -> Tensor:
+    """Convert a number, a list or an array of real or complex numbers to a tensor. Raises
+    InvalidInputError.
+
+    >>> as_numbers("z", [1, 2j])
+    tensor([1.+0.j, 0.+2.j])
+    """
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected numbers") from error
+
+
 def finite_tensor(name: str, value: Any) -> Tensor:
     """Convert an array of finite numbers to a tensor, as `real_tensor` does. Raises
     InvalidInputError if the array is empty, and NotFiniteError for NaN or infinity.

@@ -21,12 +21,13 @@ from rhn.training.run import TrainingResult, check_data
 from rhn.training.run import train_in_folder as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 from rhn.training.trained import initial_model
-from rhn.utils.keywords import check_keywords, keywords
+from rhn.utils.keywords import check_keywords, keywords, typed
 from rhn.utils.wording import in_short
 
 save = save_checkpoint
 
 
+@typed
 def load(path: str | Path, cell: str | None = None, *, before_training: bool = False) -> Any:
     """Load the model from a checkpoint or from the folder of a training run, with its trained or
     its initial weights.

@@ -2,12 +2,14 @@
 which the module is rebuilt.
 
     header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
-                     "checksum": of the weights, "versions": {...}, "metadata": {...}}
+                     "checksum": of the weights, "versions": {...}, "metadata": {...},
+                     "header_checksum": of all other entries}
 
 Loading unpickles nothing and imports nothing that the file names. The module is first built without
 memory (torch's meta device), and its names and shapes are compared with the weights in the file.
 """
 
+import json
 import os
 import platform
 import tempfile
@@ -74,8 +76,9 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         "metadata": metadata,
     }
     try:
+        header["header_checksum"] = _checksum_of_header(header)
         write_tensors(path, tensors, ENTRY, header)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"cannot save {path}: configuration or metadata is not plain JSON ({error})"
         ) from error
@@ -101,12 +104,7 @@ def load_checkpoint(
     build = factory or _ours(path, name, config.get("cell"))
     try:
         dtype = _require_fit(path, build(**config, device="meta"), tensors)
-        if header.get("checksum", known := checksum(tensors)) != known:  # 0.4 wrote none
-            raise CheckpointError(
-                f"{path} is damaged: its weights do not match the checksum in its header; copy "
-                "it again, or train again; if you changed them, write them by "
-                "rhn.save(path, model)"
-            )
+        _require_undamaged(path, header, tensors)
         # building draws initial weights: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
             model = build(**config, dtype=dtype)
@@ -269,6 +267,28 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     raise CheckpointError(
         f"{path}: its header lacks the class of its model, the configuration or the metadata"
     )
+
+
+def _checksum_of_header(header: Mapping[str, Any]) -> str:
+    """Return the checksum of all entries of a header but the checksum itself. Raises TypeError or
+    ValueError for entries that are not JSON.
+    """
+    others = {name: value for name, value in header.items() if name != "header_checksum"}
+    # a tuple is read again as a list, and a number that is a key as a text
+    return checksum({}, json.dumps(json.loads(json.dumps(others))))
+
+
+def _require_undamaged(path: str | Path, header: dict, tensors: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless weights and header match their checksums. Version 0.4 wrote
+    none, and versions 0.5 and 0.6 wrote none of the header.
+    """
+    found = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
+    for entry, what in {"checksum": "weights", "header_checksum": "header"}.items():
+        if header.get(entry, found[entry]) != found[entry]:
+            raise CheckpointError(
+                f"{path} is damaged: its {what} and the checksum in its header differ; copy it "
+                "again, or train again; if you changed it, write it by rhn.save(path, model)"
+            )
 
 
 def _shape(t: Tensor | None) -> tuple[int, ...] | str:

@@ -229,7 +229,7 @@ def data_norms(training: Training, x: Inputs) -> dict[str, float]:
     return {
         path: float(f"{sizes[module]:.4g}")
         for path, module in training.model.named_modules()
-        if sizes.get(module) and any(layer.input for layer in cell_layers(module))
+        if 0 < sizes.get(module, 0) < math.inf and any(layer.input for layer in cell_layers(module))
     }
 
 

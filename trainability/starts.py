@@ -15,9 +15,12 @@
 
 Parameters without a gradient stay unchanged, except in `default_`. Arguments:
 
-- norms: root mean square norm of the data that a module reads, by the module's name.
+- norms: root mean square norm of the data that a module reads, by the module's name; a number
+  above 0.
 - keep: names of parameters that stay unchanged.
-- frames: T, the length of the sequences.
+- frames: T, the length of the sequences; a whole number of at least 1.
+
+Each function raises InvalidInputError for an argument that is wrong or names nothing in the model.
 
 Except in `default_`, weights are drawn on the CPU in double precision from seed 0, so they are the
 same on all devices.
@@ -27,8 +30,9 @@ Legend: n units, T frames, K outputs. Chrono gates: Tallec and Ollivier 2018.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +40,9 @@ from torch import Tensor, nn
 from rhn.cells import Cell
 from rhn.cells.init import Initialization, haar, memory_blocks, remember
 from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.errors import InvalidInputError
+from rhn.utils.validation import check_seed, fits, number, whole_number
+from rhn.utils.wording import in_short, kind_of, nearest
 
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 MOST_STD = 3.0  # of a matrix that reads the data
@@ -83,6 +90,7 @@ def remembering_(
     The second half stores by rotations, see `rhn.cells.init.memory_blocks`. Only recurrences of
     tanh or ReLU are split; all others are drawn as `normal_` does.
     """
+    frames = whole_number("frames", frames)
     generator = _draw(model, None, norms, keep)
     for module, layers in memories(model, frames, keep):
         remember(module, layers, frames, generator)
@@ -99,6 +107,8 @@ def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> Non
     >>> bool(((0 <= forget) & (forget <= math.log(59))).all())
     True
     """
+    frames = whole_number("frames", frames)
+    _check(model, None, keep)
     generator = torch.Generator().manual_seed(0)
     blocks = [*blocks_of(model, keep=keep)]
     for b in blocks:
@@ -117,6 +127,8 @@ def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> 
     Matrices of a user's own modules are uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in).
     Matrices of the cells of `rhn` are normal with standard deviation 1/sqrt(n).
     """
+    seed = check_seed(seed)
+    _check(model, None, keep)
     resets = [
         (path, module)
         for path, module in model.named_modules()
@@ -174,6 +186,7 @@ def _draw(
     recurrent: function that makes the recurrent matrix from a standard normal matrix (n, n); None:
     the matrix is normal as all others.
     """
+    _check(model, norms, keep)
     generator = torch.Generator().manual_seed(0)
     for b in blocks_of(model, norms, keep):
         drawn = _like(b.values).normal_(generator=generator)
@@ -184,6 +197,34 @@ def _draw(
         else:
             b.values.copy_(recurrent(drawn) if b.std else torch.ones(()))
     return generator
+
+
+def _check(model: Any, norms: Any, keep: Any) -> None:
+    """Raise InvalidInputError unless the model is a module that has these modules and
+    parameters.
+    """
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(f"the model is {kind_of(model)}: expected a module of torch")
+    if not fits(keep, Sequence[str]):
+        raise InvalidInputError(f"keep is {in_short(keep)}: expected names of parameters")
+    if norms is not None and not isinstance(norms, Mapping):
+        raise InvalidInputError(f"norms is {in_short(norms)}: expected a norm by a module's name")
+    _check_names(model, "parameter", keep, [name for name, _ in model.named_parameters()])
+    _check_names(model, "module", norms or (), [name for name, _ in model.named_modules()])
+    for name, norm in (norms or {}).items():
+        number(f"the norm of {name}", norm, above=0)
+
+
+def _check_names(model: nn.Module, what: str, names: Collection[str], known: list[str]) -> None:
+    """Raise InvalidInputError for the first of the names that is not known. `what` is what the
+    names name.
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        near = nearest(str(unknown), known)
+        others = ", ".join(filter(None, known[:8]))  # the model itself is the module ""
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {others}"
+        raise InvalidInputError(f"{type(model).__name__} has no {what} {in_short(unknown)}: {hint}")
 
 
 def _like(q: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, default_collate
 
 from gersgorin.data.inputs import call
-from gersgorin.data.layout import Layout
+from gersgorin.data.layout import Layout, check_batch_axis
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
     check_order,
@@ -32,6 +32,7 @@ from gersgorin.validate import (
     users_code,
 )
 from rhn.errors import InvalidInputError, RhnError
+from rhn.utils.keywords import typed
 from rhn.utils.validation import number, whole_number
 from rhn.utils.wording import kind_of, listed
 from trainability.autograd import graph
@@ -117,6 +118,7 @@ class Training:
     (3000, 0)
     """
 
+    @typed
     def __init__(
         self,
         model: nn.Module,
@@ -180,8 +182,7 @@ class Training:
         """
         stacked = stacks_examples(x)
         like = next(self.model.parameters())
-        if batch_axis not in (0, 1, None):
-            raise InvalidInputError(f"batch_axis is {batch_axis!r}, expected 0, 1 or None")
+        check_batch_axis(batch_axis)
 
         def possible_axes(x: Inputs, y: Tensor) -> list[int]:
             return axes_of_examples(x, y) if batch_axis is None else [batch_axis]

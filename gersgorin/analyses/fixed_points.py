@@ -11,7 +11,6 @@ Legend: B starts (starting states); N entries of a state; P points; m inputs; F^
 points; in each group, the points to which most starts led come first.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -45,7 +44,7 @@ from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import Count, Finite
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import whole_number
+from rhn.utils.validation import number, whole_number
 from rhn.utils.wording import counted, in_short, sentence, with_article
 
 STARTS = 50
@@ -633,11 +632,7 @@ def fixed_points(
             f"got {got}"
         )
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
-    if not (0 < tolerance < math.inf and 0 < margin < math.inf):
-        raise InvalidInputError(
-            f"tolerance is {in_short(tolerance)}, margin {in_short(margin)}: "
-            "expected numbers above 0"
-        )
+    tolerance, margin = number("tolerance", tolerance, above=0), number("margin", margin, above=0)
     cell.probe(inputs, starts[0])
     why = "for each state that the search tries, the step runs that many times"
     F = IteratedMap(cell, inputs, whole_number("period", period, 1, LONGEST_PERIOD, why=why))

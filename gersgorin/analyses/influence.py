@@ -37,6 +37,7 @@ from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
+from rhn.utils.keywords import typed
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_seed, fits, plain
 from rhn.utils.wording import counted, in_short, percent, sentence
@@ -513,6 +514,7 @@ def _steps(lag: float) -> str:
     return "1 step" if words == "1" else f"{words} steps"
 
 
+@typed
 def influence(
     model: nn.Module | Callable,
     x: Any,

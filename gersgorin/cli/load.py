@@ -182,6 +182,7 @@ def _chorale(data: DataOptions) -> Piece:
     a file without names.
     """
     if data.chorale is not None or data.data is None:
-        return chorale(data.chorale or CHORALE, data.data)
+        name = CHORALE if data.chorale is None else data.chorale
+        return chorale(name, data.data)
     corpus = chorales(data.data)
     return next((piece for piece in corpus.pieces if piece.name == CHORALE), corpus.test[0])

@@ -4,13 +4,15 @@ unpickled.
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
     .npz   such an array called `x`, or the first array; optional texts `unit` of a step, `names`
            of the inputs, `name` of the data
-    .csv   one row per step, one column per input; a first row without a number names the inputs
+    .csv   one row per step, one column per input; a first row without a number names the inputs,
+           and a column without a name that counts the rows is refused
 
 Legend: S sequences, T steps, m inputs of a step.
 """
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +30,11 @@ from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.io import check_file
-from rhn.utils.wording import counted, first_line, kind_of
+from rhn.utils.validation import plain
+from rhn.utils.wording import counted, first_line, in_short, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
+PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 ZIP = (b"PK\3\4", b"PK\5\6")  # beginnings of an archive, and of an empty one
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
@@ -296,11 +300,7 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
         data = [key for key in arrays.files if key not in ABOUT]
         if not data:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
-        about = {
-            key: np.atleast_1d(arrays[key]).astype(str).tolist()
-            for key in ABOUT
-            if key in arrays.files
-        }
+        about = {key: _texts(f"{path}: {key}", arrays[key]) for key in ABOUT if key in arrays.files}
         array = arrays[name := "x" if "x" in data else data[0]]
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path}: {name} is no array, but another file: {EXPECTED}, called x")
@@ -309,6 +309,13 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
         for key, words in about.items()
         if any(words)
     }
+
+
+def _texts(place: str, array: Any) -> list[str]:
+    """The texts in an array of a .npz file. Raises DataError for an array of anything else."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "US":
+        raise DataError(f"{place} is {in_short(plain(array))}: expected a text")
+    return np.atleast_1d(array).astype(str).tolist()
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:
@@ -329,7 +336,19 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
     numbers = [
         _row(f"{path}, row {k}", row, len(rows[0]), names) for k, row in enumerate(rows, begin)
     ]
-    return np.array(numbers, dtype=np.float64), {"names": tuple(names)} if names else {}
+    array = np.array(numbers, dtype=np.float64)
+    _check_no_index(path, names, array)
+    return array, {"names": tuple(names)} if names else {}
+
+
+def _check_no_index(path: Path, names: list[str], array: np.ndarray) -> None:
+    """Raise DataError if a column without a name counts the rows."""
+    for name, column in zip(names, array.T, strict=False):
+        if not name and np.array_equal(column, np.arange(len(column))):
+            raise DataError(
+                f"{path} has a column without a name that counts the rows, as pandas writes the "
+                "index: write the table by to_csv(path, index=False), or give the column a name"
+            )
 
 
 def _row(place: str, words: list[str], columns: int, names: list[str]) -> list[float]:
@@ -358,8 +377,10 @@ def _is_number(word: str) -> bool:
 
 
 def _number(word: str) -> float:
-    """Convert a word to a number; NaN if it is not a number."""
-    return float(word) if _is_number(word) else math.nan
+    """Convert a word to a number; NaN if it is not a plain number, such as 0.5, -1 or 1e-3. Python
+    itself also reads 1_000, which other programs write for other numbers.
+    """
+    return float(word) if PLAIN.fullmatch(word.strip()) else math.nan
 
 
 def chorale_data(piece: Piece, data: Path | None = None) -> Dataset:

@@ -33,6 +33,10 @@ from gersgorin.linalg.products import spectral_norm
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.validate import check_square
 from rhn.errors import InvalidInputError
+from rhn.utils.scale import scaled, unscaled
+from rhn.utils.validation import number, whole_number
+
+MOST_ANGLES = 2**20  # the polygon then exceeds a disc by less than the rounding of its support
 
 
 class InclusionSet(ABC):
@@ -202,9 +206,7 @@ class Ostrowski(InclusionSet):
 
     def __init__(self, A: Tensor, alpha: float = 0.5) -> None:
         super().__init__(A)
-        if not 0 <= alpha <= 1:
-            raise InvalidInputError(f"alpha: expected a number from 0 to 1, got {alpha}")
-        self.alpha = alpha
+        self.alpha = number("alpha", alpha, least=0, most=1)
 
     def radii(self, extra: Tensor | float = 0.0) -> Tensor:
         """The radii of the discs, (..., n), if every row sum and column sum is increased by
@@ -245,7 +247,7 @@ class NumericalRange(InclusionSet):
     % by default.
 
     Raises:
-        InvalidInputError: as for `InclusionSet`; or angles is odd or less than 4.
+        InvalidInputError: as for `InclusionSet`; or angles is odd, less than 4 or more than 2^20.
 
     >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # its range is the unit disc
     >>> NumericalRange(A).contains(torch.tensor([1.0, 1.01, 0.999j]))
@@ -254,8 +256,9 @@ class NumericalRange(InclusionSet):
 
     def __init__(self, A: Tensor, angles: int = 128) -> None:
         super().__init__(A)
-        if angles < 4 or angles % 2:
-            raise InvalidInputError(f"angles: expected an even number, at least 4, got {angles}")
+        angles = whole_number("angles", angles, 4, MOST_ANGLES)
+        if angles % 2:
+            raise InvalidInputError(f"angles is {angles}: expected an even number")
         self.angles = torch.arange(angles, dtype=self.norm.dtype, device=A.device) * (
             2 * torch.pi / angles
         )
@@ -295,10 +298,12 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
     >>> numerical_radius(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))  # its range is the unit disc
     tensor(1.0003)
     """
-    region = NumericalRange(A, angles)
-    norm = spectral_norm(region.A)
-    farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
-    return torch.minimum(torch.as_tensor(farthest, device=norm.device).to(norm), norm)
+    M, exponent = scaled(NumericalRange(A, angles).A)  # else the square of a norm overflows
+    norm = spectral_norm(M)
+    support = NumericalRange(M, angles).support.cpu().double().numpy()
+    farthest = torch.as_tensor(np.abs(support_corners(support)).max(-1), device=norm.device)
+    found = torch.minimum(farthest.to(norm), norm)
+    return unscaled(found[..., None, None], exponent)[..., 0, 0]
 
 
 def support_function(A: Tensor, angles: int) -> Tensor:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.validate import check_square
+from gersgorin.validate import as_numbers, check_square
+from rhn.errors import InvalidInputError
 from rhn.utils.scale import scaled
 
 
@@ -157,7 +158,9 @@ def half_life(exponent: Tensor | float) -> Tensor:
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
     tensor([10., inf, inf])
     """
-    exponent = torch.as_tensor(exponent)
+    exponent = as_numbers("exponent", exponent)
+    if exponent.is_complex():
+        raise InvalidInputError("exponent is complex: expected real numbers")
     return torch.where(exponent >= 0, torch.inf, -math.log(2) / exponent)
 
 
@@ -169,4 +172,4 @@ def doubling_time(exponent: Tensor | float) -> Tensor:
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
     tensor([inf, inf, 1.])
     """
-    return half_life(-torch.as_tensor(exponent))
+    return half_life(-as_numbers("exponent", exponent))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.linalg.spectrum import by_chunks, eigenvalues, one_thread
-from gersgorin.validate import check_square
+from gersgorin.validate import as_numbers, check_square
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_room
 
@@ -51,7 +51,7 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     tensor([1.0000, 1.4142, 0.5000], dtype=torch.float64)
     """
     check_square(A)
-    z = torch.as_tensor(grid, device="cpu").detach().to(torch.complex128).resolve_conj()
+    z = as_numbers("grid", grid).detach().cpu().to(torch.complex128).resolve_conj()
     if not torch.isfinite(torch.view_as_real(z)).all():
         raise InvalidInputError(
             "grid: expected finite points, got NaN or infinite ones; leave them out"

@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gersgorin.validate import check_square
+from gersgorin.validate import as_numbers, check_square
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
+SCHUR = 1e-3  # share by which rounding in float32 may enlarge eigenvalues that are given
 
 
 def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
@@ -111,17 +112,27 @@ def departure_from_normality(
     0 (normal) and 1 (nilpotent), and 0 for A = 0.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or contains NaN or infinity.
+        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; or
+            values cannot be its eigenvalues.
 
     >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
     tensor(3.0000)
     """
     A = check_square(A).detach()
-    values = eigenvalues(A) if values is None else values
+    values = eigenvalues(A) if values is None else as_numbers("values", values).to(A.device)
+    if values.shape != A.shape[:-1]:
+        raise InvalidInputError(
+            f"values has shape {tuple(values.shape)}: expected the eigenvalues of A, "
+            f"{tuple(A.shape[:-1])}"
+        )
     unit = A.abs().amax((-2, -1))
     unit = torch.where(unit > 0, unit, 1)
     whole = torch.linalg.matrix_norm(A / unit[..., None, None])
     normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
+    if not (normal <= whole * (1 + SCHUR)).all():
+        raise InvalidInputError(
+            "values: expected the eigenvalues of A, whose squares have at most the sum ||A||_F^2"
+        )
     found = ((whole - normal) * (whole + normal)).clamp(min=0).sqrt()
     return found / torch.where(whole > 0, whole, 1) if relative else found * unit
 

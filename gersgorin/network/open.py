@@ -33,6 +33,7 @@ from gersgorin.run.cell import (
 from gersgorin.run.run import Label, Run
 from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
+from rhn.utils.keywords import typed
 from rhn.utils.validation import check_device, check_room
 from rhn.utils.wording import in_short
 
@@ -53,6 +54,7 @@ REMOVED = {
 
 
 @torch.no_grad()
+@typed
 def open_run(
     network: NetworkLike,
     x: DataLike = None,
@@ -64,7 +66,7 @@ def open_run(
     batch_axis: int | None = None,
     gates: GatesOf | None = None,
     unit: str | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Run:
     """Run a network along a sequence, and return a `Run`, which every analysis takes. If `network`
     is already a `Run`, only s0 and gates can be given.

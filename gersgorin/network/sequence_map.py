@@ -152,7 +152,7 @@ class SequenceMap:
         self._arguments, self._main = _arguments(x)
         first = subject.s0, subject.state_size
         module: Any = reader_of(model, self._main, *first, batch_axis=subject.batch_axis)
-        if module is None and first != (None, None):
+        if module is None and any(given is not None for given in first):
             raise InvalidInputError(
                 f"{self.name} reads a whole sequence: leave s0 and state_size out, which are for "
                 "a step f(x, s)"

@@ -75,6 +75,7 @@ from gersgorin.validate import (
 )
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.plotting.provenance import words_of_built
+from rhn.utils.keywords import typed
 from rhn.utils.wording import counted, in_short
 
 
@@ -421,6 +422,7 @@ def _steps_in(x: Input, batch_axis: int | None) -> tuple[int, ...]:
     return (Layout(batch_axis if has_batch(frames) else None).sizes(frames)[0],)
 
 
+@typed
 def extract_cell(
     module: nn.Module,
     x: Any,

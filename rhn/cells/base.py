@@ -18,6 +18,7 @@ from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
 from rhn.utils.validation import LARGEST, whole_number
+from rhn.utils.wording import in_short
 
 KERNELS = "manual", "reference"
 ClosedForm = Callable[..., Tensor] | None
@@ -312,6 +313,10 @@ class Cell(nn.Module):
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
         Weights are changed in place.
         """
+        if not isinstance(generator, torch.Generator | None):
+            raise InvalidInputError(
+                f"generator is {in_short(generator)}: expected a torch.Generator or None"
+            )
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme

@@ -9,9 +9,10 @@ state of n entries, it may name "state" in its `masks`.
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_origin
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,18 @@ from rhn.cells.base import Cell, CellMasks
 from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.registry import CellOption
-from rhn.utils.validation import LARGEST_FLOAT, Range, expected, fits, kinds_of, plain, require
+from rhn.errors import InvalidInputError
+from rhn.utils.validation import (
+    LARGEST_FLOAT,
+    Range,
+    check_room,
+    expected,
+    fits,
+    kinds_of,
+    plain,
+    require,
+)
+from rhn.utils.wording import in_short
 
 Shapes = dict[str, tuple[int, ...]]
 FLOATS = Range(least=-LARGEST_FLOAT, most=LARGEST_FLOAT)
@@ -76,18 +88,35 @@ class DeclaredCell(Cell):
             init=self.default_init if init is None else init,
             **keywords,
         )
+        self._check_room(device, dtype)
         for name, shape in self.shapes().items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             )
         self.reset_parameters(generator)
 
+    def _check_room(self, device: Any, dtype: torch.dtype | None) -> None:
+        """Raise InvalidInputError if the weights cannot have this type, or do not fit into the
+        memory.
+        """
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise InvalidInputError(
+                f"dtype is {in_short(dtype)}: expected a floating-point type, such as torch.float32"
+            )
+        device = torch.device(torch.get_default_device() if device is None else device)
+        if device.type in ("cpu", "cuda"):
+            need = dtype.itemsize * sum(map(math.prod, self.shapes().values()))
+            what = f"the cell {type(self).__name__}"
+            check_room(need, what, "use a smaller input or fewer units", str(device))
+
     def _set_option(self, name: str, kind, value) -> None:
-        words, value = get_origin(kind) is Literal, plain(value)
-        setattr(self, name, value if words or value is None else kinds_of(kind)[0](value))
-        value, range_ = getattr(self, name), self.ranges.get(name, FLOATS)
-        in_range = words or value in range_
-        allowed = expected(kind) if words else str(range_)
+        value, is_number = plain(value), kinds_of(kind)[0] is float
+        is_one = is_number and fits(value, float)
+        setattr(self, name, float(value) if is_one else value)
+        range_ = self.ranges.get(name, FLOATS)
+        in_range = not fits(value, float) or value in range_
+        allowed = str(range_) if is_number else expected(kind)
         require(self, name, fits(value, kind) and in_range, allowed)
 
     def shapes(self) -> Shapes:

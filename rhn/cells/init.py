@@ -84,7 +84,7 @@ class Initialization:
         """
         if isinstance(text, Initialization):
             return text
-        found = re.fullmatch(r"([a-z]+)(?::([^,]*))?(?:,bias:(.+))?", str(text))
+        found = re.fullmatch(r"([a-z]+)(?::([^,]+))?(?:,bias:(.+))?", str(text))
         try:
             scheme, scale, bias = found.groups() if found else ("", "", "")
             value = float(scale) if scale else DEFAULT_SCALE[scheme]

@@ -383,6 +383,8 @@ def hidden_size_for_budget(
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    input_size = whole_number("input_size", input_size)
+    output_size = whole_number("output_size", output_size)
     budget = plain(budget)
     budget = whole_number(
         "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rhn.errors import (
     USERS_FAULT,
@@ -81,8 +82,18 @@ def run_command(main: Callable[[], int | None]) -> int:
     bad input also prints a sentence on stderr.
 
     Errors of the machine (no permission, a full disk, a name that is too long) count as bad input.
+    An output whose reader has ended is no error: the command does its work, and writes its files.
     """
     _prepare_streams()
+    with (
+        contextlib.redirect_stdout(_Unread(sys.stdout)),
+        contextlib.redirect_stderr(_Unread(sys.stderr)),
+    ):
+        return _code_of(main)
+
+
+def _code_of(main: Callable[[], int | None]) -> int:
+    """Run a command's body, and return its exit code, also for errors."""
     try:
         replace_unwritable_cache()
         code = main()
@@ -90,35 +101,21 @@ def run_command(main: Callable[[], int | None]) -> int:
     except RhnError as error:
         return _refused(str(error), users_frames(error))
     except SystemExit as leaving:  # raised by a user's code: the work is not done
-        return _left(leaving)
+        said = "was called in the middle of the work: expected code that returns"
+        return _refused(f"sys.exit({leaving.code!r:.80}) {said}", users_frames(leaving))
     except KeyboardInterrupt as interrupt:
         _print_error(str(interrupt) or "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output ended, as in `... | head`
-        _drop_output()
-        return 0
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return _refused(NO_MEMORY)
     except OSError as error:
         if error.filename is None:  # Python would write the rest again at its end, and fail again
-            _drop_output()
+            _drop(sys.stdout)
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
         return _refused(f"{where}: {error.strerror or error}")
     return code or 0
-
-
-def _left(leaving: SystemExit) -> int:
-    """Return the exit code of a command that was ended by a `sys.exit` during its work."""
-    if isinstance(leaving.__context__, BrokenPipeError):  # by rich, whose reader ended
-        _drop_output()
-        return 0
-    said = (
-        f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected code that "
-        "returns"
-    )
-    return _refused(said, users_frames(leaving))
 
 
 def _prepare_streams() -> None:
@@ -150,9 +147,38 @@ def _print_error(line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
 
 
-def _drop_output() -> None:
+def _drop(stream: Any) -> None:
+    """Send what is written to a stream from now on nowhere."""
     with contextlib.suppress(OSError, ValueError):  # a stream without a number, as in a notebook
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Unread:
+    """A stream of text that may lose its reader, as in `... | head`. What is written afterwards is
+    dropped.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            _drop(self._stream)
 
 
 def resolve_device(name: str) -> str:

@@ -154,6 +154,11 @@ class PlainUnpickler(pickle.Unpickler):
         raise ValueError(f"it imports {module}.{name}, expected only plain data")
 
 
+def _kind_of(path: Path) -> str:
+    """Return what a file is by its name, for a message."""
+    return "a folder" if path.is_dir() else repr(path.suffix.lower() or path.name)
+
+
 def read_original(path: Path) -> Corpus:
     """Read the corpus from an original file: .json, .pickle or .pkl.
 
@@ -165,7 +170,7 @@ def read_original(path: Path) -> Corpus:
     if suffix not in (".json", ".pickle", ".pkl"):
         raise InvalidInputError(
             f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not "
-            f"from {suffix!r}"
+            f"from {_kind_of(path)}"
         )
     try:
         check_file(path)

@@ -9,7 +9,7 @@ same ranges as types of options. `gersgorin.validate` has the checks of tensors 
 import contextlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from math import inf
@@ -211,19 +211,23 @@ def check_device(device: Any) -> str:
 
 
 def fits(value, hint) -> bool:
-    """Return True if a value has a type: bool, int, float, str, None, Path, dict, a Literal, a
-    tuple or a union of these.
+    """Return True if a value has a type: bool, int, float, str, None, Path, dict, Callable, a
+    Literal, a tuple, a Sequence (of any kind of collection) or a union of these.
 
     >>> fits(3, float), fits(True, int), fits(10**400, float)
     (True, False, False)
     >>> fits("all", Literal["all", "last"]), fits(None, int | None)
     (True, True)
+    >>> fits({"a", "b"}, Sequence[str]), fits("ab", Sequence[str]), fits(max, Callable[[int], int])
+    (True, False, True)
     """
     value = plain(value)
+    if get_origin(hint) in COLLECTIONS:
+        return _is_collection_of(get_args(hint)[0], value)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is Mapping:
-        return isinstance(value, Mapping)
+    if (origin := get_origin(hint)) in (Mapping, Callable):
+        return isinstance(value, origin)
     if get_origin(hint) is tuple:
         return type(value) is tuple and _fit_each(value, get_args(hint))
     if len(kinds := kinds_of(hint)) > 1:
@@ -233,6 +237,15 @@ def fits(value, hint) -> bool:
     if hint is int:
         return type(value) is int and abs(value) <= LARGEST
     return isinstance(value, Path) if hint is Path else type(value) is hint
+
+
+COLLECTIONS = (Collection, Sequence)
+
+
+def _is_collection_of(kind: Any, value: Any) -> bool:
+    """Return True for a collection of values of a type. A text and a dictionary are one value."""
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+    return several and all(fits(each, kind) for each in value)
 
 
 def _fit_each(values: tuple, kinds: tuple) -> bool:
@@ -289,6 +302,8 @@ def expected(hint) -> str:
     ('a whole number or None', "'words' or 'characters'")
     >>> expected(tuple[int, ...]), expected(tuple[float, float])
     ('whole numbers', '2 numbers')
+    >>> expected(str | Sequence[str] | None), expected(Callable[[int], int])
+    ('a text, texts or None', 'a function')
     """
     if get_origin(hint) is Literal:
         names = list(map(repr, get_args(hint)))
@@ -302,12 +317,17 @@ def expected(hint) -> str:
         dict: "a dictionary",
         Path: "a path",
     }
-    if get_origin(hint) is tuple:
-        kinds = get_args(hint)
+    if get_origin(hint) is Callable:
+        return "a function"
+    if get_origin(hint) in (tuple, *COLLECTIONS):
+        kinds = get_args(hint) if get_origin(hint) is tuple else (*get_args(hint), ...)
         several = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}[kinds[0]]
         return several if kinds[-1] is ... else f"{len(kinds)} {several}"
     kinds = kinds_of(hint)
-    return " or ".join(map(expected, kinds)) if len(kinds) > 1 else words.get(hint, str(hint))
+    if len(kinds) == 1:
+        return words.get(hint, str(hint))
+    *first, last = map(expected, kinds)
+    return f"{', '.join(first)} or {last}"
 
 
 def free_memory(device: str = "cpu") -> int:

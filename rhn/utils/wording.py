@@ -23,6 +23,7 @@ OTHER_WORDS = {  # of other libraries
 }
 # control characters but tab and line feed, and those that change the direction of writing
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+OBJECT = re.compile(r":? <[^<>]* object at 0x[0-9a-f]+>")
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 
@@ -157,16 +158,20 @@ def rows_table(
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without errno and the C++ frames of torch, or
-    the name of its class if the message is empty.
+    """Return the first line of an error's message, without errno, addresses of objects and the C++
+    frames of torch, or the name of its class if the message is empty.
 
     >>> first_line(RuntimeError("too large\\nException raised from malloc"))
     'too large'
-    >>> first_line(ValueError())
-    'ValueError'
+    >>> first_line(ValueError()), first_line(ValueError("malformed: <ast.Name object at 0x7f2a>"))
+    ('ValueError', 'malformed')
+    >>> first_line(UnicodeDecodeError("utf-8", bytes([255]), 0, 1, "invalid start byte"))
+    'it is not a text in UTF-8'
     """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text in UTF-8"
     lines = str(getattr(error, "strerror", None) or error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return OBJECT.sub("", lines[0]) if lines else type(error).__name__
 
 
 def printable(text: str) -> str:

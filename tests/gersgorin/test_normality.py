@@ -15,6 +15,7 @@ from tables import for_each, others_slow
 
 from gersgorin.linalg import (
     departure_from_normality,
+    eigenvalues,
     numerical_radius,
     pseudospectrum,
     singular_values,
@@ -170,3 +171,18 @@ def test_a_grid_beyond_the_memory_is_refused(monkeypatch):
     message = r"a matrix of 2 and 1 points needs about .* use fewer points"
     with pytest.raises(InvalidInputError, match=message):
         pseudospectrum(torch.eye(2), 0j)
+
+
+@pytest.mark.parametrize("power", [-1060, -500, 500, 1020])
+def test_the_numerical_radius_scales_with_the_matrix(power):
+    """Scaling by a power of two is exact; a square of such numbers overflows or underflows."""
+    A = torch.tensor([[0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
+    found = numerical_radius(torch.ldexp(A, torch.tensor(power)))
+    assert found == pytest.approx(np.ldexp(numerical_radius(A).item(), power), rel=1e-3)
+    assert numerical_radius(torch.eye(2).double() * 1e308) == pytest.approx(1e308)
+
+
+def test_eigenvalues_in_single_precision_are_eigenvalues():
+    A = torch.randn(3, 6, 6).double()
+    given = departure_from_normality(A, eigenvalues(A.float()))
+    assert torch.allclose(given, departure_from_normality(A), atol=1e-3)

@@ -50,6 +50,7 @@ from rhn.presets import preset
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_model
 from rhn.training.run import train_in_folder
+from trainability import starts
 
 CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
 MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)
@@ -153,6 +154,7 @@ LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
 ADAM = torch.optim.Adam(LINEAR.parameters(), 0.01)
 X, Y = rand(60, 4, 3), rand(60, 1)
 CONFIGURATIONS = {
+    "twice": '{"preset": "ptb-sota", "hidden_size": 3, "hidden_size": 4}',
     "list": "[]",
     "typo": '{"preset": "ptb-sota", "hidden_sise": 3}',
     "text": '{"preset": "ptb-sota", "hidden_size": "3"}',
@@ -186,6 +188,13 @@ def files() -> None:
     save_checkpoint("short.safetensors", build_model(TEXT, 5), **language)
     np.save("x.npy", np.zeros((9, 3)))
     np.save("nan.npy", np.full((9, 3), nan))
+    np.savez("unit.npz", x=np.zeros((9, 3)), unit=3)
+    Path("index.csv").write_text(",a,b\n0,0.1,0.2\n1,0.3,0.4\n2,0.5,0.6\n")
+    Path("grouped.csv").write_text("a,b\n0.1,0.2\n1_000,0.4\n")
+    Path("grouped_first.csv").write_text("1_000,2_000\n0.1,0.2\n")
+    Path("utf16.csv").write_text("a,b\n0.1,0.2\n", encoding="utf-16")
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2**40, 2)}".ljust(117) + "\n"
+    Path("power.npy").write_bytes(b"\x93NUMPY\1\0v\0" + header.encode())
     save_checkpoint("cell.safetensors", RHN(88, 4))
     save_checkpoint("gated.safetensors", MUSIC)
     save_checkpoint("ungated.safetensors", PolyphonicModel("dt-rnn", hidden_size=4, depth=3))

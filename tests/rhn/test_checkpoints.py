@@ -259,3 +259,35 @@ def test_a_flipped_bit_of_the_weights_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.safetensors is damaged: .* checksum"):
         load_checkpoint(path)
+
+
+@for_each(
+    "change",
+    [
+        {"config": {"activation": "relu"}},
+        {"config": {"gate_constant": -1.0}},
+        {"metadata": {"seed": 2}},
+    ],
+)
+def test_a_changed_header_is_noticed_although_it_fits_the_weights(change, good):
+    told = read_metadata(good)
+    ((entry, value),) = change.items()
+    refused(forge(good, header={entry: told[entry] | value}), match="is damaged: its header and")
+
+
+@for_each("without", [("header_checksum",), ("header_checksum", "checksum")])
+def test_a_file_of_an_earlier_version_has_fewer_checksums_and_is_loaded(without, good):
+    told = read_metadata(good)
+    text = json.dumps({name: value for name, value in told.items() if name not in without})
+    again = load_checkpoint(forge(good, text=text))
+    assert torch.equal(again.weight_hh, load_checkpoint(good).weight_hh)
+
+
+def test_metadata_that_json_changes_are_saved_and_loaded(tmp_path):
+    """Tuples become lists, and numbers that are keys become texts."""
+    metadata = {"a": (1, 2.5, -0.0, 1e-300), "b": {10: 1, 2: {True: None}}, "c": "ř\ud800\n"}
+    path = save_checkpoint(tmp_path / "a.safetensors", RNN(2, 3), **metadata)
+    assert load_checkpoint(path).hidden_size == 3
+    assert read_metadata(path)["metadata"]["b"] == {"10": 1, "2": {"true": None}}
+    with pytest.raises(CheckpointError, match="is not plain JSON"):
+        save_checkpoint(path, RNN(2, 3), seed={1, 2})

@@ -199,3 +199,10 @@ def test_a_writer_within_another_names_the_file_of_the_caller(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write .*/numbers\.npz: No space"):
         write_over(tmp_path / "numbers.npz", save)
     assert names(tmp_path) == []
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_json(tmp_path):
+    """As Windows writes texts."""
+    path = tmp_path / "a.json"
+    path.write_text('{"depth": 3}', encoding="utf-8-sig")
+    assert read_json(path) == {"depth": 3}

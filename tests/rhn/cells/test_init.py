@@ -275,7 +275,7 @@ def test_a_scheme_is_its_text(scheme, scale):
     assert parsed == Initialization(scheme, scale)
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(parsed) is parsed
-    assert Initialization.parse("gaussian:") == Initialization("gaussian", 0.01)
+    assert Initialization.parse("gaussian") == Initialization("gaussian", 0.01)
 
 
 ROTATED = "recurrent matrix a random rotation"

@@ -116,7 +116,7 @@ def test_words_are_read_as_the_types_of_the_fields(words, values):
         ("more fit", "tool more fit", "--data requires an argument"),
         ("plot --rate x", "tool plot", "--rate: expected a number, got 'x'"),
         ("plot --seed 1.5", "tool plot", "--seed: expected a whole number, got '1.5'"),
-        ("plot --fuse x", "tool plot", "--fuse: expected 'auto' or a whole number or None"),
+        ("plot --fuse x", "tool plot", "--fuse: expected 'auto', a whole number or None"),
         ("more fit --data a --units 0", "tool more fit", "--units is 0, expected 1 or more"),
         ("plot --share 1", "tool plot", "--share is 1.0, expected 0 or more, less than 1"),
         ("plot --share inf", "tool plot", "--share is inf, expected 0 or more, less than 1"),

@@ -5,11 +5,19 @@ never a traceback.
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+import analysis.cli
+import gersgorin.cli.main
+import optim_study.cli
+import rhn.cli.main
+import trainability.cli
+from rhn.checkpoints import save_checkpoint
 from rhn.cli.entry import run_command
+from rhn.models import PolyphonicModel
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
@@ -30,6 +38,58 @@ def shell(line: str, cwd=None, **environment) -> subprocess.CompletedProcess:
 def test_a_full_device_is_one_sentence():
     done = shell(f"{LIGHT} > /dev/full")
     assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
+
+
+NAMES = "arch,depth,trial,learning_rate,init_std,transform_bias,hidden_size,best_train_nll,"
+NAMES += "best_valid_nll,test_nll,epochs,diverged"
+DEEP = "run,cell,tied,layers,hidden_size,depth,vocabulary_size,max_tokens,epochs,valid_perplexity"
+MAIN = {
+    "gersgorin": gersgorin.cli.main.main,
+    "optim-study": optim_study.cli.main,
+    "rhn": rhn.cli.main.main,
+    "rhn-analyze": analysis.cli.main,
+    "trainability": trainability.cli.main,
+}
+MADE = "--cell rnn --hidden-size 3"
+
+
+@contextmanager
+def without_reader():
+    """A stream of text into a pipe whose reader has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        yield stream
+
+
+@pytest.mark.usefixtures("own_folder", "unarranged")
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"gersgorin plot {MADE} --steps 5 --output out.png out.npz",
+        f"gersgorin products {MADE} --steps 5 --json --output out.json",
+        f"gersgorin run {MADE} --steps 5 --output out.npz",
+        "optim-study plot --csv trials.csv --output out.csv",
+        "rhn sample model.safetensors --bars 1 --output out.mid",
+        "rhn report deep.csv --depth --output out.csv",
+        "rhn-analyze gates model.safetensors --chorales 0 --output out.npz",
+        f"trainability check {MADE} --steps 2 --seconds 2 --output out.json",
+    ],
+)
+def test_a_command_whose_reader_has_ended_writes_its_files(command):
+    save_checkpoint("model.safetensors", PolyphonicModel("gru", hidden_size=3))
+    Path("trials.csv").write_text(f"{NAMES}\nrhn,2,0,0.1,0.01,-2,8,9.0,9.3,9.4,50,False\n")
+    Path("deep.csv").write_text(f"{DEEP}\nmine,rhn,True,1,8,2,,,3,80.5\n")
+    program, *words = command.split()
+    with (
+        without_reader() as out,
+        without_reader() as err,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        assert MAIN[program](words) == 0
+    files = words[words.index("--output") + 1 :]
+    assert all(Path(file).stat().st_size for file in files)
 
 
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
