@@ -312,7 +312,8 @@ def paired_interval(
 
     nll (K, N) and reference (N,) or (K, N): sums of losses over each of N sequences. frames (N,):
     the number of frames in each sum. The ends are NaN for a single sequence, and for sums that are
-    not finite.
+    not finite. Raises InvalidInputError for other shapes, and for numbers of frames that are not
+    above 0.
 
     The difference D is a ratio of sums over sequences. D_i is the same ratio without sequence i.
     The interval is D +- t s with the jackknife's standard error s, and Student's factor t for N - 1
@@ -333,6 +334,14 @@ def paired_interval(
     >>> paired_interval(3 * frames[None], frames, frames)  # every sequence loses 2 per frame
     (array([2.]), array([2.]))
     """
+    nll, reference, frames = np.asarray(nll), np.asarray(reference), np.asarray(frames)
+    if nll.ndim != 2 or frames.shape != nll.shape[1:] or reference.shape[-1:] != frames.shape:
+        raise InvalidInputError(
+            "expected sums of losses nll (K, N), reference (N,) or (K, N), and frames (N,), got "
+            f"{nll.shape}, {reference.shape} and {frames.shape}"
+        )
+    if not (np.isfinite(frames).all() and (frames > 0).all()):
+        raise InvalidInputError("frames: expected numbers above 0")
     N, total = len(frames), frames.sum()
     if N < 2:
         return np.full(len(nll), np.nan), np.full(len(nll), np.nan)
