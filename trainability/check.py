@@ -129,6 +129,7 @@ def check(
         trial = Trial(training, probe, found, seed, progress)
         trial.plan(begun, seconds)
         told = trial.train(own, pairs)
+        given["measure"] = trial.race.scores["error"].meaning
         return conclusion(trial, told, given)
 
 

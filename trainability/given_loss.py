@@ -130,7 +130,9 @@ def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
     tried += [output.select(axis, 0).long() * 0 for axis in axes]
     taken = [zeros for zeros in tried if _takes(loss, output, zeros)]
     if not taken:
-        return SHARES if _takes(loss, output.nan_to_num().sigmoid(), y) else ""
+        shares = output.nan_to_num().sigmoid()
+        beyond = bool((output < 0).any() or (output > 1).any())
+        return SHARES if beyond and _takes(loss, shares, y) else ""
     like = max(taken, key=lambda zeros: _similarity(zeros, y))
     if like.shape != y.shape and len(shape) > 2 and shape[:-1] == y.shape:
         return (

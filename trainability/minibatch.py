@@ -166,6 +166,12 @@ class Minibatch:
         """The outputs that the network can give, whatever its weights."""
         return range_of(self.training, self.x, self.before, self.axes.units)
 
+    @cached_property
+    def searched_range(self) -> OutputRange:
+        """The range in which the best constant output is searched."""
+        z = self.output.detach()
+        return searched_range(self.training.loss, z, self.y, self.output_range)
+
     def axis_of(self, value: Tensor) -> int:
         """Return the axis of the examples in one of the inputs."""
         return examples_axis(value, self.first, self.axis) or 0
@@ -187,7 +193,7 @@ class Minibatch:
     def constant_loss(self) -> float:
         """The mean loss of the best constant output, over some minibatches."""
         training, like = self.training, self.output.detach()
-        within = searched_range(training.loss, like, self.y, self.output_range)
+        within = self.searched_range
         best = constant_output(training.loss, like, self.y, self.targets, self.axes, within)
         with torch.no_grad():
             losses = [training.loss(best.expand(like.shape).clone(), y) for y in self.targets]

@@ -17,12 +17,13 @@ from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
 from trainability.data import noise_like
-from trainability.losses import EQUAL, takes_softmax
+from trainability.losses import EQUAL, takes_logits, takes_softmax
 from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
 SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
+FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
@@ -108,22 +109,55 @@ def least_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, 
 
 
 def searched_range(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> OutputRange:
-    """Return the range in which the least loss and the best constant output are searched.
+    """Return the range in which the least loss and the best constant output are searched: `within`,
+    the range of the network, or all numbers.
 
-    It is that of all numbers if the loss takes them and has a least value among them, and otherwise
-    `within`, the range of the network. Probabilities stay probabilities, unless the loss itself
-    applies a softmax to them.
+    All numbers are searched if the loss itself applies a sigmoid or softmax to outputs, or if the
+    targets lie outside of the range and the loss is lower there, so that the range is a fault. They
+    are also searched if outputs may be negative without being logarithms of probabilities, such as
+    those of tanh, and the loss has a least value among all numbers.
     """
-    if within.is_free:
+    if within.is_free or applies_softmax(loss_fn, output, y, within):
         return FREE
-    if within.shares and within.units is not None:
-        whole = within.shares[0].end - within.shares[0].first == output.shape[within.units]
-        if not (whole and takes_softmax(loss_fn, output, y, within.units)):
-            return within
+    if within.shares:
+        return within
+    if within.is_positive:
+        least = settled_loss(loss_fn, output, y, within)
+        outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
+        lower = any(
+            is_finite_at(loss_fn, z, y) and float(loss_fn(z.clone(), y)) < least - EQUAL * abs(least)
+            for z in outside
+        )
+        return FREE if lower else within
     takes = all(
         is_finite_at(loss_fn, output + size * noise_like(output), y) for size in (1.0, -1.0, 10.0)
     )
     return FREE if takes and math.isfinite(settled_loss(loss_fn, output, y)) else within
+
+
+def applies_softmax(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> bool:
+    """True if a loss applies a sigmoid or a softmax to outputs of some range."""
+    if takes_logits(loss_fn, output, y):
+        return True
+    axis = within.units
+    if axis is None or not within.shares or within.shares[0].end < output.shape[axis]:
+        return False
+    return takes_softmax(loss_fn, output, y, axis)
+
+
+@with_gradients()
+def falls_at_the_edge(
+    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange, constant: float
+) -> bool:
+    """True if the least loss lies where outputs are hardly above 0, and falls further the closer
+    they may come to 0: that of a density with a standard deviation for each target.
+
+    constant: the loss of the best constant output.
+    """
+    if not within.has_floor:
+        return False
+    wide, wider = (settled_loss(loss_fn, output, y, within.above(size)) for size in (1.0, 0.1))
+    return not wide - wider <= FALLS * (constant - wide)
 
 
 def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:

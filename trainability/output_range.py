@@ -12,7 +12,7 @@ Legend: N outputs, K units of an output.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ NEAR = 1e-3  # of the spread of a unit: so near to a bound it has ended there
 SUM = 1e-4  # by which a sum of probabilities may differ from 1
 ROWS = 64  # outputs of a copy that are looked at
 MOST_UNITS = 64  # among which groups of probabilities are searched; of more only all together
+FLOOR, LEAST_FLOOR = 0.1, 1e-3  # of a positive unit: at most, and if it has none
 EDGE = 1e-3  # share of a range that free numbers keep away from its bounds
 LEAST_SHARE = 1e-7  # whose logarithm is finite, also that of 1 less it in single precision
 
@@ -78,6 +79,40 @@ class OutputRange:
         if self.low is None or self.high is None or self.shares:
             return False
         return bool((self.low >= -NEAR).all() and (self.high <= 1 + NEAR).all())
+
+    @property
+    def is_positive(self) -> bool:
+        """True if each unit that has a least or a greatest value is never below 0."""
+        if self.low is None or self.high is None:
+            return False
+        bound = self.low.isfinite() | self.high.isfinite()
+        return bool((self.low[bound] >= -NEAR).all())
+
+    @property
+    def _floors(self) -> Tensor:
+        """True for each unit that is never below 0 or a little more, and without an upper bound."""
+        assert self.low is not None and self.high is not None
+        return (self.low >= -NEAR) & (self.low <= FLOOR) & self.high.isinf()
+
+    @property
+    def has_floor(self) -> bool:
+        """True if a unit is positive and without an upper bound, such as a standard deviation."""
+        return self.low is not None and bool(self._floors.any())
+
+    def above(self, size: float) -> "OutputRange":
+        """Return this range with a floor for positive units: `size` times that of the network, or
+        times 0.001 if it has none.
+        """
+        assert self.low is not None
+        floors = size * self.low.clamp_min(LEAST_FLOOR)
+        return replace(self, low=torch.where(self._floors, floors, self.low))
+
+    def holds(self, output: Tensor) -> bool:
+        """True if outputs lie between the bounds of their units."""
+        if self.low is None or self.high is None:
+            return True
+        v = output if self.units is None else output.movedim(self.units, -1)
+        return bool(((v >= self.low.to(v) - NEAR) & (v <= self.high.to(v) + NEAR)).all())
 
     def outputs(self, z: Tensor) -> Tensor:
         """Return outputs in this range, made from numbers without bounds."""

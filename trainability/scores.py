@@ -49,6 +49,7 @@ from trainability.losses import (
 from trainability.minima import (
     constant_output,
     determines_outputs,
+    falls_at_the_edge,
     is_finite_at,
     searched_range,
     settled_loss,
@@ -204,6 +205,21 @@ class Score:
     """The reason why relative errors of this score do not lie between 0 and 1; "" if they do."""
     within: OutputRange = FREE
     """The range of outputs in which the best constant and the least loss were searched."""
+
+    @property
+    def meaning(self) -> str:
+        """What a relative error of this score compares, in words; "" unless it is that of the loss
+        of the training run.
+        """
+        if self.kind != "loss":
+            return ""
+        if self.constant is None:
+            return self.void
+        constant = f"that of the best constant output, {self.of_best_constant:.3g}"
+        if self.least == -math.inf:
+            return f"exp of your loss less {constant}; your loss has no least value"
+        is_0 = abs(self.least) <= EQUAL * abs(self.of_best_constant - self.least)
+        return f"your loss, from its least value {0 if is_0 else self.least:.3g} to {constant}"
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the errors (B,) of the examples that have a target.
@@ -530,7 +546,8 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
         return score
     least = sum(settled_loss(loss_fn, z, y, score.within) for z, y in pairs) / len(pairs)
     score.of_best_constant = float(torch.cat([score._losses(z, y) for z, y in pairs]).mean())
-    if math.isfinite(least):
+    endless = falls_at_the_edge(loss_fn, output, like, score.within, score.of_best_constant)
+    if math.isfinite(least) and not endless:
         score.least = score.level = least
     else:  # it falls without end
         score.least, score.level = -math.inf, score.of_best_constant
