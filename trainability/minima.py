@@ -125,7 +125,8 @@ def searched_range(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange
         least = settled_loss(loss_fn, output, y, within)
         outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
         lower = any(
-            is_finite_at(loss_fn, z, y) and float(loss_fn(z.clone(), y)) < least - EQUAL * abs(least)
+            is_finite_at(loss_fn, z, y)
+            and float(loss_fn(z.clone(), y)) < least - EQUAL * abs(least)
             for z in outside
         )
         return FREE if lower else within

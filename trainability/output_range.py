@@ -264,7 +264,9 @@ def _shares(values: Tensor) -> Iterator[Shares]:
         found = None
         for logs in (False, True):
             own = values[:, first:].exp() if logs else values[:, first:]
-            sums = ((own.cumsum(1) - 1).abs() <= SUM).all(0) & (own >= -SUM).all(0).cumprod(0).bool()
+            sums = ((own.cumsum(1) - 1).abs() <= SUM).all(0) & (own >= -SUM).all(0).cumprod(
+                0
+            ).bool()
             ends = sums[1:].nonzero().flatten() + 2
             if len(ends):
                 found = Shares(first, first + int(ends[-1]), logs)

@@ -12,7 +12,11 @@
 | 0 and 1, one output each        | share on the wrong side            | more frequent one  |
 | several 0 and 1 per example     | squared error of the probability   | mean of each       |
 | numbers, one output each        | mean squared error                 | mean of each       |
-| all else (CTC, own likelihoods) | loss - least loss of free outputs  | found by L-BFGS    |
+| all else (CTC, cosines, KL)     | loss - its least value             | found by L-BFGS    |
+
+Numbers are scored by squared errors only if the loss is least at the targets and nowhere else. The
+least loss and the best constant are those of outputs that the network can give, see
+`output_range`.
 
 One-hot targets are scored as classes if the loss takes a softmax, see `losses.one_hot_axis`. Time
 steps after the end of a sequence, whose outputs do not change the loss, are not scored.
@@ -178,7 +182,8 @@ class Score:
     weights: Tensor | None = None
     """(K,) weights of the classes; None: all are weighted equally."""
     least: float = 0.0
-    """The least loss of free outputs, for the kind "loss"; -inf if the loss has no least value. 0
+    """The least loss of outputs `within` a range, for the kind "loss"; -inf if the loss has no least
+    value. 0
     for all other kinds.
     """
     level: float = 0.0
