@@ -181,9 +181,8 @@ def determines_outputs(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     """
     right = y.reshape(output.shape).to(output)
     spread = float(right.double().std(correction=0)) or 1.0
-    factors = 1 + noise_like(right.reshape(len(right), -1)[:, :1]).abs() if right.dim() else 2.0
-    if right.dim():
-        factors = factors.reshape(-1, *[1] * (right.dim() - 1))
+    of_each = right.new_empty(right.shape[:1] + (1,) * (right.dim() - 1))
+    factors = 1 + noise_like(of_each).abs()
     others = [2 * right, right + spread, -right, right * factors]
     try:
         with torch.no_grad():

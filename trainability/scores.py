@@ -182,9 +182,8 @@ class Score:
     weights: Tensor | None = None
     """(K,) weights of the classes; None: all are weighted equally."""
     least: float = 0.0
-    """The least loss of outputs `within` a range, for the kind "loss"; -inf if the loss has no least
-    value. 0
-    for all other kinds.
+    """The least loss of outputs `within` a range, for the kind "loss"; -inf if the loss has no
+    least value. 0 for all other kinds.
     """
     level: float = 0.0
     """The number that is subtracted from a loss: `least`, or the loss of the constant predictor if
