@@ -199,9 +199,9 @@ def range_of_samples(samples: list[Tensor], units: int | None) -> OutputRange:
     shares, wrong = tuple(_shares(torch.cat(rows))) if units is not None else (), None
     K = rows[0].shape[1]
     if units is not None and K > 1 and not shares:
-        for axis in range(samples[0].dim()):
-            if axis != units and (logs := _along(samples, axis)) is not None:
-                shares, wrong = (Shares(0, K, logs),), axis
+        found = {a: _along(samples, a) for a in range(samples[0].dim()) if a != units}
+        wrong = next((axis for axis, logs in found.items() if logs is not None), None)
+        shares = () if wrong is None else (Shares(0, K, bool(found[wrong])),)
     if not (low.isfinite().any() or high.isfinite().any() or shares):
         return FREE
     return OutputRange(low, high, shares, units, wrong)

@@ -219,11 +219,15 @@ class Score:
             return ""
         if self.constant is None:
             return self.void
-        constant = f"that of the best constant output, {self.of_best_constant:.3g}"
-        if self.least == -math.inf:
+        gap = abs(self.of_best_constant - self.least) if math.isfinite(self.least) else 0.0
+        least, best = (
+            0.0 if abs(value) <= EQUAL * gap else value
+            for value in (self.least, self.of_best_constant)
+        )
+        constant = f"that of the best constant output, {best:.3g}"
+        if least == -math.inf:
             return f"exp of your loss less {constant}; your loss has no least value"
-        is_0 = abs(self.least) <= EQUAL * abs(self.of_best_constant - self.least)
-        return f"your loss, from its least value {0 if is_0 else self.least:.3g} to {constant}"
+        return f"your loss, from its least value {least:.3g} to {constant}"
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the errors (B,) of the examples that have a target.
