@@ -196,15 +196,23 @@ def range_of_samples(samples: list[Tensor], units: int | None) -> OutputRange:
         return FREE
     rows = [_rows(sample, units) for sample in samples]
     low, high = _bounds(rows)
-    shares, wrong = tuple(_shares(torch.cat(rows))) if units is not None else (), None
-    K = rows[0].shape[1]
-    if units is not None and K > 1 and not shares:
-        found = {a: _along(samples, a) for a in range(samples[0].dim()) if a != units}
-        wrong = next((axis for axis, logs in found.items() if logs is not None), None)
-        shares = () if wrong is None else (Shares(0, K, bool(found[wrong])),)
-    if not (low.isfinite().any() or high.isfinite().any() or shares):
-        return FREE
-    return OutputRange(low, high, shares, units, wrong)
+    shares, wrong = tuple[Shares, ...](), None
+    if units is not None:
+        shares = tuple(_shares(torch.cat(rows)))
+        shares, wrong = (shares, None) if shares else _shares_elsewhere(samples, units)
+    bounded = low.isfinite().any() or high.isfinite().any()
+    return OutputRange(low, high, shares, units, wrong) if bounded or shares else FREE
+
+
+def _shares_elsewhere(samples: list[Tensor], units: int) -> tuple[tuple[Shares, ...], int | None]:
+    """Return (all units as probabilities, the axis along which outputs sum to 1 instead)."""
+    K = samples[0].shape[units]
+    others = [axis for axis in range(samples[0].dim()) if axis != units and K > 1]
+    found = [(axis, _along(samples, axis)) for axis in others]
+    for axis, logs in found:
+        if logs is not None:
+            return (Shares(0, K, logs),), axis
+    return (), None
 
 
 def _samples(training: Any, x: Inputs) -> Iterator[Tensor]:
