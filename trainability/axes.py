@@ -54,14 +54,20 @@ class OutputAxes:
 
     @classmethod
     def of(
-        cls, output: Tensor, y: Tensor, loss_fn: Loss, x: Tensor, layout: Layout
+        cls,
+        output: Tensor,
+        y: Tensor,
+        loss_fn: Loss,
+        x: Tensor,
+        layout: Layout,
+        largest: int = 0,
     ) -> "OutputAxes":
         """Return the axes of outputs for targets y and a loss. x: the sequence. layout: which axes
-        of x hold examples and time steps.
+        of x hold examples and time steps. largest: the largest target of the training run.
         """
         axis, dims = layout.batch or 0, output.dim()
         count, T = x.shape[axis], time_steps(x, layout)
-        classes = class_axis(output, y, loss_fn)
+        classes = class_axis(output, y, loss_fn, largest)
         targets = examples_axis(y, x, axis) or 0
         begin_alike = dims > 1 and output.shape[:2] == x.shape[:2] == y.shape[:2]
         for_each_frame = T is not None and begin_alike and classes != 1  # whose frames are last
@@ -149,9 +155,9 @@ def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | Non
     return frames[0] if frames else None
 
 
-def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
+def class_axis(output: Tensor, y: Tensor, loss_fn: Loss, largest: int = 0) -> int | None:
     """Return the axis of the classes in outputs, for integer targets; None if the shapes do not
-    allow classes.
+    allow classes, or `largest`, the largest target, has no output of its own.
 
     The classes lie along the last axis or axis 1. If the shapes fit both, the loss decides. If some
     targets are changed, the gradient changes only in the outputs of these targets, and these
@@ -161,6 +167,7 @@ def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
         return None
     both = dict.fromkeys((output.dim() - 1, 1))
     fits = [a for a in both if (*output.shape[:a], *output.shape[a + 1 :]) == y.shape]
+    fits = [a for a in fits if output.shape[a] > largest]
     if len(fits) < 2:
         return fits[0] if fits else None
     some = noise_like(y.double()) > 0

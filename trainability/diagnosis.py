@@ -133,6 +133,10 @@ class Diagnosis(Result):
     """The name of `loss` in sentences: "cross entropy" for classes if your own loss is another one,
     otherwise "loss".
     """
+    measure: str = ""
+    """What the error is if it is that of your own loss, such as "your loss, from its least value 0
+    to that of the best constant output, 0.63"; "" for classes and numbers.
+    """
     few: str = ""
     """If only few held-out targets determine the error, their number, such as "5 positives"; else
     "".
@@ -208,7 +212,7 @@ class Diagnosis(Result):
         if self.outcome == "diverges":
             return f"{words}: its loss is not finite after {after}."
         reached = self._reached(self.error, self.loss)
-        scale = "1: no better than the constant predictor"
+        scale = "; ".join(filter(None, [self.measure, "1: no better than the constant predictor"]))
         return f"{words}: relative error {reached} after {after} ({scale})."
 
     def _reached(self, error: float, loss: float) -> str:

@@ -130,7 +130,7 @@ def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
     tried += [output.select(axis, 0).long() * 0 for axis in axes]
     taken = [zeros for zeros in tried if _takes(loss, output, zeros)]
     if not taken:
-        return SHARES if _takes(loss, output.nan_to_num().sigmoid(), y) else ""
+        return _needs_shares(loss, output, y)
     like = max(taken, key=lambda zeros: _similarity(zeros, y))
     if like.shape != y.shape and len(shape) > 2 and shape[:-1] == y.shape:
         return (
@@ -143,6 +143,12 @@ def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
         return "; ".join(faults)
     count = output.numel() // max(1, like.numel())
     return "; ".join(_faults_of_classes(y, like, count, getattr(loss, "ignore_index", -100)))
+
+
+def _needs_shares(loss: Loss, output: Tensor, y: Tensor) -> str:
+    """Return advice if outputs lie beyond 0 and 1, and the loss takes those between them."""
+    beyond = bool(((output < 0) | (output > 1)).any())
+    return SHARES if beyond and _takes(loss, output.nan_to_num().sigmoid(), y) else ""
 
 
 def _takes(loss: Loss, output: Tensor, y: Tensor) -> bool:

@@ -19,6 +19,7 @@ from rhn.errors import USERS_FAULT
 from trainability.autograd import graph, operation, slope_at
 from trainability.axes import OutputAxes
 from trainability.data import noise_like
+from trainability.output_range import FREE, OutputRange
 
 EQUAL = 1e-3  # slope at equal outputs and targets, relative to that beside them: rounding
 
@@ -28,24 +29,31 @@ def is_binary(y: Tensor) -> bool:
     return bool(((y == 0) | (y == 1)).all())
 
 
-def kind_of_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> str:
-    """Return the kind of a `Score`: how outputs are compared with targets."""
+def kind_of_loss(
+    output: Tensor, y: Tensor, axes: OutputAxes, every: list[Tensor] | None = None
+) -> str:
+    """Return the kind of a `Score`: how outputs are compared with targets.
+
+    every: all targets of the training run, whose values decide; None: y.
+    """
     if axes.classes is not None and output.numel() > y.numel():
         return "classes"
     if output.numel() != y.numel():
         return "loss"
-    if is_binary(y):
+    if all(map(is_binary, every or [y])):
         return "bits" if axes.columns(y).shape[1] > 1 and y.is_floating_point() else "signs"
     return "numbers" if y.is_floating_point() else "loss"
 
 
-def canonical_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> Loss | None:
+def canonical_loss(
+    output: Tensor, y: Tensor, axes: OutputAxes, every: list[Tensor] | None = None
+) -> Loss | None:
     """Return the usual loss for outputs and targets; None if the shapes do not determine it.
 
     Outputs count as probabilities if they lie between 0 and 1; outputs of classes must also sum to
-    1.
+    1. every: all targets of the training run; None: y.
     """
-    kind = kind_of_loss(output, y, axes)
+    kind = kind_of_loss(output, y, axes, every)
     if kind == "classes":
         return partial(_of_classes, axes=axes)
     if kind in ("signs", "bits"):
@@ -163,34 +171,6 @@ def one_hot(classes: Tensor, output: Tensor, axis: int) -> Tensor:
     return torch.zeros_like(output).scatter_(axis, classes.unsqueeze(axis), 1.0)
 
 
-def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
-    """True if a loss accepts only outputs between 0 and 1: for outputs above 1 the loss fails or is
-    not finite.
-    """
-    noise = noise_like(output)
-
-    def takes(z: Tensor) -> bool:
-        try:
-            with torch.no_grad():
-                return bool(torch.as_tensor(loss_fn(z, y)).isfinite().all())
-        except USERS_FAULT:
-            return False
-
-    return takes(noise.sigmoid()) and not takes(1 + noise.abs())
-
-
-def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) -> Tensor:
-    """Return other outputs that a loss accepts: the given outputs with noise of some size.
-
-    If the loss accepts only outputs between 0 and 1, the noise is added to the logits of the
-    outputs.
-    """
-    noise = size * noise_like(output)
-    if takes_only_shares(loss_fn, output, y):
-        return (output.logit(EQUAL) + noise).sigmoid()
-    return output + noise
-
-
 def expects_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     """True if a loss expects logits: a target of 1 has a lower loss at an output of 3 than at 1."""
     ones = torch.ones_like(y)
@@ -298,13 +278,18 @@ def losses_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxe
     return torch.stack([loss_fn(z.clone(), t).reshape(()).double() for z, t in pairs])
 
 
-def is_mean_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> bool:
-    """True if the loss of a minibatch is the mean of the losses of its examples."""
+def is_mean_of_examples(
+    loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes, within: OutputRange = FREE
+) -> bool:
+    """True if the loss of a minibatch is the mean of the losses of its examples.
+
+    within: the range of the outputs.
+    """
     if output.dim() == 0 or y.dim() == 0:
         return False
     try:
         with torch.no_grad():
-            for z in (output, outputs_beside(loss_fn, output, y, 0.1)):
+            for z in (output, within.beside(output, 0.1 * noise_like(output))):
                 each = losses_of_examples(loss_fn, z, y, axes)
                 whole = loss_fn(z.clone(), y).reshape(()).double()
                 if not torch.isclose(each.mean(), whole, rtol=1e-4, atol=1e-8):

@@ -23,9 +23,9 @@ from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import dense, slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
-from trainability.data import Inputs, count_of, examples_axis
-from trainability.losses import outputs_beside
-from trainability.minima import constant_output
+from trainability.data import Inputs, count_of, examples_axis, noise_like
+from trainability.minima import constant_output, searched_range
+from trainability.output_range import OutputRange, range_of
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
 
@@ -161,6 +161,17 @@ class Minibatch:
         """Which axes of outputs and targets hold the examples, frames, classes and units."""
         return self.training.output_axes(self.before, self.x, self.y)
 
+    @cached_property
+    def output_range(self) -> OutputRange:
+        """The outputs that the network can give, whatever its weights."""
+        return range_of(self.training, self.x, self.before, self.axes.units)
+
+    @cached_property
+    def searched_range(self) -> OutputRange:
+        """The range in which the best constant output is searched."""
+        z = self.output.detach()
+        return searched_range(self.training.loss, z, self.y, self.output_range)
+
     def axis_of(self, value: Tensor) -> int:
         """Return the axis of the examples in one of the inputs."""
         return examples_axis(value, self.first, self.axis) or 0
@@ -182,7 +193,8 @@ class Minibatch:
     def constant_loss(self) -> float:
         """The mean loss of the best constant output, over some minibatches."""
         training, like = self.training, self.output.detach()
-        best = constant_output(training.loss, like, self.y, self.targets, self.axes)
+        within = self.searched_range
+        best = constant_output(training.loss, like, self.y, self.targets, self.axes, within)
         with torch.no_grad():
             losses = [training.loss(best.expand(like.shape).clone(), y) for y in self.targets]
         return float(torch.stack(losses).mean())
@@ -206,7 +218,8 @@ class Minibatch:
             return None
         changed = y.clone()
         changed.select(axis, 0).copy_(y.select(axis, other))
-        z = outputs_beside(self.training.loss, self.output.detach(), y, 0.1)
+        z = self.output.detach()
+        z = self.output_range.beside(z, 0.1 * noise_like(z))
         slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
         if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
             return None

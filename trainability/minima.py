@@ -16,12 +16,15 @@ from gersgorin.losses import Loss
 from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
-from trainability.losses import takes_only_shares
+from trainability.data import noise_like
+from trainability.losses import EQUAL, takes_logits, takes_softmax
+from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
+ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
 SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
-EDGE = 1e-3  # of the start of a search between 0 and 1
-LEAST_SHARE = 1e-7  # whose logarithm is finite, also that of 1 less it in single precision
+FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
+APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
 def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
@@ -54,23 +57,6 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
     return (min(finite) if finite else math.nan), z.detach()
 
 
-def free_numbers(
-    loss_fn: Loss, output: Tensor, y: Tensor
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return numbers without bounds, and the function that computes outputs from these numbers.
-
-    The function is a sigmoid if the loss takes only outputs between 0 and 1.
-    """
-
-    def share(z: Tensor) -> Tensor:
-        return z.sigmoid().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
-
-    output = output.detach()
-    if takes_only_shares(loss_fn, output, y):
-        return output.logit(EDGE), share
-    return output, torch.clone
-
-
 def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
     """Return the least loss that Rprop finds from a start."""
     z = start.detach().clone().requires_grad_()
@@ -86,22 +72,22 @@ def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
 
 
 @with_gradients()
-def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
-    """Return the least loss of free outputs, searched from the given outputs and from the targets.
+def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE) -> float:
+    """Return the least loss of outputs in a range, searched from the given outputs and from the
+    targets.
 
     The result is -inf if the loss is below 0 and falls further in a longer search, or if it is
     finite at no start.
     """
-    _, final = free_numbers(loss_fn, output, y)
 
     def loss(z: Tensor) -> Tensor:
-        return loss_fn(final(z), y)
+        return loss_fn(within.outputs(z), y)
 
     starts = [output, *targets_as_outputs(y, output)]
-    found = [least_from(loss, free_numbers(loss_fn, start, y)[0]) for start in starts]
+    found = [least_from(loss, within.numbers(start)) for start in starts]
     first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
-    falls = further < 0 and first - further > SETTLED * abs(first)
+    falls = further < -ROUNDING and first - further > SETTLED * abs(first)
     if falls or not math.isfinite(first):
         return -math.inf
     return min(first, further, least_by_signs(loss, z))
@@ -110,13 +96,106 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
 def least_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
     """Return `least`, or the loss at the start and the start if no search gets lower from there.
 
-    NaN if the loss is not finite at the start.
+    NaN if the loss fails or is not finite at the start.
     """
-    at_start = loss(start).item()
+    try:
+        at_start = loss(start).item()
+    except USERS_FAULT:  # of a loss that takes outputs of some range only
+        at_start = math.nan
     if not math.isfinite(at_start):
         return math.nan, start
     found = least(loss, start)
     return found if found[0] < at_start else (at_start, start)
+
+
+def searched_range(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> OutputRange:
+    """Return the range in which the least loss and the best constant output are searched: `within`,
+    the range of the network, or all numbers.
+
+    All numbers are searched if the loss itself applies a sigmoid or softmax to outputs, or if the
+    targets lie outside of the range and the loss is lower there, so that the range is a fault. They
+    are also searched if outputs may be negative without being logarithms of probabilities, such as
+    those of tanh, and the loss has a least value among all numbers.
+    """
+    if within.is_free or applies_softmax(loss_fn, output, y, within):
+        return FREE
+    if within.shares:
+        return within
+    if within.is_positive:
+        least = settled_loss(loss_fn, output, y, within)
+        outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
+        lower = any(
+            is_finite_at(loss_fn, z, y)
+            and float(loss_fn(z.clone(), y)) < least - EQUAL * abs(least)
+            for z in outside
+        )
+        return FREE if lower else within
+    takes = all(
+        is_finite_at(loss_fn, output + size * noise_like(output), y) for size in (1.0, -1.0, 10.0)
+    )
+    return FREE if takes and math.isfinite(settled_loss(loss_fn, output, y)) else within
+
+
+def applies_softmax(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> bool:
+    """True if a loss applies a sigmoid or a softmax to outputs of some range."""
+    if takes_logits(loss_fn, output, y):
+        return True
+    axis = within.units
+    if axis is None or not within.shares or within.shares[0].end < output.shape[axis]:
+        return False
+    return takes_softmax(loss_fn, output, y, axis)
+
+
+@with_gradients()
+def falls_at_the_edge(
+    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange, constant: float
+) -> bool:
+    """True if the least loss lies where outputs are hardly above 0, and falls further the closer
+    they may come to 0: that of a density with a standard deviation for each target.
+
+    constant: the loss of the best constant output.
+    """
+    if not within.has_floor:
+        return False
+    wide, wider = (settled_loss(loss_fn, output, y, within.above(size)) for size in (1.0, 0.1))
+    return not wide - wider <= FALLS * (constant - wide)
+
+
+def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss raises nothing and is finite at some outputs."""
+    try:
+        with torch.no_grad():
+            return bool(torch.as_tensor(loss_fn(output.clone(), y)).isfinite().all())
+    except USERS_FAULT:
+        return False
+
+
+@with_gradients()
+def determines_outputs(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss that is least at the targets is least there alone.
+
+    False for a loss that does not change with the scale or the shift of outputs, such as a cosine
+    or a correlation, or with their order. The targets are compared with targets times 2, with
+    shifted ones, with each example times a factor of its own, and with the end of a search for the
+    least loss from the given outputs.
+    """
+    right = y.reshape(output.shape).to(output)
+    spread = float(right.double().std(correction=0)) or 1.0
+    of_each = right.new_empty(right.shape[:1] + (1,) * (right.dim() - 1))
+    factors = 1 + noise_like(of_each).abs()
+    others = [2 * right, right + spread, -right, right * factors]
+    try:
+        with torch.no_grad():
+            ours, start = (float(loss_fn(z.clone(), y)) for z in (right, output))
+            most = ours + EQUAL * abs(start - ours)
+            found = [(float(loss_fn(z.clone(), y)), z) for z in others]
+        found.append(least_from(lambda z: loss_fn(z.clone(), y), output.detach().clone()))
+    except USERS_FAULT:  # of a loss that takes outputs of some range only
+        return True
+    return not any(
+        value <= most and float((z - right).square().mean()) > APART * spread**2
+        for value, z in found
+    )
 
 
 def targets_as_outputs(y: Tensor, output: Tensor) -> list[Tensor]:
@@ -163,16 +242,20 @@ def free_loss(
 
 
 def constant_output(
-    loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axes: OutputAxes
+    loss_fn: Loss,
+    output: Tensor,
+    y: Tensor,
+    targets: list[Tensor],
+    axes: OutputAxes,
+    within: OutputRange = FREE,
 ) -> Tensor:
-    """Return the constant output (1, ..., K) with the least loss for some targets. output, y: an
-    output and its targets, from which the shapes are read.
+    """Return the constant output (1, ..., K) in a range with the least loss for some targets.
+    output, y: an output and its targets, from which the shapes are read.
     """
-    numbers, final = free_numbers(loss_fn, output, y)
-    start = axes.mean(numbers)
+    start = axes.mean(within.numbers(output))
 
     def of_all(z: Tensor) -> Tensor:
-        constants = axes.constants(final(z), output, y, targets)
+        constants = axes.constants(within.outputs(z), output, y, targets)
         losses = [
             loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)
         ]
@@ -180,4 +263,4 @@ def constant_output(
 
     with torch.inference_mode(False), torch.enable_grad():
         value, found = least(of_all, start)
-    return final(found if math.isfinite(value) and found.isfinite().all() else start)
+    return within.outputs(found if math.isfinite(value) and found.isfinite().all() else start)

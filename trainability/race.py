@@ -263,7 +263,9 @@ class Race:
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
         error = self.scores["error"]
-        share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
+        share, row.count = math.nan, 0
+        if error.kind != "loss":
+            share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
@@ -305,8 +307,9 @@ def race_of(
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
-    last = probe.last_activation
-    usual = canonical_loss(probe.output, probe.y, probe.axes) if probe.is_unpaired else None
+    usual = None
+    if probe.is_unpaired:
+        usual = canonical_loss(probe.output, probe.y, probe.axes, data.targets)
     scores = scores_of(
         usual or training.loss,
         probe.evaluated(pairs[0][0]),
@@ -314,7 +317,8 @@ def race_of(
         probe.axes,
         [y for _, y in data.trained],
         in_time=data.in_time and not few,
-        ends_at_sigmoid=last is not None and last.kind == "Sigmoid",
+        within=probe.output_range,
+        every=data.targets,
     )
     y = pairs[0][1]
     if all(bool((each == y.flatten()[0]).all()) for each in data.targets):

@@ -12,7 +12,11 @@
 | 0 and 1, one output each        | share on the wrong side            | more frequent one  |
 | several 0 and 1 per example     | squared error of the probability   | mean of each       |
 | numbers, one output each        | mean squared error                 | mean of each       |
-| all else (CTC, own likelihoods) | loss - least loss of free outputs  | found by L-BFGS    |
+| all else (CTC, cosines, KL)     | loss - its least value             | found by L-BFGS    |
+
+Numbers are scored by squared errors only if the loss is least at the targets and nowhere else. The
+least loss and the best constant are those of outputs that the network can give, see
+`output_range`.
 
 One-hot targets are scored as classes if the loss takes a softmax, see `losses.one_hot_axis`. Time
 steps after the end of a sequence, whose outputs do not change the loss, are not scored.
@@ -43,11 +47,18 @@ from trainability.losses import (
     lie_in_0_to_1,
     log_probabilities,
     losses_of_examples,
-    outputs_beside,
     scored,
     takes_softmax,
 )
-from trainability.minima import constant_output, settled_loss
+from trainability.minima import (
+    constant_output,
+    determines_outputs,
+    falls_at_the_edge,
+    is_finite_at,
+    searched_range,
+    settled_loss,
+)
+from trainability.output_range import FREE, OutputRange
 from trainability.splits import TOO_FEW
 
 OTHER_LOSS = (
@@ -165,19 +176,21 @@ class Score:
     logits: bool = False
     """True if outputs of signs and bits are logits. The threshold of logits is 0, otherwise 0.5."""
     may_be_shares: bool = False
-    """True if the user's network ends with a sigmoid. If so, outputs that all lie between 0 and 1
-    are probabilities, even if the loss takes logits.
+    """True if all outputs of the user's network lie between 0 and 1, whatever its weights. If so,
+    outputs that all lie between 0 and 1 are probabilities, even if the loss takes logits.
     """
     weights: Tensor | None = None
     """(K,) weights of the classes; None: all are weighted equally."""
     least: float = 0.0
-    """The least loss of free outputs, for the kind "loss"; -inf if the loss has no least value. 0
-    for all other kinds.
+    """The least loss of outputs `within` a range, for the kind "loss"; -inf if the loss has no
+    least value. 0 for all other kinds.
     """
     level: float = 0.0
     """The number that is subtracted from a loss: `least`, or the loss of the constant predictor if
     the loss has no least value.
     """
+    of_best_constant: float = math.nan
+    """The loss of the constant predictor on the held-out examples, for the kind "loss"."""
     by_example: bool = True
     """Whether the loss of a minibatch is the mean of the losses of its examples."""
     blocks: int = 1
@@ -194,6 +207,27 @@ class Score:
     """
     void: str = ""
     """The reason why relative errors of this score do not lie between 0 and 1; "" if they do."""
+    within: OutputRange = FREE
+    """The range of outputs in which the best constant and the least loss were searched."""
+
+    @property
+    def meaning(self) -> str:
+        """What a relative error of this score compares, in words; "" unless it is that of the loss
+        of the training run.
+        """
+        if self.kind != "loss":
+            return ""
+        if self.constant is None:
+            return self.void
+        gap = abs(self.of_best_constant - self.least) if math.isfinite(self.least) else 0.0
+        least, best = (
+            0.0 if abs(value) <= EQUAL * gap else value
+            for value in (self.least, self.of_best_constant)
+        )
+        constant = f"that of the best constant output, {best:.3g}"
+        if least == -math.inf:
+            return f"exp of your loss less {constant}; your loss has no least value"
+        return f"your loss, from its least value {least:.3g} to {constant}"
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the errors (B,) of the examples that have a target.
@@ -211,7 +245,8 @@ class Score:
 
     def of_constant(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the errors of the constant predictor, for the same examples as `errors`."""
-        assert self.constant is not None
+        if self.constant is None:  # the loss is not finite at any
+            return torch.full_like(self.errors(output, y), math.nan)
         if self.kind == "loss":
             return self._losses(self.constant.expand(output.shape), y) - self.level
         constant, counts = self.constant.to(y.device), self._counts(y, output)
@@ -324,7 +359,8 @@ def scores_of(
     trained: list[Tensor] | None = None,
     *,
     in_time: bool = False,
-    ends_at_sigmoid: bool = False,
+    within: OutputRange = FREE,
+    every: list[Tensor] | None = None,
 ) -> dict[str, Score]:
     """Return the scores of a training run by name: "error", "balanced" and "loss".
 
@@ -341,18 +377,21 @@ def scores_of(
         trained: training targets, to which the constant predictor is fitted unless it is a class;
             None: the targets of the pairs.
         in_time: whether the pairs are a few long sequences.
-        ends_at_sigmoid: whether the user's network ends with a sigmoid.
+        within: the range of the outputs of the user's network.
+        every: all targets of the training run, whose values decide what they are; None: those of
+            the pairs, and `trained`.
     """
-    settings = {"in_time": in_time, "ends_at_sigmoid": ends_at_sigmoid}
-    first = score_of(loss_fn, output, pairs, axes, trained, **settings)
+    first = score_of(
+        loss_fn, output, pairs, axes, trained, in_time=in_time, within=within, every=every
+    )
     targets = [y for _, y in pairs]
     scores = {"error": first}
     if balanced := first.balanced(targets):
         scores["balanced"] = balanced
     if first.kind == "classes":
         scores["loss"] = _entropy(first, output, targets, trained or targets)
-    elif first.kind != "loss" and not _is_error(first, output, targets[0]):
-        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained)
+    elif first.kind != "loss" and not _is_error(first, output, targets[0], within):
+        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained, within)
     return scores
 
 
@@ -362,13 +401,14 @@ def loss_score(
     pairs: list,
     axes: OutputAxes,
     trained: list[Tensor] | None = None,
+    within: OutputRange = FREE,
 ) -> Score:
     """Return the score by the loss itself, even if outputs have another score.
 
-    trained: see `scores_of`.
+    trained, within: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    score = Score("loss", axes, loss_fn, name="loss")
+    score = Score("loss", axes, loss_fn, name="loss", within=within)
     return _by_loss(score, output, targets, trained or targets)
 
 
@@ -439,11 +479,12 @@ def _classes_beside(output: Tensor, axes: OutputAxes, seed: int) -> Tensor:
     return output + noise
 
 
-def _is_error(score: Score, output: Tensor, y: Tensor) -> bool:
+def _is_error(score: Score, output: Tensor, y: Tensor, within: OutputRange) -> bool:
     """True if the loss of each example is its error times a factor."""
-    if not is_mean_of_examples(score.loss_fn, output, y, score.axes) or score.kind == "signs":
+    whole = is_mean_of_examples(score.loss_fn, output, y, score.axes, within)
+    if not whole or score.kind == "signs":
         return False
-    other = outputs_beside(score.loss_fn, output, y)
+    other = within.beside(output, noise_like(output))
     errors = score.errors(other, y)
     losses = losses_of_examples(score.loss_fn, other, y, score.axes)
     alike = errors.shape == losses.shape
@@ -458,17 +499,20 @@ def score_of(
     trained: list[Tensor] | None = None,
     *,
     in_time: bool = False,
-    ends_at_sigmoid: bool = False,
+    within: OutputRange = FREE,
+    every: list[Tensor] | None = None,
 ) -> Score:
     """Return how errors of outputs are measured, for outputs like those of the first pair (x, y).
 
-    trained, in_time, ends_at_sigmoid: see `scores_of`.
+    trained, in_time, within, every: see `scores_of`.
     """
-    targets = [y for _, y in pairs]
-    kind = kind_of_loss(output, targets[0], axes)
-    if kind == "numbers" and not compares_numbers(loss_fn, output, targets[0]):
+    targets, first = [y for _, y in pairs], pairs[0][1]
+    kind = kind_of_loss(output, first, axes, every or [*targets, *(trained or [])])
+    if kind == "numbers" and not (
+        compares_numbers(loss_fn, output, first) and determines_outputs(loss_fn, output, first)
+    ):
         kind = "loss"
-    score = Score(kind, axes, loss_fn)
+    score = Score(kind, axes, loss_fn, within=within)
     if score.kind == "loss":
         return _by_loss(score, output, targets, trained or targets)
     # of classes no answer that ignores its input may be better, by which class is rarer by chance
@@ -476,7 +520,7 @@ def score_of(
     score.constant = best_constant(kind, known, axes)
     if score.kind in ("signs", "bits"):
         score.logits = expects_logits(loss_fn, output, targets[0])
-        score.may_be_shares = ends_at_sigmoid
+        score.may_be_shares = within.is_share
     if in_time:
         score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axes.targets] for y in targets)))
     return score
@@ -494,22 +538,27 @@ def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
 
 
 def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
-    """The score by the loss, between the least loss of free outputs and that of the best constant
-    output.
+    """The score by the loss, between the least loss of the outputs in a range and that of the best
+    constant output.
     """
-    loss_fn, axes = score.loss_fn, score.axes
-    score.by_example = is_mean_of_examples(loss_fn, output, targets[0], axes)
-    few = _few(trained, targets[0], axes)
-    score.constant = constant_output(loss_fn, output, targets[0], few, axes)
-    alike = _alike(targets, targets[0], axes) or targets[:1]
-    outputs = axes.constants(score.constant, output, targets[0], alike)
+    loss_fn, axes, like = score.loss_fn, score.axes, targets[0]
+    score.by_example = is_mean_of_examples(loss_fn, output, like, axes, score.within)
+    score.within = searched_range(loss_fn, output, like, score.within)
+    few = _few(trained, like, axes)
+    score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
+    alike = _alike(targets, like, axes) or targets[:1]
+    outputs = axes.constants(score.constant, output, like, alike)
     pairs = list(zip(outputs, alike, strict=True))
-    least = sum(settled_loss(loss_fn, z, y) for z, y in pairs) / len(pairs)
-    if math.isfinite(least):
+    if not all(is_finite_at(loss_fn, z, y) for z, y in pairs):
+        score.constant, score.void = None, "your loss is not finite for any constant output found"
+        return score
+    least = sum(settled_loss(loss_fn, z, y, score.within) for z, y in pairs) / len(pairs)
+    score.of_best_constant = float(torch.cat([score._losses(z, y) for z, y in pairs]).mean())
+    endless = falls_at_the_edge(loss_fn, output, like, score.within, score.of_best_constant)
+    if math.isfinite(least) and not endless:
         score.least = score.level = least
     else:  # it falls without end
-        score.least = -math.inf
-        score.level = float(torch.cat([score.of_constant(z, y) for z, y in pairs]).mean())
+        score.least, score.level = -math.inf, score.of_best_constant
         score.void = "the loss has no least value"
     return score
 

@@ -215,9 +215,10 @@ def targets_standardised(training: Training) -> Training | None:
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
-    if y.is_floating_point() and not is_binary(y) and output.numel() > y.numel():
+    every = training.data.targets
+    if y.is_floating_point() and not all(map(is_binary, every)) and output.numel() > y.numel():
         return _rescaled(training, output, y)
-    if kind_of_loss(output, y, axes) != "numbers" or is_binary(y):
+    if kind_of_loss(output, y, axes, every) != "numbers":
         return None
     if not any(test(training.loss, output, y) for test in (is_least_at_targets, follows_scale)):
         return None
@@ -289,10 +290,11 @@ def usual_loss(training: Training) -> Training | None:
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
-    loss_fn = canonical_loss(output, y, axes)
+    every = training.data.targets
+    loss_fn = canonical_loss(output, y, axes, every)
     if loss_fn is None or is_same_loss(loss_fn, training.loss, output, y):
         return None
-    is_of_numbers = kind_of_loss(output, y, axes) == "numbers"
+    is_of_numbers = kind_of_loss(output, y, axes, every) == "numbers"
     if is_of_numbers and not is_least_at_targets(training.loss, output, y):
         return training.with_loss(loss_fn) if Probe(training).is_unpaired else None
     return training.with_loss(loss_fn)

@@ -212,7 +212,9 @@ class Training:
 
     def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
         """Return the axes of the outputs that hold examples, frames and classes."""
-        return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout)
+        known = [each for each in self.data.targets if each.numel() and not y.is_floating_point()]
+        largest = max((int(each.max()) for each in known), default=0)
+        return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout, largest)
 
     def copy(self) -> "Training":
         """Return an independent copy, which shares only the data."""

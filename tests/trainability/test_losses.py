@@ -15,6 +15,7 @@ from trainability.check import check
 from trainability.given_loss import target_loss
 from trainability.losses import canonical_loss, scored
 from trainability.minima import free_loss, settled_loss
+from trainability.output_range import FREE, OutputRange
 from trainability.probe import Probe
 from trainability.race import race_of
 from trainability.reference import last_operation
@@ -504,7 +505,8 @@ def test_outputs_of_a_sigmoid_are_probabilities_also_for_a_loss_of_logits(output
     y = (torch.rand(N, outputs, generator=G) < 0.2).float()
     shares, z = 0.98 * y + 0.01, 20 * y - 10
     for at_end in (True, False):
-        score = score_by(nn.BCEWithLogitsLoss(), y, y, ends_at_sigmoid=at_end)
+        within = OutputRange(torch.zeros(1), torch.ones(1), units=1) if at_end else FREE
+        score = score_by(nn.BCEWithLogitsLoss(), y, y, within=within)
         parts = [part.split(30) for part in (shares, z, y)]
         of_shares, of_logits = (score.in_pairs(part, parts[2]).relative for part in parts[:2])
         assert of_logits < 1e-6 and (of_shares < 1e-2 if at_end else of_shares > 1)
