@@ -280,7 +280,7 @@ def _checksum_of_header(header: Mapping[str, Any]) -> str:
 
 def _require_undamaged(path: str | Path, header: dict, tensors: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless weights and header match their checksums. Version 0.4 wrote
-    none, and versions 0.5 and 0.6 wrote none of the header.
+    none, and version 0.5 none of the header.
     """
     found = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
     for entry, what in {"checksum": "weights", "header_checksum": "header"}.items():
