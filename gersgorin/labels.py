@@ -36,7 +36,7 @@ class Identity:
     @property
     def kind(self) -> str:
         """The kind of its cell: "rhn"."""
-        return parts_of(self.cell.rpartition(": ")[2])[0]
+        return comma_parts(self.cell.rpartition(": ")[2])[0]
 
     @property
     def own(self) -> str:
@@ -46,14 +46,14 @@ class Identity:
     @property
     def telling(self) -> list[str]:
         """Words that can tell the network from others with its name."""
-        words = [] if self.given else parts_of(self.cell)
+        words = [] if self.given else comma_parts(self.cell)
         return [word for word in (self.state, *words, self.along) if word not in ("", self.own)]
 
     def title(self, label: str) -> str:
         """The title: that of the cell, after the label if this has other words."""
         if self.given:
             return self.name
-        known = {*parts_of(label)} <= {*parts_of(self.cell)}
+        known = {*comma_parts(label)} <= {*comma_parts(self.cell)}
         return self.cell if known else f"{label}: {self.cell}"
 
 
@@ -128,13 +128,13 @@ def footer_of(networks: Sequence[Identity], labels: Sequence[str]) -> str:
     >>> footer_of(pair, ["a", "b"])
     'rhn on bwv269; a: 8 units, seed 8; b: 9 units, seed 9; uniform:0.04'
     """
-    words = _shared([parts_of(one.cell) for one in networks])
-    origin = _shared([parts_of(one.made) for one in networks])
+    words = _shared([comma_parts(one.cell) for one in networks])
+    origin = _shared([comma_parts(one.made) for one in networks])
     along = _shared([[one.along] for one in networks])
     described = list[str]()
     for one, label in zip(networks, labels, strict=True):
-        named = [part.removeprefix("after ") for part in parts_of(label)]
-        every = [*parts_of(one.cell), *parts_of(one.made), one.along]
+        named = [part.removeprefix("after ") for part in comma_parts(label)]
+        every = [*comma_parts(one.cell), *comma_parts(one.made), one.along]
         own = [part for part in every if part not in ("", *words, *origin, *along, *named)]
         described += [f"{label}: {', '.join(dict.fromkeys(own))}"] if own else []
     parts = (
@@ -146,10 +146,10 @@ def footer_of(networks: Sequence[Identity], labels: Sequence[str]) -> str:
     return "; ".join(filter(None, parts))
 
 
-def parts_of(text: str) -> list[str]:
+def comma_parts(text: str) -> list[str]:
     """Split a title or description at its commas and colons, except in brackets.
 
-    >>> parts_of("a.pt: Memory (left, right), 4 units")
+    >>> comma_parts("a.pt: Memory (left, right), 4 units")
     ['a.pt', 'Memory (left, right)', '4 units']
     """
     return [*filter(None, re.split(r"(?:, |: )(?![^(]*\))", text))]

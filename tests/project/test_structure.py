@@ -35,7 +35,7 @@ LEVELS_TEXT = """
     rhn.cli rhn.plotting rhn.__main__
     gersgorin.validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.network
-    gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.recorder \
+    gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.labels gersgorin.recorder \
         gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
     trainability
@@ -220,7 +220,7 @@ def test_the_root_of_gersgorin_holds_what_a_user_meets():
     files = {path.stem.strip("_") for path in (ROOT / "gersgorin").glob("*.py")}
     assert files == {
         *("init", "main", "validate"),
-        *("comparison", "figures", "losses", "recorder", "recording", "results"),
+        *("comparison", "figures", "labels", "losses", "recorder", "recording", "results"),
     }
 
 
