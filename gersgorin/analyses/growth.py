@@ -227,7 +227,7 @@ def compared_words(
     >>> print(compared_words([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"], 1e-7))
     The gradient lasts longest in the RHN and in mine, where it keeps its norm
     >>> print(compared_words([0.004, -0.5, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
-    The gradient lasts longest in the IRNN, where it changes by less than a factor of 2
+    The gradient lasts longest in the IRNN, where it ends within a factor of 2 of its start
     >>> over = ["median", "median; grows in 1 of 5"]
     >>> print(compared_words([0.0, 0.0], ["a", "b"], 1e-7, over=over))
     The gradient keeps its norm in a (median) and in b (median; grows in 1 of 5)
@@ -301,13 +301,13 @@ def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int
 
 def _range_words(rates: Sequence[float], near: float, even: float) -> str:
     """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps". even: the
-    largest rate at which a gradient changes by less than a factor of 2 over all steps.
+    largest rate at which a gradient ends within a factor of 2 of its start.
     """
     shown = sorted(rates, key=abs, reverse=True)
     if math.isinf(shown[0]) or not direction(shown[0], near):
         return rate_words(shown[0], near)
     if not direction(shown[0], even):
-        return "changes by less than a factor of 2"
+        return "ends within a factor of 2 of its start"
     verb = "halves" if shown[0] < 0 else "doubles"
     ends = [_steps(shown[0]), _steps(shown[-1])]
     return (

@@ -303,6 +303,8 @@ class Influence(Result, kind="influence"):
         elif self.fall.r_squared >= FITS:
             words = "no law describes the whole fall"
         else:
+            if self._first_half is not None:
+                return ""
             lags = f"{self._positive} lags"
             return f"{lags} do not tell whether it falls exponentially or as a power law"
         if first == top:
@@ -364,8 +366,19 @@ class Influence(Result, kind="influence"):
         """Whole number of lags, from the largest influence on, after which it is at most half."""
         return max(1, math.ceil(self.half_life))
 
+    @property
+    def _first_half(self) -> int | None:
+        """Number of lags, from the largest influence on, after which it is at most half if it rises
+        above half again later; else None.
+        """
+        tail = self.by_lag[self._top :]
+        half = np.flatnonzero(tail <= tail[0] / 2)
+        return int(half[0]) if len(half) and math.isinf(self.half_life) else None
+
     def _decay(self) -> str:
         """The fall of the influence to half, from lag 0 on, as the end of a clause."""
+        if self._first_half is not None:
+            return f"falls to half within {_steps(self._first_half)}, and rises above half again"
         if math.isinf(self.half_life):
             return f"does not fall to half within {_steps(len(self.by_lag) - 1)}"
         return f"falls to half within {_steps(self._within)}"

@@ -302,6 +302,33 @@ def test_an_influence_that_is_equal_at_all_lags_never_halves():
         assert next(iter(found.sentences())).endswith("does not fall to half within 7 steps.")
 
 
+def test_an_influence_that_rises_above_half_again_is_not_said_to_stay_above():
+    c = torch.tensor([1.0, 0.4, 0.3, 0.6, 0.9])  # output t: sum of c[lag] x[t - lag]
+
+    def filtered(x):
+        padded = torch.nn.functional.pad(x.T[None], (4, 0))
+        return torch.nn.functional.conv1d(padded, c.flip(0)[None, None])[0].T
+
+    found = gersgorin.influence(filtered, torch.ones(5, 1))
+    torch.testing.assert_close(torch.as_tensor(found.by_lag).float(), c)
+    words = " ".join(found.sentences())
+    assert "falls to half within 1 step, and rises above half again." in words
+    assert "power law" not in words
+
+
+def test_a_norm_that_comes_back_is_said_to_end_near_its_start():
+    factors = [2.0, 2.0, *16 * [1.0], 0.55, 0.55]
+    x = torch.tensor(factors)[:, None]
+    step = lambda x, s: x * s  # noqa: E731
+    falls = lambda x, s: 0.5 * s  # noqa: E731
+    found = gersgorin.compare({"hump": step, "falls": falls}, x, state_size=1)
+    norms = np.cumprod(factors)
+    assert norms.max() == 4 and 1 < norms[-1] < 2
+    assert "ends within a factor of 2 of its start in hump and halves every step in falls" in (
+        found.plot().get_figure(root=True).get_suptitle()
+    )
+
+
 def test_equal_starts_lead_to_one_point():
     for starts in (torch.ones(1, 1), torch.ones(5, 1), torch.full((1, 3), 0.3)):
         for a in (0.5, 0.9, 0.99):
