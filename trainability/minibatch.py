@@ -204,8 +204,8 @@ class Minibatch:
         """How much the gradient of the loss changes in the outputs of each example, (B,), if one
         target changes.
 
-        The target of the first example is replaced by that of another. None if examples have no
-        targets of their own.
+        The target of the first example is replaced by that of another, and a number goes from the
+        least target to the greatest. None if examples have no targets of their own.
         """
         y, axis = self.y, self.axes.targets
         if self.axes.batch is None or self.count < 3 or y.dim() == 0:
@@ -216,11 +216,15 @@ class Minibatch:
         other = int((rows != rows[0]).any(1).long().argmax())
         if torch.equal(rows[other], rows[0]):
             return None
-        changed = y.clone()
+        one, changed, z = y.clone(), y.clone(), self.output.detach()
         changed.select(axis, 0).copy_(y.select(axis, other))
-        z = self.output.detach()
+        if z.numel() == y.numel() and y.isfinite().all() and not ((y == 0) | (y == 1)).all():
+            # slopes of absolute errors are signs, which change only from one side to the other
+            one.select(axis, 0).fill_(y.min())
+            changed.select(axis, 0).fill_(y.max())
+            z = z - z.mean() + y.double().mean().to(z)  # between the two
         z = self.output_range.beside(z, 0.1 * noise_like(z))
-        slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
+        slopes = [slope_at(self.training.loss, z, targets) for targets in (one, one, changed)]
         if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
             return None
         return rows_of((slopes[1] - slopes[2]).abs(), self.axes.batch).sum(1)

@@ -546,6 +546,13 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
     score.within = searched_range(loss_fn, output, like, score.within)
     few = _few(trained, like, axes)
     score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
+    return _with_least(score, output, targets)
+
+
+def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
+    """The score with the least loss for some targets, and the loss of its constant output."""
+    loss_fn, axes, like = score.loss_fn, score.axes, targets[0]
+    assert score.constant is not None
     alike = _alike(targets, like, axes) or targets[:1]
     outputs = axes.constants(score.constant, output, like, alike)
     pairs = list(zip(outputs, alike, strict=True))
@@ -561,6 +568,15 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
         score.least, score.level = -math.inf, score.of_best_constant
         score.void = "the loss has no least value"
     return score
+
+
+def score_for(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
+    """Return the same score for other targets, such as those of the training: a score by the loss
+    has another least value there.
+    """
+    if score.kind != "loss" or score.constant is None:
+        return score
+    return _with_least(replace(score, void=""), output, targets)
 
 
 def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:

@@ -39,6 +39,7 @@ from trainability.data import (
 )
 from trainability.diagnosis import AT_FAULT, Cause, shown
 from trainability.race import CLEAR, DEAD, GOOD, Race, Row, Version
+from trainability.scores import MINIBATCHES, score_for
 from trainability.swaps import scale_of
 from trainability.training import averaging_layers
 
@@ -529,8 +530,11 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
 def error_on(training: Any, race: Race, pairs: list[Pair]) -> float:
     """Return the relative error of a trained network on minibatches."""
     score = race.scores["error"]
-    outputs = training.answers([x for x, _ in pairs])
-    return score.in_pairs(outputs, [y for _, y in pairs]).relative
+    if score.kind == "loss":  # whose least value is searched for each
+        pairs = pairs[:MINIBATCHES]
+    outputs, targets = training.answers([x for x, _ in pairs]), [y for _, y in pairs]
+    score = score_for(score, outputs[0], targets)
+    return score.in_pairs(outputs, targets).relative
 
 
 def like_training(inputs: Inputs, like: Inputs, pairs: list[Pair]) -> Inputs:
