@@ -129,18 +129,7 @@ def check(
         trial = Trial(training, probe, found, seed, progress)
         trial.plan(begun, seconds)
         told = trial.train(own, pairs)
-        given["measure"] = measure_of(trial)
         return conclusion(trial, told, given)
-
-
-def measure_of(trial: Trial) -> str:
-    """Return what the error of a check compares, see `Score.meaning`. If no constant output can be
-    scored, the losses of the user's training run are added.
-    """
-    score, losses = trial.race.scores["error"], trial.base.losses
-    if score.kind != "loss" or score.constant is not None or not losses:
-        return score.meaning
-    return f"{score.meaning}; your loss went from {losses[0]:.3g} to {losses[-1]:.3g}"
 
 
 def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagnosis:

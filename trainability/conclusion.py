@@ -47,6 +47,7 @@ def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagn
         error=base.error,
         loss=base.value("loss") if has_loss else math.nan,
         loss_name=trial.race.scores["loss"].name if has_loss else "loss",
+        measure=measure_of(trial),
         few=trial.race.few,
         known_good=math.nan if good is None else good.error,
         known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
@@ -65,6 +66,16 @@ def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagn
         rows=tuple(rows_of_table(trial)),
         left_out=tuple(trial.left_out),
     )
+
+
+def measure_of(trial: Trial) -> str:
+    """Return what the error of a check compares, see `Score.meaning`. If no constant output can be
+    scored, the losses of the user's training run are added.
+    """
+    score, losses = trial.race.scores["error"], trial.base.losses
+    if score.kind != "loss" or score.constant is not None or not losses:
+        return score.meaning
+    return f"{score.meaning}; your loss went from {losses[0]:.3g} to {losses[-1]:.3g}"
 
 
 def rows_of_table(trial: Trial) -> Iterator[TableRow]:

@@ -529,11 +529,8 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
 
 def error_on(training: Any, race: Race, pairs: list[Pair]) -> float:
     """Return the relative error of a trained network on minibatches."""
-    score = race.scores["error"]
-    if score.kind == "loss":  # whose least value is searched for each
-        pairs = pairs[:MINIBATCHES]
     outputs, targets = training.answers([x for x, _ in pairs]), [y for _, y in pairs]
-    score = score_for(score, outputs[0], targets)
+    score = score_for(race.scores["error"], outputs[0], targets[:MINIBATCHES])
     return score.in_pairs(outputs, targets).relative
 
 

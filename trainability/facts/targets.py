@@ -61,11 +61,6 @@ def output_range(probe: Probe) -> Cause | None:
         return None
     if least <= 0.1 * abs(constant):
         return None
-    wrong = probe.output_range.wrong_axis
-    if wrong is not None:
-        axis = "the examples" if wrong == probe.axes.batch else "the frames"
-        remedy = f"Give {last.words} the axis of the classes, dim={probe.axes.units}: along dim="
-        remedy += f"{wrong} it sums over {axis}."
     twice = last.kind in ("Softmax", "Sigmoid") and takes_logits(loss, z, y)
     scaled = last.is_chosen and y.is_floating_point() and not is_binary(y)
     return Cause(
@@ -74,14 +69,23 @@ def output_range(probe: Probe) -> Cause | None:
         f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: over "
         f"{counted(len(targets) * probe.count, 'example')} the least loss in this range is "
         f"{least:.3g}, that of the best constant output {constant:.3g}.",
-        remedy
-        if wrong is not None
-        else f"Remove {last.words} from the end of the model"
+        _for_another_axis(probe, last.words)
+        or f"Remove {last.words} from the end of the model"
         + (": this loss expects logits." if twice else ", or scale the targets to its range."),
         sure=least >= constant * (1 - ROUNDING),
         evidence={"least": least, "constant": constant},
         repair=USUAL_LOSS if twice else "",
     )
+
+
+def _for_another_axis(probe: Probe, last: str) -> str:
+    """What to do about a softmax along the axis of the examples or frames; "" for another one."""
+    wrong = probe.output_range.wrong_axis
+    if wrong is None:
+        return ""
+    axis = "the examples" if wrong == probe.axes.batch else "the frames"
+    right = f"Give {last} the axis of the classes, dim={probe.axes.units}"
+    return f"{right}: along dim={wrong} it sums over {axis}."
 
 
 def no_least_loss(probe: Probe) -> Cause | None:
