@@ -18,7 +18,7 @@ from gersgorin.cli.new import sizes_of_words
 from gersgorin.cli.options import NewOrTrained
 from gersgorin.data.files import Dataset
 from gersgorin.network.factory import build_module, load_weights
-from gersgorin.network.find import cell_title, find_cell, recurrent_cells
+from gersgorin.network.find import cell_title, find_cell, recurrent_cells, title_in
 from gersgorin.run.run import Label
 from rhn.cells import name_of_cell
 from rhn.checkpoints import load_model as load_checkpoint
@@ -44,8 +44,7 @@ def cell_of_module(
     module, label = module_of_user(options, input_size, fresh=fresh)
     said = options.state_size is not None
     cell, layer = find_cell(module, options.layer, options.submodule, said=said)
-    title = cell_title(cell, layer)
-    title = f"{options.submodule}: {title}" if options.submodule else title
+    title = title_in(module, cell, layer, options.submodule)
     made = label.made or options.module
     return module, replace(label, name=options.module, title=title, made=made)
 
@@ -119,7 +118,8 @@ def words_of_training_data(path: Path, measured: tuple[Path | None, Corpus] | No
         return f"trained on {stored.path.name}"
     if measured is None or stored.checksum is None:
         return ""
-    return f"trained on {'other' if stored.difference(*measured) else 'these'} chorales"
+    which = "other" if stored.difference(*measured) else "these"
+    return f"trained on the training split of {which} chorales"
 
 
 def labelled(label: str, title: str) -> str:

@@ -178,6 +178,18 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
     return ", ".join(words)
 
 
+def title_in(
+    module: nn.Module, cell: nn.Module, layer: int | None = None, submodule: str | None = None
+) -> str:
+    """Title of a cell that was found in a module, or in this submodule. If this has several cells,
+    the title names the cell that was found: "encoder: LSTM, 64 units".
+    """
+    place = submodule
+    if len(recurrent_cells(part_of(module, submodule))) > 1:
+        place = next(name for name, part in module.named_modules() if part is cell)
+    return ": ".join(filter(None, (place, cell_title(cell, layer))))
+
+
 def model_label(model: nn.Module) -> Label:
     """The title of a model in figures, "2 x lstm, 8 units", and the initialisation of its cells."""
     cells = recurrent_cells(model)

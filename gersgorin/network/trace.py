@@ -46,11 +46,11 @@ from gersgorin.network.calls import (
 from gersgorin.network.find import (
     TORCH_CLASSES,
     as_step,
-    cell_title,
     declare_size,
     find_cell,
     layer_count,
     part_of,
+    title_in,
 )
 from gersgorin.run.cell import (
     Sizes,
@@ -129,8 +129,7 @@ class TracedCell:
     @property
     def title(self) -> str:
         """Title for figures: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
-        title = cell_title(self._cell, self._layer)
-        return f"{self._part}: {title}" if self._part else title
+        return title_in(self.module, self._cell, self._layer, self._part)
 
     @property
     def network(self) -> str:

@@ -63,20 +63,33 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
         yield report
 
 
-def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
+def line_of(
+    title: str,
+    seconds: float,
+    done: int,
+    total: int | None,
+    first: tuple[float, int] = (0.0, 0),
+) -> str:
     """Format a line about a task: its share done, and the time so far or the time left.
+
+    first: seconds until the first report, and what was done by then. It may contain the time of
+    setting up, so the time left is that of the pieces after it.
 
     >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
     ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')
     >>> line_of("spectra", 5.0, 1, 4000)
     'spectra: 0 %'
+    >>> line_of("training", 12.0, 10, 20, first=(7.0, 5))
+    'training: 50 %, about 10 s left'
     """
     if not (done and total):
         return f"{title}: {duration(seconds)} so far"
     share = f"{title}: {math.floor(100 * done / total)} %"
-    if not KNOWN * total <= done < total:
+    begun, before = first
+    if not (KNOWN * total <= done < total and done > before):
         return share
-    return f"{share}, about {duration(seconds * (total / done - 1))} left"
+    left = (seconds - begun) / (done - before) * (total - done)
+    return f"{share}, about {duration(left)} left"
 
 
 @contextlib.contextmanager
@@ -84,16 +97,19 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
     """Return a context that prints a line to stderr every LINE_SECONDS about the task that reported
     last, also during a long call. The first line is printed earlier.
     """
-    current: list = []  # title, time of its begin, done, total
+    current: list = []  # title, time of its begin, done, total, first report
     ended = threading.Event()
 
     def report(title: str) -> Advance:
         begun = time.monotonic()
+        first = (0.0, 0)
 
         def advance(done: int, total: int | None, other: str | None = None) -> None:
-            nonlocal title
+            nonlocal title, first
             title = other or title
-            current[:] = title, begun, done, total
+            if done and not first[1]:
+                first = time.monotonic() - begun, done
+            current[:] = title, begun, done, total, first
 
         advance(0, 0)
         return advance

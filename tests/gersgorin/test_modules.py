@@ -142,7 +142,9 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     found = radii(capsys, *run, "--submodule", "decoder")
     assert found == expected(from_torch(model.decoder), decoded)
     upper = spectra(model, x[None], layer=2)
-    assert upper.title == "LSTM, layer 2 of 2, 4 units"
+    assert upper.title == "encoder.rnn: LSTM, layer 2 of 2, 4 units"
+    # of two cells, neither was chosen
+    assert spectra(model, x[None]).title == "encoder.rnn: LSTM, 2 layers, 4 units"
     assert radii(capsys, *run, "--layer", 2) == expected(
         TracedCell(model, 2).cell, TracedCell(model, 2).along(x[None]).inputs[:, 0]
     )
