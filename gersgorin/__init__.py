@@ -49,7 +49,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.spectra": ("spectra",),
         "analyses.steps": ("gains", "gates", "products"),
         "run.run": ("Run",),
-        "run.cell": (
+        "run.jacobians": (
             "input_jacobian",
             "layer_jacobians",
             "norm_bound",

@@ -52,8 +52,9 @@ from gersgorin.recording import (
     Recording,
     exponent_steps,
 )
-from gersgorin.run.cell import GatesOf, Sizes
+from gersgorin.run.cell import GatesOf
 from gersgorin.run.run import Run
+from gersgorin.run.state import Sizes
 from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.data.files import chorale_data
-from gersgorin.run.cell import temporal_jacobian
+from gersgorin.run.jacobians import temporal_jacobian
 from gersgorin.run.run import Label, Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale

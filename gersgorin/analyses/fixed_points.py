@@ -34,10 +34,10 @@ from gersgorin.linalg.zeros import (
     kinks_at,
 )
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
-from gersgorin.run.cell import State
 from gersgorin.run.iterated_map import SETTLED, IteratedMap
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.slopes import gradient_note
+from gersgorin.run.state import State
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED

@@ -31,8 +31,8 @@ from gersgorin.analyses.fall import FITS, Fall, fall_of
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
-from gersgorin.run.cell import Sizes, State
 from gersgorin.run.run import Progress, silent
+from gersgorin.run.state import Sizes, State
 from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map

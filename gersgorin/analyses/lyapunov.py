@@ -51,8 +51,8 @@ from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
-from gersgorin.run.cell import State
 from gersgorin.run.run import ROUNDING, Progress, Run, Tangent, no_derivative, silent
+from gersgorin.run.state import State
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, name_ends, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label

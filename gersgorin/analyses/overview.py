@@ -36,8 +36,8 @@ from gersgorin.losses import Loss
 from gersgorin.network.find import model_label
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames, own_loss
-from gersgorin.run.cell import State
 from gersgorin.run.run import Run
+from gersgorin.run.state import State
 from gersgorin.validate import real_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, compose

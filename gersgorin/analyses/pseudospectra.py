@@ -29,8 +29,8 @@ from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
-from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
+from gersgorin.run.state import State
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED

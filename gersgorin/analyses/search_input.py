@@ -17,14 +17,13 @@ from gersgorin.data.files import is_array
 from gersgorin.data.inputs import reads_ids
 from gersgorin.network.find import TORCH_CLASSES, as_step, check_state, is_stepwise
 from gersgorin.network.open import DataLike, NetworkLike, open_run
-from gersgorin.run.cell import (
+from gersgorin.run.cell import Step, StepCell, as_cell, cell_name
+from gersgorin.run.iterated_map import SETTLED
+from gersgorin.run.run import Run
+from gersgorin.run.state import (
     Sizes,
     State,
-    Step,
-    StepCell,
-    as_cell,
     as_taken,
-    cell_name,
     checked_sizes,
     first_state,
     flat_state,
@@ -32,8 +31,6 @@ from gersgorin.run.cell import (
     state_like,
     zero_state,
 )
-from gersgorin.run.iterated_map import SETTLED
-from gersgorin.run.run import Run
 from gersgorin.validate import (
     check_order,
     copy_of_module,

@@ -42,8 +42,8 @@ from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corne
 from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
-from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
+from gersgorin.run.state import State
 from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane

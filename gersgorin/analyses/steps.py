@@ -24,8 +24,8 @@ from gersgorin.analyses.growth import gradient_words, growth_over_all, lives, ra
 from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, open_run
-from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, silent
+from gersgorin.run.state import State
 from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (

@@ -8,8 +8,8 @@ from torch import nn
 from gersgorin.cli.options import NewOrTrained
 from gersgorin.network.find import cell_title
 from gersgorin.network.open import check_memory
-from gersgorin.run.cell import Sizes, checked_sizes
 from gersgorin.run.run import Label
+from gersgorin.run.state import Sizes, checked_sizes
 from gersgorin.validate import users_code
 from rhn.cells import is_known, read_options, resolve_cell
 from rhn.errors import InvalidInputError

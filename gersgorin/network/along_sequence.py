@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from gersgorin.data.layout import Layout
 from gersgorin.network.find import check_state, has_no_forward, is_stepwise
-from gersgorin.run.cell import (
+from gersgorin.run.cell import as_cell, cell_name, flat_step
+from gersgorin.run.state import (
     Sizes,
     State,
-    as_cell,
-    cell_name,
     checked_sizes,
     first_state,
     flat_state,
-    flat_step,
     state_like,
     zero_state,
 )

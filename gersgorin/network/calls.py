@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.data.inputs import Input, call
-from gersgorin.run.cell import state_in
+from gersgorin.run.state import state_in
 from gersgorin.validate import like_weights, random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted

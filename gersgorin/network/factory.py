@@ -21,7 +21,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from gersgorin.run.cell import Sizes, flat_step, zero_state
+from gersgorin.run.cell import flat_step
+from gersgorin.run.state import Sizes, zero_state
 from gersgorin.validate import users_code
 from rhn.cells import is_known
 from rhn.cells.convert import OURS

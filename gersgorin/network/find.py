@@ -14,19 +14,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.run.cell import (
-    Sizes,
-    State,
-    Step,
-    cell_name,
-    checked_sizes,
-    first_state,
-    flat_step,
-    real_view,
-    size_to_give,
-    takes,
-)
+from gersgorin.run.cell import Step, cell_name, flat_step, size_to_give
 from gersgorin.run.run import Label
+from gersgorin.run.state import Sizes, State, checked_sizes, first_state, real_view, takes
 from gersgorin.validate import finite_tensor, state_tensor
 from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.run.cell import real_view
+from gersgorin.run.state import real_view
 from rhn.cells import Cell
 
 

@@ -18,19 +18,9 @@ from gersgorin.data.inputs import is_several, one_sequence, shape_of, unpacked
 from gersgorin.data.layout import Layout
 from gersgorin.network.find import as_step, check_state
 from gersgorin.network.trace import TracedCell
-from gersgorin.run.cell import (
-    GatesOf,
-    Sizes,
-    State,
-    StepCell,
-    as_cell,
-    cell_name,
-    checked_sizes,
-    flat_state,
-    layers_in,
-    zero_state,
-)
+from gersgorin.run.cell import GatesOf, StepCell, as_cell, cell_name, layers_in
 from gersgorin.run.run import Label, Run
+from gersgorin.run.state import Sizes, State, checked_sizes, flat_state, zero_state
 from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import typed

@@ -32,7 +32,7 @@ from gersgorin.losses import IGNORED, Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
 from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
-from gersgorin.run.cell import Sizes, State, cell_name
+from gersgorin.run.cell import cell_name
 from gersgorin.run.run import Label
 from gersgorin.run.slopes import (
     ERROR,
@@ -42,6 +42,7 @@ from gersgorin.run.slopes import (
     random_direction,
     slope_of_cut,
 )
+from gersgorin.run.state import Sizes, State
 from gersgorin.validate import (
     check_order,
     check_weights,

@@ -52,18 +52,9 @@ from gersgorin.network.find import (
     part_of,
     title_in,
 )
-from gersgorin.run.cell import (
-    Sizes,
-    State,
-    Step,
-    StepCell,
-    as_cell,
-    flat_state,
-    real_view,
-    state_in,
-    takes,
-)
+from gersgorin.run.cell import Step, StepCell, as_cell
 from gersgorin.run.run import Run
+from gersgorin.run.state import Sizes, State, flat_state, real_view, state_in, takes
 from gersgorin.validate import (
     check_order,
     check_weights,

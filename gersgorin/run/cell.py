@@ -1,11 +1,4 @@
-"""Cells as analyses call them, and Jacobians of one step s' = f(x, s).
-
-    temporal_jacobian   A[..., i, j] = d s'_i / d s_j
-    input_jacobian      B[..., i, j] = d s'_i / d x_j
-    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s': A = J_L ... J_1
-
-The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposed matrices. Their
-spectrum is the same; row and column discs are swapped.
+"""Cells as analyses call them: a step s' = f(x, s), its Jacobians and its gates.
 
 Legend: m inputs; N = state_size entries of a state (n for a cell of n units, 2n for an LSTM); L
 layers of a step.
@@ -27,25 +20,27 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 import rhn.cells
 from gersgorin.run.autodiff import Linearized, dense_derivative, plain_attention, pushed
+from gersgorin.run.state import (
+    State,
+    first_state,
+    flat_state,
+    parts_of,
+    real_view,
+    state_in,
+    takes,
+    torch_state,
+)
 from gersgorin.validate import (
-    check_gradients,
-    check_order,
-    real_tensor,
     users_code,
     with_gradients,
 )
 from rhn.cells import Cell, Gates
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
-from rhn.utils.validation import is_whole_number, plain
+from rhn.utils.validation import is_whole_number
 from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]
-State = Tensor | tuple[Tensor, ...]
-Sizes = int | tuple[int, ...]
-"""The state_size of a step: the number of entries of its state tensor, or of each tensor of a
-tuple.
-"""
 GatesOf = Callable[[Tensor, Any], Any]
 """A function gates(x, s) that returns a tensor, or tensors by name."""
 OWN_METHODS = (
@@ -102,27 +97,6 @@ def size_to_give(cell) -> str:
     size = getattr(cell, "hidden_size", None)
     known = f"{size} (its hidden_size)" if isinstance(size, int) else ""
     return f"give state_size={known}, the number of entries of its one state tensor"
-
-
-def checked_sizes(state_size: Any) -> Sizes:
-    """Return a state_size. Raises InvalidInputError for anything but whole numbers above 0."""
-    sizes = state_size if isinstance(state_size, tuple) else (state_size,)
-    if not sizes or not all(map(is_whole_number, sizes)):
-        raise InvalidInputError(
-            f"state_size is {in_short(state_size)}: expected a whole number above 0, or a tuple "
-            "of them for a state of several tensors"
-        )
-    return tuple(map(int, sizes)) if isinstance(state_size, tuple) else int(state_size)
-
-
-def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
-    """A state of zeros (*lead, n), or a tuple of such tensors, with the device and the dtype of
-    `like`, real or complex.
-    """
-    like = like if like.is_floating_point() or like.is_complex() else like.double()
-    sizes = state_size if isinstance(state_size, tuple) else (state_size,)
-    zeros = tuple(like.new_zeros(*lead, n) for n in sizes)
-    return zeros if isinstance(state_size, tuple) else zeros[0]
 
 
 class StepCell:
@@ -183,7 +157,7 @@ class StepCell:
         raise InvalidInputError(
             f"{self.name} {said}: {size_to_give(self.module)}; write a step of several tensors "
             "as forward(x, state), or as a function "
-            f"f(x, s) with s0{_hint(self.module)}"
+            f"f(x, s) with s0{hint_if_no_step(self.module)}"
         )
 
     @property
@@ -229,7 +203,7 @@ class StepCell:
                 before = [v._version for v in given]
                 after, again = self.step(*given), self.step(x.clone(), s.clone())
         except RhnError as error:
-            if not (hint := _hint(self.module)):
+            if not (hint := hint_if_no_step(self.module)):
                 raise
             raise InvalidInputError(f"{error}{hint}") from error
         if [v._version for v in given] != before:
@@ -265,7 +239,7 @@ class StepCell:
             raise InvalidInputError(
                 f"{self.name} must return one state of {s.shape[-1]} entries, floating-point "
                 "as its argument, or (output, state), "
-                f"but returns {got}{_hint(self.module) or hint}"
+                f"but returns {got}{hint_if_no_step(self.module) or hint}"
             )
 
     def first_state(self, x: Tensor) -> Tensor:
@@ -590,99 +564,9 @@ def _check_kinds(f: Any, after: list[Tensor], before: list[Tensor]) -> None:
             )
 
 
-def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
-    """Join the tensors of a state side by side, (B, N), layer by layer. The parts of the first
-    layer, such as h and c of an LSTM, come first.
-
-    state: a tensor or tensors (B, ...); (L, B, ...) for several layers.
-
-    >>> state = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
-    >>> flat_state(state, layers=2).tolist()
-    [[1, 2, 5, 6, 3, 4, 7, 8]]
-    """
-    parts = [real_view(part).reshape(layers, rows, -1) for part in tree_leaves(state)]
-    return torch.cat(parts, -1).movedim(0, 1).flatten(1)
-
-
-def parts_of(s: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """Split a state (N,) into tensors with the shapes of those in `like`. A tensor is complex if
-    the one in `like` is complex.
-    """
-    found, start = list[Tensor](), 0
-    for part in like:
-        shape = real_view(part).shape
-        # a slice, since autograd refuses to write into a part of a split
-        piece = s[start : start + shape.numel()].reshape(shape)
-        found.append(torch.complex(*piece.unbind(-1)) if part.is_complex() else piece)
-        start += shape.numel()
-    return found
-
-
-def real_view(t: Tensor) -> Tensor:
-    """A complex tensor (...,) as real numbers (..., 2); a real tensor unchanged."""
-    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
-
-
-def torch_state(s: Tensor, layers: int, units: int) -> State:
-    """Convert a state (N,) to the form of a torch.nn module: h (n,), or (h, c) for an LSTM; each is
-    (L, n) for several layers.
-
-    >>> torch_state(torch.arange(8), layers=2, units=2)[1].tolist()
-    [[2, 3], [6, 7]]
-    """
-    parts = s.reshape(layers, -1, units).unbind(1)
-    parts = tuple(part.squeeze(0) if layers == 1 else part for part in parts)
-    return parts if len(parts) > 1 else parts[0]
-
-
 def layers_in(cell: Any) -> int:
     """The number of cells in a stack; 1 for any other cell."""
     return cell.stacked if isinstance(cell, Cell) else 1
-
-
-def takes(module: Callable, arguments: int) -> bool:
-    """True if a function, or the forward of a module, takes this number of arguments."""
-    try:
-        inspect.signature(getattr(module, "forward", module)).bind(*range(arguments))
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def first_state(module: Any) -> State | None:
-    """The first state (1, n) of a module with state_size n: its `initial_state()`, or zeros. One
-    size gives a tensor, a tuple of sizes a tuple of tensors. Without a valid state_size, the result
-    is None.
-    """
-    size: Any = getattr(module, "state_size", None)
-    sizes = size if isinstance(size, tuple) else (size,)
-    if not isinstance(module, nn.Module) or not all(map(is_whole_number, sizes)):
-        return None
-    own: Any = getattr(module, "initial_state", None)
-    if own is None or not takes(own, 0):
-        return zero_state(size, state_like(module), 1)
-    parts = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own()))
-    return parts if isinstance(size, tuple) else parts[0]
-
-
-def state_like(module: nn.Module) -> Tensor:
-    """A tensor with the dtype and device of a module's state: its first complex weight or buffer,
-    or else its first weight or buffer.
-    """
-    weights = [*module.parameters(), *module.buffers()]
-    return next((w for w in weights if w.is_complex()), [*weights, torch.empty(0)][0])
-
-
-def state_in(output: Any, like: list) -> list[Tensor] | None:
-    """The tensors of the state in what a step returns: all of it, or its second part. None if
-    neither has the shapes of `like`.
-    """
-    candidates = map(
-        tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,)
-    )
-    return next(
-        (parts for parts in candidates if [*map(np.shape, parts)] == [*map(np.shape, like)]), None
-    )
 
 
 def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
@@ -728,47 +612,12 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     except TypeError as error:
         raise InvalidInputError(
             f"{found.name} must take f(x, s), an input and a state, but takes {signature}: "
-            f"{error}{_hint(cell)}"
+            f"{error}{hint_if_no_step(cell)}"
         ) from None
     return found
 
 
-def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:
-    """Convert a step and its states to real vectors if the states are tuples of tensors or complex
-    numbers; leave others unchanged.
-    """
-    if isinstance(s, tuple):
-        return _side_by_side(cell, s, np.shape(x)[:-1])
-    if isinstance(s, Tensor) and s.is_complex() and s.numel():
-        one = s.reshape(-1, s.shape[-1])[:1]
-        return flat_step(cell, as_taken(cell, one)), real_view(s).flatten(-2)
-    return cell, s
-
-
-def _side_by_side(
-    cell: Any, state: tuple[Tensor, ...], lead: tuple[int, ...]
-) -> tuple[Step, Tensor]:
-    """Convert a step of several tensors to a step of one vector, and its states (*lead, ...) to
-    vectors (*lead, N). Tensors without these leading dimensions are a single state.
-    """
-    if any(part.shape[: len(lead)] != lead for part in state):
-        return flat_step(cell, state), flat_state(state)[0]
-    of_one = isinstance(cell, nn.Module) and all(part.shape[:1] == (1,) for part in state)
-    if not lead and (of_one or not isinstance(cell, nn.Module)):
-        return flat_step(cell, state), flat_state(state)[0]
-    first = tuple(part.reshape(-1, *part.shape[len(lead) :])[:1] for part in state)
-    vectors = torch.cat([part.flatten(len(lead)) for part in state], -1)
-    return flat_step(cell, as_taken(cell, first)), vectors
-
-
-def as_taken(cell: Any, first: State) -> State:
-    """A state (1, ...) as a step takes it: unchanged for a module, without the first axis for a
-    function.
-    """
-    return first if isinstance(cell, nn.Module) else tree_map(lambda part: part[0], first)
-
-
-def _hint(module) -> str:
+def hint_if_no_step(module) -> str:
     """The end of an error message: a network is no step, or a module has two; "" for others."""
     if not isinstance(module, nn.Module):
         return ""
@@ -780,188 +629,3 @@ def _hint(module) -> str:
     if takes(module, 2) and not takes(module, 1):
         return "; the module has step and forward: if forward(x, state) is the step, rename step"
     return ""
-
-
-def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
-    """Check the arguments of one of the public functions below, and compute the Jacobians of this
-    name.
-    """
-    check_order("the cell first, then x, then s", cell=cell, x=x, s=s)
-    cell, s = _of_vectors(cell, x, s)
-    cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
-    if torch.is_grad_enabled():
-        check_gradients(cell.module)
-    if x.dim() == 0 or s.dim() == 0:
-        raise InvalidInputError(
-            f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)"
-        )
-    if name == "input_jacobian" and not x.is_floating_point():
-        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    try:
-        np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
-    except ValueError:
-        shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
-        raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
-    layered = name == "layer_jacobians" and cell.depth > 1
-    analytic = ["analytic"] if name in cell._own or name == "layer_jacobians" else []
-    known = analytic if layered else [*analytic, *METHODS]
-    if method is not None and method not in known:
-        raise InvalidInputError(
-            f"method is {in_short(method)}: {cell.name} has {', '.join(known)} for {name}"
-        )
-    if x.numel() and s.numel():
-        cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
-    return getattr(cell, name)(x, s, method=method)
-
-
-def temporal_jacobian(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
-) -> Tensor:
-    """Compute the Jacobian d s'/d s of one step s' = f(x, s), batched over any leading dimensions.
-
-    Args:
-        cell: a cell of `rhn`, an RNN, GRU or LSTM of torch.nn or its *Cell form, or any callable
-            f(x, s) that returns s' or (output, s') for one input (m,) and one state (n,). For cells
-            of torch.nn, the state of an LSTM is cat(h, c), and the states of several layers are
-            joined, the lowest layer first.
-        x: inputs (..., m). Leading dimensions of x and s broadcast.
-        s: states (..., n), or one state as a tuple of tensors, which are joined side by side. A
-            complex state (..., n) counts as 2 n entries: real and imaginary part of each entry in
-            turn.
-        method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
-            otherwise) or "jacfwd". The closed forms compute derivatives from pre-activations z, to
-            a few units in the last place. The other two methods are torch's own. They compute tanh'
-            = 1 - h^2, which has no correct digits if tanh is saturated: for |z| from 9 in float32,
-            and from 19 in float64.
-
-    Returns:
-        The Jacobian A (..., n, n) in the dtype of s, with gradients. For NumPy use
-        A.detach().numpy().
-
-    Raises:
-        InvalidInputError: the method is unknown, the cell has no closed form, or the shapes do not
-            fit.
-
-    >>> A = temporal_jacobian(lambda x, s: 2 * s.flip(-1), torch.zeros(1), torch.zeros(2))
-    >>> A.tolist()
-    [[0.0, 2.0], [2.0, 0.0]]
-    """
-    return _of_step("jacobian", cell, x, s, method)
-
-
-def input_jacobian(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
-) -> Tensor:
-    """Compute the Jacobian d s'/d x (..., N, m) of one step s' = f(x, s), batched over any leading
-    dimensions.
-
-    Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
-
-    >>> x, s = torch.tensor([3.0, 5.0]), torch.zeros(1)
-    >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, s).tolist()
-    [[5.0, 3.0]]
-    """
-    return _of_step("input_jacobian", cell, x, s, method)
-
-
-def layer_jacobians(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
-) -> Tensor | list[Tensor]:
-    """Compute the Jacobians J_1, ..., J_L of the layers within one step. Their product J_L ... J_1
-    is the temporal Jacobian.
-
-    A layer passes its state s_l (..., N) to the next layer. In a cell with shortcuts, such as a
-    DT(S)-RNN, a later layer also reads s, the state before the step. The layers before that layer
-    pass on (s_l, s), because the chain rule needs the two states. The first of these Jacobians is
-    (2N, N), the middle ones are (2N, 2N), and the Jacobian of the last layer with a shortcut is (N,
-    2N).
-
-    Arguments as for `temporal_jacobian`. If the cell has several layers, its method
-    `layer_jacobians(x, s)` computes the matrices. For a cell of one layer, or a callable without a
-    `depth`, the one matrix is the temporal Jacobian.
-
-    Returns:
-        One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
-
-    Raises:
-        InvalidInputError: x or s does not fit, as for `temporal_jacobian`; or the cell has several
-            layers and no method `layer_jacobians`.
-
-    >>> step = lambda x, s: 2 * s.flip(-1)
-    >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
-    [[[0.0, 2.0], [2.0, 0.0]]]
-    """
-    return _of_step("layer_jacobians", cell, x, s, method)
-
-
-def trajectory(
-    cell: nn.Module | Step,
-    x: Tensor,
-    s0: State | None = None,
-    *,
-    state_size: Sizes | None = None,
-) -> Tensor:
-    """Compute the states (T + 1, B, state_size) of a run along x (T, B, m), s0 first; (T + 1,
-    state_size) for unbatched x (T, m).
-
-    s0: the first state (B, state_size), or a tuple of tensors (B, ...). None: the cell's
-    `initial_state()`, or zero if it has none. A function has no state_size, so it needs s0 or
-    state_size. state_size: 5, or (5, 5) for two tensors; the state starts at zero. Raises
-    InvalidInputError if shapes do not fit.
-
-    >>> trajectory(lambda x, s: s + x, torch.ones(3, 2), torch.zeros(2)).tolist()
-    [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
-    """
-    check_order("trajectory(cell, x, s0)", cell=cell, x=x)
-    if s0 is None and state_size is not None:
-        x = real_tensor("x", x)
-        s0 = zero_state(checked_sizes(state_size), x, *x.shape[1:-1])
-    if isinstance(s0, tuple):
-        cell, s0 = _side_by_side(cell, s0, np.shape(x)[1:-1])
-    cell, x = as_cell(cell), real_tensor("x", x)
-    s0 = None if s0 is None else real_tensor("s0", s0)
-    unbatched = x.dim() == 2
-    if unbatched:
-        x, s0 = x.unsqueeze(1), None if s0 is None else s0.unsqueeze(0)
-    if x.dim() != 3 or x.shape[0] == 0:
-        raise InvalidInputError(
-            f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step"
-        )
-    s0 = cell.first_state(x) if s0 is None else s0
-    if s0.dim() != 2 or len(s0) != x.shape[1]:
-        raise InvalidInputError(
-            f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)"
-        )
-    if len(s0):
-        cell.probe(x[0, 0], s0[0])
-    states = cell.states(x, s0)
-    return states.squeeze(1) if unbatched else states
-
-
-def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
-    """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound
-    (0-dim tensor).
-
-    The formula of each cell is next to its equation in `rhn.cells`. For the RNN it is gamma
-    sigma_max(R), with gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises
-    InvalidInputError for a cell without a bound.
-
-    >>> from rhn.cells import RNN
-    >>> cell = RNN(3, 2)
-    >>> _ = cell.weight_hh.data.copy_(torch.tensor([[0.0, 0.5], [0.25, 0.0]]))
-    >>> norm_bound(cell).item()
-    0.5
-    """
-    ours = as_cell(cell)
-    if "norm_bound" not in ours._own:
-        raise InvalidInputError(
-            f"{ours.name} has no norm_bound(state_bound): add that method{_hint(ours.module)}"
-        )
-    if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
-        state_bound = state_bound.item()
-    state_bound = plain(state_bound)
-    if not isinstance(state_bound, int | float) or not state_bound >= 0:
-        raise InvalidInputError(
-            f"state_bound must be a number of at least 0, got {in_short(state_bound)}"
-        )
-    return ours.norm_bound(float(state_bound))

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.run.autodiff import BLOCK
-from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell, trajectory
+from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell
+from gersgorin.run.jacobians import trajectory
 from gersgorin.run.slopes import gradient_note
 from rhn.cells import Gates, StackedCell
 from rhn.errors import InvalidInputError, NotFiniteError

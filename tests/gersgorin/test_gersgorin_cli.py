@@ -19,7 +19,7 @@ from gersgorin.cli.analysis import main
 from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.trained import READ, first_tokens
 from gersgorin.figures import draw_run
-from gersgorin.run.cell import temporal_jacobian, trajectory
+from gersgorin.run.jacobians import temporal_jacobian, trajectory
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
 from rhn.data.text import Vocabulary

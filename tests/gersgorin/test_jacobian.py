@@ -15,7 +15,7 @@ from rounding import assert_within
 from tables import for_each
 from torch import nn
 
-from gersgorin.run.cell import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.run.jacobians import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.run.run import Run
 from rhn.cells import DTSRNN, RHN, from_torch
 from rhn.errors import InvalidInputError

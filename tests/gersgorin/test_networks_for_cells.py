@@ -16,7 +16,7 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.run.cell import norm_bound
+from gersgorin.run.jacobians import norm_bound
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 

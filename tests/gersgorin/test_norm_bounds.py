@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import for_each
 
-from gersgorin.run.cell import norm_bound, temporal_jacobian
+from gersgorin.run.jacobians import norm_bound, temporal_jacobian
 from rhn.cells import CELLS, RHN
 
 BOUNDS = (0.0, 0.3, 1.0, 7.0)

@@ -13,7 +13,7 @@ from examples.paper import claims as statements
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import Ostrowski
 from gersgorin.linalg.spectrum import eigenvalues
-from gersgorin.run.cell import temporal_jacobian
+from gersgorin.run.jacobians import temporal_jacobian
 from rhn.cells import RHN, RNN
 from rhn.data import chorale
 
