@@ -142,7 +142,7 @@ _ROWS = (
     Analysis(
         "lyapunov",
         ".lyapunov:of_run",
-        "Leading Lyapunov exponents with their standard errors",
+        "Leading Lyapunov exponents",
         {
             "count": Option(
                 "Number of exponents (default: 10, or all if the state has fewer than 10 entries)."

@@ -294,7 +294,7 @@ class Influence(Result, kind="influence"):
             return ""
         (first, law), top = self._described, self._top
         fitted = f"fitted to lags {first} to {first + int(np.isfinite(law.fit).sum()) - 1}"
-        fit = f"R^2 {law.r_squared:.2g} of its logarithm"
+        fit = f"R^2 {law.r_squared:.3f} of its logarithm"
         if law.law == "exponential":
             words = f"an exponential {fitted} halves every {_steps(math.log(2) / law.rate)} ({fit})"
         elif law.law:

@@ -19,6 +19,7 @@ from torch import Tensor
 from gersgorin.run.autodiff import Linearized, pushed
 from gersgorin.run.cell import StepCell
 from rhn.errors import RhnError
+from rhn.utils.wording import percent
 
 BESIDE = 0.1  # of 1 + |s|: the distance of the compared state, since s = 0 may be a kink
 SMALL, LARGE = 1e-4, 1e-3  # h and 10 h, of a direction of the size 1 + |p|
@@ -27,6 +28,7 @@ ERROR = 4 * torch.finfo(torch.float32).eps  # of a value, even if it is computed
 ROUNDING = ERROR / SMALL  # of a slope
 CLEAR = 0.05  # of the larger one of gradient and slope
 SIGNS = 4  # random directions
+MANY = 100  # times the slope: a larger share says no more
 MOST = 0.5  # of the values: of fewer, some slopes may agree by chance
 
 
@@ -42,11 +44,21 @@ def note(what: str, pairs: Iterable[tuple[float, float] | None]) -> str:
         if pair is None:
             return ""
         found.append(pair)
-    gradient, slope = found[0]
     return (
-        f"The gradient of {what} slope ({gradient:.2g} against {slope:.2g} in one direction): some "
-        "path is detached, or has a gradient of its own. These numbers are of autograd's gradient."
+        f"The gradient of {what} slope (in one direction {_compared(*found[0])}): some path is "
+        "detached, or has a gradient of its own. These numbers are of autograd's gradient."
     )
+
+
+def _compared(gradient: float, slope: float) -> str:
+    """The gradient as a share of the slope, which does not depend on the size of the direction.
+
+    >>> _compared(0.5, 0.75), _compared(1.0, 0.0)
+    ('it is 67 % of the slope', 'it is more than 100 times the slope')
+    """
+    if abs(gradient) > MANY * abs(slope):
+        return f"it is more than {MANY} times the slope"
+    return f"it is {percent(gradient / slope)} of the slope"
 
 
 def random_direction(p: Tensor, seed: int) -> Tensor:

@@ -54,7 +54,7 @@ def test_rates_up_to_one_fall_as_a_power_law(b):
     np.testing.assert_allclose(result.by_lag, b * beta(np.arange(T) + 1, b), rtol=0.01)
     assert result.fall.law == "power law"
     assert result.fall.rate == pytest.approx(b, rel=0.1)
-    told = f"k steps (R^2 {result.fall.r_squared:.2g} of its logarithm)"
+    told = f"k steps (R^2 {result.fall.r_squared:.3f} of its logarithm)"
     assert any("nearer than an exponential" in words and told in words for words in result.notes())
 
 

@@ -109,15 +109,27 @@ def test_the_note_is_in_an_overview_and_a_comparison_once_for_each_network():
     assert both.summary(whole=False).count(NOTE) == 1
 
 
-def test_a_search_for_fixed_points_names_the_two_numbers():
+@pytest.mark.parametrize("units", [1, 7])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_the_note_of_a_linear_step_names_its_share_of_the_slope(units, share):
+    """In every direction the slope is 0.75."""
+    found = gersgorin.products(
+        lambda x, s: 0.75 * (share * s + (1 - share) * s.detach()) + x,
+        drawn(9, units),
+        s0=torch.zeros(units, dtype=d),
+    )
+    assert f"(in one direction it is {100 * share:.0f} % of the slope)" in found.doubt
+
+
+def test_a_search_for_fixed_points_names_the_share():
     found = gersgorin.fixed_points(
         lambda x, s: torch.tanh(0.5 * s + s.detach() + x),
         torch.zeros(1, dtype=d),
         starts=torch.linspace(-1, 1, 21, dtype=d)[:, None],
     )
     (note,) = [words for words in found.sentences() if words.startswith(NOTE)]
-    gradient, slope = map(float, re.findall(r"\(([\d.]+) against ([\d.]+) in", note)[0])
-    assert slope == pytest.approx(3 * gradient, rel=0.05)
+    share = float(re.findall(r"it is ([\d.]+) % of the slope", note)[0])
+    assert share == pytest.approx(100 / 3, rel=0.05)
 
 
 def test_the_note_is_in_files(tmp_path):
