@@ -24,6 +24,7 @@ from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell, unknown_cell
 from rhn.errors import CheckpointError, DamagedError, DataError, InvalidInputError, UsersCodeError
 from rhn.files import checksum, read_tensors, write_tensors
+from rhn.utils.io import as_path
 from rhn.utils.wording import first_line, with_article
 from rhn.version import __version__
 
@@ -193,8 +194,9 @@ def weights_file(path: str | Path) -> Path:
 
     Raises CheckpointError for a folder without a file of best weights.
     """
+    path = as_path(path)
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
-        return Path(path)
+        return path
     best = Path(path, BEST)
     if not best.is_file():
         others = sorted(Path(path).glob(f"*/{BEST}"))
@@ -315,6 +317,6 @@ def _require_fit(path, module: nn.Module, found: dict[str, Tensor]) -> torch.dty
         )
     if lost := [name for name, t in weights.items() if not torch.isfinite(t).all()]:
         raise CheckpointError(
-            f"{path}: {lost[0]} holds NaN or infinity: the training that wrote it had diverged"
+            f"{path}: {lost[0]} holds NaN or infinity, as after a training run that diverged"
         )
     return dtypes.pop()

@@ -60,7 +60,9 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
             "step gives the whole next state"
         )
     layers, batch_first = getattr(module, "num_layers", 1), getattr(module, "batch_first", False)
-    if layer is None and layers > 1:
+    if layer is not None:
+        layer = whole_number("layer", layer, 0, layers - 1)
+    elif layers > 1:
         stack = StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
         stack.of_torch = True
         return stack
@@ -104,8 +106,10 @@ def to_torch(cell: Cell) -> nn.Module:
     modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
     theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
     if theirs is None:
+        if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
+            raise InvalidInputError(f"{cell} is a module of torch.nn already: use it as it is")
         raise InvalidInputError(
-            f"torch.nn has no {type(cell).__name__}: only RNN, LSTM and GRU can be converted"
+            f"cannot convert {kind_of(cell)} to torch.nn: expected an RNN, LSTM or GRU of rhn.cells"
         )
     weight = cell.weight_ih
     own = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rhn.errors import DataError, OutputError, RhnError
+from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.utils.validation import free_memory, in_words
-from rhn.utils.wording import without_password
+from rhn.utils.wording import in_short, without_password
 from rhn.version import __version__
 
 DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader
@@ -48,6 +48,13 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in found if names.count(name) > 1)
         raise ValueError(f"the name {twice!r:.60} occurs twice in one object")
     return found
+
+
+def as_path(path: str | Path) -> Path:
+    """Return a path. Raises InvalidInputError for anything else."""
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInputError(f"expected the path of a file, got {in_short(path)}")
+    return Path(path)
 
 
 def real_path(path: Path) -> Path:
@@ -82,9 +89,10 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     """
     import numpy as np
 
+    path = as_path(path)
     try:
-        check_file(Path(path))
-        with Path(path).open("rb") as file:
+        check_file(path)
+        with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise ValueError("only complete .npz files can be read again")
             with np.load(file, allow_pickle=False) as arrays:
@@ -274,7 +282,7 @@ def _file(path: str | Path) -> Path:
     """Return the path, and raise OutputError if it is a folder or a device: a rename over /dev/null
     would remove the device.
     """
-    path = Path(path)
+    path = as_path(path)
     if "\0" in str(path):
         raise OutputError(f"cannot write {str(path)!r}: a name has no null characters")
     with writing(path):
