@@ -7,7 +7,7 @@ residual p of the power law is compared with the squared residual e of the expon
 law is nearer. Residuals at neighbouring lags are correlated. The n lags are therefore divided into
 sqrt(n) blocks, and the interval is computed from the means of the blocks, with Student's factor.
 
-The nearer law is named only if it fits: its line has an R^2 of at least 0.95, and the lags at which
+The nearer law is named only if it falls by more than rounding, and fits: its line has an R^2 of at least 0.95, and the lags at which
 the fit is right up to a factor of two hold at least 95 % of the squared influence. The factor is
 two because a fit that is off by a half-life does not show when the influence halves. If the values
 follow one law exactly, the R^2 of the other law is at most 0.91. Other laws are not considered.
@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
+
+from gersgorin.analyses.growth import SAME
 
 ROUNDING = 1e-9  # of a logarithm: a residual by rounding
 FEWEST = 9  # lags, for three blocks of three
@@ -49,10 +51,11 @@ class Fall:
 
 
 def fall_of(values: np.ndarray) -> Fall:
-    """Find the law by which values fall with their index. The first 0 and all values after it are
-    left out. The first value should be the largest.
+    """Find the law by which values fall with their index. The first value that is 0 or too small
+    for full precision, and all values after it, are left out. The first value should be the
+    largest.
     """
-    ends = np.flatnonzero(~(values > 0))
+    ends = np.flatnonzero(~(values >= np.finfo(values.dtype).tiny))
     n = int(ends[0]) if len(ends) else len(values)
     unknown = Fall("", math.nan, np.full(len(values), np.nan))
     if n < FEWEST:
@@ -69,7 +72,7 @@ def fall_of(values: np.ndarray) -> Fall:
     residual, squares = y - fits[law], np.square(values[:n] / values[:n].max())
     rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(residual) / np.var(y))
     described = squares[np.abs(residual) <= math.log(2)].sum() / squares.sum()
-    if not (rate > 0 and min(r_squared, described) >= FITS):
+    if not (rate > SAME and min(r_squared, described) >= FITS):
         return replace(unknown, r_squared=r_squared, comparison=(low, high))
     fit = np.append(np.exp(fits[law]), unknown.fit[n:])
     return Fall(law, float(rate), fit, r_squared, (low, high))

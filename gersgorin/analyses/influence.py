@@ -28,6 +28,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin.analyses.fall import FITS, Fall, fall_of
+from gersgorin.analyses.growth import SAME as KEPT
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
@@ -122,9 +123,16 @@ class Influence(Result, kind="influence"):
     @property
     def _positive(self) -> int:
         """Number of lags from the one with the largest influence to the first one without
-        influence.
+        influence, or with one too small for full precision.
         """
-        return int((np.append(self.by_lag[self._top :], 0) > 0).argmin())
+        tail = np.append(self.by_lag[self._top :], 0)
+        return int((tail >= np.finfo(tail.dtype).tiny).argmin())
+
+    @property
+    def _is_constant(self) -> bool:
+        """True if the influence changes only by rounding from lag to lag."""
+        by_lag = self.by_lag
+        return bool(by_lag.max() - by_lag.min() <= len(by_lag) * KEPT * by_lag.max())
 
     @property
     def by_lag_error(self) -> np.ndarray:
@@ -241,6 +249,8 @@ class Influence(Result, kind="influence"):
             return f"{what} is zero"
         if not by_lag[1:].any() and not self.ahead:
             return f"{what} is zero, or too small for a number, for every input of another step"
+        if self._is_constant:
+            return f"{what} is the same at all {counted(len(by_lag), 'lag')}"
         if not top:
             return f"{what} {self._decay()}"
         if self._ranked:
@@ -290,7 +300,7 @@ class Influence(Result, kind="influence"):
 
     def _law(self) -> str:
         """A clause about the law by which the influence falls, or that no law is named."""
-        if self._positive < LAW:
+        if self._positive < LAW or self._is_constant:
             return ""
         (first, law), top = self._described, self._top
         fitted = f"fitted to lags {first} to {first + int(np.isfinite(law.fit).sum()) - 1}"

@@ -65,6 +65,29 @@ def test_few_lags_and_no_fall_cannot_be_told():
     assert fall_of(np.ones(64)).law == fall_of(np.array([1.0, 0, 0, 0, 0])).law == ""
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, d])
+def test_an_influence_that_is_kept_up_to_rounding_has_no_law(dtype):
+    """Orthogonal in single precision: the product falls by about 1e-8 per step."""
+    W = nn.init.orthogonal_(torch.empty(16, 16, dtype=dtype))
+
+    def step(x, s):
+        return s @ W.to(s).T + x
+
+    result = gersgorin.influence(step, torch.ones(50, 16, dtype=d), s0=torch.zeros(16, dtype=d))
+    assert result.fall.law == "" and math.isinf(result.half_life)
+    assert "is the same at all 50 lags" in result.finding
+    assert "exponential" not in " ".join(result.notes())
+
+
+def test_lags_below_the_normal_numbers_are_neither_fitted_nor_counted():
+    result = found(*leaky([1e-10]), T=40)
+    lags = np.flatnonzero(result.by_lag > 0)
+    assert 0 < result.by_lag[lags[-1]] < np.finfo(float).tiny
+    normal = np.flatnonzero(result.by_lag >= np.finfo(float).tiny)[-1]
+    said = " ".join(result.notes())
+    assert f"fitted to lags 0 to {normal} " in said and f"from {normal + 1} steps back" in said
+
+
 @pytest.mark.parametrize("T", [16, 64, 200])
 def test_the_interval_is_seldom_wrong(T):
     """Logarithms with noise that lasts for several lags."""
