@@ -226,6 +226,8 @@ def compared_words(
     The gradient keeps its norm in the IRNN and halves every 1.39 steps in the RNN
     >>> print(compared_words([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"], 1e-7))
     The gradient lasts longest in the RHN and in mine, where it keeps its norm
+    >>> print(compared_words([0.8, 0.004, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
+    The gradient grows most in the IRNN, where it doubles every 0.866 steps
     >>> print(compared_words([0.004, -0.5, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
     The gradient lasts longest in the IRNN, where it ends within a factor of 2 of its start
     >>> over = ["median", "median; grows in 1 of 5"]
@@ -248,8 +250,9 @@ def compared_words(
     words, mixed = _range_words([rates[k] for k in top], near, even), _mixed(notes, top)
     if len(known) == len(top):
         return f"The gradient {words} in all {len(top)} networks{mixed}{end}"
-    behind = [rates[k] for k in known if k not in top]
-    most = _most(rates[top[0]], behind, even)
+    behind = [k for k in known if k not in top]
+    others_grow = any(direction(rates[k], near) > 0 or "grows" in notes[k] for k in behind)
+    most = _most(direction(rates[top[0]], even) > 0, others_grow)
     places = " and ".join(where[k] for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks{mixed}"
     return f"The gradient {most} {places}, where it {words}{end}"
@@ -280,11 +283,13 @@ def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
     return " and ".join(each)
 
 
-def _most(best: float, behind: Sequence[float], near: float) -> str:
-    """The predicate of the gradient with the largest rate, compared with the others."""
-    if direction(best, near) > 0:
-        return "grows most" if direction(max(behind), near) > 0 else "grows only"
-    return "lasts longest"
+def _most(grows: bool, others_grow: bool) -> str:
+    """The predicate of the gradient with the largest rate, compared with the others. others_grow:
+    whether another gradient grows at all, in any run.
+    """
+    if not grows:
+        return "lasts longest"
+    return "grows most" if others_grow else "grows only"
 
 
 def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int]:

@@ -197,6 +197,20 @@ def test_a_ranking_needs_a_tenth_of_difference(seed):
 
 
 @pytest.mark.parametrize(
+    ("rates", "over", "words"),
+    [
+        ([0.4, -0.1, -0.2], ["median"] * 3, "grows only in a, where"),
+        ([0.4, 0.01, -0.2], ["median"] * 3, "grows most in a, where"),  # by less than a factor of 2
+        ([0.4, -0.1, -0.2], ["median", "median; grows in 4 of 9", "median"], "grows most in a ("),
+        ([0.4, -0.1, -0.2], ["median", "median; shrinks in 4 of 9", "median"], "grows only in a ("),
+    ],
+)
+def test_a_gradient_grows_only_in_one_network_if_it_grows_in_no_run_of_another(rates, over, words):
+    said = compared_words(rates, ["a", "b", "c"], 1e-7, steps=20, over=over)
+    assert said.startswith(f"The gradient {words}")
+
+
+@pytest.mark.parametrize(
     ("factors", "words"),
     [
         ((0.5, 0.25), "halves every step in the RHN and every 0.5 steps in the RNN"),
