@@ -480,13 +480,16 @@ def draw_results(
     step: int | None = None,
     limit: float | None = None,
 ) -> Shown:
-    """Draw the plot of each result in its own panel. All panels have the same limits. names, about:
-    a label for each network, and the footer.
+    """Draw the plot of each result in its own panel. Panels with the same quantities on their axes
+    have the same limits. names, about: a label for each network, and the footer.
     """
+
+    quantities = set[str]()
 
     def one(result: Result, name: str, ax: Axes) -> None:
         result.draw_panel(ax, result.drawn_step(step), None)
-        ax.set_title(drawable(name))
+        quantities.add(ax.get_xlabel())
+        ax.set_title("\n".join(filter(None, (drawable(name), ax.get_title("left")))))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
                 handle.set_label("")
@@ -495,7 +498,8 @@ def draw_results(
     words = results[0].kind.replace("_", " ").replace("lyapunov", "Lyapunov exponents")
     block = Block(draws, 3.0, min(len(draws), IN_A_ROW), legend=True)
     figure = compose(title_of("", f"{words} of {counted(len(results), 'network')}"), about, block)
-    share_limits(figure.axes[: len(draws)], limit)
+    if len(quantities) == 1:
+        share_limits(figure.axes[: len(draws)], limit)
     return figure
 
 
