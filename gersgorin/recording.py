@@ -256,10 +256,13 @@ class Recording(Result, kind="recording"):
             if name == "relative_rate"
             else slice(None)
         )
-        values = np.ma.masked_invalid(vars(self)[name].reshape(len(self), -1)[:, kept])
-        return (
-            np.sqrt(np.square(values).sum(1)) if name == "gradient_norm" else values.mean(1)
-        ).filled(np.nan)
+        values = vars(self)[name].reshape(len(self), -1)[:, kept].astype(float)
+        known = ~np.isnan(values)  # a zero product has the exponent -inf
+        if name == "gradient_norm":
+            found = np.sqrt(np.square(values).sum(1, where=known))
+        else:
+            found = values.sum(1, where=known) / np.maximum(known.sum(1), 1)
+        return np.where(known.any(1), found, np.nan)
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -296,17 +299,18 @@ class Recording(Result, kind="recording"):
     @property
     def finding(self) -> str:
         """A clause about the loss at the first and the last measurement, or about the last loss and
-        that of the constant predictor; without losses, about the change of the spectral radius.
+        that of the constant predictor; without losses, about the change of the spectral radius. If
+        the training run diverged, the clause says so instead.
         """
         nothing = f"{counted(self.step[-1], 'optimiser step')} were recorded"
-        return next(iter(self._changes()), nothing)
+        return next(iter(self._clauses()), nothing)
 
     def notes(self) -> list[str]:
         """Sentences about the change of the spectral radius, the axes over which means are taken,
         and the number and time of the measurements.
         """
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
-        further = [f"{words}." for words in self._changes()[1:]]
+        further = [f"{words}." for words in self._clauses()[1:]]
         places = counted(self.radius.shape[1], "time step")
         means = f"Spectra, gains and gates are means over {places} of the probe"
         return [
@@ -315,11 +319,21 @@ class Recording(Result, kind="recording"):
             f"{many} of the optimiser; measuring took {self.cost}.",
         ]
 
-    def _changes(self) -> list[str]:
-        """A clause for the loss, and one for the spectral radius, if they are known."""
+    def _clauses(self) -> list[str]:
+        """A clause if the run diverged, one for the loss, and one for the spectral radius, if they
+        are known.
+        """
         clauses = {"loss": self._of_loss, "radius": self._of_radius}
         known = {name: np.flatnonzero(np.isfinite(self.mean(name))) for name in clauses}
-        return [clauses[name](at) for name, at in known.items() if len(at) > 1]
+        told = [clauses[name](at) for name, at in known.items() if len(at) > 1]
+        return [*filter(None, [self._of_divergence(known["radius"])]), *told]
+
+    def _of_divergence(self, known: np.ndarray) -> str:
+        """A clause if the run diverged after the last measurement in `known`."""
+        if not len(known) or known[-1] == len(self) - 1:
+            return ""
+        first = self.step[known[-1] + 1]
+        return f"Weights or states are NaN or infinite at optimiser step {first} and later"
 
     def _of_loss(self, known: np.ndarray) -> str:
         """A clause for the loss at the measurements `known`. Losses of single minibatches differ by
@@ -338,7 +352,8 @@ class Recording(Result, kind="recording"):
     def _of_radius(self, known: np.ndarray) -> str:
         """A clause for the spectral radius at the measurements `known`."""
         mean = "mean " if self.radius.shape[1] > 1 else ""
-        return f"The {mean}spectral radius {_change(self.mean('radius')[known])}"
+        at = "" if known[-1] == len(self) - 1 else f" at optimiser step {self.step[known[-1]]}"
+        return f"The {mean}spectral radius {_change(self.mean('radius')[known])}{at}"
 
     def of(self, name: str) -> str:
         """Words to put after the name of a measure of the loss: " of the probe". For the loss of

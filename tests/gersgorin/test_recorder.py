@@ -3,6 +3,7 @@ notice.
 """
 
 import copy
+import math
 import subprocess
 import sys
 import warnings
@@ -315,7 +316,31 @@ def test_a_training_that_diverges_is_recorded_as_nan():
         np.isfinite(recorder.recording.radius[0]).all()
         and np.isnan(recorder.recording.radius[1]).all()
     )
-    assert "nan" in recorder.recording.summary()
+    found = recorder.recording
+    assert "nan" in found.summary()
+    assert found.finding == "Weights or states are NaN or infinite at optimiser step 1 and later"
+
+
+def test_a_run_that_diverges_says_until_when_its_numbers_are():
+    model = nn.RNN(2, 3)
+    recorder = Recorder(model, torch.rand(9, 2), every=1)
+    for step in range(1, 5):
+        with torch.no_grad():
+            model.weight_hh_l0.mul_(0.5 if step < 3 else torch.nan)
+        recorder.step(torch.tensor(1 / step if step < 3 else torch.nan))
+    found = recorder.recording
+    assert found.finding == "Weights or states are NaN or infinite at optimiser step 3 and later"
+    loss, radius = found.notes()[:2]
+    assert loss == "The minibatch loss is 1 at optimiser step 1 and 0.5 at step 2."
+    first, last = found.mean("radius")[[0, 2]]
+    assert f"from {first:.3g} to {last:.3g} at optimiser step 2" in radius
+
+
+def test_the_exponent_of_a_zero_product_is_minus_infinity_in_the_table():
+    model = nn.RNN(2, 3, nonlinearity="relu")
+    nn.init.zeros_(model.weight_hh_l0)
+    found = Recorder(model, torch.rand(9, 2)).recording
+    assert found.exponent.tolist() == found.mean("exponent").tolist() == [-math.inf]
 
 
 def test_a_step_that_breaks_during_the_training_is_an_error():
