@@ -341,11 +341,11 @@ class Recording(Result, kind="recording"):
         """
         losses, steps = self.loss[known], self.step[known]
         compared = _beside(losses[-1], self.constant) if self.constant > 0 else ""
-        if self.loss_of:
-            ends = f"ends {compared}" if compared else _change(losses)
-            return f"The loss of {self.loss_of} {ends}"
+        whose = f"loss of {self.loss_of}" if self.loss_of else "minibatch loss"
         if compared:
-            return f"The minibatch loss at optimiser step {steps[-1]} is {compared}"
+            return f"The {whose} at optimiser step {steps[-1]} is {compared}"
+        if self.loss_of:
+            return f"The {whose} {_change(losses)}"
         first = f"{losses[0]:.3g} at optimiser step {steps[0]}"
         return f"The minibatch loss is {first} and {losses[-1]:.3g} at step {steps[-1]}"
 

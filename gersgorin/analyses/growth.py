@@ -185,15 +185,31 @@ def _turns(log_norm: np.ndarray, t: int) -> bool:
 def _uneven(log_norm: np.ndarray) -> str:
     """A clause about the few steps that have half of the change of the logarithm; "" if the change
     is less than one doubling, or evenly spread.
+
+    The steps from a to b - 1 have half of the change if each share of it that is reached after b
+    steps or more exceeds each share that is reached after a steps or fewer by a half.
+
+    >>> _uneven(np.r_[np.zeros(15), np.full(15, 9.0)])
+    'half of this change falls on step 15'
     """
     T, whole = len(log_norm), float(log_norm[-1])
     if abs(whole) <= TWICE:
         return ""
-    # steps from which on half of the change is there for good, and those without which it is not
-    first = int(np.flatnonzero(log_norm / whole < 0.5).max(initial=-1)) + 2
-    few, where = min((first, "first"), (T - first + 1, "last"))
-    steps = f"the {where} {few} of {T} steps"
-    return f"half of this change falls on {steps}" if EVEN * few <= T else ""
+    share = np.r_[0, log_norm / whole]
+    before, after = np.maximum.accumulate(share), np.minimum.accumulate(share[::-1])[::-1]
+    ends = np.searchsorted(after, before + 0.5 - SAME)  # T + 1: at no step
+    few = np.where(ends <= T, ends - np.arange(T + 1), T)
+    first = int(few.argmin())
+    if EVEN * few[first] > T:
+        return ""
+    return f"half of this change falls on {_places(first, int(ends[first]), T)}"
+
+
+def _places(first: int, end: int, T: int) -> str:
+    """Words for the steps from first to end - 1 of T steps, counted from 0."""
+    if first == 0 or end == T:
+        return f"the {'last' if first else 'first'} {end - first} of {T} steps"
+    return f"step {first}" if end == first + 1 else f"steps {first} to {end - 1}"
 
 
 def _steps(rate: float) -> str:

@@ -371,7 +371,8 @@ class Spectra(Result, kind="spectra"):
         outside = np.count_nonzero(direction(np.abs(self.eigenvalues) - 1, self.near) > 0)
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
-            return f"{percent(share)} of the eigenvalues lie outside the unit circle"
+            which = self.which_eigenvalues if self.leading else "the eigenvalues"
+            return f"{percent(share)} of {which} lie outside the unit circle"
         side = side_of_circle(radius, self.near)
         return f"the largest eigenvalue lies {beside_one(radius, self.near)} from 0, {side}"
 

@@ -255,6 +255,31 @@ def test_a_change_that_turns_round_names_where(norms, extreme):
     assert bool(extreme) == ("est after" in words)
 
 
+@for_each("seed", range(30))
+def test_few_steps_that_have_half_of_the_change_are_found_by_trying_all(seed):
+    draw = np.random.default_rng(seed)
+    T = int(draw.integers(20, 60))
+    changes = draw.normal(0, 0.1, T)
+    changes[draw.integers(0, T, 2)] -= draw.uniform(0, 8, 2)
+    logs = changes.cumsum()
+    share = np.r_[0, logs] / logs[-1]
+    tried = [
+        (b - a, a)
+        for a in range(T)
+        for b in range(a + 1, T + 1)
+        if share[b:].min() - share[: a + 1].max() >= 0.5
+    ]
+    words = " ".join(growth_over_all(logs, "steps"))
+    few, first = min(tried, default=(T, 0))
+    if abs(logs[-1]) <= LOG2 or 10 * few > T:
+        assert "half of this change" not in words
+    elif first == 0 or first + few == T:
+        assert f"falls on the {'last' if first else 'first'} {few} of {T} steps" in words
+    else:
+        where = f"step {first}" if few == 1 else f"steps {first} to {first + few - 1}"
+        assert f"half of this change falls on {where}." in words
+
+
 def test_the_command_prints_no_factor_of_a_step(capsys, tmp_path):
     from gersgorin.cli.main import main
 

@@ -166,7 +166,9 @@ def test_a_recording_says_where_the_loss_ends_beside_the_constant_predictor(
         f"The minibatch loss at optimiser step 4 is {words} the constant predictor"
     )
     of_probe = replace(found, loss_of="the probe")
-    assert of_probe.finding == f"The loss of the probe ends {words} the constant predictor"
+    assert of_probe.finding == (
+        f"The loss of the probe at optimiser step 4 is {words} the constant predictor"
+    )
     ax = alone(plot_measures, found, names=("loss",))
     shown = lines(ax)
     assert np.array_equal(shown["loss"], losses[1:]) and "9 before training" in ax.get_title("left")
