@@ -71,7 +71,8 @@ class RunCommand(Configured):
         if self.json:
             print_json([row.to_dict() for row in results.rows])
         else:
-            print(share_table(training_shares(results.rows, config.objective)), end="\n\n")
+            found = training_shares(results.rows, config.objective)
+            print(share_table(found, loss=config.objective), end="\n\n")
             _print_best(results.best.values())
         print(
             f"trials: {results.csv}\nfigure: {results.figure}",

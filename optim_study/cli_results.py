@@ -224,7 +224,8 @@ class Plot(Stored, Drawing):
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
             constant = self.constant or results.constant_of(rows, self.loss)
-            print(share_table(found, self.below, constant=constant), end="\n\n")
+            table = share_table(found, self.below, loss=self.loss, constant=constant)
+            print(table, end="\n\n")
         print(outputs, file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[TrialRow], str]:

@@ -267,14 +267,19 @@ def _named(arch: str) -> str:
 
 
 def share_table(
-    found: Sequence[Share], below: float = BELOW, *, constant: float | None = None
+    found: Sequence[Share],
+    below: float = BELOW,
+    *,
+    loss: Objective = "train",
+    constant: float | None = None,
 ) -> str:
-    """Format the shares as a table, each with its interval. constant: loss of the constant
-    predictor.
+    """Format the shares as a table, each with its interval. loss: which loss was compared with
+    `below`. constant: loss of the constant predictor.
     """
+    words = {"train": "training", "valid": "validation"}[loss]
     said = (
-        f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
-        "share has an exact 95 % interval."
+        f"below: trials whose lowest {words} loss is below {below:g} nats per frame, which count "
+        "as trained. Each share has an exact 95 % interval."
     )
     if constant is not None and below > constant:
         said += (

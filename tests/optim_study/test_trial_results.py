@@ -145,6 +145,8 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
     assert [(s.arch, s.optimizer, s.below) for s in found] == adam + sgd
     assert found[1].p == 1 and found[3].p == pytest.approx(2 / comb(18, 9))
     assert "dt-rnn-depth4 adam " in " ".join(share_table(found).split())
+    assert "whose lowest training loss is below 9.5" in share_table(found)
+    assert "whose lowest validation loss is below 9.5" in share_table(found, loss="valid")
 
 
 def test_the_foot_of_a_figure_has_the_space_of_the_search_and_the_sizes_of_the_trials():
