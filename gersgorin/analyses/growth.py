@@ -268,7 +268,7 @@ def compared_words(
         return f"The gradient {words} in all {len(top)} networks{mixed}{end}"
     behind = [k for k in known if k not in top]
     others_grow = any(direction(rates[k], near) > 0 or "grows" in notes[k] for k in behind)
-    most = _most(direction(rates[top[0]], even) > 0, others_grow)
+    most = _most(bool(direction(rates[top[0]], even) > 0), others_grow)
     places = " and ".join(where[k] for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks{mixed}"
     return f"The gradient {most} {places}, where it {words}{end}"

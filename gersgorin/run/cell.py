@@ -202,6 +202,7 @@ class StepCell:
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
                 after, again = self.step(*given), self.step(x.clone(), s.clone())
+                beside = self._twice_beside(x, s)
         except RhnError as error:
             if not (hint := hint_if_no_step(self.module)):
                 raise
@@ -212,6 +213,17 @@ class StepCell:
             )
         self._check_next(after, s)
         self._check_again(after, again)
+        self._check_again(*beside)
+
+    def _twice_beside(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The states after the same step from another state, computed twice: dropout does not show
+        in a state of zeros.
+        """
+        other = s + MOVED * (1 + s.abs())
+        try:
+            return self.step(x.clone(), other.clone()), self.step(x.clone(), other.clone())
+        except RhnError:  # a step that checks its own state
+            return s, s
 
     def _check_again(self, after: Tensor, again: Tensor) -> None:
         """Raise InvalidInputError unless the same step has returned the same state twice."""

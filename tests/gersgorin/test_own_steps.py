@@ -573,3 +573,12 @@ def test_the_first_recurrent_part_is_analysed_whatever_its_kind():
     own, rnn = Decay(N, 0.5).double(), nn.RNN(N, 4)
     assert spectra(Net(rnn, own), x).eigenvalues.shape == (T, 4)
     assert spectra(Net(own, rnn), x).eigenvalues.shape == (T, N)
+
+
+def test_dropout_of_the_state_is_seen_from_a_state_of_zeros():
+    def step(x, s):
+        return torch.tanh(torch.nn.functional.dropout(s, 0.5) + x)
+
+    words = "two different states from the same input and state"
+    with pytest.raises(InvalidInputError, match=words):
+        spectra(step, torch.zeros(5, 3), s0=torch.zeros(3))
