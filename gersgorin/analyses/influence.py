@@ -114,11 +114,12 @@ class Influence(Result, kind="influence"):
 
     @property
     def _ranked(self) -> bool:
-        """True if the influence rises as an exponential, or if no other lag is within a tenth of
-        the largest influence.
+        """True if the influence rises as an exponential and no later lag is within a tenth of the
+        largest influence, or if no other lag is.
         """
-        near = self.by_lag > TENTH * self.by_lag[self._top]
-        return math.isfinite(self.doubling_time) or near.sum() == 1
+        near = np.flatnonzero(self.by_lag > TENTH * self.by_lag[self._top])
+        rises = math.isfinite(self.doubling_time) and near[-1] == self._top
+        return rises or len(near) == 1
 
     @property
     def _positive(self) -> int:
@@ -313,7 +314,8 @@ class Influence(Result, kind="influence"):
         elif self.fall.r_squared >= FITS:
             words = "no law describes the whole fall"
         else:
-            if self._first_half is not None:
+            falls = self.by_lag[-1] <= TENTH * self.by_lag[top]
+            if not falls or self._first_half not in (None, self._within):
                 return ""
             lags = f"{self._positive} lags"
             return f"{lags} do not tell whether it falls exponentially or as a power law"
@@ -324,10 +326,14 @@ class Influence(Result, kind="influence"):
         return f"{lags} {held:.3g} % of the squared {self._what}; {words}"
 
     def _end(self) -> str:
-        none = vanishes_at(self.by_lag)
+        none, tiny = vanishes_at(self.by_lag), self.by_lag < np.finfo(self.by_lag.dtype).tiny
         if none is None:
             return ""
-        return f"it is zero, or too small for a number, from {_steps(none)} back on"
+        if (zeros := int(tiny.sum())) > len(tiny) - none:
+            where = f"at {zeros} of {len(tiny)} lags"
+        else:
+            where = f"from {_steps(none)} back on"
+        return f"it is zero, or too small for a number, {where}"
 
     def _later_inputs(self) -> str:
         share = f"{100 * self.ahead:.3g} % of the squared {self._what}"
@@ -373,25 +379,31 @@ class Influence(Result, kind="influence"):
 
     @property
     def _within(self) -> int:
-        """Whole number of lags, from the largest influence on, after which it is at most half."""
-        return max(1, math.ceil(self.half_life))
+        """Whole number of lags, from the largest influence on, after which it stays at or below
+        half; 0 if it does not.
+        """
+        return max(1, math.ceil(self.half_life)) if math.isfinite(self.half_life) else 0
 
     @property
     def _first_half(self) -> int | None:
-        """Number of lags, from the largest influence on, after which it is at most half if it rises
-        above half again later; else None.
+        """Number of lags, from the largest influence on, after which it is at most half for the
+        first time; None if this never happens.
         """
         tail = self.by_lag[self._top :]
         half = np.flatnonzero(tail <= tail[0] / 2)
-        return int(half[0]) if len(half) and math.isinf(self.half_life) else None
+        return int(half[0]) if len(half) else None
 
     def _decay(self) -> str:
         """The fall of the influence to half, from lag 0 on, as the end of a clause."""
-        if self._first_half is not None:
-            return f"falls to half within {_steps(self._first_half)}, and rises above half again"
-        if math.isinf(self.half_life):
+        first = self._first_half
+        if first is None:
             return f"does not fall to half within {_steps(len(self.by_lag) - 1)}"
-        return f"falls to half within {_steps(self._within)}"
+        fall = f"falls to half within {_steps(first)}"
+        if math.isinf(self.half_life):
+            return f"{fall}, and rises above half again"
+        if first < self._within:
+            return f"{fall}, rises above half again, and stays below from lag {self._within} on"
+        return fall
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

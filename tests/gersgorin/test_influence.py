@@ -516,3 +516,39 @@ def test_the_measured_one_of_several_outputs_is_named(as_dict, name):
 def test_no_output_is_named_if_there_is_one_or_if_states_follow(model):
     found = gersgorin.influence(model, torch.randn(10, 1, 3))
     assert found.output == "" and "of the model" not in found.summary()
+
+
+class Filter(nn.Module):
+    """Outputs sum_k w_k x[t - k], whose influence at lag k is |w_k|."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.w = nn.Parameter(torch.from_numpy(w))
+
+    def forward(self, x):
+        lag = torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1])
+        return torch.where(lag >= 0, self.w[lag.clamp(0)], 0.0) @ x
+
+
+@pytest.mark.parametrize(
+    ("w", "words", "not_said"),
+    [
+        (
+            np.where(np.isin(np.arange(60), [0, 45]), 1.0, 1e-3),
+            "falls to half within 1 step, rises above half again, and stays below from lag 46 on",
+            "do not tell",
+        ),
+        (1.3 ** np.minimum(np.arange(60.0), 10), "at all lags from 8 to 59", "do not tell"),
+        (np.full(60, 0.3), "is the same at all 60 lags", "do not tell"),
+        (
+            np.where(np.arange(60) % 2, 0.0, 0.9 ** np.arange(60)),
+            "it is zero, or too small for a number, at 30 of 60 lags",
+            "steps back on",
+        ),
+    ],
+)
+def test_the_words_fit_influences_that_do_not_fall_steadily(w, words, not_said):
+    found = gersgorin.influence(Filter(w), torch.ones(1, 60, 1, dtype=torch.float64))
+    np.testing.assert_allclose(found.by_lag, np.abs(w), rtol=1e-12)
+    said = " ".join(found.sentences())
+    assert words in said.replace("It is", "it is") and not_said not in said
