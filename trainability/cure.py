@@ -274,11 +274,12 @@ class Search:
         return row.error <= most and mean >= CLEAR * deviation
 
     def _learns(self, row: Row) -> bool:
-        """True if a row of the user's training run is clearly better than the constant predictor
-        and than the untrained network.
+        """True if a row of the user's training run is clearly better than the constant predictor,
+        and also than the network before this run unless its error is low.
         """
         gain, deviation = self.race.difference(self.untrained, row)
-        return self.race.beats_constant(row) and gain >= max(CLEAR * deviation, SEEN)
+        gains = row.error <= GOOD or gain >= max(CLEAR * deviation, SEEN)
+        return self.race.beats_constant(row) and gains
 
     def _helping(self) -> list[Attempt]:
         """Return the attempts that help, the best choice first.

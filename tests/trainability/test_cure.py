@@ -491,3 +491,16 @@ def test_weights_that_do_not_move_do_not_train_whatever_their_error():
     sgd = torch.optim.SGD(model.parameters(), 1e-9)
     found = cure(model, x, y, nn.MSELoss(), sgd, steps=8, seconds=LONG)
     assert found.before < 0.96 and (found.outcome, found.changed) == ("none helped", False)
+
+
+def test_a_network_that_has_learned_before_is_without_a_fault():
+    """Fine-tuned at a rate at which its error, already low, stays as it is."""
+    torch.manual_seed(0)
+    x, model = torch.randn(200, 6), nn.Linear(6, 1)
+    y = x.sum(1, keepdim=True)
+    with torch.no_grad():
+        model.weight.fill_(0.99)
+        model.bias.zero_()
+    adam = torch.optim.Adam(model.parameters(), 1e-7)
+    found = cure(model, x, y, nn.MSELoss(), adam, steps=30, seconds=LONG)
+    assert found.before < 0.01 and (found.outcome, found.changed) == ("without a fault", False)
