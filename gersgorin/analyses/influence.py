@@ -663,7 +663,8 @@ def of_model(
     )
     if not np.isfinite(found).all():
         raise InvalidInputError(
-            f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
+            f"{map_.name} has NaN or infinite derivatives along x, as of a gradient that explodes: "
+            "give fewer steps, or take gersgorin.products, whose norms are logarithms"
         )
     return Influence(
         influence=found,

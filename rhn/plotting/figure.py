@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, rcParams, ticker
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
@@ -254,6 +255,8 @@ def fix_number_of_ticks(ax: Axes) -> None:
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):
         locator, most = axis.get_major_locator(), share * axis.get_tick_space()
         if isinstance(locator, LogTicks):
+            if axis is ax.xaxis and has_powers(axis):
+                most *= 0.6  # a power of ten is wider than a plain number
             locator.set_params(numticks=max(2, round(most)))
         elif isinstance(locator, ticker.MaxNLocator):
             # one number alone is no scale; matplotlib counts with two lines for each label
@@ -310,14 +313,21 @@ def plain_ticks(ax: Axes) -> None:
             axis.set_major_formatter("{x:.3g}")
 
 
+def has_powers(axis: Axis) -> bool:
+    """True if the labels of a log axis are powers of ten, because some numbers are very small or
+    large.
+    """
+    low, high = sorted(axis.get_view_interval())
+    return not (low >= 9e-4 and high <= 1e5)
+
+
 class LogLabels(ticker.Formatter):
     """A formatter of ticks on a log axis: plain numbers, or powers of ten for all ticks if some are
     very small or large.
     """
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        low, high = sorted(self.axis.get_view_interval())  # type: ignore[union-attr]
-        if low >= 9e-4 and high <= 1e5:
+        if not has_powers(self.axis):  # type: ignore[arg-type]
             return f"{x:g}"
         power = math.floor(math.log10(x) + 1e-9)
         digits = f"{x / 10**power:.2g}"
