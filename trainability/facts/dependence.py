@@ -190,8 +190,9 @@ def equal_outputs(probe: Probe) -> Cause | None:
     rows = rows_of(probe.first, probe.axis)
     if probe.count < 2 or (rows == rows[0]).all() or not gives_equal_outputs(probe):
         return None
-    last, value = probe.last_activation, probe.before.flatten()[0].item()
-    words = f"The outputs of {probe.count} examples are equal ({value:.3g})"
+    last, values = probe.last_activation, probe.before.flatten()
+    value = f" ({values[0]:.3g})" if (values == values[0]).all() else ""
+    words = f"The outputs of {probe.count} examples are equal{value}"
     if last is not None and "oftmax" in last.kind and probe.output.shape[-1] == 1:
         return Cause(
             "constant output",
