@@ -282,11 +282,14 @@ class Evidence:
     def is_enough(self, row: Row) -> bool:
         """True if a change of the user's training run closes most of the gap.
 
-        If the user's run learns by the score of the gap, the change must also halve the error.
+        The change must also halve the error if the user's run learns by the score of the gap, or if
+        it may learn (an error of at most 0.9) and no known good run does: then the gap is that of
+        this change.
         """
         if not row.done or row.by != "error" or row in self.refused:
             return False
-        if self.learned and not (self.lags or self.comes_to(row, BETTER)):
+        may_learn = not self.learnable and self.error(self.base) <= DEAD
+        if (self.learned or may_learn) and not (self.lags or self.comes_to(row, BETTER)):
             return False
         mean, deviation = self.race.difference(self.beside(row, self.by), row, self.by)
         return self.closed(row) >= ENOUGH and mean > CLEAR * deviation

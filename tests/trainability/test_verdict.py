@@ -162,6 +162,14 @@ def test_what_is_enough_halves_the_error_of_a_training_that_learns():
     assert not found.enough
 
 
+@pytest.mark.parametrize(("base", "enough"), [(0.74, []), (1.0, ["network"])])
+def test_without_a_known_good_run_a_small_gain_of_a_run_that_may_learn_is_not_enough(base, enough):
+    few = "112 held-out examples"
+    found = evidence(base, good=1.02, few=few, noise=10.0)
+    found.replaced = [row("network", 0.66, 10.0)]
+    assert not found.learned and [row.part for row in found.enough] == enough
+
+
 def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     changes = {"optimizer": 0.03, "loss": 0.5, "network": 0.02}
     found = evidence(0.4, good=0.02, kept={"network": 0.4}, replaced=changes)
