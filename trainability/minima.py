@@ -73,8 +73,8 @@ def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
 
 @with_gradients()
 def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE) -> float:
-    """Return the least loss of outputs in a range, searched from the given outputs and from the
-    targets.
+    """Return the least loss of outputs in a range, searched from the given outputs, from the
+    targets, and from outputs that are equal for equal targets.
 
     The result is -inf if the loss is below 0 and falls further in a longer search, or if it is
     finite at no start.
@@ -83,7 +83,7 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
     def loss(z: Tensor) -> Tensor:
         return loss_fn(within.outputs(z), y)
 
-    starts = [output, *targets_as_outputs(y, output)]
+    starts = [output, *targets_as_outputs(y, output), *classes_as_outputs(y, output)]
     found = [least_from(loss, within.numbers(start)) for start in starts]
     first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
@@ -210,6 +210,21 @@ def targets_as_outputs(y: Tensor, output: Tensor) -> list[Tensor]:
         with suppress(RuntimeError):
             return [each.expand(output.shape).to(output).contiguous()]
     return []
+
+
+def classes_as_outputs(y: Tensor, output: Tensor) -> list[Tensor]:
+    """Return an output for each class, the same for all targets of this class, if the targets are
+    whole numbers with several outputs each; nothing if the shapes do not fit.
+
+    A loss that reads only which targets are equal may be least there. A search from other outputs
+    ends where outputs of one class lie on both sides of those of another.
+    """
+    if y.is_floating_point() or output.shape[:-1] != y.shape:
+        return []
+    known, places = y.unique(return_inverse=True)
+    K = output.shape[-1]
+    each = torch.eye(len(known), K) if len(known) <= K else noise_like(torch.empty(len(known), K))
+    return [each.to(output)[places]]
 
 
 @with_gradients()
