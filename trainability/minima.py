@@ -16,7 +16,7 @@ from gersgorin.losses import Loss
 from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
-from trainability.data import noise_like
+from trainability.data import in_double, noise_like
 from trainability.losses import EQUAL, takes_logits, takes_softmax
 from trainability.output_range import FREE, OutputRange
 
@@ -85,6 +85,8 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
 
     starts = [output, *targets_as_outputs(y, output), *classes_as_outputs(y, output)]
     found = [least_from(loss, within.numbers(start)) for start in starts]
+    if torch.equal(found[0][1], within.numbers(output)):  # a constant may be a saddle
+        found.append(least_from(loss, within.numbers(output) + noise_like(output)))
     first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
     falls = further < -ROUNDING and first - further > SETTLED * abs(first)
@@ -159,6 +161,42 @@ def falls_at_the_edge(
         return False
     wide, wider = (settled_loss(loss_fn, output, y, within.above(size)) for size in (1.0, 0.1))
     return not wide - wider <= FALLS * (constant - wide)
+
+
+STEPS = 1e-4, 1e-6  # over which a slope must not depend on the step
+BEND = 1e-3  # relative difference of slopes over these steps
+APART_BY = 1e-2  # of a gradient, far beyond rounding
+
+
+@with_gradients()
+def slope_and_gradient(
+    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE
+) -> tuple[float, float] | None:
+    """Return how a loss changes per unit of change of outputs in a range, and how it does so by
+    autograd; None if the change bends, or the loss takes no double precision.
+
+    Outputs change along one random direction.
+    """
+    start, noise = within.numbers(output).double(), noise_like(output).double()
+
+    def along(t: Tensor) -> Tensor:
+        return loss_fn(within.outputs(start + t * noise), in_double(y)).reshape(())
+
+    t = start.new_zeros(()).requires_grad_()
+    try:
+        (gradient,) = torch.autograd.grad(along(t), t, materialize_grads=True)
+        with torch.no_grad():
+            far, near = (float(along(t + h) - along(t - h)) / (2 * h) for h in STEPS)
+    except USERS_FAULT:
+        return None
+    steady = math.isfinite(near) and abs(far - near) <= BEND * abs(near)
+    return (near, float(gradient)) if steady else None
+
+
+def is_slope(found: tuple[float, float]) -> bool:
+    """True if a gradient is the slope, see `slope_and_gradient`."""
+    near, gradient = found
+    return abs(near - gradient) <= APART_BY * max(abs(near), abs(gradient))
 
 
 def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:

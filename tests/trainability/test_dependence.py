@@ -146,8 +146,8 @@ MAKE = {name: lambda drops, f=f: First(f, drops) for name, f in FUNCTIONS.items(
 }
 
 
-def found_in(model, x=X, y=Y, **parts):
-    training = Training(model, x, y, "mse", torch.optim.Adam(model.parameters(), 1e-3), **parts)
+def found_in(model, x=X, y=Y, loss_fn="mse", **parts):
+    training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), 1e-3), **parts)
     found, missing = facts(Probe(training))
     assert not missing
     return {cause.name: cause for cause in found}
@@ -450,6 +450,84 @@ def test_a_term_of_value_0_that_is_detached_is_seen():
 
     change = found_in(Zero())["partial gradient"].evidence
     assert change["name"] == "gain" and abs(change["change"]) < 1e-6 < change["gradient"]
+
+
+def held_fixed(z, y):
+    """A squared error with weights that are held fixed."""
+    return ((z - y).square() * (1 + z.detach().abs())).mean()
+
+
+def test_a_wrong_gradient_is_located_in_the_network_or_in_the_loss():
+    """By central differences, the gradient is wrong in one of the two only."""
+    for model, loss_fn, part in (
+        (Truncated(nn.Identity()), nn.MSELoss(), "network"),
+        (First(nn.Identity()), held_fixed, "loss"),
+        (Binary(Square.apply), nn.MSELoss(), "network"),
+        (First(nn.Identity()), lambda z, y: F.mse_loss(Square.apply(z), y), "loss"),
+    ):
+        z = model(X).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss_fn(z, Y), z)
+        with torch.no_grad():
+            once, twice = (loss_fn((z + h * slope).double(), Y.double()) for h in (-1e-3, 1e-3))
+        right = float(twice - once) / 2e-3 == pytest.approx(float(slope.square().sum()), rel=1e-2)
+        assert right is (part == "network")
+        cause = found_in(model, loss_fn=loss_fn)
+        cause = cause.get("partial gradient") or cause["wrong gradient"]
+        assert cause.part == part and not cause.sure
+        assert cause.name == "wrong gradient" or cause.part in ("network", "loss")
+        assert ("in the loss" in cause.remedy) is (loss_fn is held_fixed)
+
+
+class Labels(nn.Module):
+    """A GRU with shares, logits or log-probabilities of 5 labels for each frame."""
+
+    def __init__(self, final):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out, self.final = nn.GRU(M, 16, batch_first=True), nn.Linear(16, 5), final
+
+    def forward(self, x):
+        return self.final(self.out(self.rnn(x)[0]))
+
+
+def ctc(z, y):
+    sizes = torch.full((len(y),), z.shape[1]), torch.full((len(y),), y.shape[1])
+    return F.ctc_loss(z.transpose(0, 1), y, *sizes)
+
+
+FINAL = {
+    "logits": lambda z: z,
+    "shares": lambda z: z.softmax(-1),
+    "logs": lambda z: z.log_softmax(-1),
+}
+
+
+@pytest.mark.parametrize("final", FINAL)
+def test_the_gradient_of_ctc_is_its_slope_for_log_probabilities_only(final):
+    """Torch documents so; here by central differences along a change of the logits."""
+    y = torch.randint(1, 5, (N, 3), generator=G)
+    logits = torch.randn(N, T, 5, generator=G).double().requires_grad_()
+    (slope,) = torch.autograd.grad(ctc(FINAL[final](logits), y), logits)
+    along = torch.randn(logits.shape, generator=G).double()
+    with torch.no_grad():
+        ends = [ctc(FINAL[final](logits + h * along), y) for h in (-1e-5, 1e-5)]
+    difference = float(ends[1] - ends[0]) / 2e-5
+    agree = difference == pytest.approx(float((slope * along).sum()), rel=1e-2)
+    assert agree is (final == "logs")
+    found = found_in(Labels(FINAL[final]), y=y, loss_fn=ctc)
+    assert ("missing logarithms" in found) is not agree
+    assert not {"partial gradient", "wrong gradient"} & found.keys()
+    if not agree:
+        cause = found["missing logarithms"]
+        assert cause.remedy.startswith("End the network in log_softmax(dim=2)")
+        assert ("in place of the softmax" in cause.remedy) is (final == "shares")
+
+
+def test_a_loss_that_takes_the_logarithms_itself_lacks_none():
+    y = torch.randint(1, 5, (N, 3), generator=G)
+    for final, take in (("logits", FINAL["logs"]), ("shares", torch.log)):
+        found = found_in(Labels(FINAL[final]), y=y, loss_fn=lambda z, y, take=take: ctc(take(z), y))
+        assert "missing logarithms" not in found
 
 
 class Exploding(nn.Module):

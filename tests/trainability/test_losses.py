@@ -427,6 +427,44 @@ def test_a_loss_below_its_supposed_least_value_voids_the_score():
     assert score.void == "the loss falls below what was found as its least value"
 
 
+def test_the_least_value_is_no_larger_than_any_value_that_was_seen():
+    """Minibatches of unequal sizes count by their examples, and a constant output of pairs is a
+    saddle: at a cosine of 1 no output has a gradient.
+    """
+
+    def pairs(z, y):
+        return F.cosine_embedding_loss(z[:, 0], z[:, 1], y)
+
+    y = torch.where(torch.rand(40, generator=G) < 0.7, 1.0, -1.0)
+    z, targets = torch.randn(7, 2, 4, generator=G), [*y.split(7)]
+    score = score_of(pairs, z, [(None, y) for y in targets], axes_of(z, targets[0], pairs))
+    constant = float(pairs(score.constant.expand(40, 2, 4), y))
+    assert score.of_best_constant == pytest.approx(constant)
+    perfect = torch.tensor([1.0, 0, 0, 0]).repeat(40, 2, 1)
+    perfect[:, 1] *= y[:, None]
+    assert score.least == pytest.approx(float(pairs(perfect, y)), abs=1e-5)
+    assert score.least <= score.of_best_constant
+
+
+def test_a_loss_with_no_lower_value_than_that_of_a_constant_has_no_relative_error():
+    score = score_by(lambda z, y: 5 + 0 * (z.mean() + y.mean()), torch.randn(40, 3), Y[:40])
+    assert score.kind == "loss" and score.refused == score.meaning
+    assert "no outputs were found" in score.refused
+    assert score.in_pairs([torch.randn(40, 3)], [Y[:40]]).relative == math.inf
+
+
+def test_a_least_value_that_is_none_is_not_told():
+    y = torch.rand(40, 1, generator=G)
+
+    def trap(z, y):
+        return ((z - 0.1 * y).square() - 5000 * torch.exp(-(z - 30).square())).mean()
+
+    score = score_by(trap, torch.zeros(40, 1), y)
+    assert "from its least value" in score.meaning
+    score.in_pairs([torch.full((40, 1), 30.0)], [y])
+    assert score.meaning == "the loss falls below what was found as its least value"
+
+
 def test_a_few_long_sequences_count_by_parts_of_their_frames():
     y = torch.randn(1, 400, 1, generator=G)
     score = score_by(nn.MSELoss(), 0 * y, y, in_time=True)

@@ -18,7 +18,7 @@ from trainability.minima import free_loss
 from trainability.not_finite import SCALED_TARGETS
 from trainability.probe import Probe
 from trainability.reference import places_of_targets
-from trainability.swaps import PAIRED, USUAL_LOSS
+from trainability.swaps import LOGS, PAIRED, USUAL_LOSS
 from trainability.training import same
 
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
@@ -40,11 +40,35 @@ def unpaired_loss(probe: Probe) -> Cause | None:
         "loss",
         f"When the target of one example changes, only {share:.0%} of the change of the gradient "
         f"is at its own output: outputs have shape {shape}, y has {tuple(probe.y.shape)}.",
-        f"Give y the shape of the outputs, such as y.reshape({shape}), and bring both into one "
-        "order of axes by transpose or permute before reshape or flatten.",
+        f"Pass {probe.pairing} to the loss in place of y."
+        if probe.pairing
+        else "Bring outputs and targets into one order of axes, by transpose or permute before "
+        "reshape or flatten.",
         sure=True,
         evidence={"share": share},
-        repair=PAIRED if probe.output.numel() == probe.y.numel() else "",
+        repair=PAIRED if probe.pairing else "",
+    )
+
+
+def missing_logs(probe: Probe) -> Cause | None:
+    """Fact: the gradient of the loss is not its slope at these outputs, only at logarithms of
+    probabilities.
+    """
+    found = probe.lacks_logs
+    if found is None:
+        return None
+    slope, gradient = found
+    z, axis = probe.output, probe.axes.units or 0
+    last = " in place of the softmax" if is_normalised(z, axis) else ""
+    return Cause(
+        "missing logarithms",
+        "loss",
+        f"The gradient of the loss in the outputs is not its slope: along a change of the outputs "
+        f"the loss changes by {slope:.3g} per unit, autograd says {gradient:.3g}. With the outputs "
+        f"as log-probabilities both agree.",
+        f"End the network in log_softmax(dim={axis}){last}.",
+        evidence={"change": slope, "gradient": gradient},
+        repair=LOGS,
     )
 
 
