@@ -668,8 +668,9 @@ def test_log_probabilities_that_the_network_makes_itself_have_a_least_loss():
         (X[:, 3, :1], "y is x[:, 3, 0] in every example"),
         (X[:, 3, 0], "y is x[:, 3, 0] in every example"),
         (torch.stack((Y[:, 0], X[:, 6, 2]), 1), "y[:, 1] is x[:, 6, 2] in every example"),
+        (X[:, 5, :2], "y[:, 0] is x[:, 5, 0], y[:, 1] is x[:, 5, 1] in every example"),
     ],
-    ids=["column", "flat", "one of two"],
+    ids=["column", "flat", "one of two", "two"],
 )
 def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words):
     class Net(First):
@@ -686,8 +687,74 @@ def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words)
     assert not found["target in the input"].sure
 
 
+def test_targets_that_are_the_whole_input_are_stated_as_such():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(T * M, T * M), nn.Unflatten(1, (T, M)))
+    cause = found_in(model, X, X.clone())["target in the input"]
+    assert cause.sentence == "y is x in every example." and "needs only x for" in cause.remedy
+    part = found_in(model, X, torch.cat((X[..., :2], X[..., :1] * X[..., 1:2]), 2))
+    sentence = part["target in the input"].sentence
+    assert sentence == "y[:, :, 0] is x[:, :, 0], y[:, :, 1] is x[:, :, 1] in every example."
+
+
 def test_a_target_that_is_no_entry_is_not_stated():
     assert "target in the input" not in found_in(First(nn.Identity()))
+
+
+# ---- padding -----------------------------------------------------------------------------------
+
+LENGTHS = torch.randint(3, T, (N,), generator=G)
+REAL = torch.arange(T) < LENGTHS[:, None]
+
+
+class Masked(nn.Module):
+    """Self-attention over ids or numbers, which leaves out the padding or all the rest."""
+
+    def __init__(self, *, inverted, ids, every=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inverted, self.every = inverted, every
+        self.read = nn.Embedding(30, 8) if ids else nn.Linear(M, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, x):
+        real = x != 0 if x.dim() == 2 else (x != 0).any(2)
+        h, keys = self.read(x), real if self.inverted else ~real
+        h = h + self.attention(h, h, h, key_padding_mask=keys)[0]
+        return self.out(h) if self.every else self.out(h[:, 0])
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("every", [True, False])
+def test_outputs_that_depend_on_padding_alone_are_told(ids, every):
+    """With an inverted mask, other values before the padding change no bit of an output but that
+    of their own frame.
+    """
+    x = (IDS.clamp_min(1) if ids else X).masked_fill(~REAL if ids else ~REAL[..., None], 0)
+    y = torch.randn(N, T, 1, generator=G) if every else Y
+    for inverted in (True, False):
+        model = Masked(inverted=inverted, ids=ids, every=every).eval()
+        other = torch.where(x != 0, IDS.flip(0).clamp_min(1) if ids else -X, 0)
+        other[:, 0] = x[:, 0]
+        before, after = (model(v)[:, 0] for v in (x, other))
+        assert torch.equal(before, after) is inverted
+        found = found_in(model, x, y)
+        assert ("unread steps" in found) is inverted
+        if inverted:
+            cause = found["unread steps"]
+            assert cause.sentence.startswith("Apart from padding, ")
+            assert "key_padding_mask" in cause.remedy
+
+
+def test_a_value_inside_of_sequences_is_no_padding():
+    model = Masked(inverted=False, ids=True)
+    adam = torch.optim.Adam(model.parameters())
+    for x, padded in ((IDS, True), (IDS % 2, False)):
+        x = torch.where(REAL, x.clamp_min(1), 0) if padded else x
+        probe = Probe(Training(model, x, Y, "mse", adam))
+        assert (probe.padding is not None) is padded
+        if padded:
+            assert torch.equal(probe.padding, probe.first == 0)
 
 
 # ---- targets that are inputs --------------------------------------------------------------------

@@ -174,7 +174,10 @@ def test_the_repair_is_a_row_that_learns(case):
     if case is unpaired:  # also in the known good training
         assert found.known_good < 0.1 and found.part == "loss" and found.error > 0.5
     if case is shares_for_logs:
-        assert row.error < found.error - 0.1 and "your loss of log-probabilities, from" in found.measure
+        assert (
+            row.error < found.error - 0.1
+            and "your loss of log-probabilities, from" in found.measure
+        )
 
 
 def test_errors_of_a_loss_that_pairs_wrong_targets_are_those_of_its_own_ones():

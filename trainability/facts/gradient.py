@@ -25,10 +25,14 @@ OWN_BACKWARD = (
     "Compare your autograd.Function with torch.autograd.gradcheck, unless its gradient differs on "
     "purpose, such as gradient reversal."
 )
-ON_PURPOSE = {
-    "network": "unless a path is cut on purpose, such as in truncated backpropagation.",
-    "loss": "unless a path is cut on purpose, such as for a weight or a baseline.",
-}
+CUT_IN_FORWARD = (
+    "Look for .detach(), .data or torch.no_grad() in forward, unless a path is cut on purpose, "
+    "such as in truncated backpropagation."
+)
+CUT_IN_LOSS = (
+    "Look for .detach(), .data or torch.no_grad() in the loss, unless a path is cut on purpose, "
+    "such as for a weight or a baseline; and see which outputs each loss of torch takes."
+)
 PARTIAL = "partial gradient"
 
 
@@ -93,14 +97,14 @@ def cause_of(
     measured = f"{along} {near:.3g} per unit, autograd says {size:.3g}"
     in_network, in_loss = (any(isinstance(n, BackwardCFunction) for n in part) for part in nodes)
     if abs(by_outputs - size) >= abs(near - by_outputs):
-        where, part, own = "forward", "network", in_network
+        part, own, remedy = "network", in_network, CUT_IN_FORWARD
+        words = f"The gradient of {name} leaves out a path: {measured}."
     else:
-        where, part, own = "the loss", "loss", in_loss
+        part, own, remedy = "loss", in_loss, CUT_IN_LOSS
+        words = f"The gradient of the loss in the outputs is not its slope. For {name}, {measured}."
     if own:
         words = f"The gradient of {name} is not that of the loss: {measured}."
         return Cause("wrong gradient", part, words, OWN_BACKWARD, evidence=evidence)
-    words = f"The gradient of {name} leaves out a path in {where}: {measured}."
-    remedy = f"Look for .detach(), .data or torch.no_grad() in {where}, {ON_PURPOSE[part]}"
     return Cause(PARTIAL, part, words, remedy, evidence=evidence)
 
 
