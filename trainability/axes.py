@@ -25,7 +25,7 @@ from trainability.autograd import slope_at
 from trainability.data import Inputs, examples_axis, noise_like, sequence_of
 
 SURE = 3.0  # difference of logits between the right class and the others
-SOME = 64  # examples by which it is tested whether a loss determines classes
+SOME, LARGE = 64, 2**22  # examples that show if a loss determines classes, and their outputs
 ROUNDING = 1e-5  # relative change of a loss over many targets in single precision
 
 
@@ -198,7 +198,8 @@ def determines_classes(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> b
     if K < 2 or not output.is_floating_point():
         return True
     if y.dim():
-        output, y = output[:SOME], y[:SOME]
+        some = max(2, min(SOME, LARGE // max(1, output[0].numel())))
+        output, y = output[:some], y[:some]
     right = torch.zeros_like(output).scatter_(axis, y.clamp_min(0).unsqueeze(axis), 1.0)
     known = False
     for made in (right, SURE * right, (SURE * right).softmax(axis)):

@@ -27,7 +27,7 @@ from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
 from trainability.data import Inputs, count_of, examples_axis, noise_like
 from trainability.losses import canonical_loss, is_normalised, of_logs
-from trainability.minima import constant_output, is_slope, searched_range, slope_and_gradient
+from trainability.minima import WRONG, constant_output, is_slope, searched_range, slope_and_gradient
 from trainability.output_range import FREE, OutputRange, range_of
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
@@ -35,7 +35,6 @@ from trainability.training import Training
 APART = 0.02  # of what is added to weights that torch leaves alike
 BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
 PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
-WRONG = 0.01  # relative difference of a gradient, far beyond rounding
 
 
 def differ(states: list[Any], others: list[Any]) -> bool:
@@ -216,7 +215,7 @@ class Minibatch:
         if own is None or is_slope(own):
             return None
         logs = slope_and_gradient(of_logs(loss, axis), z, self.y, within)
-        return own if logs is not None and is_slope(logs) else None
+        return own if logs is not None and logs[0] and is_slope(logs) else None
 
     @cached_property
     def pairing(self) -> str:

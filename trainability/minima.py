@@ -24,6 +24,8 @@ SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls wit
 ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
 SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
+WRONG = 0.01  # relative difference of a gradient, far beyond rounding
+NUDGES, BEND = (1e-4, 1e-6), 1e-3  # steps over which a slope is the same, and its difference
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
@@ -163,11 +165,6 @@ def falls_at_the_edge(
     return not wide - wider <= FALLS * (constant - wide)
 
 
-STEPS = 1e-4, 1e-6  # over which a slope must not depend on the step
-BEND = 1e-3  # relative difference of slopes over these steps
-APART_BY = 1e-2  # of a gradient, far beyond rounding
-
-
 @with_gradients()
 def slope_and_gradient(
     loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE
@@ -186,7 +183,7 @@ def slope_and_gradient(
     try:
         (gradient,) = torch.autograd.grad(along(t), t, materialize_grads=True)
         with torch.no_grad():
-            far, near = (float(along(t + h) - along(t - h)) / (2 * h) for h in STEPS)
+            far, near = (float(along(t + h) - along(t - h)) / (2 * h) for h in NUDGES)
     except USERS_FAULT:
         return None
     steady = math.isfinite(near) and abs(far - near) <= BEND * abs(near)
@@ -196,7 +193,7 @@ def slope_and_gradient(
 def is_slope(found: tuple[float, float]) -> bool:
     """True if a gradient is the slope, see `slope_and_gradient`."""
     near, gradient = found
-    return abs(near - gradient) <= APART_BY * max(abs(near), abs(gradient))
+    return abs(near - gradient) <= WRONG * max(abs(near), abs(gradient))
 
 
 def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:

@@ -198,9 +198,7 @@ class Probe(Minibatch):
     # ---- frames ------------------------------------------------------------------------------
 
     def _marks(self, frames: Tensor, leaf: int = 0) -> Tensor:
-        """Return a mask of an input that is True at some frames (T,), where they are no
-        padding.
-        """
+        """Return a mask of an input that is True at some frames (T,), except for padding."""
         x = self.leaves[leaf]
         shape = [1] * x.dim()
         shape[self.layout.time] = -1

@@ -13,7 +13,8 @@ from rhn.errors import RhnError
 from trainability.autograd import dense, graph, slope_at
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
-from trainability.minibatch import BEYOND_ROUNDING, WRONG
+from trainability.minibatch import BEYOND_ROUNDING
+from trainability.minima import WRONG
 from trainability.probe import Probe
 from trainability.training import Training
 
