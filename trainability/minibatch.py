@@ -34,6 +34,7 @@ from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
 BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
+DIRECTIONS = 0, 1, 2  # seeds of changes of outputs, along which a gradient is compared
 PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
 
 
@@ -211,11 +212,13 @@ class Minibatch:
         if axis is None or z.shape[axis] < 2 or is_normalised(z.exp(), axis):
             return None
         within = self.output_range if self.output_range.shares else FREE
-        own = slope_and_gradient(loss, z, self.y, within)
-        if own is None or is_slope(own):
-            return None
-        logs = slope_and_gradient(of_logs(loss, axis), z, self.y, within)
-        return own if logs is not None and logs[0] and is_slope(logs) else None
+        for seed in DIRECTIONS:
+            own = slope_and_gradient(loss, z, self.y, within, seed)
+            if own is None or is_slope(own):
+                continue
+            logs = slope_and_gradient(of_logs(loss, axis), z, self.y, within, seed)
+            return own if logs is not None and logs[0] and is_slope(logs) else None
+        return None
 
     @cached_property
     def pairing(self) -> str:

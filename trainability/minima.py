@@ -21,7 +21,7 @@ from trainability.losses import EQUAL, takes_logits, takes_softmax
 from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
-ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
+LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
 SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
 WRONG = 0.01  # relative difference of a gradient, far beyond rounding
@@ -91,7 +91,7 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
         found.append(least_from(loss, within.numbers(output) + noise_like(output)))
     first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
-    falls = further < -ROUNDING and first - further > SETTLED * abs(first)
+    falls = further < -LOSS_ROUNDING and first - further > SETTLED * abs(first)
     if falls or not math.isfinite(first):
         return -math.inf
     return min(first, further, least_by_signs(loss, z))
@@ -167,14 +167,14 @@ def falls_at_the_edge(
 
 @with_gradients()
 def slope_and_gradient(
-    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE
+    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE, seed: int = 0
 ) -> tuple[float, float] | None:
     """Return how a loss changes per unit of change of outputs in a range, and how it does so by
     autograd; None if the change bends, or the loss takes no double precision.
 
-    Outputs change along one random direction.
+    Outputs change along one random direction, drawn by the seed.
     """
-    start, noise = within.numbers(output).double(), noise_like(output).double()
+    start, noise = within.numbers(output).double(), noise_like(output, seed).double()
 
     def along(t: Tensor) -> Tensor:
         return loss_fn(within.outputs(start + t * noise), in_double(y)).reshape(())

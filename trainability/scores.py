@@ -51,7 +51,7 @@ from trainability.losses import (
     takes_softmax,
 )
 from trainability.minima import (
-    ROUNDING,
+    LOSS_ROUNDING,
     constant_output,
     determines_outputs,
     falls_at_the_edge,
@@ -579,7 +579,7 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     if endless or not math.isfinite(least):  # it falls without end
         score.least, score.level = -math.inf, score.of_best_constant
         score.void = "the loss has no least value"
-    elif score.of_best_constant - least <= ROUNDING * abs(least):
+    elif score.of_best_constant - least <= LOSS_ROUNDING * abs(least):
         score.constant, score.void = None, NO_LOWER
     else:
         score.least = score.level = least
