@@ -11,6 +11,7 @@ minibatches, and of networks that replace the user's, have the same axes.
 Legend: B examples, T frames, K classes or units of an output.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +19,14 @@ from torch import Tensor, nn
 
 from gersgorin.data.layout import Layout, declared_axis
 from gersgorin.losses import Loss
-from rhn.errors import InvalidInputError
+from gersgorin.validate import random_numbers_kept
+from rhn.errors import USERS_FAULT, InvalidInputError
 from trainability.autograd import slope_at
 from trainability.data import Inputs, examples_axis, noise_like, sequence_of
+
+SURE = 3.0  # difference of logits between the right class and the others
+SOME, LARGE = 64, 2**22  # examples that show if a loss determines classes, and their outputs
+ROUNDING = 1e-5  # relative change of a loss over many targets in single precision
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,8 @@ def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | Non
 
 def class_axis(output: Tensor, y: Tensor, loss_fn: Loss, largest: int = 0) -> int | None:
     """Return the axis of the classes in outputs, for integer targets; None if the shapes do not
-    allow classes, or `largest`, the largest target, has no output of its own.
+    allow classes, `largest`, the largest target, has no output of its own, or the loss does not
+    determine the classes, see `determines_classes`.
 
     The classes lie along the last axis or axis 1. If the shapes fit both, the loss decides. If some
     targets are changed, the gradient changes only in the outputs of these targets, and these
@@ -168,6 +175,7 @@ def class_axis(output: Tensor, y: Tensor, loss_fn: Loss, largest: int = 0) -> in
     both = dict.fromkeys((output.dim() - 1, 1))
     fits = [a for a in both if (*output.shape[:a], *output.shape[a + 1 :]) == y.shape]
     fits = [a for a in fits if output.shape[a] > largest]
+    fits = [a for a in fits if determines_classes(loss_fn, output, y, a)]
     if len(fits) < 2:
         return fits[0] if fits else None
     some = noise_like(y.double()) > 0
@@ -175,3 +183,39 @@ def class_axis(output: Tensor, y: Tensor, loss_fn: Loss, largest: int = 0) -> in
     moved = (slope_at(loss_fn, output, y) - slope_at(loss_fn, output, others)).abs()
     last, first = (float(moved.sum(axis)[~some].sum()) for axis in fits)
     return 1 if first < last / 2 else fits[0]
+
+
+@torch.no_grad()
+def determines_classes(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> bool:
+    """True if a loss is lower where the largest output is that of the right class than where it is
+    that of another class.
+
+    False for a loss that reads only which targets are equal, such as a triplet loss: it does not
+    change if classes exchange their outputs. The outputs are one-hot, as numbers and as
+    probabilities. A loss that takes none of them counts as one that determines the classes.
+    """
+    K = output.shape[axis]
+    if K < 2 or not output.is_floating_point():
+        return True
+    if y.dim():
+        some = max(2, min(SOME, LARGE // max(1, output[0].numel())))
+        output, y = output[:some], y[:some]
+    right = torch.zeros_like(output).scatter_(axis, y.clamp_min(0).unsqueeze(axis), 1.0)
+    known = False
+    for made in (right, SURE * right, (SURE * right).softmax(axis)):
+        own, *others = (
+            _loss_or_nan(loss_fn, made.roll(shift, axis), y) for shift in (0, 1, K // 2, K - 1)
+        )
+        known |= math.isfinite(own)
+        if all(other > own + ROUNDING * abs(own) for other in others):
+            return True
+    return not known
+
+
+def _loss_or_nan(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
+    """The loss of outputs, with the same random numbers in each call; NaN if it fails."""
+    try:
+        with random_numbers_kept(output):
+            return float(loss_fn(output.clone(), y))
+    except USERS_FAULT:
+        return math.nan

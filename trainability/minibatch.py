@@ -8,6 +8,7 @@ Legend: B examples, T frames.
 """
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -17,21 +18,24 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gersgorin.losses import Loss
 from gersgorin.validate import random_numbers_kept
-from rhn.errors import RhnError
+from rhn.errors import USERS_FAULT, RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import dense, slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
 from trainability.data import Inputs, count_of, examples_axis, noise_like
-from trainability.minima import constant_output, searched_range
-from trainability.output_range import OutputRange, range_of
+from trainability.losses import canonical_loss, is_normalised, of_logs
+from trainability.minima import WRONG, constant_output, is_slope, searched_range, slope_and_gradient
+from trainability.output_range import FREE, OutputRange, range_of
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
 BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
-WRONG = 0.01  # relative difference of a gradient, far beyond rounding
+DIRECTIONS = 0, 1, 2  # seeds of changes of outputs, along which a gradient is compared
+PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
 
 
 def differ(states: list[Any], others: list[Any]) -> bool:
@@ -200,6 +204,57 @@ class Minibatch:
         return float(torch.stack(losses).mean())
 
     @cached_property
+    def lacks_logs(self) -> tuple[float, float] | None:
+        """The slope of the loss and its gradient along a change of the outputs, if they differ for
+        these outputs but not for logarithms of their probabilities; else None.
+        """
+        axis, z, loss = self.axes.units, self.output.detach(), self.training.loss_in_double()
+        if axis is None or z.shape[axis] < 2 or is_normalised(z.exp(), axis):
+            return None
+        within = self.output_range if self.output_range.shares else FREE
+        for seed in DIRECTIONS:
+            own = slope_and_gradient(loss, z, self.y, within, seed)
+            if own is None or is_slope(own):
+                continue
+            logs = slope_and_gradient(of_logs(loss, axis), z, self.y, within, seed)
+            return own if logs is not None and logs[0] and is_slope(logs) else None
+        return None
+
+    @cached_property
+    def pairing(self) -> str:
+        """What to pass to the loss in place of y, so that it compares each output with its own
+        target: a key of `PAIRINGS`; "" if nothing helps or nothing is wrong.
+        """
+        z, y, loss = self.output.detach(), self.y, self.training.loss
+        if not self.is_unpaired and without_ones(z) != without_ones(y):
+            return ""
+        for name, change in PAIRINGS.items():
+            with suppress(*USERS_FAULT):
+                paired = with_pairing(loss, name)
+                moved = None if change(z, y).shape == y.shape else self._moved_by_a_target(paired)
+                if moved is None or not moved[0] > PAIRED_SHARE * moved.sum():
+                    continue
+                if not torch.allclose(slope_at(paired, z, y), slope_at(loss, z, y)):
+                    return name
+        return ""
+
+    @cached_property
+    def repaired_loss(self) -> tuple[str, Loss] | None:
+        """The loss as it was meant, with its name: of logarithms of probabilities, or with each
+        target beside its own output. None if neither is missing, or no repair is known.
+        """
+        loss, axis = self.training.loss, self.axes.units
+        if self.lacks_logs and axis is not None:
+            return "your loss of log-probabilities", of_logs(loss, axis)
+        if not self.is_unpaired:
+            return None
+        usual = canonical_loss(self.output, self.y, self.axes, self.training.data.targets)
+        if usual is not None:
+            return "the usual loss", usual
+        name = self.pairing
+        return (f"your loss with {name}", with_pairing(loss, name)) if name else None
+
+    @cached_property
     def moved_by_a_target(self) -> Tensor | None:
         """How much the gradient of the loss changes in the outputs of each example, (B,), if one
         target changes.
@@ -207,6 +262,10 @@ class Minibatch:
         The target of the first example is replaced by that of another, and a number goes from the
         least target to the greatest. None if examples have no targets of their own.
         """
+        return self._moved_by_a_target(self.training.loss)
+
+    def _moved_by_a_target(self, loss: Loss) -> Tensor | None:
+        """`moved_by_a_target` for a loss."""
         y, axis = self.y, self.axes.targets
         if self.axes.batch is None or self.count < 3 or y.dim() == 0:
             return None
@@ -224,7 +283,7 @@ class Minibatch:
             changed.select(axis, 0).fill_(y.max())
             z = z - z.mean() + y.double().mean().to(z)  # between the two
         z = self.output_range.beside(z, 0.1 * noise_like(z))
-        slopes = [slope_at(self.training.loss, z, targets) for targets in (one, one, changed)]
+        slopes = [slope_at(loss, z, targets) for targets in (one, one, changed)]
         if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
             return None
         return rows_of((slopes[1] - slopes[2]).abs(), self.axes.batch).sum(1)
@@ -233,10 +292,28 @@ class Minibatch:
     def is_unpaired(self) -> bool:
         """True if the loss does not compare each output with the target of the same example."""
         moved = self.moved_by_a_target
-        if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
+        if moved is None or not moved.sum() or moved[0] > PAIRED_SHARE * moved.sum():
             return False
         # as of a correlation, if its own target counts most
         return not bool(moved[0] > (1 + WRONG) * moved[1:].max())
+
+
+PAIRINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "y.reshape(output.shape)": lambda output, y: y.reshape(output.shape),
+    "y.unsqueeze(-1)": lambda output, y: y.unsqueeze(-1),
+    "y.squeeze(-1)": lambda output, y: y.squeeze(-1),
+}
+"""Targets in another shape, by the code that makes them."""
+
+
+def with_pairing(loss_fn: Loss, name: str) -> Loss:
+    """Return a loss that takes its targets in another shape, see `PAIRINGS`."""
+    return lambda output, y: loss_fn(output, PAIRINGS[name](output, y))
+
+
+def without_ones(values: Tensor) -> list[int]:
+    """Return a shape without the axes of length 1."""
+    return [size for size in values.shape if size != 1]
 
 
 def rows_of(values: Tensor, axis: int) -> Tensor:

@@ -16,14 +16,16 @@ from gersgorin.losses import Loss
 from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
-from trainability.data import noise_like
+from trainability.data import in_double, noise_like
 from trainability.losses import EQUAL, takes_logits, takes_softmax
 from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
-ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
+LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
 SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
+WRONG = 0.01  # relative difference of a gradient, far beyond rounding
+NUDGES, BEND = (1e-4, 1e-6), 1e-3  # steps over which a slope is the same, and its difference
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
@@ -73,8 +75,8 @@ def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
 
 @with_gradients()
 def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE) -> float:
-    """Return the least loss of outputs in a range, searched from the given outputs and from the
-    targets.
+    """Return the least loss of outputs in a range, searched from the given outputs, from the
+    targets, and from outputs that are equal for equal targets.
 
     The result is -inf if the loss is below 0 and falls further in a longer search, or if it is
     finite at no start.
@@ -83,11 +85,13 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
     def loss(z: Tensor) -> Tensor:
         return loss_fn(within.outputs(z), y)
 
-    starts = [output, *targets_as_outputs(y, output)]
+    starts = [output, *targets_as_outputs(y, output), *classes_as_outputs(y, output)]
     found = [least_from(loss, within.numbers(start)) for start in starts]
+    if torch.equal(found[0][1], within.numbers(output)):  # a constant may be a saddle
+        found.append(least_from(loss, within.numbers(output) + noise_like(output)))
     first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
-    falls = further < -ROUNDING and first - further > SETTLED * abs(first)
+    falls = further < -LOSS_ROUNDING and first - further > SETTLED * abs(first)
     if falls or not math.isfinite(first):
         return -math.inf
     return min(first, further, least_by_signs(loss, z))
@@ -161,6 +165,37 @@ def falls_at_the_edge(
     return not wide - wider <= FALLS * (constant - wide)
 
 
+@with_gradients()
+def slope_and_gradient(
+    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return how a loss changes per unit of change of outputs in a range, and how it does so by
+    autograd; None if the change bends, or the loss takes no double precision.
+
+    Outputs change along one random direction, drawn by the seed.
+    """
+    start, noise = within.numbers(output).double(), noise_like(output, seed).double()
+
+    def along(t: Tensor) -> Tensor:
+        return loss_fn(within.outputs(start + t * noise), in_double(y)).reshape(())
+
+    t = start.new_zeros(()).requires_grad_()
+    try:
+        (gradient,) = torch.autograd.grad(along(t), t, materialize_grads=True)
+        with torch.no_grad():
+            far, near = (float(along(t + h) - along(t - h)) / (2 * h) for h in NUDGES)
+    except USERS_FAULT:
+        return None
+    steady = math.isfinite(near) and abs(far - near) <= BEND * abs(near)
+    return (near, float(gradient)) if steady else None
+
+
+def is_slope(found: tuple[float, float]) -> bool:
+    """True if a gradient is the slope, see `slope_and_gradient`."""
+    near, gradient = found
+    return abs(near - gradient) <= WRONG * max(abs(near), abs(gradient))
+
+
 def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     """True if a loss raises nothing and is finite at some outputs."""
     try:
@@ -210,6 +245,21 @@ def targets_as_outputs(y: Tensor, output: Tensor) -> list[Tensor]:
         with suppress(RuntimeError):
             return [each.expand(output.shape).to(output).contiguous()]
     return []
+
+
+def classes_as_outputs(y: Tensor, output: Tensor) -> list[Tensor]:
+    """Return an output for each class, the same for all targets of this class, if the targets are
+    whole numbers with several outputs each; nothing if the shapes do not fit.
+
+    A loss that reads only which targets are equal may be least there. A search from other outputs
+    ends where outputs of one class lie on both sides of those of another.
+    """
+    if y.is_floating_point() or output.shape[:-1] != y.shape:
+        return []
+    known, places = y.unique(return_inverse=True)
+    K = output.shape[-1]
+    each = torch.eye(len(known), K) if len(known) <= K else noise_like(torch.empty(len(known), K))
+    return [each.to(output)[places]]
 
 
 @with_gradients()

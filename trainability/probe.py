@@ -60,6 +60,33 @@ class Probe(Minibatch):
         has_ids = any(isinstance(part, nn.Embedding) for part in self.training.model.modules())
         return x.is_floating_point() and not (has_ids and torch.equal(x, x.round()))
 
+    @cached_property
+    def padding(self) -> Tensor | None:
+        """True for each number of the sequence that is padding, in the shape of the sequence; None
+        if there is no padding.
+
+        Padding is a frame that fills the ends of sequences of unequal length, and occurs nowhere
+        else.
+        """
+        if self.frames is None or self.layout.batch is None:
+            return None
+        x = self.first.movedim(self.axis, 0)
+        same = (
+            (x == x[:, -1].mode(0).values.expand(x[:, :1].shape)).reshape(*x.shape[:2], -1).all(2)
+        )
+        ends = same.flip(1).long().cumprod(1).flip(1).bool()
+        lengths = ends.sum(1)
+        if not torch.equal(same, ends) or len(lengths.unique()) == 1:
+            return None
+        whole = ends.reshape(*ends.shape, *[1] * (x.dim() - 2)).expand(x.shape)
+        return whole.movedim(0, self.axis) if len(x[~whole].unique()) > 1 else None
+
+    def real(self, leaf: int) -> Tensor:
+        """Return True for each number of an input that is no padding."""
+        if leaf or self.padding is None:
+            return torch.ones_like(self.leaves[leaf], dtype=torch.bool)
+        return ~self.padding
+
     def changed(self, leaf: int, marks: Tensor, size: int) -> Inputs:
         """Return inputs with other values where marks are True.
 
@@ -70,9 +97,9 @@ class Probe(Minibatch):
         if self.is_number(x):
             other = x + SCALES[size] * scale(x, whole=size == 2) * noise_like(x, size)
         else:
-            other = x
+            other, known = x, x[self.real(leaf)]
             for _ in range(size + 1):
-                other = next_ids(other, x)
+                other = next_ids(other, known)
         return with_leaf(self.x, leaf, torch.where(marks, other, x))
 
     @torch.no_grad()
@@ -118,14 +145,14 @@ class Probe(Minibatch):
         """Return the indices along an axis of an input on which no output depends.
 
         At these indices the gradient is 0, and changes of three sizes change no bit of any output.
-        Indices at which all examples are equal, such as padding, are left out.
+        Padding does not count, and indices at which all examples are equal are left out.
         """
         x, slopes = self.leaves[leaf], self.slopes(leaf)
         rows = x.movedim(self.axis_of(x), 0)
         varies = (rows != rows[:1]).any(0).movedim(axis - (axis > self.axis_of(x)), 0)
         free = varies.reshape(len(varies), -1).any(1)
         if slopes is not None:
-            size = rows_of(slopes.abs(), axis).amax(1)
+            size = rows_of(slopes.abs() * self.real(leaf), axis).amax(1)
             if ((size > 0) & (size < UNDERFLOW)).any():  # it may vanish
                 return []
             free &= size == 0
@@ -137,6 +164,7 @@ class Probe(Minibatch):
             left -= 1
             marks = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
             marks.index_fill_(axis, torch.tensor(part, device=x.device), True)
+            marks &= self.real(leaf)
             if not self.depends(leaf, marks):
                 found += part
             elif len(part) > 1:
@@ -170,11 +198,11 @@ class Probe(Minibatch):
     # ---- frames ------------------------------------------------------------------------------
 
     def _marks(self, frames: Tensor, leaf: int = 0) -> Tensor:
-        """Return a mask of an input that is True at some frames (T,)."""
+        """Return a mask of an input that is True at some frames (T,), except for padding."""
         x = self.leaves[leaf]
         shape = [1] * x.dim()
         shape[self.layout.time] = -1
-        return frames.to(x.device).reshape(shape).expand(x.shape)
+        return frames.to(x.device).reshape(shape).expand(x.shape) & self.real(leaf)
 
     def paired_frames(self, leaf: int) -> int | None:
         """T, the number of frames of an input; None if it has no frames, or outputs have not one

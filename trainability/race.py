@@ -27,9 +27,8 @@ from rhn.errors import InvalidInputError, RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.data import WHOLE, Inputs, Pair, sequence_of
-from trainability.losses import canonical_loss
 from trainability.probe import Probe
-from trainability.scores import DEVIATIONS, TINY, PairedErrors, Score, scores_of
+from trainability.scores import DEVIATIONS, NO_LOWER, TINY, PairedErrors, Score, scores_of
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
@@ -302,16 +301,14 @@ def race_of(
     """Return the race of versions of a training run, measured on its held-out examples.
 
     If too few examples are held out, the race measures on training examples. If the loss pairs
-    outputs with wrong targets, errors are measured with the usual loss. Raises InvalidInputError if
-    there is nothing to learn.
+    outputs with wrong targets, or takes logarithms that it does not get, errors are measured with
+    the repaired loss. Raises InvalidInputError if there is nothing to learn.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
-    usual = None
-    if probe.is_unpaired:
-        usual = canonical_loss(probe.output, probe.y, probe.axes, data.targets)
+    name, loss_fn = probe.repaired_loss or ("your loss", training.loss)
     scores = scores_of(
-        usual or training.loss,
+        loss_fn,
         probe.evaluated(pairs[0][0]),
         pairs,
         probe.axes,
@@ -320,10 +317,12 @@ def race_of(
         within=probe.output_range,
         every=data.targets,
     )
+    for score in scores.values():
+        score.measures = name
     y = pairs[0][1]
     if all(bool((each == y.flatten()[0]).all()) for each in data.targets):
         constant = scores["error"].of_constant(probe.evaluated(pairs[0][0]), y)
-        if float(constant.mean()) <= TINY:
+        if scores["error"].void == NO_LOWER or float(constant.mean()) <= TINY:
             raise InvalidInputError(
                 f"there is nothing to learn: all targets are {y.flatten()[0].item():.4g}, and a "
                 "constant output is perfect; look where the targets are computed"

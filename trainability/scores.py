@@ -51,6 +51,7 @@ from trainability.losses import (
     takes_softmax,
 )
 from trainability.minima import (
+    LOSS_ROUNDING,
     constant_output,
     determines_outputs,
     falls_at_the_edge,
@@ -69,6 +70,7 @@ DOUBLE_SOFTMAX = (
     "The cross entropy takes outputs that sum to 1 as probabilities: your loss takes them as "
     "logits, and applies a softmax to them."
 )
+NO_LOWER = "no outputs were found that have a lower loss than the best constant output"
 DEVIATIONS = 2.0  # standard errors by which errors differ
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
@@ -201,6 +203,8 @@ class Score:
     """Name in sentences; for a score by a loss "loss", or "cross entropy" if the training run has
     another loss.
     """
+    measures: str = "your loss"
+    """The loss in words, in sentences about a score by the loss."""
     note: str = ""
     """A sentence on how the loss of the training run differs from the cross entropy; "" if it does
     not, or only in weights of targets or smoothed labels.
@@ -211,14 +215,19 @@ class Score:
     """The range of outputs in which the best constant and the least loss were searched."""
 
     @property
+    def refused(self) -> str:
+        """The reason why relative errors are not compared; "" if they are."""
+        return "" if self.least == -math.inf else self.void
+
+    @property
     def meaning(self) -> str:
         """What a relative error of this score compares, in words; "" unless it is that of the loss
         of the training run.
         """
         if self.kind != "loss":
             return ""
-        if self.constant is None:
-            return self.void
+        if self.refused:
+            return self.refused
         gap = abs(self.of_best_constant - self.least) if math.isfinite(self.least) else 0.0
         least, best = (
             0.0 if abs(value) <= EQUAL * gap else value
@@ -226,8 +235,8 @@ class Score:
         )
         constant = f"that of the best constant output, {best:.3g}"
         if least == -math.inf:
-            return f"exp of your loss less {constant}; your loss has no least value"
-        return f"your loss, from its least value {least:.3g} to {constant}"
+            return f"exp of {self.measures} less {constant}; the loss has no least value"
+        return f"{self.measures}, from its least value {least:.3g} to {constant}"
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the errors (B,) of the examples that have a target.
@@ -544,7 +553,7 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
     loss_fn, axes, like = score.loss_fn, score.axes, targets[0]
     score.by_example = is_mean_of_examples(loss_fn, output, like, axes, score.within)
     score.within = searched_range(loss_fn, output, like, score.within)
-    few = _few(trained, like, axes)
+    few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
     score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
     return _with_least(score, output, targets)
 
@@ -559,14 +568,21 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     if not all(is_finite_at(loss_fn, z, y) for z, y in pairs):
         score.constant, score.void = None, "your loss is not finite for any constant output found"
         return score
-    least = sum(settled_loss(loss_fn, z, y, score.within) for z, y in pairs) / len(pairs)
-    score.of_best_constant = float(torch.cat([score._losses(z, y) for z, y in pairs]).mean())
+    losses = [score._losses(z, y) for z, y in pairs]
+    best = sum(
+        len(each) * settled_loss(loss_fn, z, y, score.within)
+        for each, (z, y) in zip(losses, pairs, strict=True)
+    )
+    least = best / sum(map(len, losses))  # each counts as often as in the mean of the constant
+    score.of_best_constant = float(torch.cat(losses).mean())
     endless = falls_at_the_edge(loss_fn, output, like, score.within, score.of_best_constant)
-    if math.isfinite(least) and not endless:
-        score.least = score.level = least
-    else:  # it falls without end
+    if endless or not math.isfinite(least):  # it falls without end
         score.least, score.level = -math.inf, score.of_best_constant
         score.void = "the loss has no least value"
+    elif score.of_best_constant - least <= LOSS_ROUNDING * abs(least):
+        score.constant, score.void = None, NO_LOWER
+    else:
+        score.least = score.level = least
     return score
 
 
@@ -579,10 +595,17 @@ def score_for(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     return _with_least(replace(score, void=""), output, targets)
 
 
-def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
-    """Some targets that are trained on, of the same shape except for the number of examples."""
-    some = _alike(trained, like, axes)[:MINIBATCHES]
-    return [y.narrow(axes.targets, 0, min(FEW, y.shape[axes.targets])) for y in some] or [like]
+def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes, size: int) -> list[Tensor]:
+    """Some targets that are trained on, in minibatches of at most `size` examples, of the same
+    shape as `like` except for the number of examples.
+    """
+    several = max(1, FEW // size)
+    some = [
+        part
+        for y in _alike(trained, like, axes)[:MINIBATCHES]
+        for part in y.split(size, axes.targets)[:several]
+    ]
+    return some[: max(MINIBATCHES, several)] or [like]
 
 
 def _alike(targets: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:

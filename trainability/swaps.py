@@ -36,8 +36,10 @@ from trainability.losses import (
     is_binary,
     is_least_at_targets,
     kind_of_loss,
+    of_logs,
     weighted_loss,
 )
+from trainability.minibatch import with_pairing
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.rescaling import rescaling_of
@@ -249,6 +251,7 @@ def _rescaled(training: Training, output: Tensor, y: Tensor) -> Training | None:
 
 
 PAIRED, USUAL_LOSS = "targets shaped as the outputs", "the usual loss"
+LOGS = "log-probabilities for the loss"
 EVERY_WEIGHT, NOT_FROZEN = "all weights in the optimiser", "no frozen weights"
 OTHER_AXIS = "examples along the other axis"
 """Names of the swaps that repair what a fact proves."""
@@ -257,27 +260,33 @@ OTHER_AXIS = "examples along the other axis"
 @register_swap(
     "loss",
     PAIRED,
-    remedy="Give y the shape of the outputs: y.reshape(output.shape).",
+    remedy="Give y a shape in which the loss compares each target with its own output.",
 )
 def paired_targets(training: Training) -> Training | None:
-    """Give the targets the shape of the outputs, if the loss broadcasts between two different
-    shapes.
+    """Give the targets another shape, if the loss broadcasts and then compares each output with
+    the target of its own example.
     """
-    x, y = training.data.sample(SAMPLE)
-    output = output_of_copy(training, x)
-    if output.shape == y.shape or without_ones(output) != without_ones(y):
+    name = Probe(training).pairing
+    return training.with_loss(with_pairing(training.loss, name)) if name else None
+
+
+@register_swap("loss", LOGS, remedy="End the network in log_softmax.")
+def of_log_probabilities(training: Training) -> Training | None:
+    """Give the loss logarithms of probabilities, if its gradient is right for these only."""
+    probe = Probe(training)
+    axis = probe.axes.units
+    if not probe.lacks_logs or axis is None:
         return None
-    given = training.loss
-
-    def paired(output: Tensor, y: Tensor) -> Tensor:
-        return given(output, y.reshape(output.shape))
-
-    return None if is_same_loss(paired, given, output, y) else training.with_loss(paired)
+    return training.with_loss(of_logs(training.loss, axis))
 
 
-def without_ones(values: Tensor) -> list[int]:
-    """Return a shape without the axes of length 1."""
-    return [size for size in values.shape if size != 1]
+def good_loss(training: Training) -> Training | None:
+    """Use the usual loss; if there is none, the given loss as it was meant, see
+    `Minibatch.repaired_loss`.
+    """
+    other = usual_loss(training)
+    repaired = Probe(training).repaired_loss if other is None else None
+    return other if repaired is None else training.with_loss(repaired[1])
 
 
 def usual_loss(training: Training) -> Training | None:

@@ -157,8 +157,7 @@ class Evidence:
         """The reason why errors do not lie between 0 and 1: the loss falls below its supposed least
         value; "" if it does not.
         """
-        score = self.race.scores[self.by]
-        return score.void if score.least > -math.inf else ""
+        return self.race.scores[self.by].refused
 
     def take(self, good: Row) -> None:
         """Keep the better of two known good training runs, and choose the score of the gap.

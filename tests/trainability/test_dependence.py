@@ -146,8 +146,8 @@ MAKE = {name: lambda drops, f=f: First(f, drops) for name, f in FUNCTIONS.items(
 }
 
 
-def found_in(model, x=X, y=Y, **parts):
-    training = Training(model, x, y, "mse", torch.optim.Adam(model.parameters(), 1e-3), **parts)
+def found_in(model, x=X, y=Y, loss_fn="mse", **parts):
+    training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), 1e-3), **parts)
     found, missing = facts(Probe(training))
     assert not missing
     return {cause.name: cause for cause in found}
@@ -452,6 +452,84 @@ def test_a_term_of_value_0_that_is_detached_is_seen():
     assert change["name"] == "gain" and abs(change["change"]) < 1e-6 < change["gradient"]
 
 
+def held_fixed(z, y):
+    """A squared error with weights that are held fixed."""
+    return ((z - y).square() * (1 + z.detach().abs())).mean()
+
+
+def test_a_wrong_gradient_is_located_in_the_network_or_in_the_loss():
+    """By central differences, the gradient is wrong in one of the two only."""
+    for model, loss_fn, part in (
+        (Truncated(nn.Identity()), nn.MSELoss(), "network"),
+        (First(nn.Identity()), held_fixed, "loss"),
+        (Binary(Square.apply), nn.MSELoss(), "network"),
+        (First(nn.Identity()), lambda z, y: F.mse_loss(Square.apply(z), y), "loss"),
+    ):
+        z = model(X).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss_fn(z, Y), z)
+        with torch.no_grad():
+            once, twice = (loss_fn((z + h * slope).double(), Y.double()) for h in (-1e-3, 1e-3))
+        right = float(twice - once) / 2e-3 == pytest.approx(float(slope.square().sum()), rel=1e-2)
+        assert right is (part == "network")
+        cause = found_in(model, loss_fn=loss_fn)
+        cause = cause.get("partial gradient") or cause["wrong gradient"]
+        assert cause.part == part and not cause.sure
+        assert cause.name == "wrong gradient" or cause.part in ("network", "loss")
+        assert ("in the loss" in cause.remedy) is (loss_fn is held_fixed)
+
+
+class Labels(nn.Module):
+    """A GRU with shares, logits or log-probabilities of 5 labels for each frame."""
+
+    def __init__(self, final):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out, self.final = nn.GRU(M, 16, batch_first=True), nn.Linear(16, 5), final
+
+    def forward(self, x):
+        return self.final(self.out(self.rnn(x)[0]))
+
+
+def ctc(z, y):
+    sizes = torch.full((len(y),), z.shape[1]), torch.full((len(y),), y.shape[1])
+    return F.ctc_loss(z.transpose(0, 1), y, *sizes)
+
+
+FINAL = {
+    "logits": lambda z: z,
+    "shares": lambda z: z.softmax(-1),
+    "logs": lambda z: z.log_softmax(-1),
+}
+
+
+@pytest.mark.parametrize("final", FINAL)
+def test_the_gradient_of_ctc_is_its_slope_for_log_probabilities_only(final):
+    """Torch documents so; here by central differences along a change of the logits."""
+    y = torch.randint(1, 5, (N, 3), generator=G)
+    logits = torch.randn(N, T, 5, generator=G).double().requires_grad_()
+    (slope,) = torch.autograd.grad(ctc(FINAL[final](logits), y), logits)
+    along = torch.randn(logits.shape, generator=G).double()
+    with torch.no_grad():
+        ends = [ctc(FINAL[final](logits + h * along), y) for h in (-1e-5, 1e-5)]
+    difference = float(ends[1] - ends[0]) / 2e-5
+    agree = difference == pytest.approx(float((slope * along).sum()), rel=1e-2)
+    assert agree is (final == "logs")
+    found = found_in(Labels(FINAL[final]), y=y, loss_fn=ctc)
+    assert ("missing logarithms" in found) is not agree
+    assert not {"partial gradient", "wrong gradient"} & found.keys()
+    if not agree:
+        cause = found["missing logarithms"]
+        assert cause.remedy.startswith("End the network in log_softmax(dim=2)")
+        assert ("in place of the softmax" in cause.remedy) is (final == "shares")
+
+
+def test_a_loss_that_takes_the_logarithms_itself_lacks_none():
+    y = torch.randint(1, 5, (N, 3), generator=G)
+    for final, take in (("logits", FINAL["logs"]), ("shares", torch.log)):
+        found = found_in(Labels(FINAL[final]), y=y, loss_fn=lambda z, y, take=take: ctc(take(z), y))
+        assert "missing logarithms" not in found
+
+
 class Exploding(nn.Module):
     """A plain RNN of 5 units with large weights, in which nothing is detached."""
 
@@ -590,8 +668,9 @@ def test_log_probabilities_that_the_network_makes_itself_have_a_least_loss():
         (X[:, 3, :1], "y is x[:, 3, 0] in every example"),
         (X[:, 3, 0], "y is x[:, 3, 0] in every example"),
         (torch.stack((Y[:, 0], X[:, 6, 2]), 1), "y[:, 1] is x[:, 6, 2] in every example"),
+        (X[:, 5, :2], "y[:, 0] is x[:, 5, 0], y[:, 1] is x[:, 5, 1] in every example"),
     ],
-    ids=["column", "flat", "one of two"],
+    ids=["column", "flat", "one of two", "two"],
 )
 def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words):
     class Net(First):
@@ -608,8 +687,74 @@ def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words)
     assert not found["target in the input"].sure
 
 
+def test_targets_that_are_the_whole_input_are_stated_as_such():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(T * M, T * M), nn.Unflatten(1, (T, M)))
+    cause = found_in(model, X, X.clone())["target in the input"]
+    assert cause.sentence == "y is x in every example." and "needs only x for" in cause.remedy
+    part = found_in(model, X, torch.cat((X[..., :2], X[..., :1] * X[..., 1:2]), 2))
+    sentence = part["target in the input"].sentence
+    assert sentence == "y[:, :, 0] is x[:, :, 0], y[:, :, 1] is x[:, :, 1] in every example."
+
+
 def test_a_target_that_is_no_entry_is_not_stated():
     assert "target in the input" not in found_in(First(nn.Identity()))
+
+
+# ---- padding -----------------------------------------------------------------------------------
+
+LENGTHS = torch.randint(3, T, (N,), generator=G)
+REAL = torch.arange(T) < LENGTHS[:, None]
+
+
+class Masked(nn.Module):
+    """Self-attention over ids or numbers, which leaves out the padding or all the rest."""
+
+    def __init__(self, *, inverted, ids, every=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inverted, self.every = inverted, every
+        self.read = nn.Embedding(30, 8) if ids else nn.Linear(M, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, x):
+        real = x != 0 if x.dim() == 2 else (x != 0).any(2)
+        h, keys = self.read(x), real if self.inverted else ~real
+        h = h + self.attention(h, h, h, key_padding_mask=keys)[0]
+        return self.out(h) if self.every else self.out(h[:, 0])
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("every", [True, False])
+def test_outputs_that_depend_on_padding_alone_are_told(ids, every):
+    """With an inverted mask, other values before the padding change no bit of an output but that
+    of their own frame.
+    """
+    x = (IDS.clamp_min(1) if ids else X).masked_fill(~REAL if ids else ~REAL[..., None], 0)
+    y = torch.randn(N, T, 1, generator=G) if every else Y
+    for inverted in (True, False):
+        model = Masked(inverted=inverted, ids=ids, every=every).eval()
+        other = torch.where(x != 0, IDS.flip(0).clamp_min(1) if ids else -X, 0)
+        other[:, 0] = x[:, 0]
+        before, after = (model(v)[:, 0] for v in (x, other))
+        assert torch.equal(before, after) is inverted
+        found = found_in(model, x, y)
+        assert ("unread steps" in found) is inverted
+        if inverted:
+            cause = found["unread steps"]
+            assert cause.sentence.startswith("Apart from padding, ")
+            assert "key_padding_mask" in cause.remedy
+
+
+def test_a_value_inside_of_sequences_is_no_padding():
+    model = Masked(inverted=False, ids=True)
+    adam = torch.optim.Adam(model.parameters())
+    for x, padded in ((IDS, True), (IDS % 2, False)):
+        x = torch.where(REAL, x.clamp_min(1), 0) if padded else x
+        probe = Probe(Training(model, x, Y, "mse", adam))
+        assert (probe.padding is not None) is padded
+        if padded:
+            assert torch.equal(probe.padding, probe.first == 0)
 
 
 # ---- targets that are inputs --------------------------------------------------------------------

@@ -427,6 +427,44 @@ def test_a_loss_below_its_supposed_least_value_voids_the_score():
     assert score.void == "the loss falls below what was found as its least value"
 
 
+def test_the_least_value_is_no_larger_than_any_value_that_was_seen():
+    """Minibatches of unequal sizes count by their examples, and a constant output of pairs is a
+    saddle: at a cosine of 1 no output has a gradient.
+    """
+
+    def pairs(z, y):
+        return F.cosine_embedding_loss(z[:, 0], z[:, 1], y)
+
+    y = torch.where(torch.rand(40, generator=G) < 0.7, 1.0, -1.0)
+    z, targets = torch.randn(7, 2, 4, generator=G), [*y.split(7)]
+    score = score_of(pairs, z, [(None, y) for y in targets], axes_of(z, targets[0], pairs))
+    constant = float(pairs(score.constant.expand(40, 2, 4), y))
+    assert score.of_best_constant == pytest.approx(constant)
+    perfect = torch.tensor([1.0, 0, 0, 0]).repeat(40, 2, 1)
+    perfect[:, 1] *= y[:, None]
+    assert score.least == pytest.approx(float(pairs(perfect, y)), abs=1e-5)
+    assert score.least <= score.of_best_constant
+
+
+def test_a_loss_with_no_lower_value_than_that_of_a_constant_has_no_relative_error():
+    score = score_by(lambda z, y: 5 + 0 * (z.mean() + y.mean()), torch.randn(40, 3), Y[:40])
+    assert score.kind == "loss" and score.refused == score.meaning
+    assert "no outputs were found" in score.refused
+    assert score.in_pairs([torch.randn(40, 3)], [Y[:40]]).relative == math.inf
+
+
+def test_a_least_value_that_is_none_is_not_told():
+    y = torch.rand(40, 1, generator=G)
+
+    def trap(z, y):
+        return ((z - 0.1 * y).square() - 5000 * torch.exp(-(z - 30).square())).mean()
+
+    score = score_by(trap, torch.zeros(40, 1), y)
+    assert "from its least value" in score.meaning
+    score.in_pairs([torch.full((40, 1), 30.0)], [y])
+    assert score.meaning == "the loss falls below what was found as its least value"
+
+
 def test_a_few_long_sequences_count_by_parts_of_their_frames():
     y = torch.randn(1, 400, 1, generator=G)
     score = score_by(nn.MSELoss(), 0 * y, y, in_time=True)
@@ -475,6 +513,100 @@ CLASS_LOSSES = {
     "weighted": partial(F.cross_entropy, weight=torch.linspace(1, 3, K), ignore_index=0),
     "last frame": lambda z, y: F.cross_entropy(z[..., -1], y[:, -1]),
 }
+
+
+def supervised_contrastive(z, y):
+    """Khosla et al. (2020), equation 2, over the examples of a minibatch."""
+    similar = F.normalize(z, dim=1) @ F.normalize(z, dim=1).T / 0.1
+    own = torch.eye(len(z), dtype=torch.bool)
+    logs = similar - similar.masked_fill(own, -1e9).logsumexp(1, keepdim=True)
+    alike = (y[:, None] == y) & ~own
+    return -((logs * alike).sum(1) / alike.sum(1).clamp(min=1)).mean()
+
+
+def triplets(z, y):
+    """The mean margin loss of all triplets (anchor, same class, other class)."""
+    apart, alike = (z[:, None] - z).square().sum(-1), y[:, None] == y
+    pairs = (alike & ~torch.eye(len(z), dtype=torch.bool))[:, :, None] & ~alike[:, None, :]
+    return (F.relu(apart[:, :, None] - apart[:, None, :] + 1) * pairs).sum() / pairs.sum()
+
+
+def of_prototypes(z, y):
+    """Distances from the mean of the outputs of each class, as of prototypical networks."""
+    means = torch.stack([z[y == k].mean(0) for k in range(K)])
+    return F.cross_entropy(-torch.cdist(z, means), y)
+
+
+COMPARES_EXAMPLES = {
+    "contrastive": supervised_contrastive,
+    "triplets": triplets,
+    "prototypes": of_prototypes,
+}
+
+
+@pytest.mark.parametrize("name", COMPARES_EXAMPLES)
+@pytest.mark.parametrize("units", [K, 16])
+def test_outputs_are_no_classes_for_a_loss_that_reads_only_which_targets_are_equal(name, units):
+    """Such a loss is the same, whichever outputs the classes have."""
+    loss_fn, z = COMPARES_EXAMPLES[name], torch.randn(N, units, generator=G)
+    order = torch.randperm(units, generator=G)
+    assert float(loss_fn(z[:, order], CLASSES)) == pytest.approx(float(loss_fn(z, CLASSES)))
+    axes = axes_of(z, CLASSES, loss_fn)
+    assert axes.classes is None and axes.units == 1
+    assert canonical_loss(z, CLASSES, axes) is None
+    score = score_by(loss_fn, z, CLASSES)
+    assert score.kind == "loss"
+    perfect = F.pad(100 * F.one_hot(CLASSES, K).float(), (0, units - K))
+    assert score.in_pairs([perfect], [CLASSES]).relative == pytest.approx(0, abs=0.05)
+    assert score.in_pairs([torch.zeros(N, units)], [CLASSES]).relative == pytest.approx(1, abs=0.1)
+
+
+def emd(z, y):
+    """The squared distance of the cumulative probabilities, for ordered classes."""
+    return (z.softmax(-1).cumsum(-1) - F.one_hot(y, K).cumsum(-1)).square().mean()
+
+
+FINAL = {
+    "logits": lambda z: z,
+    "shares": lambda z: z.softmax(-1),
+    "logs": lambda z: z.log_softmax(-1),
+}
+OF_CLASSES = {
+    "smoothed": ("logits", nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "smoothed shares": (
+        "shares",
+        lambda z, y: nn.CrossEntropyLoss(label_smoothing=0.3)(z.log(), y),
+    ),
+    "focal": ("logits", lambda z, y: focal(z, y)),
+    "hinge": ("logits", nn.MultiMarginLoss()),
+    "wide hinge": ("logits", nn.MultiMarginLoss(margin=5.0)),
+    "likelihood": ("logs", nn.NLLLoss()),
+    "of shares": ("shares", lambda z, y: -z.gather(1, y[:, None]).log().mean()),
+    "ordered": ("logits", emd),
+    "weights": ("logits", nn.CrossEntropyLoss(torch.tensor([1e-3, 1.0, 0.0, 5.0]))),
+    "sum": ("logits", nn.CrossEntropyLoss(reduction="sum")),
+    "cosines": ("logits", lambda z, y: F.cross_entropy(20 * F.normalize(z), y)),
+    "one each": (
+        "logits",
+        lambda z, y: F.binary_cross_entropy_with_logits(z, F.one_hot(y, K).float()),
+    ),
+    "squares": ("logits", lambda z, y: (z - F.one_hot(y, K)).square().mean()),
+    "penalty": ("logits", lambda z, y: F.cross_entropy(z, y) + 0.01 * z.square().mean()),
+    "random": ("logits", lambda z, y: F.cross_entropy(z + 0.1 * torch.randn_like(z), y)),
+}
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_a_loss_that_is_least_at_the_right_classes_is_scored_by_them(name):
+    final, loss_fn = OF_CLASSES[name]
+    z = FINAL[final](torch.randn(N, K, generator=G))
+    assert axes_of(z, CLASSES, loss_fn).classes == 1
+
+
+def test_of_classes_for_each_frame_those_that_a_loss_ignores_do_not_count():
+    y = TAGS.masked_fill(torch.rand(TAGS.shape, generator=G) < 0.9, -100)
+    z = torch.randn(N, T, K, generator=G)
+    assert axes_of(z, y, lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten())).classes == 2
 
 
 @pytest.mark.parametrize("order", ORDERS)

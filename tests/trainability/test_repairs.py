@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from gersgorin.data.layout import Layout
 from trainability import check
 from trainability.axes import OutputAxes
+from trainability.facts import facts
 from trainability.known_good import KnownGood
 from trainability.losses import canonical_loss
 from trainability.probe import Probe
@@ -55,6 +57,42 @@ def unpaired():
     return model, X, MEAN[:, 0], nn.MSELoss(), adam(model.parameters())
 
 
+def gaussian(z, y):
+    """The likelihood of means (B, 1) and logarithms of variances (B, 1)."""
+    mean, log = z[:, :1], z[:, 1:]
+    return 0.5 * (log + (y - mean).square() / log.exp()).mean()
+
+
+def of_columns():
+    """Outputs (B, 2), of which the loss broadcasts columns (B, 1) with targets (B,)."""
+    model = Reader(2)
+    return model, X, MEAN[:, 0], gaussian, adam(model.parameters())
+
+
+def squeezed():
+    """The loss takes one output of each example, (B,), and the targets are (B, 1)."""
+    model = Reader(2)
+    return model, X, MEAN, lambda z, y: (z[:, 0] - y).square().mean(), adam(model.parameters())
+
+
+class Labels(Reader):
+    """Shares of 5 labels for each frame."""
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0]).softmax(-1)
+
+
+def ctc(z, y):
+    sizes = torch.full((len(y),), z.shape[1]), torch.full((len(y),), 1)
+    return F.ctc_loss(z.transpose(0, 1), y, *sizes)
+
+
+def shares_for_logs():
+    """A loss of log-probabilities, and a network of probabilities."""
+    model = Labels(5)
+    return model, X, 1 + FIFTHS[:, None] // 2, ctc, adam(model.parameters())
+
+
 def left_out():
     """The optimiser has the head only."""
     model = Reader()
@@ -75,10 +113,50 @@ def wrong_axis():
 
 CASES = {
     unpaired: ("unpaired loss", "targets shaped as the outputs", 0.1),
+    of_columns: ("unpaired loss", "targets shaped as the outputs", 0.5),
+    squeezed: ("unpaired loss", "targets shaped as the outputs", 0.1),
+    shares_for_logs: ("missing logarithms", "log-probabilities for the loss", 0.9),
     left_out: ("untrained weights", "all weights in the optimiser", 0.1),
     softmax_twice: ("softmax twice", "the usual loss", 0.6),
     wrong_axis: ("mixed examples", "examples along the other axis", 0.5),
 }
+
+
+@pytest.mark.parametrize(
+    ("case", "code"),
+    [
+        (unpaired, "y.reshape(output.shape)"),
+        (of_columns, "y.unsqueeze(-1)"),
+        (squeezed, "y.squeeze(-1)"),
+    ],
+)
+def test_code_that_gives_targets_another_shape_is_run_before_it_is_told(case, code):
+    """With it, a change of one target moves the gradient at its own output only, by autograd."""
+    model, _, _, loss_fn, _ = case()
+    probe = Probe(Training(*case()))
+    (cause,) = (cause for cause in facts(probe)[0] if cause.name == "unpaired loss")
+    assert cause.remedy == f"Pass {code} to the loss in place of y."
+    output = model(probe.x).detach().requires_grad_()
+    slopes = []
+    for change in (0, 1):
+        y = probe.y.clone()
+        y[0] += change
+        (slope,) = torch.autograd.grad(loss_fn(output, eval(code)), output)
+        slopes.append(slope)
+    moved = (slopes[1] - slopes[0]).abs().sum(1)
+    assert moved[0] > 0 and not moved[1:].any()
+
+
+def test_a_loss_of_targets_in_another_order_of_axes_is_told_no_code():
+    model = nn.GRU(3, 1, batch_first=True)
+
+    def loss_fn(z, y):
+        return (z.flatten() - y.transpose(0, 1).flatten()).square().mean()
+
+    y = X[:, :, 0]
+    training = Training(model, X, y, loss_fn, adam(model.parameters()), batch_size=7)
+    (cause,) = (cause for cause in facts(Probe(training))[0] if cause.name == "unpaired loss")
+    assert "order of axes" in cause.remedy and "y." not in cause.remedy and not cause.repair
 
 
 @pytest.mark.parametrize(
@@ -95,6 +173,11 @@ def test_the_repair_is_a_row_that_learns(case):
     assert any(what in line for line in found.summary().splitlines())
     if case is unpaired:  # also in the known good training
         assert found.known_good < 0.1 and found.part == "loss" and found.error > 0.5
+    if case is shares_for_logs:
+        assert (
+            row.error < found.error - 0.1
+            and "your loss of log-probabilities, from" in found.measure
+        )
 
 
 def test_errors_of_a_loss_that_pairs_wrong_targets_are_those_of_its_own_ones():

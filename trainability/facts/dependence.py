@@ -19,6 +19,10 @@ from trainability.swaps import (
 )
 
 UNREPEATABLE = "unrepeatable output"
+MASK = (
+    "Look for a mask that is inverted: src_key_padding_mask and key_padding_mask are True at "
+    "padding."
+)
 ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
 
 
@@ -99,6 +103,8 @@ def unread_inputs(probe: Probe) -> Cause | None:
         )
     else:
         return None
+    if probe.padding is not None:
+        words = apart_from_padding(words)
     return Cause(
         "unread inputs",
         "network",
@@ -110,9 +116,10 @@ def unread_inputs(probe: Probe) -> Cause | None:
 def is_unread(probe: Probe, leaf: int) -> bool:
     """True if no output depends on an input."""
     slopes = probe.slopes(leaf)
-    if slopes is not None and slopes.any():
+    real = probe.real(leaf)
+    if slopes is not None and slopes[real].any():
         return False
-    return not probe.depends(leaf, torch.ones_like(probe.leaves[leaf], dtype=torch.bool))
+    return not probe.depends(leaf, real)
 
 
 def unread_features(probe: Probe) -> list[int]:
@@ -138,23 +145,36 @@ def unread_steps(probe: Probe) -> Cause | None:
         return None
     lost = [] if probe.only_own_frame else probe.unread(0, probe.layout.time)
     read = sorted(set(range(T)) - set(lost))
-    if probe.only_own_frame or len(read) == 1:
+    padded = probe.padding is not None
+    if probe.only_own_frame or (len(read) == 1 and not padded):
         which = f"frame {read[0] + 1} of {T}" if lost else "its own frame"
-        words = f"An output depends only on {which}: nothing can be learned from the others."
-        if probe.training.either_axis:
-            shape = tuple(probe.first.shape)
-            words += f" The examples are taken along axis {probe.axis} of x {shape}."
-        remedy = (
-            "Pass the state from step to step. For an nn.RNN, LSTM or GRU, read the last output: "
-            "out[:, -1] with batch_first=True, out[-1] without."
-        )
+        words, remedy = words_of_one_frame(probe, which)
     elif lost and not is_padding(probe, lost):
         frames = listed([str(t + 1) for t in lost])
         words = f"No output depends on {counted(len(lost), 'frame')} of {T} ({frames})."
         remedy = "Look for a slice, or for a mask or a reset that zeroes the state in a sequence."
     else:
         return None
+    if padded:
+        words, remedy = apart_from_padding(words), f"{MASK} {remedy}"
     return Cause("unread steps", "network", words, remedy, evidence={"frames": T - len(read) or T})
+
+
+def words_of_one_frame(probe: Probe, which: str) -> tuple[str, str]:
+    """Return (the fact that an output depends only on one frame, what to do about it)."""
+    words = f"An output depends only on {which}: nothing can be learned from the others."
+    if probe.training.either_axis:
+        shape = tuple(probe.first.shape)
+        words += f" The examples are taken along axis {probe.axis} of x {shape}."
+    return words, (
+        "Pass the state from step to step. For an nn.RNN, LSTM or GRU, read the last output: "
+        "out[:, -1] with batch_first=True, out[-1] without."
+    )
+
+
+def apart_from_padding(words: str) -> str:
+    """Return a sentence about a sequence, for all of it but its padding."""
+    return f"Apart from padding, {words[0].lower()}{words[1:]}"
 
 
 def is_padding(probe: Probe, lost: list[int]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,10 +10,11 @@ from torch.autograd.function import BackwardCFunction
 
 from gersgorin.validate import in_precision
 from rhn.errors import RhnError
-from trainability.autograd import dense, graph
+from trainability.autograd import dense, graph, slope_at
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
-from trainability.minibatch import BEYOND_ROUNDING, WRONG
+from trainability.minibatch import BEYOND_ROUNDING
+from trainability.minima import WRONG
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -24,9 +26,13 @@ OWN_BACKWARD = (
     "Compare your autograd.Function with torch.autograd.gradcheck, unless its gradient differs on "
     "purpose, such as gradient reversal."
 )
-CUT_ON_PURPOSE = (
+CUT_IN_FORWARD = (
     "Look for .detach(), .data or torch.no_grad() in forward, unless a path is cut on purpose, "
     "such as in truncated backpropagation."
+)
+CUT_IN_LOSS = (
+    "Look for .detach(), .data or torch.no_grad() in the loss, unless a path is cut on purpose, "
+    "such as for a weight or a baseline; and see which outputs each loss of torch takes."
 )
 PARTIAL = "partial gradient"
 
@@ -35,36 +41,72 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     """Fact: in the direction of the gradient of a weight, the change of the loss differs from the
     change that autograd predicts.
 
-    The change is known only if finite differences have converged, see `derivative`. If the model
-    uses an autograd.Function of the user, the cause is "wrong gradient"; otherwise a path is left
-    out of the gradient, as by .detach().
+    The change is known only if finite differences have converged, see `derivative`. If the network
+    or the loss uses an autograd.Function of the user, the cause is "wrong gradient"; otherwise a
+    path is left out of the gradient, as by .detach().
     """
-    training = in_double_precision(probe)
+    training = None if probe.lacks_logs else in_double_precision(probe)
     if training is None:
         return None
     x, y = in_double(probe.x), in_double(probe.y)
     names = {n: p for n, p in training.model.named_parameters() if p.requires_grad}
-    loss = training.loss(training.output(x), y)
-    slopes = torch.autograd.grad(loss, list(names.values()), materialize_grads=True)
+    output = training.output(x)
+    loss = training.loss(output, y)
+    slopes = torch.autograd.grad(
+        loss, list(names.values()), materialize_grads=True, retain_graph=True
+    )
     for (name, p), slope in zip(names.items(), map(dense, slopes), strict=True):
         size = float(slope.norm())
         if size < 1e-6 * abs(loss.item()):
             continue
-        change = partial(change_of_loss, training, x, y, p, slope / size)
-        near = derivative(change, size, loss.item())
+        moved = x, y, p, slope / size
+        near = derivative(partial(change_of_loss, training, *moved), size, loss.item())
         if near is not None and abs(near - size) > WRONG * size:
-            measured = (
-                f"in the direction of this gradient the loss changes by {near:.3g} per unit, "
-                f"autograd says {size:.3g}"
-            )
-            evidence = {"name": name, "change": near, "gradient": size}
-            if any(isinstance(node, BackwardCFunction) for node in graph(loss)):
-                words = f"The gradient of {name} is not that of the loss: {measured}."
-                remedy = OWN_BACKWARD
-                return Cause("wrong gradient", "network", words, remedy, evidence=evidence)
-            words = f"The gradient of {name} leaves out a path: {measured}."
-            return Cause(PARTIAL, "network", words, CUT_ON_PURPOSE, evidence=evidence)
+            errors = slope_at(training.loss, output, y)
+            of_outputs = training.with_loss(partial(weighted_sum, errors))
+            of_outputs.model = training.model  # whose weights are moved
+            by_outputs = change_of_loss(of_outputs, *moved, NUDGES[0])
+            nodes = graph(output), graph(training.loss(output.detach().requires_grad_(), y))
+            return cause_of(name, near, size, by_outputs, nodes)
     return None
+
+
+def weighted_sum(errors: Tensor, output: Tensor, y: Tensor) -> Tensor:
+    """Return the sum of outputs with fixed weights, as a loss of outputs."""
+    return (output * errors).sum()
+
+
+def cause_of(
+    name: str,
+    near: float,
+    size: float,
+    by_outputs: float,
+    nodes: tuple[list[Any], list[Any]],
+) -> Cause:
+    """Return the cause for a wrong gradient of a weight, in the network or in the loss.
+
+    Args:
+        name: the weight.
+        near, size: change of the loss in the direction of the gradient, and that by autograd.
+        by_outputs: the change by the gradient of the loss in the outputs, times the change of the
+            outputs. It equals `near` if this gradient is right, and `size` if that of the network
+            is right.
+        nodes: the operations of autograd in the network, and in the loss.
+    """
+    evidence = {"name": name, "change": near, "gradient": size}
+    along = "in the direction of this gradient the loss changes by"
+    measured = f"{along} {near:.3g} per unit, autograd says {size:.3g}"
+    in_network, in_loss = (any(isinstance(n, BackwardCFunction) for n in part) for part in nodes)
+    if abs(by_outputs - size) >= abs(near - by_outputs):
+        part, own, remedy = "network", in_network, CUT_IN_FORWARD
+        words = f"The gradient of {name} leaves out a path: {measured}."
+    else:
+        part, own, remedy = "loss", in_loss, CUT_IN_LOSS
+        words = f"The gradient of the loss in the outputs is not its slope. For {name}, {measured}."
+    if own:
+        words = f"The gradient of {name} is not that of the loss: {measured}."
+        return Cause("wrong gradient", part, words, OWN_BACKWARD, evidence=evidence)
+    return Cause(PARTIAL, part, words, remedy, evidence=evidence)
 
 
 def in_double_precision(probe: Probe) -> Training | None:

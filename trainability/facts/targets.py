@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, listed
 from trainability.activation import is_free
 from trainability.autograd import graph, operation
 from trainability.diagnosis import Cause
@@ -18,7 +18,7 @@ from trainability.minima import free_loss
 from trainability.not_finite import SCALED_TARGETS
 from trainability.probe import Probe
 from trainability.reference import places_of_targets
-from trainability.swaps import PAIRED, USUAL_LOSS
+from trainability.swaps import LOGS, PAIRED, USUAL_LOSS
 from trainability.training import same
 
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
@@ -40,11 +40,35 @@ def unpaired_loss(probe: Probe) -> Cause | None:
         "loss",
         f"When the target of one example changes, only {share:.0%} of the change of the gradient "
         f"is at its own output: outputs have shape {shape}, y has {tuple(probe.y.shape)}.",
-        f"Give y the shape of the outputs, such as y.reshape({shape}), and bring both into one "
-        "order of axes by transpose or permute before reshape or flatten.",
+        f"Pass {probe.pairing} to the loss in place of y."
+        if probe.pairing
+        else "Bring outputs and targets into one order of axes, by transpose or permute before "
+        "reshape or flatten.",
         sure=True,
         evidence={"share": share},
-        repair=PAIRED if probe.output.numel() == probe.y.numel() else "",
+        repair=PAIRED if probe.pairing else "",
+    )
+
+
+def missing_logs(probe: Probe) -> Cause | None:
+    """Fact: the gradient of the loss is its slope for logarithms of probabilities, but not for
+    these outputs.
+    """
+    found = probe.lacks_logs
+    if found is None:
+        return None
+    slope, gradient = found
+    z, axis = probe.output, probe.axes.units or 0
+    last = " in place of the softmax" if is_normalised(z, axis) else ""
+    return Cause(
+        "missing logarithms",
+        "loss",
+        f"The gradient of the loss in the outputs is not its slope: along a change of the outputs "
+        f"the loss changes by {slope:.3g} per unit, autograd says {gradient:.3g}. With the outputs "
+        f"as log-probabilities both agree.",
+        f"End the network in log_softmax(dim={axis}){last}.",
+        evidence={"change": slope, "gradient": gradient},
+        repair=LOGS,
     )
 
 
@@ -218,49 +242,60 @@ def own_input(probe: Probe, leaf: int) -> Cause:
 
 
 def copied_target(probe: Probe) -> Cause | None:
-    """Fact: real-valued targets equal an entry of their inputs. This may be intended."""
-    entry = copied_entry(probe)
-    if entry is None:
+    """Fact: real-valued targets equal entries of their inputs. This may be intended."""
+    entries = copied_entries(probe)
+    if not entries:
         return None
+    x, y = probe.first, probe.y
+    if x.shape == y.shape and torch.equal(x, y.to(x.dtype)):
+        words, copied = "y is x", "x"
+    else:
+        words = listed([f"y{of_y} is x{of_x}" for of_y, of_x in entries])
+        copied = "this entry" if len(entries) == 1 else "these entries"
     return Cause(
         COPIED,
         "targets",
-        f"y{entry[0]} is x{entry[1]} in every example.",
+        f"{words} in every example.",
         "If this is not intended, look where the targets are computed. If it is, the network needs "
-        "to remember this entry only.",
+        f"only {copied} for these targets.",
     )
 
 
-def copied_entry(probe: Probe) -> tuple[str, str] | None:
-    """Return (index into y, index into x) of an entry of the targets that equals an entry of the
-    inputs; None if there is none.
+def copied_entries(probe: Probe) -> list[tuple[str, str]]:
+    """Return (index into y, index into x) of each entry of the targets that equals an entry of the
+    inputs.
     """
     x, y, axis = probe.first, probe.y, probe.axis
     if not (x.is_floating_point() and y.is_floating_point()) or x.dim() != 3 or probe.count < 8:
-        return None
+        return []
     if y.shape[:2] == x.shape[:2]:
         columns = y.reshape(*y.shape[:2], -1)
-        place = _column(x.flatten(0, 1), columns.flatten(0, 1))
-        return place and (f"[:, :, {place[0]}]" if y.dim() > 2 else "", f"[:, :, {place[1]}]")
+        places = _columns(x.flatten(0, 1), columns.flatten(0, 1))
+        return [(f"[:, :, {k}]" if y.dim() > 2 else "", f"[:, :, {j}]") for k, j in places]
     if y.shape[0] != probe.count:
-        return None
-    place = _column(rows_of(x, axis), rows_of(y, 0))
-    if place is None:
-        return None
-    t, k = divmod(place[1], x.shape[2])
-    index = f"[:, {t}, {k}]" if axis == 0 else f"[{t}, :, {k}]"
-    return (f"[:, {place[0]}]" if y.dim() > 1 and y[0].numel() > 1 else ""), index
+        return []
+    places = _columns(rows_of(x, axis), rows_of(y, 0))
+    several = y.dim() > 1 and y[0].numel() > 1
+    return [
+        (f"[:, {k}]" if several else "", _index(*divmod(place, x.shape[2]), axis))
+        for k, place in places
+    ]
 
 
-def _column(x: Tensor, y: Tensor) -> tuple[int, int] | None:
-    """Return (column of y, column of x) that are equal and have more than two values; None if there
-    are none.
+def _index(frame: int, number: int, axis: int) -> str:
+    """The index of a number of a frame of all examples, which lie along an axis."""
+    return f"[:, {frame}, {number}]" if axis == 0 else f"[{frame}, :, {number}]"
+
+
+def _columns(x: Tensor, y: Tensor) -> list[tuple[int, int]]:
+    """Return (column of y, first equal column of x) for each column of y with more than two values
+    that equals a column of x.
     """
+    found = list[tuple[int, int]]()
     for k in range(min(y.shape[1], COLUMNS)):
         column = y[:, k : k + 1]
         if len(column.unique()) <= 2:
             continue
         same = (x == column.to(x.dtype)).all(0).nonzero().flatten()
-        if len(same):
-            return k, int(same[0])
-    return None
+        found += [(k, int(same[0]))] if len(same) else []
+    return found
