@@ -1,4 +1,4 @@
-"""`python -m benchmarks.costs`: the memory of spectra, the time of three analyses of one network, and
+"""`python -m benchmarks.costs`: the memory of spectra, the time of three analyses of a network, and
 the time of a Recorder's measurements, as the pages quote them (docs/index.md,
 docs/guides/recorder.md).
 """
