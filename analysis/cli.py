@@ -33,7 +33,8 @@ class Common(TrainedOptions, ResultOptions):
     """File with the original chorales (.json or .pickle). Default: the file of the training run, or
     else the chorales rebuilt from music21's scores. For a language model: a text file, which is
     split into 90 % train, 5 % valid and 5 % test; or a folder with the text of the training run.
-    Default for a language model: this text in its stored folder, or else in that of `rhn data get`.
+    Default for a language model: the text of the training run, in its stored folder or else in the
+    folder of `rhn data get`.
     """
     device: Device = "auto"
     """Device of the computation; auto: a GPU if there is one, else the CPU."""

@@ -1,11 +1,13 @@
-"""`python -m benchmarks.costs`: the memory of spectra and the time of a Recorder's measurements, as
-the pages quote them (docs/index.md, docs/guides/recorder.md).
+"""`python -m benchmarks.costs`: the memory of spectra, the time of three analyses of a network, and
+the time of a Recorder's measurements, as the pages quote them (docs/index.md,
+docs/guides/recorder.md).
 """
 
 import multiprocessing
 import resource
 import statistics
 import time
+from functools import partial
 
 import torch
 from torch import nn
@@ -20,6 +22,11 @@ NETWORKS = (
     ("nn.RNN(10, 1500)", lambda: nn.RNN(10, 1500), 3),
     ("nn.RNN(10, 2000)", lambda: nn.RNN(10, 2000), 3),
 )
+ANALYSES = {
+    "lyapunov(count=1)": partial(gersgorin.lyapunov, count=1),
+    "products": gersgorin.products,
+    "spectra": gersgorin.spectra,
+}
 PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequences, positions
 REPEATS = 7
 
@@ -42,6 +49,15 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def seconds_per_step(analysis, steps: int = 20) -> float:
+    """Time an analysis of an LSTM of 500 units."""
+    torch.manual_seed(0)
+    module, x = nn.LSTM(10, 500), torch.randn(steps, 1, 10)
+    start = time.process_time()
+    analysis(module, x)
+    return (time.process_time() - start) / steps
+
+
 def recorder_seconds(steps: int, sequences: int, positions: int) -> list[float]:
     """Time REPEATS measurements of an RHN of depth 5 with 64 units."""
     torch.manual_seed(0)
@@ -57,7 +73,7 @@ def recorder_seconds(steps: int, sequences: int, positions: int) -> list[float]:
 
 
 def main() -> None:
-    """Print both tables and the environment."""
+    """Print the three tables and the environment."""
     stay_on_one_core()
     torch.set_num_threads(1)
     print(environment("cpu"))
@@ -72,6 +88,8 @@ def main() -> None:
             f"spectra of {name}, {steps} time steps: {seconds:.0f} s of processor time, peak "
             f"memory {after / 1e9:.2f} GB, {before / 1e9:.2f} GB of it before"
         )
+    for name, analysis in ANALYSES.items():
+        print(f"{name} of nn.LSTM(10, 500): {seconds_per_step(analysis):.2g} s per time step")
     for probe in PROBES:
         s = recorder_seconds(*probe)
         print(

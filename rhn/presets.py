@@ -276,8 +276,9 @@ def preset(name: str, /, **changes: Any) -> ChoraleConfig | LanguageConfig:
     """Return the configuration of the preset `name`, with `changes` of its fields.
 
     changes: new values by field, such as cell="dts-rnn", cell_options={"skip": "last"}. Cell
-    options are added to those of the preset, unless the cell changes. A network for chorales has as
-    many units as its budget of parameters allows, unless `hidden_size` is given.
+    options are added to those of the preset. If `cell` is another cell, the cell options of the
+    preset are dropped. A network for chorales has as many units as its budget of parameters allows,
+    unless `hidden_size` is given.
 
     Raises InvalidInputError for an unknown name (the message has the nearest one) or a wrong value.
 

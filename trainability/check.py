@@ -72,9 +72,9 @@ def check(
             ten of your training runs and two known good ones, between 20 seconds and ten minutes.
         losses: losses of your own loop, one per optimiser step. They are compared with the losses
             of a plain loop: forward, backward, clipping, optimiser step, scheduler step.
-        validation: your validation set, (x, y) or a DataLoader. An error on it far above the error
-            on held-out examples shows that the two sets differ. If none are held out, an error far
-            above that on training examples shows overfitting.
+        validation: your validation set, (x, y) or a DataLoader. An error on this set far above
+            the error on held-out examples shows that the two sets differ. If no examples are held
+            out, an error on this set far above the error on training examples shows overfitting.
         name: name of the network in the result; None: its class.
         seed: shuffle seed of the minibatches.
         progress: function that is called with a description of each stage; None: only the estimated

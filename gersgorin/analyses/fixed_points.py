@@ -222,8 +222,8 @@ class FixedPoints(Result, kind="fixed_points"):
         """Number of eigenvalues on the unit circle, for each point, (P,). For such an eigenvalue,
         the linear part of the step does not decide whether a deviation grows.
 
-        An eigenvalue counts as on the circle if its distance from the circle is at most 1e-7, or at
-        most 1e-6 times the largest distance of any eigenvalue from 1.
+        An eigenvalue counts as on the circle if its distance from the circle is at most 1e-7 (2e-6
+        in single precision), or at most 1e-6 times the largest distance of any eigenvalue from 1.
         """
         return (self._beyond == 0).sum(-1)
 

@@ -266,9 +266,8 @@ def compared_words(
     words, mixed = _range_words([rates[k] for k in top], near, even), _mixed(notes, top)
     if len(known) == len(top):
         return f"The gradient {words} in all {len(top)} networks{mixed}{end}"
-    behind = [k for k in known if k not in top]
-    others_grow = any(direction(rates[k], near) > 0 or "grows" in notes[k] for k in behind)
-    most = _most(bool(direction(rates[top[0]], even) > 0), others_grow)
+    others = [(rates[k], notes[k]) for k in known if k not in top]
+    most = _most(rates[top[0]], others, near, even)
     places = " and ".join(where[k] for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks{mixed}"
     return f"The gradient {most} {places}, where it {words}{end}"
@@ -299,12 +298,13 @@ def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
     return " and ".join(each)
 
 
-def _most(grows: bool, others_grow: bool) -> str:
-    """The predicate of the gradient with the largest rate, compared with the others. others_grow:
-    whether another gradient grows at all, in any run.
+def _most(best: float, others: Sequence[tuple[float, str]], near: float, even: float) -> str:
+    """The predicate of the gradient with the largest rate, compared with the rates and notes of the
+    others. It is said to grow only here if no other gradient grows at all, in any run.
     """
-    if not grows:
+    if direction(best, even) <= 0:
         return "lasts longest"
+    others_grow = any(direction(rate, near) > 0 or "grows" in note for rate, note in others)
     return "grows most" if others_grow else "grows only"
 
 

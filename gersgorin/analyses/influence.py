@@ -569,15 +569,16 @@ def influence(
     """Measure how strongly each output of a model, or a loss, depends on each of its inputs.
 
     The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
-    The time is that of S k batched backward passes (S for a loss; S for each probe if there are
-    probes). The memory is that of the autograd graph of one run, plus 4 million numbers.
+    Let S be the number of outputs of a sequence, and k the number of entries in one output. The
+    time is that of S k batched backward passes: of S for a loss, and of S for each probe if there
+    are probes. The memory is that of the autograd graph of one run, plus 4 million numbers.
 
     Args:
         model: any torch module or function with one output for each time step, or one for the
             sequence. The model can be recurrent, convolutional, or use attention. If the model
             returns several outputs (a tuple, a dictionary), the first one counts, and the notes of
-            the result name it. A step f(x, s) is
-            run along x: its outputs are those that it returns beside the state, or else its states.
+            the result name it. A step f(x, s) is run along x: its outputs are those that it returns
+            beside the state, or else its states.
         x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
             m), token ids (T,), (B, T) or (T, B), or a packed sequence. x can also be a tuple or a
             dictionary of arguments; the first with floating-point numbers is the sequence. For

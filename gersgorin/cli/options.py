@@ -50,8 +50,7 @@ class NewOrTrained(NewCell):
     """
     submodule: Annotated[str | None, NETWORK] = None
     """Name of a part of --module, such as encoder.rnn. The first recurrent cell in this part is
-    analysed (by `influence`: the outputs of the part). Default: as if the part were the whole
-    module.
+    analysed (by `influence`: the outputs of the part). Default: the whole module.
     """
 
     # without the options of `NetworkOptions`: the first cell, as it says itself

@@ -331,3 +331,4 @@ INCLUSION_SETS: dict[str, Callable[..., InclusionSet]] = {
     "minimal": MinimalGersgorin,
     "numerical-range": NumericalRange,
 }
+"""The inclusion sets: from the name of each to the function of A that returns it."""

@@ -27,7 +27,7 @@ from rhn.utils.scale import scaled
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply the Jacobians of all steps: dy[T]/dy[0] = A[T-1] ... A[0] = P exp(log_scale).
+    """Multiply the Jacobians of all steps: dy[T]/dy[0] = A[T-1]...A[0] = P exp(log_scale).
 
     Args:
         A: (T, ..., n, n). T = 0 gives the empty product, the identity.
@@ -134,7 +134,7 @@ def vanishes_at(norms: np.ndarray) -> int | None:
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
-    """Compute log ||A[T-1] ... A[0]||_2 / T, (...,), real: the mean growth per step of the
+    """Compute log ||A[T-1]...A[0]||_2 / T, (...,), real: the mean growth per step of the
     perturbation that grows most; -inf if the product is zero.
 
     Raises:

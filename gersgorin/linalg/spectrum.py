@@ -104,8 +104,8 @@ def spectral_radius(A: Tensor) -> Tensor:
 def departure_from_normality(
     A: Tensor, values: Tensor | None = None, *, relative: bool = False
 ) -> Tensor:
-    """Compute Henrici's departure from normality, sqrt(||A||_F^2 - sum |lambda_i|^2), (...,) (P.
-    Henrici, 1962).
+    """Compute Henrici's departure from normality, sqrt(||A||_F^2 - sum |lambda_i|^2), (...,)
+    (Henrici 1962).
 
     As a difference of squares it is accurate to about sqrt(n eps) ||A||_F, 1e-7 in float64. values:
     the eigenvalues (..., n), if they are known. relative: divide by ||A||_F; the result is between

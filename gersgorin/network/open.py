@@ -79,9 +79,8 @@ def open_run(
             for two tensors. The state starts at zero.
         layer, submodule: select a recurrent cell of a module; see `gersgorin.extract_cell`.
         batch_axis: the axis of the batch that the module expects: 0 for (B, T, m), 1 for (T, B, m).
-            A sequence (T, m) gets this axis. None: the axis that `batch_first` of the module
-            declares, or the axis of length 1. Numbers from a file get the axis that `batch_first`
-            declares.
+            A sequence without a batch, (T, m), gets this axis, also if it is read from a file.
+            None: the axis that `batch_first` of the module declares, or the axis of length 1.
         gates: a function gates(x, s) that returns a tensor, or a dictionary of tensors by name;
             None: the gates of the cell. The function is called for single steps, with x and s as
             the step gets them. For cells of torch.nn, x is (m,) and s is h (n,), or (h, c) for an
