@@ -94,10 +94,13 @@ def finite_tensor(name: str, value: Any) -> Tensor:
     InvalidInputError if the array is empty, and NotFiniteError for NaN or infinity.
     """
     x = real_tensor(name, value)
-    if x.numel() == 0 or x.dim() == 0:
+    if x.numel() == 0:
         raise InvalidInputError(
-            f"{name} has shape {tuple(x.shape)}: expected a sequence of at least one step"
+            f"{name} has shape {tuple(x.shape)}, and no entries: expected at least one step of at "
+            "least one number"
         )
+    if x.dim() == 0:
+        raise InvalidInputError(f"{name} is a single number: expected a sequence")
     if bad := int((~torch.isfinite(x)).sum()):
         said = f"{name} holds {bad} NaN or infinite numbers, expected finite ones"
         raise NotFiniteError(said, of=name)

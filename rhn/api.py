@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rhn.checkpoints import load_model, save_checkpoint
+from rhn.checkpoints import lacks_network, load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.data.corpus import SPLITS
 from rhn.errors import CheckpointError, InvalidInputError
@@ -34,7 +34,8 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
 
     Args:
         cell: the cell of the model, if it is your own, as package.module:factory. This module is
-            imported.
+            imported. If the file is a state_dict of a layer of torch: the name of this layer, such
+            as "torch.nn:LSTM". The result is then our cell with these weights.
         before_training: whether to load the initial weights. A new cell with the same seed would
             have other weights than these initial weights.
 
@@ -49,7 +50,9 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
     """
     if not before_training:
         return load_model(path, cell)
-    model, known = initial_model(path, cell=cell)
+    known = not lacks_network(path)
+    if known:
+        model, known = initial_model(path, cell=cell)
     if not known:
         raise CheckpointError(
             f"{path} has no record of its initial weights: expected a file of rhn train or "

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells import CELLS
-from rhn.cells.registry import is_known, resolve_cell, unknown_cell
+from rhn.cells.registry import TORCH_CELLS, is_known, resolve_cell, unknown_cell
 from rhn.errors import CheckpointError, DamagedError, DataError, InvalidInputError, UsersCodeError
-from rhn.files import checksum, read_tensors, write_tensors
+from rhn.files import checksum, foreign_kind, is_torch_save, read_tensors, write_tensors
 from rhn.utils.io import as_path
 from rhn.utils.wording import first_line, with_article
 from rhn.version import __version__
@@ -34,11 +34,10 @@ KINDS = {
     "LanguageModel": "a language model (rhn generate)",
     "PolyphonicModel": "a model of chorales (rhn sample)",
 }
-# files of torch.save begin with one of these
-TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
-    "which does not name its network: give gersgorin --module package.module:factory, or save "
-    "the network with rhn.checkpoints.save_checkpoint"
+    "which does not name its network: for a layer of torch give its name as the cell, "
+    "torch.nn:LSTM; for your own module give gersgorin --module package.module:factory, or in "
+    "Python call load_state_dict of the module"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
@@ -136,7 +135,8 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
     """Load the model of a checkpoint, as `load_checkpoint` does.
 
     cell: the cell of the model, if it is the user's own, as package.module:factory; this module is
-    imported.
+    imported. If the file is a state_dict of a layer of torch: the name of this layer, such as
+    torch.nn:LSTM. The result is then our cell with these weights.
 
     kind: the expected class of the model; None: any class.
 
@@ -147,6 +147,8 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
 
     # first: an unknown cell is no fault of the file
     factory = None if cell is None else resolve_cell(cell)
+    if cell in TORCH_CELLS and kind is None and lacks_network(path):
+        return _layer_of_torch(cell, weights_file(path))
     header = read_metadata(path)
     name, own = header["class"], header["config"].get("cell")
     if cell is not None and own is not None and is_known(cell) and cell != own:
@@ -160,6 +162,29 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
     if cell is not None and name in KINDS:
         factory = models.with_cell(cell, getattr(models, name))
     return load_checkpoint(path, factory=factory)
+
+
+def _layer_of_torch(cell: str, path: Path) -> nn.Module:
+    from rhn.weights import layer_of_torch  # most checkpoints do not need it
+
+    layer = layer_of_torch(cell, path)
+    _require_finite(path, dict(layer.named_parameters()))
+    return layer
+
+
+def lacks_network(path: str | Path) -> bool:
+    """True for a file of weights that does not describe its network, because another program than
+    this toolkit wrote it.
+
+    Raises CheckpointError for a folder without a file of best weights.
+    """
+    path = weights_file(path)
+    try:
+        return read_tensors(path, ENTRY, whole=False)[0] is None
+    except DamagedError:
+        return is_torch_save(path) or bool(foreign_kind(path))
+    except (FileNotFoundError, DataError):
+        return False
 
 
 def read_metadata(path: str | Path) -> dict:
@@ -246,11 +271,12 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
             f"training run, which holds {BEST}"
         ) from None
     except DamagedError as error:
-        with path.open("rb") as file:
-            if file.read(20).startswith(TORCH_SAVE):
-                raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
+        if is_torch_save(path):
+            raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
+        kind = foreign_kind(path)
+        said = f"{path} is {kind}, which holds no weights of torch" if kind else error
         raise CheckpointError(
-            f"{error}; expected the weights, {BEST}, or the folder of a training run"
+            f"{said}; expected the weights, {BEST}, or the folder of a training run"
         ) from error
     except DataError as error:
         raise CheckpointError(str(error)) from error
@@ -315,8 +341,12 @@ def _require_fit(path, module: nn.Module, found: dict[str, Tensor]) -> torch.dty
         raise CheckpointError(
             f"{path}: expected parameters of one floating-point type of 16 to 64 bits"
         )
+    _require_finite(path, weights)
+    return dtypes.pop()
+
+
+def _require_finite(path: str | Path, weights: Mapping[str, Tensor]) -> None:
     if lost := [name for name, t in weights.items() if not torch.isfinite(t).all()]:
         raise CheckpointError(
             f"{path}: {lost[0]} holds NaN or infinity, as after a training run that diverged"
         )
-    return dtypes.pop()

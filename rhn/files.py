@@ -5,6 +5,7 @@ Each file is in the format .safetensors. Writing is atomic, and reading unpickle
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ from rhn.utils.wording import first_line
 
 if TYPE_CHECKING:  # help of commands needs no torch
     from torch import Tensor
+
+# first bytes of files
+TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
+NPY = b"\x93NUMPY"
 
 
 def write_tensors(
@@ -83,6 +88,32 @@ def read_tensors(
     if not isinstance(header, dict):
         raise DamagedError(f"{path}: its header is not a JSON object")
     return header, tensors
+
+
+def is_torch_save(path: Path) -> bool:
+    """True for a file that torch.save wrote, complete or truncated."""
+    return _first_bytes(path).startswith(TORCH_SAVE) and not foreign_kind(path)
+
+
+def foreign_kind(path: Path) -> str:
+    """Name the kind of a file that belongs to another program and holds no tensors of torch, such
+    as "a .npz file"; "" for any other file.
+    """
+    if _first_bytes(path).startswith(NPY):
+        return "a .npy file"
+    if not zipfile.is_zipfile(path):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names):  # of torch.save
+        return ""
+    arrays = bool(names) and all(name.endswith(".npy") for name in names)
+    return "a .npz file" if arrays else "an archive (.zip)"
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(20)
 
 
 def checksum(tensors: Mapping[str, "Tensor"], *texts: str) -> str:

@@ -29,7 +29,8 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import TrialRow, protocol_words
 from optim_study.shares import Share, share_rows, training_shares
 from optim_study.swarm_plot import plot_swarm
-from rhn.checkpoints import BEST
+from rhn.cells.registry import TORCH_CELLS
+from rhn.checkpoints import BEST, lacks_network
 from rhn.data import chorales
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.plotting.curves import CURVE_LABELS, Curves, draw_curves, read_curves, require_one_measure
@@ -50,6 +51,8 @@ def sections_about(options: ReportOptions, progress: NamedProgress) -> list[Sect
     """
     path = options.about
     folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises for a name too long)
+    if options.cell in TORCH_CELLS and not folder and lacks_network(path):
+        options = replace(options, module=options.cell, cell=None)
     if options.module is not None:
         sections = [
             weights_section(options.module, path),

@@ -25,7 +25,6 @@ from gersgorin.cli.load import chorales_file, data_of_options, load_network, run
 from gersgorin.cli.options import NetworkOptions
 from gersgorin.cli.trained import TEXT_STEPS
 from gersgorin.data.files import Dataset, chorales_origin
-from gersgorin.network.factory import read_weights
 from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
@@ -41,6 +40,7 @@ from rhn.training.trained import StoredData, TrainedText, load_text_model, store
 from rhn.utils.result import Result
 from rhn.utils.shared_options import flag
 from rhn.utils.wording import counted
+from rhn.weights import read_weights
 
 ABOUT = "Origin of the network"
 LEFT_OUT = ("vocabulary",)  # thousands of words

@@ -22,7 +22,9 @@ class ReportedNetwork:
     about: Annotated[Path, REPORT] = field(kw_only=False)
     """Subject of the page: a file of weights, or the folder of a training run or of a study."""
     cell: Annotated[str | None, REPORT] = None
-    """The cell of the trained weights, if it is your own: package.module:factory."""
+    """The cell of the trained weights, if it is your own: package.module:factory. For the
+    state_dict of a layer of torch: the name of the layer, such as torch.nn:LSTM.
+    """
     module: Annotated[str | None, REPORT] = None
     """Your torch module, as package.module:factory. With this option, the file in ABOUT holds the
     state_dict of the module.

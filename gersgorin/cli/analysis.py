@@ -53,6 +53,9 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
 
 def run(row: Analysis, options: Any) -> None:
     """Load network and data, compute the analysis, then print, draw and write its result."""
+    from gersgorin.cli.new import layer_as_module
+
+    options = layer_as_module(options)
     if (
         options.checkpoint
         and not options.module

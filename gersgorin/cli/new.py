@@ -1,6 +1,8 @@
 """Check the network options of a command, and build new cells from them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,11 +14,13 @@ from gersgorin.run.run import Label
 from gersgorin.run.state import Sizes, checked_sizes
 from gersgorin.validate import users_code
 from rhn.cells import is_known, read_options, resolve_cell
+from rhn.cells.registry import TORCH_CELLS
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_new
 from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_seed
 
+Options = TypeVar("Options", bound=NewOrTrained)
 UNITS = 64  # of a new cell
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 
@@ -41,6 +45,20 @@ def check_network_options(options: NewOrTrained) -> None:
     if wrong:
         raise InvalidInputError(wrong)
     check_seed(options.seed)
+
+
+def layer_as_module(options: Options) -> Options:
+    """The options with --module in place of --cell torch.nn:LSTM, if the weights are a state_dict
+    of this layer; other options unchanged. Raises errors as `check_network_options` does.
+    """
+    if options.cell not in TORCH_CELLS or options.checkpoint is None:
+        return options
+    check_network_options(options)
+    from rhn.checkpoints import lacks_network  # a new cell needs no files of weights
+
+    if not lacks_network(options.checkpoint):
+        return options
+    return replace(options, module=options.cell, cell=None)
 
 
 def cell_of(options: NewOrTrained) -> str:

@@ -41,8 +41,8 @@ class NewOrTrained(NewCell):
     cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
     """An option of the new cell, such as leak=0.5. Can be given several times."""
     checkpoint: Annotated[Path | None, NETWORK] = None
-    """Trained weights: a file, or the folder of a training run. With --module: a file with the
-    state_dict of the module.
+    """Trained weights: a file, or the folder of a training run. With --module, or with a layer of
+    torch as --cell, such as torch.nn:LSTM: a file with the state_dict.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your own network, package.module:factory. The factory returns a step f(x, s) or a torch

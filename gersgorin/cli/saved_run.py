@@ -40,7 +40,9 @@ def run(options: RunOptions) -> None:
     check_output(options.output, (".npz",), force=options.force)
 
     from gersgorin.cli.load import run_of_options
+    from gersgorin.cli.new import layer_as_module
 
+    options = layer_as_module(options)
     with own_cell(options.module or options.cell):
         found = run_of_options(options, device=resolve_device(options.device))
         print(printable(str(found)))

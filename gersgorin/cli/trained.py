@@ -17,11 +17,12 @@ from torch import nn
 from gersgorin.cli.new import sizes_of_words
 from gersgorin.cli.options import NewOrTrained
 from gersgorin.data.files import Dataset
-from gersgorin.network.factory import build_module, load_weights
+from gersgorin.network.factory import build_module
 from gersgorin.network.find import cell_title, find_cell, recurrent_cells, title_in
 from gersgorin.run.run import Label
 from rhn.cells import name_of_cell
 from rhn.checkpoints import load_model as load_checkpoint
+from rhn.checkpoints import weights_file
 from rhn.data.corpus import KEYS, Corpus
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
@@ -31,6 +32,7 @@ from rhn.plotting.provenance import named_file, words_of_checkpoint
 from rhn.training.trained import initial_model, load_text_model, stored_data
 from rhn.utils.io import check_file
 from rhn.utils.wording import first_line
+from rhn.weights import load_weights
 
 TEXT_STEPS = 100
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
@@ -67,7 +69,7 @@ def module_of_user(
         return module, Label(state="fresh weights")
     if path is None:  # of unknown origin: a factory may set its own seed
         return module, Label()
-    load_weights(module, path)
+    load_weights(module, weights_file(path))
     return module, Label(made=named_file(path))
 
 

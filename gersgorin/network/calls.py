@@ -147,6 +147,8 @@ def check_loop(cell: nn.Module, module: nn.Module, calls: list[TracedCall]) -> N
     """
     said = f"the loop of {type(module).__name__} cannot be differentiated"
     with with_gradients(), users_code(said, "it changes a tensor in place"):
+        if not all(map(_returns_state, calls, calls[1:])):
+            raise own_step(cell, module, "returns neither its next state nor (output, state)")
         if not _passes_states_on(calls):
             raise own_step(cell, module, "gets another state than the one that it returned")
         if _reads_outputs(calls):
@@ -211,6 +213,11 @@ def _passed_on(calls: list[TracedCall]) -> list[Slopes] | None:
     slopes = _slopes([part for part, _ in known], returned, [w for _, w in known])
     found = zip(slopes, weights, strict=True)
     return [[*itertools.islice(found, len(parts or ()))] for parts in passed]
+
+
+def _returns_state(one: TracedCall, other: TracedCall) -> bool:
+    """True if a call returns a state in the shapes of that which the next call gets."""
+    return not other.state or state_in(one.output, other.state) is not None
 
 
 def _parts_passed(one: TracedCall, other: TracedCall) -> list[tuple[Tensor, Tensor]] | None:

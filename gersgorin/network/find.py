@@ -8,6 +8,7 @@ see `rhn.cells.Cell`), or a step forward(x, state). A module is a cell, or has a
 import functools
 from collections import Counter
 from collections.abc import Callable
+from numbers import Number
 from typing import Any, TypeGuard
 
 import torch
@@ -22,7 +23,7 @@ from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short, nearest
+from rhn.utils.wording import counted, in_short, nearest, with_article
 
 TORCH_CLASSES = (nn.RNNBase, nn.RNNCellBase)
 KNOWN = (Cell, *TORCH_CLASSES)  # cells that need no state_size
@@ -237,6 +238,11 @@ def check_state(s0: Any) -> State:
     """Return the state. Raises InvalidInputError unless it is a floating-point or complex tensor
     that is not empty, or a tuple of such tensors.
     """
+    if isinstance(s0, list | tuple) and any(isinstance(part, Number) for part in tree_leaves(s0)):
+        raise InvalidInputError(
+            f"s0 is {with_article(type(s0).__name__)} of numbers: expected a tensor, such as "
+            "torch.tensor(s0), or a tuple of tensors"
+        )
     s0 = tree_map(functools.partial(state_tensor, "s0"), s0)
     if not all(
         (part.is_floating_point() or part.is_complex()) and part.numel()

@@ -135,12 +135,11 @@ def as_taken(cell: Any, first: State) -> State:
 
 
 def state_in(output: Any, like: list) -> list[Tensor] | None:
-    """The tensors of the state in what a step returns: all of it, or its second part. None if
-    neither has the shapes of `like`.
+    """The tensors of the state in what a step returns: all of it, or the second part of a pair
+    (output, state). None if neither has the shapes of `like`.
     """
-    candidates = map(
-        tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,)
-    )
+    is_pair = isinstance(output, tuple | list) and len(output) == 2
+    candidates = map(tree_leaves, (output, output[1]) if is_pair else (output,))
     return next(
         (parts for parts in candidates if [*map(np.shape, parts)] == [*map(np.shape, like)]), None
     )

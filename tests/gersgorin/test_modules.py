@@ -15,13 +15,15 @@ from taggers import Tagger
 from test_gersgorin_cli import expected_radii as expected
 from torch import nn
 
+import rhn
 from gersgorin import Recorder, extract_cell, spectra
 from gersgorin.cli.analysis import main
-from gersgorin.network.factory import build_module, load_weights
+from gersgorin.network.factory import build_module
 from gersgorin.network.sequence_map import ModelWithData, SequenceMap
 from gersgorin.network.trace import TracedCell
 from rhn.cells import from_torch
 from rhn.errors import CheckpointError
+from rhn.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("unarranged")
 
@@ -202,10 +204,12 @@ def test_weights_of_every_common_kind_of_file_are_the_module_s(own, capsys):
     torch.save(state, "b.pt")
     torch.save({"epoch": 3, "model": state, "note": "best"}, "c.ckpt")
     torch.save({f"module._orig_mod.{name}": t for name, t in state.items()}, "d.bin")
+    # of Lightning
+    torch.save({"state_dict": {f"model.{name}": t for name, t in state.items()}}, "e.ckpt")
     run = ["--module", f"{own}:Seq2Seq", "--input", "x.npy"]
     wanted = radii(capsys, *run, "--seed", 9)
     assert radii(capsys, *run) != wanted
-    for file in ("a.safetensors", "b.pt", "c.ckpt", "d.bin"):
+    for file in ("a.safetensors", "b.pt", "c.ckpt", "d.bin", "e.ckpt"):
         assert radii(capsys, *run, "--checkpoint", file) == wanted, file
 
 
@@ -222,6 +226,60 @@ def test_damaged_and_integer_weights_are_refused(own):
     ):
         with pytest.raises(CheckpointError, match=said):
             load_weights(build_module(f"{own}:Seq2Seq", input_size=M), Path(name))
+
+
+def test_a_layer_of_torch_needs_no_code_of_the_user(own, capsys):
+    """The command is that of the page."""
+    page = Path(__file__).parents[2] / "docs/guides/own-data.md"
+    (line,) = [
+        line
+        for line in page.read_text().splitlines()
+        if "--cell torch.nn:LSTM --checkpoint" in line
+    ]
+    _, command, *args = line.strip("`. ").split()
+    assert command == "plot"
+    lstm, x = nn.LSTM(M, 6, num_layers=2), np.load("x.npy")
+    np.savetxt("pendulum.csv", x, delimiter=",")
+    for prefix in ("", "model.rnn."):
+        torch.save({f"{prefix}{name}": t for name, t in lstm.state_dict().items()}, "weights.pt")
+        found = radii(capsys, *args)
+        assert found == expected(from_torch(lstm.double()), torch.from_numpy(x))
+        lstm.float()
+    assert main([*args, "--hidden-size", "6"]) == 2
+    assert "cannot be given with --checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.GRUCell])
+def test_weights_of_a_layer_of_torch_are_loaded_by_its_name(own, caplog, kind):
+    layer, x = kind(M, 5), torch.rand(1, M)
+    torch.save(
+        {"state_dict": {f"model.{name}": t for name, t in layer.state_dict().items()}}, "w.pt"
+    )
+    loaded = rhn.load("w.pt", cell=f"torch.nn:{kind.__name__}")
+    after = layer(x) if kind is nn.GRUCell else layer(x[None])[0][0]
+    assert torch.allclose(
+        loaded.outputs_of(loaded.step(x, torch.zeros(1, loaded.state_size))), after
+    )
+    # a state_dict does not name the activation
+    assert ("tanh is assumed" in caplog.text) == (kind is nn.RNN)
+
+
+def test_weights_that_are_not_those_of_the_layer_are_refused(own):
+    torch.save(nn.GRU(M, 5).state_dict(), "gru.pt")
+    with pytest.raises(CheckpointError, match=r"give its name as the cell, torch\.nn:LSTM"):
+        rhn.load("gru.pt")
+    with pytest.raises(
+        CheckpointError, match=r"weight_ih_l0 has the shape \(15, 3\), expected \(20"
+    ):
+        rhn.load("gru.pt", cell="torch.nn:LSTM")
+    with pytest.raises(CheckpointError, match="no record of its initial weights"):
+        rhn.load("gru.pt", cell="torch.nn:GRU", before_training=True)
+    torch.save(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3)).state_dict(), "linear.pt")
+    with pytest.raises(CheckpointError, match=r"holds 0\.weight, 0\.bias, 1\.weight and 1 more"):
+        rhn.load("linear.pt", cell="torch.nn:GRU")
+    torch.save({name: t * torch.nan for name, t in nn.GRU(M, 5).state_dict().items()}, "nan.pt")
+    with pytest.raises(CheckpointError, match="weight_ih holds NaN"):
+        rhn.load("nan.pt", cell="torch.nn:GRU")
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
@@ -248,11 +306,15 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
     before = module.state_dict()
     first = next(iter(before))
     files = {
-        "lacks": ({k: t for k, t in before.items() if k != first}, f"Missing.*{first}"),
-        "extra": (before | {"more": torch.zeros(1)}, "Unexpected.*more"),
+        "lacks": ({k: t for k, t in before.items() if k != first}, f"the file lacks {first}$"),
+        "extra": (before | {"more": torch.zeros(1)}, "the file also has more$"),
         "shape": (
             before | {first: torch.zeros(1).expand(10**6, 10**6)},
-            rf"size mismatch for {first}",
+            rf"{first} has the shape \(1000000, 1000000\), expected",
+        ),
+        "both": (
+            {f"other.{k}": t for k, t in before.items()} | {"more": torch.zeros(1)},
+            r"the file lacks \S+, \S+ and \d+ more, and has \S+ and \d+ more instead$",
         ),
         "bomb": (
             {"state_dict": Bomb()},
@@ -265,15 +327,22 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         torch.save(value, f"{name}.pt")
     Path("cut.pt").write_bytes(Path("lacks.pt").read_bytes()[:200])
     Path("cut.safetensors").write_bytes(b"\xff" * 40)
+    np.savez("w.npz", **{name: t.numpy() for name, t in before.items()})
+    Path("text.pt").write_text("a,b\n1,2\n")
     words = {f"{name}.pt": said for name, (_, said) in files.items()}
     words |= {
         "cut.pt": "not a complete",
         "cut.safetensors": "not a complete",
+        "text.pt": "another kind, truncated or damaged",
+        "w.npz": "w.npz is a .npz file, which holds no weights of torch: expected what",
+        "x.npy": "x.npy is a .npy file, which",
         "nowhere.pt": "there is no file",
     }
     for name, said in words.items():
         with pytest.raises(CheckpointError, match=said):
             load_weights(module, Path(name))
+    with pytest.raises(CheckpointError, match=r"w\.npz is a \.npz file, which holds no weights"):
+        rhn.load("w.npz")
     assert not Path("exploded").exists()
 
 

@@ -233,6 +233,29 @@ for weight in LOOPS["zeros"][0].parameters():
 LOOPS["hook"][0].cell.register_forward_hook(lambda cell, given, h: 1.5 * h)
 
 
+class WithAttention(nn.Module):
+    state_size = N
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(N, N) / N)
+
+    def forward(self, x, s):
+        after = torch.tanh(s @ self.weight)
+        return after, after, after.softmax(-1)
+
+
+def test_a_tuple_of_three_is_no_state():
+    """Which of them is the state is not known, if the state is one tensor."""
+    loop = made(Loop, made(WithAttention), next=lambda self, e, h: self.cell(e, h)[1])
+    for network, x in ((made(WithAttention), frames(T)), (loop, frames(T)[:, None])):
+        with pytest.raises(InvalidInputError, match=r"or \(output, state\)|nor \(output, state\)"):
+            spectra(network, x)
+    three = torch.ones(N), torch.ones(N), torch.ones(N)
+    thirds = spectra(lambda x, s: (s[0] / 2, s[1] / 3, s[2] / 4), frames(T), s0=three)
+    assert thirds.spectral_radius == pytest.approx(np.full(T, 0.5))
+
+
 @for_each("kind", LOOPS)
 def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
     model, words = LOOPS[kind]

@@ -30,7 +30,7 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "pooch", "rich"
 LEVELS_TEXT = """
     rhn.cells.registry rhn.errors rhn.plotting.figure rhn.utils rhn.version
     rhn.data rhn.files rhn.kernels
-    rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
+    rhn.cells rhn.models rhn.checkpoints rhn.weights rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin.validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
