@@ -93,7 +93,7 @@ def test_the_doubt_names_central_differences():
         return 0.9 * s.detach() + x
 
     found = gersgorin.influence(leaky, torch.ones(12, 1).double(), s0=torch.zeros(1).double())
-    assert found.doubt.startswith(f"{NOTE} (0 against ")
+    assert found.doubt.startswith(f"{NOTE} (in one direction it is 0 % of the slope)")
 
 
 def scaled(module, factor):
