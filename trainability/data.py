@@ -187,6 +187,16 @@ def joined(pairs: list[Pair], axis: int) -> Pair | None:
     return _filled(pairs[0], whole)
 
 
+def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
+    """Return the number of padding frames at the end of each sequence of (B, T, ...), as (B,).
+
+    >>> padded_frames(torch.tensor([[5, 0, 2], [7, 0, 0]]), torch.tensor(0))
+    tensor([0, 2])
+    """
+    same = (frames == pad).flatten(2).all(2) if frames.dim() > 2 else frames == pad
+    return same.flip(1).long().cumprod(1).sum(1)
+
+
 class HeldOut:
     """Base class of the data: the minibatches that are held out, and whether they are enough."""
 

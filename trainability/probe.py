@@ -26,6 +26,7 @@ from trainability.axes import time_steps
 from trainability.data import (
     Inputs,
     noise_like,
+    padded_frames,
     sequence_of,
     with_leaf,
     with_sequence,
@@ -71,11 +72,10 @@ class Probe(Minibatch):
         if self.frames is None or self.layout.batch is None:
             return None
         x = self.first.movedim(self.axis, 0)
-        same = (
-            (x == x[:, -1].mode(0).values.expand(x[:, :1].shape)).reshape(*x.shape[:2], -1).all(2)
-        )
-        ends = same.flip(1).long().cumprod(1).flip(1).bool()
-        lengths = ends.sum(1)
+        pad = x[:, -1].mode(0).values
+        lengths = padded_frames(x, pad)
+        ends = torch.arange(x.shape[1], device=x.device) >= x.shape[1] - lengths[:, None]
+        same = (x == pad).reshape(*x.shape[:2], -1).all(2)
         if not torch.equal(same, ends) or len(lengths.unique()) == 1:
             return None
         whole = ends.reshape(*ends.shape, *[1] * (x.dim() - 2)).expand(x.shape)

@@ -29,7 +29,16 @@ from gersgorin.losses import Loss
 from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
-from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
+from trainability.data import (
+    SAMPLE,
+    WHOLE,
+    Batches,
+    Inputs,
+    in_double,
+    padded_frames,
+    sequence_of,
+    with_sequence,
+)
 from trainability.losses import (
     canonical_loss,
     follows_scale,
@@ -39,7 +48,7 @@ from trainability.losses import (
     of_logs,
     weighted_loss,
 )
-from trainability.minibatch import with_pairing
+from trainability.minibatch import training_batch, with_pairing
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.rescaling import rescaling_of
@@ -193,16 +202,6 @@ def padding_before(training: Training) -> Training | None:
     return other
 
 
-def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
-    """Return the number of padding frames at the end of each sequence of (B, T, ...), as (B,).
-
-    >>> padded_frames(torch.tensor([[5, 0, 2], [7, 0, 0]]), torch.tensor(0))
-    tensor([0, 2])
-    """
-    same = (frames == pad).flatten(2).all(2) if frames.dim() > 2 else frames == pad
-    return same.flip(1).long().cumprod(1).sum(1)
-
-
 @register_swap(
     "targets",
     "targets standardised",
@@ -280,15 +279,6 @@ def of_log_probabilities(training: Training) -> Training | None:
     return training.with_loss(of_logs(training.loss, axis))
 
 
-def good_loss(training: Training) -> Training | None:
-    """Use the usual loss; if there is none, the given loss as it was meant, see
-    `Minibatch.repaired_loss`.
-    """
-    other = usual_loss(training)
-    repaired = Probe(training).repaired_loss if other is None else None
-    return other if repaired is None else training.with_loss(repaired[1])
-
-
 def usual_loss(training: Training) -> Training | None:
     """Use the loss that fits outputs and targets: cross entropy, binary cross entropy or squared
     error.
@@ -296,7 +286,7 @@ def usual_loss(training: Training) -> Training | None:
     None if the given loss is the usual one, or is least at other outputs than the squared error
     (unless it compares outputs with targets of other examples).
     """
-    x, y = training.data.sample(SAMPLE)
+    x, y = training.data.sample(training_batch(training))
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
     every = training.data.targets
@@ -336,7 +326,7 @@ def another_loss(training: Training) -> Training | None:
 
 def adds_up(training: Training, mean: Training) -> bool:
     """True if a loss sums over some axes of the targets over which another loss averages."""
-    x, y = training.data.sample(SAMPLE)
+    x, y = training.data.sample(training_batch(training))
     found = slopes_of(training.loss, mean.loss, output_of_copy(training, x), y)
     if found is None:
         return False

@@ -20,8 +20,6 @@ from rhn.utils.validation import is_whole_number
 from rhn.utils.wording import in_short
 
 State = Tensor | tuple[Tensor, ...]
-
-
 Sizes = int | tuple[int, ...]
 """The state_size of a step: the number of entries of its state tensor, or of each tensor of a
 tuple.
