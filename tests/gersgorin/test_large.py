@@ -322,7 +322,7 @@ def test_a_step_without_all_eigenvalues_has_none_and_does_not_end_the_run(
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
     told = "the unit circle; the 20 leading eigenvalues did not converge at 1 step."
     assert told in record.summary()
-    assert "of the eigenvalues lie outside the unit circle;" in record.summary()
+    assert "of the 20 leading eigenvalues lie outside the unit circle;" in record.summary()
     assert (
         len(re.findall(" {10}-(?!\\d)", record.summary())) == 2 and "nan" not in record.summary()
     )  # radius and looseness

@@ -161,7 +161,7 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     assert all(tuple(row) == TRIAL_COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "a loss below 9.5 nats per frame" in lines[0]
+    assert "lowest training loss is below 9.5 nats per frame" in lines[0]
     assert lines[2].split()[:3] == ["study", "optimizer", "hidden"]
     rows = [line for line in lines[3:] if "depth" in line.split(" ")[0]]
     assert len(rows) == 4 and all(re.search(r"\d+ to \d+ %", row) for row in rows)

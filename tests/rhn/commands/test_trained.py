@@ -90,9 +90,11 @@ def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):
 
 
 def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
+    run = str(trained(prose))
+
     def generated(*options):
         capsys.readouterr()
-        assert cli.main(["generate", str(trained(prose)), "--length", "12", *options]) == 0
+        assert cli.main(["generate", run, "--length", "12", *options]) == 0
         return capsys.readouterr().out
 
     first = generated("--prompt", "the cat", "--seed", "3")
