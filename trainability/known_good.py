@@ -43,12 +43,12 @@ from trainability.reference import (
 from trainability.swaps import (
     default_weights,
     every_weight,
+    good_loss,
     inputs_standardised,
     is_same_loss,
     output_of_copy,
     shuffled,
     targets_standardised,
-    usual_loss,
     without_dropout,
 )
 from trainability.training import Training, same
@@ -96,7 +96,7 @@ class KnownGood:
             network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
             base = base.with_model(network, output_of)
         changes: dict[str, Callable[[Training], Training | None]] = {
-            "loss": self.good_loss,
+            "loss": good_loss,
             "order": shuffled,
             "optimizer": lambda base: (every_weight(base) or base).with_adam(rate),
         }
@@ -112,15 +112,6 @@ class KnownGood:
             if part not in keep:
                 base = change(base) or base
         return base
-
-    def good_loss(self, training: Training) -> Training | None:
-        """Use the usual loss; if there is none, the user's loss as it was meant, see
-        `Minibatch.repaired_loss`.
-        """
-        if (other := usual_loss(training)) is not None:
-            return other
-        repaired = self.probe.repaired_loss
-        return None if repaired is None else training.with_loss(repaired[1])
 
     @property
     def network(self) -> Version:
@@ -219,7 +210,7 @@ class KnownGood:
         changes: dict[str, Callable[[Training], Training | None]] = {
             "inputs": inputs_standardised,
             "targets": targets_standardised,
-            "loss": self.good_loss,
+            "loss": good_loss,
             "initial weights": default_weights,
             "optimizer": Training.copy,
             "regularization": without_dropout,

@@ -48,7 +48,7 @@ from trainability.losses import (
     of_logs,
     weighted_loss,
 )
-from trainability.minibatch import training_batch, with_pairing
+from trainability.minibatch import with_pairing
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.rescaling import rescaling_of
@@ -279,6 +279,15 @@ def of_log_probabilities(training: Training) -> Training | None:
     return training.with_loss(of_logs(training.loss, axis))
 
 
+def good_loss(training: Training) -> Training | None:
+    """Use the usual loss; if there is none, the given loss as it was meant, see
+    `Minibatch.repaired_loss`.
+    """
+    other = usual_loss(training)
+    repaired = Probe(training).repaired_loss if other is None else None
+    return other if repaired is None else training.with_loss(repaired[1])
+
+
 def usual_loss(training: Training) -> Training | None:
     """Use the loss that fits outputs and targets: cross entropy, binary cross entropy or squared
     error.
@@ -286,7 +295,7 @@ def usual_loss(training: Training) -> Training | None:
     None if the given loss is the usual one, or is least at other outputs than the squared error
     (unless it compares outputs with targets of other examples).
     """
-    x, y = training.data.sample(training_batch(training))
+    x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
     axes = training.output_axes(output, x, y)
     every = training.data.targets
@@ -326,7 +335,7 @@ def another_loss(training: Training) -> Training | None:
 
 def adds_up(training: Training, mean: Training) -> bool:
     """True if a loss sums over some axes of the targets over which another loss averages."""
-    x, y = training.data.sample(training_batch(training))
+    x, y = training.data.sample(SAMPLE)
     found = slopes_of(training.loss, mean.loss, output_of_copy(training, x), y)
     if found is None:
         return False
