@@ -28,6 +28,7 @@ from gersgorin.analyses.bands import (
     of_spectra,
     over_time_blocks,
 )
+from gersgorin.analyses.growth import extremes_on_the_way
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import (
     AXES,
@@ -52,6 +53,7 @@ from rhn.utils.wording import counted, in_short, kind_of, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
+FEW = 5  # networks with a sentence each about the way of the norm
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -89,15 +91,18 @@ class SideBySide(Several, kind="side by side"):
 
     def summary(self, *, whole: bool = True) -> str:
         """The summary of each network. If `whole` is False and there are several networks: the
-        first sentence of each summary, and one table for all networks.
+        first sentence of each summary, and one table for all networks. For few networks there is
+        also a sentence about each norm that is largest or smallest on the way.
         """
         each = self.results.values()
         if whole or len(self) == 1:
             return "\n\n".join(result.summary(whole=whole) for result in each)
         labelled = [*zip(self.labels, self.results.values(), strict=True)]
         findings = [f"{label}: {next(iter(result.sentences()))}" for label, result in labelled]
+        turns = [f"{label}: {turn}" for label, result in labelled if (turn := _turn(result))]
+        turns = turns if len(self) <= FEW else []
         doubts = [f"{label}: {result.doubt}" for label, result in labelled if result.doubt]
-        return "\n".join([*findings, *doubts, "", self.numbers()])
+        return "\n".join([*findings, *turns, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
         """A text table with a row for each network. The row has the `brief` numbers of the result,
@@ -165,6 +170,14 @@ class SideBySide(Several, kind="side by side"):
             return draw_bands(results, names, about, step=step, limit=limit)
         draw = draw_comparison if results[0].kind == "spectra" else draw_results
         return draw(results, names, about, step=step, limit=limit)
+
+
+def _turn(result: Result) -> str:
+    """A sentence about a norm of the products that is largest or smallest on the way; "" for other
+    analyses.
+    """
+    norms = {"spectra": "log_norm_product", "products": "log_norm"}.get(result.kind)
+    return extremes_on_the_way(getattr(result, norms)) if norms else ""
 
 
 def _over_steps(result: Result) -> bool:
