@@ -345,14 +345,22 @@ def compared_words(growths: Sequence[Growth], names: Sequence[str], near: float)
         return "No gradient of these networks is known"
     alike = {growth.note for growth in growths} == {"median"}
     notes = [""] * len(names) if alike else [growth.note for growth in growths]
-    names = _short(names)
-    if len(known) < 3:
-        each = [_alone_words(growths[k], near) for k in known]
-        where = [_within(names[k], "" if growths[k].disagree else notes[k]) for k in known]
-        words = _joined(each, where)
-    else:
-        words = _ranked_words(growths, known, names, notes, near)
+    describe = _each_words if len(known) < 3 else _ranked_words
+    words = describe(growths, known, _short(names), notes, near)
     return f"The gradient {words}{' (median)' if alike else ''}"
+
+
+def _each_words(
+    growths: Sequence[Growth],
+    known: Sequence[int],
+    names: Sequence[str],
+    notes: Sequence[str],
+    near: float,
+) -> str:
+    """The predicates of one or two gradients."""
+    each = [_alone_words(growths[k], near) for k in known]
+    where = [_within(names[k], "" if growths[k].disagree else notes[k]) for k in known]
+    return _joined(each, where)
 
 
 def _alone_words(growth: Growth, near: float) -> str:
