@@ -200,7 +200,7 @@ class Comparison(Result, kind="comparison"):
         subject, rates = subject_of(self.title), self.last_exponent
         gradient, R = f"The gradient{subject}", len(rates)
         if R == 1:
-            return capitalised(gradient_words(self._log_norms[0], subject))
+            return capitalised(gradient_words(self._of_only_run, subject))
         zero = int(np.isneginf(rates).sum())
         if self._disagree:
             return f"{gradient} {self._change} runs"
@@ -214,17 +214,16 @@ class Comparison(Result, kind="comparison"):
     def growth(self) -> Growth:
         """The growth of the gradient, in words for a title about several networks."""
         if len(self.seed) == 1:
-            return Growth.of(self._log_norms[0])
-        ends = np.array([log_norm[-1] for log_norm in self._log_norms])
+            return Growth.of(self._of_only_run)
+        ends = self.last_exponent * self.steps
         even = 2 * int((np.abs(ends) <= TWICE).sum()) > len(ends)
         disagree = self._change if self._disagree else ""
         return Growth(self.rate, even, median=True, disagree=disagree)
 
     @property
-    def _log_norms(self) -> list[np.ndarray]:
-        """`log_norm_product` of each run, without the steps after its end."""
-        pairs = zip(self.log_norm_product, self.steps, strict=True)
-        return [log_norm[:steps] for log_norm, steps in pairs]
+    def _of_only_run(self) -> np.ndarray:
+        """`log_norm_product` of a single run, without NaN after its end."""
+        return self.log_norm_product[0, : self.steps[0]]
 
     @property
     def _change(self) -> str:

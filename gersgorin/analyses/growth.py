@@ -243,7 +243,7 @@ def _extremes(log_norm: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _excess(log_norm: np.ndarray, t: int) -> float:
-    """How far the norm at index t is above both ends, 1 and the last norm, as a logarithm."""
+    """The ratio of the norm at index t to the larger end, 1 or the last norm, as a logarithm."""
     return float(log_norm[t]) - max(0.0, float(log_norm[-1]))
 
 
