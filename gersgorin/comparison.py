@@ -8,6 +8,7 @@ compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from gersgorin.analyses.bands import (
     of_spectra,
     over_time_blocks,
 )
+from gersgorin.analyses.growth import extremes_on_the_way
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import (
     AXES,
@@ -43,7 +45,7 @@ from gersgorin.figures import draw_inset
 from gersgorin.labels import Identity, footer_of, labels_of, with_depths
 from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.run import Label, Progress, Run, silent
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, RhnError
 from rhn.plotting.figure import WIDTH, Block, Shown, compose, plain_ticks, title_of
 from rhn.utils.figures import drawable, set_limit, sized
 from rhn.utils.keywords import keywords_of
@@ -52,6 +54,7 @@ from rhn.utils.wording import counted, in_short, kind_of, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
+FEW = 5  # networks with a sentence each about the way of the norm
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -89,15 +92,17 @@ class SideBySide(Several, kind="side by side"):
 
     def summary(self, *, whole: bool = True) -> str:
         """The summary of each network. If `whole` is False and there are several networks: the
-        first sentence of each summary, and one table for all networks.
+        first sentence of each summary, and one table for all networks. For few networks there is
+        also a sentence about each norm that is largest or smallest on the way.
         """
         each = self.results.values()
         if whole or len(self) == 1:
             return "\n\n".join(result.summary(whole=whole) for result in each)
-        labelled = [*zip(self.labels, self.results.values(), strict=True)]
-        findings = [f"{label}: {next(iter(result.sentences()))}" for label, result in labelled]
-        doubts = [f"{label}: {result.doubt}" for label, result in labelled if result.doubt]
-        return "\n".join([*findings, *doubts, "", self.numbers()])
+        findings = [f"{name}: {next(iter(result.sentences()))}" for name, result in self._labelled]
+        turns = [f"{name}: {turn}" for name, result in self._labelled if (turn := _turn(result))]
+        turns = turns if len(self) <= FEW else []
+        doubts = [f"{name}: {result.doubt}" for name, result in self._labelled if result.doubt]
+        return "\n".join([*findings, *turns, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
         """A text table with a row for each network. The row has the `brief` numbers of the result,
@@ -159,12 +164,45 @@ class SideBySide(Several, kind="side by side"):
         """Draw spectra at one scale and measures over time, or bands, or a panel for each network;
         all panels have the same limits.
         """
-        results: Sequence[Any] = [*self.results.values()]
-        names, about = self.labels.tolist(), self.about
+        self.check_drawable()
+        drawn: dict[str, Any] = {
+            label: result for label, result in self._labelled if _is_drawable(result)
+        }
+        without = [label for label, _ in self._labelled if label not in drawn]
+        kind = self.analysis.replace("_", " ")
+        note = f"without {kind}, not drawn: {', '.join(without)}" if without else ""
+        about = "; ".join(filter(None, (self.about, note)))
+        results, names = [*drawn.values()], [*drawn]
         if isinstance(results[0], Comparison):
             return draw_bands(results, names, about, step=step, limit=limit)
         draw = draw_comparison if results[0].kind == "spectra" else draw_results
         return draw(results, names, about, step=step, limit=limit)
+
+    def check_drawable(self) -> None:
+        """Raise InvalidInputError if there is nothing to draw for any network."""
+        if not any(map(_is_drawable, self.results.values())):
+            self[0].check_drawable()
+
+    @property
+    def _labelled(self) -> list[tuple[str, Result]]:
+        """Pairs (label, result) of the networks."""
+        return [*zip(self.labels.tolist(), self.results.values(), strict=True)]
+
+
+def _is_drawable(result: Result) -> bool:
+    try:
+        result.check_drawable()
+    except InvalidInputError:
+        return False
+    return True
+
+
+def _turn(result: Result) -> str:
+    """A sentence about a norm of the products that is largest or smallest on the way; "" for other
+    analyses.
+    """
+    norms = {"spectra": "log_norm_product", "products": "log_norm"}.get(result.kind)
+    return extremes_on_the_way(getattr(result, norms)) if norms else ""
 
 
 def _over_steps(result: Result) -> bool:
@@ -244,13 +282,25 @@ def compare(
     groups = _groups(networks, axes)
     names = [name for name, _ in groups if name]
     measured = list[Measured]()
-    for name, draws in groups:
+    for k, (name, draws) in enumerate(groups):
         runs = _runs(draws, sequences, _own(options, name, names))
         along = counted(len(sequences), "sequence") if over else ""
         network = Compared(runs=runs, name=name, given=bool(name), along=along)
-        measured.append(measure_network(network, row, bands=bool(over), discs=discs))
+        with errors_name(name or f"networks[{k}]" if len(groups) > 1 else ""):
+            measured.append(measure_network(network, row, bands=bool(over), discs=discs))
         progress(len(measured), len(groups))
     return side_by_side(measured, row)
+
+
+@contextmanager
+def errors_name(network: str) -> Iterator[None]:
+    """Put the name of a network before the message of an error; "" leaves the message unchanged."""
+    try:
+        yield
+    except RhnError as error:
+        if network and not str(error).startswith(network):
+            error.args = (f"{network}: {error}", *error.args[1:])
+        raise
 
 
 @dataclass(frozen=True, kw_only=True)

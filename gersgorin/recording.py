@@ -242,7 +242,11 @@ class Recording(Result, kind="recording"):
     @property
     def cost(self) -> str:
         """The time of all measurements, and its share of the time of training, in words."""
-        times = f"{self.share:.2g} times" if self.share > MANY else f"{percent(self.share)} of"
+        times = (
+            f"{float(f'{self.share:.2g}'):,.0f} times"
+            if self.share > MANY
+            else f"{percent(self.share)} of"
+        )
         share = "" if math.isnan(self.share) else f", {times} the time of training"
         return f"{self.measuring_seconds:.2f} s{share}"
 

@@ -83,8 +83,12 @@ def as_numbers(name: str, value: Any) -> Tensor:
     >>> as_numbers("z", [1, 2j])
     tensor([1.+0.j, 0.+2.j])
     """
+    if isinstance(value, Tensor):
+        if (kind := not_dense_real(value)) not in (None, "complex"):
+            raise InvalidInputError(f"{name} is {kind}: expected a dense tensor of numbers")
+        return value
     try:
-        return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+        return torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInputError(f"{name} is {in_short(value)}: expected numbers") from error
 

@@ -17,7 +17,16 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin.analyses.growth import compared_words, direction, is_steady, rate_words, tolerance
+from gersgorin.analyses.growth import (
+    TWICE,
+    Growth,
+    compared_words,
+    direction,
+    gradient_words,
+    is_steady,
+    rate_words,
+    tolerance,
+)
 from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, NEAR_ONE, Spectra
 from gersgorin.analyses.steps import measured, subject_of
 from gersgorin.linalg.discs import gersgorin_discs
@@ -43,7 +52,7 @@ from rhn.utils.figures import (
     time_label,
 )
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import counted, quantity_line
+from rhn.utils.wording import capitalised, counted, quantity_line
 
 # of each step, named as in `Spectra`
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")
@@ -188,22 +197,33 @@ class Comparison(Result, kind="comparison"):
         clause states in how many runs it grows. If it grows in none, the clause states in how many
         it shrinks.
         """
-        gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
-        zero, R = int(np.isneginf(rates).sum()), len(rates)
+        subject, rates = subject_of(self.title), self.last_exponent
+        gradient, R = f"The gradient{subject}", len(rates)
+        if R == 1:
+            return capitalised(gradient_words(self._of_only_run, subject))
+        zero = int(np.isneginf(rates).sum())
         if self._disagree:
             return f"{gradient} {self._change} runs"
         if 0 < zero < R:
             return f"{gradient} is zero at the end of {zero} of {R} runs"
         steady = is_steady(self.log_norm_product, self.near)
         words = rate_words(self.rate, self.near, steady=steady)
-        return f"{gradient} {words}{' in the median' if R > 1 else ''}"
+        return f"{gradient} {words} in the median"
 
     @property
-    def over_runs(self) -> str:
-        """Words about `rate`: "" for one run, "median", or "median; grows in 1 of 5"."""
+    def growth(self) -> Growth:
+        """The growth of the gradient, in words for a title about several networks."""
         if len(self.seed) == 1:
-            return ""
-        return f"median; {self._change}" if self._disagree else "median"
+            return Growth.of(self._of_only_run)
+        ends = self.last_exponent * self.steps
+        even = 2 * int((np.abs(ends) <= TWICE).sum()) > len(ends)
+        disagree = self._change if self._disagree else ""
+        return Growth(self.rate, even, median=True, disagree=disagree)
+
+    @property
+    def _of_only_run(self) -> np.ndarray:
+        """`log_norm_product` of a single run, without NaN after its end."""
+        return self.log_norm_product[0, : self.steps[0]]
 
     @property
     def _change(self) -> str:
@@ -412,13 +432,14 @@ def draw_bands(
     names, about: a label for each comparison, and the footer. step: a time step to mark; None: no
     mark. limit: the largest value on the axis of the gradient.
     """
-    sizes = dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons)
+    sizes = [f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons]
+    each = [f"{name}: {size}" for name, size in zip(names, sizes, strict=True)]
+    each = each if len({*sizes}) > 1 else [f"{sizes[0]} of a network"]
     if len(comparisons) == 1:
         title, names = comparisons[0].finding, [""]
     else:
         title = last_longest(comparisons, names)
-    about = "; ".join(filter(None, (about, *sizes)))
-    about = f"{about} of a network: {BANDS}"
+    about = "; ".join(filter(None, (about, *each, BANDS)))
     return compose(title, about, *over_time_blocks(comparisons, names, step=step, limit=limit))
 
 
@@ -427,9 +448,7 @@ def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str
     grows most.
     """
     near = max(comparison.near for comparison in comparisons)
-    steps = max(comparison.step_count for comparison in comparisons)
-    rates, over = [c.rate for c in comparisons], [c.over_runs for c in comparisons]
-    return compared_words(rates, names, near, steps, over)
+    return compared_words([comparison.growth for comparison in comparisons], names, near)
 
 
 def over_time_blocks(
@@ -462,9 +481,13 @@ def over_time_blocks(
 
 
 def _plot_counts(comparisons: Sequence[Comparison], ax: Axes) -> None:
-    """Draw the number of runs that have each step."""
-    for counts in {tuple(comparison.runs_at) for comparison in comparisons}:
-        ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
+    """Draw the number of runs that have each step, in the colours of the other panels if it is not
+    the same for all comparisons.
+    """
+    several = len({tuple(comparison.runs_at) for comparison in comparisons}) > 1
+    for k, comparison in enumerate(comparisons if several else comparisons[:1]):
+        counts, style = comparison.runs_at, line_style(k) if several else {"color": GREY}
+        ax.step(np.arange(len(counts)), counts, where="post", **style)
     along, draws = (len({*vars(comparisons[0])[name]}) > 1 for name in ("sequence", "seed"))
     runs = "sequences × seeds" if along and draws else "sequences" if along else "seeds"
     ax.set(ylim=(0, None), ylabel=runs, xlabel=time_label(comparisons[0].unit))

@@ -312,11 +312,16 @@ class FixedPoints(Result, kind="fixed_points"):
         return "the starts are random, around the first state" if self.drawn else ""
 
     def _distinct(self) -> str:
-        different = len(np.unique(self.starts, axis=0))
+        different, count = len(np.unique(self.starts, axis=0)), len(self.starts)
         are = "is" if different == 1 else "are"
-        from_run = f"{len(self.starts)} states of the run from which the search starts"
-        only = f"only {different} of the {from_run if self.of_run else 'starts'} {are} distinct"
-        return only if different < len(self.starts) else ""
+        states = 0 if self.trajectory is None or not self.of_run else len(self.trajectory)
+        what, where = "starts", ""
+        if count > states > 0:
+            what = f"{count} starts"
+            where = f"; these are the {states} states of the run, and points between two of them"
+        elif states:
+            what = f"{count} states of the run from which the search starts"
+        return f"only {different} of the {what} {are} distinct{where}" if different < count else ""
 
     def _region(self) -> str:
         """A clause about the box, with advice to change it if the search found no point."""

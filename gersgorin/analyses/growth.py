@@ -10,6 +10,7 @@ near is the largest rate that counts as zero, because rounding may cause it.
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -123,13 +124,68 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
     the gradient of this RNN doubles every 1.39 steps
     >>> print(gradient_words(np.array([-1.0, -np.inf, -np.inf])))
     the gradient is zero after 2 steps
+    >>> print(gradient_words(np.r_[2.0, np.linspace(5, 1, 39)]))
+    the gradient ends 2.72 times as large as it starts (largest after 2 steps)
     """
-    rate = math.nan if np.isnan(log_norm).any() else rate_of(log_norm)
-    if rate == -math.inf:
+    found = Growth.of(log_norm)
+    if found.rate == -math.inf:
         first = int(np.isneginf(log_norm).argmax()) + 1
         return f"the gradient{of} is zero after {counted(first, 'step')}"
     near = tolerance(log_norm.dtype)
-    return f"the gradient{of} {rate_words(rate, near, steady=is_steady(log_norm, near))}"
+    words = found.end or rate_words(found.rate, near, steady=is_steady(log_norm, near))
+    return f"the gradient{of} {words}{f' ({found.turn})' if found.turn else ''}"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The growth of a gradient along a run, or in the median of several runs."""
+
+    rate: float
+    """The mean rate; NaN if it is not known."""
+    even: bool = False
+    """True if the gradient ends within a factor of 2 of its start (of several runs: in more than
+    half of them).
+    """
+    end: str = ""
+    """The predicate in place of a half-life or doubling time, if the norm turns round towards its
+    start: "ends 19.7 times as large as it starts".
+    """
+    turn: str = ""
+    """Words about the step at which the norm turns round: "largest after 9 steps"."""
+    median: bool = False
+    """True for several runs."""
+    disagree: str = ""
+    """In how many runs the gradient grows, or else shrinks, if not all are alike: "grows in 1 of
+    5".
+    """
+
+    @classmethod
+    def of(cls, log_norm: np.ndarray) -> "Growth":
+        """The growth along one run."""
+        rate = math.nan if np.isnan(log_norm).any() else rate_of(log_norm)
+        if not math.isfinite(rate):
+            return cls(rate)
+        whole = float(log_norm[-1])
+        sign, t = max(_extremes(log_norm), key=lambda one: _excess(one[0] * log_norm, one[1]))
+        if not _turns_far(sign * log_norm, t):
+            return cls(rate, abs(whole) <= TWICE)
+        turn = f"{WORDS[sign]} after {counted(t + 1, 'step')}"
+        end = f"ends {_short_number(whole)} times as large as it starts" if sign * whole > 0 else ""
+        return cls(rate, abs(whole) <= TWICE, end, turn)
+
+    @property
+    def ranked(self) -> float:
+        """The rate in a ranking: 0 for a change of less than a factor of 2."""
+        return 0.0 if self.even else self.rate
+
+    def grows(self, near: float) -> bool:
+        """True if the gradient grows, in the median or in any run."""
+        return bool(direction(self.rate, near) > 0) or self.disagree.startswith("grows")
+
+    @property
+    def note(self) -> str:
+        """Words in brackets after the name of the network."""
+        return "; ".join(filter(None, ("median" if self.median else "", self.disagree, self.turn)))
 
 
 def is_steady(log_norm: np.ndarray, near: float) -> bool:
@@ -153,7 +209,7 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
     Over 3 steps the 2-norm of the product of all Jacobians is 0.6065.
     The norm is largest after 1 step: 2.718.
     >>> print(growth_over_all(np.full(20, 2.5), "steps")[0].rpartition("; ")[2])
-    half of this change falls on the first 1 of 20 steps.
+    half of this change falls on the first of 20 steps.
     """
     T = len(log_norm)
     if not T or not np.isfinite(log_norm).all():
@@ -163,23 +219,57 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
     if unit[:1].isdigit():  # a length of time
         over = f"{counted(T, 'step')} of {unit}"
     end = f"over {over} the 2-norm of the product of all Jacobians is {number_of_log(whole)}"
-    extremes = {"largest": (1, log_norm.argmax()), "smallest": (-1, log_norm.argmin())}
-    on_the_way = [
-        f"the norm is {word} after {counted(int(t) + 1, 'step')}: {number_of_log(log_norm[t])}"
-        for word, (sign, t) in extremes.items()
-        if _turns(sign * log_norm, int(t))
-    ]
-    return [*filter(None, (sentence(end, _uneven(log_norm)), sentence(*on_the_way)))]
+    return [*filter(None, (sentence(end, _uneven(log_norm)), extremes_on_the_way(log_norm)))]
+
+
+def extremes_on_the_way(log_norm: np.ndarray) -> str:
+    """A sentence about the largest and smallest norm before the last step; "" if a steady change
+    has them at the same steps, or if a norm is 0 or not known.
+    """
+    if not len(log_norm) or not np.isfinite(log_norm).all():
+        return ""
+    return sentence(
+        *(
+            f"the norm is {WORDS[sign]} after {counted(t + 1, 'step')}: "
+            f"{number_of_log(log_norm[t])}"
+            for sign, t in _extremes(log_norm)
+            if _turns(sign * log_norm, t)
+        )
+    )
+
+
+WORDS = {1: "largest", -1: "smallest"}
+
+
+def _extremes(log_norm: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (sign, index) of the largest norm, with sign 1, and of the smallest, with sign -1."""
+    return [(sign, int((sign * log_norm).argmax())) for sign in WORDS]
+
+
+def _excess(log_norm: np.ndarray, t: int) -> float:
+    """The ratio of the norm at index t to the larger end, 1 or the last norm, as a logarithm."""
+    return float(log_norm[t]) - max(0.0, float(log_norm[-1]))
+
+
+def _near_usual(log_norm: np.ndarray, t: int) -> bool:
+    """True if index t is near the end at which a steady change is largest."""
+    T = len(log_norm)
+    return abs(t + 1 - (T if log_norm[-1] > 0 else 0)) <= max(1, T / EVEN)
 
 
 def _turns(log_norm: np.ndarray, t: int) -> bool:
-    """True if the largest norm, at index t, is above both ends, 1 and the last norm, by a factor of
-    2. A tenth is enough if t is not near the end at which a steady change is largest.
+    """True if the largest norm, at index t, is above both ends by a factor of 2. A tenth is enough
+    if t is not near the end at which a steady change is largest.
     """
-    T, whole = len(log_norm), float(log_norm[-1])
-    steady = T if whole > 0 else 0
-    near = abs(t + 1 - steady) <= max(1, T / EVEN)
-    return log_norm[t] - max(0.0, whole) > (TWICE if near else math.log(ALIKE))
+    least = TWICE if _near_usual(log_norm, t) else math.log(ALIKE)
+    return _excess(log_norm, t) > least
+
+
+def _turns_far(log_norm: np.ndarray, t: int) -> bool:
+    """True if the largest norm, at index t, is above both ends by a factor of 2, and t is not near
+    the end at which a steady change is largest. The mean rate then hides the change.
+    """
+    return _excess(log_norm, t) > TWICE and not _near_usual(log_norm, t)
 
 
 def _uneven(log_norm: np.ndarray) -> str:
@@ -208,8 +298,18 @@ def _uneven(log_norm: np.ndarray) -> str:
 def _places(first: int, end: int, T: int) -> str:
     """Words for the steps from first to end - 1 of T steps, counted from 0."""
     if first == 0 or end == T:
-        return f"the {'last' if first else 'first'} {end - first} of {T} steps"
+        few = "" if end - first == 1 else f" {end - first}"
+        return f"the {'last' if first else 'first'}{few} of {T} steps"
     return f"step {first}" if end == first + 1 else f"steps {first} to {end - 1}"
+
+
+def _short_number(log: float) -> str:
+    """Write the number that has this natural logarithm with at most three digits.
+
+    >>> _short_number(math.log(19.71)), _short_number(60.0)
+    ('19.7', '10^26.1')
+    """
+    return f"{math.exp(log):.3g}" if abs(log) < math.log(1000) else f"10^{log / math.log(10):.3g}"
 
 
 def _steps(rate: float) -> str:
@@ -222,66 +322,89 @@ def _every(rate: float) -> str:
     return "every step" if (steps := _steps(rate)) == "1" else f"every {steps} steps"
 
 
-def compared_words(
-    rates: Sequence[float],
-    names: Sequence[str],
-    near: float,
-    steps: float = math.inf,
-    over: Sequence[str] = (),
-) -> str:
+def compared_words(growths: Sequence[Growth], names: Sequence[str], near: float) -> str:
     """A title about the gradients of several networks. For two networks the title describes each
     gradient. For more networks it names the gradient that shrinks least, or grows most, if its
     half-life or doubling time differs by more than a tenth from all others. Changes of less than a
     factor of 2 over all steps are not ranked.
 
-    over: words about each rate, if it is that of several runs: "median; grows in 1 of 5".
-
-    >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
+    >>> def said(rates, names, **even):
+    ...     print(compared_words([Growth(rate, **even) for rate in rates], names, 1e-7))
+    >>> said([-0.5, -1.0], ["rhn", "rnn"])
     The gradient halves every 1.39 steps in the RHN and every 0.693 steps in the RNN
-    >>> print(compared_words([0.0, -0.5], ["irnn", "rnn"], 1e-7))
+    >>> said([0.0, -0.5], ["irnn", "rnn"])
     The gradient keeps its norm in the IRNN and halves every 1.39 steps in the RNN
-    >>> print(compared_words([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"], 1e-7))
+    >>> said([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"])
     The gradient lasts longest in the RHN and in mine, where it keeps its norm
-    >>> print(compared_words([0.8, 0.004, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
+    >>> said([0.8, 0.4, -0.6], ["irnn", "rnn", "gru"])
     The gradient grows most in the IRNN, where it doubles every 0.866 steps
-    >>> print(compared_words([0.004, -0.5, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
-    The gradient lasts longest in the IRNN, where it ends within a factor of 2 of its start
-    >>> over = ["median", "median; grows in 1 of 5"]
-    >>> print(compared_words([0.0, 0.0], ["a", "b"], 1e-7, over=over))
-    The gradient keeps its norm in a (median) and in b (median; grows in 1 of 5)
+    >>> said([0.004, 0.003], ["irnn", "rnn"], even=True)
+    The gradient ends within a factor of 2 of its start in the IRNN and in the RNN
+    >>> runs = [Growth(0.0, median=True), Growth(0.2, median=True, disagree="grows in 3 of 5")]
+    >>> print(compared_words(runs, ["a", "b"], 1e-7))
+    The gradient keeps its norm in a (median) and grows in 3 of 5 runs in b
     """
-    even = max(near, TWICE / steps)
-    known = [k for k, rate in enumerate(rates) if not math.isnan(rate)]
+    known = [k for k, growth in enumerate(growths) if not math.isnan(growth.rate)]
     if not known:
         return "No gradient of these networks is known"
-    notes = [*over] or [""] * len(names)
-    end = ""
-    if {*notes} == {"median"}:
-        notes, end = [""] * len(names), " (median)"
-    where = [_within(*pair) for pair in zip(_short(names), notes, strict=True)]
-    if len(known) < 3:
-        each = [_range_words([rates[k]], near, even) for k in known]
-        return f"The gradient {_joined(each, [where[k] for k in known])}{end}"
-    top = _best(rates, known, even)
-    words, mixed = _range_words([rates[k] for k in top], near, even), _mixed(notes, top)
+    alike = {growth.note for growth in growths} == {"median"}
+    notes = [""] * len(names) if alike else [growth.note for growth in growths]
+    describe = _each_words if len(known) < 3 else _ranked_words
+    words = describe(growths, known, _short(names), notes, near)
+    return f"The gradient {words}{' (median)' if alike else ''}"
+
+
+def _each_words(
+    growths: Sequence[Growth],
+    known: Sequence[int],
+    names: Sequence[str],
+    notes: Sequence[str],
+    near: float,
+) -> str:
+    """The predicates of one or two gradients."""
+    each = [_alone_words(growths[k], near) for k in known]
+    where = [_within(names[k], "" if growths[k].disagree else notes[k]) for k in known]
+    return _joined(each, where)
+
+
+def _alone_words(growth: Growth, near: float) -> str:
+    """The predicate of a gradient that is described by itself."""
+    if growth.disagree:
+        return f"{growth.disagree} runs"
+    return growth.end if growth.end and not growth.even else _range_words([growth], near)
+
+
+def _ranked_words(
+    growths: Sequence[Growth],
+    known: Sequence[int],
+    names: Sequence[str],
+    notes: Sequence[str],
+    near: float,
+) -> str:
+    """The predicate of the gradients with the largest rate."""
+    top = _best([growth.ranked for growth in growths], known, near)
+    best = [growths[k] for k in top]
+    words = _alone_words(best[0], near) if len(best) == 1 else _range_words(best, near)
+    mixed = _mixed(best) if any(notes) else ""
     if len(known) == len(top):
-        return f"The gradient {words} in all {len(top)} networks{mixed}{end}"
-    others = [(rates[k], notes[k]) for k in known if k not in top]
-    most = _most(rates[top[0]], others, near, even)
-    places = " and ".join(where[k] for k in top)
+        return f"{words} in all {len(top)} networks{mixed}"
+    behind = [growths[k] for k in known if k not in top]
+    others_grow = any(growth.grows(near) for growth in behind)
+    most = _most(bool(direction(best[0].ranked, near) > 0), others_grow)
+    places = " and ".join(_within(names[k], notes[k]) for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks{mixed}"
-    return f"The gradient {most} {places}, where it {words}{end}"
+    return f"{most} {places}, where it {words}"
 
 
-def _mixed(notes: Sequence[str], top: Sequence[int]) -> str:
-    """Words about several networks as one: "" if their notes are empty.
+def _mixed(growths: Sequence[Growth]) -> str:
+    """Words about several networks as one: "" for single runs.
 
-    >>> _mixed(["median; grows in 1 of 5", "median", "median"], [0, 1])
+    >>> _mixed([Growth(0.1, median=True, disagree="grows in 1 of 5"), Growth(0.1, median=True)])
     ' (medians; runs disagree in 1 of them)'
     """
-    count = sum(";" in notes[k] for k in top)
+    count = sum(bool(growth.disagree) for growth in growths)
     disagree = f"; runs disagree in {count} of them" if count else ""
-    return f" (medians{disagree})" if any(notes) else ""
+    return f" (medians{disagree})" if any(growth.median for growth in growths) else ""
 
 
 def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
@@ -298,13 +421,12 @@ def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
     return " and ".join(each)
 
 
-def _most(best: float, others: Sequence[tuple[float, str]], near: float, even: float) -> str:
-    """The predicate of the gradient with the largest rate, compared with the rates and notes of the
-    others. It is said to grow only here if no other gradient grows at all, in any run.
+def _most(grows: bool, others_grow: bool) -> str:
+    """The predicate of the gradient with the largest rate, compared with the others. others_grow:
+    whether another gradient grows at all, in any run.
     """
-    if direction(best, even) <= 0:
+    if not grows:
         return "lasts longest"
-    others_grow = any(direction(rate, near) > 0 or "grows" in note for rate, note in others)
     return "grows most" if others_grow else "grows only"
 
 
@@ -320,22 +442,17 @@ def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int
     return [k for k in known if rates[k] >= least]
 
 
-def _range_words(rates: Sequence[float], near: float, even: float) -> str:
-    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps". even: the
-    largest rate at which a gradient ends within a factor of 2 of its start.
-    """
-    shown = sorted(rates, key=abs, reverse=True)
+def _range_words(growths: Sequence[Growth], near: float) -> str:
+    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps"."""
+    shown = sorted((growth.rate for growth in growths), key=abs, reverse=True)
     if math.isinf(shown[0]) or not direction(shown[0], near):
         return rate_words(shown[0], near)
-    if not direction(shown[0], even):
+    if all(growth.even for growth in growths):
         return "ends within a factor of 2 of its start"
     verb = "halves" if shown[0] < 0 else "doubles"
     ends = [_steps(shown[0]), _steps(shown[-1])]
-    return (
-        f"{verb} {_every(shown[0])}"
-        if ends[0] == ends[1]
-        else (f"{verb} every {ends[0]} to {ends[1]} steps")
-    )
+    every = _every(shown[0]) if ends[0] == ends[1] else f"every {ends[0]} to {ends[1]} steps"
+    return f"{verb} {every}{' on average' if any(growth.end for growth in growths) else ''}"
 
 
 def _short(names: Sequence[str]) -> list[str]:

@@ -120,7 +120,7 @@ def run(options: CompareOptions) -> None:
     _check(options)
 
     from gersgorin.cli.load import chorales_file, datasets_of_options
-    from gersgorin.comparison import measure_network, side_by_side
+    from gersgorin.comparison import errors_name, measure_network, side_by_side
     from rhn.data import chorales
 
     outputs = Outputs.of(
@@ -138,7 +138,8 @@ def run(options: CompareOptions) -> None:
     networks = [_network(options, one, data, measured_on, device) for one in rows]
     with progress_bars() as report:
         for one, network in zip(rows, networks, strict=True):
-            with own_cell(one.network.module or one.network.cell):
+            name = one.name if len(rows) > 1 else ""
+            with own_cell(one.network.module or one.network.cell), errors_name(name):
                 bands = bool(options.samples)
                 measured.append(measure_network(network, row, bands=bands, report=report))
     found = side_by_side(measured, row, only=len(_differing(rows)) == 1)

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from rhn.cells.layers import Layer, Part
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST_INIT
+from rhn.utils.validation import LARGEST_INIT, fits
 
 DEFAULT_SCALE = {
     "uniform": 0.04,
@@ -64,10 +64,19 @@ BY_FAN_IN = ("scaled", "orthogonal", "memory")
 WRITTEN = 0.4
 
 
+def _unknown(text: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], "
+        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
+        "constant biases ,bias:B"
+    )
+
+
 @dataclass(frozen=True)
 class Initialization:
     """An initialisation: its scheme, its scale (half-width, standard deviation, gain or number of
-    time steps), and the constant of the biases, if there is one.
+    time steps), and the constant of the biases, if there is one. Raises InvalidInputError for an
+    unknown scheme, or for numbers out of range.
     """
 
     scheme: str
@@ -89,30 +98,26 @@ class Initialization:
             scheme, scale, bias = found.groups() if found else ("", "", "")
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
             constant = float(bias) if bias else None
-            if (
-                scheme not in DEFAULT_SCALE
-                or not math.isfinite(value)
-                or not math.isfinite(constant or 0)
-            ):
-                raise ValueError
         except (KeyError, ValueError):
-            raise InvalidInputError(
-                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, "
-                "identity[:STD], scaled[:GAIN], "
-                "orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
-                "constant biases ,bias:B"
-            ) from None
-        if value < 0:
-            raise InvalidInputError(
-                f"the initialisation {text!r:.60} has the {SCALE[scheme]} {value:g}: expected a "
-                "positive number"
-            )
-        if max(value, abs(constant or 0)) > LARGEST_INIT:
-            raise InvalidInputError(
-                f"the initialisation {text!r:.60} is out of range: expected a scale and a bias "
-                f"of at most {LARGEST_INIT:g}"
-            )
+            raise _unknown(str(text)) from None
         return cls(scheme, value, constant)
+
+    def __post_init__(self):
+        numbers = (self.scale, 0.0 if self.constant is None else self.constant)
+        if not all(fits(number, float) and math.isfinite(number) for number in numbers):
+            raise _unknown(f"{self.scheme}:{self.scale}")
+        if self.scheme not in DEFAULT_SCALE:
+            raise _unknown(str(self))
+        if self.scale < 0:
+            raise InvalidInputError(
+                f"the initialisation {str(self)!r:.60} has the {SCALE[self.scheme]} "
+                f"{self.scale:g}: expected a positive number"
+            )
+        if max(self.scale, abs(numbers[1])) > LARGEST_INIT:
+            raise InvalidInputError(
+                f"the initialisation {str(self)!r:.60} is out of range: expected a scale and a "
+                f"bias of at most {LARGEST_INIT:g}"
+            )
 
     def __str__(self) -> str:
         biases = "" if self.constant is None else f",bias:{_short(self.constant)}"

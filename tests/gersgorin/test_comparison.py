@@ -476,6 +476,33 @@ def test_networks_are_shown_side_by_side(analysis, tmp_path):
     assert found.plot(figure="column").figure.get_figwidth() == 3.25
 
 
+def test_networks_without_gates_are_left_out_of_the_figure_and_named(tmp_path):
+    x = torch.rand(6, 3)
+    gated, other = {"lstm": torch.nn.LSTM(3, 4), "gru": torch.nn.GRU(3, 4)}, torch.nn.RNN(3, 4)
+    found = compare(gated | {"rnn": other}, x, analysis="gates")
+    found.save(tmp_path / "gates.png")
+    figure = found.figure()
+    titles = [ax.get_title("left").split("\n")[0] for ax in figure.axes]
+    assert titles == ["lstm", "gru"] and figure.get_suptitle() == "Gates of 2 networks"
+    assert "without gates, not drawn: rnn" in figure.get_supxlabel().replace("\n", " ")
+    assert "rnn: No gates are known of rnn." in repr(found)
+    none = compare({"a": other, "b": other}, x, analysis="gates")
+    with pytest.raises(InvalidInputError, match="No gates are known of a"):
+        none.save(tmp_path / "none.png")
+
+
+def test_an_error_names_its_network():
+    x = torch.rand(6, 3)
+    fits, misfit = torch.nn.GRU(3, 4), torch.nn.GRU(5, 4)
+    for networks, words in (
+        ({"large": fits, "small": misfit}, "^small: GRU, 4 units reads"),
+        ([fits, misfit], r"^networks\[1\]: GRU, 4 units reads"),
+        ([misfit], "^GRU, 4 units reads"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
+            compare(networks, x)
+
+
 def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):
     cells, (x,) = networks(2), sequences(6)
     stepped = (lambda x, s: torch.tanh(x.sum() + s), torch.zeros(3, dtype=torch.float64))

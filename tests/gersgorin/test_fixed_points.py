@@ -691,3 +691,14 @@ def test_the_starts_that_are_states_of_the_run_are_called_so():
     x = torch.tensor([0.0, 1.0]).repeat(50).double()[:, None]
     found = gersgorin.fixed_points(lambda x, s: 0 * s + x, x, s0=torch.zeros(1).double())
     assert "states of the run from which the search starts are distinct" in found.summary()
+
+
+def test_starts_between_states_of_the_run_are_not_called_states_of_the_run():
+    gru, x = torch.nn.GRU(3, 6), torch.randn(30, 3)
+    found = gersgorin.fixed_points(gru, x, starts=200)
+    different = len({tuple(row) for row in found.starts.tolist()})
+    assert different < 200
+    assert (
+        f"Only {different} of the 200 starts are distinct; these are the 31 states of the run, and "
+        "points between two of them." in found.notes()
+    )

@@ -9,7 +9,7 @@ import torch
 from tables import for_each
 
 import gersgorin
-from gersgorin.analyses.growth import compared_words, growth_over_all
+from gersgorin.analyses.growth import Growth, compared_words, growth_over_all
 from rhn.cells import RNN
 
 LOG2 = math.log(2)
@@ -81,12 +81,25 @@ def check_rate(words: str, logs: np.ndarray) -> None:
         assert np.abs(logs).max() < 1e-7 * len(logs)
     elif "ends with the norm" in words:
         assert abs(rate) < 2e-7 and np.abs(logs).max() > 1e-8
+    elif found := re.search(r"ends (\S+) times as large as it starts", words):
+        assert claimed(found[1]) == pytest.approx(logs[-1], rel=6e-3, abs=6e-3)
+        # the norm turned round, towards its start
+        assert abs(logs[: -len(logs) // 10]).max() > abs(logs[-1]) + LOG2
     else:
         verb, steps = re.search(
             r"(halves|doubles) every (?:([\d.,e+-]+) steps|step)", words
         ).groups()
         assert verb == ("halves" if rate < 0 else "doubles")
         assert float((steps or "1").replace(",", "")) == pytest.approx(LOG2 / abs(rate), rel=6e-3)
+    check_turn(words, logs)
+
+
+def check_turn(words: str, logs: np.ndarray) -> None:
+    """The step in brackets has the extreme norm, which is beyond both ends by a factor of 2."""
+    if found := re.search(r"\((largest|smallest) after (\d+) steps?\)", words):
+        sign = 1 if found[1] == "largest" else -1
+        assert (sign * logs).argmax() + 1 == int(found[2])
+        assert (sign * logs).max() > max(0, sign * logs[-1]) + LOG2
 
 
 def check_further(clause: str, logs: np.ndarray) -> None:
@@ -99,8 +112,8 @@ def check_further(clause: str, logs: np.ndarray) -> None:
         assert logs[int(found[2]) - 1] == pytest.approx(extreme, abs=1e-9)
         beyond = max(0, logs[-1]) if found[1] == "largest" else min(0, logs[-1])
         assert abs(extreme - beyond) > math.log(1.1)
-    elif found := re.search(r"falls on the (first|last) (\d+) of (\d+) steps$", clause):
-        few, T = int(found[2]), int(found[3])
+    elif found := re.search(r"falls on the (first|last)( \d+)? of (\d+) steps$", clause):
+        few, T = int(found[2] or 1), int(found[3])
         whole = np.r_[0, logs]
         change = whole[few] if found[1] == "first" else whole[-1] - whole[-1 - few]
         assert len(logs) == T and change / logs[-1] >= 0.5 - 1e-9 and 10 * few <= T
@@ -176,7 +189,7 @@ def test_a_ranking_needs_a_tenth_of_difference(seed):
     rates = rates * draw.choice([1.0, 1.05, 1.2], size=len(rates))
     rates[draw.random(len(rates)) < 0.2] = 0.0
     names = [f"n{k}" for k in range(len(rates))]
-    words = compared_words(rates.tolist(), names, 1e-7)
+    words = compared_words([*map(Growth, rates)], names, 1e-7)
     named = [k for k in range(len(rates)) if re.search(rf"\bn{k}\b", words)]
     best = rates.max()
     near = {1: best / 1.1, 0: 0.0, -1: best * 1.1}[int(np.sign(best))]
@@ -197,16 +210,20 @@ def test_a_ranking_needs_a_tenth_of_difference(seed):
 
 
 @pytest.mark.parametrize(
-    ("rates", "over", "words"),
+    ("rates", "disagree", "words"),
     [
-        ([0.4, -0.1, -0.2], ["median"] * 3, "grows only in a, where"),
-        ([0.4, 0.01, -0.2], ["median"] * 3, "grows most in a, where"),  # by less than a factor of 2
-        ([0.4, -0.1, -0.2], ["median", "median; grows in 4 of 9", "median"], "grows most in a ("),
-        ([0.4, -0.1, -0.2], ["median", "median; shrinks in 4 of 9", "median"], "grows only in a ("),
+        ([0.4, -0.1, -0.2], "", "grows only in a, where"),
+        ([0.4, 0.01, -0.2], "", "grows most in a, where"),
+        ([0.4, -0.1, -0.2], "grows in 4 of 9", "grows most in a ("),
+        ([0.4, -0.1, -0.2], "shrinks in 4 of 9", "grows only in a ("),
     ],
 )
-def test_a_gradient_grows_only_in_one_network_if_it_grows_in_no_run_of_another(rates, over, words):
-    said = compared_words(rates, ["a", "b", "c"], 1e-7, steps=20, over=over)
+def test_a_gradient_grows_only_in_one_network_if_it_grows_in_no_run_of_another(
+    rates, disagree, words
+):
+    growths = [Growth(rate, median=True) for rate in rates]
+    growths[1] = Growth(rates[1], even=rates[1] == 0.01, median=True, disagree=disagree)
+    said = compared_words(growths, ["a", "b", "c"], 1e-7)
     assert said.startswith(f"The gradient {words}")
 
 
@@ -225,7 +242,7 @@ def test_a_title_of_two_networks_says_what_each_gradient_does(factors, words):
     """The norm of the product of T steps that multiply by a factor is its T-th power."""
     with np.errstate(divide="ignore"):
         rates = np.log(np.power(factors, 8)) / 8
-    assert compared_words(rates.tolist(), ["rhn", "rnn"], 1e-7) == f"The gradient {words}"
+    assert compared_words([*map(Growth, rates)], ["rhn", "rnn"], 1e-7) == f"The gradient {words}"
 
 
 def test_the_case_that_was_told_to_vanish():
@@ -274,7 +291,8 @@ def test_few_steps_that_have_half_of_the_change_are_found_by_trying_all(seed):
     if abs(logs[-1]) <= LOG2 or 10 * few > T:
         assert "half of this change" not in words
     elif first == 0 or first + few == T:
-        assert f"falls on the {'last' if first else 'first'} {few} of {T} steps" in words
+        few_words = "" if few == 1 else f" {few}"
+        assert f"falls on the {'last' if first else 'first'}{few_words} of {T} steps" in words
     else:
         where = f"step {first}" if few == 1 else f"steps {first} to {first + few - 1}"
         assert f"half of this change falls on {where}." in words
@@ -300,10 +318,10 @@ def test_a_small_change_of_the_state_has_the_half_life_of_its_exponent():
 
 def test_no_network_is_ranked_above_one_that_differs_by_less_than_a_tenth():
     chain = [-math.log(2) / life for life in (1.0, 1.07, 1.14)]
-    words = compared_words(chain, ["a", "b", "c"], 1e-7)
+    words = compared_words([*map(Growth, chain)], ["a", "b", "c"], 1e-7)
     assert words == "The gradient halves every 1 to 1.14 steps in all 3 networks"
     growing = [math.log(2) / life for life in (1.0, 0.93, 0.86)]
-    assert "most" not in compared_words(growing, ["a", "b", "c"], 1e-7)
+    assert "most" not in compared_words([*map(Growth, growing)], ["a", "b", "c"], 1e-7)
 
 
 def test_a_median_is_told_only_of_runs_that_agree():
@@ -363,8 +381,72 @@ def test_a_norm_that_comes_back_is_said_to_end_near_its_start():
     found = gersgorin.compare({"hump": step, "falls": falls}, x, state_size=1)
     norms = np.cumprod(factors)
     assert norms.max() == 4 and 1 < norms[-1] < 2
-    assert "ends within a factor of 2 of its start in hump and halves every step in falls" in (
-        found.plot().get_figure(root=True).get_suptitle()
+    assert found.plot().get_figure(root=True).get_suptitle().replace("\n", " ") == (
+        "The gradient ends within a factor of 2 of its start in hump (largest after 2 steps) and "
+        "halves every step in falls"
+    )
+
+
+def test_a_norm_that_turns_round_is_not_said_to_double():
+    """Powers of a matrix that is not normal, by NumPy."""
+    A = np.array([[0.9, 30.0], [0.0, 0.9]])
+
+    def transient(x, s):
+        return torch.from_numpy(A) @ s
+
+    def plain(x, s):
+        return 0.9 * s
+
+    x = torch.zeros(40, 1).double()
+    norms = [np.linalg.norm(np.linalg.matrix_power(A, k), 2) for k in range(1, 41)]
+    assert (np.argmax(norms), f"{norms[-1]:.3g}") == (8, "19.7")
+    turned = "ends 19.7 times as large as it starts"
+    for analysis in (gersgorin.spectra, gersgorin.products):
+        words = analysis(transient, x, state_size=2).finding
+        assert words.endswith(f"{turned} (largest after 9 steps)")
+    found = gersgorin.compare({"transient": transient, "plain": plain}, x, state_size=2)
+    title = found.plot().get_figure(root=True).get_suptitle().replace("\n", " ")
+    assert title == (
+        f"The gradient {turned} in transient (largest after 9 steps) and halves every 6.58 steps "
+        "in plain"
+    )
+    assert f"transient: The norm is largest after 9 steps: {max(norms):.4g}." in repr(found)
+    assert "plain: The norm" not in repr(found)
+    many = {f"n{k}": transient for k in range(6)}
+    assert "The norm is largest" not in repr(gersgorin.compare(many, x, state_size=2))
+
+
+def test_most_runs_end_within_a_factor_of_two_if_the_title_says_so():
+    """Runs that differ in length: the ends are those of each run, powers of its factor."""
+
+    def draws(*factors):
+        return [(lambda x, s, a=a: a * s, torch.ones(1).double()) for a in factors]
+
+    x = [torch.zeros(steps, 1).double() for steps in (10, 20, 40)]
+
+    def title(*factors):
+        networks = {"a": draws(*factors), "b": draws(0.5, 0.5)}
+        found = gersgorin.compare(networks, x, over=("seeds", "sequences"))
+        figure = found.plot().get_figure(root=True)
+        return figure.get_suptitle().replace("\n", " "), figure
+
+    ends = np.power.outer([0.99, 0.95, 0.999], [10, 20, 40])
+    assert (ends > 0.5).sum() == 7
+    even = "The gradient ends within a factor of 2 of its start in a and halves every step in b"
+    assert title(0.99, 0.95, 0.999)[0] == f"{even} (median)"
+    ends = np.power.outer([0.95, 0.9, 0.999], [10, 20, 40])
+    assert (ends > 0.5).sum() == 4
+    said, figure = title(0.95, 0.9, 0.999)
+    assert said == "The gradient halves every 13.5 steps in a and every step in b (median)"
+    foot = figure.get_supxlabel().replace("\n", " ")
+    assert "a: 3 seeds, 9 runs; b: 2 seeds, 6 runs; medians and 10 to 90 % bands" in foot
+    counts = figure.axes[-1]
+    curves, panels = counts.get_lines(), figure.axes[0].get_lines()
+    assert [c.get_color() for c in curves] == [c.get_color() for c in panels[:2]]
+    assert [max(c.get_ydata()) for c in curves] == [9, 6]
+    # where runs disagree, no rate is that of the drawn median
+    assert title(0.9, 1.1, 1.2)[0] == (
+        "The gradient grows in 6 of 9 runs in a and halves every step in b (median)"
     )
 
 

@@ -129,7 +129,7 @@ def test_a_title_over_seeds_says_median_and_where_the_runs_disagree():
 
     x = torch.zeros(9, 1).double()
     found = compare({"a": draws(0.25, 0.5, 2), "b": draws(0.5, 0.25, 0.5)}, x, over="seeds")
-    title = "The gradient halves every step in a (median; grows in 1 of 3) and in b (median)"
+    title = "The gradient grows in 1 of 3 runs in a and halves every step in b (median)"
     assert shown(found)[1] == title
     found = compare({"a": draws(0.25, 0.5, 0.5), "b": draws(0.25, 0.25)}, x, over="seeds")
     title = "The gradient halves every step in a and every 0.5 steps in b (median)"

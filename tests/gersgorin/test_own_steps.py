@@ -246,7 +246,7 @@ class WithAttention(nn.Module):
 
 
 def test_a_tuple_of_three_is_no_state():
-    """Which of them is the state is not known, if the state is one tensor."""
+    """It is not known which of them is the state, if the state is one tensor."""
     loop = made(Loop, made(WithAttention), next=lambda self, e, h: self.cell(e, h)[1])
     for network, x in ((made(WithAttention), frames(T)), (loop, frames(T)[:, None])):
         with pytest.raises(InvalidInputError, match=r"or \(output, state\)|nor \(output, state\)"):

@@ -221,6 +221,7 @@ def test_a_recording_states_both_ends_and_the_cost_in_times(recording):
     found = replace(found, loss=losses * 0 + 2, measuring_seconds=3.0, training_seconds=0.1)
     assert found.finding == "The loss of the probe stays near 2"
     assert found.cost == "3.00 s, 30 times the time of training"
+    assert replace(found, training_seconds=0.02).cost == "3.00 s, 150 times the time of training"
     assert replace(found, training_seconds=6.0).cost == "3.00 s, 50 % of the time of training"
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Cell, Initialization, Layer, Part
 from rhn.cells.init import DEFAULT_SCALE, haar
 from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.plotting.provenance import words_of_built, words_of_checkpoint
 
@@ -276,6 +277,23 @@ def test_a_scheme_is_its_text(scheme, scale):
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(parsed) is parsed
     assert Initialization.parse("gaussian") == Initialization("gaussian", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "scale", "words"),
+    [
+        ("foo", -1, "unknown initialisation 'foo:-1': expected gaussian:STD"),
+        ("gaussian", -1, "has the standard deviation -1: expected a positive number"),
+        ("gaussian", float("nan"), "unknown initialisation 'gaussian:nan'"),
+        ("gaussian", "wide", "unknown initialisation 'gaussian:wide'"),
+        ("uniform", 1e300, "is out of range"),
+    ],
+)
+def test_a_scheme_that_is_none_is_refused_as_its_text_is(scheme, scale, words):
+    with pytest.raises(InvalidInputError, match=words):
+        Initialization(scheme, scale)
+    with pytest.raises(InvalidInputError, match=words):
+        Initialization.parse(f"{scheme}:{scale}")
 
 
 ROTATED = "recurrent matrix a random rotation"
