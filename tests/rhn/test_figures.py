@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from PIL import Image
 
+from gersgorin import spectra
 from gersgorin.cli import analysis as gersgorin_plot
 from gersgorin.cli.main import main as gersgorin_main
+from gersgorin.figures import draw_run
+from rhn import make_cell
 from rhn.errors import OutputError
 from rhn.plotting.figure import LogTicks
 from rhn.utils import figures
@@ -200,3 +204,21 @@ def test_a_table_with_the_same_columns_is_written_over_and_any_other_only_by_for
     assert [path.name for path in Path().iterdir()] == ["table.csv"]
     assert gersgorin_main([*words, "--force"]) == 0
     assert Path("table.csv").read_bytes() == first
+
+
+def test_the_letters_of_a_figure_have_the_sizes_of_the_guide():
+    """In points: panel titles and labels, ticks and legends, figure titles, footers."""
+    text = (Path(__file__).resolve().parents[2] / "docs/guides/reading-a-figure.md").read_text()
+    row = r"^\| (?:`(\w+)`|not given) \| " + r" \| ".join([r"([\d.]+)"] * 4) + r" \|$"
+    table = re.findall(row, text, re.MULTILINE)
+    assert [width for width, *_ in table] == [*figures.SIZES, ""]
+    found = spectra(make_cell("rhn", 3, 4, depth=2), torch.randn(8, 3))
+    for width, *sizes in table:
+        figure = draw_run(found, figure=width or None)
+        letters: list[list] = [[], [], [figure._suptitle], [figure._supxlabel]]
+        for ax in figure.axes:
+            letters[0] += ax.title, ax.xaxis.label, ax.yaxis.label
+            letters[1] += *ax.get_xticklabels(), *ax.get_yticklabels()
+            letters[1] += ax.get_legend().get_texts() if ax.get_legend() else []
+        in_points = [{round(one.get_fontsize(), 1) for one in texts} for texts in letters]
+        assert in_points == [{float(size)} for size in sizes], width
