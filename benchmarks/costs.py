@@ -1,20 +1,30 @@
-"""`python -m benchmarks.costs`: the memory of spectra, the time of three analyses of a network, and
-the time of a Recorder's measurements, as the pages quote them (docs/index.md,
-docs/guides/recorder.md).
+"""`python -m benchmarks.costs`: the memory of spectra, and the times of analyses, of a Recorder's
+measurements, of commands and of language models, as README.md, docs/index.md and docs/guides quote
+them.
 """
 
 import multiprocessing
+import os
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
 import gersgorin
 from benchmarks.__main__ import environment, stay_on_one_core
+from benchmarks.language import WINDOWS, ours
 from rhn.models import PolyphonicModel
+from rhn.presets import preset
+from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import tune_malloc
 
 NETWORKS = (
     ("nn.RNN(10, 200)", lambda: nn.RNN(10, 200), 800),
@@ -29,6 +39,24 @@ ANALYSES = {
 }
 PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequences, positions
 REPEATS = 7
+COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
+    "gersgorin compare rhn --set depth=1 --set depth=5",
+    "gersgorin compare rnn,irnn,rhn,orthogonal,leaky",
+    "gersgorin lyapunov --cell gru --init uniform:0.3 --hidden-size 32 --count 8 --output "
+    "exponents.png",
+    "gersgorin fixed-points --cell gru --init uniform:0.3 --hidden-size 32 --starts 50 --output "
+    "points.png",
+    "rhn train jsb-depth-4 --hidden-size 32 --epochs 20 --out runs/four",
+    "rhn-analyze gates runs/four --output gates.png",
+    "rhn-analyze lesion runs/four --output lesion.png lesion.csv",
+    "gersgorin report runs/four -o four.html",
+    "optim-study run --arch dt-rnn --depth 4 --preset small",
+)
+LANGUAGE_MODELS = {
+    "ptb-sota": preset("ptb-sota"),
+    "ptb-depth-5": preset("ptb-depth-5"),
+    "ptb-depth-5 --hidden-size 200": replace(preset("ptb-depth-5"), hidden_size=200),
+}
 
 
 def measure_spectra(i: int, sender) -> None:
@@ -72,8 +100,44 @@ def recorder_seconds(steps: int, sequences: int, positions: int) -> list[float]:
     return seconds[1:]
 
 
+def command_seconds(line: str, folder: str) -> float:
+    """Return the processor time of a command that runs in a folder, with one thread."""
+    program, *arguments = line.split()
+    command = [str(Path(sys.executable).parent / program), *arguments]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=folder, env=variables, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def print_commands() -> None:
+    """Print the processor time of each command."""
+    with tempfile.TemporaryDirectory() as folder:
+        for line in COMMANDS:
+            print(f"{line}: {command_seconds(line, folder):.0f} s of processor time", flush=True)
+
+
+def words_per_second(config: LanguageConfig) -> float:
+    """Return the words that a model with a vocabulary of 10,000 words reads in a second of
+    training.
+    """
+    steps = ours(config, 10_000, "cpu")
+    steps()  # warms up
+    start = time.process_time()
+    steps()
+    return WINDOWS * config.batch_size * config.window / (time.process_time() - start)
+
+
+def print_language_models() -> None:
+    """Print the speed of training of each language model."""
+    tune_malloc()  # as `rhn train` does
+    for name, config in LANGUAGE_MODELS.items():
+        print(f"rhn train {name}: {words_per_second(config):.0f} words per second", flush=True)
+
+
 def main() -> None:
-    """Print the three tables and the environment."""
+    """Print the five tables and the environment."""
     stay_on_one_core()
     torch.set_num_threads(1)
     print(environment("cpu"))
@@ -96,6 +160,8 @@ def main() -> None:
             "Recorder: {} time steps x {} sequences, positions={}: ".format(*probe)
             + f"{statistics.median(s):.3f} s ({min(s):.3f} to {max(s):.3f})"
         )
+    print_commands()
+    print_language_models()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """The table of `make bench`, and a row of it."""
 
 import csv
+from pathlib import Path
 
 from benchmarks import dynamics  # noqa: F401 - it enrols its rows
+from benchmarks.costs import COMMANDS
 from benchmarks.registry import BENCHMARKS, Ratio, make_of_processor, write_rows
 
+ROOT = Path(__file__).resolve().parents[2]
 RATIO = Ratio(median=2.0, low=1.5, high=2.5, seconds=1.0)
 
 
@@ -36,3 +39,9 @@ def test_the_row_of_fixed_points_finds_them_on_both_sides():
     (row,) = (b for b in BENCHMARKS if b.name.startswith("27 fixed points of a tanh RNN n=15"))
     ours, theirs, *_ = row.prepare("cpu")
     assert len(ours().states) == 27 <= len(theirs()[0])
+
+
+def test_a_command_whose_time_is_measured_is_on_a_page():
+    pages = [ROOT / "README.md", *(ROOT / "docs/guides").glob("*.md")]
+    shown = "\n".join(page.read_text() for page in pages)
+    assert [line for line in COMMANDS if line not in shown] == []
