@@ -130,7 +130,7 @@ def words_per_second(config: LanguageConfig) -> float:
 
 
 def print_language_models() -> None:
-    """Print the speed of training of each language model."""
+    """Print how many words per second each language model reads."""
     tune_malloc()  # as `rhn train` does
     for name, config in LANGUAGE_MODELS.items():
         print(f"rhn train {name}: {words_per_second(config):.0f} words per second", flush=True)
