@@ -104,8 +104,8 @@ SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
 NO_GRADIENTS = (
     "recorder.step found no gradients (all are None or zero) and records them as missing: call "
-    "it after loss.backward() and before "
-    "optimizer.zero_grad()"
+    "it after loss.backward() and before optimizer.zero_grad(). If your loop does that, all "
+    "gradients of the loss are exactly 0"
 )
 
 
@@ -299,8 +299,8 @@ class Recorder:
 
     def close(self) -> None:
         """Write the file a last time and print the cost of measuring to stderr."""
+        recording = self.recording  # before its file is written, which takes time too
         self.save()
-        recording = self.recording
         many = counted(len(recording), "measurement")
         where = "" if self._path is None else f"; {self._path}"
         print(f"recorder: {many} in {recording.cost}{where}", file=sys.stderr)

@@ -245,10 +245,10 @@ class Plot(Stored, Drawing):
         )
         if different := _different(configs):
             print(
-                pooled := f"studies of different {' and '.join(different)} are drawn as one",
+                unlike := f"the studies differ in {' and '.join(different)}",
                 file=sys.stderr,
             )
-            about = f"{about}; {pooled}"
+            about = f"{about}; {unlike}"
         if len(rows) >= whole:
             return rows, about
         print(unfinished := f"{len(rows)} of {whole:,} trials so far", file=sys.stderr)

@@ -277,7 +277,8 @@ def _uneven(log_norm: np.ndarray) -> str:
     is less than one doubling, or evenly spread.
 
     The steps from a to b - 1 have half of the change if each share of it that is reached after b
-    steps or more exceeds each share that is reached after a steps or fewer by a half.
+    steps or more exceeds each share that is reached after a steps or fewer by a half. If the norm
+    turns, other steps may have half of the change too: then there is no clause.
 
     >>> _uneven(np.r_[np.zeros(15), np.full(15, 9.0)])
     'half of this change falls on step 15'
@@ -290,9 +291,24 @@ def _uneven(log_norm: np.ndarray) -> str:
     ends = np.searchsorted(after, before + 0.5 - SAME)  # T + 1: at no step
     few = np.where(ends <= T, ends - np.arange(T + 1), T)
     first = int(few.argmin())
-    if EVEN * few[first] > T:
+    end = first + int(few[first])
+    if EVEN * few[first] > T or _elsewhere(share, first, end):
         return ""
-    return f"half of this change falls on {_places(first, int(ends[first]), T)}"
+    return f"half of this change falls on {_places(first, end, T)}"
+
+
+def _elsewhere(share: np.ndarray, first: int, end: int) -> bool:
+    """True if half of the change also falls on fewer steps than those from first to end - 1, or on
+    as many other steps.
+    """
+    few = end - first
+    for count in range(1, few + 1):
+        starts = np.flatnonzero(share[count:] - share[:-count] >= 0.5 - SAME)
+        if count == few:
+            starts = starts[(starts + few <= first) | (starts >= end)]
+        if len(starts):
+            return True
+    return False
 
 
 def _places(first: int, end: int, T: int) -> str:

@@ -95,8 +95,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """The exponents, (k,), descending; -inf for a direction that is mapped to 0."""
     standard_errors: np.ndarray
     """Standard errors, (k,): the 95 % interval is the exponent +- two standard errors, for this run
-    only. NaN for fewer than 20 steps. A short run has few independent blocks. Student's factor then
-    makes the error larger, perhaps larger than the spread of the growth of single steps.
+    only, rounding included. NaN for fewer than 20 steps. A short run has few independent blocks.
+    Student's factor then makes the error larger, perhaps larger than the spread of the growth of
+    single steps.
     """
     curve_steps: np.ndarray
     """Number of steps from which each running estimate is computed, (C,); the last is T."""
@@ -131,10 +132,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def margins(self) -> np.ndarray:
-        """Half-widths of the 95 % intervals, which are two standard errors, (k,); 0 if the errors
-        are not known.
+        """Half-widths of the 95 % intervals, which are two standard errors, (k,); infinite if the
+        errors are not known, and 0 for an exponent of -inf.
         """
-        return 2 * np.nan_to_num(self.standard_errors)
+        errors = np.where(np.isinf(self.exponents), 0.0, self.standard_errors)
+        return 2 * np.nan_to_num(errors, nan=np.inf)
 
     @property
     def lost(self) -> int:
@@ -232,7 +234,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
         if largest - error <= self.near:
             return f"The {words}"
-        long = self.steps * largest >= FOLDS and not np.isnan(self.standard_errors[0])
+        long = self.steps * largest >= FOLDS
         chaotic = long and self.wanders and not self.still and not self.diverges
         return f"{'Chaotic' if chaotic else 'Small changes grow along this run'}: the {words}"
 
@@ -271,7 +273,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "warmup= leaves them out"
             )
         if math.isnan(self.standard_errors[0]):
-            return "the run is too short for standard errors"
+            return "the run is too short to tell how exact the exponent is"
         return f"the 95 % interval around the exponent is +- {self.margins[0]:.2g}"
 
     def _drift(self) -> str:
@@ -446,14 +448,16 @@ def lyapunov(
     sums = np.add.reduceat(torch.stack(logs).cpu().numpy(), edges[:-1])
     curve = sums.cumsum(0) / edges[1:, None]
     order = np.argsort(-curve[-1], kind="stable")
+    layers, eps = run.depth if run.cell.has_layers else 1, torch.finfo(run.states.dtype).eps
+    scatter, rounding = standard_errors(np.diff(edges), sums), layers * eps * math.sqrt(N)
     far, half = run.states[warmup + 1 :].abs(), (T - warmup) // 2
     return LyapunovSpectrum(
         exponents=curve[-1, order],
-        standard_errors=standard_errors(np.diff(edges), sums)[order],
+        standard_errors=np.hypot(scatter, rounding)[order],
         diverges=half > 0 and bool(far[half:].max() > DIVERGES * far[:half].max()),
         wanders=wanders(run.states[warmup:]),
-        layers=run.depth if run.cell.has_layers else 1,
-        precision=torch.finfo(run.states.dtype).eps,
+        layers=layers,
+        precision=eps,
         curve_steps=edges[1:],
         curve=curve[:, order],
         state_size=N,

@@ -362,7 +362,8 @@ class WholeTicks(ticker.MaxNLocator):
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         first, last = np.ceil(vmin), np.floor(vmax)
-        return [float(first)] if first == last else super().tick_values(vmin, vmax)
+        ticks = [first] if first == last else super().tick_values(vmin, vmax)
+        return [float(tick) for tick in ticks if tick == round(tick)]
 
 
 def log_scale(ax: Axes, values: np.ndarray) -> None:

@@ -325,3 +325,13 @@ def test_a_cell_without_a_network_has_lesions_too():
     cell, x = RHN(3, 4, depth=2), torch.rand(5, 2, 3)
     carried, shut = (lesioned(cell, Lesion(mode, (2,))) for mode in ("carry", "bias"))
     torch.testing.assert_close(carried(x)[0], shut(x)[0])
+
+
+def test_each_layer_has_one_tick_on_both_axes_of_pairs():
+    table = lesion(network(depth=2), rolls(6, 9), pairs=True)
+    figure = table.figure()
+    figure.canvas.draw()
+    (pairs,) = (ax for ax in figure.get_axes() if ax.get_images() and ax.get_xlabel() == "layer")
+    for axis in (pairs.xaxis, pairs.yaxis):
+        shown = [text.get_text() for text in axis.get_ticklabels()]
+        assert [*filter(None, shown)] == ["1", "2"]

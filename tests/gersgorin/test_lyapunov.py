@@ -131,9 +131,38 @@ def test_a_run_too_short_says_nothing_of_its_errors(steps, told):
     x = torch.randn(steps, 1, dtype=d, generator=torch.Generator().manual_seed(0))
     found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d))
     assert np.isfinite(found.standard_errors).all() == told == ("+-" in found.summary())
-    assert told != ("The run is too short for standard errors" in found.summary())
+    assert told != ("The run is too short to tell how exact the exponent is" in found.summary())
     np.testing.assert_equal(found.table()[0]["margin_95"], 2 * found.standard_errors[0])
     assert told == ("95 % intervals" in found.plot().get_title("left").replace("\n", " "))
+
+
+@for_each("T", [1, 3, 19])
+def test_a_short_run_says_neither_that_runs_come_together_nor_that_they_part(T):
+    A = torch.diag(torch.tensor([2.0] + [0.1] * 15, dtype=d))
+    for seed in range(20):
+        found = lyapunov(lambda x, s: A @ s, steps(T), s0=torch.ones(16, dtype=d), seed=seed)
+        words = found.summary()
+        assert "may grow or shrink" in words and "come together" not in words
+        assert (
+            words.startswith("The largest Lyapunov exponent") and "Small changes grow" not in words
+        )
+
+
+@for_each("dtype", [torch.float32, torch.float64])
+def test_intervals_include_the_rounding_of_the_run(dtype):
+    torch.manual_seed(0)
+    cos, sin = math.cos(0.3), math.sin(0.3)
+    systems = {
+        "orthogonal": (0.0, torch.linalg.qr(torch.randn(8, 8, dtype=d))[0]),
+        "rotation": (0.0, torch.tensor([[cos, -sin], [sin, cos]], dtype=d)),
+        "multiple of the identity": (math.log(0.7), 0.7 * torch.eye(3, dtype=d)),
+    }
+    for exponent, A in systems.values():
+        A, x = A.to(dtype), torch.zeros(400, 1, dtype=dtype)
+        for seed in range(3):
+            found = lyapunov(lambda x, s, A=A: A @ s, x, s0=torch.ones(len(A)).to(A), seed=seed)
+            assert (np.abs(found.exponents - exponent) <= found.margins).all(), found.margins
+            assert (found.margins < 100 * found.precision).all()
 
 
 def test_standard_errors_count_what_has_not_settled():

@@ -291,7 +291,7 @@ def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(f
     assert run(*words, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err
 
 
-def test_other_settings_of_studies_that_are_drawn_as_one_are_named():
+def test_settings_in_which_the_studies_of_a_figure_differ_are_named():
     one, longer, other = (
         config(),
         config(arch="gru", epochs=999),
