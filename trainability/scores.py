@@ -28,6 +28,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,7 +195,9 @@ class Score:
     of_best_constant: float = math.nan
     """The loss of the constant predictor on the held-out examples, for the kind "loss"."""
     by_example: bool = True
-    """Whether the loss of a minibatch is the mean of the losses of its examples."""
+    """Whether the errors are those of examples. False for a score by a loss that is no mean over
+    examples: the errors are those of minibatches.
+    """
     blocks: int = 1
     """Number of parts into which the frames of an example are split, if there are few long
     sequences. Each part counts as an example.
@@ -370,6 +373,7 @@ def scores_of(
     in_time: bool = False,
     within: OutputRange = FREE,
     every: list[Tensor] | None = None,
+    measures: str = "your loss",
 ) -> dict[str, Score]:
     """Return the scores of a training run by name: "error", "balanced" and "loss".
 
@@ -389,10 +393,10 @@ def scores_of(
         within: the range of the outputs of the user's network.
         every: all targets of the training run, whose values decide what they are; None: those of
             the pairs, and `trained`.
+        measures: the loss in words.
     """
-    first = score_of(
-        loss_fn, output, pairs, axes, trained, in_time=in_time, within=within, every=every
-    )
+    given: dict[str, Any] = {"within": within, "measures": measures}
+    first = score_of(loss_fn, output, pairs, axes, trained, in_time=in_time, every=every, **given)
     targets = [y for _, y in pairs]
     scores = {"error": first}
     if balanced := first.balanced(targets):
@@ -400,7 +404,7 @@ def scores_of(
     if first.kind == "classes":
         scores["loss"] = _entropy(first, output, targets, trained or targets)
     elif first.kind != "loss" and not _is_error(first, output, targets[0], within):
-        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained, within)
+        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained, **given)
     return scores
 
 
@@ -411,13 +415,14 @@ def loss_score(
     axes: OutputAxes,
     trained: list[Tensor] | None = None,
     within: OutputRange = FREE,
+    measures: str = "your loss",
 ) -> Score:
     """Return the score by the loss itself, even if outputs have another score.
 
-    trained, within: see `scores_of`.
+    trained, within, measures: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    score = Score("loss", axes, loss_fn, name="loss", within=within)
+    score = Score("loss", axes, loss_fn, name="loss", within=within, measures=measures)
     return _by_loss(score, output, targets, trained or targets)
 
 
@@ -510,18 +515,15 @@ def score_of(
     in_time: bool = False,
     within: OutputRange = FREE,
     every: list[Tensor] | None = None,
+    measures: str = "your loss",
 ) -> Score:
     """Return how errors of outputs are measured, for outputs like those of the first pair (x, y).
 
-    trained, in_time, within, every: see `scores_of`.
+    trained, in_time, within, every, measures: see `scores_of`.
     """
-    targets, first = [y for _, y in pairs], pairs[0][1]
-    kind = kind_of_loss(output, first, axes, every or [*targets, *(trained or [])])
-    if kind == "numbers" and not (
-        compares_numbers(loss_fn, output, first) and determines_outputs(loss_fn, output, first)
-    ):
-        kind = "loss"
-    score = Score(kind, axes, loss_fn, within=within)
+    targets = [y for _, y in pairs]
+    kind = kind_of_score(loss_fn, output, targets[0], axes, every or [*targets, *(trained or [])])
+    score = Score(kind, axes, loss_fn, within=within, measures=measures)
     if score.kind == "loss":
         return _by_loss(score, output, targets, trained or targets)
     # of classes no answer that ignores its input may be better, by which class is rarer by chance
@@ -533,6 +535,17 @@ def score_of(
     if in_time:
         score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axes.targets] for y in targets)))
     return score
+
+
+def kind_of_score(
+    loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes, every: list[Tensor]
+) -> str:
+    """Return the kind of the score for outputs and their targets y. every: see `scores_of`."""
+    kind = kind_of_loss(output, y, axes, every)
+    if kind != "numbers":
+        return kind
+    alike = compares_numbers(loss_fn, output, y) and determines_outputs(loss_fn, output, y)
+    return kind if alike else "loss"
 
 
 def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:

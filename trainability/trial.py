@@ -79,8 +79,8 @@ class Trial:
         self.training, self.probe, self.found = training, probe, found
         self.say = progress
         self.few = training.data.too_few
-        self.held_out = sum(count_of(pair, training.axis) for pair in training.data.held_out)
         self.race = race_of(training, probe, seed, progress or (lambda doing: None))
+        self.held_out = sum(count_of(pair, training.axis) for pair in self.race.pairs)
         self.base = Row(UNCHANGED, training.copy())
         self.good = KnownGood(training, probe)
         self.rate, self.kept = RATES[0], tuple[str, ...]()  # of the known good training run

@@ -32,6 +32,8 @@ from trainability.data import (
     Examples,
     Inputs,
     Pair,
+    count_of,
+    in_minibatches,
     inputs_of,
     numbers_like,
     sequence_of,
@@ -530,7 +532,13 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
 
 
 def error_on(training: Any, race: Race, pairs: list[Pair]) -> float:
-    """Return the relative error of a trained network on minibatches."""
+    """Return the relative error of a trained network on minibatches.
+
+    The errors of whole minibatches are measured in the size of the race's minibatches.
+    """
+    if not race.scores["error"].by_example:
+        axis = training.axis
+        pairs = in_minibatches(pairs, count_of(race.pairs[0], axis), axis)
     outputs, targets = training.answers([x for x, _ in pairs]), [y for _, y in pairs]
     score = score_for(race.scores["error"], outputs[0], targets[:MINIBATCHES])
     return score.in_pairs(outputs, targets).relative
