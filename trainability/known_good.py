@@ -47,6 +47,7 @@ from trainability.swaps import (
     inputs_standardised,
     is_same_loss,
     output_of_copy,
+    outputs_for_loss,
     shuffled,
     targets_standardised,
     without_dropout,
@@ -82,7 +83,7 @@ class KnownGood:
         self.training, self.probe = training, probe
         self.x, self.y = training.data.sample(SAMPLE)
         self.output = output_of_copy(training, self.x)
-        self.axes = training.output_axes(self.output, self.x, self.y)
+        *self.for_loss, self.axes = outputs_for_loss(training)
 
     def with_parts(self, *keep: str, rate: float) -> Training:
         """Return the known good training run that keeps the named parts of the user, with Adam at
@@ -189,13 +190,14 @@ class KnownGood:
         """The last operation that the user's loss needs: that to the range of the user's outputs in
         which the loss has a least value, or the first candidate with which the loss is finite.
         """
-        numbers, within = 3 * noise_like(self.output), self.probe.searched_range
-        own = last_operation(self.training._loss, self.output, self.y, self.axes)
+        output, y = self.for_loss
+        numbers, within = 3 * noise_like(output), self.probe.searched_range
+        own = last_operation(self.training._loss, output, y, self.axes)
         if not within.is_free and self.axes.classes is None and own is not torch.sigmoid:
             own = within.outputs
         for final in (own, positive, torch.sigmoid):
             with suppress(RhnError), torch.no_grad():
-                if self.training.loss(final(numbers), self.y).isfinite():
+                if self.training.loss(final(numbers), y).isfinite():
                     return final
         return own
 
@@ -223,9 +225,9 @@ class KnownGood:
         """The parts among targets and loss that may differ from known good ones, and for which no
         replacement applies.
         """
-        usual = canonical_loss(self.output, self.y, self.axes)
-        loss = self.training.loss
-        is_usual = usual is not None and is_same_loss(usual, loss, self.output, self.y)
+        output, y = self.for_loss
+        usual = canonical_loss(output, y, self.axes)
+        is_usual = usual is not None and is_same_loss(usual, self.training.loss, output, y)
         are_numbers = self.y.is_floating_point() and not is_binary(self.y)
         known = {"targets": not are_numbers, "loss": is_usual}
         return [p for p, is_good in known.items() if not is_good and p not in self.differing]

@@ -102,3 +102,17 @@ def test_errors_on_other_examples_are_measured_in_the_same_size():
 def test_a_check_states_the_size_of_its_minibatches():
     found = check(training_of(cox, 64, steps=50), seconds=5)
     assert "in minibatches of 33 examples" in str(found)
+
+
+@pytest.mark.parametrize("y", [TIMES, (TIMES > 1).long().squeeze(1)], ids=["numbers", "classes"])
+def test_a_loss_that_compares_examples_is_never_evaluated_on_more_of_them(y):
+    """As a loss over all triplets of a minibatch, whose time grows with the cube of its size."""
+    most = []
+
+    def contrastive(z, y):
+        most.append(len(z))
+        apart, alike = (z[:, None] - z).square().sum(-1), y.reshape(-1, 1) == y.reshape(-1)
+        return torch.where(alike, apart, (1 - apart).relu()).mean()
+
+    check(training_of(contrastive, 16, y, steps=40), seconds=8)
+    assert max(most) == 16
