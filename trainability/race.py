@@ -307,13 +307,15 @@ def race_of(
     probe: Probe,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
+    until: float = math.inf,
 ) -> Race:
     """Return the race of versions of a training run, measured on its held-out examples.
 
     If too few examples are held out, the race measures on training examples. A loss that is no mean
     over examples is measured in minibatches of the user's size, if there are enough examples. If
     the loss pairs outputs with wrong targets, or takes logarithms that it does not get, errors are
-    measured with the repaired loss. Raises InvalidInputError if there is nothing to learn.
+    measured with the repaired loss. Raises InvalidInputError if there is nothing to learn. until:
+    see `scores_of`.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
@@ -331,6 +333,7 @@ def race_of(
         within=probe.output_range,
         every=data.targets,
         measures=name,
+        until=until,
     )
     y = pairs[0][1]
     if all(bool((each == y.flatten()[0]).all()) for each in data.targets):

@@ -25,6 +25,7 @@ Legend: B examples, T frames, K output units.
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,6 +63,7 @@ from trainability.minima import (
 )
 from trainability.output_range import FREE, OutputRange
 from trainability.splits import TOO_FEW
+from trainability.training import NO_TIME, OutOfTime
 
 OTHER_LOSS = (
     "The cross entropy takes outputs as logits or probabilities of classes: your loss is another "
@@ -72,6 +74,7 @@ DOUBLE_SOFTMAX = (
     "logits, and applies a softmax to them."
 )
 NO_LOWER = "no outputs were found that have a lower loss than the best constant output"
+NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
@@ -374,6 +377,7 @@ def scores_of(
     within: OutputRange = FREE,
     every: list[Tensor] | None = None,
     measures: str = "your loss",
+    until: float = math.inf,
 ) -> dict[str, Score]:
     """Return the scores of a training run by name: "error", "balanced" and "loss".
 
@@ -394,8 +398,10 @@ def scores_of(
         every: all targets of the training run, whose values decide what they are; None: those of
             the pairs, and `trained`.
         measures: the loss in words.
+        until: deadline of searches for a least loss, on the clock of `time.monotonic`. If it
+            passes, the errors of this score are not compared.
     """
-    given: dict[str, Any] = {"within": within, "measures": measures}
+    given: dict[str, Any] = {"within": within, "measures": measures, "until": until}
     first = score_of(loss_fn, output, pairs, axes, trained, in_time=in_time, every=every, **given)
     targets = [y for _, y in pairs]
     scores = {"error": first}
@@ -416,14 +422,15 @@ def loss_score(
     trained: list[Tensor] | None = None,
     within: OutputRange = FREE,
     measures: str = "your loss",
+    until: float = math.inf,
 ) -> Score:
     """Return the score by the loss itself, even if outputs have another score.
 
-    trained, within, measures: see `scores_of`.
+    trained, within, measures, until: see `scores_of`.
     """
     targets = [y for _, y in pairs]
     score = Score("loss", axes, loss_fn, name="loss", within=within, measures=measures)
-    return _by_loss(score, output, targets, trained or targets)
+    return _by_loss(score, output, targets, trained or targets, until)
 
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
@@ -516,16 +523,17 @@ def score_of(
     within: OutputRange = FREE,
     every: list[Tensor] | None = None,
     measures: str = "your loss",
+    until: float = math.inf,
 ) -> Score:
     """Return how errors of outputs are measured, for outputs like those of the first pair (x, y).
 
-    trained, in_time, within, every, measures: see `scores_of`.
+    trained, in_time, within, every, measures, until: see `scores_of`.
     """
     targets = [y for _, y in pairs]
     kind = kind_of_score(loss_fn, output, targets[0], axes, every or [*targets, *(trained or [])])
     score = Score(kind, axes, loss_fn, within=within, measures=measures)
     if score.kind == "loss":
-        return _by_loss(score, output, targets, trained or targets)
+        return _by_loss(score, output, targets, trained or targets, until)
     # of classes no answer that ignores its input may be better, by which class is rarer by chance
     known = targets if kind in ("classes", "signs") else trained or targets
     score.constant = best_constant(kind, known, axes)
@@ -559,16 +567,39 @@ def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
     return (mean > 0.5).double() if kind == "signs" else mean
 
 
-def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
+def _by_loss(
+    score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor], until: float
+) -> Score:
     """The score by the loss, between the least loss of the outputs in a range and that of the best
     constant output.
     """
     loss_fn, axes, like = score.loss_fn, score.axes, targets[0]
     score.by_example = is_mean_of_examples(loss_fn, output, like, axes, score.within)
-    score.within = searched_range(loss_fn, output, like, score.within)
-    few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
-    score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
-    return _with_least(score, output, targets)
+
+    def searched(score: Score) -> Score:
+        loss_fn = score.loss_fn
+        score.within = searched_range(loss_fn, output, like, score.within)
+        few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
+        score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
+        return _with_least(score, output, targets)
+
+    return _in_time(searched, score, until)
+
+
+def _in_time(search: Callable[[Score], Score], score: Score, until: float) -> Score:
+    """The score that a search returns, or a void score if the search does not end before a
+    deadline.
+    """
+
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        if time.monotonic() > until:
+            raise OutOfTime(NO_TIME)
+        return score.loss_fn(output, y)
+
+    try:
+        return replace(search(replace(score, loss_fn=loss)), loss_fn=score.loss_fn)
+    except OutOfTime:
+        return replace(score, constant=None, void=NO_SEARCH)
 
 
 def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
@@ -599,13 +630,16 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     return score
 
 
-def score_for(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
+def score_for(
+    score: Score, output: Tensor, targets: list[Tensor], until: float = math.inf
+) -> Score:
     """Return the same score for other targets, such as those of the training: a score by the loss
-    has another least value there.
+    has another least value there. until: see `scores_of`.
     """
     if score.kind != "loss" or score.constant is None:
         return score
-    return _with_least(replace(score, void=""), output, targets)
+    search = partial(_with_least, output=output, targets=targets)
+    return _in_time(search, replace(score, void=""), until)
 
 
 def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes, size: int) -> list[Tensor]:

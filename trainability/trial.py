@@ -66,6 +66,7 @@ class Trial:
     Args:
         training, probe, found: the training run, its first minibatch, and the facts about it.
         seed, progress: as for `check`.
+        until: deadline of the search for the least loss, on the clock of `time.monotonic`.
     """
 
     def __init__(
@@ -75,11 +76,12 @@ class Trial:
         found: list[Cause],
         seed: int,
         progress: Callable[[str], None] | None,
+        until: float,
     ):
         self.training, self.probe, self.found = training, probe, found
         self.say = progress
         self.few = training.data.too_few
-        self.race = race_of(training, probe, seed, progress or (lambda doing: None))
+        self.race = race_of(training, probe, seed, progress or (lambda doing: None), until)
         self.held_out = sum(count_of(pair, training.axis) for pair in self.race.pairs)
         self.base = Row(UNCHANGED, training.copy())
         self.good = KnownGood(training, probe)
@@ -202,7 +204,7 @@ class Trial:
         self.extend(base.seconds)
         self.find_failure()
         if base.training is not None and base.exploded is None and base.measures:
-            self.fitted = error_on(base.training, self.race, self.training_pairs())
+            self.fitted = error_on(base.training, self.race, self.training_pairs(), self.end)
             self.padding = note_on_padding(base.training, self.race)
         told = self.told_by(losses, pairs)
         evidence = self.evidence
@@ -252,10 +254,10 @@ class Trial:
         if not pairs or base.training is None or not base.measures:
             return None
         try:
-            self.validated = error_on(base.training, self.race, pairs)
+            self.validated = error_on(base.training, self.race, pairs, self.end)
         except RhnError as problem:
             raise InvalidInputError(f"validation: {problem}") from problem
-        return of_validation(pairs, self.validated, base, self.race, self.few)
+        return of_validation(pairs, self.validated, base, self.race, self.few, self.end)
 
     def run_repairs(self) -> None:
         """Try the replacements that repair what is proven."""

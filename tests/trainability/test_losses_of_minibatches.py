@@ -116,3 +116,20 @@ def test_a_loss_that_compares_examples_is_never_evaluated_on_more_of_them(y):
 
     check(training_of(contrastive, 16, y, steps=40), seconds=8)
     assert max(most) == 16
+
+
+def test_errors_are_not_compared_if_the_search_for_the_least_loss_runs_out_of_time():
+    training = training_of(cox, 32)
+    probe = Probe(training)
+    race = race_of(training, probe, until=-math.inf)
+    score = race.scores["error"]
+    assert score.refused.startswith("no time was left to search") and score.constant is None
+    row = Row(UNCHANGED, training)
+    race.train(row, 5, math.inf)
+    assert row.error == math.inf and not race.beats_constant(row)
+
+
+def test_an_error_on_other_examples_is_not_known_if_its_search_runs_out_of_time():
+    training = training_of(cox, 32)
+    race = race_by(training)
+    assert math.isnan(error_on(training, race, [(X, TIMES)], until=-math.inf))
