@@ -43,13 +43,13 @@ from trainability.reference import (
 from trainability.swaps import (
     default_weights,
     every_weight,
-    good_loss,
     inputs_standardised,
     is_same_loss,
     output_of_copy,
     outputs_for_loss,
     shuffled,
     targets_standardised,
+    usual_loss,
     without_dropout,
 )
 from trainability.training import Training, same
@@ -97,7 +97,7 @@ class KnownGood:
             network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
             base = base.with_model(network, output_of)
         changes: dict[str, Callable[[Training], Training | None]] = {
-            "loss": good_loss,
+            "loss": self.with_good_loss,
             "order": shuffled,
             "optimizer": lambda base: (every_weight(base) or base).with_adam(rate),
         }
@@ -113,6 +113,15 @@ class KnownGood:
             if part not in keep:
                 base = change(base) or base
         return base
+
+    def with_good_loss(self, training: Training) -> Training | None:
+        """Return a copy with the usual loss; if there is none, with the user's loss as it was
+        meant, see `Minibatch.repaired_loss`. None if the loss is a good one.
+        """
+        other, repaired = usual_loss(training, self.probe), self.probe.repaired_loss
+        if other is not None or repaired is None:
+            return other
+        return training.with_loss(repaired[1])
 
     @property
     def network(self) -> Version:
@@ -212,7 +221,7 @@ class KnownGood:
         changes: dict[str, Callable[[Training], Training | None]] = {
             "inputs": inputs_standardised,
             "targets": targets_standardised,
-            "loss": good_loss,
+            "loss": self.with_good_loss,
             "initial weights": default_weights,
             "optimizer": Training.copy,
             "regularization": without_dropout,

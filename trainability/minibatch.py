@@ -260,7 +260,8 @@ class Minibatch:
         target changes.
 
         The target of the first example is replaced by that of another, and a number goes from the
-        least target to the greatest. None if examples have no targets of their own.
+        least target to the greatest. None if examples have no targets of their own, or if it cannot
+        be measured.
         """
         return self._moved_by_a_target(self.training.loss)
 
@@ -284,7 +285,8 @@ class Minibatch:
             z = z - z.mean() + y.double().mean().to(z)  # between the two
         z = self.output_range.beside(z, 0.1 * noise_like(z))
         slopes = [slope_at(loss, z, targets) for targets in (one, one, changed)]
-        if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
+        # a loss that is random, counts its calls, or is not finite
+        if not (torch.equal(slopes[0], slopes[1]) and slopes[2].isfinite().all()):
             return None
         return rows_of((slopes[1] - slopes[2]).abs(), self.axes.batch).sum(1)
 

@@ -280,21 +280,14 @@ def of_log_probabilities(training: Training) -> Training | None:
     return training.with_loss(of_logs(training.loss, axis))
 
 
-def good_loss(training: Training) -> Training | None:
-    """Use the usual loss; if there is none, the given loss as it was meant, see
-    `Minibatch.repaired_loss`.
-    """
-    other = usual_loss(training)
-    repaired = Probe(training).repaired_loss if other is None else None
-    return other if repaired is None else training.with_loss(repaired[1])
-
-
-def usual_loss(training: Training) -> Training | None:
+def usual_loss(training: Training, probe: Probe | None = None) -> Training | None:
     """Use the loss that fits outputs and targets: cross entropy, binary cross entropy or squared
     error.
 
     None if the given loss is the usual one, or is least at other outputs than the squared error
     (unless it compares outputs with targets of other examples).
+
+    probe: a minibatch of a training run with the same loss and data; None: one of this run.
     """
     output, y, axes = outputs_for_loss(training)
     every = training.data.targets
@@ -303,7 +296,8 @@ def usual_loss(training: Training) -> Training | None:
         return None
     is_of_numbers = kind_of_loss(output, y, axes, every) == "numbers"
     if is_of_numbers and not is_least_at_targets(training.loss, output, y):
-        return training.with_loss(loss_fn) if Probe(training).is_unpaired else None
+        probe = probe or Probe(training)
+        return training.with_loss(loss_fn) if probe.is_unpaired else None
     return training.with_loss(loss_fn)
 
 
