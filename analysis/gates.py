@@ -17,7 +17,7 @@ from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, ta
 from analysis.trained import opened
 from rhn.cells import Cell, Gates
 from rhn.data.text import TextCorpus
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NoGatesError
 from rhn.training.ensemble import deterministic
 from rhn.utils.keywords import typed
 
@@ -53,8 +53,8 @@ def gate_activity(
         progress: called with (sequences done, sequences in all).
 
     Raises:
-        InvalidInputError: the cells have no transform gates, shapes do not fit, or a gate is not
-            finite.
+        InvalidInputError: the cells have no transform gates (then a NoGatesError), shapes do not
+            fit, or a gate is not finite.
 
     >>> from rhn.cells import RHN
     >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")  # t = sigmoid(-20)
@@ -173,11 +173,11 @@ def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
 
 def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
-    """Return the gates. Raises InvalidInputError if there are none, or not one of the right shape
-    for each layer.
+    """Return the gates. Raises NoGatesError if there are none, and InvalidInputError if there is
+    not one of the right shape for each layer.
     """
     if not gates:
-        raise InvalidInputError(
+        raise NoGatesError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
             "(RHN, LSTM, GRU), or one of your own that defines gates(x, s) (lesions work "
             "without gates: rhn-analyze lesion --mode carry)"

@@ -33,6 +33,10 @@ class NotFiniteError(InvalidInputError):
         self.of = of
 
 
+class NoGatesError(InvalidInputError):
+    """The cells of a network have no transform gates."""
+
+
 class DataError(RhnError):
     """A data set is missing, empty or damaged, or is not the data set that its name suggests."""
 

@@ -126,7 +126,7 @@ def check(
         like = next(training.model.parameters())
         pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
         pairs = training.with_classes(pairs)
-        trial = Trial(training, probe, found, seed, progress)
+        trial = Trial(training, probe, found, seed, progress, begun + most / 2)
         trial.plan(begun, seconds)
         told = trial.train(own, pairs)
         return conclusion(trial, told, given)

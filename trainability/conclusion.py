@@ -325,4 +325,5 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         yield f"{said}."
     elif base.measures and rule_of(trial.evidence).outcome == "undecided":
         held = counted(trial.held_out, "held-out example")
-        yield f"Undecided by {held}; on training examples the error is {shown(fitted)}."
+        known = f"; on training examples the error is {shown(fitted)}"
+        yield f"Undecided by {held}{'' if math.isnan(fitted) else known}."

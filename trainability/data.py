@@ -133,6 +133,7 @@ def sequence_of(x: Inputs) -> Tensor:
 BATCHES = 20  # of a loader, from which on whole ones are held out
 PARTS = 16  # minibatches of the held-out examples
 MOST_BATCHES = 2000  # read from a loader
+FEWEST = 3  # minibatches from which the error of their mean can be estimated
 
 
 def examples_axis(value: Tensor, first: Tensor, axis: int) -> int | None:
@@ -187,6 +188,21 @@ def joined(pairs: list[Pair], axis: int) -> Pair | None:
     return _filled(pairs[0], whole)
 
 
+def in_minibatches(pairs: list[Pair], size: int, axis: int) -> list[Pair]:
+    """Return some examples in minibatches of `size`, or in `FEWEST` smaller ones if they are too
+    few.
+
+    A rest that fills no minibatch is left out. Minibatches that have this size already, or cannot
+    be joined, are returned unchanged.
+    """
+    one = joined(pairs, axis)
+    if one is None or {count_of(pair, axis) for pair in pairs} == {size}:
+        return pairs
+    count = count_of(one, axis)
+    size = min(size, max(count // FEWEST, min(2, count)))
+    return [take(one, rows, axis) for rows in torch.arange(count // size * size).split(size)]
+
+
 def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
     """Return the number of padding frames at the end of each sequence of (B, T, ...), as (B,).
 
@@ -201,6 +217,8 @@ class HeldOut:
     """Base class of the data: the minibatches that are held out, and whether they are enough."""
 
     axis: int
+    size: int
+    """Number of examples in a minibatch of the user."""
     held_out: list[Pair]
     in_time = False
     """Whether the last frames of each sequence are held out, instead of some examples."""
@@ -284,7 +302,7 @@ class Examples(HeldOut):
                 "with one target: expected several, else every constant is right; batch_axis=0 or "
                 "1 says where the examples are"
             )
-        self.batch_size = min(batch_size, self.count)
+        self.size = self.batch_size = min(batch_size, self.count)
         rows = first.movedim(axis, 0)
         frames = rows.shape[1] if rows.dim() > 1 else 1
         self._rows, held = split(keys_of_inputs(x, axis), positions(rows), frames)
@@ -399,9 +417,9 @@ class Batches(HeldOut):
         every = change(every)
         self.shuffles = isinstance(getattr(loader, "sampler", None), RandomSampler)
         self.axis = axis_of(*every[0])
-        count = count_of(every[0], self.axis)
-        fewer = take(every[0], torch.arange(count - 1), self.axis)[0]
-        self.resized = count > 1 and fits(fewer)
+        self.size = count_of(every[0], self.axis)
+        fewer = take(every[0], torch.arange(self.size - 1), self.axis)[0]
+        self.resized = self.size > 1 and fits(fewer)
         self._every = every
         self.trained, self.held_out = self._split(every)
         self.batch_size = count_of(self.trained[0], self.axis)

@@ -43,12 +43,13 @@ from trainability.reference import (
 from trainability.swaps import (
     default_weights,
     every_weight,
-    good_loss,
     inputs_standardised,
     is_same_loss,
     output_of_copy,
+    outputs_for_loss,
     shuffled,
     targets_standardised,
+    usual_loss,
     without_dropout,
 )
 from trainability.training import Training, same
@@ -82,7 +83,7 @@ class KnownGood:
         self.training, self.probe = training, probe
         self.x, self.y = training.data.sample(SAMPLE)
         self.output = output_of_copy(training, self.x)
-        self.axes = training.output_axes(self.output, self.x, self.y)
+        *self.for_loss, self.axes = outputs_for_loss(training)
 
     def with_parts(self, *keep: str, rate: float) -> Training:
         """Return the known good training run that keeps the named parts of the user, with Adam at
@@ -96,7 +97,7 @@ class KnownGood:
             network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
             base = base.with_model(network, output_of)
         changes: dict[str, Callable[[Training], Training | None]] = {
-            "loss": good_loss,
+            "loss": self.with_good_loss,
             "order": shuffled,
             "optimizer": lambda base: (every_weight(base) or base).with_adam(rate),
         }
@@ -112,6 +113,15 @@ class KnownGood:
             if part not in keep:
                 base = change(base) or base
         return base
+
+    def with_good_loss(self, training: Training) -> Training | None:
+        """Return a copy with the usual loss; if there is none, with the user's loss as it was
+        meant, see `Minibatch.repaired_loss`. None if the loss is a good one.
+        """
+        other, repaired = usual_loss(training, self.probe), self.probe.repaired_loss
+        if other is not None or repaired is None:
+            return other
+        return training.with_loss(repaired[1])
 
     @property
     def network(self) -> Version:
@@ -189,13 +199,14 @@ class KnownGood:
         """The last operation that the user's loss needs: that to the range of the user's outputs in
         which the loss has a least value, or the first candidate with which the loss is finite.
         """
-        numbers, within = 3 * noise_like(self.output), self.probe.searched_range
-        own = last_operation(self.training._loss, self.output, self.y, self.axes)
+        output, y = self.for_loss
+        numbers, within = 3 * noise_like(output), self.probe.searched_range
+        own = last_operation(self.training._loss, output, y, self.axes)
         if not within.is_free and self.axes.classes is None and own is not torch.sigmoid:
             own = within.outputs
         for final in (own, positive, torch.sigmoid):
             with suppress(RhnError), torch.no_grad():
-                if self.training.loss(final(numbers), self.y).isfinite():
+                if self.training.loss(final(numbers), y).isfinite():
                     return final
         return own
 
@@ -210,7 +221,7 @@ class KnownGood:
         changes: dict[str, Callable[[Training], Training | None]] = {
             "inputs": inputs_standardised,
             "targets": targets_standardised,
-            "loss": good_loss,
+            "loss": self.with_good_loss,
             "initial weights": default_weights,
             "optimizer": Training.copy,
             "regularization": without_dropout,
@@ -223,9 +234,9 @@ class KnownGood:
         """The parts among targets and loss that may differ from known good ones, and for which no
         replacement applies.
         """
-        usual = canonical_loss(self.output, self.y, self.axes)
-        loss = self.training.loss
-        is_usual = usual is not None and is_same_loss(usual, loss, self.output, self.y)
+        output, y = self.for_loss
+        usual = canonical_loss(output, y, self.axes)
+        is_usual = usual is not None and is_same_loss(usual, self.training.loss, output, y)
         are_numbers = self.y.is_floating_point() and not is_binary(self.y)
         known = {"targets": not are_numbers, "loss": is_usual}
         return [p for p, is_good in known.items() if not is_good and p not in self.differing]

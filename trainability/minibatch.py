@@ -26,14 +26,19 @@ from trainability.autograd import dense, slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
 from trainability.data import Inputs, count_of, examples_axis, noise_like
+from trainability.differences import (
+    BEYOND_ROUNDING,
+    WRONG,
+    is_slope,
+    slope_and_gradient,
+)
 from trainability.losses import canonical_loss, is_normalised, of_logs
-from trainability.minima import WRONG, constant_output, is_slope, searched_range, slope_and_gradient
+from trainability.minima import constant_output, searched_range
 from trainability.output_range import FREE, OutputRange, range_of
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
-BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
 DIRECTIONS = 0, 1, 2  # seeds of changes of outputs, along which a gradient is compared
 PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
 
@@ -260,7 +265,8 @@ class Minibatch:
         target changes.
 
         The target of the first example is replaced by that of another, and a number goes from the
-        least target to the greatest. None if examples have no targets of their own.
+        least target to the greatest. None if examples have no targets of their own, or if it cannot
+        be measured.
         """
         return self._moved_by_a_target(self.training.loss)
 
@@ -284,7 +290,8 @@ class Minibatch:
             z = z - z.mean() + y.double().mean().to(z)  # between the two
         z = self.output_range.beside(z, 0.1 * noise_like(z))
         slopes = [slope_at(loss, z, targets) for targets in (one, one, changed)]
-        if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
+        # a loss that is random, counts its calls, or is not finite
+        if not (torch.equal(slopes[0], slopes[1]) and slopes[2].isfinite().all()):
             return None
         return rows_of((slopes[1] - slopes[2]).abs(), self.axes.batch).sum(1)
 

@@ -16,7 +16,7 @@ from gersgorin.losses import Loss
 from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
-from trainability.data import in_double, noise_like
+from trainability.data import noise_like
 from trainability.losses import EQUAL, takes_logits, takes_softmax
 from trainability.output_range import FREE, OutputRange
 
@@ -24,8 +24,6 @@ SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls wit
 LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
 SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
-WRONG = 0.01  # relative difference of a gradient, far beyond rounding
-NUDGES, BEND = (1e-4, 1e-6), 1e-3  # steps over which a slope is the same, and its difference
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
@@ -163,37 +161,6 @@ def falls_at_the_edge(
         return False
     wide, wider = (settled_loss(loss_fn, output, y, within.above(size)) for size in (1.0, 0.1))
     return not wide - wider <= FALLS * (constant - wide)
-
-
-@with_gradients()
-def slope_and_gradient(
-    loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange = FREE, seed: int = 0
-) -> tuple[float, float] | None:
-    """Return how a loss changes per unit of change of outputs in a range, and how it does so by
-    autograd; None if the change bends, or the loss takes no double precision.
-
-    Outputs change along one random direction, drawn by the seed.
-    """
-    start, noise = within.numbers(output).double(), noise_like(output, seed).double()
-
-    def along(t: Tensor) -> Tensor:
-        return loss_fn(within.outputs(start + t * noise), in_double(y)).reshape(())
-
-    t = start.new_zeros(()).requires_grad_()
-    try:
-        (gradient,) = torch.autograd.grad(along(t), t, materialize_grads=True)
-        with torch.no_grad():
-            far, near = (float(along(t + h) - along(t - h)) / (2 * h) for h in NUDGES)
-    except USERS_FAULT:
-        return None
-    steady = math.isfinite(near) and abs(far - near) <= BEND * abs(near)
-    return (near, float(gradient)) if steady else None
-
-
-def is_slope(found: tuple[float, float]) -> bool:
-    """True if a gradient is the slope, see `slope_and_gradient`."""
-    near, gradient = found
-    return abs(near - gradient) <= WRONG * max(abs(near), abs(gradient))
 
 
 def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:

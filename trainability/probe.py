@@ -31,7 +31,8 @@ from trainability.data import (
     with_leaf,
     with_sequence,
 )
-from trainability.minibatch import BEYOND_ROUNDING, Minibatch, rounding_of, rows_of
+from trainability.differences import BEYOND_ROUNDING
+from trainability.minibatch import Minibatch, rounding_of, rows_of
 from trainability.training import same
 
 SCALES = 0.01, 1.0, 100.0  # of changes of numbers, times their own

@@ -22,13 +22,23 @@ import torch
 from torch import Tensor
 
 from gersgorin.data.layout import Layout
+from gersgorin.losses import Loss
 from gersgorin.validate import random_numbers_kept
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
-from trainability.data import WHOLE, Inputs, Pair, sequence_of
+from trainability.data import WHOLE, Data, Inputs, Pair, count_of, in_minibatches, sequence_of
+from trainability.losses import is_mean_of_examples
 from trainability.probe import Probe
-from trainability.scores import DEVIATIONS, NO_LOWER, TINY, PairedErrors, Score, scores_of
+from trainability.scores import (
+    DEVIATIONS,
+    NO_LOWER,
+    TINY,
+    PairedErrors,
+    Score,
+    kind_of_score,
+    scores_of,
+)
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
@@ -297,16 +307,22 @@ def race_of(
     probe: Probe,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
+    until: float = math.inf,
 ) -> Race:
     """Return the race of versions of a training run, measured on its held-out examples.
 
-    If too few examples are held out, the race measures on training examples. If the loss pairs
-    outputs with wrong targets, or takes logarithms that it does not get, errors are measured with
-    the repaired loss. Raises InvalidInputError if there is nothing to learn.
+    If too few examples are held out, the race measures on training examples. A loss that is no mean
+    over examples is measured in minibatches of the user's size, if there are enough examples. If
+    the loss pairs outputs with wrong targets, or takes logarithms that it does not get, errors are
+    measured with the repaired loss. Raises InvalidInputError if there is nothing to learn. until:
+    see `scores_of`.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
     name, loss_fn = probe.repaired_loss or ("your loss", training.loss)
+    if is_scored_by_minibatch(training, probe, loss_fn):
+        pairs = in_minibatches(pairs, data.size, data.axis)
+        name += note_on_size(pairs, data)
     scores = scores_of(
         loss_fn,
         probe.evaluated(pairs[0][0]),
@@ -316,9 +332,9 @@ def race_of(
         in_time=data.in_time and not few,
         within=probe.output_range,
         every=data.targets,
+        measures=name,
+        until=until,
     )
-    for score in scores.values():
-        score.measures = name
     y = pairs[0][1]
     if all(bool((each == y.flatten()[0]).all()) for each in data.targets):
         constant = scores["error"].of_constant(probe.evaluated(pairs[0][0]), y)
@@ -332,6 +348,23 @@ def race_of(
     return Race(
         scores, pairs, few=scores["error"].few(outputs, targets), seed=seed, progress=progress
     )
+
+
+def is_scored_by_minibatch(training: Training, probe: Probe, loss_fn: Loss) -> bool:
+    """True if errors are measured by a loss that is no mean over the examples of a minibatch."""
+    given = loss_fn, probe.before, probe.y, probe.axes
+    if kind_of_score(*given, training.data.targets) != "loss":
+        return False
+    return not is_mean_of_examples(*given, probe.output_range)
+
+
+def note_on_size(pairs: list[Pair], data: Data) -> str:
+    """Return the size of minibatches in words, if it is not that of the user; else ""."""
+    sizes = {count_of(pair, data.axis) for pair in pairs}
+    if sizes == {data.size}:
+        return ""
+    several = " to ".join(map(str, dict.fromkeys((min(sizes), max(sizes)))))
+    return f" in minibatches of {several} examples"
 
 
 def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> float:

@@ -25,9 +25,11 @@ Legend: B examples, T frames, K output units.
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +63,7 @@ from trainability.minima import (
 )
 from trainability.output_range import FREE, OutputRange
 from trainability.splits import TOO_FEW
+from trainability.training import NO_TIME, OutOfTime
 
 OTHER_LOSS = (
     "The cross entropy takes outputs as logits or probabilities of classes: your loss is another "
@@ -71,6 +74,7 @@ DOUBLE_SOFTMAX = (
     "logits, and applies a softmax to them."
 )
 NO_LOWER = "no outputs were found that have a lower loss than the best constant output"
+NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
@@ -194,7 +198,9 @@ class Score:
     of_best_constant: float = math.nan
     """The loss of the constant predictor on the held-out examples, for the kind "loss"."""
     by_example: bool = True
-    """Whether the loss of a minibatch is the mean of the losses of its examples."""
+    """Whether the errors are those of examples. False for a score by a loss that is no mean over
+    examples: the errors are those of minibatches.
+    """
     blocks: int = 1
     """Number of parts into which the frames of an example are split, if there are few long
     sequences. Each part counts as an example.
@@ -370,6 +376,8 @@ def scores_of(
     in_time: bool = False,
     within: OutputRange = FREE,
     every: list[Tensor] | None = None,
+    measures: str = "your loss",
+    until: float = math.inf,
 ) -> dict[str, Score]:
     """Return the scores of a training run by name: "error", "balanced" and "loss".
 
@@ -389,10 +397,12 @@ def scores_of(
         within: the range of the outputs of the user's network.
         every: all targets of the training run, whose values decide what they are; None: those of
             the pairs, and `trained`.
+        measures: the loss in words.
+        until: deadline of searches for a least loss, on the clock of `time.monotonic`. If it
+            passes, the errors of this score are not compared.
     """
-    first = score_of(
-        loss_fn, output, pairs, axes, trained, in_time=in_time, within=within, every=every
-    )
+    given: dict[str, Any] = {"within": within, "measures": measures, "until": until}
+    first = score_of(loss_fn, output, pairs, axes, trained, in_time=in_time, every=every, **given)
     targets = [y for _, y in pairs]
     scores = {"error": first}
     if balanced := first.balanced(targets):
@@ -400,7 +410,7 @@ def scores_of(
     if first.kind == "classes":
         scores["loss"] = _entropy(first, output, targets, trained or targets)
     elif first.kind != "loss" and not _is_error(first, output, targets[0], within):
-        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained, within)
+        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained, **given)
     return scores
 
 
@@ -411,14 +421,16 @@ def loss_score(
     axes: OutputAxes,
     trained: list[Tensor] | None = None,
     within: OutputRange = FREE,
+    measures: str = "your loss",
+    until: float = math.inf,
 ) -> Score:
     """Return the score by the loss itself, even if outputs have another score.
 
-    trained, within: see `scores_of`.
+    trained, within, measures, until: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    score = Score("loss", axes, loss_fn, name="loss", within=within)
-    return _by_loss(score, output, targets, trained or targets)
+    score = Score("loss", axes, loss_fn, name="loss", within=within, measures=measures)
+    return _by_loss(score, output, targets, trained or targets, until)
 
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
@@ -510,20 +522,18 @@ def score_of(
     in_time: bool = False,
     within: OutputRange = FREE,
     every: list[Tensor] | None = None,
+    measures: str = "your loss",
+    until: float = math.inf,
 ) -> Score:
     """Return how errors of outputs are measured, for outputs like those of the first pair (x, y).
 
-    trained, in_time, within, every: see `scores_of`.
+    trained, in_time, within, every, measures, until: see `scores_of`.
     """
-    targets, first = [y for _, y in pairs], pairs[0][1]
-    kind = kind_of_loss(output, first, axes, every or [*targets, *(trained or [])])
-    if kind == "numbers" and not (
-        compares_numbers(loss_fn, output, first) and determines_outputs(loss_fn, output, first)
-    ):
-        kind = "loss"
-    score = Score(kind, axes, loss_fn, within=within)
+    targets = [y for _, y in pairs]
+    kind = kind_of_score(loss_fn, output, targets[0], axes, every or [*targets, *(trained or [])])
+    score = Score(kind, axes, loss_fn, within=within, measures=measures)
     if score.kind == "loss":
-        return _by_loss(score, output, targets, trained or targets)
+        return _by_loss(score, output, targets, trained or targets, until)
     # of classes no answer that ignores its input may be better, by which class is rarer by chance
     known = targets if kind in ("classes", "signs") else trained or targets
     score.constant = best_constant(kind, known, axes)
@@ -533,6 +543,17 @@ def score_of(
     if in_time:
         score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axes.targets] for y in targets)))
     return score
+
+
+def kind_of_score(
+    loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes, every: list[Tensor]
+) -> str:
+    """Return the kind of the score for outputs and their targets y. every: see `scores_of`."""
+    kind = kind_of_loss(output, y, axes, every)
+    if kind != "numbers":
+        return kind
+    alike = compares_numbers(loss_fn, output, y) and determines_outputs(loss_fn, output, y)
+    return kind if alike else "loss"
 
 
 def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
@@ -546,16 +567,39 @@ def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
     return (mean > 0.5).double() if kind == "signs" else mean
 
 
-def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
+def _by_loss(
+    score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor], until: float
+) -> Score:
     """The score by the loss, between the least loss of the outputs in a range and that of the best
     constant output.
     """
     loss_fn, axes, like = score.loss_fn, score.axes, targets[0]
     score.by_example = is_mean_of_examples(loss_fn, output, like, axes, score.within)
-    score.within = searched_range(loss_fn, output, like, score.within)
-    few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
-    score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
-    return _with_least(score, output, targets)
+
+    def searched(score: Score) -> Score:
+        loss_fn = score.loss_fn
+        score.within = searched_range(loss_fn, output, like, score.within)
+        few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
+        score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
+        return _with_least(score, output, targets)
+
+    return _in_time(searched, score, until)
+
+
+def _in_time(search: Callable[[Score], Score], score: Score, until: float) -> Score:
+    """The score that a search returns, or a void score if the search does not end before a
+    deadline.
+    """
+
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        if time.monotonic() > until:
+            raise OutOfTime(NO_TIME)
+        return score.loss_fn(output, y)
+
+    try:
+        return replace(search(replace(score, loss_fn=loss)), loss_fn=score.loss_fn)
+    except OutOfTime:
+        return replace(score, constant=None, void=NO_SEARCH)
 
 
 def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
@@ -586,13 +630,16 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     return score
 
 
-def score_for(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
+def score_for(
+    score: Score, output: Tensor, targets: list[Tensor], until: float = math.inf
+) -> Score:
     """Return the same score for other targets, such as those of the training: a score by the loss
-    has another least value there.
+    has another least value there. until: see `scores_of`.
     """
     if score.kind != "loss" or score.constant is None:
         return score
-    return _with_least(replace(score, void=""), output, targets)
+    search = partial(_with_least, output=output, targets=targets)
+    return _in_time(search, replace(score, void=""), until)
 
 
 def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes, size: int) -> list[Tensor]:

@@ -3,19 +3,21 @@ learn.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.validate import random_numbers_kept, with_gradients
+from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted
 from trainability.facts import facts
 from trainability.probe import Probe
-from trainability.race import UNCHANGED, Row, race_of
 from trainability.training import Training, as_training, name_of
+from trainability.trial import Trial
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -45,7 +47,7 @@ def assert_learns(
 
     Raises:
         AssertionError: the error is too large. The message states the error, `below`, and facts
-            about the first minibatch that may explain it.
+            about the first minibatch and the training run that may explain it.
         InvalidInputError or DataError: a part is invalid or does not fit the others; the message
         says which.
 
@@ -64,17 +66,39 @@ def assert_learns(
         )
         with random_numbers_kept(training.model):
             probe = Probe(training)
-            _ = (
-                probe.loss
-            )  # whatever a model or a loss raises at once is a sentence about that call
-            race, row = race_of(training, probe, seed=seed), Row(UNCHANGED, training.copy())
-            race.train(row, training.steps, math.inf)
-            if row.error < below:
+            # whatever a model or a loss raises at once is a sentence about that call
+            _ = probe.loss
+            trial = Trial(training, probe, [], seed, lambda doing: None)
+            trial.race.train(trial.base, training.steps, math.inf)
+            if trial.base.problem:
+                raise InvalidInputError(trial.base.problem)
+            if trial.base.error < below:
                 return
-            found, _ = facts(probe)
-    few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
-    words = (
-        f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"
-        f"{few}, expected less than {below:g} (1: no better than the constant predictor)."
+            words = [_verdict(trial, title, below), *_hints(trial)]
+    raise AssertionError("\n".join(words))
+
+
+def _verdict(trial: Trial, title: str, below: float) -> str:
+    """A sentence with the error and the required error, and what the error compares."""
+    few = f" on training examples ({trial.few})" if trial.few else ""
+    meaning = trial.race.scores["error"].meaning
+    scale = "; ".join(filter(None, [meaning, "1: no better than the constant predictor"]))
+    base = trial.base
+    return (
+        f"the relative error of {title} is {base.error:.3g} after {counted(base.steps, 'step')}"
+        f"{few}, expected less than {below:g} ({scale})."
     )
-    raise AssertionError("\n".join([words, *(f"{fact.sentence} {fact.remedy}" for fact in found)]))
+
+
+def _hints(trial: Trial) -> Iterator[str]:
+    """Yield what the minibatch and the training run show, as the first sentences of `check`."""
+    trial.found, _ = facts(trial.probe)
+    seen = trial.observe()
+    for cause in (*trial.found, *([] if seen is None else [seen])):
+        yield f"{cause.sentence} {cause.remedy}"
+    if trial.padding:
+        yield trial.padding
+    yield (
+        "trainability.check tests each part by an experiment, such as learning rate, clipping, "
+        "initial weights and network."
+    )

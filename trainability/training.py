@@ -175,6 +175,10 @@ class Training:
         """Deadline on the clock of `time.monotonic`; after it, `output` and `loss` raise
         OutOfTime.
         """
+        self.is_mean: bool | None = None
+        """Whether the loss of a minibatch is the mean of the losses of its examples; None: not
+        known yet.
+        """
         self.draws = 5
         """Seed of the new weights that a swap (the replacement of a part) draws."""
         self.either_axis = False
@@ -398,7 +402,7 @@ class Training:
     def with_loss(self, loss_fn: Loss) -> "Training":
         """Return a copy with another loss."""
         other = self.copy()
-        other._loss, other.one_hot = loss_fn, None
+        other._loss, other.one_hot, other.is_mean = loss_fn, None, None
         return other
 
     def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":

@@ -66,6 +66,7 @@ class Trial:
     Args:
         training, probe, found: the training run, its first minibatch, and the facts about it.
         seed, progress: as for `check`.
+        until: deadline of the search for the least loss, on the clock of `time.monotonic`.
     """
 
     def __init__(
@@ -75,12 +76,13 @@ class Trial:
         found: list[Cause],
         seed: int,
         progress: Callable[[str], None] | None,
+        until: float = math.inf,
     ):
         self.training, self.probe, self.found = training, probe, found
         self.say = progress
         self.few = training.data.too_few
-        self.held_out = sum(count_of(pair, training.axis) for pair in training.data.held_out)
-        self.race = race_of(training, probe, seed, progress or (lambda doing: None))
+        self.race = race_of(training, probe, seed, progress or (lambda doing: None), until)
+        self.held_out = sum(count_of(pair, training.axis) for pair in self.race.pairs)
         self.base = Row(UNCHANGED, training.copy())
         self.good = KnownGood(training, probe)
         self.rate, self.kept = RATES[0], tuple[str, ...]()  # of the known good training run
@@ -92,6 +94,7 @@ class Trial:
         self.one_by_one: OneByOne | None = None  # if outputs depend on their minibatch
         self.padding = ""  # a sentence if it learns only to tell padding from the rest
         self.validated = math.nan  # error on the user's validation set
+        self.end = math.inf  # deadline of the check
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -200,12 +203,7 @@ class Trial:
         if base.problem:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
-        self.find_failure()
-        if base.training is not None and base.exploded is None and base.measures:
-            self.fitted = error_on(base.training, self.race, self.training_pairs())
-            self.padding = note_on_padding(base.training, self.race)
-        told = self.told_by(losses, pairs)
-        evidence = self.evidence
+        told, evidence = self.observe(losses, pairs), self.evidence
         if base.measures:
             evidence.naive = last_value(self.race, self.training.layout)
         if told is None and base.measures:
@@ -213,6 +211,19 @@ class Trial:
             if not (evidence.learned and base.error <= GOOD):
                 self.run_table()
         return told
+
+    def observe(self, losses: Sequence[float] = (), pairs: Sequence[Pair] = ()) -> Cause | None:
+        """Measure what the user's training run shows without other versions of it.
+
+        Returns the cause that the user's own losses, running averages or validation set show; None
+        if they show none.
+        """
+        base = self.base
+        self.find_failure()
+        if base.training is not None and base.exploded is None and base.measures:
+            self.fitted = error_on(base.training, self.race, self.training_pairs(), self.end)
+            self.padding = note_on_padding(base.training, self.race)
+        return self.told_by([*losses], [*pairs])
 
     def find_failure(self) -> None:
         """Add the cause for a loss that was not finite to the facts. If the first loss was not
@@ -252,10 +263,10 @@ class Trial:
         if not pairs or base.training is None or not base.measures:
             return None
         try:
-            self.validated = error_on(base.training, self.race, pairs)
+            self.validated = error_on(base.training, self.race, pairs, self.end)
         except RhnError as problem:
             raise InvalidInputError(f"validation: {problem}") from problem
-        return of_validation(pairs, self.validated, base, self.race, self.few)
+        return of_validation(pairs, self.validated, base, self.race, self.few, self.end)
 
     def run_repairs(self) -> None:
         """Try the replacements that repair what is proven."""

@@ -32,6 +32,8 @@ from trainability.data import (
     Examples,
     Inputs,
     Pair,
+    count_of,
+    in_minibatches,
     inputs_of,
     numbers_like,
     sequence_of,
@@ -490,11 +492,18 @@ def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:
     return Batches(validation, like, seconds=5.0).all()[:MEASURED]
 
 
-def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: str) -> Cause | None:
+def of_validation(
+    pairs: list[Pair],
+    error: float,
+    base: Row,
+    race: Race,
+    few: str,
+    until: float = math.inf,
+) -> Cause | None:
     """Return the cause for an error on the validation set that is far above that on the race's
     examples.
 
-    None if the error is not far above.
+    None if the error is not far above, or not known. until: see `error_on`.
 
     few: why the race measures on training examples; "" if it measures on held-out examples. On
     training examples a higher error is overfitting, so only another scale of the validation inputs
@@ -508,7 +517,7 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
     numbers = {"validation": error, "training" if few else "held_out": base.error}
     if x.is_floating_point() and x.dim() >= 2:
         moved = [(like_training(inputs, race.pairs[0][0], pairs), y) for inputs, y in pairs]
-        other = error_on(base.training, race, moved)
+        other = error_on(base.training, race, moved, until)
         if other <= FAR * error:
             return Cause(
                 "validation on another scale",
@@ -529,10 +538,19 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
     )
 
 
-def error_on(training: Any, race: Race, pairs: list[Pair]) -> float:
-    """Return the relative error of a trained network on minibatches."""
+def error_on(training: Any, race: Race, pairs: list[Pair], until: float = math.inf) -> float:
+    """Return the relative error of a trained network on minibatches; NaN if it is not known, such
+    as after the deadline `until`.
+
+    The errors of whole minibatches are measured in the size of the race's minibatches.
+    """
+    if not race.scores["error"].by_example:
+        axis = training.axis
+        pairs = in_minibatches(pairs, count_of(race.pairs[0], axis), axis)
     outputs, targets = training.answers([x for x, _ in pairs]), [y for _, y in pairs]
-    score = score_for(race.scores["error"], outputs[0], targets[:MINIBATCHES])
+    score = score_for(race.scores["error"], outputs[0], targets[:MINIBATCHES], until)
+    if score.kind == "loss" and score.constant is None:
+        return math.nan
     return score.in_pairs(outputs, targets).relative
 
 

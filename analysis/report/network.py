@@ -32,7 +32,7 @@ from gersgorin.validate import real_tensor
 from rhn.checkpoints import entry_of, load_model, read_metadata, weights_file
 from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, NoGatesError
 from rhn.models import LanguageModel
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.training.config import HYPERPARAMETERS
@@ -133,8 +133,9 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 def network_sections(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
     """Return the analyses, gates and lesions of the network in a file along one sequence.
 
-    If a part cannot be measured, the report has a sentence with the reason in its place. Raises
-    CheckpointError, DataError or InvalidInputError if the network or the sequence cannot be read.
+    If a part cannot be measured, the report has a sentence with the reason in its place. A network
+    without gates has no part about gates. Raises CheckpointError, DataError or InvalidInputError if
+    the network or the sequence cannot be read.
     """
     read = read_network(options, path)
     rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]
@@ -144,20 +145,31 @@ def network_sections(options: ReportOptions, path: Path, progress: NamedProgress
         "Lesions": partial(_lesions, read, options.lesions),
     }
     sections = list[Section]()
-    label, steps = read.run.label, counted(len(read.run), "time step")
-    subject = f"Measured: {label.heading}, {steps}, with weights from {label.made}."
     for title, measure in parts.items():
         try:
             found = measure(progress(title))
             section = section_of(found, title)
-            text = section.text if sections else [*section.text, subject]
-            if title == "Lesions" or not (sections or options.input):
-                text = [*text, _data_sentence(read)]
+            text = [*section.text, *_origin_sentences(read, options, title, first=not sections)]
             numbers = _numbers(found) if isinstance(found, Spectra) else []
             sections.append(replace(section, text=text, numbers=numbers))
+        except NoGatesError:  # nothing is missing
+            continue
         except (InvalidInputError, DataError) as error:
             sections.append(Section(title=title, text=[f"Not measured: {error}."]))
     return sections
+
+
+def _origin_sentences(
+    read: Read, options: ReportOptions, title: str, *, first: bool
+) -> Iterator[str]:
+    """Yield the sentences of a section about the network and the data that were measured. first:
+    whether the section is the first one.
+    """
+    if first:
+        label, steps = read.run.label, counted(len(read.run), "time step")
+        yield f"Measured: {label.heading}, {steps}, with weights from {label.made}."
+    if title == "Lesions" or (first and not options.input):
+        yield _data_sentence(read)
 
 
 def _numbers(found: Spectra) -> list[tuple[str, str]]:

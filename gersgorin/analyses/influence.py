@@ -261,10 +261,10 @@ class Influence(Result, kind="influence"):
 
     def sentences(self) -> Iterator[str]:
         """Yield the sentences that a command prints first. A caution precedes the finding if
-        outputs of several sequences count as 0, since these may be padding.
+        losses, or outputs of several sequences, count as 0, since they may be masked or padding.
         """
-        if self._perhaps_padding and self.influence.any():
-            yield sentence(self._perhaps_padding)
+        if self._counted_as_0 and self.influence.any():
+            yield sentence(self._counted_as_0)
         yield from super().sentences()
 
     def notes(self) -> list[str]:
@@ -278,7 +278,7 @@ class Influence(Result, kind="influence"):
             sentence(self._rise(), self._further_back()),
             sentence(self._law(), self._end()),
             sentence(self._later_inputs()),
-            sentence("" if self._perhaps_padding else self._outputs_without()),
+            sentence("" if self._counted_as_0 else self._outputs_without()),
             sentence(self._which_output(), self._origin_of_mean(), self._largest_error()),
         ]
         return [*filter(None, sentences)]
@@ -347,15 +347,20 @@ class Influence(Result, kind="influence"):
         return f"{many} without influence of {last}"
 
     @property
-    def _perhaps_padding(self) -> str:
-        """A clause about outputs of several sequences without influence; "" if there are none."""
-        if not self.without or self.sequences == 1:
+    def _counted_as_0(self) -> str:
+        """A clause about losses of frames, or outputs of several sequences, without influence; ""
+        if there are none.
+        """
+        is_loss, several = self.of != OUTPUTS, self.sequences > 1
+        of_frames = is_loss and len(self.influence) > 1
+        if not self.without or not (of_frames or several):
             return ""
-        masked = "" if self.of == OUTPUTS else "masked frames have no loss; "
-        return (
-            f"{self._outputs_without()}, counted as 0: {masked}if this is padding, give "
-            "(x, lengths) to a model that takes lengths, or the sequences one by one"
+        padding = (
+            "if this is padding, give (x, lengths) to a model that takes lengths, or the sequences "
+            "one by one"
         )
+        reasons = "; ".join(["masked frames have no loss"] * is_loss + [padding] * several)
+        return f"{self._outputs_without()}, counted as 0: {reasons}"
 
     def _which_output(self) -> str:
         verb = "is measured" if self.of == OUTPUTS else "goes into the loss"

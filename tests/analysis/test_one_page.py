@@ -149,7 +149,7 @@ def test_figures_of_an_unfinished_training_say_so(run, tmp_path):
 
 
 @WITHOUT_LAYOUT
-def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
+def test_a_bare_checkpoint_is_reported_without_what_its_network_lacks(tmp_path):
     save_checkpoint(
         tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0))
     )
@@ -160,7 +160,8 @@ def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
         == 0
     )
     titles, _, text = parts(tmp_path / "page.html")
-    assert "Training" not in titles and "Not measured: RNN has no transform gates" in text
+    assert "Training" not in titles and "Not measured: an RNN has no output layer" in text
+    assert "Gates by layer and step" not in titles and "transform gates" not in text
     assert "The influence of an input" in text
     assert "No gates are known of this RNN" in text
 

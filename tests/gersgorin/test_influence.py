@@ -487,6 +487,22 @@ def test_rounding_of_later_inputs_is_not_told_and_masked_frames_are_named():
     assert str(found).startswith(words) and "(x, lengths)" in next(found.sentences())
 
 
+def test_masked_frames_of_one_sequence_are_said_to_count_as_0():
+    """By autograd: the loss of a masked frame has no gradient in any input."""
+    torch.manual_seed(0)
+    gru, x, y = nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3), torch.randint(4, (1, 6))
+    y[:, :2] = -100
+    found = gersgorin.influence(lambda x: gru(x)[0], x, of="categorical", y=y)
+    given = x.clone().requires_grad_()
+    losses = nn.functional.cross_entropy(gru(given)[0][0], y[0], reduction="none")
+    assert (
+        not torch.autograd.grad(losses[:2].sum(), given)[0].any() and not found.influence[:2].any()
+    )
+    words = "2 losses without influence of any input, counted as 0: masked frames have no loss."
+    assert next(found.sentences()) == words
+    assert not any("2 losses" in note for note in found.notes())
+
+
 class Both(nn.Module):
     """A model that returns its last state and its outputs, in a tuple or a dictionary."""
 

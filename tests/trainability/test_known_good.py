@@ -307,3 +307,30 @@ def test_the_name_of_the_known_good_network_is_what_its_remedy_builds(model, y, 
     lines = version.remedy.partition(": ")[2].partition(", gru of")[0].rstrip(".")
     exec(lines, names)
     assert torch.allclose(names["y"], network(x), atol=1e-5)
+
+
+def likelihood(z, y):
+    """Of a Gaussian with a mean and a log standard deviation for each target."""
+    mean, log = z.chunk(2, -1)
+    return (log + 0.5 * ((y - mean) / log.exp()).square()).mean()
+
+
+def test_the_loss_is_repaired_by_one_probe_of_the_users_run(monkeypatch):
+    """The repair belongs to the loss and the targets, which all known good runs share."""
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.randn(80, 6, 2, generator=G)
+    y = torch.randn(80, generator=G)
+    given = Training(model, x, y, likelihood, "adam")
+    good, made = KnownGood(given, Probe(given)), []
+    assert good.probe.repaired_loss
+    monkeypatch.setattr(Probe, "__init__", lambda *given: made.append(given))
+    runs = [good.with_parts("targets", *own, rate=1e-3) for own in ((), ("network",))]
+    assert not made
+    z = torch.randn(80, 2, generator=G)
+    for run in runs:
+        assert float(run.loss(z, y)) == pytest.approx(float(likelihood(z, y[:, None])))
+
+
+def test_a_loss_that_is_not_finite_is_not_called_unpaired():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    probe = Probe(Training(model, X, COUNTS, nn.PoissonNLLLoss(), "adam"))
+    assert not probe.loss.isfinite() and not probe.is_unpaired and probe.repaired_loss is None

@@ -109,3 +109,69 @@ def test_a_failure_shows_the_line_of_the_test_and_none_of_ours():
         trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model, 1e-9), steps=5)
     first, *others = found.traceback.filter(found)
     assert first.path.name == "test_testing.py" and not others
+
+
+def message(*given, **parts):
+    with pytest.raises(AssertionError) as found:
+        trainability.assert_learns(*given, **parts)
+    return str(found.value)
+
+
+class Told(nn.Module):
+    """Outputs that know padding, and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        padding = 9 * nn.functional.one_hot(torch.tensor(0), 5)
+        return self.scale * torch.where(x[..., None] == 0, padding, torch.tensor([0, 4, 3, 2, 1]))
+
+
+def test_padding_that_the_loss_counts_is_named_as_by_a_check():
+    lengths = torch.randint(3, 9, (120,), generator=G)
+    real = torch.arange(8) < lengths[:, None]
+    ids, y = (torch.randint(1, 5, (120, 8), generator=G) * real for _ in range(2))
+
+    def loss_fn(z, y):
+        return nn.functional.cross_entropy(z.transpose(1, 2), y)
+
+    training = Training(Told(), ids, y, loss_fn, "sgd", batch_axis=0, steps=20)
+    found = trainability.check(training, seconds=5)
+    (sentence,) = (words for words in found.remarks if "as padding does" in words)
+    assert sentence in message(training, below=0.1).splitlines()
+
+
+def test_a_part_that_only_an_experiment_can_find_is_left_to_a_check():
+    model = Net(batch_first=True)
+    words = message(Training(model, X, Y, "mse", "sgd", clip_norm=1e-6, steps=20))
+    assert words.splitlines()[-1].startswith("trainability.check tests each part")
+    assert "clipping" in words.splitlines()[-1]
+
+
+def test_an_error_that_is_that_of_the_loss_says_what_it_compares_as_a_check():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    counts = torch.poisson(Y.exp(), generator=G)
+    training = Training(model, X, counts, nn.PoissonNLLLoss(), adam(model, 1e-6), steps=5)
+    assert trainability.check(training, seconds=5).measure in message(training)
+
+
+def test_a_loss_that_is_not_finite_is_named_as_by_a_check():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    training = Training(model, X, Y, "mse", torch.optim.SGD(model.parameters(), 1e3), steps=300)
+    found = trainability.check(training, seconds=5)
+    assert found.facts[0].sentence in message(training)
+
+
+def test_a_step_that_fails_is_not_called_an_error_too_large():
+    calls = []
+
+    def loss_fn(z, y):
+        calls.append(None)
+        if z.requires_grad and len(calls) > 200:
+            raise RuntimeError("no memory")
+        return (z - y).square().mean()
+
+    with pytest.raises(InvalidInputError, match="no memory"):
+        trainability.assert_learns(Net(batch_first=True), X, Y, loss_fn, steps=2000)

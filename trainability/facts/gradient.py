@@ -13,15 +13,12 @@ from rhn.errors import RhnError
 from trainability.autograd import dense, graph, slope_at
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
-from trainability.minibatch import BEYOND_ROUNDING
-from trainability.minima import WRONG
+from trainability.differences import NUDGES, WRONG, derivative
 from trainability.probe import Probe
 from trainability.training import Training
 
 MOVED = 1e-3  # standard deviation of what is added to weights
-NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
-AGREE = 1e-3  # relative difference of derivatives over steps of these lengths
-JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share by which derivatives may differ
+JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # long steps; the share by which derivatives may differ
 OWN_BACKWARD = (
     "Compare your autograd.Function with torch.autograd.gradcheck, unless its gradient differs on "
     "purpose, such as gradient reversal."
@@ -41,9 +38,9 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     """Fact: in the direction of the gradient of a weight, the change of the loss differs from the
     change that autograd predicts.
 
-    The change is known only if finite differences have converged, see `derivative`. If the network
-    or the loss uses an autograd.Function of the user, the cause is "wrong gradient"; otherwise a
-    path is left out of the gradient, as by .detach().
+    The change is known only if finite differences have converged, see `known_derivative`. If the
+    network or the loss uses an autograd.Function of the user, the cause is "wrong gradient";
+    otherwise a path is left out of the gradient, as by .detach().
     """
     training = None if probe.lacks_logs else in_double_precision(probe)
     if training is None:
@@ -60,7 +57,7 @@ def wrong_gradient(probe: Probe) -> Cause | None:
         if size < 1e-6 * abs(loss.item()):
             continue
         moved = x, y, p, slope / size
-        near = derivative(partial(change_of_loss, training, *moved), size, loss.item())
+        near = known_derivative(partial(change_of_loss, training, *moved), size, loss.item())
         if near is not None and abs(near - size) > WRONG * size:
             errors = slope_at(training.loss, output, y)
             of_outputs = training.with_loss(partial(weighted_sum, errors))
@@ -130,27 +127,26 @@ def in_double_precision(probe: Probe) -> Training | None:
     return other if torch.equal(once, twice) else None
 
 
-def derivative(change: Callable[[float], float], size: float, loss: float) -> float | None:
+def known_derivative(change: Callable[[float], float], size: float, loss: float) -> float | None:
     """Return the derivative of the loss, if it is the same for steps of any length; else None.
 
-    The longest step is a thousand times the shortest. Derivatives over all steps must agree, up to
-    rounding, and they must lie closer together than to the derivative that autograd predicts. If a
-    gradient explodes, the loss bends within every step that double precision allows, and the
-    derivatives do not agree. A derivative that changes at long steps shows thresholds along the
-    way. The gradient may then be an estimate on purpose.
+    Derivatives over short steps must lie closer together than to the derivative that autograd
+    predicts. A derivative that changes at long steps shows thresholds along the way. The gradient
+    may then be an estimate on purpose.
 
     Args:
         change: function that returns the derivative over a step of some length.
         size: the derivative that autograd predicts.
-        loss: the loss, whose rounding is divided by the step.
+        loss: the loss.
     """
-    near = [change(step) for step in NUDGES]
-    apart = max(near) - min(near)
-    rounding = BEYOND_ROUNDING * torch.finfo(torch.float64).eps * abs(loss) / min(NUDGES)
-    if apart > AGREE * abs(near[-1]) + rounding or apart > SMOOTH * abs(near[-1] - size):
+    found = derivative(change, loss)
+    if found is None:
         return None
-    jumps = any(abs(change(step) - near[-1]) > SMOOTH * size for step in JUMPS)
-    return None if jumps else near[-1]
+    near, apart = found
+    if apart > SMOOTH * abs(near - size):
+        return None
+    jumps = any(abs(change(step) - near) > SMOOTH * size for step in JUMPS)
+    return None if jumps else near
 
 
 @torch.no_grad()
