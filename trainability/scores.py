@@ -644,14 +644,12 @@ def score_for(
 
 def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes, size: int) -> list[Tensor]:
     """Some targets that are trained on, in minibatches of at most `size` examples, of the same
-    shape as `like` except for the number of examples.
+    shape as `like` except for the number of examples. A rest that fills no minibatch is left out:
+    it would count as much as the others.
     """
     several = max(1, FEW // size)
-    some = [
-        part
-        for y in _alike(trained, like, axes)[:MINIBATCHES]
-        for part in y.split(size, axes.targets)[:several]
-    ]
+    split = [y.split(size, axes.targets) for y in _alike(trained, like, axes)[:MINIBATCHES]]
+    some = [part for parts in split for part in parts[:several] if part.shape == parts[0].shape]
     return some[: max(MINIBATCHES, several)] or [like]
 
 
