@@ -12,7 +12,7 @@ from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, s
 from trainability.race import CLEAR, DEAD, GOOD, Row, Version
 from trainability.swaps import LONGER, are_drawn_as_by_default
 from trainability.trial import Trial, place_of
-from trainability.verdict import BETTER, Evidence, rule_of
+from trainability.verdict import BETTER, ENOUGH, Evidence, rule_of
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
@@ -275,8 +275,11 @@ def not_enough(trial: Trial) -> str:
         if evidence.refused:
             return ""
         if nearest := evidence.nearest:
-            share = 100 * evidence.closed(nearest)
-            return f"Nearly enough: {nearest.what} closes {share:.0f} % of the gap, 80 % is enough."
+            share = evidence.closed(nearest)
+            if share >= ENOUGH:  # it fails another condition, such as two standard errors
+                return ""
+            percent = min(79, round(100 * share))
+            return f"Nearly enough: {nearest.what} closes {percent} % of the gap, 80 % is enough."
         return no_single_part(trial)
     tried = (*trial.goods, *evidence.replaced)
     if evidence.few or any(row.error < DEAD for row in tried):
