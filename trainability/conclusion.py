@@ -27,8 +27,8 @@ LOOK = "Look for the error in the network: its layers, axes, states and outputs.
 def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
     """Return the result: outcome, part, causes and rows.
 
-    told: the cause that the user's own losses, running averages or validation set show; None:
-    none.
+    told: the cause that the user's own losses, the running averages, single examples or the
+    validation set reveal; None if they reveal none.
     """
     base, evidence = trial.base, trial.evidence
     rule = rule_of(evidence)
