@@ -4,8 +4,9 @@ Figure 6 of Zilly et al. (2017) shows single layers.
 
 In an RHN only the first layer reads the input, so a lesion of this layer also removes the input.
 The control ("blind", in figures "input removed") is the same network with the layer, but without
-the input product of this layer. The layer itself contributes the damage beyond that of the control. If a lesion does not remove the input (a gate
-held open or at its mean), the control only shows the size of the effect of the input.
+the input product of this layer. The layer itself contributes the damage beyond that of the control.
+If a lesion does not remove the input (a gate held open or at its mean), the control only shows the
+size of the effect of the input.
 
 All lesioned networks run as one program. The parameters that differ are stacked, all others are
 shared, and `vmap` makes one kernel call for all networks. The number of networks that run at once

@@ -653,8 +653,8 @@ def spectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        discs: the discs in numbers, sentences and figures: those of the rows, of the columns, or
-            the overlap of both unions.
+        discs: the discs that numbers, sentences and figures use: those of the rows, those of the
+            columns, or the overlap of both unions.
         leading: compute only this number of eigenvalues, those of largest modulus, for large
             states. None: all, or 32 for a state of more than 4,096 entries.
         progress: called with (steps done, steps in all).
