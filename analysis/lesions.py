@@ -4,9 +4,9 @@ Figure 6 of Zilly et al. (2017) shows single layers.
 
 In an RHN only the first layer reads the input, so a lesion of this layer also removes the input.
 The control ("blind", in figures "input removed") is the same network with the layer, but without
-the input product of this layer. What the layer itself
-contributes is the damage beyond that of the control. If a lesion does not remove the input (a gate
-held open or at its mean), the control only shows the size of the effect of the input.
+the input product of this layer. The layer itself contributes the damage beyond that of the control.
+If a lesion does not remove the input (a gate held open or at its mean), the control only shows the
+size of the effect of the input.
 
 All lesioned networks run as one program. The parameters that differ are stacked, all others are
 shared, and `vmap` makes one kernel call for all networks. The number of networks that run at once
@@ -322,12 +322,11 @@ def paired_interval(
         s^2 = (N - 1) / N  sum_i (D_i - D)^2
 
     For sequences of equal length this is Student's interval of the mean difference of a sequence.
-    Such intervals are about right for 2 sequences and more. The intervals of a percentile bootstrap
-    contain the true difference in half of all cases for 2 sequences, and in about 90 % for 12.
-
-    In simulations (tests/analysis/test_analysis_lesions.py) of 2 to 30 sequences the interval
+    In simulations (tests/analysis/test_analysis_lesions.py) of 2 to 30 sequences, this interval
     contains the true difference in 92 to 96 % of all cases if the differences of sequences are
-    normal, and in more than 85 % if they are as skewed as an exponential distribution.
+    normal, and in more than 85 % if they are as skewed as an exponential distribution. The interval
+    of a percentile bootstrap contains it in half of all cases for 2 sequences, and in about 90 %
+    for 12.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_interval(3 * frames[None], frames, frames)  # every sequence loses 2 per frame

@@ -37,6 +37,12 @@ ANALYSES = {
     "products": gersgorin.products,
     "spectra": gersgorin.spectra,
 }
+INFLUENCES = (  # outputs of a GRU of two layers with 64 units; time steps
+    ("one number for each sequence", 500),
+    ("one number for each time step", 100),
+    ("one number for each time step", 500),
+    ("its 64 states at each time step", 100),
+)
 PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequences, positions
 REPEATS = 7
 COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
@@ -84,6 +90,32 @@ def seconds_per_step(analysis, steps: int = 20) -> float:
     start = time.process_time()
     analysis(module, x)
     return (time.process_time() - start) / steps
+
+
+class Outputs(nn.Module):
+    """A GRU of two layers with 64 units, and the outputs that INFLUENCES names."""
+
+    def __init__(self, outputs: str):
+        super().__init__()
+        self.outputs = outputs
+        self.rnn = nn.GRU(8, 64, num_layers=2, batch_first=True)
+        self.head = nn.Linear(64, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states = self.rnn(x)[0]
+        if self.outputs.startswith("its"):
+            return states
+        return self.head(states[:, -1] if self.outputs.endswith("sequence") else states)
+
+
+def influence_seconds(outputs: str, steps: int) -> float:
+    """Time the influence of one sequence."""
+    torch.manual_seed(0)
+    model, x = Outputs(outputs), torch.randn(1, steps, 8)
+    gersgorin.influence(model, x[:, :20])  # warms up
+    start = time.process_time()
+    gersgorin.influence(model, x)
+    return time.process_time() - start
 
 
 def recorder_seconds(steps: int, sequences: int, positions: int) -> list[float]:
@@ -154,6 +186,9 @@ def main() -> None:
         )
     for name, analysis in ANALYSES.items():
         print(f"{name} of nn.LSTM(10, 500): {seconds_per_step(analysis):.2g} s per time step")
+    for outputs, steps in INFLUENCES:
+        seconds = influence_seconds(outputs, steps)
+        print(f"influence, {outputs}, {steps} time steps: {seconds:.1f} s of processor time")
     for probe in PROBES:
         s = recorder_seconds(*probe)
         print(

@@ -249,7 +249,7 @@ def compare(
         networks: {name: network}, or a list of networks. A network is one that `gersgorin.open_run`
             takes, a pair (step f(x, s), its first state), or, without x, a run. With over="seeds"
             each entry is a list or a generator of draws: the same network with different weights.
-            Without names, `networks` itself is such a list.
+            For a single network without a name, `networks` itself is this list.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
             differ in length, or a packed sequence.
         over: "seeds", "sequences", or both. With `over`, each result is a `Comparison`: medians and

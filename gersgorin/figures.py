@@ -113,7 +113,7 @@ def plot_suggested(record: Spectra, ax: Axes) -> Axes:
 
 
 def plot_products(record: Spectra, ax: Axes) -> Axes:
-    """Draw the products over time: ||dy[t]/dy[0]|| on a log scale."""
+    """Draw the products over time: ||ds[t]/ds[0]|| on a log scale."""
     ax.set_title("What the products of the steps do")
     return draw_growth(record.log_norm_product, record.unit, ax)
 

@@ -144,8 +144,10 @@ class Recorder:
             minibatches. Figures show these words.
         constant: the loss of the constant predictor, which is a dashed line in figures; None: not
             known.
-        positions: number of time steps at which single steps are measured, each in the next
-            sequence of the probe in turn. Position k of P lies at the share (k - 1) / (P - 1) of
+        positions: number of time steps at which spectra, gains and gates are measured. Position 1
+            lies in the first sequence of the probe, position 2 in the second, and so on. If there
+            are more positions than sequences, the count begins again at the first sequence.
+            Position k of P lies at the share (k - 1) / (P - 1) of
             its own sequence. The exponent is the mean over these sequences.
         layer: number of the recurrent cell, counted from 1, if the module has several. Each layer
             of a torch.nn module counts. None: the first cell, with all its layers.

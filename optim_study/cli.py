@@ -41,7 +41,7 @@ class RunCommand(Configured):
 
     preset: Literal["paper", "small", "smoke"] = "paper"
     """Configuration that the other options change. paper: the paper's protocol in full size. small:
-    the whole study with small networks, which takes ten minutes to two hours with --jobs 2. smoke:
+    the whole study with small networks, which takes at least ten minutes with --jobs 2. smoke:
     a few seconds, to check the installation, too short to learn anything.
     """
     settings: Settings = field(default_factory=dict)

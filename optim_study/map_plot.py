@@ -47,8 +47,8 @@ def plot_map(rows: Sequence[TrialRow], *, loss: Objective = "train", about: str 
     """Draw the loss of each trial as a colour, on a map of learning rate and initial standard
     deviation. Symbols show the initial transform biases, and crosses mark diverged trials.
 
-    All panels have the same colour scale, which ends a little above the median loss. All losses
-    above its end have the last colour.
+    All panels have the same colour scale, which ends a little above the median loss. Losses above
+    this end have the last colour of the scale.
 
     about: settings of the study and origin of the rows.
 

@@ -178,7 +178,7 @@ def paper(**changes: Any) -> RunConfig:
 
 def small(**changes: Any) -> RunConfig:
     """Return the whole study with small networks: 1.5 % of the paper's parameters, 120 epochs. The
-    run takes ten minutes on two fast cores (40 without a C compiler), up to two hours on busy ones.
+    run takes at least ten minutes on two cores, and longer without a C compiler.
 
     With tiny initial weights, every network stays for 20 to 80 epochs at the loss of a network that
     ignores its state. The patience is therefore 80 epochs: a shorter patience would stop networks

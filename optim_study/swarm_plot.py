@@ -67,16 +67,16 @@ def plot_swarm(
     """Draw the loss of each trial as a point, in one column for each network. A trial that diverged
     is hollow, and a black line is the median of the network.
 
-    Returns a whole figure, whose `axes` are the rows of columns; the plot cannot be drawn into
-    other axes. If too many trials have the same loss, points at the sides of a column cover each
-    other.
+    Returns a whole figure. Each of its `axes` shows one row of columns. The plot cannot be drawn
+    into other axes. If too many trials have the same loss, points at the sides of a column cover
+    each other.
 
     by: order of the columns of each optimizer: by architecture ("arch") or by "depth". constant:
     loss of the constant predictor; None: the loss stored in the rows, if it is the same in all
     rows. below: trials with a loss below this value, in nats per frame, count as trained. log:
-    whether the axis of losses is logarithmic. None: only if a loss is more than `LOG_FROM` times
-    the loss of the constant predictor, or, if this is not known, the median loss. about: settings
-    of the study and origin of the rows.
+    whether the axis of losses is logarithmic. None: only if a loss is more than `LOG_FROM` times a
+    reference. The reference is the loss of the constant predictor or, if this loss is not known,
+    the median loss. about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
 

@@ -55,13 +55,14 @@ def check(
 ) -> Diagnosis:
     """Find the part of a training run that keeps the network from learning.
 
-    First your training run is trained unchanged. Then known good runs are trained, in which all
-    parts are replaced by parts that work on most tasks. Then one known good part at a time is put
-    into your run, to see if this is enough. One of your parts at a time is put into the known good
-    run, to see if this breaks it. A part is at fault if its replacement is enough, and the part
-    breaks the known good run. All runs are trained on copies and on the same minibatches. The score
-    is the relative error on the same held-out examples: 0 is perfect, 1 is the constant predictor
-    (the best output that is the same for all inputs).
+    First your training run is trained unchanged. Then two known good runs are trained, in which all
+    parts, or all parts but your network, are replaced by parts that work on most tasks. The better
+    of the two counts. Then one known good part at a time is put into your run, to see if this is
+    enough. One of your parts at a time is put into the known good run, to see if this breaks it. A
+    part is at fault if its replacement is enough, and the part breaks the known good run. All runs
+    are trained on copies, and on the same minibatches unless the minibatch order is replaced. The
+    score is the relative error on the same held-out examples: 0 is perfect, 1 is the constant
+    predictor (the best output that is the same for all inputs).
 
     Args:
         model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
@@ -69,7 +70,8 @@ def check(
         steps: number of optimiser steps; None: 3000, or that of a `Training`.
         seconds: time limit of the check, in seconds. If the limit is too short for all steps, all
             versions of the training run stop at the same smaller number of steps. None: the time of
-            ten of your training runs and two known good ones, between 20 seconds and ten minutes.
+            ten of your training runs and two known good runs, but at least 20 seconds and at most
+            ten minutes.
         losses: losses of your own loop, one per optimiser step. They are compared with the losses
             of a plain loop: forward, backward, clipping, optimiser step, scheduler step.
         validation: your validation set, (x, y) or a DataLoader. An error on this set far above

@@ -127,8 +127,8 @@ class Limits:
     """
     seconds: Annotated[Positive | None, LIMITS] = None
     """Time limit of the command, in seconds. Default: that of FILE.py:NAME, if it has one.
-    Otherwise `cure` takes 60. `check` takes as long as ten of your training runs and two known good
-    runs, at least 20 and at most 600.
+    Otherwise the limit of `cure` is 60. That of `check` is the time of ten of your training runs
+    and two known good runs, but at least 20 and at most 600.
     """
 
 
@@ -147,11 +147,11 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
     First, facts about one minibatch are measured, such as weights that no gradient reaches. Then
-    copies of your training run are trained, and known good runs on the same data. A known good run
-    has a GRU, standardised inputs, the usual loss and Adam. Each known good part is put into a copy
-    of your run, to see if this change is enough for your run to learn. Each of your parts is put
-    into a known good run, to see if this part keeps it from learning. The exit code is 0 for every
-    outcome.
+    copies of your training run and two known good runs are trained on the same data. A known good
+    run has standardised inputs, the usual loss and Adam; its network is a GRU in one run, and your
+    network in the other. Each known good part is put into a copy of your run, to see if this change
+    is enough for your run to learn. Each of your parts is put into the better known good run, to
+    see if this part keeps it from learning. The exit code is 0 for every outcome.
 
     NAME in FILE.py is a trainability.Training, a dictionary, an object, or a function without
     arguments that returns one of these. The dictionary or object has model, x, y, loss and

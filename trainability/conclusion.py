@@ -12,7 +12,7 @@ from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, s
 from trainability.race import CLEAR, DEAD, GOOD, Row, Version
 from trainability.swaps import LONGER, are_drawn_as_by_default
 from trainability.trial import Trial, place_of
-from trainability.verdict import BETTER, Evidence, rule_of
+from trainability.verdict import BETTER, ENOUGH, Evidence, rule_of
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
@@ -27,8 +27,8 @@ LOOK = "Look for the error in the network: its layers, axes, states and outputs.
 def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
     """Return the result: outcome, part, causes and rows.
 
-    told: the cause that the user's own losses, running averages or validation set show; None:
-    none.
+    told: the cause that the user's own losses, the running averages, single examples or the
+    validation set reveal; None if they reveal none.
     """
     base, evidence = trial.base, trial.evidence
     rule = rule_of(evidence)
@@ -275,8 +275,11 @@ def not_enough(trial: Trial) -> str:
         if evidence.refused:
             return ""
         if nearest := evidence.nearest:
-            share = 100 * evidence.closed(nearest)
-            return f"Nearly enough: {nearest.what} closes {share:.0f} % of the gap, 80 % is enough."
+            share = evidence.closed(nearest)
+            if share >= ENOUGH:  # it fails another condition, such as two standard errors
+                return ""
+            percent = min(79, round(100 * share))
+            return f"Nearly enough: {nearest.what} closes {percent} % of the gap, 80 % is enough."
         return no_single_part(trial)
     tried = (*trial.goods, *evidence.replaced)
     if evidence.few or any(row.error < DEAD for row in tried):

@@ -76,7 +76,7 @@ class Recorder(recorder.Recorder):
 
     def since_last(self) -> dict[str, float]:
         """Return the share of the loss that the outputs explain, over the steps since the last
-        call; NaN without a step, and for a loss that may be negative.
+        call; NaN if there was no step, or if the loss may be negative.
         """
         (loss, of_mean), self._losses = self._losses, [0.0, 0.0]
         is_share = loss >= 0 and of_mean > 0

@@ -86,10 +86,10 @@ class Training:
         model: any module. It is called as model(x), or for several inputs as model(*x) or
             model(**x). A module that takes the whole dictionary gets it as model(x).
         x, y: inputs and targets of all examples, as tensors. Several inputs are a tuple or a
-            dictionary, the sequence first. y is one tensor: what else a loss needs, such as the
-            lengths of CTC, are further columns of y. Or x is a DataLoader or a list of batches, and
-            y is left out. A batch is (x, y), (x, further inputs, y), or a dictionary whose targets
-            are named y, target, targets, label or labels.
+            dictionary, the sequence first. y is one tensor. Other numbers that the loss needs, such
+            as the lengths of CTC, are further columns of y. Or x is a DataLoader or a list of
+            batches, and y is left out. A batch is (x, y), (x, further inputs, y), or a dictionary
+            whose targets are named y, target, targets, label or labels.
         loss_fn: a function loss_fn(output, y) that returns a scalar; or "mse", "cross-entropy" or
             "bernoulli". If the loss takes a softmax of outputs, `data` stores one-hot targets as
             class numbers; the loss still gets one-hot targets.

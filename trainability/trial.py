@@ -194,8 +194,8 @@ class Trial:
     def train(self, losses: list[float], pairs: list[Pair]) -> Cause | None:
         """Train every version that the outcome requires.
 
-        Returns the cause that the user's own losses, running averages or validation set show; None
-        if they show none.
+        Returns the cause of the failure if the user's own losses, the running averages, single
+        examples or the validation set reveal one; otherwise None.
         """
         base = self.base
         for steps in sorted({self.steps, self.own_steps}):

@@ -1,7 +1,7 @@
 """Medians and bands of a network over many runs: at each time step, the median and the 10 to 90 %
 band of measures of spectra, discs and products.
 
-Legend: R runs, each of one network along one sequence; T steps of the longest run; y[t] the state
+Legend: R runs, each of one network along one sequence; T steps of the longest run; s[t] the state
 before step t. Runs can differ in length: a statistic at step t is over the runs that have this
 step.
 """
@@ -102,7 +102,7 @@ class Comparison(Result, kind="comparison"):
     reach: np.ndarray
     """Largest modulus in the discs of each step, (R, T)."""
     log_norm_product: np.ndarray
-    """Log norm of the product of the first t + 1 Jacobians, log ||dy[t+1]/dy[0]||_2, (R, T)."""
+    """Log norm of the product of the first t + 1 Jacobians, log ||ds[t+1]/ds[0]||_2, (R, T)."""
 
     @property
     def _known(self) -> np.ndarray:
@@ -128,7 +128,7 @@ class Comparison(Result, kind="comparison"):
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
-        """Mean growth rate of each run up to each step: log ||dy[t+1]/dy[0]||_2 / (t + 1), (R,
+        """Mean growth rate of each run up to each step: log ||ds[t+1]/ds[0]||_2 / (t + 1), (R,
         T).
         """
         return self.log_norm_product / np.arange(1, self.norm.shape[1] + 1)

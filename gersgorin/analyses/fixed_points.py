@@ -586,11 +586,11 @@ def fixed_points(
     """Search from many starting states for the fixed points F(s) = s of one step under a constant
     input, and compute the spectra at these points.
 
-    The search stays in a box around the starts and the states in which runs from them settle, see
-    `margin`. Points outside the box are not found, and the search may miss points inside it. A
-    minimum of |F(s) - s| is a slow point if it is at most a hundredth of the median of |F(s) - s|
-    at the starts. If no point is found, the result has no points, and its sentences describe the
-    search.
+    The search stays in a box around the starts and around the states at which the network settles
+    from these starts (see `margin`). Points outside the box are not found, and the search may miss
+    points inside it. A minimum of |F(s) - s| is a slow point if it is at most a hundredth of the
+    median of |F(s) - s| at the starts. If no point is found, the result has no points, and its
+    sentences describe the search.
 
     Args:
         network: any network that `gersgorin.open_run` takes; or, with starts as tensors and a

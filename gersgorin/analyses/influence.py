@@ -575,18 +575,19 @@ def influence(
 
     The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
     Let S be the number of outputs of a sequence, and k the number of entries in one output. The
-    time is that of S k batched backward passes: of S for a loss, and of S for each probe if there
-    are probes. The memory is that of the autograd graph of one run, plus 4 million numbers.
+    exact influence needs S k batched backward passes, that of a loss S passes, and an estimate S
+    passes for each random vector. The memory is that of the autograd graph of one run, plus 4
+    million numbers.
 
     Args:
         model: any torch module or function with one output for each time step, or one for the
             sequence. The model can be recurrent, convolutional, or use attention. If the model
             returns several outputs (a tuple, a dictionary), the first one counts, and the notes of
-            the result name it. A step f(x, s) is run along x: its outputs are those that it returns
-            beside the state, or else its states.
+            the result name it. A step f(x, s) is run along x: its outputs are what it returns
+            together with the state. If it returns only the state, its outputs are the states.
         x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
             m), token ids (T,), (B, T) or (T, B), or a packed sequence. x can also be a tuple or a
-            dictionary of arguments; the first with floating-point numbers is the sequence. For
+            dictionary of arguments; the first tensor of floating-point numbers is the sequence. For
             token ids, the inputs are the vectors of their embedding. For several sequences, the
             result is the root mean square over them; a model that mixes sequences is refused.
         of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
@@ -598,7 +599,7 @@ def influence(
             left out as padding, unless a loss depends on their inputs.
         batch_axis: the axis of the batch in x, 0 or 1; None: the axis that `batch_first` of a part
             of the model declares, or else the axis of length 1.
-        submodule: the part whose outputs count while the model reads x, by its name in
+        submodule: the part of the model whose outputs are measured, by its name in
             `named_modules`; None: the whole model.
         s0, state_size: the first state of a step f(x, s), or the size of a state that starts at
             zero; see `gersgorin.open_run`.

@@ -412,7 +412,7 @@ def lyapunov(
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
             state_size.
         warmup: number of steps at the start of the run that are not counted, because the directions
-            still turn.
+            have not settled yet.
         seed: seed of the first directions.
         progress: called with (steps done, steps in all).
         options: further arguments of `open_run`.

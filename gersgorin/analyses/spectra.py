@@ -9,7 +9,7 @@ The method depends on the memory:
     it does not fit               products with vectors for eigenvalues and norms, blocks of rows
                                   for discs
 
-Legend: T time steps, counted from 0; m inputs; N entries of a state; y[t] the state before step t;
+Legend: T time steps, counted from 0; m inputs; N entries of a state; s[t] the state before step t;
 k eigenvalues; L layers with a gate.
 """
 
@@ -99,7 +99,7 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """Spectra and discs of the Jacobian dy[t+1]/dy[t] of every step t = 0..T-1, and norms of the
+    """Spectra and discs of the Jacobian ds[t+1]/ds[t] of every step t = 0..T-1, and norms of the
     product of the Jacobians of steps 0 to t.
 
     >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
@@ -143,7 +143,7 @@ class Spectra(Result, kind="spectra"):
     the largest of this run, 0-dim; NaN if the cell has no bound.
     """
     log_norm_product: np.ndarray
-    """Log norm of the product of the first t + 1 Jacobians, log ||dy[t+1]/dy[0]||_2, (T,). The log
+    """Log norm of the product of the first t + 1 Jacobians, log ||ds[t+1]/ds[0]||_2, (T,). The log
     norm is known even at steps whose other measures are NaN because the Jacobian over- or
     underflows.
     """
@@ -266,7 +266,7 @@ class Spectra(Result, kind="spectra"):
     @property
     def finite_time_exponent(self) -> np.ndarray:
         """Mean growth rate per step of the perturbation that grows most, up to each step: log
-        ||dy[t+1]/dy[0]||_2 / (t + 1), (T,).
+        ||ds[t+1]/ds[0]||_2 / (t + 1), (T,).
         """
         return self.log_norm_product / np.arange(1, len(self.norm) + 1)
 
@@ -653,8 +653,8 @@ def spectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        discs: the discs in numbers, sentences and figures: those of the rows, of the columns, or
-            the overlap of both unions.
+        discs: the discs that numbers, sentences and figures use: those of the rows, those of the
+            columns, or the overlap of both unions.
         leading: compute only this number of eigenvalues, those of largest modulus, for large
             states. None: all, or 32 for a state of more than 4,096 entries.
         progress: called with (steps done, steps in all).

@@ -3,7 +3,7 @@ computed from its entries only.
 
 Every eigenvalue lies in the union of the discs |z - a_ii| <= r_i. The radius r_i is the sum over j
 != i of |a_ij| (row discs) or of |a_ji| (column discs): S. Geršgorin, 1931; R. Varga, "Geršgorin and
-His Circles", 2004, theorems 1.1 and 1.6. Here A[i, j] = d y_i[t] / d y_j[t-1]. Zilly et al. print
+His Circles", 2004, theorems 1.1 and 1.6. Here A[i, j] = d s_i[t+1] / d s_j[t]. Zilly et al. print
 the transposed matrix, so the row discs of A are the column discs of theirs.
 
 Rounding: a computed eigenvalue is an exact eigenvalue of some A + E with ||E|| of about eps ||A||.

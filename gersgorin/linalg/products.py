@@ -2,13 +2,13 @@
 
 Spectra of single steps do not compose. [[0, 2], [0, 0]] and its transpose both have the spectral
 radius 0, but their product has the radius 4. diag(2, 0) and diag(0, 2) both have the radius 2, but
-their product is 0. Over T steps a gradient grows by at most the norm of dy[T]/dy[0] = A[T-1] ...
+their product is 0. Over T steps a gradient grows by at most the norm of ds[T]/ds[0] = A[T-1] ...
 A[0].
 
 Every factor and every partial product is scaled by a power of two, whose exponent is stored as an
 integer. Nothing overflows, and scaling adds no rounding.
 
-Shapes: A (T, ..., n, n), time first, with A[t] = dy[t+1]/dy[t] and y[t] the state before step t.
+Shapes: A (T, ..., n, n), time first, with A[t] = ds[t+1]/ds[t] and s[t] the state before step t.
 Units: logarithms are natural, exponents are per time step. No gradient flows through.
 """
 
@@ -27,7 +27,7 @@ from rhn.utils.scale import scaled
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply the Jacobians of all steps: dy[T]/dy[0] = A[T-1]...A[0] = P exp(log_scale).
+    """Multiply the Jacobians of all steps: ds[T]/ds[0] = A[T-1]...A[0] = P exp(log_scale).
 
     Args:
         A: (T, ..., n, n). T = 0 gives the empty product, the identity.
@@ -55,7 +55,7 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cumulative_log_norms(A: Tensor) -> Tensor:
-    """Compute log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...), real; -inf if the product is zero.
+    """Compute log ||ds[t+1]/ds[0]||_2 for t = 0..T-1, (T, ...), real; -inf if the product is zero.
     T = 0 gives (0, ...).
 
     Arguments and errors as for `jacobian_product`.

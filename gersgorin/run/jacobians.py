@@ -110,8 +110,8 @@ def temporal_jacobian(
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
             otherwise) or "jacfwd". The closed forms compute derivatives from pre-activations z, to
             a few units in the last place. The other two methods are torch's own. They compute tanh'
-            = 1 - h^2, which has no correct digits if tanh is saturated: for |z| from 9 in float32,
-            and from 19 in float64.
+            = 1 - h^2, which has no correct digits if tanh is saturated: if |z| is at least 9 in
+            float32, or at least 19 in float64.
 
     Returns:
         The Jacobian A (..., n, n) in the dtype of s, with gradients. For NumPy use

@@ -57,9 +57,9 @@ class CellMasks(NamedTuple):
 class Cell(nn.Module):
     """A recurrent cell as a module that runs over time.
 
-    A subclass that redefines the `step` of a complete cell inherits neither its closed forms nor
-    its kernel; both are derived from the new step unless the subclass defines them. `gates` and
-    `run_layer`, which may be parts of the step, are inherited.
+    A subclass that redefines the `step` of a complete cell inherits neither the closed forms nor
+    the kernel of this cell. Both are derived from the new step unless the subclass defines them.
+    `gates` and `run_layer`, which may be parts of the step, are inherited.
 
     Closed forms, for x (..., m) and s (..., N) with N = state_size; a cell without a closed form
     has None in its place:

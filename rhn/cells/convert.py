@@ -166,7 +166,7 @@ class StackedCell(Cell):
         ds_l'/dx = B_l [ds_{l-1}'/dx]
 
     so the eigenvalues of the Jacobian are those of all A_l: the effect of stacking is in the norms
-    and in the Gershgorin discs. The outputs are those of the highest cell. Dropout between layers,
+    and in the Geršgorin discs. The outputs are those of the highest cell. Dropout between layers,
     which torch.nn applies only in training, is left out.
 
     Raises InvalidInputError if the input size of a cell differs from the hidden size of the cell

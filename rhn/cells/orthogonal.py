@@ -33,8 +33,9 @@ from rhn.kernels.loop import product
 
 
 class OrthogonalRNN(LoopedCell):
-    """Orthogonal network, whose recurrent matrix is a rotation. Weights: weight_ih (n, m),
-    weight_hh (n (n - 1) / 2,), which is M below its diagonal, bias (n,).
+    """Orthogonal network, whose recurrent matrix is a rotation Q = exp(M) with M' = -M. Weights:
+    weight_ih (n, m); weight_hh (n (n - 1) / 2,), the entries of M below its diagonal, row by row;
+    bias (n,).
     """
 
     nonlinearity: Literal["modrelu", "tanh"] = "modrelu"

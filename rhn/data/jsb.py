@@ -100,10 +100,10 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
     """Load one chorale by its name ("bwv269", "BWV 66.6") or by its split and index in the original
     data ("train-14", "test-0").
 
-    Only the score of this chorale is read (in milliseconds), or the original file `source`, if it
-    is given. If several chorales have a name, the first one in the order train, valid, test is
-    loaded: "bwv414" is "train-14", and its other version is "valid-33". Raises InvalidInputError
-    for an unknown name (the message has the nearest names); DataError for a chorale that cannot be
+    If `source` is given, this original file is read; otherwise only the score of this chorale. If
+    several chorales have the same name, the first one in the order train, valid, test is loaded:
+    "bwv414" is "train-14", and its other version is "valid-33". Raises InvalidInputError for an
+    unknown name (the message has the nearest names); DataError for a chorale that cannot be
     rebuilt.
     """
     if source is not None:

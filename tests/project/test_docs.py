@@ -73,7 +73,7 @@ def complaint(line: str) -> str | None:
         if not re.search(rf"^ +{re.escape(rest[0])}\b", help_of(command), re.MULTILINE):
             return f"{command} has no {rest[0]}"
         words.append(rest.pop(0))
-    if words == ["rhn", "train"] and rest and not rest[0].startswith("-"):
+    if words in (["rhn", "train"], ["rhn", "data"]) and rest and not rest[0].startswith("-"):
         words.append(rest[0])
     if words == ["optim-study", "run"] and "--preset" in rest:
         words += ["--preset", rest[rest.index("--preset") + 1]]

@@ -244,6 +244,20 @@ def test_a_change_that_is_nearly_enough_is_told_with_its_share():
     assert not not_enough(trial)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (0.284, "Nearly enough: optimizer closes 79 % of the gap, 80 % is enough."),  # 79.6 %
+        (0.1, ""),  # 100 %, so another condition fails
+    ],
+)
+def test_a_change_is_called_nearly_enough_only_below_80_percent(error, said, monkeypatch):
+    found = evidence(1.0, kept={"optimizer": 0.9}, replaced={"optimizer": error})
+    monkeypatch.setattr(type(found), "is_enough", lambda self, row: False)
+    trial = SimpleNamespace(evidence=found, training=SimpleNamespace(data=None))
+    assert not_enough(trial) == said
+
+
 def test_overfitting_is_told_with_the_step_at_which_to_stop():
     found = overfitting(1.0, {})
     trial = SimpleNamespace(evidence=found, base=found.base, fitted=0.24, race=found.race)
