@@ -36,7 +36,7 @@ from gersgorin.run.run import Progress, silent
 from gersgorin.run.state import Sizes, State
 from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
+from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolated_points
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.keywords import typed
 from rhn.utils.result import Result, table_rows
@@ -49,6 +49,7 @@ PARTS = 10  # of a sequence
 SAME = 1e-9  # of the largest influence: a difference by rounding
 TENTH = 0.9  # of the largest influence: nearer ones are not ranked
 ROUNDING = 1e-12  # of the squared influence
+ZERO = "zero up to rounding"  # also of a slope 1 - s^2 whose s is rounded to 1
 LAW = 2  # lags, from which on the notes state the law of the fall
 
 
@@ -469,20 +470,20 @@ class Influence(Result, kind="influence"):
         influence on the output of a step, or the mean over all pairs.
         """
         by_lag, error = self._curve(step)
-        last = len(by_lag) - 1
-        lags, shown = np.arange(last + 1), np.where(by_lag > 0, by_lag, np.nan)
-        ax.plot(lags, shown, color=BLUE, marker="." if last < 3 else None, label=self._what)
+        lags, positive = np.arange(len(by_lag)), by_lag >= np.finfo(by_lag.dtype).tiny
+        shown = np.where(positive, by_lag, np.nan)
+        ax.plot(lags, shown, color=BLUE, label=self._what, **isolated_points(shown))
         if error.any():
             low = np.maximum(by_lag - 2 * error, by_lag / 100)
             ax.fill_between(lags, low, by_lag + 2 * error, color=BLUE, alpha=0.25, linewidth=0)
-        if by_lag.max() > 0:
+        if positive.any():
             if step is None:
                 self._draw_half(ax)
             ax.set_yscale("log")
-            low = max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2)
-            ax.set_ylim(low, 2 * by_lag.max())
-            last = min(last, int(1.1 * np.flatnonzero(by_lag >= low)[-1]) + 1)
-        ax.set_xlim(0, max(1, last))
+            ax.set_ylim(np.nanmin(shown) / 3, 2 * by_lag.max())
+        else:
+            ax.text(0.5, 0.5, ZERO, ha="center", va="center", transform=ax.transAxes, color=GREY)
+        ax.set_xlim(0, max(1, lags[-1]))
         ax.xaxis.set_major_locator(WholeTicks(6))
         what = "lag $t_2 - t_1$" if len(self.influence) > 1 else "steps before the last"
         ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (Frobenius norm)")
@@ -503,7 +504,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half at lag {top + life:.2g}"
+            label = f"half at lag {top + life:.3g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:

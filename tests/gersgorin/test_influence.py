@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 from tables import for_each
 from test_layouts import Loop
@@ -15,6 +17,7 @@ from torch import nn
 import gersgorin
 from gersgorin.analyses import influence as analysis
 from gersgorin.analyses.influence import Influence
+from gersgorin.analyses.steps import Products
 from gersgorin.cli.main import main
 from gersgorin.network.sequence_map import ModelWithData, SequenceMap
 from rhn.cells import RHN
@@ -552,3 +555,54 @@ def test_the_words_fit_influences_that_do_not_fall_steadily(w, words, not_said):
     np.testing.assert_allclose(found.by_lag, np.abs(w), rtol=1e-12)
     said = " ".join(found.sentences())
     assert words in said.replace("It is", "it is") and not_said not in said
+
+
+def of_weights(w):
+    """The influence |w_k| at lag k."""
+    x = torch.ones(1, len(w), 1, dtype=torch.float64)
+    return gersgorin.influence(Filter(np.array(w, dtype=float)), x)
+
+
+def hidden_points(line):
+    """The points of a line whose value is finite, but whose colour is not in the picture."""
+    ax, canvas = line.axes, FigureCanvasAgg(line.get_figure(root=True))
+    canvas.draw()
+    picture, hidden = np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255, []
+    for x, y in np.column_stack(line.get_data()).astype(float):
+        column, row = np.round(ax.transData.transform((x, y))) if np.isfinite(y) else (-1, -1)
+        near = picture[int(row) - 2 : int(row) + 3, int(column) - 2 : int(column) + 3]
+        if np.isfinite(y) and not (np.abs(near - to_rgb(line.get_color())) < 0.1).all(-1).any():
+            hidden.append(x)
+    return hidden
+
+
+ZEROS = np.full(3, -np.inf)  # logarithms
+FIGURES = {
+    "an echo": lambda: of_weights(np.eye(60)[7]),
+    "every third lag": lambda: of_weights(0.8 ** np.arange(60) * (np.arange(60) % 3 == 0)),
+    "lag 0": lambda: of_weights(np.eye(20)[0]),
+    "two lags": lambda: of_weights(np.isin(np.arange(50), (0, 39))),
+    "far below": lambda: of_weights(np.where(np.arange(20) % 19, 0, 1e-30) + np.eye(20)[5]),
+    "products of zero": lambda: Products(log_norm=ZEROS, log_norm_back=ZEROS),
+}
+
+
+@for_each("name", FIGURES)
+def test_each_positive_value_is_visible_in_the_figure(name):
+    found = FIGURES[name]()
+    ax = found.figure().axes[0]
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    assert [hidden_points(curve) for curve in curves] == [[]] * len(curves)
+    if isinstance(found, Influence):
+        np.testing.assert_array_equal(np.nan_to_num(curves[0].get_ydata()), found.by_lag)
+        assert ax.get_xlim()[1] == len(found.by_lag) - 1
+
+
+def test_an_influence_of_zero_is_written_into_its_panel():
+    ahead = gersgorin.influence(
+        lambda x: torch.cat((x[:, 1:], 0 * x[:, :1]), 1), torch.ones(1, 50, 1), batch_axis=0
+    )
+    for found in (of_weights(np.zeros(50)), ahead):
+        (text,) = found.figure().axes[0].texts
+        assert "zero" in text.get_text()
+        assert found.figure().axes[0].get_xlim() == (0, 49)
