@@ -538,7 +538,7 @@ class Filter(nn.Module):
     [
         (
             np.where(np.isin(np.arange(60), [0, 45]), 1.0, 1e-3),
-            "falls to half within 1 step, rises above half again, and stays below from lag 46 on",
+            "falls to half within 1 step, and is above half again as late as lag 45 of 59",
             "do not tell",
         ),
         (1.3 ** np.minimum(np.arange(60.0), 10), "at all lags from 8 to 59", "do not tell"),
@@ -606,3 +606,58 @@ def test_an_influence_of_zero_is_written_into_its_panel():
         (text,) = found.figure().axes[0].texts
         assert "zero" in text.get_text()
         assert found.figure().axes[0].get_xlim() == (0, 49)
+
+
+@for_each("T", (10, 20, 50, 51))
+def test_an_influence_of_exactly_half_has_fallen_to_half(T):
+    found = of_weights([1, *[0.5] * (T - 1)])
+    assert found.half_life == 1
+    assert found.finding == "The influence of an input falls to half within 1 step"
+    inverse = of_weights(1 / np.arange(1, T + 1))
+    assert inverse.half_life == pytest.approx(1, abs=1e-9) and inverse.half_life <= 1
+
+
+def test_an_influence_of_zero_has_no_half_life():
+    assert np.isnan(of_weights(np.zeros(9)).half_life)
+
+
+def above_half(w):
+    """The lags at which |w| is above half of its largest value."""
+    return np.flatnonzero(np.abs(w) > np.abs(w).max() / 2 + 1e-9)
+
+
+RISES = {  # above half again and again
+    "alternating": np.tile([1, 0.4], 25),
+    **{f"cosine {T}": np.cos(0.3 * np.arange(T)) for T in (18, 58, 60, 64, 66, 100)},
+    "two echoes": np.eye(50)[0] + 0.9 * np.eye(50)[[20, 40]].sum(0),
+}
+
+
+@for_each("name", RISES)
+def test_no_half_life_is_known_of_an_influence_that_may_rise_again(name):
+    w = RISES[name]
+    found, last = of_weights(w), above_half(w)[-1]
+    assert np.isinf(found.half_life) and found.derived()["half_life"] == np.inf
+    first = np.setdiff1d(np.arange(len(w)), above_half(w))[0]
+    fall = f"falls to half within {first} step{'s' * int(first > 1)}"
+    words = f"{fall}, and is above half again as late as lag {last} of {len(w) - 1}"
+    assert found.finding == f"The influence of an input {words}"
+    assert not any("half at lag" in line.get_label() for line in found.plot().lines)
+
+
+def test_a_later_echo_is_told_beside_the_largest_influence():
+    found = of_weights(np.eye(50)[5] + 0.8 * np.eye(50)[45])
+    assert np.isinf(found.half_life)
+    told = (
+        "it is 0 at lag 0 and largest at lag 5, 1; it is above half of this again as late as lag 45"
+    )
+    assert f"{told} of 49" in " ".join(found.notes()).replace("It is 0", "it is 0")
+
+
+@for_each("period", (3, 4, 6))
+def test_an_influence_that_dies_out_in_waves_has_a_half_life(period):
+    w = 0.9 ** np.arange(60) * np.cos(np.pi * np.arange(60) / period)
+    found, last = of_weights(w), above_half(w)[-1]
+    assert last < found.half_life <= last + 1
+    words = f"and stays at or below half from lag {last + 1} to 59"
+    assert found.finding.endswith(f"rises above half again, {words}")
