@@ -246,9 +246,11 @@ class Influence(Result, kind="influence"):
         if np.isnan(by_lag).any():
             return f"{what} is not known: it has NaN"
         if not self.influence.any():
-            return f"{what} is zero"
+            return f"{what} is {ZERO}"
+        if not by_lag.any():
+            return f"{what} is {ZERO} at all {counted(len(by_lag), 'lag')}"
         if not by_lag[1:].any() and not self.ahead:
-            return f"{what} is zero, or too small for a number, for every input of another step"
+            return f"{what} is {ZERO} for every input of another step"
         if self._is_constant:
             return f"{what} is the same at all {counted(len(by_lag), 'lag')}"
         if not top:
@@ -328,13 +330,13 @@ class Influence(Result, kind="influence"):
 
     def _end(self) -> str:
         none, tiny = vanishes_at(self.by_lag), self.by_lag < np.finfo(self.by_lag.dtype).tiny
-        if none is None:
+        if not none:  # all lags: the finding says so
             return ""
         if (zeros := int(tiny.sum())) > len(tiny) - none:
             where = f"at {zeros} of {len(tiny)} lags"
         else:
             where = f"from {_steps(none)} back on"
-        return f"it is zero, or too small for a number, {where}"
+        return f"it is {ZERO} {where}"
 
     def _later_inputs(self) -> str:
         share = f"{100 * self.ahead:.3g} % of the squared {self._what}"
@@ -345,7 +347,7 @@ class Influence(Result, kind="influence"):
             return ""
         last = "the last input" if len(self.influence) == 1 else "any input"
         many = counted(self.without, *(("output",) if self.of == OUTPUTS else ("loss", "losses")))
-        return f"{many} without influence of {last}"
+        return f"{many} without influence of {last} (up to rounding)"
 
     @property
     def _perhaps_padding(self) -> str:

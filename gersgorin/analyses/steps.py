@@ -347,8 +347,8 @@ class Products(Result, kind="products"):
             ax.lines[0].set_label("from the first state to this one")
             back = np.r_[self.log_norm_back, 0] / np.log(10)
             shown = np.where(np.isfinite(back), back, np.nan)
-            style = {"color": GREEN, "linewidth": 1.4} | isolated_points(shown)
-            ax.plot(shown, label="from this state to the last one", **style)
+            style = {"color": GREEN} | isolated_points(shown)
+            ax.plot(shown, linewidth=1.4, label="from this state to the last one", **style)
 
     @property
     def step_count(self) -> int:

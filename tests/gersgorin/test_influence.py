@@ -403,7 +403,7 @@ def test_outputs_of_unknown_padding_are_counted_and_said():
     torch.manual_seed(0)
     model, x, mask = Masked(), torch.randn(2, T, M), torch.ones(2, T)
     mask[:, -3:] = 0
-    words = "6 outputs without influence of any input, counted as 0: if this is padding"
+    words = "6 outputs without influence of any input (up to rounding), counted as 0: if this is padding"
     for options in ({}, {"feature": 0}, {"probes": 3}):
         found = gersgorin.influence(model, (x, mask), batch_axis=0, **options)
         assert found.without == 6 and str(found).startswith(words)
@@ -486,7 +486,7 @@ def test_rounding_of_later_inputs_is_not_told_and_masked_frames_are_named():
     model = nn.GRU(2, 3, batch_first=True)
     found = gersgorin.influence(model, torch.randn(2, 6, 2), of="cross_entropy", y=y, batch_axis=0)
     assert found.without == 4
-    words = "4 losses without influence of any input, counted as 0: masked frames have no loss"
+    words = "4 losses without influence of any input (up to rounding), counted as 0: masked frames have no loss"
     assert str(found).startswith(words) and "(x, lengths)" in next(found.sentences())
 
 
@@ -545,7 +545,7 @@ class Filter(nn.Module):
         (np.full(60, 0.3), "is the same at all 60 lags", "do not tell"),
         (
             np.where(np.arange(60) % 2, 0.0, 0.9 ** np.arange(60)),
-            "it is zero, or too small for a number, at 30 of 60 lags",
+            "it is zero up to rounding at 30 of 60 lags",
             "steps back on",
         ),
     ],
@@ -661,3 +661,39 @@ def test_an_influence_that_dies_out_in_waves_has_a_half_life(period):
     assert last < found.half_life <= last + 1
     words = f"and stays at or below half from lag {last + 1} to 59"
     assert found.finding.endswith(f"rises above half again, {words}")
+
+
+def saturated(x, s):
+    """1 - s^2 is about 1e-22, and rounded to 0."""
+    return torch.tanh(3 * s + 30 * x)
+
+
+NEXT = torch.diag(torch.ones(49), 1).double()  # an output reads only the next input
+ALL_ZERO = {
+    "structural": (lambda x: 0 * x, "is zero up to rounding"),
+    "saturated": (
+        lambda x: torch.tanh(30 * x.sign() + x).cumsum(1),
+        "is zero up to rounding",
+    ),
+    "only later inputs": (lambda x: NEXT @ x, "is zero up to rounding at all 50 lags"),
+    "only the same step": (
+        lambda x: x.sin(),
+        "is zero up to rounding for every input of another step",
+    ),
+}
+
+
+@for_each("name", ALL_ZERO)
+def test_an_influence_of_zero_may_be_one_by_rounding(name):
+    model, words = ALL_ZERO[name]
+    x = torch.arange(1, 51).double()[None, :, None]
+    found = gersgorin.influence(model, x, batch_axis=0)
+    assert found.finding == f"The influence of an input {words}"
+    told = " ".join(found.sentences())
+    assert told.count("zero") == 1 and ("Later inputs have 100 %" in told) == ("later" in name)
+
+
+def test_a_saturated_step_is_not_said_to_have_no_influence():
+    x = torch.ones(1, 9, 1).double()
+    found = gersgorin.influence(saturated, x, s0=torch.zeros(1).double())
+    assert found.finding == "The influence of an input is zero up to rounding"
