@@ -314,14 +314,17 @@ class Influence(Result, kind="influence"):
         elif law.law:
             power = f"(k + 1)^-{law.rate:.3g} for k steps"
             words = f"a power law {fitted} is nearer than an exponential: {power} ({fit})"
-        elif self.fall.r_squared >= FITS:
+        elif self.fall.r_squared >= FITS and not self.fall.undecided:
             words = "no law describes the whole fall"
         else:
             falls = self.by_lag[-1] <= TENTH * self.by_lag[top]
             if not falls or self._first_half not in (None, self._within):
                 return ""
-            lags = f"{self._positive} lags"
-            return f"{lags} do not tell whether it falls exponentially or as a power law"
+            lags, best = self._positive, self.fall.r_squared
+            if best < FITS:
+                where = f"lags {top} to {top + lags - 1} (R^2 {best:.3f} of its logarithm at best)"
+                return f"neither an exponential nor a power law fits {where}"
+            return f"{lags} lags do not tell whether it falls exponentially or as a power law"
         if first == top:
             return words
         lags = f"lag {top} holds" if first == top + 1 else f"lags {top} to {first - 1} hold"
