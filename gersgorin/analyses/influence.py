@@ -320,11 +320,11 @@ class Influence(Result, kind="influence"):
             falls = self.by_lag[-1] <= TENTH * self.by_lag[top]
             if not falls or self._first_half not in (None, self._within):
                 return ""
-            lags, best = self._positive, self.fall.r_squared
+            n, best = self._positive, self.fall.r_squared
             if best < FITS:
-                where = f"lags {top} to {top + lags - 1} (R^2 {best:.3f} of its logarithm at best)"
+                where = f"lags {top} to {top + n - 1} (R^2 {best:.3f} of its logarithm at best)"
                 return f"neither an exponential nor a power law fits {where}"
-            return f"{lags} lags do not tell whether it falls exponentially or as a power law"
+            return f"{n} lags do not tell whether it falls exponentially or as a power law"
         if first == top:
             return words
         lags = f"lag {top} holds" if first == top + 1 else f"lags {top} to {first - 1} hold"

@@ -29,6 +29,7 @@ from gersgorin.run.state import State
 from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
+    Style,
     WholeTicks,
     draw_growth,
     draw_layers,
@@ -347,7 +348,7 @@ class Products(Result, kind="products"):
             ax.lines[0].set_label("from the first state to this one")
             back = np.r_[self.log_norm_back, 0] / np.log(10)
             shown = np.where(np.isfinite(back), back, np.nan)
-            style = {"color": GREEN} | isolated_points(shown)
+            style: Style = {"color": GREEN} | isolated_points(shown)
             ax.plot(shown, linewidth=1.4, label="from this state to the last one", **style)
 
     @property
