@@ -15,7 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import Block, Shown, WholeTicks, compose, name_ends, shade_style
+from rhn.plotting.figure import (
+    Block,
+    Shown,
+    WholeTicks,
+    compose,
+    isolated_points,
+    name_ends,
+    shade_style,
+)
 from rhn.utils.figures import GREY, drawable
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, percent, table
@@ -197,7 +205,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         for l, (label, gate) in enumerate(zip(self.labels, sequence.activity, strict=True)):
-            style = shade_style(l, self.layers) | {"marker": "." if len(gate) == 1 else None}
+            style = shade_style(l, self.layers) | isolated_points(gate)
             ax.plot(np.arange(sequence.steps) + 0.5, gate, label=f"layer {label}", **style)
         fit = len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps
         for bar in sequence.bars if fit else ():

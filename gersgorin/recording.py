@@ -35,6 +35,7 @@ from rhn.plotting.figure import (
     WholeTicks,
     complex_plane,
     compose,
+    isolated_points,
     shade_style,
 )
 from rhn.training.state import LEFT
@@ -483,10 +484,10 @@ def plot_measures(
     return ax
 
 
-def _style(recording: Recording) -> Style:
-    """The line style of a measure, with markers if there are few measurements."""
-    marker = "." if len(recording) < 40 else None
-    return {"linewidth": 1.2, "marker": marker, "markersize": 3}
+def _style(values: np.ndarray) -> Style:
+    """The style of a curve (M,), with markers if there are few measurements."""
+    markers = {"marker": "."} if len(values) < 40 else isolated_points(values)
+    return {"linewidth": 1.2, "markersize": 3} | markers
 
 
 def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
@@ -498,10 +499,8 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
         recording.mean(name),
         RECORDED_MEASURES[name].colour,
     )
-    style, drawn = (
-        _style(recording) | {"color": color, "linestyle": dashes},
-        _drawn(recording, name),
-    )
+    drawn = _drawn(recording, name)
+    style = _style(mean[drawn]) | {"color": color, "linestyle": dashes}
     label = recording.named(RECORDED_MEASURES[name].label)
     ax.plot(recording.step[drawn], mean[drawn], label=label, **style)
     if values.ndim > 1:
@@ -536,7 +535,7 @@ def _draw_lines(recording: Recording, name: str, ax: Axes) -> None:
         if lines:
             ax.set_yscale("log")
     for place, (label, line) in enumerate(lines.items()):
-        style = _style(recording) | shade_style(place, len(lines))
+        style = _style(line) | shade_style(place, len(lines))
         ax.plot(recording.step, line, label=drawable(label), **style)
 
 

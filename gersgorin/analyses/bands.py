@@ -40,6 +40,7 @@ from rhn.plotting.figure import (
     Shown,
     WholeTicks,
     compose,
+    isolated_points,
     line_style,
     log_scale,
     over_time,
@@ -408,7 +409,8 @@ def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
         low, median, high = (np.r_[0, log / np.log(10)] for log in (low, median, high))
         t = np.arange(far + 1)
     shown = np.isfinite(median)
-    ax.plot(t[shown], median[shown], linewidth=1.3, marker="." if far == 1 else None, **style)
+    points = isolated_points(median[shown])
+    ax.plot(t[shown], median[shown], linewidth=1.3, **style | points)
     if shown.any() and not shown.all():
         end = t[shown][-1], median[shown][-1]
         ax.plot(*end, "x", color=style["color"], label="the product is zero from here")

@@ -44,11 +44,17 @@ class Fall:
     """The fitted values; NaN without a law. From the first value that is not positive, all are NaN.
     """
     r_squared: float = math.nan
-    """Share of the variance of the logarithm that the nearer law explains, even if `law` is ""; NaN
-    if neither law is nearer.
+    """Share of the variance of the logarithm that `law` explains; if `law` is "", the larger share
+    of both laws. NaN for fewer than 9 values, or if all are equal.
     """
     comparison: tuple[float, float] = (math.nan, math.nan)
     """95 % interval of the mean comparison: near 1 for an exponential, near -1 for a power law."""
+
+    @property
+    def undecided(self) -> bool:
+        """True if neither law is nearer, or if there are fewer than 9 values."""
+        low, high = self.comparison
+        return not (low > 0 or high < 0)
 
 
 def fall_of(values: np.ndarray) -> Fall:
@@ -67,16 +73,23 @@ def fall_of(values: np.ndarray) -> Fall:
     fits = {law: lines[law](x) for law, x in laws.items()}
     e, p = (np.square(_rounded(y - fit)) for fit in fits.values())
     low, high = _interval(np.divide(p - e, p + e, out=np.zeros(n), where=p + e > 0))
+    explained = {law: _r_squared(y, fit) for law, fit in fits.items()}
+    unknown = replace(unknown, r_squared=max(explained.values()), comparison=(low, high))
     law = "exponential" if low > 0 else "power law" if high < 0 else ""
     if not law:
-        return replace(unknown, comparison=(low, high))
+        return unknown
     residual, squares = y - fits[law], np.square(values[:n] / values[:n].max())
-    rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(residual) / np.var(y))
+    rate, r_squared = -lines[law].coef[-1], explained[law]
     described = squares[np.abs(residual) <= math.log(2)].sum() / squares.sum()
     if not (rate > SAME and min(r_squared, described) >= FITS):
-        return replace(unknown, r_squared=r_squared, comparison=(low, high))
+        return unknown
     fit = np.append(np.exp(fits[law]), unknown.fit[n:])
     return Fall(law, float(rate), fit, r_squared, (low, high))
+
+
+def _r_squared(y: np.ndarray, fit: np.ndarray) -> float:
+    """Share of the variance of y that a fit explains; NaN if all y are equal."""
+    return 1 - float(np.var(y - fit) / np.var(y)) if np.ptp(y) else math.nan
 
 
 def _rounded(residual: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ from gersgorin.run.run import Progress, silent
 from gersgorin.run.state import Sizes, State
 from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
+from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolated_points
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.keywords import typed
 from rhn.utils.result import Result, table_rows
@@ -49,6 +49,8 @@ PARTS = 10  # of a sequence
 SAME = 1e-9  # of the largest influence: a difference by rounding
 TENTH = 0.9  # of the largest influence: nearer ones are not ranked
 ROUNDING = 1e-12  # of the squared influence
+AGAIN = 2  # times the longest stretch below half so far: one that is shorter may end as well
+ZERO = "zero up to rounding"  # also of a slope 1 - s^2 whose s is rounded to 1
 LAW = 2  # lags, from which on the notes state the law of the fall
 
 
@@ -107,7 +109,7 @@ class Influence(Result, kind="influence"):
     def _above_half(self) -> tuple[int, int]:
         """(First, last) of the lags around the largest influence with at least half of it."""
         by_lag, top = self.by_lag, self._top
-        below = np.flatnonzero(by_lag < by_lag[top] / 2)
+        below = np.flatnonzero(by_lag < by_lag[top] / 2 * (1 - SAME))
         after = int(np.searchsorted(below, top))
         ends = [-1, *below.tolist(), len(by_lag)]
         return ends[after] + 1, ends[after + 1] - 1
@@ -170,26 +172,23 @@ class Influence(Result, kind="influence"):
 
     @property
     def half_life(self) -> float:
-        """Number of lags from the largest value of `by_lag` until `by_lag` stays below half of this
-        value; inf if this never happens, NaN if an influence is NaN. Between two lags the logarithm
-        is interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence
-        drops to 0 at the second of these lags, the half-life is a whole number.
+        """Number of lags from the largest value of `by_lag` until `by_lag` stays at or below half
+        of this value. Between two lags the logarithm is interpolated: for an influence r^k the
+        half-life is log 2 / -log r. If the influence drops to 0 at the second of these lags, the
+        half-life is a whole number.
+
+        inf if the influence is above half at the end, or may rise above half again: the last lags
+        at or below half are fewer than twice as many as the most between two lags above half. NaN
+        if all influences are 0, or one is NaN.
         """
-        by_lag, top = self.by_lag, self._top
-        half = by_lag[top] / 2
-        if np.isnan(half):
-            return np.nan
-        last = int(np.flatnonzero(by_lag >= half)[-1])
-        if half == 0:
-            return 0.0
-        if last == len(by_lag) - 1:
-            return np.inf
-        after = by_lag[last + 1]
-        if after > 0:
-            part = np.log(by_lag[last] / half) / np.log(by_lag[last] / after)
-        else:  # it ends: at the next lag it is below half
-            part = float(by_lag[last] > half)
-        return float(last - top + part)
+        tail, above = self.by_lag[self._top :], self._lags_above_half
+        if not len(above):
+            return math.nan
+        if not self._within:
+            return math.inf
+        last, after = tail[above[-1]], tail[above[-1] + 1]
+        part = np.log(2 * last / tail[0]) / np.log(last / after) if after > 0 else 1.0
+        return float(above[-1] + min(part, 1.0))  # half up to rounding is half
 
     @property
     def doubling_time(self) -> float:
@@ -247,9 +246,11 @@ class Influence(Result, kind="influence"):
         if np.isnan(by_lag).any():
             return f"{what} is not known: it has NaN"
         if not self.influence.any():
-            return f"{what} is zero"
+            return f"{what} is {ZERO}"
+        if not by_lag.any():
+            return f"{what} is {ZERO} at all {counted(len(by_lag), 'lag')}"
         if not by_lag[1:].any() and not self.ahead:
-            return f"{what} is zero, or too small for a number, for every input of another step"
+            return f"{what} is {ZERO} for every input of another step"
         if self._is_constant:
             return f"{what} is the same at all {counted(len(by_lag), 'lag')}"
         if not top:
@@ -295,8 +296,10 @@ class Influence(Result, kind="influence"):
         return f"it is {first:.3g} at lag 0 and largest at lag {self._top}, {most:.3g}"
 
     def _further_back(self) -> str:
-        if not self._top or math.isinf(self.half_life):
+        if not self._top or self._first_half is None:
             return ""
+        if not self._within:
+            return f"it is above half of this again as late as {self._last_above}"
         return f"it stays at or below half of this from lag {self._top + self._within} on"
 
     def _law(self) -> str:
@@ -311,14 +314,17 @@ class Influence(Result, kind="influence"):
         elif law.law:
             power = f"(k + 1)^-{law.rate:.3g} for k steps"
             words = f"a power law {fitted} is nearer than an exponential: {power} ({fit})"
-        elif self.fall.r_squared >= FITS:
+        elif self.fall.r_squared >= FITS and not self.fall.undecided:
             words = "no law describes the whole fall"
         else:
             falls = self.by_lag[-1] <= TENTH * self.by_lag[top]
             if not falls or self._first_half not in (None, self._within):
                 return ""
-            lags = f"{self._positive} lags"
-            return f"{lags} do not tell whether it falls exponentially or as a power law"
+            n, best = self._positive, self.fall.r_squared
+            if best < FITS:
+                where = f"lags {top} to {top + n - 1} (R^2 {best:.3f} of its logarithm at best)"
+                return f"neither an exponential nor a power law fits {where}"
+            return f"{n} lags do not tell whether it falls exponentially or as a power law"
         if first == top:
             return words
         lags = f"lag {top} holds" if first == top + 1 else f"lags {top} to {first - 1} hold"
@@ -327,13 +333,13 @@ class Influence(Result, kind="influence"):
 
     def _end(self) -> str:
         none, tiny = vanishes_at(self.by_lag), self.by_lag < np.finfo(self.by_lag.dtype).tiny
-        if none is None:
+        if not none:  # all lags: the finding says so
             return ""
         if (zeros := int(tiny.sum())) > len(tiny) - none:
             where = f"at {zeros} of {len(tiny)} lags"
         else:
             where = f"from {_steps(none)} back on"
-        return f"it is zero, or too small for a number, {where}"
+        return f"it is {ZERO} {where}"
 
     def _later_inputs(self) -> str:
         share = f"{100 * self.ahead:.3g} % of the squared {self._what}"
@@ -344,7 +350,7 @@ class Influence(Result, kind="influence"):
             return ""
         last = "the last input" if len(self.influence) == 1 else "any input"
         many = counted(self.without, *(("output",) if self.of == OUTPUTS else ("loss", "losses")))
-        return f"{many} without influence of {last}"
+        return f"{many} without influence of {last} (up to rounding)"
 
     @property
     def _counted_as_0(self) -> str:
@@ -385,17 +391,34 @@ class Influence(Result, kind="influence"):
     @property
     def _within(self) -> int:
         """Whole number of lags, from the largest influence on, after which it stays at or below
-        half; 0 if it does not.
+        half; 0 if it does not, or may not.
         """
-        return max(1, math.ceil(self.half_life)) if math.isfinite(self.half_life) else 0
+        above = self._lags_above_half
+        last = int(above.max(initial=0))
+        stay = len(self.by_lag) - self._top - 1 - last
+        between = int(np.diff(above).max(initial=1)) - 1
+        return last + 1 if stay and stay >= AGAIN * between else 0
+
+    @property
+    def _lags_above_half(self) -> np.ndarray:
+        """The lags, counted from the largest influence, at which the influence is above half of the
+        largest by more than rounding.
+        """
+        tail = self.by_lag[self._top :]
+        return np.flatnonzero(tail > tail[0] / 2 * (1 + SAME))
+
+    @property
+    def _last_above(self) -> str:
+        """The last lag at which the influence is above half, in words: "lag 48 of 49"."""
+        return f"lag {self._top + self._lags_above_half[-1]} of {len(self.by_lag) - 1}"
 
     @property
     def _first_half(self) -> int | None:
         """Number of lags, from the largest influence on, after which it is at most half for the
         first time; None if this never happens.
         """
-        tail = self.by_lag[self._top :]
-        half = np.flatnonzero(tail <= tail[0] / 2)
+        lags = np.arange(len(self.by_lag) - self._top)
+        half = np.setdiff1d(lags, self._lags_above_half)
         return int(half[0]) if len(half) else None
 
     def _decay(self) -> str:
@@ -404,11 +427,12 @@ class Influence(Result, kind="influence"):
         if first is None:
             return f"does not fall to half within {_steps(len(self.by_lag) - 1)}"
         fall = f"falls to half within {_steps(first)}"
-        if math.isinf(self.half_life):
-            return f"{fall}, and rises above half again"
-        if first < self._within:
-            return f"{fall}, rises above half again, and stays below from lag {self._within} on"
-        return fall
+        if not self._within:
+            return f"{fall}, and is above half again as late as {self._last_above}"
+        if first == self._within:
+            return fall
+        lags = f"lag {self._within} to {len(self.by_lag) - 1}"
+        return f"{fall}, rises above half again, and stays at or below half from {lags}"
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -474,20 +498,20 @@ class Influence(Result, kind="influence"):
         influence on the output of a step, or the mean over all pairs.
         """
         by_lag, error = self._curve(step)
-        last = len(by_lag) - 1
-        lags, shown = np.arange(last + 1), np.where(by_lag > 0, by_lag, np.nan)
-        ax.plot(lags, shown, color=BLUE, marker="." if last < 3 else None, label=self._what)
+        lags, positive = np.arange(len(by_lag)), by_lag >= np.finfo(by_lag.dtype).tiny
+        shown = np.where(positive, by_lag, np.nan)
+        ax.plot(lags, shown, color=BLUE, label=self._what, **isolated_points(shown))
         if error.any():
             low = np.maximum(by_lag - 2 * error, by_lag / 100)
             ax.fill_between(lags, low, by_lag + 2 * error, color=BLUE, alpha=0.25, linewidth=0)
-        if by_lag.max() > 0:
+        if positive.any():
             if step is None:
                 self._draw_half(ax)
             ax.set_yscale("log")
-            low = max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2)
-            ax.set_ylim(low, 2 * by_lag.max())
-            last = min(last, int(1.1 * np.flatnonzero(by_lag >= low)[-1]) + 1)
-        ax.set_xlim(0, max(1, last))
+            ax.set_ylim(np.nanmin(shown) / 3, 2 * by_lag.max())
+        else:
+            ax.text(0.5, 0.5, ZERO, ha="center", va="center", transform=ax.transAxes, color=GREY)
+        ax.set_xlim(0, max(1, lags[-1]))
         ax.xaxis.set_major_locator(WholeTicks(6))
         what = "lag $t_2 - t_1$" if len(self.influence) > 1 else "steps before the last"
         ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (Frobenius norm)")
@@ -502,13 +526,13 @@ class Influence(Result, kind="influence"):
 
     def _draw_half(self, ax: Axes) -> None:
         """Draw a line at half of the largest influence, and one at the lag from which on the curve
-        stays below it.
+        stays at or below it.
         """
         life, top = self.half_life, self._top
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half at lag {top + life:.2g}"
+            label = f"half at lag {top + life:.3g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:

@@ -54,7 +54,16 @@ from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.run import ROUNDING, Progress, Run, Tangent, no_derivative, silent
 from gersgorin.run.state import State
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, name_ends, shade_style
+from rhn.plotting.figure import (
+    DASHED,
+    WIDE,
+    Block,
+    Style,
+    WholeTicks,
+    isolated_points,
+    name_ends,
+    shade_style,
+)
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import NonNegative
@@ -357,7 +366,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 values,
                 linewidth=1.3,
                 label=f"exponent {i + 1}",
-                **shade_style(i, shown),
+                **shade_style(i, shown) | isolated_points(values),
             )
         ax.axhline(0, **DASHED, linewidth=0.8)
         ax.set(xlabel=time_label(self.unit, "steps counted"), ylabel=RATE)

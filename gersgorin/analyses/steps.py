@@ -29,9 +29,11 @@ from gersgorin.run.state import State
 from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
+    Style,
     WholeTicks,
     draw_growth,
     draw_layers,
+    isolated_points,
     log_scale,
 )
 from rhn.utils.figures import GREEN
@@ -91,8 +93,8 @@ class Gains(Result, kind="gains"):
             self.input,
             color=GREEN,
             linestyle="--",
-            marker="." if len(self.input) == 1 else None,
             label="input",
+            **isolated_points(self.input),
         )
         draw_layers(self.layers, self.unit, "2-norm", ax)
         log_scale(ax, np.column_stack((self.input, self.layers)))
@@ -346,7 +348,8 @@ class Products(Result, kind="products"):
             ax.lines[0].set_label("from the first state to this one")
             back = np.r_[self.log_norm_back, 0] / np.log(10)
             shown = np.where(np.isfinite(back), back, np.nan)
-            ax.plot(shown, color=GREEN, linewidth=1.4, label="from this state to the last one")
+            style: Style = {"color": GREEN} | isolated_points(shown)
+            ax.plot(shown, linewidth=1.4, label="from this state to the last one", **style)
 
     @property
     def step_count(self) -> int:

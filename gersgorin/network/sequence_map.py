@@ -14,7 +14,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -142,7 +142,7 @@ class SequenceMap:
 
     @with_gradients()
     def __init__(self, subject: ModelWithData, loss: str | Loss | None = None):
-        model, x = subject.model, subject.x
+        self._subject, model, x = subject, subject.model, subject.x
         check_order("the model first, then x", model=model, x=x)
         if not callable(model):
             raise InvalidInputError(
@@ -301,18 +301,38 @@ class SequenceMap:
         )
 
     def other_axis(self, influence: np.ndarray) -> str:
-        """A sentence if no output depends on an input of another step, and the axis of time is
-        known only from an axis of length 1; else "". The influence is (T, T).
+        """A sentence if no output depends on an input of another step, the axis of time is known
+        only from an axis of length 1, and with the axes of x swapped outputs do depend on other
+        steps; else "". The influence is (T, T).
         """
         others = influence.copy()
         np.fill_diagonal(others, 0)
-        if self._said or others.any() or len(influence) == 1:
+        if self._said or others.any() or len(influence) == 1 or not self._has_memory_if_swapped():
             return ""
         shape, axis = tuple(self.sequences.values.shape), self.sequences.layout.time
         return (
             f"Axis {axis} of x {shape} counts as time. If it holds the sequences for {self.name}, "
             "give x.transpose(0, 1)."
         )
+
+    def _has_memory_if_swapped(self) -> bool:
+        """True if an output depends on an input of another step once the first two axes of x are
+        swapped.
+        """
+        swapped = self.sequences.values.transpose(0, 1)
+        given = self._arguments
+        if isinstance(given, dict):
+            x: Any = {k: swapped if v is self._main else v for k, v in given.items()}
+        else:
+            x = tuple(swapped if v is self._main else v for v in given)
+        try:
+            map_ = SequenceMap(replace(self._subject, x=x))
+            S, B, k = map_.outputs.shape
+            w = random_weights(map_.outputs).expand(S, 1, B, k)
+            norms = map_.norms(range(S), w)[0].sum((1, 3))
+        except (RhnError, *USERS_FAULT):
+            return False
+        return bool(norms.tril(-1).any() or norms.triu(1).any())
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, of which t is the last, and the outputs

@@ -366,6 +366,17 @@ class WholeTicks(ticker.MaxNLocator):
         return [float(tick) for tick in ticks if tick == round(tick)]
 
 
+def isolated_points(values: np.ndarray) -> Style:
+    """Return markers for the points of a curve (T,) without a finite neighbour, which have no line.
+
+    >>> isolated_points(np.array([1.0, np.nan, 2.0, 3.0])), isolated_points(np.ones(3))
+    ({'marker': '.', 'markevery': [0]}, {})
+    """
+    known = np.pad(np.isfinite(values), 1)
+    isolated = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+    return {"marker": ".", "markevery": isolated} if isolated else {}
+
+
 def log_scale(ax: Axes, values: np.ndarray) -> None:
     """Make the value axis logarithmic if positive values span more than `SPAN` decades."""
     values = values[np.isfinite(values)]
@@ -388,8 +399,8 @@ def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
     (T,) is its natural logarithm.
     """
     t = np.arange(len(log_norm) + 1)
-    decades = np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)
-    ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4)
+    decades = np.r_[0, np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)]
+    ax.plot(t, decades, color=ink(ax), linewidth=1.4, **isolated_points(decades))
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
         ax.text(t[1:][zero][0], 0, "the product is zero from here", color=GREY, va="bottom")
@@ -404,8 +415,8 @@ def draw_layers(
     """
     T, L = layers.shape
     for k, values in enumerate(layers.T):
-        marker, name = "." if T == 1 else None, names[k] if names else f"layer {k + 1}"
-        ax.plot(values, linewidth=1.3, marker=marker, label=name, **shade_style(k, L))
+        style = shade_style(k, L) | isolated_points(values)
+        ax.plot(values, linewidth=1.3, label=names[k] if names else f"layer {k + 1}", **style)
     return over_time(ax, T - 1 or 1, unit, ylabel)
 
 

@@ -287,3 +287,12 @@ def test_a_model_that_draws_random_numbers_has_a_doubt():
     doubt = gersgorin.influence(Noisy(), X, batch_axis=0).doubt
     assert doubt == "Noisy draws random numbers as it runs: these numbers are of one draw."
     assert gersgorin.influence(KeepsItsState(), X, batch_axis=0).doubt == ""
+
+
+@for_each("axis", (0, 1))
+def test_a_memoryless_network_has_none_about_the_axis(axis):
+    """With the axes swapped its outputs depend on no other step either."""
+    x = X[:1].transpose(0, axis)
+    for model in (torch.sin, nn.Sequential(nn.Linear(3, 4), nn.Tanh())):
+        assert gersgorin.influence(model, x).doubt == ""
+    assert "Axis 1 of x (1, 15, 3)" in gersgorin.influence(lambda x: x.cumsum(0), X[:1]).doubt

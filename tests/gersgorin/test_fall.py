@@ -192,6 +192,32 @@ def test_a_rise_over_few_lags_is_told_in_numbers(echo, words):
     assert words in told and "doubles" not in told
 
 
+def r_squared(values):
+    """R^2 of SciPy's lines through the logarithm: of the exponential, and of the power law."""
+    k = np.arange(len(values))
+    return [linregress(x, np.log(values)).rvalue ** 2 for x in (k, np.log1p(k))]
+
+
+BETWEEN = 0.95 ** K[:16] * (K[:16] + 1.0) ** -0.3
+UNDECIDED = {
+    "both fit": (BETWEEN, "16 lags do not tell whether it falls exponentially or as a power law"),
+    "neither fits": (np.exp(-np.square(K) / 50.0), "neither an exponential nor a power law fits"),
+    "noise": (NOISE * np.r_[8, np.ones(39)], "neither an exponential nor a power law fits"),
+}
+
+
+@for_each("name", UNDECIDED)
+def test_lags_do_not_tell_only_if_a_law_fits(name):
+    values, words = UNDECIDED[name]
+    result, best = of_weights(values), max(r_squared(values))
+    assert result.fall.law == "" and (best >= FITS) == (name == "both fit")
+    assert result.fall.r_squared == pytest.approx(best)
+    told = " ".join(result.notes())
+    assert words.lower() in told.lower() and ("do not tell" in told) == (name == "both fit")
+    if best < FITS:
+        assert f"fits lags 0 to 39 (R^2 {best:.3f} of its logarithm at best)" in told
+
+
 def of_weights(weights):
     """The influence in a model whose one output is a weighted sum of its inputs."""
     w = torch.as_tensor(np.array(weights)[::-1].copy())[:, None]

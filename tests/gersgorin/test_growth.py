@@ -381,7 +381,7 @@ def test_an_influence_that_rises_above_half_again_is_not_said_to_stay_above():
     found = gersgorin.influence(filtered, torch.ones(5, 1))
     torch.testing.assert_close(torch.as_tensor(found.by_lag).float(), c)
     words = " ".join(found.sentences())
-    assert "falls to half within 1 step, and rises above half again." in words
+    assert "falls to half within 1 step, and is above half again as late as lag 4 of 4." in words
     assert "power law" not in words
 
 

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 from tables import for_each
 from test_layouts import Loop
@@ -15,6 +17,7 @@ from torch import nn
 import gersgorin
 from gersgorin.analyses import influence as analysis
 from gersgorin.analyses.influence import Influence
+from gersgorin.analyses.steps import Products
 from gersgorin.cli.main import main
 from gersgorin.network.sequence_map import ModelWithData, SequenceMap
 from rhn.cells import RHN
@@ -400,7 +403,7 @@ def test_outputs_of_unknown_padding_are_counted_and_said():
     torch.manual_seed(0)
     model, x, mask = Masked(), torch.randn(2, T, M), torch.ones(2, T)
     mask[:, -3:] = 0
-    words = "6 outputs without influence of any input, counted as 0: if this is padding"
+    words = "6 outputs without influence of any input (up to rounding), counted as 0: if this is"
     for options in ({}, {"feature": 0}, {"probes": 3}):
         found = gersgorin.influence(model, (x, mask), batch_axis=0, **options)
         assert found.without == 6 and str(found).startswith(words)
@@ -483,8 +486,10 @@ def test_rounding_of_later_inputs_is_not_told_and_masked_frames_are_named():
     model = nn.GRU(2, 3, batch_first=True)
     found = gersgorin.influence(model, torch.randn(2, 6, 2), of="cross_entropy", y=y, batch_axis=0)
     assert found.without == 4
-    words = "4 losses without influence of any input, counted as 0: masked frames have no loss"
-    assert str(found).startswith(words) and "(x, lengths)" in next(found.sentences())
+    words = "4 losses without influence of any input (up to rounding), counted as 0: masked frames"
+    assert str(found).startswith(f"{words} have no loss") and "(x, lengths)" in next(
+        found.sentences()
+    )
 
 
 def test_masked_frames_of_one_sequence_are_said_to_count_as_0():
@@ -551,14 +556,14 @@ class Filter(nn.Module):
     [
         (
             np.where(np.isin(np.arange(60), [0, 45]), 1.0, 1e-3),
-            "falls to half within 1 step, rises above half again, and stays below from lag 46 on",
+            "falls to half within 1 step, and is above half again as late as lag 45 of 59",
             "do not tell",
         ),
         (1.3 ** np.minimum(np.arange(60.0), 10), "at all lags from 8 to 59", "do not tell"),
         (np.full(60, 0.3), "is the same at all 60 lags", "do not tell"),
         (
             np.where(np.arange(60) % 2, 0.0, 0.9 ** np.arange(60)),
-            "it is zero, or too small for a number, at 30 of 60 lags",
+            "it is zero up to rounding at 30 of 60 lags",
             "steps back on",
         ),
     ],
@@ -568,3 +573,145 @@ def test_the_words_fit_influences_that_do_not_fall_steadily(w, words, not_said):
     np.testing.assert_allclose(found.by_lag, np.abs(w), rtol=1e-12)
     said = " ".join(found.sentences())
     assert words in said.replace("It is", "it is") and not_said not in said
+
+
+def of_weights(w):
+    """The influence |w_k| at lag k."""
+    x = torch.ones(1, len(w), 1, dtype=torch.float64)
+    return gersgorin.influence(Filter(np.array(w, dtype=float)), x)
+
+
+def hidden_points(line):
+    """The points of a line whose value is finite, but whose colour is not in the picture."""
+    ax, canvas = line.axes, FigureCanvasAgg(line.get_figure(root=True))
+    canvas.draw()
+    picture, hidden = np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255, []
+    for x, y in np.column_stack(line.get_data()).astype(float):
+        column, row = np.round(ax.transData.transform((x, y))) if np.isfinite(y) else (-1, -1)
+        near = picture[int(row) - 2 : int(row) + 3, int(column) - 2 : int(column) + 3]
+        if np.isfinite(y) and not (np.abs(near - to_rgb(line.get_color())) < 0.1).all(-1).any():
+            hidden.append(x)
+    return hidden
+
+
+ZEROS = np.full(3, -np.inf)  # logarithms
+FIGURES = {
+    "an echo": lambda: of_weights(np.eye(60)[7]),
+    "every third lag": lambda: of_weights(0.8 ** np.arange(60) * (np.arange(60) % 3 == 0)),
+    "lag 0": lambda: of_weights(np.eye(20)[0]),
+    "two lags": lambda: of_weights(np.isin(np.arange(50), (0, 39))),
+    "far below": lambda: of_weights(np.where(np.arange(20) % 19, 0, 1e-30) + np.eye(20)[5]),
+    "products of zero": lambda: Products(log_norm=ZEROS, log_norm_back=ZEROS),
+}
+
+
+@for_each("name", FIGURES)
+def test_each_positive_value_is_visible_in_the_figure(name):
+    found = FIGURES[name]()
+    ax = found.figure().axes[0]
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    assert [hidden_points(curve) for curve in curves] == [[]] * len(curves)
+    if isinstance(found, Influence):
+        np.testing.assert_array_equal(np.nan_to_num(curves[0].get_ydata()), found.by_lag)
+        assert ax.get_xlim()[1] == len(found.by_lag) - 1
+
+
+def test_an_influence_of_zero_is_written_into_its_panel():
+    ahead = gersgorin.influence(
+        lambda x: torch.cat((x[:, 1:], 0 * x[:, :1]), 1), torch.ones(1, 50, 1), batch_axis=0
+    )
+    for found in (of_weights(np.zeros(50)), ahead):
+        (text,) = found.figure().axes[0].texts
+        assert "zero" in text.get_text()
+        assert found.figure().axes[0].get_xlim() == (0, 49)
+
+
+@for_each("T", (10, 20, 50, 51))
+def test_an_influence_of_exactly_half_has_fallen_to_half(T):
+    found = of_weights([1, *[0.5] * (T - 1)])
+    assert found.half_life == 1
+    assert found.finding == "The influence of an input falls to half within 1 step"
+    inverse = of_weights(1 / np.arange(1, T + 1))
+    assert inverse.half_life == pytest.approx(1, abs=1e-9) and inverse.half_life <= 1
+
+
+def test_an_influence_of_zero_has_no_half_life():
+    assert np.isnan(of_weights(np.zeros(9)).half_life)
+
+
+def above_half(w):
+    """The lags at which |w| is above half of its largest value."""
+    return np.flatnonzero(np.abs(w) > np.abs(w).max() / 2 + 1e-9)
+
+
+RISES = {  # above half again and again
+    "alternating": np.tile([1, 0.4], 25),
+    **{f"cosine {T}": np.cos(0.3 * np.arange(T)) for T in (18, 58, 60, 64, 66, 100)},
+    "two echoes": np.eye(50)[0] + 0.9 * np.eye(50)[[20, 40]].sum(0),
+}
+
+
+@for_each("name", RISES)
+def test_no_half_life_is_known_of_an_influence_that_may_rise_again(name):
+    w = RISES[name]
+    found, last = of_weights(w), above_half(w)[-1]
+    assert np.isinf(found.half_life) and found.derived()["half_life"] == np.inf
+    first = np.setdiff1d(np.arange(len(w)), above_half(w))[0]
+    fall = f"falls to half within {first} step{'s' * int(first > 1)}"
+    words = f"{fall}, and is above half again as late as lag {last} of {len(w) - 1}"
+    assert found.finding == f"The influence of an input {words}"
+    assert not any("half at lag" in line.get_label() for line in found.plot().lines)
+
+
+def test_a_later_echo_is_told_beside_the_largest_influence():
+    found = of_weights(np.eye(50)[5] + 0.8 * np.eye(50)[45])
+    assert np.isinf(found.half_life)
+    told = (
+        "it is 0 at lag 0 and largest at lag 5, 1; it is above half of this again as late as lag 45"
+    )
+    assert f"{told} of 49" in " ".join(found.notes()).replace("It is 0", "it is 0")
+
+
+@for_each("period", (3, 4, 6))
+def test_an_influence_that_dies_out_in_waves_has_a_half_life(period):
+    w = 0.9 ** np.arange(60) * np.cos(np.pi * np.arange(60) / period)
+    found, last = of_weights(w), above_half(w)[-1]
+    assert last < found.half_life <= last + 1
+    words = f"and stays at or below half from lag {last + 1} to 59"
+    assert found.finding.endswith(f"rises above half again, {words}")
+
+
+def saturated(x, s):
+    """1 - s^2 is about 1e-22, and rounded to 0."""
+    return torch.tanh(3 * s + 30 * x)
+
+
+NEXT = torch.diag(torch.ones(49), 1).double()  # an output reads only the next input
+ALL_ZERO = {
+    "structural": (lambda x: 0 * x, "is zero up to rounding"),
+    "saturated": (
+        lambda x: torch.tanh(30 * x.sign() + x).cumsum(1),
+        "is zero up to rounding",
+    ),
+    "only later inputs": (lambda x: NEXT @ x, "is zero up to rounding at all 50 lags"),
+    "only the same step": (
+        lambda x: x.sin(),
+        "is zero up to rounding for every input of another step",
+    ),
+}
+
+
+@for_each("name", ALL_ZERO)
+def test_an_influence_of_zero_may_be_one_by_rounding(name):
+    model, words = ALL_ZERO[name]
+    x = torch.arange(1, 51).double()[None, :, None]
+    found = gersgorin.influence(model, x, batch_axis=0)
+    assert found.finding == f"The influence of an input {words}"
+    told = " ".join(found.sentences())
+    assert told.count("zero") == 1 and ("Later inputs have 100 %" in told) == ("later" in name)
+
+
+def test_a_saturated_step_is_not_said_to_have_no_influence():
+    x = torch.ones(1, 9, 1).double()
+    found = gersgorin.influence(saturated, x, s0=torch.zeros(1).double())
+    assert found.finding == "The influence of an input is zero up to rounding"
