@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
@@ -171,8 +170,6 @@ def one_sequence(x: Tensor, *, ids: bool = False) -> Tensor:
         x = x.long()
     elif not x.is_floating_point():
         x = x.double()  # frames of keys are bytes
-    if x.dtype == torch.bfloat16:  # which NumPy does not have
-        raise InvalidInputError("x is bfloat16: give x, state and step in float32 or float64")
     x = x[:, None] if x.dim() == 1 and not ids else x
     Layout.of_one(x, ids=ids)
     return x

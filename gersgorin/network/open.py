@@ -66,9 +66,9 @@ def open_run(
             the cell is measured in float64 while the module reads x. A recurrent cell is one of
             `rhn` or torch.nn, or a module with a `state_size` and either `step` or forward(x,
             state). If s0 or state_size is given, anything else is a step: a function, which runs in
-            its own precision, or a module with forward(x, state). A step returns the next state or
-            (output, next state). The step gets the state in the shapes of s0. It gets x as (1, m)
-            if all shapes of s0 are (1, ...), else as (m,).
+            its own precision (float32 or float64), or a module with forward(x, state). A step
+            returns the next state or (output, next state). The step gets the state in the shapes of
+            s0. It gets x as (1, m) if all shapes of s0 are (1, ...), else as (m,).
         x: one sequence: (T, m), token ids (T,), or a batch of one sequence. A module gets x
             unchanged. x can also be a packed sequence, a tuple of several inputs for module(*x), or
             a dictionary for module(**x). A string names a chorale ("bwv66.6", "test-0") or a file

@@ -45,6 +45,7 @@ from gersgorin.run.slopes import (
 from gersgorin.run.state import Sizes, State
 from gersgorin.validate import (
     check_order,
+    check_precision,
     check_weights,
     copy_of_module,
     finite_tensor,
@@ -178,6 +179,7 @@ class SequenceMap:
             with users_code(f"{self.name} does not run on x {shape}", hint):
                 raise errors[0]
         outputs = self._frames(returned)
+        check_precision(self.name, self._leaf, outputs)
         self._check_apart(outputs)
         self.sequences.lengths = self._lengths_read(outputs, packed)
         self._values = outputs
