@@ -31,7 +31,7 @@ from rhn.data.jsb import chorales, music21_version
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.io import check_file
 from rhn.utils.validation import plain
-from rhn.utils.wording import counted, first_line, in_short, kind_of
+from rhn.utils.wording import counted, first_line, in_short, kind_of, listed
 
 SUFFIXES = (".npy", ".npz", ".csv")
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -301,6 +301,11 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
         if not data:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
         about = {key: _texts(f"{path}: {key}", arrays[key]) for key in ABOUT if key in arrays.files}
+        if "x" not in data and len(data) > 1:
+            raise DataError(
+                f"{path} has no array called x: it holds {listed(data, 8)}; expected the sequences "
+                "as x, or as the only array"
+            )
         array = arrays[name := "x" if "x" in data else data[0]]
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path}: {name} is no array, but another file: {EXPECTED}, called x")
