@@ -367,8 +367,11 @@ class StepCell:
                 made = in_their_precision(gates, self._arguments(x_t, s_t))
             found.append(made if isinstance(made, dict) else {"": made})
         names = tuple(found[0])
-        if any(tuple(each) != names for each in found) or not all(
-            isinstance(gate, Tensor) for each in found for gate in each.values()
+        gates_of_all = [gate for each in found for gate in each.values()]
+        if (
+            not names
+            or any(tuple(each) != names for each in found)
+            or not all(isinstance(gate, Tensor) for gate in gates_of_all)
         ):
             raise InvalidInputError(
                 f"gates(x, s) of {self.name} must return a tensor, or tensors by the same names "
