@@ -25,7 +25,7 @@ from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import typed
 from rhn.utils.validation import check_device, check_room
-from rhn.utils.wording import in_short
+from rhn.utils.wording import counted, in_short
 
 NetworkLike = nn.Module | Callable | Run  # see `open_run`
 DataLike = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None
@@ -218,7 +218,9 @@ def check_memory(cell: Any, steps: int, device: str) -> None:
     """Raise InvalidInputError if weights, results and work vectors exceed the free memory."""
     cell = as_cell(cell)
     weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
-    kept = sum(p.numel() for p in weights) + KEPT * steps * cell.state_size
-    need = torch.float64.itemsize * (kept + VECTORS * cell.state_size)
-    what = f"a state of {cell.state_size} over {steps} steps"
+    of_any = sum(p.numel() for p in weights) + VECTORS * cell.state_size
+    size, what = torch.float64.itemsize, f"a state of {cell.state_size}"
+    check_room(size * of_any, what, "use fewer hidden units", device)
+    need = size * (of_any + KEPT * steps * cell.state_size)
+    what = f"{what} over {counted(steps, 'step')}"
     check_room(need, what, "use fewer hidden units or fewer steps", device)
