@@ -2,7 +2,7 @@
 unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
-    .npz   such an array called `x`, or the first array; optional texts `unit` of a step, `names`
+    .npz   such an array called `x`, or the only array; optional texts `unit` of a step, `names`
            of the inputs, `name` of the data
     .csv   one row per step, one column per input; a first row without a number names the inputs,
            and a column without a name that counts the rows is refused
@@ -12,6 +12,7 @@ Legend: S sequences, T steps, m inputs of a step.
 
 import csv
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -199,7 +200,12 @@ def read_data(x: Any) -> Dataset:
     x = CHORALE if x is None else x
     if isinstance(x, Path) or x.lower().endswith(SUFFIXES):
         return read_numbers(Path(x))
-    return chorale_data(chorale(x))
+    try:
+        return chorale_data(chorale(x))
+    except InvalidInputError:
+        if not os.path.exists(x):  # noqa: PTH110 (Path.exists raises for a name too long)
+            raise
+    return read_numbers(Path(x))
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:

@@ -33,11 +33,18 @@ def as_input(x: Any) -> Input:
     if isinstance(x, PackedSequence):
         finite_tensor("x", x.data)
         return x
+    check_not_empty(x)
     if isinstance(x, dict):
         return {name: _part(f"x[{name!r}]", part) for name, part in x.items()}
     if is_several(x):
         return tuple(_part(f"x[{k}]", part) for k, part in enumerate(x))
     return finite_tensor("x", x)
+
+
+def check_not_empty(x: Any) -> None:
+    """Raise InvalidInputError for a tuple or a dictionary without inputs."""
+    if is_several(x) and not x:
+        raise InvalidInputError("x is empty: expected a sequence")
 
 
 def _part(name: str, value: Any) -> Any:
