@@ -63,15 +63,16 @@ def name_of_loss(loss: str | Loss) -> str:
     return getattr(loss, "__name__", type(loss).__name__)
 
 
-def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
+def frame_costs(name: str, z: Tensor, y: Tensor, given: tuple[int, ...]) -> Tensor:
     """The costs (S, B) of outputs z (S, B, K) for the loss of this name. y: targets of the shape of
-    z, or class ids (S, B); the id -100 costs 0. Raises InvalidInputError if y does not fit.
+    z, or class ids (S, B); the id -100 costs 0. given: the shape of the user's targets. Raises
+    InvalidInputError if y does not fit.
     """
     name = name_of_loss(name)
     wanted = z.shape[:2] if name == "categorical" else z.shape
     if y.numel() != wanted.numel() or (len(z) > 1 and y.shape[:2] != z.shape[:2]):
         raise InvalidInputError(
-            f"y {tuple(y.shape)} does not fit outputs {tuple(z.shape)} and the loss {name!r}: "
+            f"y {given} does not fit outputs {tuple(z.shape)} and the loss {name!r}: "
             f"expected {tuple(wanted)}"
         )
     y = y.reshape(wanted)

@@ -206,7 +206,8 @@ class Recorder:
             positions,
             log,
         )
-        self._path = None if path is None else check_output(path, (".npz",), force=False)
+        remedy = "name another file, or remove this one"
+        self._path = path and check_output(path, (".npz",), force=False, remedy=remedy)
         self._traced = TracedCell(module, layer, submodule, state_size=state_size)
         self._batch_axis, self._gates = batch_axis, gates
         self._probe = as_input(probe)

@@ -30,6 +30,7 @@ SEVERAL = (
     "; for several sequences give a packed sequence (torch.nn.utils.rnn.pack_sequence), or pad "
     "them (pad_sequence) and give (x, lengths) to a model that takes lengths"
 )
+HALF = (torch.float16, torch.bfloat16)
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -150,6 +151,18 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
             f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite"
         )
     return A
+
+
+def check_precision(name: str, *tensors: Tensor) -> None:
+    """Raise InvalidInputError if a network computes with one of these tensors in half precision.
+    torch has no norms and no eigenvalues in this precision.
+    """
+    for t in tensors:
+        if t.dtype in HALF:
+            raise InvalidInputError(
+                f"{name} computes in {str(t.dtype).removeprefix('torch.')}: expected x, the state "
+                "and the weights in float32 or float64, such as x.float()"
+            )
 
 
 ROLES: dict[str, Callable[[Any], bool]] = {

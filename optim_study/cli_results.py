@@ -337,7 +337,8 @@ class Record(Stored):
                 f"{self.out} holds no complete trial of these studies: see `optim-study status`"
             )
         for config, _ in studies:
-            check_output(self.out / config.name / RECORDING, force=False)
+            path = self.out / config.name / RECORDING
+            check_output(path, force=False, remedy="move it away")
         with progress_bars() as report:
             for config, rows in studies:
                 row, path = best_row(rows, config.objective), self.out / config.name / RECORDING

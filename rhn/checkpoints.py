@@ -243,15 +243,15 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
             if ":" not in cell:
                 raise CheckpointError(f"{path}: {unknown_cell(cell)}")
             raise CheckpointError(
-                f"{path} has a cell of your own: add --cell {cell} to import it, or in "
-                "Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
+                f"{path} has a cell of your own: add --cell {cell} to import it, or in Python "
+                f"rhn.load(path, cell={cell!r})"
             )
         return getattr(models, name)
     found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
             f"{path} holds {with_article(name)}, which is not in this toolkit: add --cell "
-            f"package.module:{name}, or in Python load_checkpoint(path, factory={name})"
+            f"package.module:{name}, or in Python rhn.load(path, cell='package.module:{name}')"
         )
     return found
 

@@ -38,6 +38,7 @@ from gersgorin.run.iterated_map import SETTLED, IteratedMap
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.slopes import gradient_note
 from gersgorin.run.state import State
+from gersgorin.validate import as_numbers
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
@@ -89,20 +90,28 @@ class Modes:
 
     def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
         """How far each of m inputs moves the state along each mode, (N, m): |left @ weights| for
-        input weights (N, m).
+        input weights (N, m). Raises InvalidInputError for another shape.
         """
-        return np.abs(self.left @ torch.as_tensor(weights).numpy(force=True))
+        weights, N = as_numbers("weights", weights), len(self.right)
+        if weights.dim() != 2 or len(weights) != N:
+            raise InvalidInputError(
+                f"weights are {tuple(weights.shape)}: expected ({N}, m), a row for each entry of "
+                "the state"
+            )
+        return np.abs(self.left @ weights.numpy(force=True))
 
     def read(self, weights: Tensor | np.ndarray) -> np.ndarray:
         """How strongly each of k outputs reads each mode, (k, N): |weights @ right| for output
-        weights (k, N).
+        weights (k, N), with 0 for entries that are not read. Raises InvalidInputError for another
+        shape.
         """
-        if torch.as_tensor(weights).shape[-1:] != (N := len(self.right),):
+        weights, N = as_numbers("weights", weights), len(self.right)
+        if weights.dim() != 2 or weights.shape[1] != N:
             raise InvalidInputError(
-                f"weights are {tuple(weights.shape)}: expected (k, {N}), 0 for entries that "
-                "are not read"
+                f"weights are {tuple(weights.shape)}: expected (k, {N}), a column for each entry "
+                "of the state"
             )
-        return np.abs(torch.as_tensor(weights).numpy(force=True) @ self.right)
+        return np.abs(weights.numpy(force=True) @ self.right)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -182,13 +191,17 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def modes(self, point: int = 0) -> Modes:
         """The modes of one point. point: number of the point, counted from 0. Raises
-        InvalidInputError if the points were loaded from a file.
+        InvalidInputError if there is no such point, or if the points were loaded from a file.
         """
         if self.jacobians is None:
             raise InvalidInputError(
                 "points from a file have no Jacobians: search for them again with "
                 "gersgorin.fixed_points"
             )
+        if not (P := len(self.states)):
+            raise InvalidInputError("the search found no point, so there are no modes")
+        has = f"there {'is' if P == 1 else 'are'} {counted(P, 'point')}"
+        point = whole_number("point", point, 0, P - 1, has)
         values, right = np.linalg.eig(self.jacobians[point])
         order = np.argsort(-np.abs(values), kind="stable")
         return Modes(values[order], right[:, order])

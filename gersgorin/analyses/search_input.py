@@ -33,6 +33,7 @@ from gersgorin.run.state import (
 )
 from gersgorin.validate import (
     check_order,
+    check_precision,
     copy_of_module,
     in_precision,
     real_tensor,
@@ -169,6 +170,7 @@ def _of_step(network: nn.Module | Step, x, first: State | None, starts: Tensor) 
     """
     title = {"title": cell_name(network).replace("<lambda>", "f(x, s)")}
     like = starts[0]
+    check_precision(cell_name(network), like)
     if isinstance(network, nn.Module):
         network = copy_of_module(uncompiled(network)).eval()
         network = in_precision(network, like.dtype, like.device)
@@ -177,6 +179,7 @@ def _of_step(network: nn.Module | Step, x, first: State | None, starts: Tensor) 
     if x is None:
         return SearchInput(cell, starts.new_zeros(1), starts, title)
     x = real_tensor("x", x)
+    check_precision(cell.name, x)
     return SearchInput(cell, x, starts, title | {"input": x.cpu().numpy()})
 
 

@@ -24,8 +24,9 @@ class NewCell:
     hidden_size: Annotated[Count | None, NETWORK] = None
     """Hidden units of a new cell (default 64)."""
     init: Annotated[str | None, NETWORK] = None
-    """Initial weights of a new cell: gaussian:STD, uniform:A, identity, scaled, orthogonal,
-    memory[:STEPS] (default: the cell's own initialisation if it has one, else uniform:0.04).
+    """Initial weights of a new cell: gaussian[:STD] (0.01), uniform[:A] (0.04), identity[:STD]
+    (0.001), scaled[:GAIN] (1), orthogonal[:GAIN] (1), memory[:STEPS] (default: the cell's own
+    initialisation if it has one, else uniform:0.04).
     """
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default -2)."""

@@ -2,7 +2,7 @@
 unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
-    .npz   such an array called `x`, or the first array; optional texts `unit` of a step, `names`
+    .npz   such an array called `x`, or the only array; optional texts `unit` of a step, `names`
            of the inputs, `name` of the data
     .csv   one row per step, one column per input; a first row without a number names the inputs,
            and a column without a name that counts the rows is refused
@@ -12,6 +12,7 @@ Legend: S sequences, T steps, m inputs of a step.
 
 import csv
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from rhn.data.jsb import chorales, music21_version
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.io import check_file
 from rhn.utils.validation import plain
-from rhn.utils.wording import counted, first_line, in_short, kind_of
+from rhn.utils.wording import counted, first_line, in_short, kind_of, listed
 
 SUFFIXES = (".npy", ".npz", ".csv")
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -199,7 +200,12 @@ def read_data(x: Any) -> Dataset:
     x = CHORALE if x is None else x
     if isinstance(x, Path) or x.lower().endswith(SUFFIXES):
         return read_numbers(Path(x))
-    return chorale_data(chorale(x))
+    try:
+        return chorale_data(chorale(x))
+    except InvalidInputError:
+        if not os.path.exists(x):  # noqa: PTH110 (Path.exists raises for a name too long)
+            raise
+    return read_numbers(Path(x))
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
@@ -301,6 +307,11 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
         if not data:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
         about = {key: _texts(f"{path}: {key}", arrays[key]) for key in ABOUT if key in arrays.files}
+        if "x" not in data and len(data) > 1:
+            raise DataError(
+                f"{path} has no array called x: it holds {listed(data, 8)}; expected the sequences "
+                "as x, or as the only array"
+            )
         array = arrays[name := "x" if "x" in data else data[0]]
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path}: {name} is no array, but another file: {EXPECTED}, called x")

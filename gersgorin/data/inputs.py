@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
@@ -34,11 +33,18 @@ def as_input(x: Any) -> Input:
     if isinstance(x, PackedSequence):
         finite_tensor("x", x.data)
         return x
+    check_not_empty(x)
     if isinstance(x, dict):
         return {name: _part(f"x[{name!r}]", part) for name, part in x.items()}
     if is_several(x):
         return tuple(_part(f"x[{k}]", part) for k, part in enumerate(x))
     return finite_tensor("x", x)
+
+
+def check_not_empty(x: Any) -> None:
+    """Raise InvalidInputError for a tuple or a dictionary without inputs."""
+    if is_several(x) and not x:
+        raise InvalidInputError("x is empty: expected a sequence")
 
 
 def _part(name: str, value: Any) -> Any:
@@ -171,8 +177,6 @@ def one_sequence(x: Tensor, *, ids: bool = False) -> Tensor:
         x = x.long()
     elif not x.is_floating_point():
         x = x.double()  # frames of keys are bytes
-    if x.dtype == torch.bfloat16:  # which NumPy does not have
-        raise InvalidInputError("x is bfloat16: give x, state and step in float32 or float64")
     x = x[:, None] if x.dim() == 1 and not ids else x
     Layout.of_one(x, ids=ids)
     return x

@@ -67,9 +67,9 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         (The eigenvalues (..., n) as from `eigenvalues`, up to rounding; their condition numbers 1 /
-        |y* x|, (..., n), real). A condition number above 1 / eps is inf: a change of A as small as
-        rounding then gives a defective matrix, which has fewer eigenvectors than rows (J.
-        Wilkinson, 1972).
+        |y* x|, (..., n), real). A condition number is inf if it is above 1 / eps, or above 1 /
+        sqrt(eps) if another eigenvalue is equal up to rounding: a change of A as small as rounding
+        then gives a defective matrix, which has fewer eigenvectors than rows (J. Wilkinson, 1972).
 
     >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
     tensor([100., 100.])
@@ -81,11 +81,22 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
         left, singular = torch.linalg.inv_ex(right)
         lengths = torch.linalg.vector_norm(left, dim=-1), torch.linalg.vector_norm(right, dim=-2)
         conditions = lengths[0] * lengths[1]
-        known = (conditions <= 1 / torch.finfo(conditions.dtype).eps) & (singular == 0)[:, None]
+        eps = torch.finfo(conditions.dtype).eps
+        # equal eigenvalues with eigenvectors of their own have small conditions, whatever LAPACK's
+        # rounding; those of a Jordan block have conditions of its entry / eps
+        most = torch.where(_occurs_again(values, eps), eps**-0.5, 1 / eps)
+        known = (conditions <= most) & (singular == 0)[:, None]
         return values, conditions.clamp(min=1).where(known, torch.inf)
 
     values, conditions = largest_first(*by_chunks(solve, A))
     return values.to(A.device), conditions.to(A.device)
+
+
+def _occurs_again(values: Tensor, eps: float) -> Tensor:
+    """True for each eigenvalue (..., n) that equals another one up to rounding, (..., n)."""
+    apart = (values.unsqueeze(-1) - values.unsqueeze(-2)).abs()
+    apart.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    return (apart <= eps * values.abs().unsqueeze(-1)).any(-1)
 
 
 def spectral_radius(A: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gersgorin.data.layout import Layout
 from gersgorin.network.find import check_state, has_no_forward, is_stepwise
@@ -20,6 +21,7 @@ from gersgorin.run.state import (
     state_like,
     zero_state,
 )
+from gersgorin.validate import check_precision
 from rhn.cells import from_torch
 
 
@@ -95,4 +97,7 @@ def reader_of(
         or not is_stepwise(model, said=said)
     ):
         return None
-    return AlongSequence(model, first_state(model) if s0 is None else s0, batch_axis)
+    s0 = first_state(model) if s0 is None else s0
+    if not isinstance(model, nn.Module):  # a module is measured in float64
+        check_precision(cell_name(model), x, *tree_leaves(s0))
+    return AlongSequence(model, s0, batch_axis)

@@ -63,8 +63,10 @@ def build_module(
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
     if weights is not None and hidden_size is None and not built and _is_torchs(found):
         keywords |= sizes_in_file(found, weights_file(weights))
-    expected = "expected a factory without arguments, or of input_size and hidden_size"
-    with users_code(f"cannot build {name}", expected), torch.random.fork_rng(devices=[]):
+    hint = ""
+    if not built and not _can_be_called(found, keywords):
+        hint = "expected a factory without arguments, or of input_size and hidden_size"
+    with users_code(f"cannot build {name}", hint), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         module = found if built else found(**keywords)
     if not isinstance(module, nn.Module):
@@ -122,6 +124,17 @@ def names_weights(word: str) -> bool:
 
 def _is_torchs(factory) -> bool:
     return any(factory.__init__ is theirs.__init__ for theirs in OURS)
+
+
+def _can_be_called(factory: Callable, keywords: dict[str, Any]) -> bool:
+    """True if a factory takes these arguments, and needs no others."""
+    try:
+        inspect.signature(factory).bind(**keywords)
+    except TypeError:
+        return False
+    except ValueError:  # built-in functions have no signature
+        pass
+    return True
 
 
 def _arguments(factory) -> dict[str, bool]:

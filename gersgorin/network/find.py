@@ -23,7 +23,7 @@ from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short, nearest, with_article
+from rhn.utils.wording import counted, in_short, listed, nearest, with_article
 
 TORCH_CLASSES = (nn.RNNBase, nn.RNNCellBase)
 KNOWN = (Cell, *TORCH_CLASSES)  # cells that need no state_size
@@ -206,8 +206,10 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     if near := nearest(str(name), parts, 3):
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
-        names = [k for k, part in parts.items() if k and recurrent_cells(part)] or [*parts][1:]
-        hint = f"it has {', '.join(names[:8]) or 'no parts'}"
+        recurrent = [k for k, part in parts.items() if k and recurrent_cells(part)]
+        hint = f"it has {listed([*parts][1:], 8) or 'no parts'}"
+        if recurrent:
+            hint = f"its submodules with a recurrent cell are {listed(recurrent, 8)}"
     raise InvalidInputError(f"{type(module).__name__} has no submodule {in_short(name)}: {hint}")
 
 

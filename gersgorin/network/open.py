@@ -25,7 +25,7 @@ from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import typed
 from rhn.utils.validation import check_device, check_room
-from rhn.utils.wording import in_short
+from rhn.utils.wording import counted, in_short
 
 NetworkLike = nn.Module | Callable | Run  # see `open_run`
 DataLike = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None
@@ -66,9 +66,9 @@ def open_run(
             the cell is measured in float64 while the module reads x. A recurrent cell is one of
             `rhn` or torch.nn, or a module with a `state_size` and either `step` or forward(x,
             state). If s0 or state_size is given, anything else is a step: a function, which runs in
-            its own precision, or a module with forward(x, state). A step returns the next state or
-            (output, next state). The step gets the state in the shapes of s0. It gets x as (1, m)
-            if all shapes of s0 are (1, ...), else as (m,).
+            its own precision (float32 or float64), or a module with forward(x, state). A step
+            returns the next state or (output, next state). The step gets the state in the shapes of
+            s0. It gets x as (1, m) if all shapes of s0 are (1, ...), else as (m,).
         x: one sequence: (T, m), token ids (T,), or a batch of one sequence. A module gets x
             unchanged. x can also be a packed sequence, a tuple of several inputs for module(*x), or
             a dictionary for module(**x). A string names a chorale ("bwv66.6", "test-0") or a file
@@ -218,7 +218,9 @@ def check_memory(cell: Any, steps: int, device: str) -> None:
     """Raise InvalidInputError if weights, results and work vectors exceed the free memory."""
     cell = as_cell(cell)
     weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
-    kept = sum(p.numel() for p in weights) + KEPT * steps * cell.state_size
-    need = torch.float64.itemsize * (kept + VECTORS * cell.state_size)
-    what = f"a state of {cell.state_size} over {steps} steps"
+    of_any = sum(p.numel() for p in weights) + VECTORS * cell.state_size
+    size, what = torch.float64.itemsize, f"a state of {cell.state_size}"
+    check_room(size * of_any, what, "use fewer hidden units", device)
+    need = size * (of_any + KEPT * steps * cell.state_size)
+    what = f"{what} over {counted(steps, 'step')}"
     check_room(need, what, "use fewer hidden units or fewer steps", device)

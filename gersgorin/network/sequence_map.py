@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
-from gersgorin.data.inputs import call, ids_hint
+from gersgorin.data.inputs import call, check_not_empty, ids_hint
 from gersgorin.data.layout import as_module_takes, declared_axis
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import IGNORED, Loss, frame_costs, name_of_loss
@@ -45,6 +45,7 @@ from gersgorin.run.slopes import (
 from gersgorin.run.state import Sizes, State
 from gersgorin.validate import (
     check_order,
+    check_precision,
     check_weights,
     copy_of_module,
     finite_tensor,
@@ -178,6 +179,7 @@ class SequenceMap:
             with users_code(f"{self.name} does not run on x {shape}", hint):
                 raise errors[0]
         outputs = self._frames(returned)
+        check_precision(self.name, self._leaf, outputs)
         self._check_apart(outputs)
         self.sequences.lengths = self._lengths_read(outputs, packed)
         self._values = outputs
@@ -535,7 +537,8 @@ class SequenceMap:
         if y is None:
             raise InvalidInputError("y is missing: expected the targets of the loss")
         if isinstance(loss, str):
-            return frame_costs(loss, z, self._targets(y).to(z.device)).unsqueeze(2)
+            targets, shape = self._targets(y).to(z.device), tuple(_unpacked(y).shape)
+            return frame_costs(loss, z, targets, shape).unsqueeze(2)
         y = _unpacked(y).to(returned.device)
         y = y.to(returned.dtype) if y.is_floating_point() else y
         name = name_of_loss(loss)
@@ -608,11 +611,10 @@ class Function(nn.Module):
 
 def _arguments(x: Any) -> tuple[tuple | dict, Any]:
     """(The arguments of the model, the sequence among them: the first floating-point argument)."""
+    check_not_empty(x)
     several = isinstance(x, tuple | Mapping) and not isinstance(x, PackedSequence)
     arguments = (dict(x) if isinstance(x, Mapping) else tuple(x)) if several else (x,)
     values = [*(arguments.values() if isinstance(arguments, dict) else arguments)]
-    if not values:
-        raise InvalidInputError("x is empty: expected a sequence")
     return arguments, next(filter(_is_floating, values), values[0])
 
 

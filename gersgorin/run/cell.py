@@ -30,10 +30,7 @@ from gersgorin.run.state import (
     takes,
     torch_state,
 )
-from gersgorin.validate import (
-    users_code,
-    with_gradients,
-)
+from gersgorin.validate import check_precision, users_code, with_gradients
 from rhn.cells import Cell, Gates
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
@@ -174,8 +171,9 @@ class StepCell:
 
     def probe(self, x: Tensor, s: Tensor) -> None:
         """Check one step from an input (m,) and a state (N,). Raises InvalidInputError unless the
-        step returns a new state with the shape of s.
+        step returns a new state with the shape of s, and does not compute in half precision.
         """
+        check_precision(self.name, x, s)
         sizes = self.input_size, self._state_size
         if (
             isinstance(self.module, nn.Module)
@@ -369,8 +367,11 @@ class StepCell:
                 made = in_their_precision(gates, self._arguments(x_t, s_t))
             found.append(made if isinstance(made, dict) else {"": made})
         names = tuple(found[0])
-        if any(tuple(each) != names for each in found) or not all(
-            isinstance(gate, Tensor) for each in found for gate in each.values()
+        gates_of_all = [gate for each in found for gate in each.values()]
+        if (
+            not names
+            or any(tuple(each) != names for each in found)
+            or not all(isinstance(gate, Tensor) for gate in gates_of_all)
         ):
             raise InvalidInputError(
                 f"gates(x, s) of {self.name} must return a tensor, or tensors by the same names "

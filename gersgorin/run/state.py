@@ -7,6 +7,7 @@ Legend: N entries of a state; B examples; L layers of a torch.nn module.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import is_whole_number
+from rhn.utils.validation import check_room, is_whole_number
 from rhn.utils.wording import in_short
 
 State = Tensor | tuple[Tensor, ...]
@@ -39,10 +40,12 @@ def checked_sizes(state_size: Any) -> Sizes:
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
     """A state of zeros (*lead, n), or a tuple of such tensors, with the device and the dtype of
-    `like`, real or complex.
+    `like`, real or complex. Raises InvalidInputError if there is too little memory.
     """
     like = like if like.is_floating_point() or like.is_complex() else like.double()
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
+    need, what = like.itemsize * math.prod(lead) * sum(sizes), f"a state of {sum(sizes)}"
+    check_room(need, what, "give a smaller state_size", like.device.type)
     zeros = tuple(like.new_zeros(*lead, n) for n in sizes)
     return zeros if isinstance(state_size, tuple) else zeros[0]
 

@@ -3,11 +3,11 @@
 Weights are drawn on the CPU from an explicit generator, so that all devices and dtypes start with
 the same weights.
 
-| scheme         | weights                                             | used by                  |
+| scheme         | weights                                             | used by, default scale   |
 |----------------|-----------------------------------------------------|--------------------------|
-| uniform:A      | uniform in [-A, A], including the biases            | official code, A = 0.04  |
-| gaussian:STD   | normal with standard deviation STD                  | study, section 5.1       |
-| identity:STD   | candidate matrices I + noise, others normal         | IRNN (Le et al. 2015)    |
+| uniform[:A]    | uniform in [-A, A], including the biases            | official code, A = 0.04  |
+| gaussian[:STD] | normal with standard deviation STD                  | study, section 5.1, 0.01 |
+| identity[:STD] | candidate matrices I + noise, others normal         | Le et al. 2015, 0.001    |
 | scaled[:G]     | normal with standard deviation G / sqrt(fan_in)     | LeCun et al. 1998, G = 1 |
 | orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled | Saxe et al. 2014, G = 1  |
 | memory[:T]     | half the units sense, half remember; others scaled  | `memory_blocks`, T = 100 |
@@ -66,10 +66,32 @@ WRITTEN = 0.4
 
 def _unknown(text: str) -> InvalidInputError:
     return InvalidInputError(
-        f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], "
+        f"unknown initialisation {text!r}: expected gaussian[:STD], uniform[:A], identity[:STD], "
         "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
         "constant biases ,bias:B"
     )
+
+
+def _check(text: str, scheme: str, scale: float, constant: float | None) -> None:
+    """Raise InvalidInputError for an unknown scheme, or for a number out of its range. text: the
+    initialisation as the user gave it.
+    """
+    numbers = (scale, 0.0 if constant is None else constant)
+    known = scheme in DEFAULT_SCALE and all(fits(number, float) for number in numbers)
+    if not known or any(map(math.isnan, numbers)):
+        raise _unknown(text)
+    whole = scheme == "memory"
+    if scale < whole or (whole and math.isfinite(scale) and scale % 1):
+        expected = "a whole number of at least 1" if whole else "a number of at least 0"
+        raise InvalidInputError(
+            f"the initialisation {text!r:.60} has the {SCALE[scheme]} {scale:g}: expected "
+            f"{expected}"
+        )
+    if max(map(abs, numbers)) > LARGEST_INIT:
+        raise InvalidInputError(
+            f"the initialisation {text!r:.60} is out of range: expected a scale and a bias of at "
+            f"most {LARGEST_INIT:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -100,24 +122,11 @@ class Initialization:
             constant = float(bias) if bias else None
         except (KeyError, ValueError):
             raise _unknown(str(text)) from None
+        _check(str(text), scheme, value, constant)
         return cls(scheme, value, constant)
 
     def __post_init__(self):
-        numbers = (self.scale, 0.0 if self.constant is None else self.constant)
-        if not all(fits(number, float) and math.isfinite(number) for number in numbers):
-            raise _unknown(f"{self.scheme}:{self.scale}")
-        if self.scheme not in DEFAULT_SCALE:
-            raise _unknown(str(self))
-        if self.scale < 0:
-            raise InvalidInputError(
-                f"the initialisation {str(self)!r:.60} has the {SCALE[self.scheme]} "
-                f"{self.scale:g}: expected a positive number"
-            )
-        if max(self.scale, abs(numbers[1])) > LARGEST_INIT:
-            raise InvalidInputError(
-                f"the initialisation {str(self)!r:.60} is out of range: expected a scale and a "
-                f"bias of at most {LARGEST_INIT:g}"
-            )
+        _check(str(self), self.scheme, self.scale, self.constant)
 
     def __str__(self) -> str:
         biases = "" if self.constant is None else f",bias:{_short(self.constant)}"
@@ -272,6 +281,8 @@ def haar(normal: Tensor) -> Tensor:
     return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)
 
 
-def _short(number: float) -> str:
-    """Return a number as text, in the fewest digits that are exact."""
+def _short(number: Any) -> str:
+    """Return a number as text, in the fewest digits that are exact; any other value as it is."""
+    if not fits(number, float):
+        return str(number)
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)

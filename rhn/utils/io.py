@@ -235,12 +235,15 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True) -> Path:
+def check_output(
+    path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True, remedy: str = REMEDY
+) -> Path:
     """Check that a file can be written later, by writing another file in the same folder, and
     return the path.
 
     suffixes: the allowed suffixes; if empty, all are allowed.
     force: allow any existing file; otherwise only one that this toolkit wrote, see `made_by_us`.
+    remedy: the advice in the error for another file.
 
     Raises OutputError.
     """
@@ -248,7 +251,7 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path):
-        raise OutputError(f"{path} exists already and was not written by this toolkit: {REMEDY}")
+        raise OutputError(f"{path} exists already and was not written by this toolkit: {remedy}")
     if not path.parent.is_dir():
         raise OutputError(
             f"cannot write {path}: the folder {path.parent} does not exist; create it first"

@@ -204,10 +204,21 @@ def check_device(device: Any) -> str:
         torch.empty(1, device=(place := torch.device(device))).item()
     # the several errors of torch for a missing device
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        raise InvalidInputError(
-            f"device is {in_short(device)}: expected 'cpu' or a GPU of this machine, 'cuda'"
-        ) from error
+        raise InvalidInputError(f"device is {in_short(device)}: expected {_devices()}") from error
     return str(place)
+
+
+def _devices() -> str:
+    """List the devices of this machine that torch can use."""
+    import torch
+
+    count = torch.cuda.device_count()
+    gpus = ["cuda"] if count == 1 else [f"cuda:{k}" for k in range(count)]
+    gpus += ["mps"] * torch.backends.mps.is_available()
+    if not gpus:
+        return "'cpu'; torch finds no GPU"
+    *first, last = map(repr, ("cpu", *gpus))
+    return f"{', '.join(first)} or {last}"
 
 
 def fits(value, hint) -> bool:

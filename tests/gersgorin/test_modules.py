@@ -377,10 +377,30 @@ def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
     assert all(f"{own}.py" in frame for frame in frames)
 
 
-def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
-    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
+def test_the_error_of_a_factory_is_that_of_the_user(own, capsys):
+    file = Path(f"{own}.py")
+    file.write_text(f"{file.read_text()}\n\ndef raises():\n    raise ValueError('mine')\n")
+    assert main(["--module", f"{own}:raises", "--input", "x.npy"]) == 2
+    sentence, frame = capsys.readouterr().err.splitlines()
+    assert sentence == f"error: cannot build {own}:raises: ValueError: mine"
+    assert frame.endswith("in raises")
+
+
+@for_each(
+    ("steps", "words"),
+    [
+        (0, "a state of 4 needs about"),  # no run of this state fits
+        (5, "a state of 4 over 9 steps needs about"),
+    ],
+)
+def test_a_state_too_large_for_the_memory_is_refused_before_the_work(
+    own, steps, words, capsys, monkeypatch
+):
+    free = 8 * (1000 * 4 + 8 * 4 * steps)  # without the weights
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: free)
     assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
-    assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert words in error and error.endswith("or fewer steps\n") == (steps > 0)
 
 
 class Named(Tagger):

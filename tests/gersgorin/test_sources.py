@@ -136,6 +136,7 @@ def spoiled():
     np.save("four.npy", np.zeros((1, 2, 3, 4)))
     np.savez("objects.npz", x=np.array([Bomb()], dtype=object))
     np.savez("names.npz", x=SINE, names=["a", "b"])
+    np.savez("two.npz", targets=SINE, inputs=SINE, unit="1 s")
     Path("cut.npz").write_bytes(Path("names.npz").read_bytes()[:90])
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"
     Path("lies.npy").write_bytes(
@@ -169,6 +170,10 @@ def spoiled():
         ("short.npy", "short.npy has no steps: its shape is (2, 0, 3)"),
         ("none.npy", "none.npy has no sequences: its shape is (0, 4, 3)"),
         ("names.npz", "names 2 inputs (a, b), its sequences have 1"),
+        (
+            "two.npz",
+            "two.npz has no array called x: it holds targets, inputs; expected the sequences as x",
+        ),
         ("cut.npz", "cannot be read as numbers"),
         ("lies.npy", "cannot be read as numbers"),
         ("nowhere.txt", "expected a name ending in .npy, .npz, .csv"),

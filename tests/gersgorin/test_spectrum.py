@@ -87,6 +87,27 @@ def test_the_condition_of_a_defective_matrix_is_infinite(name, A):
     assert eigenvalue_conditions(A)[1].isinf().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+@pytest.mark.parametrize("above", [100, 2, 1, 0.5, 0.1, 1e-3])
+@pytest.mark.parametrize("value", [1, 0.9, 0.3, 0])
+def test_the_condition_of_every_jordan_block_is_infinite(value, above, dtype):
+    A = torch.tensor([[value, above, 0], [0, value, 0], [0, 0, 2 * value]], dtype=dtype)
+    for block in (A[:2, :2], A[:2, :2].T, A):
+        values, conditions = eigenvalue_conditions(block.contiguous())
+        assert conditions[values.abs() < 1.5 * value].isinf().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_eigenvalue_that_occurs_twice_with_two_eigenvectors_has_a_finite_condition(dtype):
+    """In closed form: all conditions of the identity are 1, and that of 2 is the length of the row
+    (5, 7, 1).
+    """
+    assert (eigenvalue_conditions(torch.eye(5, dtype=dtype))[1] == 1).all()
+    A = torch.tensor([[1, 0, 5], [0, 1, 7], [0, 0, 2]], dtype=dtype)
+    conditions = eigenvalue_conditions(A)[1]
+    assert conditions[0].item() == pytest.approx(75**0.5) and conditions.isfinite().all()
+
+
 @pytest.mark.parametrize("gap", [1e-3, 1e-10])
 def test_the_condition_of_two_near_eigenvalues_is_finite(gap):
     """In closed form: sqrt(1 + 1 / gap^2)."""

@@ -9,7 +9,7 @@ from tables import for_each
 import gersgorin
 import trainability
 from rhn.cells import LSTM, RHN
-from rhn.errors import RhnError
+from rhn.errors import InvalidInputError, RhnError
 from rhn.models import PolyphonicModel
 
 T, M, N = 6, 3, 4
@@ -88,3 +88,63 @@ def test_inputs_made_in_inference_mode_are_measured_and_weights_refused():
             function(cell, X)
     with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):
         gersgorin.temporal_jacobian(lstm, X, torch.zeros(T, 2 * N, dtype=torch.float64))
+
+
+ANALYSES = (
+    "analyze",
+    "spectra",
+    "products",
+    "lyapunov",
+    "influence",
+    "gains",
+    "gates",
+    "pseudospectra",
+    "fixed_points",
+)
+HALF = pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+
+
+@HALF
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_a_module_in_half_precision_is_measured_in_double_precision(analysis, half):
+    torch.manual_seed(0)
+    module, x = torch.nn.GRU(M, N).to(half), X[:, None].to(half)
+    found = getattr(gersgorin, analysis)(module, x)
+    assert str(found) == str(getattr(gersgorin, analysis)(module.double(), x.double()))
+
+
+@HALF
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_a_step_in_half_precision_is_refused_in_one_sentence(analysis, half):
+    measure, eye = getattr(gersgorin, analysis), torch.eye(N).to(half)
+    said = f"computes in {str(half)[6:]}: expected x, the state and the weights in float32"
+    for x, s in ((X.to(half), S[0].to(half)), (X.to(half), S[0]), (X, S[0].to(half))):
+        with pytest.raises(InvalidInputError, match=said):
+            measure(lambda x, s: torch.tanh(eye.to(s) @ s + x.sum()), x, s0=s)
+
+
+@HALF
+def test_starts_of_a_search_and_a_model_that_only_runs_in_half_precision_are_refused(half):
+    weight = torch.ones(2, M).to(half)
+    for measure in (
+        lambda: gersgorin.fixed_points(lambda x, s: s / 2, X[0], starts=S.to(half)),
+        lambda: gersgorin.fixed_points(lambda x, s: s / 2, X[0].to(half), starts=S),
+        lambda: gersgorin.influence(lambda x: x.cumsum(0) @ weight.T, X[:, None].to(half)),
+        lambda: gersgorin.trajectory(lambda x, s: s / 2, X, S[0].to(half)),
+    ):
+        with pytest.raises(InvalidInputError, match=f"computes in {str(half)[6:]}"):
+            measure()
+
+
+@HALF
+def test_a_training_run_in_half_precision_is_recorded_as_in_double_precision(half):
+    torch.manual_seed(0)
+    module, x = torch.nn.GRU(M, N).to(half), X[:, None].to(half)
+    recorder = gersgorin.Recorder(module, x, every=1)
+    module(x)[0].float().square().sum().backward()
+    recorder.step()
+    recorded = recorder.recording
+    same = gersgorin.Recorder(module.double(), x.double()).recording
+    assert (recorded.radius[0] == same.radius[0]).all()
+    norm = module.weight_hh_l0.grad.norm().item()
+    assert recorded.gradient_norm[1, 1] == pytest.approx(norm)

@@ -4,6 +4,7 @@ the work begins.
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.run import train_in_folder
-from rhn.utils.validation import number, plain, whole_number
+from rhn.utils.validation import check_device, number, plain, whole_number
 from tests.rhn.texts import sentences
 
 ONES = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
@@ -111,3 +112,16 @@ def test_what_is_no_finite_number_above_0_is_refused(value):
 def test_numbers_of_numpy_and_torch_are_those_of_python():
     found = [number("rate", np.float64(0.5), above=0), whole_number("steps", torch.tensor(3))]
     assert found == [0.5, 3] and [type(value) for value in found] == [float, int]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [(0, "'cpu'; torch finds no GPU"), (1, "'cpu' or 'cuda'"), (2, "'cpu', 'cuda:0' or 'cuda:1'")],
+)
+def test_a_device_that_is_not_there_is_refused_by_those_that_are(gpus, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        InvalidInputError, match=re.escape(f"device is 'cuda:99': expected {expected}") + "$"
+    ):
+        check_device("cuda:99")

@@ -270,20 +270,27 @@ def test_without_a_transform_bias_the_gates_biases_are_drawn_as_the_others(coupl
     ).all()
 
 
-@given(st.sampled_from(sorted(DEFAULT_SCALE)), st.floats(0, 1e6))
-def test_a_scheme_is_its_text(scheme, scale):
+SCALES = {scheme: st.floats(0, 1e6) for scheme in DEFAULT_SCALE} | {
+    "memory": st.integers(1, 10**6).map(float)
+}
+
+
+@given(st.one_of(st.tuples(st.just(scheme), scales) for scheme, scales in SCALES.items()))
+def test_a_scheme_is_its_text(drawn):
+    scheme, scale = drawn
     parsed = Initialization.parse(f"{scheme}:{scale!r}")
     assert parsed == Initialization(scheme, scale)
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(parsed) is parsed
-    assert Initialization.parse("gaussian") == Initialization("gaussian", 0.01)
+    assert Initialization.parse(scheme) == Initialization(scheme, DEFAULT_SCALE[scheme])
 
 
 @pytest.mark.parametrize(
     ("scheme", "scale", "words"),
     [
-        ("foo", -1, "unknown initialisation 'foo:-1': expected gaussian:STD"),
-        ("gaussian", -1, "has the standard deviation -1: expected a positive number"),
+        ("foo", -1, "unknown initialisation 'foo:-1': expected gaussian"),
+        ("gaussian", -1, "has the standard deviation -1: expected a number of at least 0"),
+        ("memory", 0.5, "has the number of steps 0.5: expected a whole number of at least 1"),
         ("gaussian", float("nan"), "unknown initialisation 'gaussian:nan'"),
         ("gaussian", "wide", "unknown initialisation 'gaussian:wide'"),
         ("uniform", 1e300, "is out of range"),
