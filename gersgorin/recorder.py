@@ -99,6 +99,12 @@ def _number(loss: Any) -> float:
         ) from error
 
 
+def _checked(path: str | Path) -> Path:
+    """Return the path of a recording. Raises OutputError if it cannot be written."""
+    remedy = "name another file, or remove this one"
+    return check_output(path, (".npz",), force=False, remedy=remedy)
+
+
 POSITIONS = 4
 SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
@@ -206,8 +212,7 @@ class Recorder:
             positions,
             log,
         )
-        remedy = "name another file, or remove this one"
-        self._path = path and check_output(path, (".npz",), force=False, remedy=remedy)
+        self._path = None if path is None else _checked(path)
         self._traced = TracedCell(module, layer, submodule, state_size=state_size)
         self._batch_axis, self._gates = batch_axis, gates
         self._probe = as_input(probe)

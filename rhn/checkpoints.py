@@ -165,10 +165,10 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
 
 
 def _layer_of_torch(cell: str, path: Path) -> nn.Module:
-    from rhn.weights import layer_of_torch  # most checkpoints do not need it
+    from rhn.weights import layer_of_torch, read_weights  # most checkpoints do not need it
 
     layer = layer_of_torch(cell, path)
-    _require_finite(path, dict(layer.named_parameters()))
+    _require_finite(path, read_weights(path))  # by the names in the file
     return layer
 
 

@@ -63,9 +63,7 @@ def build_module(
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
     if weights is not None and hidden_size is None and not built and _is_torchs(found):
         keywords |= sizes_in_file(found, weights_file(weights))
-    hint = ""
-    if not built and not _can_be_called(found, keywords):
-        hint = "expected a factory without arguments, or of input_size and hidden_size"
+    hint = _hint_of_factory(found, keywords)
     with users_code(f"cannot build {name}", hint), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         module = found if built else found(**keywords)
@@ -126,15 +124,15 @@ def _is_torchs(factory) -> bool:
     return any(factory.__init__ is theirs.__init__ for theirs in OURS)
 
 
-def _can_be_called(factory: Callable, keywords: dict[str, Any]) -> bool:
-    """True if a factory takes these arguments, and needs no others."""
+def _hint_of_factory(factory: Callable, keywords: dict[str, Any]) -> str:
+    """A hint for the error of a factory that takes or needs other arguments; "" for any other."""
     try:
         inspect.signature(factory).bind(**keywords)
     except TypeError:
-        return False
+        return "expected a factory without arguments, or of input_size and hidden_size"
     except ValueError:  # built-in functions have no signature
         pass
-    return True
+    return ""
 
 
 def _arguments(factory) -> dict[str, bool]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.run.cell import Step, cell_name, flat_step, size_to_give
+from gersgorin.run.cell import Step, cell_name, flat_step, layers_in, size_to_give
 from gersgorin.run.run import Label
 from gersgorin.run.state import Sizes, State, checked_sizes, first_state, real_view, takes
 from gersgorin.validate import finite_tensor, state_tensor
@@ -158,7 +158,8 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
     """
     numbers = {key: getattr(cell, key, 0) for key in ("depth", "hidden_size")}
     known = {key: n for key, n in numbers.items() if isinstance(n, int)}
-    several, depth, units = layer_count(cell), known.get("depth", 0), known.get("hidden_size", 0)
+    several = max(layer_count(cell), layers_in(cell))
+    depth, units = known.get("depth", 0), known.get("hidden_size", 0)
     words = [name or (name_of_cell(cell) if isinstance(cell, Cell) else cell_name(cell))]
     if several > 1:
         words.append(f"{several} layers" if layer is None else f"layer {layer + 1} of {several}")

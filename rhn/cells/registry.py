@@ -212,12 +212,15 @@ def import_named(name: str, what: str) -> Any:
 
 
 def name_of_cell(cell: Any) -> str:
-    """Return the registered name of a cell, or the name of its class if the cell is not registered.
+    """Return the registered name of a cell, or the name of its class if the cell is not registered;
+    for a stack of cells the names of these.
 
     >>> from rhn.cells import DTRNN
     >>> name_of_cell(DTRNN(3, 4))
     'dt-rnn'
     """
+    if getattr(cell, "stacked", 1) > 1:
+        return " and ".join(dict.fromkeys(map(name_of_cell, cell.cells)))
     kind = type(cell)
     place = f"{kind.__module__.removeprefix('rhn.cells.')}:{kind.__qualname__}"
     return next((name for name, row in CELLS.data.items() if row in (kind, place)), kind.__name__)

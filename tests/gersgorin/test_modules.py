@@ -15,6 +15,7 @@ from taggers import Tagger
 from test_gersgorin_cli import expected_radii as expected
 from torch import nn
 
+import gersgorin
 import rhn
 from gersgorin import Recorder, extract_cell, spectra
 from gersgorin.cli.analysis import main
@@ -278,7 +279,7 @@ def test_weights_that_are_not_those_of_the_layer_are_refused(own):
     with pytest.raises(CheckpointError, match=r"holds 0\.weight, 0\.bias, 1\.weight and 1 more"):
         rhn.load("linear.pt", cell="torch.nn:GRU")
     torch.save({name: t * torch.nan for name, t in nn.GRU(M, 5).state_dict().items()}, "nan.pt")
-    with pytest.raises(CheckpointError, match="weight_ih holds NaN"):
+    with pytest.raises(CheckpointError, match="weight_ih_l0 holds NaN"):
         rhn.load("nan.pt", cell="torch.nn:GRU")
 
 
@@ -384,6 +385,29 @@ def test_the_error_of_a_factory_is_that_of_the_user(own, capsys):
     sentence, frame = capsys.readouterr().err.splitlines()
     assert sentence == f"error: cannot build {own}:raises: ValueError: mine"
     assert frame.endswith("in raises")
+
+
+def test_a_loaded_layer_of_torch_has_the_names_of_the_layer_and_of_its_weights(own):
+    layer = nn.LSTM(M, 4, num_layers=2)
+    torch.save(layer.state_dict(), "w.pt")
+    found = gersgorin.products(rhn.load("w.pt", cell="torch.nn:LSTM"), torch.rand(T, M))
+    assert found.title == "lstm, 2 layers, 4 units" and "of this LSTM" in found.finding
+    layer.weight_hh_l0.data[0, 0] = torch.nan
+    torch.save(layer.state_dict(), "w.pt")
+    with pytest.raises(CheckpointError, match=r"w\.pt: weight_hh_l0 holds NaN"):
+        rhn.load("w.pt", cell="torch.nn:LSTM")
+
+
+@for_each(
+    ("cells", "title"),
+    [
+        ([rhn.cells.GRU(M, 4), rhn.cells.GRU(4, 5)], "gru, 2 layers, 5 units"),
+        ([rhn.cells.GRU(M, 4), rhn.cells.RNN(4, 5)], "gru and rnn, 2 layers, 5 units"),
+    ],
+)
+def test_the_title_of_a_stack_names_its_cells(cells, title):
+    stack = rhn.cells.StackedCell(cells)
+    assert gersgorin.products(stack, torch.rand(T, M)).title == title
 
 
 @for_each(
