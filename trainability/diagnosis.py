@@ -211,6 +211,8 @@ class Diagnosis(Result):
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
         if self.outcome == "diverges":
             return f"{words}: its loss is not finite after {after}."
+        if self.outcome == "undecided" and self.measure and not math.isfinite(self.error):
+            return f"{words} after {after}: {self.measure}."
         reached = self._reached(self.error, self.loss)
         scale = "; ".join(filter(None, [self.measure, "1: no better than the constant predictor"]))
         return f"{words}: relative error {reached} after {after} ({scale})."
@@ -558,6 +560,10 @@ class Cure(Result):
     needed_seconds: float | None
     """Seconds that a longer search needs to decide; None if this search has decided."""
     training: Training
+    refused: str = ""
+    """The reason why errors are not compared, such as a constant output that has the least loss;
+    "" if they are.
+    """
 
     @property
     def changed(self) -> bool:
@@ -597,6 +603,8 @@ class Cure(Result):
         """The result in a few sentences."""
         if self.outcome == "not searched":
             return f"{self.title} cannot learn unchanged. Repair this before a search:"
+        if self.refused:
+            return f"{self.title} is undecided: {self.refused}."
         after = f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"relative error {shown(self.error)} {after} (1: the constant predictor)"
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")

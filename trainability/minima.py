@@ -332,14 +332,18 @@ def constant_output(
 ) -> Tensor:
     """Return the constant output (1, ..., K) in a range with the least loss for some targets.
     output, y: an output and its targets, from which the shapes are read. start: a constant output
-    with which the search starts; None: the mean of the output.
+    beside which a short search starts; None: the search starts at the mean of the output.
     """
 
     def of_all(z: Tensor) -> Tensor:
         return loss_of_constant(loss_fn, within.outputs(z), output, y, targets, axes)
 
-    first = axes.mean(within.numbers(output)) if start is None else within.numbers(start)
-    value, found = lower_from(of_all, first)
+    if start is None:
+        first = axes.mean(within.numbers(output))
+        value, found = lower_from(of_all, first)
+    else:
+        first = within.numbers(start)
+        value, found = least_from(of_all, first, SHORT)
     return within.outputs(found if math.isfinite(value) and found.isfinite().all() else first)
 
 

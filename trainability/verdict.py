@@ -124,7 +124,7 @@ class Evidence:
     @property
     def dead(self) -> bool:
         """True if error and loss of the user's run, after all steps, lie clearly above nine tenths
-        of those of the constant predictor.
+        of those of the constant predictor, or if all its outputs are equal.
         """
         ended = self.base.steps >= self.of_steps
         return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
@@ -138,7 +138,8 @@ class Evidence:
         return self.learned and high and not self.void
 
     def _is_dead(self, name: str) -> bool:
-        return self.base.measures[-1].pairs[name].above(DEAD)
+        last = self.base.measures[-1]
+        return last.equal or last.pairs[name].above(DEAD)
 
     @property
     def names(self) -> list[str]:
