@@ -125,6 +125,10 @@ class Diagnosis(Result):
     """Relative error on held-out examples after the training run: 0 is perfect, 1 is the constant
     predictor.
     """
+    lowest: tuple[int, float] | None = None
+    """The optimiser step with the lowest relative error, and this error, if the network learns, then
+    overfits; else None.
+    """
     loss: float = math.nan
     """Relative loss on held-out examples after the training run (1 for the constant predictor); NaN
     if the loss is the error.
@@ -215,7 +219,10 @@ class Diagnosis(Result):
             return f"{words} after {after}: {self.measure}."
         reached = self._reached(self.error, self.loss)
         scale = "; ".join(filter(None, [self.measure, "1: no better than the constant predictor"]))
-        return f"{words}: relative error {reached} after {after} ({scale})."
+        before = ""
+        if self.lowest is not None:
+            before = f"{shown(self.lowest[1])} at step {self.lowest[0]:,}, "
+        return f"{words}: relative error {before}{reached} after {after} ({scale})."
 
     def _reached(self, error: float, loss: float) -> str:
         """An error with the few targets that determine it, and the loss beside it."""

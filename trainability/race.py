@@ -35,6 +35,7 @@ from trainability.scores import (
     TINY,
     PairedErrors,
     Score,
+    once_below,
     scores_of,
     take_lower_constant,
 )
@@ -304,6 +305,13 @@ class Race:
             return False
         last = row.measures[-1]
         return not last.equal and last.pairs[name or row.by].below()
+
+    def beat_constant(self, row: Row, name: str = "") -> bool:
+        """True if the errors of a row were clearly below those of the constant predictor after some
+        of its steps, though perhaps not after the last.
+        """
+        pairs = [m.pairs[name or row.by] for m in row.measures if not m.equal]
+        return row.exploded is None and bool(pairs) and once_below(pairs)
 
     def difference(self, one: Row, other: Row, name: str = "") -> tuple[float, float]:
         """Return how far the error of `other` lies below that of `one`, and the standard error of

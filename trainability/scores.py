@@ -164,6 +164,27 @@ class PairedErrors:
         return mean - DEVIATIONS * deviation > 0
 
 
+def once_below(measured: list[PairedErrors]) -> bool:
+    """True if the errors of a run were below those of the constant predictor at some step, see
+    `PairedErrors.below`.
+
+    The step at which they are most clearly below is chosen on every other example, and judged on
+    the others.
+    """
+
+    def bound(paired: PairedErrors, half: int) -> float:
+        some = slice(half, None, 2)
+        part = replace(paired, errors=paired.errors[some], constant=paired.constant[some])
+        mean, deviation = part.difference()
+        return mean + DEVIATIONS * deviation
+
+    errors = measured[0].errors.clone()
+    for half in (0, 1):
+        best = min(measured, key=lambda paired: bound(paired, 1 - half))
+        errors[half::2] = best.errors[half::2]
+    return replace(measured[0], errors=errors).below()
+
+
 @dataclass
 class Score:
     """A measure of the error of outputs, comparable across losses, units and outputs. `score_of`

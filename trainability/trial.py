@@ -206,6 +206,7 @@ class Trial:
             self.padding = note_on_padding(base.training, self.race)
         told = self.told_by(losses, pairs)
         evidence = self.evidence
+        evidence.fitted = self.fitted
         if base.measures:
             evidence.naive = last_value(self.race, self.training.layout)
         if told is None and base.measures:
