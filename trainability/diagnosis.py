@@ -54,6 +54,7 @@ class Cause:
 
 
 SHOWN_TRIALS = 4  # of a search
+LETTERS = 12.5  # of size 8 in an inch
 LARGEST = 1000.0  # error that is printed with two decimals
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
 YOURS, IN_GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
@@ -344,8 +345,13 @@ class Diagnosis(Result):
             yield self.foreseen
         if not math.isnan(self.known_good):
             yield self._of_known_good
+        below = [*self._below_the_table()]
         if self.by_part:
-            yield from ("", *self._lines(), "")
+            yield from ("", *self._lines(), *([""] if below else []))
+        yield from below
+
+    def _below_the_table(self) -> Iterator[str]:
+        """Yield the proofs, and what the experiments show."""
         for cause in self.causes:
             proof = "Proven: " if cause in self.facts else ""
             yield f"{proof}{cause.sentence} {cause.remedy}".rstrip()
@@ -392,8 +398,10 @@ class Diagnosis(Result):
         if self.by_part:
             self._draw_parts(ax)
         else:
-            words = textwrap.fill(" ".join(filter(None, self.sentences())), 40)
-            ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
+            wide = int(LETTERS * ax.figure.get_figwidth())
+            lines = [textwrap.fill(words, wide) for words in self.sentences() if words]
+            at = {"ha": "left", "va": "center", "size": 8, "transform": ax.transAxes}
+            ax.text(0.0, 0.5, "\n\n".join(lines), **at)
             ax.set_axis_off()
 
     def _draw_parts(self, ax: Axes) -> None:
@@ -652,6 +660,7 @@ class Cure(Result):
         lines.
         """
         yield self.verdict
+        below = [*self._below_the_trials()]
         if self.trials[0].row.measures:
             yield ""
             for trial in self.shown:
@@ -660,7 +669,11 @@ class Cure(Result):
                 early = trial.row.steps < self.trials[0].row.steps
                 stopped = f"  (step {trial.row.steps:,})" if early else ""
                 yield f"  {words:<60}{errors}{stopped}"
-            yield ""
+            yield from [""] if below else []
+        yield from below
+
+    def _below_the_trials(self) -> Iterator[str]:
+        """Yield the first cause, and what to do next."""
         for cause in self.causes[:1]:
             yield f"{cause.sentence} {cause.remedy}"
         if self.reach and self.reach.warning and self.outcome != "without a fault":
