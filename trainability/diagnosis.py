@@ -398,10 +398,10 @@ class Diagnosis(Result):
         if self.by_part:
             self._draw_parts(ax)
         else:
-            wide = int(LETTERS * ax.figure.get_figwidth())
+            figure = ax.get_figure(root=True)
+            wide = int(LETTERS * (self.width if figure is None else figure.get_figwidth()))
             lines = [textwrap.fill(words, wide) for words in self.sentences() if words]
-            at = {"ha": "left", "va": "center", "size": 8, "transform": ax.transAxes}
-            ax.text(0.0, 0.5, "\n\n".join(lines), **at)
+            ax.text(0.0, 0.5, "\n\n".join(lines), va="center", size=8, transform=ax.transAxes)
             ax.set_axis_off()
 
     def _draw_parts(self, ax: Axes) -> None:
