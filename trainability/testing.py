@@ -3,6 +3,7 @@ learn.
 """
 
 import math
+import warnings
 from typing import Any
 
 from torch import nn
@@ -35,6 +36,8 @@ def assert_learns(
 
     The relative error is that of `check`, on held-out examples: 0 is perfect, 1 is the constant
     predictor. If fewer than 20 examples are held out, the error is measured on training examples.
+    If the network learns, facts about the first minibatch are warnings, such as an output that
+    reads its target in the input.
 
     Args:
         model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
@@ -69,9 +72,11 @@ def assert_learns(
             )  # whatever a model or a loss raises at once is a sentence about that call
             race, row = race_of(training, probe, seed=seed), Row(UNCHANGED, training.copy())
             race.train(row, training.steps, math.inf)
-            if row.error < below:
-                return
             found, _ = facts(probe)
+            if row.error < below:
+                for fact in found:
+                    warnings.warn(f"{title} learns. Proven: {fact.sentence} {fact.remedy}", stacklevel=3)
+                return
     few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
     words = (
         f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"
