@@ -127,8 +127,8 @@ class Diagnosis(Result):
     predictor.
     """
     lowest: tuple[int, float] | None = None
-    """The optimiser step with the lowest relative error, and this error, if the network learns, then
-    overfits; else None.
+    """The optimiser step with the lowest relative error, and this error, if the network learns,
+    then overfits; else None.
     """
     loss: float = math.nan
     """Relative loss on held-out examples after the training run (1 for the constant predictor); NaN

@@ -280,7 +280,8 @@ class Race:
         share, row.count = math.nan, 0
         if error.kind != "loss":
             share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
-        row.measures.append(Measure(row.steps, pairs, relative, share, are_equal(outputs, error.axes)))
+        equal = are_equal(outputs, error.axes)
+        row.measures.append(Measure(row.steps, pairs, relative, share, equal))
         self.measures.append(row.measures[-1])
 
     def _lower_constants(self, outputs: list[Tensor], targets: list[Tensor]) -> None:

@@ -75,7 +75,8 @@ def assert_learns(
             found, _ = facts(probe)
             if row.error < below:
                 for fact in found:
-                    warnings.warn(f"{title} learns. Proven: {fact.sentence} {fact.remedy}", stacklevel=3)
+                    proven = f"{title} learns. Proven: {fact.sentence} {fact.remedy}"
+                    warnings.warn(proven, stacklevel=3)
                 return
     few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
     words = (

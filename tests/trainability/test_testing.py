@@ -116,7 +116,7 @@ def test_a_network_that_learns_from_a_leak_passes_with_a_warning_at_the_line_of_
     ids = torch.randint(0, 5, (200, 6), generator=G)
     model = nn.Sequential(nn.Embedding(5, 5), nn.Linear(5, 5))
     training = Training(model, ids, ids, "cross-entropy", adam(model, 0.1), batch_axis=0, steps=60)
-    with pytest.warns(UserWarning) as found:
+    with pytest.warns(UserWarning, match=r"Sequential learns\. Proven: ") as found:
         trainability.assert_learns(training)
     words = "Sequential learns. Proven: The target of a frame is the input of this frame"
     assert any(str(warning.message).startswith(words) for warning in found)
