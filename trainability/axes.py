@@ -93,6 +93,18 @@ class OutputAxes:
         """Return the mean (1, ..., K) of outputs over all axes except the units."""
         return output.mean([a for a in range(output.dim()) if a != self.units], keepdim=True)
 
+    def rows(self, output: Tensor) -> Tensor:
+        """Return outputs as (N, K), with a row for each output of an example or a frame."""
+        rows = output.reshape(-1, 1) if self.units is None else output.movedim(self.units, -1)
+        return rows.flatten(0, -2) if rows.dim() > 1 else rows.reshape(1, -1)
+
+    def some_constants(self, output: Tensor) -> list[Tensor]:
+        """Return constant outputs (1, ..., K): the mean of outputs, and some of the outputs."""
+        rows = self.rows(output)
+        shape = [output.shape[a] if a == self.units else 1 for a in range(output.dim())]
+        places = {0, len(rows) // 3, 2 * len(rows) // 3, len(rows) - 1}
+        return [self.mean(output), *(rows[place].reshape(shape) for place in sorted(places))]
+
     def shape_of_one(self, y: Tensor) -> torch.Size:
         """Return the shape of the targets of one example."""
         return y.movedim(self.targets, 0).shape[1:]

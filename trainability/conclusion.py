@@ -12,7 +12,7 @@ from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, s
 from trainability.race import CLEAR, DEAD, GOOD, Row, Version
 from trainability.swaps import LONGER, are_drawn_as_by_default
 from trainability.trial import Trial, place_of
-from trainability.verdict import BETTER, ENOUGH, Evidence, rule_of
+from trainability.verdict import ENOUGH, Evidence, is_overfitting, rule_of
 
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
@@ -45,6 +45,7 @@ def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagn
         outcome=rule.outcome,
         words=rule.words + where,
         error=base.error,
+        lowest=(base.lowest.steps, base.lowest.error) if evidence.overfits else None,
         loss=base.value("loss") if has_loss else math.nan,
         loss_name=trial.race.scores["loss"].name if has_loss else "loss",
         measure=measure_of(trial),
@@ -313,12 +314,12 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         yield words
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
-        if fitted <= min(DEAD, BETTER * trial.validated) and trial.validated > GOOD:
+        if is_overfitting(fitted, trial.validated):
             yield f"Overfitting: relative error {shown(trial.validated)} on your validation set."
         return
     if trial.evidence.void:
         return
-    if fitted <= min(DEAD, BETTER * base.error) and base.error > GOOD:
+    if is_overfitting(fitted, base.error):
         lowest = base.lowest
         mean, deviation = trial.race.difference(base, lowest)
         said = f"Overfitting: relative error {shown(fitted)} on training examples"

@@ -92,6 +92,7 @@ class Search:
         self.seed, self.progress = seed, progress
         self.reach: Reach | None = None
         self.ran_out, self.needed_trainings = False, 0.0
+        self.refused = ""  # the reason why errors are not compared
         self.probe = Probe(training)
         _ = self.probe.loss  # whatever a model or a loss raises at once names that call
         now = time.monotonic()
@@ -111,6 +112,9 @@ class Search:
         if any(cause.sure and not cause.curable for cause in self.causes):
             return given, "not searched"
         self.race = race_of(self.training, self.probe, self.seed, self.progress)
+        self.refused = self.race.scores["error"].refused
+        if self.refused:
+            return given, UNDECIDED
         self._plan()
         self.race.train(self.untrained, 0, math.inf)
         self._finish(given)
@@ -475,6 +479,7 @@ def cure(
         steps=training.steps,
         seconds=time.monotonic() - begun,
         needed_seconds=search.needed_seconds(seconds, outcome),
+        refused=search.refused,
         training=training,
     )
 

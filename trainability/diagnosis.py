@@ -54,6 +54,7 @@ class Cause:
 
 
 SHOWN_TRIALS = 4  # of a search
+LETTERS = 12.5  # of size 8 in an inch
 LARGEST = 1000.0  # error that is printed with two decimals
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
 YOURS, IN_GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
@@ -124,6 +125,10 @@ class Diagnosis(Result):
     error: float = math.nan
     """Relative error on held-out examples after the training run: 0 is perfect, 1 is the constant
     predictor.
+    """
+    lowest: tuple[int, float] | None = None
+    """The optimiser step with the lowest relative error, and this error, if the network learns,
+    then overfits; else None.
     """
     loss: float = math.nan
     """Relative loss on held-out examples after the training run (1 for the constant predictor); NaN
@@ -211,9 +216,14 @@ class Diagnosis(Result):
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
         if self.outcome == "diverges":
             return f"{words}: its loss is not finite after {after}."
+        if self.outcome == "undecided" and self.measure and not math.isfinite(self.error):
+            return f"{words} after {after}: {self.measure}."
         reached = self._reached(self.error, self.loss)
         scale = "; ".join(filter(None, [self.measure, "1: no better than the constant predictor"]))
-        return f"{words}: relative error {reached} after {after} ({scale})."
+        before = ""
+        if self.lowest is not None:
+            before = f"{shown(self.lowest[1])} at step {self.lowest[0]:,}, "
+        return f"{words}: relative error {before}{reached} after {after} ({scale})."
 
     def _reached(self, error: float, loss: float) -> str:
         """An error with the few targets that determine it, and the loss beside it."""
@@ -335,8 +345,13 @@ class Diagnosis(Result):
             yield self.foreseen
         if not math.isnan(self.known_good):
             yield self._of_known_good
+        below = [*self._below_the_table()]
         if self.by_part:
-            yield from ("", *self._lines(), "")
+            yield from ("", *self._lines(), *([""] if below else []))
+        yield from below
+
+    def _below_the_table(self) -> Iterator[str]:
+        """Yield the proofs, and what the experiments show."""
         for cause in self.causes:
             proof = "Proven: " if cause in self.facts else ""
             yield f"{proof}{cause.sentence} {cause.remedy}".rstrip()
@@ -383,8 +398,10 @@ class Diagnosis(Result):
         if self.by_part:
             self._draw_parts(ax)
         else:
-            words = textwrap.fill(" ".join(filter(None, self.sentences())), 40)
-            ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
+            figure = ax.get_figure(root=True)
+            wide = int(LETTERS * (self.width if figure is None else figure.get_figwidth()))
+            lines = [textwrap.fill(words, wide) for words in self.sentences() if words]
+            ax.text(0.0, 0.5, "\n\n".join(lines), va="center", size=8, transform=ax.transAxes)
             ax.set_axis_off()
 
     def _draw_parts(self, ax: Axes) -> None:
@@ -558,6 +575,10 @@ class Cure(Result):
     needed_seconds: float | None
     """Seconds that a longer search needs to decide; None if this search has decided."""
     training: Training
+    refused: str = ""
+    """The reason why errors are not compared, such as a constant output that has the least loss;
+    "" if they are.
+    """
 
     @property
     def changed(self) -> bool:
@@ -597,6 +618,8 @@ class Cure(Result):
         """The result in a few sentences."""
         if self.outcome == "not searched":
             return f"{self.title} cannot learn unchanged. Repair this before a search:"
+        if self.refused:
+            return f"{self.title} is undecided: {self.refused}."
         after = f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"relative error {shown(self.error)} {after} (1: the constant predictor)"
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
@@ -637,6 +660,7 @@ class Cure(Result):
         lines.
         """
         yield self.verdict
+        below = [*self._below_the_trials()]
         if self.trials[0].row.measures:
             yield ""
             for trial in self.shown:
@@ -645,7 +669,11 @@ class Cure(Result):
                 early = trial.row.steps < self.trials[0].row.steps
                 stopped = f"  (step {trial.row.steps:,})" if early else ""
                 yield f"  {words:<60}{errors}{stopped}"
-            yield ""
+            yield from [""] if below else []
+        yield from below
+
+    def _below_the_trials(self) -> Iterator[str]:
+        """Yield the first cause, and what to do next."""
         for cause in self.causes[:1]:
             yield f"{cause.sentence} {cause.remedy}"
         if self.reach and self.reach.warning and self.outcome != "without a fault":

@@ -235,6 +235,8 @@ class Minibatch:
             return ""
         for name, change in PAIRINGS.items():
             with suppress(*USERS_FAULT):
+                if y.shape == z.shape or change(z, y).dim() != z.dim():
+                    continue
                 paired = with_pairing(loss, name)
                 moved = None if change(z, y).shape == y.shape else self._moved_by_a_target(paired)
                 if moved is None or not moved[0] > PAIRED_SHARE * moved.sum():

@@ -22,12 +22,15 @@ from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
-SEARCH_STEPS = 200  # of L-BFGS, or of Rprop
+SEARCH_STEPS, SHORT = 200, 20  # of L-BFGS or of Rprop, and of a search beside the end of another
+BESIDE = 0.1, 1.0, 1.0, 1.0  # distances of further starts from the end of a search
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
-def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+def least(
+    loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = SEARCH_STEPS
+) -> tuple[float, Tensor]:
     """Return (the least loss that L-BFGS finds from a start, the last point of the search).
 
     If the loss has no least value, it is -inf, and the point is not finite. The search minimises
@@ -36,7 +39,7 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
     0, such as that of a square root at 0.
     """
     z = start.detach().clone().requires_grad_()
-    search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS([z], max_iter=steps, line_search_fn="strong_wolfe")
     found = [math.inf]
 
     def closure() -> Tensor:
@@ -85,9 +88,7 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
 
     starts = [output, *targets_as_outputs(y, output), *classes_as_outputs(y, output)]
     found = [least_from(loss, within.numbers(start)) for start in starts]
-    if torch.equal(found[0][1], within.numbers(output)):  # a constant may be a saddle
-        found.append(least_from(loss, within.numbers(output) + noise_like(output)))
-    first, z = min(found, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
+    first, z = lower_beside(loss, min(found, key=_value))
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
     falls = further < -LOSS_ROUNDING and first - further > SETTLED * abs(first)
     if falls or not math.isfinite(first):
@@ -95,7 +96,9 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
     return min(first, further, least_by_signs(loss, z))
 
 
-def least_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+def least_from(
+    loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = SEARCH_STEPS
+) -> tuple[float, Tensor]:
     """Return `least`, or the loss at the start and the start if no search gets lower from there.
 
     NaN if the loss fails or is not finite at the start.
@@ -106,8 +109,33 @@ def least_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, 
         at_start = math.nan
     if not math.isfinite(at_start):
         return math.nan, start
-    found = least(loss, start)
+    found = least(loss, start, steps)
     return found if found[0] < at_start else (at_start, start)
+
+
+def _value(found: tuple[float, Tensor]) -> float:
+    """The loss that a search found; infinite if there is none."""
+    return math.inf if math.isnan(found[0]) else found[0]
+
+
+def lower_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+    """Return (the least loss of several searches from a start and beside their ends, its place)."""
+    return lower_beside(loss, least_from(loss, start))
+
+
+def lower_beside(
+    loss: Callable[[Tensor], Tensor], found: tuple[float, Tensor]
+) -> tuple[float, Tensor]:
+    """Return the result of a search, or a lower one that starts beside its end.
+
+    The search may have ended at a saddle, such as equal components of a mixture, or at a local
+    minimum.
+    """
+    for seed, size in enumerate(BESIDE):
+        near = least_from(loss, found[1] + size * noise_like(found[1], seed), SHORT)
+        if near[0] < _value(found) - LOSS_ROUNDING * abs(near[0]):
+            found = min(near, least_from(loss, near[1]), key=_value)
+    return found
 
 
 def searched_range(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> OutputRange:
@@ -253,11 +281,13 @@ def free_loss(
         return loss_fn(final(z.expand(output.shape).clone()), y).reshape(())
 
     if constant is None:
-        return sum(least(partial(loss, y=y), start)[0] for y in targets) / len(targets)
+        each = [lower_from(partial(loss, y=y), start)[0] for y in targets]
+        return sum(each) / len(each)
     start = constant.mean(start)
-    return least(lambda z: torch.stack([loss(z, y) for y in targets]).mean(), start)[0]
+    return lower_from(lambda z: torch.stack([loss(z, y) for y in targets]).mean(), start)[0]
 
 
+@with_gradients()
 def constant_output(
     loss_fn: Loss,
     output: Tensor,
@@ -265,19 +295,36 @@ def constant_output(
     targets: list[Tensor],
     axes: OutputAxes,
     within: OutputRange = FREE,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Return the constant output (1, ..., K) in a range with the least loss for some targets.
-    output, y: an output and its targets, from which the shapes are read.
+    output, y: an output and its targets, from which the shapes are read. start: a constant output
+    beside which a short search starts; None: the search starts at the mean of the output.
     """
-    start = axes.mean(within.numbers(output))
 
     def of_all(z: Tensor) -> Tensor:
-        constants = axes.constants(within.outputs(z), output, y, targets)
-        losses = [
-            loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)
-        ]
-        return torch.stack(losses).mean()
+        return loss_of_constant(loss_fn, within.outputs(z), output, y, targets, axes)
 
-    with torch.inference_mode(False), torch.enable_grad():
-        value, found = least(of_all, start)
-    return within.outputs(found if math.isfinite(value) and found.isfinite().all() else start)
+    if start is None:
+        first = axes.mean(within.numbers(output))
+        value, found = lower_from(of_all, first)
+    else:
+        first = within.numbers(start)
+        value, found = least_from(of_all, first, SHORT)
+    return within.outputs(found if math.isfinite(value) and found.isfinite().all() else first)
+
+
+def loss_of_constant(
+    loss_fn: Loss,
+    constant: Tensor,
+    output: Tensor,
+    y: Tensor,
+    targets: list[Tensor],
+    axes: OutputAxes,
+) -> Tensor:
+    """Return the mean loss of a constant output over minibatches of targets. output, y: see
+    `constant_output`.
+    """
+    constants = axes.constants(constant, output, y, targets)
+    losses = [loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)]
+    return torch.stack(losses).mean()

@@ -27,6 +27,7 @@ from gersgorin.validate import random_numbers_kept
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
+from trainability.axes import OutputAxes
 from trainability.data import WHOLE, Data, Inputs, Pair, count_of, in_minibatches, sequence_of
 from trainability.losses import is_mean_of_examples
 from trainability.probe import Probe
@@ -37,7 +38,9 @@ from trainability.scores import (
     PairedErrors,
     Score,
     kind_of_score,
+    once_below,
     scores_of,
+    take_lower_constant,
 )
 from trainability.signal import explained, forecast
 from trainability.training import Training
@@ -46,6 +49,7 @@ POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is follo
 GOOD = 0.1  # error of a training run that has learned well
 DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
 ORDERS = 0, 1, 2  # minibatch orders in which a result is confirmed
+ROUNDINGS = 16  # times the relative rounding: outputs that differ by less are equal
 TIMED = 5  # steps by which the time of a step is measured
 CLEAR = DEVIATIONS  # standard errors that a difference needs to count
 
@@ -61,6 +65,8 @@ class Measure:
     """For each score by name: the relative error, 1 for the constant predictor."""
     explained: float = math.nan
     """Share of the variance of the targets that the outputs explain."""
+    equal: bool = False
+    """True if the outputs are equal for all examples and time steps, up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,7 @@ class Race:
     ):
         self.scores, self.pairs, self.few = scores, pairs, few
         self.seed, self.progress = seed, progress
+        self.measures = list[Measure]()  # of all rows
 
     def run(
         self,
@@ -269,13 +276,30 @@ class Race:
     def add(self, row: Row, outputs: list[Tensor]) -> None:
         """Add to a row the measurement of its outputs for all held-out examples."""
         targets = [y for _, y in self.pairs]
+        self._lower_constants(outputs, targets)
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
         error = self.scores["error"]
         share, row.count = math.nan, 0
         if error.kind != "loss":
             share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
-        row.measures.append(Measure(row.steps, pairs, relative, share))
+        equal = are_equal(outputs, error.axes)
+        row.measures.append(Measure(row.steps, pairs, relative, share, equal))
+        self.measures.append(row.measures[-1])
+
+    def _lower_constants(self, outputs: list[Tensor], targets: list[Tensor]) -> None:
+        """If some outputs give a constant with a lower loss than the constant predictor has, take
+        it as the constant predictor, also for the measurements so far.
+        """
+        for name, score in self.scores.items():
+            if take_lower_constant(score, outputs, targets):
+                now = score.in_pairs(outputs, targets)
+                for measure in self.measures:
+                    changed = replace(
+                        measure.pairs[name], constant=now.constant, closest=now.closest
+                    )
+                    measure.pairs[name] = changed
+                    measure.relative[name] = changed.relative
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
         """True if the errors of a row are clearly below those of the constant predictor, compared
@@ -283,7 +307,15 @@ class Race:
         """
         if row.exploded is not None or not row.measures:
             return False
-        return row.measures[-1].pairs[name or row.by].below()
+        last = row.measures[-1]
+        return not last.equal and last.pairs[name or row.by].below()
+
+    def beat_constant(self, row: Row, name: str = "") -> bool:
+        """True if the errors of a row were clearly below those of the constant predictor after some
+        of its steps, though perhaps not after the last.
+        """
+        pairs = [m.pairs[name or row.by] for m in row.measures if not m.equal]
+        return row.exploded is None and bool(pairs) and once_below(pairs)
 
     def difference(self, one: Row, other: Row, name: str = "") -> tuple[float, float]:
         """Return how far the error of `other` lies below that of `one`, and the standard error of
@@ -365,6 +397,15 @@ def note_on_size(pairs: list[Pair], data: Data) -> str:
         return ""
     several = " to ".join(map(str, dict.fromkeys((min(sizes), max(sizes)))))
     return f" in minibatches of {several} examples"
+
+
+def are_equal(outputs: list[Tensor], axes: OutputAxes) -> bool:
+    """True if outputs are equal for all examples and time steps, up to rounding."""
+    rows = torch.cat([axes.rows(output) for output in outputs])
+    if not rows.is_floating_point() or len(rows) < 2:
+        return False
+    rounding = ROUNDINGS * torch.finfo(rows.dtype).eps * rows.abs().amax(0)
+    return bool((rows.amax(0) - rows.amin(0) <= rounding).all())
 
 
 def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> float:

@@ -58,6 +58,7 @@ from trainability.minima import (
     determines_outputs,
     falls_at_the_edge,
     is_finite_at,
+    loss_of_constant,
     searched_range,
     settled_loss,
 )
@@ -73,7 +74,10 @@ DOUBLE_SOFTMAX = (
     "The cross entropy takes outputs that sum to 1 as probabilities: your loss takes them as "
     "logits, and applies a softmax to them."
 )
-NO_LOWER = "no outputs were found that have a lower loss than the best constant output"
+NO_LOWER = (
+    "one constant output already has the least loss that was found; see if all targets are equal "
+    "that your loss counts, such as with an inverted mask"
+)
 NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
@@ -99,6 +103,10 @@ class PairedErrors:
     endless: bool = False
     """True if the loss has no least value; errors are then the loss minus the loss of the constant
     predictor.
+    """
+    closest: Tensor | None = None
+    """(E,) errors of the constant that is best for these examples, which no network sees; None: not
+    known.
     """
 
     @property
@@ -142,12 +150,13 @@ class PairedErrors:
             return math.inf, 0.0
         return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
-    def below(self, level: float = 1.0) -> bool:
-        """True if the errors lie below `level` times those of the constant predictor by two
-        standard errors.
+    def below(self) -> bool:
+        """True if the errors lie below those of the constant predictor, and of the best constant
+        for these examples, by two standard errors.
         """
-        mean, deviation = self.difference(level)
-        return mean + DEVIATIONS * deviation < 0
+        known = [self] if self.closest is None else [self, replace(self, constant=self.closest)]
+        found = [paired.difference() for paired in known]
+        return all(mean + DEVIATIONS * deviation < 0 for mean, deviation in found)
 
     def above(self, level: float) -> bool:
         """True if the errors lie above `level` times those of the constant predictor by two
@@ -157,6 +166,27 @@ class PairedErrors:
             return False
         mean, deviation = self.difference(level)
         return mean - DEVIATIONS * deviation > 0
+
+
+def once_below(measured: list[PairedErrors]) -> bool:
+    """True if the errors of a run were below those of the constant predictor at some step, see
+    `PairedErrors.below`.
+
+    The step at which they are most clearly below is chosen on every other example, and judged on
+    the others.
+    """
+
+    def bound(paired: PairedErrors, half: int) -> float:
+        some = slice(half, None, 2)
+        part = replace(paired, errors=paired.errors[some], constant=paired.constant[some])
+        mean, deviation = part.difference()
+        return mean + DEVIATIONS * deviation
+
+    errors = measured[0].errors.clone()
+    for half in (0, 1):
+        best = min(measured, key=lambda paired: bound(paired, 1 - half))
+        errors[half::2] = best.errors[half::2]
+    return replace(measured[0], errors=errors).below()
 
 
 @dataclass
@@ -179,6 +209,10 @@ class Score:
     """The best constant: a class, or a number for each unit; for "loss" an output; for "entropy"
     logarithms of the shares of the classes.
     """
+    closest: Tensor | None = None
+    """The constant with the least error on the held-out examples; None: not known."""
+    fitted_to: tuple[Tensor, ...] = ()
+    """The targets to which the constant is fitted, for the kind "loss"."""
     logits: bool = False
     """True if outputs of signs and bits are logits. The threshold of logits is 0, otherwise 0.5."""
     may_be_shares: bool = False
@@ -276,7 +310,11 @@ class Score:
         read = replace(self, logits=self.logits and not are_shares)
         errors = torch.cat([read.errors(z, y) for z, y in pairs])
         constant = torch.cat([self.of_constant(z, y) for z, y in pairs])
-        paired = PairedErrors(errors, constant, endless=self.least == -math.inf)
+        closest = None
+        if self.closest is not None and self.constant is not None:
+            other = replace(self, constant=self.closest)
+            closest = torch.cat([other.of_constant(z, y) for z, y in pairs])
+        paired = PairedErrors(errors, constant, self.least == -math.inf, closest)
         if paired.is_too_low:
             self.void = "the loss falls below what was found as its least value"
         return paired
@@ -437,15 +475,20 @@ def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[
     """The cross entropy, relative to that of a predictor that always gives the shares of the
     classes.
     """
-    known = torch.cat([y.flatten() for y in trained])
     K = output.shape[first.axes.classes or -1]
-    shares = torch.bincount(known[known >= 0].long(), minlength=K).double()
     other = replace(first, kind="entropy", name="loss", weights=None)
-    other.constant = ((shares + 0.5) / (shares + 0.5).sum()).log()
+    other.constant, other.closest = (_logs_of_shares(some, K) for some in (trained, targets))
     if not _is_loss(other, output, targets[0]):
         other.name = "cross entropy"
         other.note = _note_on_entropy(other, output, targets[0])
     return other
+
+
+def _logs_of_shares(targets: list[Tensor], K: int) -> Tensor:
+    """(K,) logarithms of the shares of K classes, each counted half a time more."""
+    known = torch.cat([y.flatten() for y in targets])
+    counts = torch.bincount(known[known >= 0].long(), minlength=K).double() + 0.5
+    return (counts / counts.sum()).log()
 
 
 @torch.no_grad()
@@ -536,7 +579,7 @@ def score_of(
         return _by_loss(score, output, targets, trained or targets, until)
     # of classes no answer that ignores its input may be better, by which class is rarer by chance
     known = targets if kind in ("classes", "signs") else trained or targets
-    score.constant = best_constant(kind, known, axes)
+    score.constant, score.closest = (best_constant(kind, some, axes) for some in (known, targets))
     if score.kind in ("signs", "bits"):
         score.logits = expects_logits(loss_fn, output, targets[0])
         score.may_be_shares = within.is_share
@@ -581,6 +624,7 @@ def _by_loss(
         score.within = searched_range(loss_fn, output, like, score.within)
         few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
         score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
+        score.fitted_to = tuple(few)
         return _with_least(score, output, targets)
 
     return _in_time(searched, score, until)
@@ -605,29 +649,97 @@ def _in_time(search: Callable[[Score], Score], score: Score, until: float) -> Sc
 def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     """The score with the least loss for some targets, and the loss of its constant output."""
     loss_fn, axes, like = score.loss_fn, score.axes, targets[0]
-    assert score.constant is not None
-    alike = _alike(targets, like, axes) or targets[:1]
-    outputs = axes.constants(score.constant, output, like, alike)
-    pairs = list(zip(outputs, alike, strict=True))
-    if not all(is_finite_at(loss_fn, z, y) for z, y in pairs):
-        score.constant, score.void = None, "your loss is not finite for any constant output found"
+    losses = _measure_constant(score, output, like, targets)
+    if score.constant is None:
         return score
-    losses = [score._losses(z, y) for z, y in pairs]
+    alike = _alike(targets, like, axes) or targets[:1]
+    pairs = _pairs(axes, score.constant, output, like, alike)
     best = sum(
         len(each) * settled_loss(loss_fn, z, y, score.within)
         for each, (z, y) in zip(losses, pairs, strict=True)
     )
     least = best / sum(map(len, losses))  # each counts as often as in the mean of the constant
-    score.of_best_constant = float(torch.cat(losses).mean())
     endless = falls_at_the_edge(loss_fn, output, like, score.within, score.of_best_constant)
     if endless or not math.isfinite(least):  # it falls without end
         score.least, score.level = -math.inf, score.of_best_constant
         score.void = "the loss has no least value"
-    elif score.of_best_constant - least <= LOSS_ROUNDING * abs(least):
+    elif score.of_best_constant - least <= LOSS_ROUNDING * _size_of_changes(score, output, like):
         score.constant, score.void = None, NO_LOWER
     else:
         score.least = score.level = least
     return score
+
+
+def _measure_constant(
+    score: Score, output: Tensor, like: Tensor, targets: list[Tensor]
+) -> list[Tensor]:
+    """Set the loss of the constant output for some targets, and the constant that is closest to
+    them; return the losses of each minibatch.
+
+    The score is void if a loss is not finite. output, like: an output and its targets.
+    """
+    loss_fn, axes, constant = score.loss_fn, score.axes, score.constant
+    assert constant is not None
+    alike = _alike(targets, like, axes) or targets[:1]
+    pairs = _pairs(axes, constant, output, like, alike)
+    if not all(is_finite_at(loss_fn, z, y) for z, y in pairs):
+        score.constant, score.void = None, "your loss is not finite for any constant output found"
+        return []
+    losses = [score._losses(z, y) for z, y in pairs]
+    score.of_best_constant = float(torch.cat(losses).mean())
+    joined = [torch.cat(alike, axes.targets)] if score.by_example else alike
+    score.closest = constant_output(loss_fn, output, like, joined, axes, score.within, constant)
+    return losses
+
+
+def _pairs(
+    axes: OutputAxes, constant: Tensor, output: Tensor, like: Tensor, targets: list[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """A constant output for each of some targets, and these targets."""
+    return list(zip(axes.constants(constant, output, like, targets), targets, strict=True))
+
+
+def _size_of_changes(score: Score, output: Tensor, y: Tensor) -> float:
+    """How far a loss changes, against which a gap may be rounding: from the constant output to
+    outputs one unit beside it, or to those of the network, whichever is nearer. At least the size
+    of the loss.
+    """
+    assert score.constant is not None
+    constant = score.constant.expand(output.shape)
+    near = score.within.beside(constant, noise_like(constant))
+    of_near, of_output, of_constant = (
+        float(score._losses(z, y).mean()) for z in (near, output, constant)
+    )
+    changes = (abs(loss - of_constant) for loss in (of_near, of_output) if math.isfinite(loss))
+    return max(abs(of_constant), min(changes, default=0.0))
+
+
+@torch.no_grad()
+def take_lower_constant(score: Score, outputs: list[Tensor], targets: list[Tensor]) -> bool:
+    """Take a constant output made from the outputs of a network, if its loss is lower than that of
+    the constant predictor; True if one is taken.
+
+    The mean output is tried, and those of some examples. targets: held-out targets.
+    """
+    z, y, axes, fitted = outputs[0], targets[0], score.axes, [*score.fitted_to]
+    if score.constant is None or not fitted or not z.isfinite().all():
+        return False
+    within, known = score.within, score.constant.to(z)
+    every = [*fitted, *(_alike(targets, y, axes) or targets[:1])]
+    tried = [within.outputs(within.numbers(c)) for c in (known, *axes.some_constants(z))]
+    losses = [
+        float(loss_of_constant(score.loss_fn, c, z, y, fitted, axes))
+        if all(is_finite_at(score.loss_fn, *pair) for pair in _pairs(axes, c, z, y, every))
+        else math.inf
+        for c in tried
+    ]
+    least = min(losses)
+    if not least < losses[0] - LOSS_ROUNDING * abs(losses[0]):
+        return False
+    start = tried[losses.index(least)]
+    score.constant = constant_output(score.loss_fn, z, y, fitted, axes, within, start)
+    _measure_constant(score, z, y, targets)
+    return True
 
 
 def score_for(
@@ -643,14 +755,18 @@ def score_for(
 
 
 def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes, size: int) -> list[Tensor]:
-    """Some targets that are trained on, in minibatches of at most `size` examples, of the same
-    shape as `like` except for the number of examples. A rest that fills no minibatch is left out:
-    it would count as much as the others.
+    """Some targets that are trained on, in minibatches of `size` examples, of the same shape as
+    `like` except for the number of examples. Without such minibatches, smaller ones are returned.
     """
     several = max(1, FEW // size)
-    split = [y.split(size, axes.targets) for y in _alike(trained, like, axes)[:MINIBATCHES]]
-    some = [part for parts in split for part in parts[:several] if part.shape == parts[0].shape]
-    return some[: max(MINIBATCHES, several)] or [like]
+    some = [
+        part
+        for y in _alike(trained, like, axes)[:MINIBATCHES]
+        for part in y.split(size, axes.targets)[:several]
+    ]
+    # a rest of one example may leave the loss without a counted target
+    whole = [y for y in some if y.shape[axes.targets] == size]
+    return (whole or some)[: max(MINIBATCHES, several)] or [like]
 
 
 def _alike(targets: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:

@@ -36,6 +36,7 @@ from trainability.data import (
     Batches,
     Inputs,
     in_double,
+    noise_like,
     padded_frames,
     sequence_of,
     with_sequence,
@@ -71,6 +72,7 @@ PARTS = (
 """The parts of a training run, the smallest change first."""
 LONGER = 4  # times the steps
 CHANCE = 5  # standard deviations that two draws may differ by
+GROWTH = 0.25  # of a power of the size of a minibatch: a loss that grows by less is a mean
 LEAST_PADDED = 2  # frames at the end of half of the sequences, if these are padded
 
 
@@ -309,10 +311,40 @@ def usual_loss(training: Training, probe: Probe | None = None) -> Training | Non
 )
 def mean_for_sum(training: Training) -> Training | None:
     """Use the usual loss, which is a mean, if the given loss is the sum over examples, frames or
-    units instead.
+    units instead. Divide any other loss that grows with the size of the minibatch by this size, or
+    by its square for a sum over pairs.
     """
     other = usual_loss(training)
-    return other if other is not None and adds_up(training, other) else None
+    if other is not None and adds_up(training, other):
+        return other
+    power, axis = growth_of_loss(training)
+    loss = training.loss
+    return training.with_loss(lambda z, y: loss(z, y) / y.shape[axis] ** power) if power else None
+
+
+def growth_of_loss(training: Training) -> tuple[int, int]:
+    """Return (the power of the minibatch's size with which a loss grows, the axis of the examples
+    in targets): 0 for a mean, 1 for a sum over examples, 2 for a sum over pairs of them.
+
+    In a minibatch twice as large, the slopes in the same outputs are half as large for a mean, as
+    large for a sum, and twice as large for a sum over pairs.
+    """
+    x, y = training.data.sample(2 * training.data.batch_size)
+    output = output_of_copy(training, x)
+    axes = training.output_axes(output, x, y)
+    batch, targets = axes.batch, axes.targets
+    count = y.shape[targets] // 2 if y.dim() else 0
+    if batch is None or count < 2 or output.shape[batch] != y.shape[targets]:
+        return 0, targets
+    output = output + noise_like(output)
+    one, double = (
+        slope_at(training.loss, output.narrow(batch, 0, size), y.narrow(targets, 0, size))
+        for size in (count, 2 * count)
+    )
+    ratio = float(double.narrow(batch, 0, count).norm() / one.norm().clamp_min(TINY))
+    if not (math.isfinite(ratio) and ratio > 0):
+        return 0, targets
+    return max(0, math.floor(1 + math.log2(ratio) + GROWTH)), targets
 
 
 @register_swap(

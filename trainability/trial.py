@@ -204,6 +204,7 @@ class Trial:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
         told, evidence = self.observe(losses, pairs), self.evidence
+        evidence.fitted = self.fitted
         if base.measures:
             evidence.naive = last_value(self.race, self.training.layout)
         if told is None and base.measures:
@@ -275,8 +276,12 @@ class Trial:
         self.run_enough([*parts], lambda version: version.what in repairs)
 
     def run_table(self) -> None:
-        """Train the known good runs, then test what is enough, then what is needed."""
+        """Train the known good runs, then test what is enough, then what is needed. Without errors
+        that can be compared, none is trained.
+        """
         evidence = self.evidence
+        if evidence.void:
+            return
         self.find_known_good()
         if evidence.learned and not (evidence.lags or evidence.good_comes_to(BETTER)):
             self.run_enough(PARTS, lambda swap: swap.by != "error")  # it is another goal

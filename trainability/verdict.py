@@ -84,6 +84,8 @@ class Evidence:
     """Changes that were not enough in another minibatch order."""
     longer: Row | None = None
     """The user's training run, trained for more steps."""
+    fitted: float = math.nan
+    """Error of the user's training run on training examples; NaN: not known."""
 
     @property
     def whole(self) -> bool:
@@ -104,11 +106,13 @@ class Evidence:
 
     def beside(self, row: Row, by: str = "") -> Row:
         """Return the user's training run at the step at which a row is compared with it: after as
-        many steps as the row has, or after the steps of all rows, whichever has the lower error.
+        many steps as the row has, or after the steps of all rows, whichever has the lower error. A
+        run that learns, then overfits, is compared at its lowest error.
 
         by: the name of the score for this error; "": the score of the row.
         """
-        own = self.before, self.base.at(row.steps)
+        own = [self.before, self.base.at(row.steps)]
+        own += [self.base.lowest] if self.overfits else []
         return min(own, key=lambda base: base.value(by or row.by))
 
     @property
@@ -119,14 +123,28 @@ class Evidence:
     @property
     def learned(self) -> bool:
         """True if the user's training run learns: its error or loss is clearly below that of the
-        constant predictor.
+        constant predictor, or was so before it overfits.
         """
+        return self._ends_below or self.overfits
+
+    @property
+    def _ends_below(self) -> bool:
         return any(self.race.beats_constant(self.base, name) for name in self.names)
+
+    @property
+    def overfits(self) -> bool:
+        """True if the user's training run learns, then overfits: after some steps its error or loss
+        was clearly below that of the constant predictor, and after all steps it is not.
+        """
+        if self.few or self.void or not is_overfitting(self.fitted, self.base.error):
+            return False
+        below = any(self.race.beat_constant(self.base, name) for name in self.names)
+        return below and not self._ends_below
 
     @property
     def dead(self) -> bool:
         """True if error and loss of the user's run, after all steps, lie clearly above nine tenths
-        of those of the constant predictor.
+        of those of the constant predictor, or if all its outputs are equal.
         """
         ended = self.base.steps >= self.of_steps
         return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
@@ -140,7 +158,8 @@ class Evidence:
         return self.learned and high and not self.void
 
     def _is_dead(self, name: str) -> bool:
-        return self.base.measures[-1].pairs[name].above(DEAD)
+        last = self.base.measures[-1]
+        return last.equal or last.pairs[name].above(DEAD)
 
     @property
     def names(self) -> list[str]:
@@ -399,6 +418,7 @@ RULES = (
     Rule(lambda e: e.exploded, "diverges", "diverges"),
     Rule(lambda e: not e.base.measures, "undecided", "is undecided: the time was up"),
     Rule(lambda e: bool(e.few), "undecided", "is undecided"),
+    Rule(lambda e: e.overfits, "learns", "learns, then overfits"),
     Rule(
         lambda e: e.learned and e.whole and bool(e.better or (e.lags and e.enough)),
         "learns little",
@@ -411,6 +431,13 @@ RULES = (
     Rule(lambda e: True, "undecided", "is undecided"),
 )
 """The outcomes of a check: the first rule that holds counts."""
+
+
+def is_overfitting(fitted: float, error: float) -> bool:
+    """True if an error on held-out examples is not low, and that on training examples is at most
+    half of it.
+    """
+    return fitted <= min(DEAD, BETTER * error) and error > GOOD
 
 
 def rule_of(evidence: Evidence) -> Rule:

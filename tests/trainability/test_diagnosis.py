@@ -78,6 +78,32 @@ def test_the_figure_of_a_check_without_rows_states_its_cause():
     assert not ax.lines
 
 
+def test_the_figure_of_a_check_without_rows_lists_its_sentences():
+    causes = [Cause("detached", "network", f"Fact {k} is proven.", "Repair it.") for k in range(3)]
+    named = {"title": "Net", "outcome": "learns", "steps": 40, "of_steps": 40, "error": 0.05}
+    own = row("", "your training run, unchanged", 0.05)
+    ax = Diagnosis(**named, rows=(own,), causes=(*causes,), facts=(*causes,)).plot()
+    first, *proofs = ax.texts[0].get_text().split("\n\n")
+    assert first.startswith("Net learns") and proofs == [
+        f"Proven: Fact {k} is proven. Repair it." for k in range(3)
+    ]
+
+
+def test_a_table_without_a_sentence_below_it_is_the_end():
+    assert str(found("inputs")).splitlines()[-1].strip()
+    cause = Cause("better", "inputs", "Better: inputs standardised.", "")
+    lines = str(replace(found("inputs"), causes=(cause,))).splitlines()
+    assert lines[-2:] == ["", "Better: inputs standardised."]
+
+
+def test_a_run_that_learns_then_overfits_is_said_to_with_both_errors():
+    words = {"outcome": "learns", "words": "learns, then overfits", "lowest": (90, 0.71)}
+    verdict = replace(found(None, error=1.12), **words).verdict
+    assert verdict.startswith(
+        "Net learns, then overfits: relative error 0.71 at step 90, 1.12 after 400 steps (1: no"
+    )
+
+
 def test_the_table_has_both_directions_and_marks_what_stopped():
     lines = str(found("network")).splitlines()
     (network,) = (line for line in lines if "GRU" in line)

@@ -175,3 +175,21 @@ def test_a_step_that_fails_is_not_called_an_error_too_large():
 
     with pytest.raises(InvalidInputError, match="no memory"):
         trainability.assert_learns(Net(batch_first=True), X, Y, loss_fn, steps=2000)
+
+
+def test_a_network_that_learns_from_a_leak_passes_with_a_warning_at_the_line_of_the_test():
+    """The target of a frame is the input of this frame, which its output reads."""
+    ids = torch.randint(0, 5, (200, 6), generator=G)
+    model = nn.Sequential(nn.Embedding(5, 5), nn.Linear(5, 5))
+    training = Training(model, ids, ids, "cross-entropy", adam(model, 0.1), batch_axis=0, steps=60)
+    with pytest.warns(UserWarning, match=r"Sequential learns\. Proven: ") as found:
+        trainability.assert_learns(training)
+    words = "Sequential learns. Proven: The target of a frame is the input of this frame"
+    assert any(str(warning.message).startswith(words) for warning in found)
+    assert {warning.filename for warning in found} == {__file__}
+
+
+def test_a_network_that_learns_without_a_fault_passes_without_a_warning(recwarn):
+    model = Net(batch_first=True)
+    trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model), steps=200, below=0.3)
+    assert not recwarn

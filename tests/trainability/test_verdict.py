@@ -19,7 +19,7 @@ from trainability.conclusion import (
 )
 from trainability.diagnosis import Diagnosis, TableRow
 from trainability.race import Measure, Race, Row, Version
-from trainability.scores import PairedErrors
+from trainability.scores import PairedErrors, once_below
 from trainability.trial import Trial
 from trainability.verdict import Evidence, rule_of
 
@@ -454,3 +454,27 @@ def test_another_score_changes_no_outcome_and_is_told_with_both_errors():
     ]
     own = TableRow("loss", "classes weighted", 0.19, 100, 0.0, by="balanced")
     assert not Diagnosis(outcome="learns", rows=(own,)).by_part
+
+
+def test_a_run_that_learns_then_overfits_is_compared_at_its_lowest_error():
+    """Stopping at that step repairs as much as the change does."""
+    found = overfitting(1.2, {})
+    found.replaced, found.good = [row("optimizer", 0.6)], row("everything", 0.55)
+    found.kept["optimizer"], found.fitted = row("optimizer", 1.2), 0.8
+    assert rule_of(found).outcome == "does not learn" and found.at_fault
+    found.fitted = 0.3
+    assert rule_of(found).words == "learns, then overfits"
+    assert rule_of(found).outcome == "learns" and not found.at_fault
+    assert found.beside(found.good).error == 0.75 and not found.enough
+    never = evidence(1.2)
+    never.fitted = 0.3
+    assert rule_of(never).outcome == "does not learn"
+
+
+def test_the_step_of_the_lowest_error_is_judged_on_other_examples_than_it_is_chosen_on():
+    """Of many steps without any gain, one has a low error by chance."""
+    g = torch.Generator().manual_seed(0)
+    ones = torch.ones(60).double()
+    alike = [PairedErrors(1 + torch.randn(60, generator=g).double(), ones) for _ in range(100)]
+    assert any(paired.below() for paired in alike) and not once_below(alike)
+    assert once_below([*alike, PairedErrors(0.1 * NOISE[:60], ones)])
