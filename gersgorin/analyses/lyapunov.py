@@ -53,7 +53,6 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.run import ROUNDING, Progress, Run, Tangent, no_derivative, silent
 from gersgorin.run.state import State
-from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     DASHED,
     WIDE,
@@ -438,10 +437,6 @@ def lyapunov(
     """
     run = open_run(network, x, s0=s0, **options)
     T, N = len(run.require_finite()), run.state_size
-    if run.states.dtype not in (torch.float32, torch.float64):
-        raise InvalidInputError(
-            f"the state is {run.states.dtype}: expected torch.float32 or torch.float64"
-        )
     k = whole_number("count", N if count is None else count, 1, N, f"the state has {N} entries")
     warmup = whole_number(
         "warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted"
