@@ -5,7 +5,7 @@ as that of a quantile loss. Rprop goes on there, since it has a step length for 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -88,7 +88,7 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
 
     starts = [output, *targets_as_outputs(y, output), *classes_as_outputs(y, output)]
     found = [least_from(loss, within.numbers(start)) for start in starts]
-    first, z = lower_beside(loss, min(found, key=_value))
+    first, z = lower_beside(loss, min(found, key=_value), BESIDE[:1])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
     falls = further < -LOSS_ROUNDING and first - further > SETTLED * abs(first)
     if falls or not math.isfinite(first):
@@ -124,14 +124,17 @@ def lower_from(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, 
 
 
 def lower_beside(
-    loss: Callable[[Tensor], Tensor], found: tuple[float, Tensor]
+    loss: Callable[[Tensor], Tensor],
+    found: tuple[float, Tensor],
+    distances: Sequence[float] = BESIDE,
 ) -> tuple[float, Tensor]:
     """Return the result of a search, or a lower one that starts beside its end.
 
     The search may have ended at a saddle, such as equal components of a mixture, or at a local
-    minimum.
+    minimum. A saddle is left from any place beside it, so one distance is enough for many outputs
+    of their own.
     """
-    for seed, size in enumerate(BESIDE):
+    for seed, size in enumerate(distances):
         near = least_from(loss, found[1] + size * noise_like(found[1], seed), SHORT)
         if near[0] < _value(found) - LOSS_ROUNDING * abs(near[0]):
             found = min(near, least_from(loss, near[1]), key=_value)
@@ -281,8 +284,8 @@ def free_loss(
         return loss_fn(final(z.expand(output.shape).clone()), y).reshape(())
 
     if constant is None:
-        each = [lower_from(partial(loss, y=y), start)[0] for y in targets]
-        return sum(each) / len(each)
+        found = [(partial(loss, y=y), least_from(partial(loss, y=y), start)) for y in targets]
+        return sum(lower_beside(*each, BESIDE[:1])[0] for each in found) / len(found)
     start = constant.mean(start)
     return lower_from(lambda z: torch.stack([loss(z, y) for y in targets]).mean(), start)[0]
 
