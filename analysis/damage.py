@@ -166,8 +166,9 @@ class LesionTable(Result, kind="lesions"):
             larger = listed([row["label"] for row in rows[:place]])
             return f"; the larger {changes} {larger} may be chance"
         others = rows[1:]
+        sign = math.copysign(1, named["delta"])  # others may change the loss the other way
         for row in others:
-            if not _sizes(named)[0] > _sizes(row)[1]:
+            if not _sizes(named)[0] > max(sign * row["low"], sign * row["high"]):
                 return f", not clearly more than layer {row['label']}"
         return ", most of all layers" if others else ""
 

@@ -187,7 +187,8 @@ def predicts_inputs(x: Inputs, y: Tensor, layout: Layout) -> bool:
 
 def places_of_targets(x: Inputs, y: Tensor, layout: Layout) -> list[tuple[int, int]]:
     """Return (index of an input, least shift) for each input that contains the targets of a frame
-    `shift` frames later. A shift is 0 to 3 frames.
+    `shift` frames later. A shift is 0 to 3 frames, and shorter than the frames that are compared:
+    those of a reversed short sequence are no later ones.
 
     >>> x = torch.tensor([[3, 1, 4, 1, 5, 9]])
     >>> places_of_targets(x[:, :-1], x[:, 1:], Layout(0))
@@ -197,7 +198,7 @@ def places_of_targets(x: Inputs, y: Tensor, layout: Layout) -> list[tuple[int, i
     for k, leaf in enumerate(tree_leaves(x)):
         if leaf.shape[:2] == y.shape[:2]:
             pair = layout.to_time_first(leaf), layout.to_time_first(y)
-            shifts = range(min(4, y.shape[layout.time]))
+            shifts = range(min(4, (y.shape[layout.time] + 1) // 2))
             found += [(k, shift) for shift in shifts if _is_later(*pair, shift)][:1]
     return found
 

@@ -1,11 +1,13 @@
 """The law by which an influence falls with the lag: an exponential or a power law.
 
 Two straight lines are fitted to the logarithm of the influence: against the lag k for the
-exponential r^k, and against log(k + 1) for the power law (k + 1)^-b. At each lag the squared
-residual p of the power law is compared with the squared residual e of the exponential, by (p - e) /
-(p + e), from -1 to 1. If the 95 % interval of the mean of this comparison does not contain 0, one
-law is nearer. Residuals at neighbouring lags are correlated. The n lags are therefore divided into
-sqrt(n) blocks, and the interval is computed from the means of the blocks, with Student's factor.
+exponential r^k, and against log(k + 1) for the power law (k + 1)^-b. For the power law, k counts
+from lag 0 or from the lag with the largest influence, whichever fits better. At each lag the
+squared residual p of the power law is compared with the squared residual e of the exponential, by
+(p - e) / (p + e), from -1 to 1. If the 95 % interval of the mean of this comparison does not
+contain 0, one law is nearer. Residuals at neighbouring lags are correlated. The n lags are
+therefore divided into sqrt(n) blocks, and the interval is computed from the means of the blocks,
+with Student's factor.
 
 The nearer law is named only if it falls by more than rounding, and fits: its line has an R^2 of at
 least 0.95, and the lags at which the fit is right up to a factor of two hold at least 95 % of the
@@ -47,6 +49,8 @@ class Fall:
     """Share of the variance of the logarithm that `law` explains; if `law` is "", the larger share
     of both laws. NaN for fewer than 9 values, or if all are equal.
     """
+    origin: int = 0
+    """The lag from which k of a power law (k + 1)^-b is counted."""
     comparison: tuple[float, float] = (math.nan, math.nan)
     """95 % interval of the mean comparison: near 1 for an exponential, near -1 for a power law."""
 
@@ -57,20 +61,23 @@ class Fall:
         return not (low > 0 or high < 0)
 
 
-def fall_of(values: np.ndarray) -> Fall:
-    """Find the law by which values fall with their index. The first value that is 0 or too small
-    for full precision, and all values after it, are left out. The first value should be the
-    largest.
+def fall_of(values: np.ndarray, first: int = 0, top: int = 0) -> Fall:
+    """Find the law by which values fall with the lag. The first value that is 0 or too small for
+    full precision, and all values after it, are left out. The first value should be the largest.
+
+    first: the lag of the first value. top: the lag with the largest influence.
     """
     ends = np.flatnonzero(~(values >= np.finfo(values.dtype).tiny))
     n = int(ends[0]) if len(ends) else len(values)
     unknown = Fall("", math.nan, np.full(len(values), np.nan))
     if n < FEWEST:
         return unknown
-    y, lags = np.log(values[:n]), np.arange(n)
-    laws = {"exponential": lags, "power law": np.log1p(lags)}
-    lines = {law: np.polynomial.Polynomial.fit(x, y, 1).convert() for law, x in laws.items()}
-    fits = {law: lines[law](x) for law, x in laws.items()}
+    y, lags = np.log(values[:n]), np.arange(first, first + n)
+    powers = {origin: _line(np.log1p(lags - origin), y) for origin in {0, top}}
+    origin = min(powers, key=lambda origin: float(np.square(y - powers[origin][1]).sum()))
+    found = {"exponential": _line(lags, y), "power law": powers[origin]}
+    slopes = {law: slope for law, (slope, _) in found.items()}
+    fits = {law: fit for law, (_, fit) in found.items()}
     e, p = (np.square(_rounded(y - fit)) for fit in fits.values())
     low, high = _interval(np.divide(p - e, p + e, out=np.zeros(n), where=p + e > 0))
     explained = {law: _r_squared(y, fit) for law, fit in fits.items()}
@@ -79,12 +86,18 @@ def fall_of(values: np.ndarray) -> Fall:
     if not law:
         return unknown
     residual, squares = y - fits[law], np.square(values[:n] / values[:n].max())
-    rate, r_squared = -lines[law].coef[-1], explained[law]
+    rate, r_squared = -slopes[law], explained[law]
     described = squares[np.abs(residual) <= math.log(2)].sum() / squares.sum()
     if not (rate > SAME and min(r_squared, described) >= FITS):
         return unknown
     fit = np.append(np.exp(fits[law]), unknown.fit[n:])
-    return Fall(law, float(rate), fit, r_squared, (low, high))
+    return Fall(law, rate, fit, r_squared, origin, (low, high))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """The slope of the straight line through points by least squares, and its values at x."""
+    line = np.polynomial.Polynomial.fit(x, y, 1).convert()
+    return float(line.coef[-1]), line(x)
 
 
 def _r_squared(y: np.ndarray, fit: np.ndarray) -> float:

@@ -106,13 +106,10 @@ class Influence(Result, kind="influence"):
         return int((alike if alike.any() else by_lag).argmax())
 
     @property
-    def _above_half(self) -> tuple[int, int]:
-        """(First, last) of the lags around the largest influence with at least half of it."""
-        by_lag, top = self.by_lag, self._top
-        below = np.flatnonzero(by_lag < by_lag[top] / 2 * (1 - SAME))
-        after = int(np.searchsorted(below, top))
-        ends = [-1, *below.tolist(), len(by_lag)]
-        return ends[after] + 1, ends[after + 1] - 1
+    def _near_largest(self) -> np.ndarray:
+        """The lags with at least half of the largest influence, up to rounding."""
+        by_lag = self.by_lag
+        return np.flatnonzero(by_lag >= by_lag[self._top] / 2 * (1 - SAME))
 
     @property
     def _ranked(self) -> bool:
@@ -202,7 +199,7 @@ class Influence(Result, kind="influence"):
     @cached_property
     def fall(self) -> Fall:
         """The law by which `by_lag` falls, starting at the lag with the largest influence."""
-        return fall_of(self.by_lag[self._top :])
+        return fall_of(self.by_lag[self._top :], self._top, self._top)
 
     @property
     def _described(self) -> tuple[int, Fall]:
@@ -214,7 +211,7 @@ class Influence(Result, kind="influence"):
             return top, self.fall
         held = self.share[top:].cumsum()
         first = top + int(np.argmax(held >= FITS * held[-1])) + 1
-        return first, fall_of(self.by_lag[first:])
+        return first, fall_of(self.by_lag[first:], first, top)
 
     @property
     def effective_length(self) -> float:
@@ -257,8 +254,10 @@ class Influence(Result, kind="influence"):
             return f"{what} {self._decay()}"
         if self._ranked:
             return f"{what} is largest {_steps(top)} back"
-        first, last = self._above_half
-        return f"{what} is about as large (up to a factor of 2) at all lags from {first} to {last}"
+        near = self._near_largest
+        first, last = near[[0, -1]]
+        at = "all" if len(near) == last - first + 1 else f"{len(near)} of the"
+        return f"{what} is about as large (up to a factor of 2) at {at} lags from {first} to {last}"
 
     def sentences(self) -> Iterator[str]:
         """Yield the sentences that a command prints first. A caution precedes the finding if
@@ -312,7 +311,7 @@ class Influence(Result, kind="influence"):
         if law.law == "exponential":
             words = f"an exponential {fitted} halves every {_steps(math.log(2) / law.rate)} ({fit})"
         elif law.law:
-            power = f"(k + 1)^-{law.rate:.3g} for k steps"
+            power = f"{_above(law.origin - 1)}^-{law.rate:.3g} at lag k"
             words = f"a power law {fitted} is nearer than an exponential: {power} ({fit})"
         elif self.fall.r_squared >= FITS and not self.fall.undecided:
             words = "no law describes the whole fall"
@@ -459,7 +458,7 @@ class Influence(Result, kind="influence"):
         names = ("half_life", "doubling_time", "effective_length")
         lists = {"by_lag": self.by_lag.tolist(), "parts": self.parts.tolist()}
         fall = self.fall
-        law = {"law": fall.law, "rate": fall.rate, "r_squared": fall.r_squared}
+        law = {name: getattr(fall, name) for name in ("law", "rate", "origin", "r_squared")}
         return lists | {name: getattr(self, name) for name in names} | law
 
     @property
@@ -566,6 +565,15 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 def _shares(squares: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return squares / squares.sum()
+
+
+def _above(number: int) -> str:
+    """The excess of a lag k over a whole number, as a formula.
+
+    >>> _above(-1), _above(0), _above(3)
+    ('(k + 1)', 'k', '(k - 3)')
+    """
+    return f"(k {'-' if number > 0 else '+'} {abs(number)})" if number else "k"
 
 
 def _steps(lag: float) -> str:

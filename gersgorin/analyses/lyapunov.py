@@ -75,6 +75,7 @@ PIECES = 240  # of the run, whose growth is kept: points of the convergence curv
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
+SETTLED = 200  # steps from which a run that wanders is not called a transient
 # least drift, in standard errors: an exponent that has settled changes by more in one of a hundred
 # runs; and as a share of the exponent
 DRIFT, DRIFT_SHARE = 5.0, 0.01
@@ -234,15 +235,16 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """A clause about the largest exponent, and whether it shows chaos.
 
         The exponent shows chaos if four conditions hold: the exponent is larger than its margin;
-        the run is long compared with 1 / exponent; the state wanders without coming to rest; and
-        the state does not diverge.
+        the run has 200 steps, and is long compared with 1 / exponent; the state wanders without
+        coming to rest; and the state does not diverge. A shorter run may still be on its way to a
+        cycle.
         """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
         if largest - error <= self.near:
             return f"The {words}"
-        long = self.steps * largest >= FOLDS
+        long = self.steps >= SETTLED and self.steps * largest >= FOLDS
         chaotic = long and self.wanders and not self.still and not self.diverges
         return f"{'Chaotic' if chaotic else 'Small changes grow along this run'}: the {words}"
 

@@ -360,10 +360,10 @@ class WholeTicks(ticker.MaxNLocator):
     def __init__(self, most: int = 10):
         super().__init__(most, integer=True)
 
-    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+    def tick_values(self, vmin: float, vmax: float) -> Any:
         first, last = np.ceil(vmin), np.floor(vmax)
-        ticks = [first] if first == last else super().tick_values(vmin, vmax)
-        return [float(tick) for tick in ticks if tick == round(tick)]
+        ticks = np.array([first] if first == last else super().tick_values(vmin, vmax))
+        return ticks[ticks == ticks.round()]
 
 
 def isolated_points(values: np.ndarray) -> Style:

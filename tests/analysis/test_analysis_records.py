@@ -161,6 +161,10 @@ RANKED = [
         "1 raises the loss by 0.5 nats per frame, not clearly more than layer 2",
     ),
     (
+        table_of([0.033, -0.028], [0.029, -0.032], [0.037, -0.023]),
+        "1 raises the loss by 0.033 nats per frame, most of all layers",
+    ),
+    (
         table_of([0.5, -0.6], [0.4, -1.3], [0.7, 0.1]),
         "1 raises the loss by 0.5 nats per frame; the larger change by layer 2 may be chance",
     ),

@@ -54,8 +54,23 @@ def test_rates_up_to_one_fall_as_a_power_law(b):
     np.testing.assert_allclose(result.by_lag, b * beta(np.arange(T) + 1, b), rtol=0.01)
     assert result.fall.law == "power law"
     assert result.fall.rate == pytest.approx(b, rel=0.1)
-    told = f"k steps (R^2 {result.fall.r_squared:.3f} of its logarithm)"
+    told = f"at lag k (R^2 {result.fall.r_squared:.3f} of its logarithm)"
     assert any("nearer than an exponential" in words and told in words for words in result.notes())
+
+
+@for_each(
+    ("weights", "law", "exponent"),
+    [
+        (np.r_[30.0, 1 / np.arange(2, 41)], "(k + 1)", 1.0),
+        (np.r_[np.zeros(3), np.arange(4, 41) ** -1.5], "(k + 1)", 1.5),
+        (np.r_[np.zeros(3), 1 / np.arange(1, 38)], "(k - 2)", 1.0),
+        (np.r_[0, 1 / np.arange(1, 40)], "k", 1.0),
+        (np.r_[np.ones(15), 3.2 / np.arange(16, 41)], "(k + 1)", 1.0),
+    ],
+)
+def test_a_power_law_counts_from_lag_0_or_from_the_largest_influence(weights, law, exponent):
+    told = " ".join(of_weights(weights).notes())
+    assert f"{law}^-{exponent:.3g} at lag k (R^2 1.000" in told and "exponential halves" not in told
 
 
 def test_few_lags_and_no_fall_cannot_be_told():
@@ -235,6 +250,21 @@ def test_an_exponential_rise_has_the_doubling_time_of_the_line_through_its_logar
     words = f"Up to lag {top} it doubles every {math.log(2) / line.slope:.3g} steps"
     assert words in " ".join(result.notes())
     assert result.finding == f"The influence of an input is largest {top} steps back"
+
+
+@for_each(
+    ("weights", "words"),
+    [
+        (
+            [0.37, 0, 0.37, 0, 0.38, 0, 0.38, 0, 0.4, 0],
+            "large (up to a factor of 2) at 5 of the lags from 0 to 8",
+        ),
+        ([0.4, 0.3, 0.4, 0.9, 0.4, 0.4], "is largest 3 steps back"),
+        ([0.4, 0.9, 0.9, 0.3], "large (up to a factor of 2) at all lags from 1 to 2"),
+    ],
+)
+def test_a_title_tells_how_many_lags_are_near_the_largest(weights, words):
+    assert of_weights(np.array(weights)).finding.endswith(words)
 
 
 def test_a_flat_influence_has_no_doubling_time():

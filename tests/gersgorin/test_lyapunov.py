@@ -148,6 +148,13 @@ def test_a_short_run_says_neither_that_runs_come_together_nor_that_they_part(T):
         )
 
 
+@for_each(("r", "T"), [(3.83, 20), (3.83, 60), (3.74, 60), (3.74, 150)])
+def test_a_short_transient_before_a_cycle_is_not_called_chaotic(r, T):
+    for start in torch.linspace(0.1, 0.9, 15, dtype=d):
+        found = lyapunov(lambda x, s: r * s * (1 - s), steps(T), s0=start.reshape(1))
+        assert not found.finding.startswith("Chaotic"), found.finding
+
+
 @for_each("dtype", [torch.float32, torch.float64])
 def test_intervals_include_the_rounding_of_the_run(dtype):
     torch.manual_seed(0)
