@@ -231,12 +231,10 @@ class Minibatch:
         target: a key of `PAIRINGS`; "" if nothing helps or nothing is wrong.
         """
         z, y, loss = self.output.detach(), self.y, self.training.loss
-        if not self.is_unpaired and without_ones(z) != without_ones(y):
+        if y.shape == z.shape or not (self.is_unpaired or without_ones(z) == without_ones(y)):
             return ""
         for name, change in PAIRINGS.items():
             with suppress(*USERS_FAULT):
-                if y.shape == z.shape or change(z, y).dim() != z.dim():
-                    continue
                 paired = with_pairing(loss, name)
                 moved = None if change(z, y).shape == y.shape else self._moved_by_a_target(paired)
                 if moved is None or not moved[0] > PAIRED_SHARE * moved.sum():

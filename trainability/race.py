@@ -271,26 +271,29 @@ class Race:
 
     def measure(self, row: Row, training: Training) -> None:
         """Measure the errors of a row on the held-out examples."""
-        self.add(row, training.answers([x for x, _ in self.pairs]))
+        outputs = training.answers([x for x, _ in self.pairs])
+        self.lower_constants(outputs)
+        self.add(row, outputs, equal=are_equal(outputs, self.scores["error"].axes))
 
-    def add(self, row: Row, outputs: list[Tensor]) -> None:
-        """Add to a row the measurement of its outputs for all held-out examples."""
+    def add(self, row: Row, outputs: list[Tensor], *, equal: bool = False) -> None:
+        """Add to a row the measurement of its outputs for all held-out examples. equal: whether all
+        outputs are equal.
+        """
         targets = [y for _, y in self.pairs]
-        self._lower_constants(outputs, targets)
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
         error = self.scores["error"]
         share, row.count = math.nan, 0
         if error.kind != "loss":
             share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
-        equal = are_equal(outputs, error.axes)
         row.measures.append(Measure(row.steps, pairs, relative, share, equal))
         self.measures.append(row.measures[-1])
 
-    def _lower_constants(self, outputs: list[Tensor], targets: list[Tensor]) -> None:
-        """If some outputs give a constant with a lower loss than the constant predictor has, take
-        it as the constant predictor, also for the measurements so far.
+    def lower_constants(self, outputs: list[Tensor]) -> None:
+        """If outputs of a network give a constant with a lower loss than the constant predictor
+        has, take it as the constant predictor, also for the measurements so far.
         """
+        targets = [y for _, y in self.pairs]
         for name, score in self.scores.items():
             if take_lower_constant(score, outputs, targets):
                 now = score.in_pairs(outputs, targets)
