@@ -20,6 +20,8 @@ import pytest
 import torch
 from tables import for_each
 
+from trainability.facts import FACTS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -125,6 +127,13 @@ def test_the_site_lists_every_page_and_no_other():
 def test_the_links_of_a_page_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert link.startswith("https://") or (page.parent / link).is_file(), link
+
+
+def test_the_page_on_check_says_what_each_fact_names():
+    page = (ROOT / "docs" / "guides" / "how-check-decides.md").read_text()
+    section = page.partition("## What a fact names\n")[2].partition("\n## ")[0]
+    names = sorted(fact.__name__.replace("_", " ") for fact in FACTS)
+    assert sorted(re.findall(r"\*([a-z ]+)\*", section)) == names
 
 
 def test_the_reference_is_that_of_the_code():
