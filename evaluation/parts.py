@@ -273,11 +273,13 @@ def page_of(table: list[dict]) -> str:
     lines = [
         "# Threads, their causes, and the parts that are right",
         "",
-        "Written by `python -m evaluation.parts table`. Errors are means over seeds, as written",
-        "and repaired, 1 for the best constant output. *Closing*: parts that bring at least 80 %",
-        "of what the repair brings, replaced alone; `-`: the repair brings less than 0.1 here.",
+        "`python -m evaluation.parts table` writes this page. *Error, repaired* has two",
+        "relative errors (1: the constant predictor): the error of the training run as its",
+        "owner wrote it, and the error with the owner's repair. Both are means over seeds. The",
+        "gap is the difference of these two errors. The last column has the parts that close at",
+        "least 80 % of the gap if only this part is replaced; `-`: the gap is below 0.1.",
         "",
-        "| thread | set | cause | part by its owner | error, repaired | closing by experiment |",
+        "| thread | set | cause | repaired by its owner | error, repaired | closes the gap |",
         "|---|---|---|---|---|---|",
     ]
     for thread in csv.DictReader(THREADS.open()):

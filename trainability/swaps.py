@@ -29,6 +29,7 @@ from gersgorin.losses import Loss
 from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
+from trainability.axes import OutputAxes
 from trainability.data import (
     SAMPLE,
     WHOLE,
@@ -45,6 +46,7 @@ from trainability.losses import (
     follows_scale,
     is_binary,
     is_least_at_targets,
+    is_mean_of_examples,
     kind_of_loss,
     of_logs,
     weighted_loss,
@@ -215,9 +217,7 @@ def targets_standardised(training: Training) -> Training | None:
     None if outputs are not on the scale of the targets, as for logarithms of rates. Several outputs
     for each target, as of a likelihood, are scaled back if the loss determines how.
     """
-    x, y = training.data.sample(SAMPLE)
-    output = output_of_copy(training, x)
-    axes = training.output_axes(output, x, y)
+    output, y, axes = outputs_for_loss(training)
     every = training.data.targets
     if y.is_floating_point() and not all(map(is_binary, every)) and output.numel() > y.numel():
         return _rescaled(training, output, y)
@@ -225,7 +225,7 @@ def targets_standardised(training: Training) -> Training | None:
         return None
     if not any(test(training.loss, output, y) for test in (is_least_at_targets, follows_scale)):
         return None
-    mean, spread = scale_of(axes.columns(y))
+    mean, spread = scale_of(axes.columns(training.data.sample(SAMPLE)[1]))
     other = training.copy()
     other.change_targets = lambda y: ((y - mean) / spread).reshape(y.shape)
     if len(mean) == 1:
@@ -241,7 +241,8 @@ def _rescaled(training: Training, output: Tensor, y: Tensor) -> Training | None:
     """Return a copy with standardised targets and several outputs for each; None if the loss does
     not determine how outputs are scaled back.
     """
-    mean, spread = (float(value) for value in scale_of(y.flatten()))
+    every = training.data.sample(SAMPLE)[1]
+    mean, spread = (float(value) for value in scale_of(every.flatten()))
     rescaling = rescaling_of(training.loss_in_double(), output, (y - mean) / spread)
     if rescaling is None:
         return None
@@ -281,32 +282,24 @@ def of_log_probabilities(training: Training) -> Training | None:
     return training.with_loss(of_logs(training.loss, axis))
 
 
-def good_loss(training: Training) -> Training | None:
-    """Use the usual loss; if there is none, the given loss as it was meant, see
-    `Minibatch.repaired_loss`.
-    """
-    other = usual_loss(training)
-    repaired = Probe(training).repaired_loss if other is None else None
-    return other if repaired is None else training.with_loss(repaired[1])
-
-
-def usual_loss(training: Training) -> Training | None:
+def usual_loss(training: Training, probe: Probe | None = None) -> Training | None:
     """Use the loss that fits outputs and targets: cross entropy, binary cross entropy or squared
     error.
 
     None if the given loss is the usual one, or is least at other outputs than the squared error
     (unless it compares outputs with targets of other examples).
+
+    probe: a minibatch of a training run with the same loss and data; None: one of this run.
     """
-    x, y = training.data.sample(SAMPLE)
-    output = output_of_copy(training, x)
-    axes = training.output_axes(output, x, y)
+    output, y, axes = outputs_for_loss(training)
     every = training.data.targets
     loss_fn = canonical_loss(output, y, axes, every)
     if loss_fn is None or is_same_loss(loss_fn, training.loss, output, y):
         return None
     is_of_numbers = kind_of_loss(output, y, axes, every) == "numbers"
     if is_of_numbers and not is_least_at_targets(training.loss, output, y):
-        return training.with_loss(loss_fn) if Probe(training).is_unpaired else None
+        probe = probe or Probe(training)
+        return training.with_loss(loss_fn) if probe.is_unpaired else None
     return training.with_loss(loss_fn)
 
 
@@ -367,8 +360,8 @@ def another_loss(training: Training) -> Training | None:
 
 def adds_up(training: Training, mean: Training) -> bool:
     """True if a loss sums over some axes of the targets over which another loss averages."""
-    x, y = training.data.sample(SAMPLE)
-    found = slopes_of(training.loss, mean.loss, output_of_copy(training, x), y)
+    output, y, _ = outputs_for_loss(training)
+    found = slopes_of(training.loss, mean.loss, output, y)
     if found is None:
         return False
     given, own = found
@@ -406,13 +399,12 @@ def slopes_of(one: Loss, other: Loss, output: Tensor, y: Tensor) -> tuple[Tensor
 )
 def rare_classes_weighted(training: Training) -> Training | None:
     """Use the usual loss, with each class weighted by the inverse of its share of the targets."""
-    x, y = training.data.sample(WHOLE)
-    output = output_of_copy(training, x)
-    axes = training.output_axes(output, x, y)
-    score = score_of(training.loss, output, [(x, y)], axes).balanced([y])
-    if score is None or score.weights is None:
+    output, y, axes = outputs_for_loss(training)
+    score = score_of(training.loss, output, [(None, y)], axes, every=training.data.targets)
+    balanced = score.balanced([training.data.sample(WHOLE)[1]])
+    if balanced is None or balanced.weights is None:
         return None
-    return training.with_loss(partial(weighted_loss, weights=score.weights, axes=axes))
+    return training.with_loss(partial(weighted_loss, weights=balanced.weights, axes=axes))
 
 
 @register_swap(
@@ -721,6 +713,24 @@ def runs_as(training: Training, other: Training) -> Training | None:
     except RhnError:
         return None
     return other if same else None
+
+
+def outputs_for_loss(training: Training) -> tuple[Tensor, Tensor, OutputAxes]:
+    """Return outputs of training examples, their targets and axes, to which a loss is applied.
+
+    They are a minibatch of the user's size if the loss is no mean over examples, since its time may
+    grow much faster than the size. Otherwise they are at most `SAMPLE` examples.
+    """
+
+    def outputs(number: int) -> tuple[Tensor, Tensor, OutputAxes]:
+        x, y = training.data.sample(number)
+        output = output_of_copy(training, x)
+        return output, y, training.output_axes(output, x, y)
+
+    found = outputs(training.data.size)
+    if training.is_mean is None:
+        training.is_mean = is_mean_of_examples(training.loss, *found)
+    return outputs(SAMPLE) if training.is_mean else found
 
 
 @torch.no_grad()
