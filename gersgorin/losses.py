@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gersgorin.validate import finite_tensor, users_code
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import in_short, kind_of
+from rhn.utils.wording import counted, in_short, kind_of
 
 IGNORED = -100  # a class without a loss, as of torch's cross entropy
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -71,9 +71,11 @@ def frame_costs(name: str, z: Tensor, y: Tensor, given: tuple[int, ...]) -> Tens
     name = name_of_loss(name)
     wanted = z.shape[:2] if name == "categorical" else z.shape
     if y.numel() != wanted.numel() or (len(z) > 1 and y.shape[:2] != z.shape[:2]):
+        steps, sequences, units = z.shape
+        each = "one class" if name == "categorical" else counted(units, "number")
         raise InvalidInputError(
-            f"y {given} does not fit outputs {tuple(z.shape)} and the loss {name!r}: "
-            f"expected {tuple(wanted)}"
+            f"y {given} does not fit the loss {name!r}: expected {each} for each of "
+            f"{counted(steps, 'output')} of {counted(sequences, 'sequence')}"
         )
     y = y.reshape(wanted)
     if name == "categorical":

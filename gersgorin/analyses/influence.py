@@ -40,7 +40,7 @@ from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolat
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.keywords import typed
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_seed, fits, plain
+from rhn.utils.validation import check_seed, fits, plain, whole_number
 from rhn.utils.wording import counted, in_short, percent, sentence
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
@@ -225,6 +225,7 @@ class Influence(Result, kind="influence"):
         """Share of the squared influence, summed over lags, that comes from inputs more than `lag`
         steps back.
         """
+        lag = whole_number("lag", lag, 0)
         return float(np.nan_to_num(self.share[lag + 1 :]).sum())
 
     @property
@@ -714,7 +715,7 @@ def of_model(
         feature=feature,
         sequences=map_.sequences.B,
         without=without,
-        doubt=map_.doubt() or map_.other_axis(found),
+        doubt=map_.doubt() or map_.other_axis(found) or map_.joined_losses(),
         **map_.label.of_result,
     )
 

@@ -183,11 +183,12 @@ class SequenceMap:
         self._check_apart(outputs)
         self.sequences.lengths = self._lengths_read(outputs, packed)
         self._values = outputs
-        self._of_values = lambda returned, values: values
+        self._of_values, self._in_loss = lambda returned, values: values, 1
         if loss is not None:
             self._of_values = partial(self._losses, loss, subject.y)
         self.outputs = self._of_values(returned, outputs)
         if loss is not None:
+            self._in_loss = self._frames_in_loss(returned)
             has_loss = self._has_loss(loss, subject.y)
             self.sequences.lengths = self._lengths_read(self.outputs, [], has_loss)
         names = {"name": self.name, "title": self.name, "data": self.sequences.words}
@@ -301,6 +302,23 @@ class SequenceMap:
             f"differences is {slope:.2g} in one direction: some path is detached, or has "
             "a gradient of its own. These numbers are of autograd's gradient."
         )
+
+    def joined_losses(self) -> str:
+        """A sentence if one loss depends on the outputs of several frames; else ""."""
+        if self._in_loss < 2:
+            return ""
+        return (
+            f"The loss is one number of {self._in_loss} frames, and lags are counted from the last "
+            "frame: an input may act through the loss of its own frame. For lags from each frame, "
+            "give a loss that returns one number for each frame."
+        )
+
+    def _frames_in_loss(self, returned: Tensor) -> int:
+        """Number of frames whose outputs a single loss depends on; 1 if each frame has a loss."""
+        if len(self.outputs) > 1 or len(self._values) == 1:
+            return 1
+        (slopes,) = torch.autograd.grad(self.outputs.sum(), returned, retain_graph=True)
+        return int(self._frames(slopes.requires_grad_()).flatten(1).any(1).sum())
 
     def other_axis(self, influence: np.ndarray) -> str:
         """A sentence if no output depends on an input of another step, the axis of time is known

@@ -715,3 +715,20 @@ def test_a_saturated_step_is_not_said_to_have_no_influence():
     x = torch.ones(1, 9, 1).double()
     found = gersgorin.influence(saturated, x, s0=torch.zeros(1).double())
     assert found.finding == "The influence of an input is zero up to rounding"
+
+
+@for_each(
+    ("of", "joined"),
+    [
+        (nn.MSELoss(), True),
+        (lambda z, y: (z - y).square().mean((0, 2)), True),
+        (lambda z, y: (z - y).square().mean(2), False),
+        (lambda z, y: (z[-1] - y[-1]).square().mean(), False),
+        ("squared", False),
+    ],
+)
+def test_one_loss_of_several_frames_has_a_caution(of, joined):
+    """An input acts through the loss of its own frame: the lag to the last frame is no distance."""
+    model, x, y = nn.GRU(3, 4), torch.randn(T, 2, 3), torch.randn(T, 2, 4)
+    found = gersgorin.influence(model, x, y=y, of=of)
+    assert joined == found.doubt.startswith(f"The loss is one number of {T} frames")
