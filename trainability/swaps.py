@@ -626,8 +626,8 @@ def not_frozen(training: Training) -> Training | None:
 @register_swap(
     "network",
     OTHER_AXIS,
-    remedy="Change batch_first of the layers that take the examples for time, or leave out the "
-    "transposes around them.",
+    remedy="Change batch_first of the layers that treat the examples as time steps, or leave out "
+    "the transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
     """Change batch_first of layers that read the axis of examples as time.

@@ -407,8 +407,8 @@ def lyapunov(
     """Compute the Lyapunov exponents of a run, as natural logarithms per time step.
 
     A negative largest exponent means that runs from nearby states come together under this input.
-    States that are far apart may stay apart if there are several attractors: compare runs from
-    several s0, or search with `gersgorin.fixed_points`.
+    States that are far apart may stay apart if there are several attractors. To find out, compare
+    runs from several s0, or search with `gersgorin.fixed_points`.
 
     Args:
         network: a cell, a step f(x, s), or any network that `gersgorin.open_run` takes. A cell is
@@ -625,8 +625,9 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     the largest j whose sum l_1 + ... + l_j is not negative (J. Kaplan, J. Yorke 1979).
 
     0 if the largest exponent is negative: nearby states end on one orbit. NaN if no partial sum is
-    negative: the dimension is then not defined for all exponents of a state, and a part of them
-    does not suffice. NaN also if an exponent is NaN. The order of the exponents does not matter.
+    negative. The dimension is then not defined if these are all exponents of the state; if they are
+    a part, more exponents are needed. NaN also if an exponent is NaN. The order of the exponents
+    does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
     2.062

@@ -648,8 +648,8 @@ def spectra(
     progress: Progress = silent,
     **options,
 ) -> Spectra:
-    """Measure spectra, discs and norms of every time step of a run, and norms of the products. The
-    network is not changed.
+    """Measure spectra, discs and norms of the Jacobian of every time step of a run, and norms of
+    the Jacobian products. The network is not changed.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.

@@ -246,7 +246,7 @@ def test_a_layer_that_takes_the_examples_for_time_is_named_whatever_the_cause(
     assert (cause is None) is not bool(remedy)
     assert (other_axis(training) is None) is not bool(remedy)
     if cause is not None:
-        assert "nn.LSTM takes axis 0 of x (32, 8), the examples, for time" in cause.sentence
+        assert "nn.LSTM treats axis 0 of x, whose shape is (32, 8), as time, but" in cause.sentence
         assert remedy in cause.remedy and cause.repair == OTHER_AXIS
 
 

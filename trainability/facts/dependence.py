@@ -64,7 +64,8 @@ def mixed_examples(probe: Probe) -> Cause | None:
     wrong = layers_taking_examples_for_time(probe)
     if wrong:
         kind = f"nn.{type(wrong[0]).__name__}"
-        words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
+        words += f": {kind} treats axis {probe.axis} of x, whose shape is {shape}, as time, but "
+        words += f"axis {probe.axis} holds the examples"
         first = bool(batch_first_of(wrong[0]))
         remedy = f"Write {kind}(..., batch_first={not first})."
         if first is (probe.axis == 0):
