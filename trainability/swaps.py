@@ -326,8 +326,8 @@ def growth_of_loss(training: Training) -> tuple[int, int]:
     """Return (the power of the minibatch's size with which a loss grows, the axis of the examples
     in targets): 0 for a mean, 1 for a sum over examples, 2 for a sum over pairs of them.
 
-    In a minibatch twice as large, the slopes in the same outputs are half as large for a mean, as
-    large for a sum, and twice as large for a sum over pairs.
+    In a minibatch twice as large, the slopes in the same outputs are half as large for a mean,
+    equally large for a sum, and twice as large for a sum over pairs.
     """
     x, y = training.data.sample(2 * training.data.batch_size)
     output = output_of_copy(training, x)

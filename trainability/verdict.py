@@ -302,9 +302,9 @@ class Evidence:
     def is_enough(self, row: Row) -> bool:
         """True if a change of the user's training run closes most of the gap.
 
-        The change must also halve the error if the user's run learns by the score of the gap, or if
-        it may learn (an error of at most 0.9) and no known good run does: then the gap is that of
-        this change.
+        In two cases the change must also halve the error. The first is that the user's run learns
+        by the score of the gap. The second is that the user's run may learn (an error of at most
+        0.9) and no known good run learns; the gap is then that of this change.
         """
         if not row.done or row.by != "error" or row in self.refused:
             return False
@@ -366,7 +366,8 @@ class Evidence:
     def at_fault(self) -> list[Row]:
         """The parts at fault: for each, the smallest change that is enough.
 
-        Empty for a training run that learns, if more steps alone halve its error, or were not run.
+        Empty for a training run that learns if more steps alone halve its error, or if no more
+        steps were run.
         """
         return [] if self.learned and not self.is_stuck else self.breaking
 

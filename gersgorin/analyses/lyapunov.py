@@ -29,7 +29,8 @@ least 93 % of the runs for products of random matrices, a driven tanh network an
 the growth of successive steps has a correlation of 0.9, two standard errors cover the exponent in
 88 % of the runs of 20 steps, and in 93 % of the runs of 40 and more steps. For a leaky network that
 forgets 20 % per step, two standard errors cover the exponent in 77 to 89 % of the runs of 20 and 40
-steps. If steps are independent, the errors are 1.4 times too large; in short runs 1.7 times.
+steps. If steps are independent, the standard errors are 1.4 times too large, and 1.7 times in short
+runs.
 
 Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
 descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents
@@ -502,8 +503,8 @@ def of_run(
 
     Args:
         count: number of exponents (default: 10, or all if the state has fewer than 10 entries).
-        repeat: how many times the sequence is read. If more than once, the first time is not
-            counted.
+        repeat: how many times the sequence is read. If it is read more than once, the first reading
+            does not count for the exponents.
         start_noise: standard deviation of random numbers that are added to the first state.
         seed: seed of the initial weights, of the random numbers of start_noise and of the first
             directions.

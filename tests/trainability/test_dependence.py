@@ -204,7 +204,10 @@ def test_batch_norm_mixes_examples_by_design_and_batch_first_by_mistake():
     assert not found_in(BatchNorm(track_running_stats=False)).keys() & DEPENDENCE
     for options in ({}, {"track_running_stats": False}):
         found = found_in(BatchNorm(1, **options))
-        assert "nn.GRU takes axis 0 of x (32, 8, 3)" in found["mixed examples"].sentence
+        assert (
+            "nn.GRU treats axis 0 of x, whose shape is (32, 8, 3), as time"
+            in found["mixed examples"].sentence
+        )
 
 
 class Recall(nn.Module):
@@ -236,7 +239,7 @@ def classes(output, y):
         (False, True, ""),
     ],
 )
-def test_a_layer_that_takes_the_examples_for_time_is_named_whatever_the_cause(
+def test_a_layer_that_treats_the_examples_as_time_is_named_whatever_the_cause(
     turned, batch_first, remedy
 ):
     model = Recall(turned, batch_first)

@@ -130,7 +130,7 @@ def in_double_precision(probe: Probe) -> Training | None:
 def known_derivative(change: Callable[[float], float], size: float, loss: float) -> float | None:
     """Return the derivative of the loss, if it is the same for steps of any length; else None.
 
-    Derivatives over short steps must lie closer together than to the derivative that autograd
+    Derivatives over short steps must lie closer to each other than to the derivative that autograd
     predicts. A derivative that changes at long steps shows thresholds along the way. The gradient
     may then be an estimate on purpose.
 
