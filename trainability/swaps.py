@@ -306,8 +306,8 @@ def usual_loss(training: Training, probe: Probe | None = None) -> Training | Non
 @register_swap(
     "loss",
     "a mean in place of the sum",
-    remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean': the "
-    "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
+    remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean'. The "
+    "sum multiplies gradients by this number, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
     """Use the usual loss, which is a mean, if the given loss is the sum over examples, frames or

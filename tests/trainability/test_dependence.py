@@ -614,7 +614,7 @@ def test_every_frame_that_changes_a_bit_of_the_output_is_counted_whatever_its_ef
             assert (model(other) != model(x)).any()
     found = found_in(model, x)["detached state"]
     assert found.evidence == {"depends": 16, "reached": 1}
-    assert "Changes of 16 of 16 frames change the last output" in found.sentence
+    assert "The last output changes with 16 of 16 frames" in found.sentence
 
 
 # ---- losses that compare examples ---------------------------------------------------------------
@@ -816,13 +816,15 @@ def test_a_source_that_holds_the_target_one_frame_later_may_be_read_as_a_whole()
 
 def test_a_decoder_that_reads_its_next_input_is_named():
     sentence = ahead(Translator(both=True), (WORDS, shifted(WORDS)), WORDS)
-    assert sentence == "The target of a frame is input 2 1 frame later, which its output reads."
+    assert sentence == (
+        "The target of a frame is input 2, 1 frame later, and the output for the frame reads it."
+    )
 
 
 @pytest.mark.parametrize("length", [T, T - 3])
 def test_a_decoder_input_that_is_not_shifted_holds_the_target(length):
     y = WORDS.flip(1)[:, :length]
-    words = "The target of a frame is input 2 of this frame, which its output reads."
+    words = "The target of a frame is input 2 of this frame, and the output for the frame reads it."
     assert ahead(Translator(), (WORDS, y), y) == words
     assert ahead(Translator(), (WORDS, shifted(y)), y) == ""
     assert ahead(Translator(shifts=True), (WORDS, y), y) == ""
@@ -849,7 +851,7 @@ def test_an_output_that_changes_with_a_later_id_without_a_gradient_does_not_read
     other[:, -1] = (x[:, -1] == 0).long()
     assert (model(other)[:, 0] != model(x)[:, 0]).any()
     assert ahead(model, x, y) == ""
-    assert "the input 1 frame later" in ahead(Writer(both=True), x, y)
+    assert "the input, 1 frame later" in ahead(Writer(both=True), x, y)
 
 
 class Window(nn.Module):

@@ -92,7 +92,7 @@ def cause_of(
     """
     evidence = {"name": name, "change": near, "gradient": size}
     along = "in the direction of this gradient the loss changes by"
-    measured = f"{along} {near:.3g} per unit, autograd says {size:.3g}"
+    measured = f"{along} {near:.3g} per unit, but autograd says {size:.3g}"
     in_network, in_loss = (any(isinstance(n, BackwardCFunction) for n in part) for part in nodes)
     if abs(by_outputs - size) >= abs(near - by_outputs):
         part, own, remedy = "network", in_network, CUT_IN_FORWARD
