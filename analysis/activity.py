@@ -143,8 +143,8 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def finding(self) -> str:
-        """A sentence with the mean of the gates, and the layer with the largest mean if that is
-        more than a tenth above the others.
+        """A sentence with the mean of the gates. The sentence also names the layer with the largest
+        mean, if this mean is more than a tenth above the others.
         """
         means = self.mean_by_layer
         words = f"The {self.gate_name}s are {percent(means.mean())} open on average"
@@ -164,8 +164,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         return [depth, f"{words}."] if self.coupled else [f"{words}."]
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of a table: one row for each layer, and if gates are coupled a row with
-        the effective depth (mean over time) of each sequence.
+        """Yield the lines of a table, which has one row for each layer. If gates are coupled, one
+        more row has the effective depth (mean over time) of each sequence.
         """
         shown, whole = self.sequences[: self.shown], self.mean_by_layer
         rows = []

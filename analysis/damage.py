@@ -56,10 +56,14 @@ class LesionTable(Result, kind="lesions"):
     """The losses of a network whose layers are lesioned in turn. The table has one row for each
     lesioned network.
 
-    Kinds of rows: "layer", one layer is lesioned; "pair", two layers are lesioned; "blind", a
-    control in which a first layer is kept and its input product removed (not in the mode "blind");
-    "beyond blind", the lesion of a first layer compared with its control (only if the mode also
-    removes the input).
+    Kinds of rows:
+
+    - "layer": one layer is lesioned.
+    - "pair": two layers are lesioned.
+    - "blind": a control. A first layer is kept, and its input product is removed. The mode "blind"
+      has no such rows.
+    - "beyond blind": the lesion of a first layer, compared with its control. Only modes that also
+      remove the input have such rows.
 
     >>> from analysis import lesion
     >>> from rhn import PolyphonicModel
@@ -99,8 +103,8 @@ class LesionTable(Result, kind="lesions"):
         return [row for row in self.table() if row["kind"] == kind]
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
-        """Return the rows of one kind, sorted: losses that are not finite come first, then rows by
-        the size of the change of the loss, up or down.
+        """Return the rows of one kind, sorted by the size of the change of the loss, up or down;
+        the largest change comes first. Rows with a loss that is not finite come before all others.
         """
         return _by_size(self.rows(kind))
 
@@ -156,8 +160,9 @@ class LesionTable(Result, kind="lesions"):
         return rows[0] if rows[0]["delta"] else None
 
     def _rank(self, named: dict) -> str:
-        """Words about the rank of the layer that `finding` names: most of all layers if its
-        interval is above the others; "" if there is no other layer.
+        """Words about the rank of the layer that `finding` names. The layer is "more than any other
+        layer" if its interval lies above the intervals of all other layers. The words are "" if
+        there is no other layer.
         """
         rows = self.by_damage()
         place = rows.index(named)
@@ -170,7 +175,7 @@ class LesionTable(Result, kind="lesions"):
         for row in others:
             if not _sizes(named)[0] > max(sign * row["low"], sign * row["high"]):
                 return f", not clearly more than layer {row['label']}"
-        return ", most of all layers" if others else ""
+        return ", more than any other layer" if others else ""
 
     def notes(self) -> list[str]:
         """Return sentences about the removed input of the named layer, the loss without lesions,

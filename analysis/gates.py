@@ -40,12 +40,13 @@ def gate_activity(
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
     Args:
-        model: a network whose cells have gates: RHN, LSTM (t = i), GRU (t = 1 - z), a cell of your
-            own with a method `gates`, or those of torch.nn. The model can also be such a cell
+        model: a network whose cells have gates: RHN, LSTM (t = i), GRU (t = 1 - z), a gated cell of
+            torch.nn, or a cell of your own with a method `gates`. The model can also be such a cell
             without a network, or the path of a checkpoint or run folder.
-        batch: one array or a list of arrays: piano rolls (T, keys), or for a language model token
-            ids (T,) or excerpts (`analysis.excerpts`). Also the path of a file of chorales or of a
-            text. None: the data of the training run of the checkpoint.
+        batch: one array, or a list of arrays. Each array is a piano roll (T, keys). For a language
+            model each array holds token ids (T,), or is an excerpt (`analysis.excerpts`). batch can
+            also be the path of a file of chorales or of a text. None: the data of the training run
+            of the checkpoint.
         split: the split to read if `batch` is a path or None (default: test; valid for a text).
         cell: the cell of the checkpoint if it is your own, as package.module:factory.
         batch_axis: as for `analysis.lesion`.
@@ -53,8 +54,8 @@ def gate_activity(
         progress: called with (sequences done, sequences in all).
 
     Raises:
-        InvalidInputError: the cells have no transform gates (then a NoGatesError), shapes do not
-            fit, or a gate is not finite.
+        InvalidInputError: shapes do not fit, or a gate is not finite. If the cells have no
+            transform gates, the error is its subclass NoGatesError.
 
     >>> from rhn.cells import RHN
     >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")  # t = sigmoid(-20)

@@ -78,11 +78,12 @@ def lesion(
 
     Args:
         model: a network with an output layer: `rhn.models.PolyphonicModel`,
-            `rhn.models.LanguageModel`, or a module from frames to logits of the same shape. Also
-            the path of a checkpoint or run folder.
+            `rhn.models.LanguageModel`, or a module from frames to logits of the same shape. The
+            model can also be the path of a checkpoint or run folder.
         batch: one array or a list of arrays: piano rolls (T, keys) of 0 and 1, or token ids (T,)
-            for a language model. A sequence of one step predicts nothing. Also the path of a file
-            of chorales or of a text. None: the data of the training run of the checkpoint.
+            for a language model. A sequence of one step predicts nothing. batch can also be the
+            path of a file of chorales or of a text. None: the data of the training run of the
+            checkpoint.
         mode: one of `analysis.lesion_modes.MODES` (default: "bias", or "carry" for cells without
             gates).
         pairs: also lesion every pair of layers.
@@ -322,11 +323,12 @@ def paired_interval(
         s^2 = (N - 1) / N  sum_i (D_i - D)^2
 
     For sequences of equal length this is Student's interval of the mean difference of a sequence.
-    In simulations (tests/analysis/test_analysis_lesions.py) of 2 to 30 sequences, this interval
-    contains the true difference in 92 to 96 % of all cases if the differences of sequences are
-    normal, and in more than 85 % if they are as skewed as an exponential distribution. The interval
-    of a percentile bootstrap contains it in half of all cases for 2 sequences, and in about 90 %
-    for 12.
+    The interval was tested in simulations of 2 to 30 sequences
+    (tests/analysis/test_analysis_lesions.py). If the differences of single sequences are normally
+    distributed, the interval contains the true difference in 92 to 96 % of all cases. If these
+    differences are as skewed as an exponential distribution, it does so in more than 85 % of all
+    cases. For comparison, the interval of a percentile bootstrap contains the true difference in
+    half of all cases for 2 sequences, and in about 90 % for 12 sequences.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_interval(3 * frames[None], frames, frames)  # every sequence loses 2 per frame

@@ -84,8 +84,9 @@ class Excerpt(np.ndarray):
 def excerpts(
     tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
 ) -> list[Excerpt]:
-    """Cut at most `count` excerpts of `length` tokens from a text, spread evenly from its first
-    token. The name of an excerpt has the split and the index of its first token, such as "valid-0".
+    """Cut at most `count` excerpts of `length` tokens from a text. The excerpts are spread evenly,
+    and the first one begins at the first token. The name of an excerpt has the split and the index
+    of its first token, such as "valid-0".
 
     >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
     >>> cut = excerpts(np.array([0, 2, 1, 0, 2, 1]), words, length=2, count=2)

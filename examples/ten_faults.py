@@ -91,7 +91,7 @@ def training(model, x=x, y=y, loss_fn=None, learning_rate=1e-2, steps=STEPS, **m
 
 
 def batch_for_time():
-    """An LSTM without batch_first=True, which takes the examples for time steps."""
+    """An LSTM without batch_first=True, which treats the examples as time steps."""
     return training(Net(batch_first=False))
 
 

@@ -247,9 +247,10 @@ def compare(
 
     Args:
         networks: {name: network}, or a list of networks. A network is one that `gersgorin.open_run`
-            takes, a pair (step f(x, s), its first state), or, without x, a run. With over="seeds"
-            each entry is a list or a generator of draws: the same network with different weights.
-            For a single network without a name, `networks` itself is this list.
+            takes, or a pair (step f(x, s), its first state). If x is left out, each network is a
+            run. With over="seeds" each entry is a list or a generator of copies of the same network
+            with different weights. For a single network without a name, `networks` itself is this
+            list.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
             differ in length, or a packed sequence.
         over: "seeds", "sequences", or both. With `over`, each result is a `Comparison`: medians and

@@ -118,8 +118,9 @@ def unused_name(name: str, others: Iterable[str]) -> str:
 
 
 def footer_of(networks: Sequence[Identity], labels: Sequence[str]) -> str:
-    """Return the footer of a comparison: the words that all networks share, and the sequence; for
-    each of a few networks its other words and its origin; the shared origin; the data.
+    """Return the footer of a comparison. It begins with the words that all networks share, and the
+    sequence. If there are only a few networks, the other words and the origin of each follow. The
+    footer ends with the shared origin and the data.
 
     >>> pair = [
     ...     Identity(cell=f"rhn, {n} units", made=f"uniform:0.04, seed {n}", along="bwv269")

@@ -146,19 +146,19 @@ class Recorder:
         start: number of optimiser steps done before, if the training run is resumed. The
             measurements of these steps in the file at `path` are kept.
         loss: the loss before the first optimiser step, if it is known.
-        loss_of: "the probe" if losses and gradients are measured on the probe; "" if on the
-            minibatches. Figures show these words.
+        loss_of: "the probe" if losses and gradients are measured on the probe, "" if they are
+            measured on the minibatches. Figures show these words.
         constant: the loss of the constant predictor, which is a dashed line in figures; None: not
             known.
         positions: number of time steps at which spectra, gains and gates are measured. Position 1
             lies in the first sequence of the probe, position 2 in the second, and so on. If there
             are more positions than sequences, the count begins again at the first sequence.
-            Position k of P lies at the share (k - 1) / (P - 1) of
-            its own sequence. The exponent is the mean over these sequences.
+            Position k of P lies at the fraction (k - 1) / (P - 1) of the length of its own
+            sequence. The exponent is the mean over these sequences.
         layer: number of the recurrent cell, counted from 1, if the module has several. Each layer
             of a torch.nn module counts. None: the first cell, with all its layers.
-        submodule: the part of the module to search for the cell, by its name in `named_modules`:
-            "encoder.rnn".
+        submodule: the part of the module in which to search for the cell, by its name in
+            `named_modules`: "encoder.rnn".
         batch_axis, state_size, gates: as for `gersgorin.open_run`.
         about: words about initial weights and data, for figures: "orthogonal:1, seed 0; sums of two
             numbers". None: the words of the resumed file, or the configuration of a cell of `rhn`.
@@ -243,8 +243,8 @@ class Recorder:
     def step(self, loss: Tensor | float | None = None) -> None:
         """Count an optimiser step, and measure at every N-th one, with the gradients in `.grad`.
 
-        Call this method between `loss.backward()` and `optimizer.zero_grad()`. Elsewhere it records
-        the gradients as missing, and warns once.
+        Call this method between `loss.backward()` and `optimizer.zero_grad()`. If it is called
+        elsewhere, it records the gradients as missing, and warns once.
         """
         self._steps += 1
         self._count_training()

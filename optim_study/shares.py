@@ -61,8 +61,8 @@ settings.
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of the trials of one network that train: among all its trials, or among the trials
-    in one region of the settings. Losses are in nats per frame.
+    """The share of one network's trials that train, among all its trials or among the trials in one
+    region of the settings. Losses are in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}

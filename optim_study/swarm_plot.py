@@ -64,8 +64,8 @@ def plot_swarm(
     log: bool | None = None,
     about: str = "",
 ) -> Figure:
-    """Draw the loss of each trial as a point, in one column for each network. A trial that diverged
-    is hollow, and a black line is the median of the network.
+    """Draw the loss of each trial as a point, in one column for each network. The point of a
+    diverged trial is hollow, and a black line marks the median of each network.
 
     Returns a whole figure. Each of its `axes` shows one row of columns. The plot cannot be drawn
     into other axes. If too many trials have the same loss, points at the sides of a column cover

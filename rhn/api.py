@@ -39,8 +39,8 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
         before_training: whether to load the initial weights. A new cell with the same seed would
             have other weights than these initial weights.
 
-    Raises CheckpointError for a missing or damaged file, and with `before_training` for a file that
-    does not describe its training run; InvalidInputError for an unknown cell.
+    Raises CheckpointError for a missing or damaged file. With `before_training`, raises it also for
+    a file that does not describe its training run. Raises InvalidInputError for an unknown cell.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -203,8 +203,9 @@ def determines_classes(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> b
     that of another class.
 
     False for a loss that reads only which targets are equal, such as a triplet loss: it does not
-    change if classes exchange their outputs. The outputs are one-hot, as numbers and as
-    probabilities. A loss that takes none of them counts as one that determines the classes.
+    change if classes exchange their outputs. The loss is tested with one-hot outputs, both as
+    numbers and as probabilities. A loss that is finite for neither counts as one that determines
+    the classes.
     """
     K = output.shape[axis]
     if K < 2 or not output.is_floating_point():

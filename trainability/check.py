@@ -55,14 +55,15 @@ def check(
 ) -> Diagnosis:
     """Find the part of a training run that keeps the network from learning.
 
-    First your training run is trained unchanged. Then two known good runs are trained, in which all
-    parts, or all parts but your network, are replaced by parts that work on most tasks. The better
-    of the two counts. Then one known good part at a time is put into your run, to see if this is
-    enough. One of your parts at a time is put into the known good run, to see if this breaks it. A
-    part is at fault if its replacement is enough, and the part breaks the known good run. All runs
-    are trained on copies, and on the same minibatches unless the minibatch order is replaced. The
-    score is the relative error on the same held-out examples: 0 is perfect, 1 is the constant
-    predictor (the best output that is the same for all inputs).
+    First your training run is trained unchanged. Then two known good runs are trained. In one of
+    them all parts are replaced by parts that work on most tasks; in the other, all parts except
+    your network. The better of these two runs counts. Then one known good part at a time is put
+    into your run, to see if this change is enough for your run to learn. One of your parts at a
+    time is put into the known good run, to see if your part breaks that run. A part is at fault if
+    its replacement is enough, and the part breaks the known good run. All runs are trained on
+    copies, and on the same minibatches unless the minibatch order is replaced. The score is the
+    relative error on the same held-out examples: 0 is perfect, 1 is the constant predictor (the
+    best output that is the same for all inputs).
 
     Args:
         model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
@@ -74,9 +75,10 @@ def check(
             ten minutes.
         losses: losses of your own loop, one per optimiser step. They are compared with the losses
             of a plain loop: forward, backward, clipping, optimiser step, scheduler step.
-        validation: your validation set, (x, y) or a DataLoader. An error on this set far above
-            the error on held-out examples shows that the two sets differ. If no examples are held
-            out, an error on this set far above the error on training examples shows overfitting.
+        validation: your validation set, (x, y) or a DataLoader. If the error on this set is far
+            above the error on held-out examples, the two sets differ. If no examples are held out,
+            the error is compared with the error on training examples; an error far above it shows
+            overfitting.
         name: name of the network in the result; None: its class.
         seed: shuffle seed of the minibatches.
         progress: function that is called with a description of each stage; None: only the estimated

@@ -65,9 +65,9 @@ class Network(NewOrTrained):
     """Your own training run, or the network of a training run that predicts next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """Your training run, as FILE.py:NAME. Or a stored run, which is repeated from its initial
-    weights: the folder of a run of `rhn train`, or the record of a trial of a study
-    (trials/NUMBER.json). Or a preset of `rhn train`. Stored runs and presets train on the chorales.
+    """Your training run as FILE.py:NAME, a stored run, or a preset of `rhn train`. A stored run is
+    the folder of a run of `rhn train`, or the record of a trial of a study (trials/NUMBER.json). It
+    is repeated from its initial weights. Stored runs and presets train on the chorales.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your torch module, package.module:factory. It takes numbers (T, B, m) and returns outputs (T,
@@ -122,13 +122,13 @@ class Limits:
 
     steps: Annotated[Count | None, LIMITS] = None
     """Number of optimiser steps of the training run. Default for FILE.py:NAME: its own number, or
-    else 3000. Default for next frames: the steps of all epochs, but 3000 with --optimizer and
+    else 3000. Default for next frames: the steps of all epochs, or 3000 if --optimizer is given
     without --epochs.
     """
     seconds: Annotated[Positive | None, LIMITS] = None
-    """Time limit of the command, in seconds. Default: that of FILE.py:NAME, if it has one.
-    Otherwise the limit of `cure` is 60. That of `check` is the time of ten of your training runs
-    and two known good runs, but at least 20 and at most 600.
+    """Time limit of the command, in seconds. Default: the limit in FILE.py:NAME, if it has one.
+    Otherwise `cure` has 60 seconds. `check` has the time of ten of your training runs and two known
+    good runs, but at least 20 and at most 600 seconds.
     """
 
 
@@ -151,13 +151,12 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     run has standardised inputs, the usual loss and Adam; its network is a GRU in one run, and your
     network in the other. Each known good part is put into a copy of your run, to see if this change
     is enough for your run to learn. Each of your parts is put into the better known good run, to
-    see if this part keeps it from learning. The exit code is 0 for every outcome.
+    see if your part keeps that run from learning. The exit code is 0 for every outcome.
 
     NAME in FILE.py is a trainability.Training, a dictionary, an object, or a function without
     arguments that returns one of these. The dictionary or object has model, x, y, loss and
-    optimizer. They may have further arguments of trainability.check, such as batch_axis or
-    scheduler. FILE.py runs as with `python FILE.py`, except for the code below `if __name__ ==
-    "__main__":`.
+    optimizer. It may have further arguments of trainability.check, such as batch_axis or scheduler.
+    FILE.py runs as with `python FILE.py`, except for the code below `if __name__ == "__main__":`.
 
     Without FILE.py:NAME, the options of NETWORK choose a network, which is trained to predict the
     next frames of sequences.

@@ -145,8 +145,8 @@ def causes_shown(trial: Trial) -> Iterator[Cause]:
         before, after = shown(trial.base.value(row.by)), shown(row.error)
         own = f"{shown(trial.base.error)} to {shown(row.value('error'))}"
         said = (
-            f"All classes alike: with {row.what} the relative error of the classes goes from "
-            f"{before} to {after}, and that of all examples from {own}."
+            f"With {row.what}, the relative error with all classes weighted equally goes from "
+            f"{before} to {after}, and the relative error of all examples from {own}."
         )
         yield Cause("all classes alike", row.part, said, row.version.remedy)
 
@@ -280,7 +280,7 @@ def not_enough(trial: Trial) -> str:
             if share >= ENOUGH:  # it fails another condition, such as two standard errors
                 return ""
             percent = min(79, round(100 * share))
-            return f"Nearly enough: {nearest.what} closes {percent} % of the gap, 80 % is enough."
+            return f"Nearly enough: {nearest.what} closes {percent} % of the gap; 80 % is enough."
         return no_single_part(trial)
     tried = (*trial.goods, *evidence.replaced)
     if evidence.few or any(row.error < DEAD for row in tried):

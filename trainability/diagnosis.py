@@ -259,7 +259,7 @@ class Diagnosis(Result):
         if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
         seconds = counted(math.ceil(self.seconds), "second")
-        words = f"All its steps take about {seconds} at the speed of this check"
+        words = f"The whole run takes about {seconds} at the speed of this check"
         if self.forecast is None:
             return f"{words}; its end cannot be predicted yet."
         if math.isinf(self.forecast):

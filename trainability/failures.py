@@ -46,7 +46,7 @@ def not_finite(probe: Probe) -> Cause | None:
         if failure is not None:
             remedy = f"The first such number comes from {failure.operation}. {remedy}"
     elif any(operation(node) == "CtcLoss" for node in graph(probe.loss)):
-        where = "the outputs are finite: the CTC loss has fewer frames than labels, it"
+        where = "the outputs are finite, but the CTC loss has fewer frames than labels, so it is"
         remedy = "Give the network more frames, or leave these examples out: zero_infinity=True."
     elif failure is not None and failure.overflow is not None:
         return too_large(probe, failure.overflow)

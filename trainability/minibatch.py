@@ -264,9 +264,9 @@ class Minibatch:
         """How much the gradient of the loss changes in the outputs of each example, (B,), if one
         target changes.
 
-        The target of the first example is replaced by that of another, and a number goes from the
-        least target to the greatest. None if examples have no targets of their own, or if it cannot
-        be measured.
+        The target of the first example is replaced by that of another example. If targets are
+        numbers, it changes from the least target to the greatest. None if examples have no targets
+        of their own, or if it cannot be measured.
         """
         return self._moved_by_a_target(self.training.loss)
 

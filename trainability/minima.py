@@ -184,7 +184,8 @@ def falls_at_the_edge(
     loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange, constant: float
 ) -> bool:
     """True if the least loss lies where outputs are hardly above 0, and falls further the closer
-    they may come to 0: that of a density with a standard deviation for each target.
+    the outputs may come to 0. An example is the loss of a density with a standard deviation for
+    each target.
 
     constant: the loss of the best constant output.
     """

@@ -79,8 +79,8 @@ class Overflow:
         """A clause with the largest number and the loss."""
         name, size = ("targets", self.targets) if self.of_targets else ("outputs", self.outputs)
         return (
-            f"{name} are up to {size:.2g} in size, and the loss, in double precision "
-            f"{self.loss:.2g}, is too large for {self.kind}"
+            f"{name} are up to {size:.2g} in size, and the loss, which is {self.loss:.2g} in "
+            f"double precision, is too large for {self.kind}"
         )
 
     @property
@@ -123,9 +123,11 @@ class Failure:
     def words(self) -> str:
         """A clause without the examples, such as "the outputs are not finite: the first ..."."""
         if self.where == "weights":
-            return f"the step before made weights NaN or infinite ({listed(self.names)})"
+            return (
+                f"weights were already NaN or infinite after the step before ({listed(self.names)})"
+            )
         if self.where == "gradient":
-            return f"the loss is finite, the gradient of {listed(self.names)} is not"
+            return f"the loss is finite, but the gradient of {listed(self.names)} is not"
         begin = "outputs are not finite" if self.where == "outputs" else "the loss is not finite"
         if self.overflow is not None:
             return f"{begin}: {self.overflow.words}"

@@ -306,8 +306,8 @@ def usual_loss(training: Training, probe: Probe | None = None) -> Training | Non
 @register_swap(
     "loss",
     "a mean in place of the sum",
-    remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean': the "
-    "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
+    remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean'. The "
+    "sum multiplies gradients by this number, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
     """Use the usual loss, which is a mean, if the given loss is the sum over examples, frames or
@@ -327,7 +327,7 @@ def growth_of_loss(training: Training) -> tuple[int, int]:
     in targets): 0 for a mean, 1 for a sum over examples, 2 for a sum over pairs of them.
 
     Compared with half of a minibatch, the slopes in the same outputs are half as large for a mean,
-    as large for a sum, and twice as large for a sum over pairs.
+    equally large for a sum, and twice as large for a sum over pairs.
     """
     x, y = training.data.sample(training.data.batch_size)
     output = output_of_copy(training, x)
@@ -626,8 +626,8 @@ def not_frozen(training: Training) -> Training | None:
 @register_swap(
     "network",
     OTHER_AXIS,
-    remedy="Change batch_first of the layers that take the examples for time, or leave out the "
-    "transposes around them.",
+    remedy="Change batch_first of the layers that treat the examples as time steps, or leave out "
+    "the transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
     """Change batch_first of layers that read the axis of examples as time.

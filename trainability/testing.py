@@ -38,8 +38,8 @@ def assert_learns(
 
     The relative error is that of `check`, on held-out examples: 0 is perfect, 1 is the constant
     predictor. If fewer than 20 examples are held out, the error is measured on training examples.
-    If the network learns, facts about the first minibatch are warnings, such as an output that
-    reads its target in the input.
+    If the network learns, facts about the first minibatch are only warnings. An example is an
+    output that reads its target in the input.
 
     Args:
         model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in

@@ -87,8 +87,8 @@ class Training:
             model(**x). A module that takes the whole dictionary gets it as model(x).
         x, y: inputs and targets of all examples, as tensors. Several inputs are a tuple or a
             dictionary, the sequence first. y is one tensor. Other numbers that the loss needs, such
-            as the lengths of CTC, are further columns of y. Or x is a DataLoader or a list of
-            batches, and y is left out. A batch is (x, y), (x, further inputs, y), or a dictionary
+            as the lengths of CTC, are further columns of y. x can also be a DataLoader or a list of
+            batches; y is then left out. A batch is (x, y), (x, further inputs, y), or a dictionary
             whose targets are named y, target, targets, label or labels.
         loss_fn: a function loss_fn(output, y) that returns a scalar; or "mse", "cross-entropy" or
             "bernoulli". If the loss takes a softmax of outputs, `data` stores one-hot targets as
@@ -99,9 +99,9 @@ class Training:
         steps: number of optimiser steps.
         batch_size: size of the minibatches that are drawn from tensors.
         batch_axis: axis of the examples in x and y: 0 for (B, T, ...), 1 for (T, B, ...). None: 1
-            if only axis 1 of x has as many entries as there are targets, otherwise 0. Required if
-            both axes fit and the model's layers take (T, B, ...), unless a DataLoader stacks the
-            examples.
+            if only axis 1 of x has as many entries as there are targets, otherwise 0. The axis is
+            required if both axes fit and the model's layers take (T, B, ...). It is not required if
+            a DataLoader stacks the examples.
         clip_norm: norm at which gradients are clipped; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser, stepped after each optimiser step.
         predict: function that returns the prediction, a tensor, given the output of the model.

@@ -302,9 +302,9 @@ class Evidence:
     def is_enough(self, row: Row) -> bool:
         """True if a change of the user's training run closes most of the gap.
 
-        The change must also halve the error if the user's run learns by the score of the gap, or if
-        it may learn (an error of at most 0.9) and no known good run does: then the gap is that of
-        this change.
+        In two cases the change must also halve the error. The first is that the user's run learns
+        by the score of the gap. The second is that the user's run may learn (an error of at most
+        0.9) and no known good run learns; the gap is then that of this change.
         """
         if not row.done or row.by != "error" or row in self.refused:
             return False
@@ -366,7 +366,8 @@ class Evidence:
     def at_fault(self) -> list[Row]:
         """The parts at fault: for each, the smallest change that is enough.
 
-        Empty for a training run that learns, if more steps alone halve its error, or were not run.
+        Empty for a training run that learns if more steps alone halve its error, or if no more
+        steps were run.
         """
         return [] if self.learned and not self.is_stuck else self.breaking
 
@@ -465,11 +466,11 @@ def of_losses(losses: Sequence[float], base: Row, constant: float) -> Cause | No
     return Cause(
         "own loop",
         "loop",
-        f"After {counted(count, 'step')} your loop is at a loss of {theirs:.3g}, this plain loop "
-        f"at {ours:.3g}.",
-        "Look in the loop for a zero_grad() that is missing, between backward() and step(), or of "
-        "another model; for a step() that is missing; for an optimiser made anew at each step; for "
-        "model.eval(); and for targets of another minibatch.",
+        f"After {counted(count, 'step')} the loss is {theirs:.3g} in your loop, and {ours:.3g} in "
+        "this plain loop.",
+        "Look in the loop for a zero_grad() that is missing, that stands between backward() and "
+        "step(), or that belongs to another model; for a step() that is missing; for an optimiser "
+        "made anew at each step; for model.eval(); and for targets of another minibatch.",
         evidence={"yours": theirs, "plain": ours, "steps": count},
     )
 
@@ -539,8 +540,9 @@ def of_validation(
     if base.training is None or not base.error <= FAR * error:
         return None
     x = sequence_of(race.pairs[0][0])
-    place = "training examples" if few else "held-out examples of the training"
-    words = f"The relative error on your validation set is {error:.2g}, on {place} {base.error:.2g}"
+    place = "training examples" if few else "held-out examples of your training data"
+    words = f"The relative error is {error:.2g} on your validation set"
+    words += f", and {base.error:.2g} on {place}"
     numbers = {"validation": error, "training" if few else "held_out": base.error}
     if x.is_floating_point() and x.dim() >= 2:
         moved = [(like_training(inputs, race.pairs[0][0], pairs), y) for inputs, y in pairs]
@@ -549,7 +551,8 @@ def of_validation(
             return Cause(
                 "validation on another scale",
                 "inputs",
-                f"{words}; with its inputs on the scale of the training's, {other:.2g}.",
+                f"{words}. On the validation set it is {other:.2g} if the inputs are put on the "
+                "scale of the training inputs.",
                 "Scale the validation set by the mean and deviation of the training set.",
                 evidence=numbers | {"rescaled": other},
             )

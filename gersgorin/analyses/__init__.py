@@ -149,7 +149,7 @@ _ROWS = (
             ),
             "repeat": Option(
                 "Number of times that the sequence is read in a row. If it is read more than "
-                "once, the first time is not counted.",
+                "once, the first reading does not count for the exponents.",
                 int,
                 10,
             ),
@@ -170,7 +170,9 @@ _ROWS = (
         "Fixed points under constant input, or cycles, and their spectra",
         {
             "starts": Option(
-                "Number of states of the run from which the search starts, evenly spread.", int, 50
+                "Number of states of the run from which the search starts. They are evenly spread.",
+                int,
+                50,
             ),
             "hold": Option(
                 "Hold every entry of the input at this value, such as 0 (default: the mean of the "
@@ -231,8 +233,8 @@ _ROWS = (
             ),
             "probes": Option(
                 "Number of random vectors for an estimate, at least 2; 0: exact derivatives. "
-                "Default: exact if all outputs together have at most 16384 numbers, or each output "
-                "at most 16; else 16 vectors."
+                "Default: exact derivatives if all outputs together have at most 16384 numbers, or "
+                "if each output has at most 16; otherwise 16 vectors."
             ),
             "seed": Option("Seed of the random vectors.", int, 0),
         },

@@ -194,8 +194,8 @@ class Comparison(Result, kind="comparison"):
     @property
     def finding(self) -> str:
         """A clause about the half-life or doubling time of the gradient at the median rate of the
-        runs. If the gradient does not behave alike in all runs (grow, shrink or keep its norm), the
-        clause states in how many runs it grows. If it grows in none, the clause states in how many
+        runs. In each run the gradient grows, shrinks or keeps its norm. If the runs differ in this,
+        the clause states in how many runs the gradient grows, or, if it grows in none, in how many
         it shrinks.
         """
         subject, rates = subject_of(self.title), self.last_exponent

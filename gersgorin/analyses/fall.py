@@ -10,10 +10,10 @@ therefore divided into sqrt(n) blocks, and the interval is computed from the mea
 with Student's factor.
 
 The nearer law is named only if it falls by more than rounding, and fits: its line has an R^2 of at
-least 0.95, and the lags at which the fit is right up to a factor of two hold at least 95 % of the
-squared influence. The factor is two because a fit that is off by a half-life does not show when the
-influence halves. If the values follow one law exactly, the R^2 of the other law is at most 0.91.
-Other laws are not considered.
+least 0.95, and the lags at which the fit is off by at most a factor of two hold at least 95 % of
+the squared influence. The factor is two because a fit that is off by a half-life does not show when
+the influence halves. If the values follow one law exactly, the R^2 of the other law is at most
+0.91. Other laws are not considered.
 """
 
 import math

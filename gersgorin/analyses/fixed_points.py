@@ -606,28 +606,28 @@ def fixed_points(
     sentences describe the search.
 
     Args:
-        network: any network that `gersgorin.open_run` takes; or, with starts as tensors and a
-            constant x, a cell or step f(x, s), which then runs in the dtype of the starts. A
-            function gets x (m,) and a state with the shapes of s0, of state_size or of one start; a
-            module gets batches of one.
-        x: the constant input (m,). Or a sequence as for `open_run`, whose mean is the constant
-            input. None: zero for a function.
+        network: any network that `gersgorin.open_run` takes. If the starts are tensors and x is
+            constant, the network can also be a cell or step f(x, s), which then runs in the dtype
+            of the starts. A function gets x (m,), and a state with the shapes of s0, of state_size
+            or of one start. A module gets batches of one.
+        x: the constant input (m,). x can also be a sequence as for `open_run`; the constant input
+            is then its mean. None: zero for a function.
         starts: the states to search from: B vectors (B, N), or (B, ...) in the shape of the state,
             or a tuple of such tensors for a state of several tensors. A number selects that many
             states of the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states,
             random points between two of its states are added. If the state never moves, or if the
             input is constant, the starts are random states around the first state. The search also
-            begins at the states that the starts reach in 200 time steps, or in up to 10,000 while a
-            state still drifts.
+            begins at the states that the starts reach in 200 time steps, or in up to 10,000 time
+            steps if a state still drifts.
         hold: value of every entry of the constant input; None: the mean of the sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
         margin: distance, on each side, between the box of the search and the bounding box of the
             starts and settled states. The unit is the largest side of the box of the starts (a side
             below 1 counts as 1).
-        period: number k of steps. Above 1, the search is for the points of cycles of k steps, and F
-            is the map of k steps. Slow points, and points whose period is a smaller divisor of k,
-            are left out. The eigenvalues are the multipliers of the cycle.
+        period: number k of steps. If k is above 1, the search is for the points of cycles of k
+            steps, F is the map of k steps, and the eigenvalues are the multipliers of the cycle.
+            Slow points are then left out, and so are points whose period is a smaller divisor of k.
         seed: seed of the random starts.
         progress: called with (starts done, starts in all).
         options: further arguments of `open_run`.

@@ -28,9 +28,9 @@ ALIKE = 1.1  # ratio of half-lives, or of norms, up to which they are not ranked
 
 
 def tolerance(dtype: np.dtype, least: float = SAME) -> float:
-    """Return the largest rate of growth that counts as zero, for a precision. At most this
-    distance from the unit circle, a point counts as on the circle. least: the smallest value to
-    return.
+    """Return the largest rate of growth that counts as zero, for a precision. A point also counts
+    as on the unit circle if its distance from the circle is at most this rate. least: the smallest
+    value to return.
     """
     return max(least, PLACES * float(np.finfo(dtype).eps))
 
@@ -143,7 +143,7 @@ class Growth:
     rate: float
     """The mean rate; NaN if it is not known."""
     even: bool = False
-    """True if the gradient ends within a factor of 2 of its start (of several runs: in more than
+    """True if the gradient ends within a factor of 2 of its start (for several runs: in more than
     half of them).
     """
     end: str = ""
@@ -155,8 +155,8 @@ class Growth:
     median: bool = False
     """True for several runs."""
     disagree: str = ""
-    """In how many runs the gradient grows, or else shrinks, if not all are alike: "grows in 1 of
-    5".
+    """Words for runs that differ: in how many the gradient grows, or, if it grows in none, in how
+    many it shrinks: "grows in 1 of 5".
     """
 
     @classmethod

@@ -90,7 +90,8 @@ class Influence(Result, kind="influence"):
 
     @cached_property
     def by_lag(self) -> np.ndarray:
-        """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,).
+        """Root mean square of the influence at each lag t2 - t1 = 0..T-1, over all pairs with this
+        lag, (T,).
 
         Each pair counts once, even if several sequences are long enough to have it.
         """
@@ -174,9 +175,10 @@ class Influence(Result, kind="influence"):
         half-life is log 2 / -log r. If the influence drops to 0 at the second of these lags, the
         half-life is a whole number.
 
-        inf if the influence is above half at the end, or may rise above half again: the last lags
-        at or below half are fewer than twice as many as the most between two lags above half. NaN
-        if all influences are 0, or one is NaN.
+        The half-life is inf if the influence is above half of its largest value at the end, or may
+        rise above half again. It may rise again if the last lags at or below half are too few:
+        fewer than twice the longest stretch of such lags between two lags above half. The half-life
+        is NaN if all influences are 0, or one is NaN.
         """
         tail, above = self.by_lag[self._top :], self._lags_above_half
         if not len(above):
@@ -189,9 +191,9 @@ class Influence(Result, kind="influence"):
 
     @property
     def doubling_time(self) -> float:
-        """Number of lags in which an exponential doubles that is fitted to the lags from 0 to the
-        one with the largest influence; NaN if no exponential describes this rise. The conditions
-        are those of `fall`.
+        """Number of lags in which the influence doubles while it rises. An exponential is fitted to
+        the lags from 0 to the lag with the largest influence. NaN if no exponential describes this
+        rise, by the conditions of `fall`.
         """
         rise = fall_of(self.by_lag[self._top :: -1])
         return math.log(2) / rise.rate if rise.law == "exponential" else math.nan
@@ -608,25 +610,26 @@ def influence(
 
     The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
     Let S be the number of outputs of a sequence, and k the number of entries in one output. The
-    exact influence needs S k batched backward passes, that of a loss S passes, and an estimate S
-    passes for each random vector. The memory is that of the autograd graph of one run, plus 4
-    million numbers.
+    exact influence on the outputs needs S k batched backward passes. The influence on a loss needs
+    S passes. An estimate needs S passes for each random vector. The memory is that of the autograd
+    graph of one run, plus 4 million numbers.
 
     Args:
         model: any torch module or function with one output for each time step, or one for the
             sequence. The model can be recurrent, convolutional, or use attention. If the model
             returns several outputs (a tuple, a dictionary), the first one counts, and the notes of
-            the result name it. A step f(x, s) is run along x: its outputs are what it returns
-            together with the state. If it returns only the state, its outputs are the states.
+            the result name it. A step f(x, s) is run along x. Its outputs are what it returns in
+            addition to the state; if it returns only the state, its outputs are the states.
         x: the input of the model, as in your own training loop: numbers (T, m), (B, T, m) or (T, B,
             m), token ids (T,), (B, T) or (T, B), or a packed sequence. x can also be a tuple or a
             dictionary of arguments; the first tensor of floating-point numbers is the sequence. For
             token ids, the inputs are the vectors of their embedding. For several sequences, the
             result is the root mean square over them; a model that mixes sequences is refused.
-        of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
-            frame), "categorical" or "cross_entropy", or a function loss(outputs, y) that returns
-            one number for each frame, for each sequence, or for all. For a loss, the entry (t2, t1)
-            is the gradient of the loss of frame t2 with respect to x[t1].
+        of: "outputs", or a loss. The losses by name are "bernoulli"; "squared" or "mse", half the
+            sum of squares of a frame; and "categorical" or "cross_entropy". A loss can also be a
+            function loss(outputs, y) that returns one number for each frame, one for each sequence,
+            or one for all. For a loss, the entry (t2, t1) is the gradient of the loss of frame t2
+            with respect to x[t1].
         y: targets of a loss: numbers or a class for each frame or each sequence. A frame of class
             -100 has no loss, as in torch's cross entropy. Such frames at the end of a sequence are
             left out as padding, unless a loss depends on their inputs.
@@ -638,8 +641,9 @@ def influence(
             zero; see `gersgorin.open_run`.
         feature: the number, 0 to m - 1, of the input entry whose influence is measured; None: the
             norm over all m.
-        probes: number of random vectors for each output, at least 2, for an estimate; 0: exact.
-            None: exact if S k is at most 16384 or k at most 16, else 16.
+        probes: number of random vectors for each output, at least 2, for an estimate. 0: the exact
+            influence. None: the exact influence if S k is at most 16384 or k is at most 16,
+            otherwise an estimate with 16 vectors.
         seed: seed of the random vectors.
         unit: length of one time step, for the axes of figures, such as "0.1 s".
         progress: called with (outputs done, outputs in all).

@@ -29,7 +29,8 @@ least 93 % of the runs for products of random matrices, a driven tanh network an
 the growth of successive steps has a correlation of 0.9, two standard errors cover the exponent in
 88 % of the runs of 20 steps, and in 93 % of the runs of 40 and more steps. For a leaky network that
 forgets 20 % per step, two standard errors cover the exponent in 77 to 89 % of the runs of 20 and 40
-steps. If steps are independent, the errors are 1.4 times too large; in short runs 1.7 times.
+steps. If steps are independent, the standard errors are 1.4 times too large, and 1.7 times in short
+runs.
 
 Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
 descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents
@@ -409,8 +410,8 @@ def lyapunov(
     """Compute the Lyapunov exponents of a run, as natural logarithms per time step.
 
     A negative largest exponent means that runs from nearby states come together under this input.
-    States that are far apart may stay apart if there are several attractors: compare runs from
-    several s0, or search with `gersgorin.fixed_points`.
+    States that are far apart may stay apart if there are several attractors. To find out, compare
+    runs from several s0, or search with `gersgorin.fixed_points`.
 
     Args:
         network: a cell, a step f(x, s), or any network that `gersgorin.open_run` takes. A cell is
@@ -504,8 +505,8 @@ def of_run(
 
     Args:
         count: number of exponents (default: 10, or all if the state has fewer than 10 entries).
-        repeat: how many times the sequence is read. If more than once, the first time is not
-            counted.
+        repeat: how many times the sequence is read. If it is read more than once, the first reading
+            does not count for the exponents.
         start_noise: standard deviation of random numbers that are added to the first state.
         seed: seed of the initial weights, of the random numbers of start_noise and of the first
             directions.
@@ -627,8 +628,9 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     the largest j whose sum l_1 + ... + l_j is not negative (J. Kaplan, J. Yorke 1979).
 
     0 if the largest exponent is negative: nearby states end on one orbit. NaN if no partial sum is
-    negative: the dimension is then not defined for all exponents of a state, and a part of them
-    does not suffice. NaN also if an exponent is NaN. The order of the exponents does not matter.
+    negative. The dimension is then not defined if these are all exponents of the state; if they are
+    a part, more exponents are needed. NaN also if an exponent is NaN. The order of the exponents
+    does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
     2.062

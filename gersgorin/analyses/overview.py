@@ -155,8 +155,8 @@ def analyze(
 
     Raises:
         InvalidInputError: there is no recurrent cell; x or the weights are NaN or infinite; x does
-            not fit; an analysis is unknown; or `gersgorin.influence` raises it, for a model with a
-            loss.
+            not fit; an analysis is unknown; or, for a model with a loss, `gersgorin.influence`
+            raises this error.
 
     >>> import torch
     >>> from rhn.cells import RHN

@@ -139,8 +139,8 @@ class Spectra(Result, kind="spectra"):
     is normal, 1 if it is nilpotent.
     """
     norm_bound: np.ndarray
-    """A bound on `norm` over all inputs and over all states whose entries are at most as large as
-    the largest of this run, 0-dim; NaN if the cell has no bound.
+    """A bound on `norm` over all inputs, and over all states whose entries are at most as large as
+    the largest entry of a state of this run, 0-dim. NaN if the cell has no bound.
     """
     log_norm_product: np.ndarray
     """Log norm of the product of the first t + 1 Jacobians, log ||ds[t+1]/ds[0]||_2, (T,). The log
@@ -648,8 +648,8 @@ def spectra(
     progress: Progress = silent,
     **options,
 ) -> Spectra:
-    """Measure spectra, discs and norms of every time step of a run, and norms of the products. The
-    network is not changed.
+    """Measure spectra, discs and norms of the Jacobian of every time step of a run, and norms of
+    the Jacobian products. The network is not changed.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.

@@ -24,9 +24,9 @@ class NewCell:
     hidden_size: Annotated[Count | None, NETWORK] = None
     """Hidden units of a new cell (default 64)."""
     init: Annotated[str | None, NETWORK] = None
-    """Initial weights of a new cell: gaussian[:STD] (0.01), uniform[:A] (0.04), identity[:STD]
-    (0.001), scaled[:GAIN] (1), orthogonal[:GAIN] (1), memory[:STEPS] (default: the cell's own
-    initialisation if it has one, else uniform:0.04).
+    """Initial weights of a new cell, with the default of each number in brackets: gaussian[:STD]
+    (0.01), uniform[:A] (0.04), identity[:STD] (0.001), scaled[:GAIN] (1), orthogonal[:GAIN] (1),
+    memory[:STEPS]. Default: the cell's own initialisation if it has one, else uniform:0.04.
     """
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default -2)."""
@@ -42,8 +42,8 @@ class NewOrTrained(NewCell):
     cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
     """An option of the new cell, such as leak=0.5. Can be given several times."""
     checkpoint: Annotated[Path | None, NETWORK] = None
-    """Trained weights: a file, or the folder of a training run. With --module, or with a layer of
-    torch as --cell, such as torch.nn:LSTM: a file with the state_dict.
+    """Trained weights: a file, or the folder of a training run. If --module is given, or if --cell
+    is a layer of torch such as torch.nn:LSTM: a file with the state_dict.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your own network, package.module:factory. The factory returns a step f(x, s) or a torch

@@ -94,10 +94,11 @@ class InclusionSet(ABC):
         """Compute the boundary of the set (`tol` = 0) as closed polygons, one for each component,
         from left to right.
 
-        The boundary is found by bisection, if the docstring of a class does not name another
-        method: above each point x of the real axis, a set is empty or an interval that begins at
-        the axis. Each component is sampled at `points` values of x. Features narrower than their
-        distance are blurred, and components that are closer may be joined.
+        The boundary is found by bisection, unless the docstring of a class names another method.
+        Bisection works because above each point x of the real axis, a set is empty or an interval
+        that begins at the axis. Each component is sampled at `points` values of x. Features
+        narrower than the distance between two samples are blurred, and components closer than this
+        distance may be joined.
 
         Returns:
             Complex vectors, in which the last point equals the first.

@@ -54,8 +54,8 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
 
 
 def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the eigenvalues and their condition numbers, which are 1 or more: how far each
-    eigenvalue moves for a small change of A.
+    """Compute the eigenvalues and their condition numbers. A condition number is 1 or more, and
+    gives how far an eigenvalue moves for a small change of A.
 
     A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up
     to ||E||_2 / |y* x|, to first order (G. Golub, C. Van Loan, "Matrix Computations", section 7.2).
@@ -67,9 +67,10 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         (The eigenvalues (..., n) as from `eigenvalues`, up to rounding; their condition numbers 1 /
-        |y* x|, (..., n), real). A condition number is inf if it is above 1 / eps, or above 1 /
-        sqrt(eps) if another eigenvalue is equal up to rounding: a change of A as small as rounding
-        then gives a defective matrix, which has fewer eigenvectors than rows (J. Wilkinson, 1972).
+        |y* x|, (..., n), real). A condition number is inf if it is above 1 / eps. If another
+        eigenvalue is equal up to rounding, it is inf if it is above 1 / sqrt(eps). A change of A as
+        small as rounding then gives a defective matrix, which has fewer eigenvectors than rows (J.
+        Wilkinson, 1972).
 
     >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
     tensor([100., 100.])

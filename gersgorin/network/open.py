@@ -65,10 +65,11 @@ def open_run(
         network: a torch module, or a step f(x, s). A module with a recurrent cell is copied, and
             the cell is measured in float64 while the module reads x. A recurrent cell is one of
             `rhn` or torch.nn, or a module with a `state_size` and either `step` or forward(x,
-            state). If s0 or state_size is given, anything else is a step: a function, which runs in
-            its own precision (float32 or float64), or a module with forward(x, state). A step
-            returns the next state or (output, next state). The step gets the state in the shapes of
-            s0. It gets x as (1, m) if all shapes of s0 are (1, ...), else as (m,).
+            state). If s0 or state_size is given, any other network is called as a step. A step is a
+            function, which runs in its own precision (float32 or float64), or a module with
+            forward(x, state). A step returns the next state or (output, next state). The step gets
+            the state in the shapes of s0. It gets x as (1, m) if all shapes of s0 are (1, ...),
+            else as (m,).
         x: one sequence: (T, m), token ids (T,), or a batch of one sequence. A module gets x
             unchanged. x can also be a packed sequence, a tuple of several inputs for module(*x), or
             a dictionary for module(**x). A string names a chorale ("bwv66.6", "test-0") or a file
@@ -79,7 +80,7 @@ def open_run(
             for two tensors. The state starts at zero.
         layer, submodule: select a recurrent cell of a module; see `gersgorin.extract_cell`.
         batch_axis: the axis of the batch that the module expects: 0 for (B, T, m), 1 for (T, B, m).
-            A sequence without a batch, (T, m), gets this axis, also if it is read from a file.
+            A sequence (T, m) without a batch axis gets this axis, even if it is read from a file.
             None: the axis that `batch_first` of the module declares, or the axis of length 1.
         gates: a function gates(x, s) that returns a tensor, or a dictionary of tensors by name;
             None: the gates of the cell. The function is called for single steps, with x and s as

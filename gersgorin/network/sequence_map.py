@@ -321,9 +321,9 @@ class SequenceMap:
         return int(self._frames(slopes.requires_grad_()).flatten(1).any(1).sum())
 
     def other_axis(self, influence: np.ndarray) -> str:
-        """A sentence if no output depends on an input of another step, the axis of time is known
-        only from an axis of length 1, and with the axes of x swapped outputs do depend on other
-        steps; else "". The influence is (T, T).
+        """A sentence if three conditions hold, else "". First, no output depends on an input of
+        another step. Second, the axis of time is known only from an axis of length 1. Third,
+        outputs do depend on other steps if the axes of x are swapped. The influence is (T, T).
         """
         others = influence.copy()
         np.fill_diagonal(others, 0)

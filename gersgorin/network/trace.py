@@ -424,11 +424,11 @@ def extract_cell(
     """Return the recurrent cell of a module, and the inputs (T, B, m) that the cell receives when
     the module reads x.
 
-    Cell and inputs are float64 copies, for functions that take a cell. If packed sequences have
-    unequal lengths, T is the number of steps that all of them have. Arguments as for
-    `TracedCell` and its method `along`; without `layer` the first recurrent cell is returned, with
-    all its layers. Raises InvalidInputError if the module has no recurrent cell or fewer than
-    `layer` cells, or if the shape of x does not match its input.
+    The cell and the inputs are float64 copies. They can be passed to functions that take a cell. If
+    packed sequences have unequal lengths, T is the number of steps that all of them have. Arguments
+    as for `TracedCell` and its method `along`; without `layer` the first recurrent cell is
+    returned, with all its layers. Raises InvalidInputError if the module has no recurrent cell or
+    fewer than `layer` cells, or if the shape of x does not match its input.
 
     If the module starts the cell from a state of its own, such as a parameter, the first result is
     a `Run` from this state. Functions such as `lyapunov` and `spectra` accept the run in place of a

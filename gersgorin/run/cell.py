@@ -308,8 +308,8 @@ class StepCell:
         return A, e
 
     def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
-        """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see
-        the function `layer_jacobians`.
+        """The Jacobians of the L layers, as one tensor (L, ..., N, N). If the cell has shortcuts,
+        they are a list of L matrices instead; see the function `layer_jacobians`.
         """
         if self.depth == 1:
             return self.jacobian(x, s, **how).unsqueeze(0)
@@ -631,7 +631,9 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
 
 
 def hint_if_no_step(module) -> str:
-    """The end of an error message: a network is no step, or a module has two; "" for others."""
+    """The end of an error message, for a network that is not a step, or a module with two steps; ""
+    for any other module.
+    """
     if not isinstance(module, nn.Module):
         return ""
     if not hasattr(module, "step"):

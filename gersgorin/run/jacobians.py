@@ -180,13 +180,13 @@ def trajectory(
     *,
     state_size: Sizes | None = None,
 ) -> Tensor:
-    """Compute the states (T + 1, B, state_size) of a run along x (T, B, m), s0 first; (T + 1,
-    state_size) for unbatched x (T, m).
+    """Compute the states of a run along x, s0 first. The shape is (T + 1, B, state_size) for x (T,
+    B, m), and (T + 1, state_size) for unbatched x (T, m).
 
     s0: the first state (B, state_size), or a tuple of tensors (B, ...). None: the cell's
-    `initial_state()`, or zero if it has none. A function has no state_size, so it needs s0 or
-    state_size. state_size: 5, or (5, 5) for two tensors; the state starts at zero. Raises
-    InvalidInputError if shapes do not fit.
+    `initial_state()`, or zero if it has none. A function has no attribute state_size, so it needs
+    one of the arguments s0 and state_size. state_size: 5, or (5, 5) for two tensors; the state
+    starts at zero. Raises InvalidInputError if shapes do not fit.
 
     >>> trajectory(lambda x, s: s + x, torch.ones(3, 2), torch.zeros(2)).tolist()
     [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]

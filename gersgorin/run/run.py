@@ -247,8 +247,8 @@ class Run:
         return self
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
-        """Yield slices of consecutive steps. Each slice has as many steps as a block can hold
-        Jacobians. matrices: the number of matrices for each step.
+        """Yield slices of consecutive steps. The Jacobians of the steps of a slice fit into one
+        block. matrices: the number of matrices for each step.
 
         Raises InvalidInputError if there is too little memory.
         """
@@ -319,7 +319,7 @@ class Run:
 
     def norm_bound(self) -> Tensor:
         """A bound on the norm of the Jacobian for all inputs, at all states whose entries are at
-        most as large as the largest of the run; NaN if the cell has no bound.
+        most as large as the largest entry of a state of the run. NaN if the cell has no bound.
         """
         return self.cell.norm_bound(float(self.states[:-1].abs().max()))
 

@@ -61,8 +61,8 @@ class Cell(nn.Module):
     the kernel of this cell. Both are derived from the new step unless the subclass defines them.
     `gates` and `run_layer`, which may be parts of the step, are inherited.
 
-    Closed forms, for x (..., m) and s (..., N) with N = state_size; a cell without a closed form
-    has None in its place:
+    Closed forms, for x (..., m) and s (..., N) with N = state_size. If a cell has no closed form,
+    the attribute is None:
 
         jacobian(x, s)           A = ds'/ds (..., N, N)
         input_jacobian(x, s)     ds'/dx (..., N, m), by default driven(x, s, weight_ih)

@@ -158,15 +158,15 @@ class StackedCell(Cell):
         h_0' = x                 h_l = the first n entries of s_l
 
     A layer reads the output of the layer below at the same time step, so the Jacobian is block
-    lower triangular. With A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}' for a single layer, and [.]
-    for the rows of h,
+    lower triangular. For a single layer, let A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}'. Let [.]
+    denote the rows of h. The blocks are then
 
         ds_l'/ds_l = A_l
         ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
         ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    so the eigenvalues of the Jacobian are those of all A_l: the effect of stacking is in the norms
-    and in the Geršgorin discs. The outputs are those of the highest cell. Dropout between layers,
+    The eigenvalues of the Jacobian are therefore those of all A_l. Stacking affects only the norms
+    and the Geršgorin discs. The outputs are those of the highest cell. Dropout between layers,
     which torch.nn applies only in training, is left out.
 
     Raises InvalidInputError if the input size of a cell differs from the hidden size of the cell

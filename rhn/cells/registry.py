@@ -93,8 +93,8 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     """Return a decorator that registers your own cell, a class or a function, under a name.
     Functions and commands then know this name.
 
-    The attributes of your cell are used like those of our cells: `learning_rate` is a learning rate
-    at which the cell trains on the chorales (default 0.2).
+    The attributes of your cell are used like those of our cells. For example, `learning_rate` is a
+    learning rate at which the cell trains on the chorales (default 0.2).
 
     Raises InvalidInputError for a name that is taken, or that has characters other than a-z, 0-9, -
     and _.
@@ -212,8 +212,8 @@ def import_named(name: str, what: str) -> Any:
 
 
 def name_of_cell(cell: Any) -> str:
-    """Return the registered name of a cell, or the name of its class if the cell is not registered;
-    for a stack of cells the names of these.
+    """Return the registered name of a cell, or the name of its class if the cell is not registered.
+    For a stack of cells, return the names of its cells.
 
     >>> from rhn.cells import DTRNN
     >>> name_of_cell(DTRNN(3, 4))

@@ -20,8 +20,8 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Print versions, devices, and for each device the kernels (code for recurrences and losses):
-    which are used, and why the others are not.
+    """Print versions and devices. For each device, list the kernels (code for recurrences and
+    losses), and say which of them are used and why the others are not.
 
     examples:
       rhn info
@@ -79,8 +79,8 @@ class Presets:
     """List the presets (complete configurations) of `rhn train`."""
 
     json: bool = False
-    """Print a JSON list with, for each preset: name, cell, parameters, depth, layers, hidden_size,
-    tied, published_test.
+    """Print a JSON list. Each preset has the entries name, cell, parameters, depth, layers,
+    hidden_size, tied and published_test.
     """
 
     def run(self) -> None:

@@ -108,8 +108,8 @@ class Train(Configured, Running):
     at the end of an epoch; an epoch has 7 steps (223 pieces in batches of 32). Default: no record.
     """
     print_config: bool = False
-    """Do not train. Print the whole configuration as JSON, which --config can read, and the
-    differences from the preset on stderr.
+    """Do not train. Print the whole configuration as JSON, which --config can read. The differences
+    from the preset are printed on stderr.
     """
     settings: Settings = field(default_factory=dict)
 

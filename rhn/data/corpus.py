@@ -24,8 +24,8 @@ class Piece(np.ndarray):
     """One chorale: a (T, 88) uint8 array with three more attributes.
 
     name: "bwv269", or the label, such as "train-14", if the catalogue number is unknown. split:
-    "train", "valid" or "test". index: its index in the *original* split, which differs from its
-    index in a list from which pieces are missing.
+    "train", "valid" or "test". index: its index in the *original* split. In a list that lacks some
+    pieces, the piece has another index.
 
     Slices and copies are pieces too; results of computations are plain arrays.
 

@@ -76,18 +76,19 @@ def read_text(
 ) -> TextCorpus:
     """Read a text in three splits.
 
-    name: the name of a published text, or "text" for your own. path: the folder of a published text
-    or one of its files (plain or .zip if it is one file). For "text", a folder with one file for
-    each split ("train", "valid" and "test" in their names). A folder of *.txt files, or one file,
-    is split 90 / 5 / 5 %. None: the folder of `rhn data
-        get`.
-    unit: "words" or "characters" for a `text`; published texts and a `vocabulary` have their own.
+    name: the name of a published text, or "text" for your own.
+    path: the folder of a published text, or one of its files (plain, or .zip if the text is one
+        file). For "text", path can be a folder with one file for each split; the names of these
+        files contain "train", "valid" and "test". Any other folder of *.txt files, or a single
+        file, is split into 90 / 5 / 5 %. None: the folder of `rhn data get`.
+    unit: "words" or "characters" for a `text`. Published texts and a `vocabulary` have their own
+        unit.
     max_tokens: keep only the first tokens of each split; the vocabulary is that of the whole text.
     vocabulary_size: number of words to keep: the most frequent words of the training text. `<unk>`
         replaces all other words.
     vocabulary: the vocabulary of a checkpoint. A published text must have the same vocabulary. Any
-    other text is encoded with this vocabulary, with a warning if more than a fifth of its words are
-    unknown.
+        other text is encoded with this vocabulary, with a warning if more than a fifth of its words
+        are unknown.
 
     Raises DataError for files that are missing, empty or damaged, or do not match the vocabulary,
     and for a split of fewer than 2 tokens; InvalidInputError for options that cannot be combined.

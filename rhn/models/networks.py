@@ -138,7 +138,7 @@ class PolyphonicModel(RecurrentModel):
         depth: L, the recurrence depth of each cell.
         input_size, output_size: number of keys of an input frame and of a predicted frame.
         layers: number of stacked cells. Each cell reads the outputs of the cell below.
-        init: scheme of the initial weights, those of the output layer included; see
+        init: scheme of the initial weights, including those of the output layer; see
             `rhn.cells.init`. None: the default of the cell.
         generator: CPU generator that draws the weights. None: torch's default generator.
         options: options of the cell, for example transform_bias=-2.0.
@@ -202,8 +202,9 @@ class PolyphonicModel(RecurrentModel):
         return OUTPUT(x, self.output.weight, self.output.bias, targets.to(x.dtype), mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compute the negative log-likelihoods (T - 1, B) in nats of frames 1 to T - 1 of (T, B,
-        keys), T >= 2. The values are 0 at frames where the mask (T, B) is False.
+        """Compute the negative log-likelihoods (T - 1, B), in nats, of all frames (T, B, keys)
+        except the first; T is at least 2. The values are 0 at frames where the mask (T, B) is
+        False.
         """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 

@@ -157,10 +157,10 @@ class LanguageConfig(TrainingConfig):
     the vocabulary is smaller and the weights are not tied.
     """
     init: str | None = "uniform:0.04"
-    """Initialisation of weights and biases: uniform[:A] (0.04), gaussian[:STD] (0.01),
-    identity[:STD] (0.001), scaled[:GAIN] (1), orthogonal[:GAIN] (1) or memory[:STEPS] (the steps of
-    a window). Append ,bias:B to set all biases to B. None: the cell's own initialisation (the
-    default for torch.nn's cells).
+    """Initialisation of weights and biases, with the default of each number in brackets:
+    uniform[:A] (0.04), gaussian[:STD] (0.01), identity[:STD] (0.001), scaled[:GAIN] (1),
+    orthogonal[:GAIN] (1) or memory[:STEPS] (the steps of a window). Append ,bias:B to set all
+    biases to B. None: the cell's own initialisation (the default for torch.nn's cells).
     """
     transform_bias: float | None = -2.0
     drop_embedding: Fraction = 0.0

@@ -72,8 +72,8 @@ def line_of(
 ) -> str:
     """Format a line about a task: its share done, and the time so far or the time left.
 
-    first: seconds until the first report, and what was done by then. It may contain the time of
-    setting up, so the time left is that of the pieces after it.
+    first: seconds until the first report, and what was done by then. These seconds may contain the
+    time of setting up, so the time left is estimated from the pieces after the first report.
 
     >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
     ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')

@@ -147,10 +147,10 @@ FIRST_BY_ITS_INPUT = with_input(
 )
 """Layer 1 has the largest damage, all of it by the removed input."""
 RANKED = [
-    (FIRST_BY_ITS_INPUT, "1 raises the loss by 1.79 nats per frame, most of all layers"),
+    (FIRST_BY_ITS_INPUT, "1 raises the loss by 1.79 nats per frame, more than any other layer"),
     (
         table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0]),
-        "2 lowers the loss by 99 nats per frame, most of all layers",
+        "2 lowers the loss by 99 nats per frame, more than any other layer",
     ),
     (
         table_of([0.5, 0.48], [0.4, 0.3], [0.6, 0.6]),

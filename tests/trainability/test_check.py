@@ -135,8 +135,8 @@ def test_an_own_loop_is_measured_against_a_plain_one_and_the_constant(
     found = of_losses(theirs, Row(UNCHANGED, None, steps=len(plain), losses=plain), constant)
     assert (found is not None) == bool(steps)
     if found is not None:
-        assert f"After {steps} steps your loop is at a loss of" in found.sentence
-        assert f"plain loop at {plain[-1]:.3g}." in found.sentence
+        assert f"After {steps} steps the loss is" in found.sentence
+        assert f"and {plain[-1]:.3g} in this plain loop." in found.sentence
 
 
 def test_one_sequence_of_which_nothing_is_held_out_and_a_loop_without_zero_grad():
@@ -206,7 +206,7 @@ def test_a_training_that_has_no_time_is_undecided():
     found = check(model, x, target, "mse", sgd, steps=100_000, seconds=3)
     assert found.outcome == "undecided"
     assert found.steps < found.of_steps == 100_000
-    assert ("All its steps take about" in str(found)) == (found.steps > 0)
+    assert ("The whole run takes about" in str(found)) == (found.steps > 0)
 
 
 def test_a_check_leaves_the_order_of_a_loader_alone():

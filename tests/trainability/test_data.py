@@ -204,7 +204,7 @@ def test_a_forgotten_batch_first_is_found_where_the_axis_is_known(given):
         cause = {c.name: c for c in facts(Probe(training))[0]}.get("mixed examples")
         assert (cause is None) == model.rnn.batch_first
         if cause:
-            assert "takes axis 0 of x (20, 10, 3), the examples, for time" in cause.sentence
+            assert "treats axis 0 of x, whose shape is (20, 10, 3), as time, but" in cause.sentence
             assert cause.remedy == "Write nn.GRU(..., batch_first=True)."
 
 

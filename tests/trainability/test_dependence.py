@@ -204,7 +204,10 @@ def test_batch_norm_mixes_examples_by_design_and_batch_first_by_mistake():
     assert not found_in(BatchNorm(track_running_stats=False)).keys() & DEPENDENCE
     for options in ({}, {"track_running_stats": False}):
         found = found_in(BatchNorm(1, **options))
-        assert "nn.GRU takes axis 0 of x (32, 8, 3)" in found["mixed examples"].sentence
+        assert (
+            "nn.GRU treats axis 0 of x, whose shape is (32, 8, 3), as time"
+            in found["mixed examples"].sentence
+        )
 
 
 class Recall(nn.Module):
@@ -236,7 +239,7 @@ def classes(output, y):
         (False, True, ""),
     ],
 )
-def test_a_layer_that_takes_the_examples_for_time_is_named_whatever_the_cause(
+def test_a_layer_that_treats_the_examples_as_time_is_named_whatever_the_cause(
     turned, batch_first, remedy
 ):
     model = Recall(turned, batch_first)
@@ -246,7 +249,7 @@ def test_a_layer_that_takes_the_examples_for_time_is_named_whatever_the_cause(
     assert (cause is None) is not bool(remedy)
     assert (other_axis(training) is None) is not bool(remedy)
     if cause is not None:
-        assert "nn.LSTM takes axis 0 of x (32, 8), the examples, for time" in cause.sentence
+        assert "nn.LSTM treats axis 0 of x, whose shape is (32, 8), as time, but" in cause.sentence
         assert remedy in cause.remedy and cause.repair == OTHER_AXIS
 
 
@@ -611,7 +614,7 @@ def test_every_frame_that_changes_a_bit_of_the_output_is_counted_whatever_its_ef
             assert (model(other) != model(x)).any()
     found = found_in(model, x)["detached state"]
     assert found.evidence == {"depends": 16, "reached": 1}
-    assert "Changes of 16 of 16 frames change the last output" in found.sentence
+    assert "The last output changes with 16 of 16 frames" in found.sentence
 
 
 # ---- losses that compare examples ---------------------------------------------------------------
@@ -813,13 +816,15 @@ def test_a_source_that_holds_the_target_one_frame_later_may_be_read_as_a_whole()
 
 def test_a_decoder_that_reads_its_next_input_is_named():
     sentence = ahead(Translator(both=True), (WORDS, shifted(WORDS)), WORDS)
-    assert sentence == "The target of a frame is input 2 1 frame later, which its output reads."
+    assert sentence == (
+        "The target of a frame is input 2, 1 frame later, and the output for the frame reads it."
+    )
 
 
 @pytest.mark.parametrize("length", [T, T - 3])
 def test_a_decoder_input_that_is_not_shifted_holds_the_target(length):
     y = WORDS.flip(1)[:, :length]
-    words = "The target of a frame is input 2 of this frame, which its output reads."
+    words = "The target of a frame is input 2 of this frame, and the output for the frame reads it."
     assert ahead(Translator(), (WORDS, y), y) == words
     assert ahead(Translator(), (WORDS, shifted(y)), y) == ""
     assert ahead(Translator(shifts=True), (WORDS, y), y) == ""
@@ -846,7 +851,7 @@ def test_an_output_that_changes_with_a_later_id_without_a_gradient_does_not_read
     other[:, -1] = (x[:, -1] == 0).long()
     assert (model(other)[:, 0] != model(x)[:, 0]).any()
     assert ahead(model, x, y) == ""
-    assert "the input 1 frame later" in ahead(Writer(both=True), x, y)
+    assert "the input, 1 frame later" in ahead(Writer(both=True), x, y)
 
 
 class Window(nn.Module):

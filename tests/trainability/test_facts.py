@@ -769,8 +769,8 @@ class Gain(Net):
 @pytest.mark.parametrize(
     ("size", "words"),
     [
-        (1, "1 number that outputs or loss depend on and that may be trained is not a parameter"),
-        (2, "2 numbers that outputs or loss depend on and that may be trained are not parameters"),
+        (1, "Outputs or loss depend on 1 trainable number that is not a parameter of the model"),
+        (2, "Outputs or loss depend on 2 trainable numbers that are not parameters of the model"),
     ],
 )
 def test_a_tensor_that_the_optimiser_has_is_not_called_untrained(size, words):

@@ -199,7 +199,9 @@ def test_a_gradient_becomes_nan_after_some_steps():
     step = 1
     while math.isfinite(training.step(*next(stream))) and step < 3000:
         step += 1
-    assert "the loss is finite, the gradient of var is not" in failed_step(training, step).sentence
+    assert (
+        "the loss is finite, but the gradient of var is not" in failed_step(training, step).sentence
+    )
 
 
 class Square(torch.autograd.Function):

@@ -140,7 +140,7 @@ def test_a_gradient_that_is_not_finite_is_told_from_a_loss():
     training = training_of(Root(), SALES, SALES[:, -1:] + 1)
     step = steps_until_it_fails(training)
     cause = failed_step(training, step)
-    assert "the loss is finite, the gradient of scale is not" in cause.sentence
+    assert "the loss is finite, but the gradient of scale is not" in cause.sentence
     assert cause.part == "network"
 
 

@@ -36,7 +36,7 @@ class Reader(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention that takes the examples for time, and a linear head on its mean."""
+    """Attention that treats the examples as time steps, and a linear head on its mean."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,7 @@ def softmax_twice():
 
 
 def wrong_axis():
-    """Attention takes the examples for time."""
+    """Attention treats the examples as time steps."""
     model = Attention()
     return model, X, MEAN, nn.MSELoss(), adam(model.parameters())
 

@@ -178,7 +178,7 @@ def test_a_step_that_fails_is_not_called_an_error_too_large():
 
 
 def test_a_network_that_learns_from_a_leak_passes_with_a_warning_at_the_line_of_the_test():
-    """The target of a frame is the input of this frame, which its output reads."""
+    """The target of a frame is the input of this frame, and the output for the frame reads it."""
     ids = torch.randint(0, 5, (200, 6), generator=G)
     model = nn.Sequential(nn.Embedding(5, 5), nn.Linear(5, 5))
     training = Training(model, ids, ids, "cross-entropy", adam(model, 0.1), batch_axis=0, steps=60)

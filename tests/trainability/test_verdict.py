@@ -238,7 +238,7 @@ def test_the_share_that_a_change_closes_is_that_of_the_gap_beside_it():
 def test_a_change_that_is_nearly_enough_is_told_with_its_share():
     found = evidence(1.0, kept={"optimizer": 0.9}, replaced={"optimizer": 0.37, "inputs": 0.9})
     trial = SimpleNamespace(evidence=found, training=SimpleNamespace(data=None))
-    said = "Nearly enough: optimizer closes 70 % of the gap, 80 % is enough."
+    said = "Nearly enough: optimizer closes 70 % of the gap; 80 % is enough."
     assert not_enough(trial) == said
     found.refused.append(found.replaced[1])
     assert not not_enough(trial)
@@ -247,7 +247,7 @@ def test_a_change_that_is_nearly_enough_is_told_with_its_share():
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (0.284, "Nearly enough: optimizer closes 79 % of the gap, 80 % is enough."),  # 79.6 %
+        (0.284, "Nearly enough: optimizer closes 79 % of the gap; 80 % is enough."),  # 79.6 %
         (0.1, ""),  # 100 %, so another condition fails
     ],
 )
@@ -449,8 +449,8 @@ def test_another_score_changes_no_outcome_and_is_told_with_both_errors():
     assert rule_of(found).outcome == "learns" and not found.better and not found.enough
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
     assert [cause.sentence for cause in causes_shown(trial)] == [
-        "All classes alike: with classes weighted the relative error of the classes goes from 0.75 "
-        "to 0.19, and that of all examples from 0.81 to 0.88."
+        "With classes weighted, the relative error with all classes weighted equally goes from "
+        "0.75 to 0.19, and the relative error of all examples from 0.81 to 0.88."
     ]
     own = TableRow("loss", "classes weighted", 0.19, 100, 0.0, by="balanced")
     assert not Diagnosis(outcome="learns", rows=(own,)).by_part

@@ -58,19 +58,20 @@ def mixed_examples(probe: Probe) -> Cause | None:
     words = f"Changing one example changes the outputs of {probe.mixed} of {probe.count - 1} others"
     remedy = (
         "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo "
-        "the order of examples that were sorted for packing; unless outputs depend on the "
+        "the order of examples that were sorted for packing. Do nothing if outputs depend on the "
         "minibatch on purpose, such as by its mean."
     )
     wrong = layers_taking_examples_for_time(probe)
     if wrong:
         kind = f"nn.{type(wrong[0]).__name__}"
-        words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
+        words += f": {kind} treats axis {probe.axis} of x, whose shape is {shape}, as time, but "
+        words += f"axis {probe.axis} holds the examples"
         first = bool(batch_first_of(wrong[0]))
         remedy = f"Write {kind}(..., batch_first={not first})."
         if first is (probe.axis == 0):
             remedy = f"{remedy[:-1]}, or leave out the transposes around it."
     if probe.training.either_axis:
-        remedy = f"{remedy[:-1]}; or, if x is (time, examples, features), give batch_axis=1."
+        remedy = f"{remedy} Or, if x is (time, examples, features), give batch_axis=1."
     return Cause(
         "mixed examples",
         "network",
@@ -108,7 +109,7 @@ def unread_inputs(probe: Probe) -> Cause | None:
     return Cause(
         "unread inputs",
         "network",
-        f"{words}: it has no gradient, and changes of three sizes change no output.",
+        f"{words}: there is no gradient, and changes of three sizes change no output.",
         "Look where forward drops them: an index, a slice, a factor 0, or a name used twice.",
     )
 
@@ -165,7 +166,7 @@ def words_of_one_frame(probe: Probe, which: str) -> tuple[str, str]:
     words = f"An output depends only on {which}: nothing can be learned from the others."
     if probe.training.either_axis:
         shape = tuple(probe.first.shape)
-        words += f" The examples are taken along axis {probe.axis} of x {shape}."
+        words += f" Axis {probe.axis} of x, whose shape is {shape}, is taken as the examples."
     return words, (
         "Pass the state from step to step. For an nn.RNN, LSTM or GRU, read the last output: "
         "out[:, -1] with batch_first=True, out[-1] without."
@@ -197,7 +198,7 @@ def detached_state(probe: Probe) -> Cause | None:
     return Cause(
         "detached state",
         "network",
-        f"Changes of {read} of {T} frames change the last output, and its gradient reaches "
+        f"The last output changes with {read} of {T} frames, but its gradient reaches only "
         f"{gradient}.",
         "Remove .detach(), .data and torch.no_grad() between the steps of a sequence, unless they "
         "truncate backpropagation on purpose.",

@@ -92,7 +92,7 @@ def cause_of(
     """
     evidence = {"name": name, "change": near, "gradient": size}
     along = "in the direction of this gradient the loss changes by"
-    measured = f"{along} {near:.3g} per unit, autograd says {size:.3g}"
+    measured = f"{along} {near:.3g} per unit, but autograd says {size:.3g}"
     in_network, in_loss = (any(isinstance(n, BackwardCFunction) for n in part) for part in nodes)
     if abs(by_outputs - size) >= abs(near - by_outputs):
         part, own, remedy = "network", in_network, CUT_IN_FORWARD
@@ -130,7 +130,7 @@ def in_double_precision(probe: Probe) -> Training | None:
 def known_derivative(change: Callable[[float], float], size: float, loss: float) -> float | None:
     """Return the derivative of the loss, if it is the same for steps of any length; else None.
 
-    Derivatives over short steps must lie closer together than to the derivative that autograd
+    Derivatives over short steps must lie closer to each other than to the derivative that autograd
     predicts. A derivative that changes at long steps shows thresholds along the way. The gradient
     may then be an estimate on purpose.
 

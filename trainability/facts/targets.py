@@ -64,8 +64,8 @@ def missing_logs(probe: Probe) -> Cause | None:
         "missing logarithms",
         "loss",
         f"The gradient of the loss in the outputs is not its slope: along a change of the outputs "
-        f"the loss changes by {slope:.3g} per unit, autograd says {gradient:.3g}. With the outputs "
-        f"as log-probabilities both agree.",
+        f"the loss changes by {slope:.3g} per unit, but autograd says {gradient:.3g}. With the "
+        f"outputs as log-probabilities both agree.",
         f"End the network in log_softmax(dim={axis}){last}.",
         evidence={"change": slope, "gradient": gradient},
         repair=LOGS,
@@ -92,7 +92,7 @@ def output_range(probe: Probe) -> Cause | None:
         "loss" if twice else "targets" if scaled else "network",
         f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: over "
         f"{counted(len(targets) * probe.count, 'example')} the least loss in this range is "
-        f"{least:.3g}, that of the best constant output {constant:.3g}.",
+        f"{least:.3g}, and the loss of the best constant output is {constant:.3g}.",
         _for_another_axis(probe, last.words)
         or f"Remove {last.words} from the end of the model"
         + (": this loss expects logits." if twice else ", or scale the targets to its range."),
@@ -132,7 +132,9 @@ def no_least_loss(probe: Probe) -> Cause | None:
         return None
     nodes = {operation(node) for node in graph(probe.loss)}
     free = is_free(probe.output)
-    numbers = f"of size 100 take it to {losses[0]:.3g}, of 10,000 to {losses[1]:.3g}"
+    numbers = (
+        f"of size 100 take it to {losses[0]:.3g}, and outputs of size 10,000 to {losses[1]:.3g}"
+    )
     return Cause(
         "no least loss",
         "loss",
@@ -221,8 +223,9 @@ def later_input(probe: Probe, leaf: int, shift: int) -> Cause:
     remedy = f"Let an output read {name} up to its own frame only."
     if not many and any(getattr(p, "bidirectional", False) for p in probe.training.model.modules()):
         remedy = "Set bidirectional=False."
-    words = f"The target of a frame is {name} {counted(shift, 'frame')} later"
-    return Cause("looks ahead", "network", f"{words}, which its output reads.", remedy)
+    words = f"The target of a frame is {name}, {counted(shift, 'frame')} later"
+    words += ", and the output for the frame reads it."
+    return Cause("looks ahead", "network", words, remedy)
 
 
 def own_input(probe: Probe, leaf: int) -> Cause:
@@ -234,7 +237,7 @@ def own_input(probe: Probe, leaf: int) -> Cause:
     return Cause(
         "looks ahead",
         "inputs" if many else "targets",
-        f"The target of a frame is {name} of this frame, which its output reads.",
+        f"The target of a frame is {name} of this frame, and the output for the frame reads it.",
         f"Shift {name} by one frame: a start token, then the targets without the last one."
         if many
         else "Shift the targets: x[:, :-1] and y = x[:, 1:].",

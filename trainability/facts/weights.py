@@ -150,8 +150,8 @@ def hidden_weights(probe: Probe) -> Cause | None:
     return Cause(
         "untrained weights",
         "network",
-        f"{counted(number, 'number')} that outputs or loss depend on and that may be trained {are} "
-        f"of the model ({listed(names)}): an optimiser of model.parameters() never changes {them}.",
+        f"Outputs or loss depend on {counted(number, 'trainable number')} that {are} of the model "
+        f"({listed(names)}): an optimiser of model.parameters() never changes {them}.",
         "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in "
         "nn.Parameter.",
     )
@@ -214,7 +214,7 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
         "left out": ("optimizer", words_of_left_out(probe.training), DRIVE),
         "at rest": ("optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
         "unused": ("network", "No output depends on", DROPS),
-        "frozen": ("network", "Frozen are", THAW),
+        "frozen": ("network", "requires_grad is False for", THAW),
     }
     return [(names[kind], *words) for kind, words in kinds.items() if kind in names]
 
