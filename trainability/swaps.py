@@ -336,11 +336,15 @@ def growth_of_loss(training: Training) -> tuple[int, int]:
     count = y.shape[targets] // 2 if y.dim() else 0
     if batch is None or count < 2 or output.shape[batch] != y.shape[targets]:
         return 0, targets
-    output = output + noise_like(output)
-    one, double = (
-        slope_at(training.loss, output.narrow(batch, 0, size), y.narrow(targets, 0, size))
-        for size in (count, 2 * count)
-    )
+
+    def slopes(output: Tensor) -> list[Tensor]:
+        parts = ((output.narrow(batch, 0, n), y.narrow(targets, 0, n)) for n in (count, 2 * count))
+        return [slope_at(training.loss, *part) for part in parts]
+
+    try:
+        one, double = slopes(output + noise_like(output))
+    except USERS_FAULT:  # a loss of outputs from 0 to 1
+        one, double = slopes(output)
     ratio = float(double.narrow(batch, 0, count).norm() / one.norm().clamp_min(TINY))
     if not (math.isfinite(ratio) and ratio > 0):
         return 0, targets

@@ -162,7 +162,7 @@ RANKED = [
     ),
     (
         table_of([0.033, -0.028], [0.029, -0.032], [0.037, -0.023]),
-        "1 raises the loss by 0.033 nats per frame, most of all layers",
+        "1 raises the loss by 0.033 nats per frame, more than any other layer",
     ),
     (
         table_of([0.5, -0.6], [0.4, -1.3], [0.7, 0.1]),
