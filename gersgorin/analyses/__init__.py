@@ -181,9 +181,8 @@ _ROWS = (
                 None,
             ),
             "margin": Option(
-                "The search stays in a box around the starting states. This option widens the box "
-                "on every side, by this share of its longest side. A side shorter than 1 counts as "
-                "1.",
+                "The search stays in a box around the starting states. The box is widened in every "
+                "direction by this share of its longest edge, or of 1 if this edge is shorter.",
                 float,
                 0.5,
             ),

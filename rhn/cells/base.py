@@ -26,8 +26,8 @@ MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared wit
 
 
 class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences; None for no dropout. Masks are
-    constants without a gradient.
+    """Dropout masks of one cell for one window of B sequences. A mask that is None drops nothing.
+    Masks are constants without a gradient.
 
     Each sequence has one draw, which all time steps and all recurrence layers share (Gal and
     Ghahramani 2016):
