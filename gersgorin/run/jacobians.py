@@ -222,8 +222,8 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     (0-dim tensor).
 
     The formula of the bound is next to the equation of each cell in `rhn.cells`. For the RNN the
-    bound is gamma sigma_max(R), with gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises
-    InvalidInputError for a cell without a bound.
+    bound is gamma sigma_max(R), with gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017,
+    section 3). Raises InvalidInputError for a cell without a bound.
 
     >>> from rhn.cells import RNN
     >>> cell = RNN(3, 2)
