@@ -355,8 +355,8 @@ def collapsing(monkeypatch):
 
     def made(fails):
         class Collapsing(Race):
-            def add(self, row, outputs):
-                super().add(row, outputs)
+            def add(self, row, outputs, **given):
+                super().add(row, outputs, **given)
                 if row.steps >= 45 and fails(row):
                     relative = {"error": 1.0}
                     row.measures[-1] = dataclasses.replace(row.measures[-1], relative=relative)

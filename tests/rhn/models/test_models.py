@@ -156,7 +156,9 @@ def test_a_checkpoint_gives_the_model_back(key, tmp_path):
 def test_a_model_with_a_cell_of_the_user_s_own_needs_that_cell_to_load(tmp_path):
     m = model(PlainCell)
     path = save_checkpoint(tmp_path / "m.safetensors", m)
-    with pytest.raises(CheckpointError, match=r"--cell .*PlainCell .*with_cell"):
+    with pytest.raises(
+        CheckpointError, match=r"--cell .*:PlainCell .*rhn.load\(path, cell='.*:PlainCell'"
+    ):
         load_checkpoint(path)
     x = frames()
     assert torch.equal(load_checkpoint(path, factory=with_cell(PlainCell))(x), m(x))
