@@ -308,7 +308,8 @@ def no_single_part(trial: Trial) -> str:
 def notes_on_fit(trial: Trial) -> Iterator[str]:
     """Yield sentences on the error on training examples, such as overfitting."""
     base, fitted = trial.base, trial.fitted
-    if words := trial.evidence.void:
+    words = trial.evidence.void
+    if words and words not in trial.race.scores["error"].meaning:  # else the first line says so
         yield f"Errors are not compared: {words}."
     if "loss" in trial.evidence.names and (words := trial.race.scores["loss"].note):
         yield words

@@ -87,13 +87,13 @@ def assert_learns(
 def _verdict(trial: Trial, title: str, below: float) -> str:
     """A sentence with the error and the required error, and what the error compares."""
     few = f" on training examples ({trial.few})" if trial.few else ""
-    meaning = trial.race.scores["error"].meaning
-    scale = "; ".join(filter(None, [meaning, "1: no better than the constant predictor"]))
-    base = trial.base
-    return (
-        f"the relative error of {title} is {base.error:.3g} after {counted(base.steps, 'step')}"
-        f"{few}, expected less than {below:g} ({scale})."
-    )
+    base, score = trial.base, trial.race.scores["error"]
+    after = f"after {counted(base.steps, 'step')}{few}"
+    if score.refused:
+        return f"{title} has no relative error {after}: {score.refused}."
+    scale = "; ".join(filter(None, [score.meaning, "1: no better than the constant predictor"]))
+    error = f"the relative error of {title} is {base.error:.3g} {after}"
+    return f"{error}, expected less than {below:g} ({scale})."
 
 
 def _hints(trial: Trial) -> Iterator[str]:

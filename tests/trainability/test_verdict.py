@@ -41,7 +41,8 @@ def row(part, error, noise=0.2, done=True, loss=None):
 
 def score(void="", least=0.0):
     refused = void if least > -math.inf else ""
-    return SimpleNamespace(size=1.0, void=void, refused=refused, least=least, name="error")
+    words = {"void": void, "refused": refused, "meaning": "", "name": "error"}
+    return SimpleNamespace(size=1.0, least=least, **words)
 
 
 def evidence(base, good=0.1, kept=None, replaced=None, whole=True, few="", noise=0.2):
