@@ -9,7 +9,8 @@ from rhn.utils.wording import counted, listed
 from trainability.candidates import DEFAULT
 from trainability.data import count_of
 from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, shown
-from trainability.race import CLEAR, DEAD, GOOD, Row, Version
+from trainability.race import CLEAR, GOOD, Row, Version
+from trainability.scores import DEAD
 from trainability.swaps import LONGER, are_drawn_as_by_default
 from trainability.trial import Trial, place_of
 from trainability.verdict import ENOUGH, Evidence, is_overfitting, rule_of

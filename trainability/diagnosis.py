@@ -20,7 +20,8 @@ from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, listed, rounded_up
 from trainability.candidates import Change
 from trainability.copies import copy_of_optimizer
-from trainability.race import DEAD, Row
+from trainability.race import Row
+from trainability.scores import DEAD
 from trainability.signal import Reach
 from trainability.training import NO_TIME, Training
 

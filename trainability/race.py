@@ -47,7 +47,6 @@ from trainability.training import Training
 
 POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
 GOOD = 0.1  # error of a training run that has learned well
-DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
 ORDERS = 0, 1, 2  # minibatch orders in which a result is confirmed
 ROUNDINGS = 16  # times the relative rounding: outputs that differ by less are equal
 TIMED = 5  # steps by which the time of a step is measured

@@ -80,6 +80,7 @@ NO_LOWER = (
 )
 NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
+DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
 BLOCKS = 40  # parts of the frames of a few long sequences
@@ -151,10 +152,13 @@ class PairedErrors:
         return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
     def below(self) -> bool:
-        """True if the errors lie below those of the constant predictor, and of the best constant
-        for these examples, by two standard errors.
+        """True if the errors lie below those of the constant predictor by two standard errors. If
+        they are above nine tenths of them, they must also lie below those of the best constant for
+        these examples: so little is the difference of two constants.
         """
-        known = [self] if self.closest is None else [self, replace(self, constant=self.closest)]
+        known = [self]
+        if self.closest is not None and self.relative > DEAD:
+            known += [replace(self, constant=self.closest)]
         found = [paired.difference() for paired in known]
         return all(mean + DEVIATIONS * deviation < 0 for mean, deviation in found)
 

@@ -40,8 +40,8 @@ from trainability.data import (
     with_sequence,
 )
 from trainability.diagnosis import AT_FAULT, Cause, shown
-from trainability.race import CLEAR, DEAD, GOOD, Race, Row, Version
-from trainability.scores import MINIBATCHES, score_for
+from trainability.race import CLEAR, GOOD, Race, Row, Version
+from trainability.scores import DEAD, MINIBATCHES, score_for
 from trainability.swaps import scale_of
 from trainability.training import averaging_layers
 
