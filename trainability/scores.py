@@ -154,7 +154,7 @@ class PairedErrors:
     def below(self) -> bool:
         """True if the errors lie below those of the constant predictor by two standard errors. If
         they are above nine tenths of them, they must also lie below those of the best constant for
-        these examples: so little is the difference of two constants.
+        these examples, because two constants may differ by so little.
         """
         known = [self]
         if self.closest is not None and self.relative > DEAD:

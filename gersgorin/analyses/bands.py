@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gersgorin.analyses.growth import (
     TWICE,
+    ZERO,
     Growth,
     compared_words,
     direction,
@@ -36,6 +37,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     DASHED,
     GROWTH,
+    ZERO_PRODUCT,
     Block,
     Shown,
     WholeTicks,
@@ -206,7 +208,7 @@ class Comparison(Result, kind="comparison"):
         if self._disagree:
             return f"{gradient} {self._change} runs"
         if 0 < zero < R:
-            return f"{gradient} is zero at the end of {zero} of {R} runs"
+            return f"{gradient} is {ZERO} at the end of {zero} of {R} runs"
         steady = is_steady(self.log_norm_product, self.near)
         words = rate_words(self.rate, self.near, steady=steady)
         return f"{gradient} {words} in the median"
@@ -413,7 +415,7 @@ def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
     ax.plot(t[shown], median[shown], linewidth=1.3, **style | points)
     if shown.any() and not shown.all():
         end = t[shown][-1], median[shown][-1]
-        ax.plot(*end, "x", color=style["color"], label="the product is zero from here")
+        ax.plot(*end, "x", color=style["color"], label=ZERO_PRODUCT)
     if len(comparison.seed) > 1:
         # a band has a lower edge where four of five have a product
         floor = np.where(np.isneginf(low), median, low)

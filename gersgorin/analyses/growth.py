@@ -22,6 +22,7 @@ from rhn.utils.wording import counted, sentence
 # Rounding moves a double eigenvalue by the square root of the precision, 1.5e-8 in float64. A rate
 # of 1e-7 changes a gradient by a thousandth in 10,000 steps.
 SAME, PLACES = 1e-7, 100  # the second in units of the last place, for other precisions
+ZERO = "zero up to rounding"  # also of a slope 1 - s^2 whose s is rounded to 1
 TWICE = math.log(2)  # an extreme that is reported lies one doubling beyond both ends
 EVEN = 10  # a change is uneven if half of it falls on a tenth of the steps
 ALIKE = 1.1  # ratio of half-lives, or of norms, up to which they are not ranked
@@ -108,7 +109,7 @@ def rate_words(rate: float, near: float, *, steady: bool = True) -> str:
     if math.isnan(rate):
         return "has no known size"
     if rate == -math.inf:
-        return "is zero at the end"
+        return f"is {ZERO} at the end"
     if not direction(rate, near):
         return "keeps its norm" if steady else "ends with the norm that it starts with"
     return f"{'halves' if rate < 0 else 'doubles'} {_every(rate)}"
@@ -123,14 +124,14 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
     >>> print(gradient_words(np.array([0.5, 1.0, 1.5]), " of this RNN"))
     the gradient of this RNN doubles every 1.39 steps
     >>> print(gradient_words(np.array([-1.0, -np.inf, -np.inf])))
-    the gradient is zero after 2 steps
+    the gradient is zero up to rounding after 2 steps
     >>> print(gradient_words(np.r_[2.0, np.linspace(5, 1, 39)]))
     the gradient ends 2.72 times as large as it starts (largest after 2 steps)
     """
     found = Growth.of(log_norm)
     if found.rate == -math.inf:
         first = int(np.isneginf(log_norm).argmax()) + 1
-        return f"the gradient{of} is zero after {counted(first, 'step')}"
+        return f"the gradient{of} is {ZERO} after {counted(first, 'step')}"
     near = tolerance(log_norm.dtype)
     words = found.end or rate_words(found.rate, near, steady=is_steady(log_norm, near))
     return f"the gradient{of} {words}{f' ({found.turn})' if found.turn else ''}"

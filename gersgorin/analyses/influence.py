@@ -28,7 +28,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin.analyses.fall import FITS, Fall, fall_of
-from gersgorin.analyses.growth import SAME as KEPT
+from gersgorin.analyses.growth import SAME, ZERO
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
@@ -46,11 +46,10 @@ from rhn.utils.wording import counted, in_short, percent, sentence
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
-SAME = 1e-9  # of the largest influence: a difference by rounding
+EQUAL = 1e-9  # of the largest influence: a difference by rounding
 TENTH = 0.9  # of the largest influence: nearer ones are not ranked
 ROUNDING = 1e-12  # of the squared influence
 AGAIN = 2  # times the longest stretch below half so far: one that is shorter may end as well
-ZERO = "zero up to rounding"  # also of a slope 1 - s^2 whose s is rounded to 1
 LAW = 2  # lags, from which on the notes state the law of the fall
 
 
@@ -103,14 +102,14 @@ class Influence(Result, kind="influence"):
     def _top(self) -> int:
         """The first lag with the largest influence, up to rounding."""
         by_lag = self.by_lag
-        alike = by_lag >= by_lag.max() * (1 - SAME)
+        alike = by_lag >= by_lag.max() * (1 - EQUAL)
         return int((alike if alike.any() else by_lag).argmax())
 
     @property
     def _near_largest(self) -> np.ndarray:
         """The lags with at least half of the largest influence, up to rounding."""
         by_lag = self.by_lag
-        return np.flatnonzero(by_lag >= by_lag[self._top] / 2 * (1 - SAME))
+        return np.flatnonzero(by_lag >= by_lag[self._top] / 2 * (1 - EQUAL))
 
     @property
     def _ranked(self) -> bool:
@@ -133,7 +132,7 @@ class Influence(Result, kind="influence"):
     def _is_constant(self) -> bool:
         """True if the influence changes only by rounding from lag to lag."""
         by_lag = self.by_lag
-        return bool(by_lag.max() - by_lag.min() <= len(by_lag) * KEPT * by_lag.max())
+        return bool(by_lag.max() - by_lag.min() <= len(by_lag) * SAME * by_lag.max())
 
     @property
     def by_lag_error(self) -> np.ndarray:
@@ -407,7 +406,7 @@ class Influence(Result, kind="influence"):
         largest by more than rounding.
         """
         tail = self.by_lag[self._top :]
-        return np.flatnonzero(tail > tail[0] / 2 * (1 + SAME))
+        return np.flatnonzero(tail > tail[0] / 2 * (1 + EQUAL))
 
     @property
     def _last_above(self) -> str:

@@ -41,6 +41,7 @@ DASHED: Style = {"color": "black", "linestyle": (0, (4, 3)), "zorder": 1.5}  # b
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DECADES = 8  # of a heat map's scale
 SPAN = 1.5  # decades of values from which their axis is logarithmic
+ZERO_PRODUCT = "the product is zero up to rounding from here"
 GROWTH = "gradient (log₁₀)"  # norm of the derivative of state t in state 0
 WIDTH = 8.0  # inches, of a figure of several panels
 # inches of labels beside panels, and of those above and below, for letters of 9 points
@@ -360,10 +361,10 @@ class WholeTicks(ticker.MaxNLocator):
     def __init__(self, most: int = 10):
         super().__init__(most, integer=True)
 
-    def tick_values(self, vmin: float, vmax: float) -> Any:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         first, last = np.ceil(vmin), np.floor(vmax)
         ticks = np.array([first] if first == last else super().tick_values(vmin, vmax))
-        return ticks[ticks == ticks.round()]
+        return ticks[ticks == ticks.round()].tolist()
 
 
 def isolated_points(values: np.ndarray) -> Style:
@@ -403,7 +404,7 @@ def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
     ax.plot(t, decades, color=ink(ax), linewidth=1.4, **isolated_points(decades))
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
-        ax.text(t[1:][zero][0], 0, "the product is zero from here", color=GREY, va="bottom")
+        ax.text(t[1:][zero][0], 0, ZERO_PRODUCT, color=GREY, va="bottom")
     return over_time(ax, len(log_norm), unit, GROWTH)
 
 

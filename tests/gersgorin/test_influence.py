@@ -253,7 +253,7 @@ def test_one_output_of_a_sequence_is_that_of_its_last_step():
     np.testing.assert_allclose(found.influence, slopes, rtol=1e-12)
     np.testing.assert_allclose(found.by_lag, slopes[0, ::-1], rtol=1e-12)
     (curve,) = found.figure().axes  # no heat map of one row
-    assert not curve.images and (curve.get_xticks() % 1 == 0).all()
+    assert not curve.images and (np.array(curve.get_xticks()) % 1 == 0).all()
     assert curve.get_xlabel() == "steps before the last" and found.ahead == 0
 
 
