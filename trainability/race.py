@@ -246,7 +246,8 @@ class Race:
         row.done = row.steps >= steps or row.exploded is not None or row.value(by) <= good
 
     def train(self, row: Row, steps: int, end: float) -> None:
-        """Train a row up to a number of steps or the deadline `end`, and measure it."""
+        """Train the version in a row up to a number of optimiser steps or the deadline `end`, and
+        measure its error."""
         training = row.training
         begun = time.monotonic()
         if training is None or begun >= end:

@@ -131,7 +131,7 @@ class FixedPoints(Result, kind="fixed_points"):
     """Residual |F(s) - s|_2 at each point, (P,)."""
     is_slow: np.ndarray
     """True for slow points, (P,). These points are not fixed, but |F(s) - s| is at most 1e-7 of the
-    largest side of the box of the starts; or |F(s) - s| is a local minimum that is at most a
+    longest edge of the box of the starts; or |F(s) - s| is a local minimum that is at most a
     hundredth of the median of |F(s) - s| at the starts.
     """
     eigenvalues: np.ndarray
@@ -148,7 +148,7 @@ class FixedPoints(Result, kind="fixed_points"):
     """Largest residual of a fixed point."""
     margin: float = 0.5
     """Distance between the box of the search and the box of the starts and settled states, as a
-    share of the largest side of the box of the starts.
+    share of the longest edge of the box of the starts.
     """
     input: np.ndarray | None = None
     """The constant input (m,)."""
@@ -211,7 +211,7 @@ class FixedPoints(Result, kind="fixed_points"):
         """The box of the search in words."""
         later = f" and of the states {self.settled_after:,} steps later" if self.settled else ""
         side = max(1.0, float(np.ptp(self.starts, axis=0).max()))
-        of = f" ({self.margin:g} of the starts' largest side)" if side > 1 else ""
+        of = f" ({self.margin:g} of the starts' longest edge)" if side > 1 else ""
         return f"the box of the starts{later}, wider all around by {self.margin * side:.3g}{of}"
 
     @property
@@ -623,8 +623,8 @@ def fixed_points(
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
         margin: distance, on each side, between the box of the search and the bounding box of the
-            starts and settled states. The unit is the largest side of the box of the starts (a side
-            below 1 counts as 1).
+            starts and settled states. The unit is the longest edge of the bounding box of the
+            starts, or 1 if this edge is shorter.
         period: number k of steps. If k is above 1, the search is for the points of cycles of k
             steps, F is the map of k steps, and the eigenvalues are the multipliers of the cycle.
             Slow points are then left out, and so are points whose period is a smaller divisor of k.

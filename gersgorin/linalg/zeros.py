@@ -35,7 +35,7 @@ NEAR, JUMP = 1e-6, 1e-6
 ITERATIONS = 200
 BLOCK = 1 << 19  # entries of Jacobians held at once: about what a core's cache holds
 
-# Shares of the largest side of the starts' box:
+# Shares of the longest edge of the starts' box:
 APART = 1e-4  # distance in an entry from which two points are two
 MET = 1e-6  # the same for two searches that go on as one, and for an end at the edge of the box
 NARROW = 1e-3  # least side of an entry that sets its unit
@@ -197,7 +197,7 @@ class ZeroSearch:
         """A search for fixed points of F in a box around `starts` and `more` states.
 
         margin: distance between the box of the search and the bounding box of all these states, as
-        a share of the largest side of the box of the starts (a side below 1 counts as 1).
+        a share of the longest edge of the box of the starts, or of 1 if this edge is shorter.
         """
         r, every = Residual(F, slopes, torch.ones_like(starts[0])), torch.cat((starts, more))
         wider = margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
@@ -210,12 +210,12 @@ class ZeroSearch:
 
     @cached_property
     def side(self) -> Tensor:
-        """The largest side of the box of the starts."""
+        """The longest edge of the box of the starts."""
         return self.sides.max()
 
     @cached_property
     def width(self) -> Tensor:
-        """The largest side of the box of the starts; 1 if all starts are the same."""
+        """The longest edge of the box of the starts; 1 if all starts are the same."""
         return torch.where(self.side > 0, self.side, torch.ones_like(self.side))
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 FIRST_LINE = 5.0  # seconds until the first line without a terminal
 LINE_SECONDS = 30.0  # between further lines
-KNOWN = 0.01  # share of the work, from which on its time is known
+LUMP = 1 / 3  # of the work: larger pieces do not tell how fast it goes
 LINE_WIDTH = 80  # of these lines, as there is no terminal
 
 
@@ -63,33 +63,58 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
         yield report
 
 
+class Pace:
+    """The reports of a task, from which the time left is estimated.
+
+    The time until the first report may contain the time of setting up, so it does not count. Work
+    that arrives in large pieces, such as networks that are trained together, gets no estimate: a
+    report just before or after such a piece would give a time that is wrong by a large factor.
+
+    >>> pace = Pace()
+    >>> for seconds, done in [(7.0, 5), (8.0, 6), (9.0, 7), (10.0, 8)]:
+    ...     pace.add(seconds, done)
+    >>> pace.left(10.0, total=20), pace.left(10.5, total=20)
+    (12.0, 11.5)
+    """
+
+    def __init__(self) -> None:
+        self._first = self._last = (0.0, 0)  # seconds, pieces done
+        self._largest = 0  # of the pieces after the first report
+
+    def add(self, seconds: float, done: int) -> None:
+        """Note that `done` pieces were done after these seconds."""
+        before = self._last[1]
+        if done == before:
+            return
+        if not before or done < before:
+            self._first, self._largest = (seconds, done), 0
+        else:
+            self._largest = max(self._largest, done - before)
+        self._last = seconds, done
+
+    def left(self, seconds: float, total: int) -> float | None:
+        """Estimate the seconds left; None if the reports do not tell."""
+        (begun, before), (reported, done) = self._first, self._last
+        if not 0 < self._largest <= LUMP * (done - before):
+            return None
+        left = (reported - begun) / (done - before) * (total - done) - (seconds - reported)
+        return left if left > 0 else None
+
+
 def line_of(
-    title: str,
-    seconds: float,
-    done: int,
-    total: int | None,
-    first: tuple[float, int] = (0.0, 0),
+    title: str, seconds: float, done: int, total: int | None, left: float | None = None
 ) -> str:
     """Format a line about a task: its share done, and the time so far or the time left.
 
-    first: seconds until the first report, and what was done by then. These seconds may contain the
-    time of setting up, so the time left is estimated from the pieces after the first report.
-
-    >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
+    >>> line_of("spectra", 30.0, 100, 400, left=90.0), line_of("spectra", 30.0, 0, None)
     ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')
     >>> line_of("spectra", 5.0, 1, 4000)
     'spectra: 0 %'
-    >>> line_of("training", 12.0, 10, 20, first=(7.0, 5))
-    'training: 50 %, about 10 s left'
     """
     if not (done and total):
         return f"{title}: {duration(seconds)} so far"
     share = f"{title}: {math.floor(100 * done / total)} %"
-    begun, before = first
-    if not (KNOWN * total <= done < total and done > before):
-        return share
-    left = (seconds - begun) / (done - before) * (total - done)
-    return f"{share}, about {duration(left)} left"
+    return share if left is None else f"{share}, about {duration(left)} left"
 
 
 @contextlib.contextmanager
@@ -97,19 +122,17 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
     """Return a context that prints a line to stderr every LINE_SECONDS about the task that reported
     last, also during a long call. The first line is printed earlier.
     """
-    current: list = []  # title, time of its begin, done, total, first report
+    current: list = []  # title, time of its begin, done, total, pace
     ended = threading.Event()
 
     def report(title: str) -> Advance:
-        begun = time.monotonic()
-        first = (0.0, 0)
+        begun, pace = time.monotonic(), Pace()
 
         def advance(done: int, total: int | None, other: str | None = None) -> None:
-            nonlocal title, first
+            nonlocal title
             title = other or title
-            if done and not first[1]:
-                first = time.monotonic() - begun, done
-            current[:] = title, begun, done, total, first
+            pace.add(time.monotonic() - begun, done)
+            current[:] = title, begun, done, total, pace
 
         advance(0, 0)
         return advance
@@ -118,9 +141,11 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
         pause = FIRST_LINE
         while not ended.wait(pause):
             if current:
-                title, begun, *share = current
+                title, begun, done, total, pace = current
+                seconds = time.monotonic() - begun
+                left = pace.left(seconds, total) if total else None
                 with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
-                    line = line_of(title, time.monotonic() - begun, *share)
+                    line = line_of(title, seconds, done, total, left)
                     lines = textwrap.fill(line, LINE_WIDTH, subsequent_indent="  ")
                     print(lines, file=sys.stderr, flush=True)
             pause = LINE_SECONDS

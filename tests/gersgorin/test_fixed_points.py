@@ -240,7 +240,7 @@ def test_the_search_stays_in_the_box_of_the_starts():
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts=starts, margin=1).states[0, 0] == pytest.approx(2.9)
     found = fixed_points(far, None, starts=starts, margin=0.9)
-    box = r"kept to the box .* by 1.8 \(0.9 of the starts' .* side\): .* margin \(0.9\)\."
+    box = r"kept to the box .* by 1.8 \(0.9 of the starts' .* edge\): .* margin \(0.9\)\."
     assert re.search(box, " ".join(found.notes()))
     assert found.finding.endswith("no fixed point: 2 of 2 searches ended at the edge of the region")
 
@@ -265,7 +265,7 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     wider = found.margin * max(1, np.ptp(found.starts, axis=0).max())
     box = (
         "The search kept to the box of the starts and of the states 200 steps later, wider "
-        f"all around by {wider:.3g} (0.5 of the starts' largest side)."
+        f"all around by {wider:.3g} (0.5 of the starts' longest edge)."
     )
     assert box in [*found.sentences()]
     wanted = fixed_points(cell, x.mean(0), starts=trajectory(cell, x)[torch.arange(17) * 51 // 17])
