@@ -114,10 +114,11 @@ class LesionCommand(Common):
     """
 
     mode: str | None = None
-    """What a lesion does to a layer. bias: its transform gates are shut, as in the paper. carry:
-    the layer is skipped exactly. mean: gates are fixed at their means over all predicted steps.
-    open: gates are forced open. blind: the input is removed. skip: the shortcuts of a DT(S)-RNN are
-    removed. Default: bias, or carry for cells without gates.
+    """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
+    carry gates opened. carry: the layer is skipped exactly. mean: both gates are fixed at their
+    means over all predicted steps. open: transform gates are opened, and carry gates shut. blind:
+    the input is removed. skip: the shortcuts of a DTS-RNN are removed. Default: bias, or carry for
+    cells without gates.
     """
     length: Count = 200
     """For a text: number of tokens that each sequence predicts. Each sequence starts from a zero

@@ -29,10 +29,10 @@ LINES = {
     "pair": "layers {}",
 }
 LESIONED = {
-    "bias": "gates shut",
+    "bias": "transform gates shut",
     "carry": "layer skipped",
-    "mean": "gates held at their means",
-    "open": "gates held open",
+    "mean": "transform and carry gates at their means",
+    "open": "transform gates open, carry gates shut",
     "blind": "input removed",
     "skip": "shortcut removed",
 }
@@ -40,8 +40,8 @@ LESIONED = {
 LESIONS = {
     "bias": "Switching off {}",
     "carry": "Skipping {}",
-    "mean": "Holding the gates of {} at their means",
-    "open": "Holding open the gates of {}",
+    "mean": "Holding the transform and carry gates of {} at their means",
+    "open": "Opening the transform gates and shutting the carry gates of {}",
     "blind": "Removing the input of {}",
     "skip": "Removing the shortcut of {}",
 }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity
-from analysis.network import gates_of, open_network, passes_of, places, recorded_cells
+from analysis.network import Place, gates_of, open_network, passes_of, places, recorded_cells
 from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, task_of
 from analysis.trained import opened
 from rhn.cells import Cell, Gates
@@ -71,7 +71,8 @@ def gate_activity(
     measured: list[dict] = [{}] * len(sequences)
     labels: tuple[str, ...] = ()
     for done, (i, activity) in enumerate(_by_sequence(network, task, sequences), 1):
-        labels, gates = tuple(activity), [*activity.values()]  # (T, n), n of each layer
+        labels = tuple(activity)
+        gates = [layer[0] for layer in activity.values()]  # transform gates (T, n), n of each layer
         if not all(np.isfinite(layer).all() for layer in gates):
             raise InvalidInputError(
                 f"a gate is NaN along {sequence_name(sequences[i], i)}: the weights are too large "
@@ -111,10 +112,11 @@ def unit_means(
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
 ) -> list[Tensor]:
-    """Average the transform gate of each unit over all steps on which a prediction depends.
+    """Average the gates of each unit over all steps on which a prediction depends.
 
-    Returns a tensor (n,) for each layer, float64 on the CPU. The last step of a sequence predicts
-    nothing and does not count. Arguments and errors are those of `gate_activity`.
+    Returns a tensor (1, n) or (2, n) for each layer, float64 on the CPU: the means of the transform
+    gate, and of a separate carry gate. The last step of a sequence predicts nothing and does not
+    count. Arguments and errors are those of `gate_activity`.
     """
     task = task_of(model, sequences)
     network = open_network(model, task.width, batch_axis=batch_axis, device=device)
@@ -130,8 +132,8 @@ def means_of(
     sums, steps, read = dict[str, np.ndarray](), 0, [s[:-1] for s in sequences if len(s) > 1]
     for _, activity in _by_sequence(network, task, read):
         for label, gates in activity.items():
-            sums[label] = sums.get(label, 0.0) + gates.sum(0)
-        steps += len(gates)
+            sums[label] = sums.get(label, 0.0) + gates.sum(1)
+        steps += gates.shape[1]
     passes = [[k for k in sums if k.split(", call")[0] == p.label] for p in places(network)]
     means = [np.mean([sums[label] / steps for label in labels], 0) for labels in passes]
     return [torch.from_numpy(mean) for mean in means]
@@ -140,8 +142,8 @@ def means_of(
 def _by_sequence(
     network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (index of a sequence, its gates: label of a layer -> (T, n) float64). `ROWS` sequences
-    are computed at a time.
+    """Yield (index of a sequence, its gates: label of a layer -> (gates, T, n) float64), as in
+    `_gates_by_label`. `ROWS` sequences are computed at a time.
     """
     like = next(network.parameters())
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
@@ -154,12 +156,17 @@ def _by_sequence(
             steps = len(sequences[i])
             yield (
                 i,
-                {label: t[:steps, row].double().numpy(force=True) for label, t in layers.items()},
+                {
+                    label: gates[:, :steps, row].double().numpy(force=True)
+                    for label, gates in layers.items()
+                },
             )
 
 
 def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
-    """Return the transform gates (T, B, n) of each layer in each pass of its cell, by label."""
+    """Return the gates (gates, T, B, n) of each layer in each pass of its cell, by label: the
+    transform gate, and the carry gate if it is separate.
+    """
     with recorded_cells(network) as calls:
         network(inputs)
     T, B = inputs.shape[:2]
@@ -169,8 +176,15 @@ def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         for number, part in enumerate(passes, 1):
             gates = _checked(own[0].cell, gates_of(own[0].cell, part), T, B)
             call = f", call {number}" if len(passes) > 1 else ""
-            found |= {f"{p.label}{call}": t for p, t in zip(own, gates.t, strict=True)}
+            for k, place in enumerate(own):
+                each = [gates.t[k], *([gates.c[k]] if _has_carry_gate(place) else [])]
+                found[f"{place.label}{call}"] = torch.stack(each)
     return found
+
+
+def _has_carry_gate(place: Place) -> bool:
+    """Return whether a layer has a carry gate of its own, not c = 1 - t."""
+    return place.layer.gate is not None and place.layer.gate.carry is not None
 
 
 def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
@@ -184,10 +198,11 @@ def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
             "without gates: rhn-analyze lesion --mode carry)"
         )
     shape = (T, B, cell.hidden_size)
-    if {t.shape for t in gates.t} != {shape} or len(gates) != cell.depth:
-        raise InvalidInputError(
-            f"{type(cell).__name__}.gates returns transform gates of shapes "
-            f"{[tuple(t.shape) for t in gates.t]} over {T} steps of {B} sequences: expected "
-            f"{cell.depth}, one per layer, of shape {shape}"
-        )
+    for kind, found in {"transform": gates.t, "carry": gates.c}.items():
+        if {gate.shape for gate in found} != {shape} or len(found) != cell.depth:
+            raise InvalidInputError(
+                f"{type(cell).__name__}.gates returns {kind} gates of shapes "
+                f"{[tuple(gate.shape) for gate in found]} over {T} steps of {B} sequences: "
+                f"expected {cell.depth}, one per layer, of shape {shape}"
+            )
     return gates

@@ -5,13 +5,13 @@ inputs or shortcuts.
 |-------|------------------------------------------------------------------|-----------------------|
 | bias  | transform gates shut by a bias of -1e4 (the paper's)             | gate, bias            |
 | carry | passes the state through exactly, by a loop that skips the layer | `run_layer`           |
-| mean  | transform gate of each unit fixed at its mean over the data      | gate, recurrent, bias |
+| mean  | both gates of each unit fixed at their means over the data       | gate, recurrent, bias |
 | open  | transform gates opened by a bias of +1e4                         | gate, bias            |
 | blind | keeps its recurrence, but loses its input product                | input                 |
 | skip  | keeps its recurrence, but loses its shortcut from the last state | skip                  |
 
 If a cell has a separate carry gate, the mode `bias` opens this gate, `open` shuts it, and `mean`
-fixes it at c = 1 - mean.
+fixes it at its own mean. The output gate of an LSTM and the reset gate of a GRU are not changed.
 
 Each cell describes its own layers (`rhn.cells.layers`), and so does a user's cell. The sigmoid of
 -1e4 is exactly 0, and that of +1e4 exactly 1. A shut layer with coupled gates therefore returns s +
@@ -116,7 +116,7 @@ def prepared(network: nn.Module, mode: str) -> nn.Module:
 def changes(network: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
     """Return new values of the parameters that a lesion changes in a `prepared` network, by name.
 
-    means: for mode "mean", the mean gates of the units of each layer, (n,), as
+    means: for mode "mean", the mean gates of the units of each layer, as
     `analysis.gates.unit_means` returns them.
     """
     draft, every = _Draft(network), places(network)
@@ -195,20 +195,22 @@ class _Draft:
         """Make a layer of a `Carried` cell pass the state through."""
         self._copy(place.name.removesuffix("cell") + "carried")[place.index] = True
 
-    def set_gates(self, place: Place, logit: Tensor | float) -> None:
-        """Set the biases of a layer so that t = sigmoid(logit), and c = 1 - t in a separate carry
-        gate. logit: (n,) or a number.
+    def set_gates(
+        self, place: Place, logit: Tensor | float, carry: Tensor | float | None = None
+    ) -> None:
+        """Set the biases of a layer so that t = sigmoid(logit), and in a separate carry gate c =
+        sigmoid(carry). logit, carry: (n,) or a number; None: c = 1 - t.
         """
         gate, bias = place.layer.gate, self.blocks(place, place.layer.bias)
         logit = torch.as_tensor(logit, dtype=bias.dtype, device=bias.device)
         bias[gate.transform] = (logit if gate.opens else -logit) - gate.constant
         if gate.carry is not None:
-            bias[gate.carry] = -logit
+            bias[gate.carry] = -logit if carry is None else carry
 
-    def hold_gates(self, place: Place, mean: Tensor) -> None:
-        """Fix the gates of a layer at the means (n,) of its units."""
+    def hold_gates(self, place: Place, means: Tensor) -> None:
+        """Fix the gates of a layer at the means (1, n) or (2, n) of its units."""
         layer, gate = place.layer, place.layer.gate
         held = [block for block in (gate.transform, gate.carry) if block is not None]
         for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
             self.blocks(place, part)[held] = 0
-        self.set_gates(place, torch.logit(mean.double()).clamp(SHUT, -SHUT))
+        self.set_gates(place, *torch.logit(means.double()).clamp(SHUT, -SHUT))

@@ -467,7 +467,11 @@ def original(network: nn.Module) -> nn.Module:
 def gates_of(cell: Cell, calls: Sequence[CellCall]) -> Gates:
     """Return the gates of the layers over the calls of one pass, as tensors (T, B, n)."""
     each = [_gates_of_call(cell, call) for call in calls]
-    return replace(each[0], t=tuple(map(torch.cat, zip(*(g.t for g in each), strict=True))))
+    t, c = (
+        tuple(map(torch.cat, zip(*gates, strict=True)))
+        for gates in ([g.t for g in each], [g.c for g in each])
+    )
+    return replace(each[0], t=t, c=c)
 
 
 def _gates_of_call(cell: Cell, call: CellCall) -> Gates:

@@ -128,9 +128,9 @@ class SharedSettings:
     """Optimizer. sgd: the paper's, with momentum 0.9. adam, adamw, rmsprop: those of torch.optim
     with default settings, except for the learning rate.
     """
-    learning_rate: Interval = ()  # type: ignore[assignment]
+    learning_rate: Annotated[Interval, Parameter(show_default=False)] = ()  # type: ignore[assignment]
     """Lowest and highest learning rate. Each trial draws its rate between them, log-uniformly.
-    Default: 1e-4 1 for sgd, as in the paper; 1e-5 0.1 for the other optimizers.
+    Default: from 1e-4 to 1 for sgd, as in the paper; from 1e-5 to 0.1 for the other optimizers.
     """
     init_std: Interval = (1e-8, 1e-2)
     """Lowest and highest standard deviation of the initial weights. Each trial draws its deviation

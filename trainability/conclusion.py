@@ -287,7 +287,11 @@ def not_enough(trial: Trial) -> str:
     if evidence.few or any(row.error < DEAD for row in tried):
         return ""
     count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
-    return f"No replacement learns these targets from {count} in {counted(trial.steps, 'step')}."
+    steps = counted(trial.steps, "step")
+    return (
+        f"No replacement brings the error below {DEAD:g} ({count}, {steps}). "
+        "If the targets are mostly noise, no network can."
+    )
 
 
 def no_single_part(trial: Trial) -> str:

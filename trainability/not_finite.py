@@ -33,7 +33,10 @@ CALLERS = tuple(f"{ROOT / name}{os.sep}" for name in ("trainability", "gersgorin
 """Folders of the code that calls the user's model and loss."""
 LIBRARIES = (str(Path(torch.__file__).parent), f"{ROOT / 'rhn'}{os.sep}", contextlib.__file__)
 """Code that the user's code calls."""
-SCALED_TARGETS = "Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting."
+SCALED_TARGETS = (
+    "Standardise each output in y: subtract its mean, divide by its standard deviation, and undo "
+    "this after predicting."
+)
 
 
 class Trained(Protocol):

@@ -52,6 +52,7 @@ from trainability.losses import (
     weighted_loss,
 )
 from trainability.minibatch import with_pairing
+from trainability.not_finite import SCALED_TARGETS
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.rescaling import rescaling_of
@@ -145,7 +146,7 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
 @register_swap(
     "inputs",
     "inputs standardised",
-    remedy="Standardise: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
+    remedy="Standardise each feature of x: subtract its mean, divide by its standard deviation.",
 )
 def inputs_standardised(training: Training) -> Training | None:
     """Subtract from each feature of the inputs its mean, and divide by its standard deviation.
@@ -209,7 +210,7 @@ def padding_before(training: Training) -> Training | None:
 @register_swap(
     "targets",
     "targets standardised",
-    remedy="Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting.",
+    remedy=SCALED_TARGETS,
 )
 def targets_standardised(training: Training) -> Training | None:
     """Train on standardised targets; outputs are scaled back before their error is measured.

@@ -196,13 +196,13 @@ class Evidence:
 
     @property
     def lags(self) -> bool:
-        """True if the user's run learns by one score, but by the score of the gap its error lies
-        above nine tenths of that of the constant predictor.
+        """True if the user's run learns by one score, but by the score of the gap it lies above
+        nine tenths of the constant predictor, and the known good run at half of that or below.
         """
         base = self.before
         others = [n for n in self.names if n != self.by and self.race.beats_constant(base, n)]
         learned = any(base.value(name) <= DEAD for name in others)
-        return learned and base.value(self.by) > DEAD and bool(self.gap)
+        return learned and base.value(self.by) > DEAD and self.good_comes_to(BETTER, self.by)
 
     @property
     def learnable(self) -> bool:
@@ -233,22 +233,22 @@ class Evidence:
         rows = [row for row in self.replaced if row.by != "error"]
         return [r for r in rows if self.base.value(r.by) > GOOD and self.comes_to(r, BETTER)]
 
-    def comes_to(self, row: Row, share: float) -> bool:
+    def comes_to(self, row: Row, share: float, by: str = "") -> bool:
         """True if a row, after all steps, clearly reduces the error of the user's run to at most a
-        share of it.
+        share of it. by: the name of the score for this error; "": the score of the row.
         """
         if not (row.done or row.training is None) or self.void:
             return False
-        base = self.beside(row)
-        mean, deviation = self.race.difference(base, row)
-        most = share * min(1.0, base.value(row.by))
-        return row.error <= most and mean > CLEAR * deviation
+        base = self.beside(row, by)
+        mean, deviation = self.race.difference(base, row, by)
+        most = share * min(1.0, base.value(by or row.by))
+        return row.value(by or row.by) <= most and mean > CLEAR * deviation
 
-    def good_comes_to(self, share: float) -> bool:
+    def good_comes_to(self, share: float, by: str = "") -> bool:
         """True if the error of the best known good run is clearly at most `share` times that of the
-        user's run.
+        user's run, by a score as in `comes_to`.
         """
-        return self.good is not None and self.comes_to(self.good, share)
+        return self.good is not None and self.comes_to(self.good, share, by)
 
     # ---- the gap, and its shares ---------------------------------------------------------------
 
@@ -309,7 +309,8 @@ class Evidence:
         if not row.done or row.by != "error" or row in self.refused:
             return False
         may_learn = not self.learnable and self.error(self.base) <= DEAD
-        if (self.learned or may_learn) and not (self.lags or self.comes_to(row, BETTER)):
+        by = self.by if self.lags else ""
+        if (self.learned or may_learn) and not self.comes_to(row, BETTER, by):
             return False
         mean, deviation = self.race.difference(self.beside(row, self.by), row, self.by)
         return self.closed(row) >= ENOUGH and mean > CLEAR * deviation

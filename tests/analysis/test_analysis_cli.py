@@ -169,7 +169,7 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     )
     assert run("lesion", "text.safetensors", "--data", "novel.txt", *words) == 0
     first, second = capsys.readouterr().out.split("\n")[:2]
-    layer = r"Holding the gates of layer \d at their means"
+    layer = r"Holding the transform and carry gates of layer \d at their means"
     assert re.match(
         f"({layer} (raises|lowers) the training loss by .* nats per token|"
         "No layer's lesion changes the training loss clearly)",

@@ -3,6 +3,7 @@ intervals contain the true difference.
 """
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -127,10 +128,42 @@ def test_mean_fixes_each_gate_at_its_mean_over_the_steps_that_predict(kind, case
     model = build(*case)
     means, layer = unit_means(model, data), case[1]
     before = gate_activity(model, [part[:-1] for part in data if len(part) > 1])
-    assert np.allclose(before.mean_by_layer, [mean.mean().item() for mean in means], atol=1e-14)
+    assert np.allclose(before.mean_by_layer, [mean[0].mean() for mean in means], atol=1e-14)
     after = lesioned(model, Lesion("mean", (layer,)), means)
     assert torch.allclose(unit_means(after, data)[-1], means[-1], atol=1e-13)
     assert np.ptp(gate_activity(after, data).activity[-1]) < 1e-13 < np.ptp(before.activity[-1])
+
+
+def test_mean_holds_both_gates_of_an_lstm_at_their_own_means():
+    model, data = network(*LSTM), [piece for piece in PIECES if len(piece) > 1]
+    cell, table = model.cells[0], lesion(network(*LSTM), data, "mean")
+
+    def run(held=None):
+        """(sum of the losses, means of i and f of each unit), by a plain loop."""
+        loss, gates = 0.0, []
+        for piece in data:
+            x = torch.from_numpy(piece).double()
+            h = c = torch.zeros(cell.hidden_size, dtype=torch.float64)
+            for now, after in itertools.pairwise(x):
+                z = cell.weight_ih @ now + cell.weight_hh @ h + cell.bias
+                i, f, g, o = z.chunk(4)
+                gates.append(torch.stack([i, f]).sigmoid())
+                i, f = gates[-1] if held is None else held
+                c = f * c + i * g.tanh()
+                h = o.sigmoid() * c.tanh()
+                logits = model.output(h)
+                loss += torch.nn.functional.binary_cross_entropy_with_logits(
+                    logits, after, reduction="sum"
+                ).item()
+        return loss, torch.stack(gates).mean(0)
+
+    with torch.no_grad():
+        whole, means = run()
+        assert torch.allclose(unit_means(model, data)[0], means, atol=1e-13)
+        held, _ = run(means)
+    frames = sum(len(piece) - 1 for piece in data)
+    assert table.baseline == pytest.approx(whole / frames, rel=1e-12)
+    assert table.rows()[0]["loss"] == pytest.approx(held / frames, rel=1e-12)
 
 
 @for_each("case", EVERY)

@@ -268,7 +268,9 @@ def test_a_lesion_that_makes_the_loss_infinite_is_found():
         model.output.weight.fill_(3e38)
     found = lesion(model, rolls(6, 9), "open")
     assert not np.isfinite(found.delta[0]) and np.isnan(found.low[0])
-    assert found.finding.startswith("Holding open the gates of layer 1 makes the loss")
+    assert found.finding.startswith(
+        "Opening the transform gates and shutting the carry gates of layer 1 makes the loss"
+    )
 
 
 @WITHOUT_LAYOUT

@@ -166,7 +166,9 @@ def test_targets_that_are_too_large_for_single_precision_are_named(loss, at_step
         (cause,) = (c for c in facts(Probe(training))[0] if c.name == "not finite")
     found = re.search(r"targets are up to (\S+) in size", cause.sentence)
     assert 1e30 < float(found[1]) <= 1.01 * float(y.abs().max())
-    assert "too large for float32" in cause.sentence and cause.remedy.startswith("Standardise: y")
+    assert "too large for float32" in cause.sentence and cause.remedy.startswith(
+        "Standardise each output in y"
+    )
     assert cause.part == "targets" and " of contextlib.py" not in str(cause)
 
 

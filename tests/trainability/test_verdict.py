@@ -400,19 +400,27 @@ def test_rows_are_compared_by_the_score_that_shows_something(base, good, by):
 @pytest.mark.parametrize(
     ("base", "change", "by", "outcome"),
     [
-        ((0.54, 0.96), (0.45, 0.5), "loss", "learns little"),
+        ((0.54, 0.96), (0.45, 0.47), "loss", "learns little"),
+        ((0.54, 0.96), (0.45, 0.5), "loss", "learns"),
         ((0.54, 0.96), (0.45, 0.8), "loss", "learns"),
         ((0.54, 0.6), (0.45, 0.5), "error", "learns"),
         ((0.96, 0.6), (0.45, 0.5), "error", "learns little"),
     ],
 )
-def test_a_change_that_closes_the_gap_of_the_score_by_which_a_training_lags_is_enough(
+def test_a_change_that_halves_the_score_by_which_a_training_lags_is_enough(
     base, change, by, outcome
 ):
-    found = of_two_scores(base, (0.43, 0.48))
+    found = of_two_scores(base, (0.43, 0.4))
     found.replaced = [row("optimizer", change[0], loss=change[1])]
     assert (found.by, rule_of(found).outcome) == (by, outcome)
     assert bool(found.enough) == (outcome == "learns little") and not found.at_fault
+
+
+def test_a_loss_just_above_nine_tenths_is_no_lag_if_no_run_halves_it():
+    """Of several labels for each example: "learns little" of a run that nothing improves much."""
+    found = of_two_scores((0.84, 0.91), (0.81, 0.87))
+    found.replaced = [row("network", 0.81, loss=0.85)]
+    assert rule_of(found).outcome == "learns" and not found.enough
 
 
 def test_a_loss_without_a_least_value_shows_nothing_beside_an_error():
