@@ -117,7 +117,7 @@ class LesionCommand(Common):
     """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
     carry gates opened. carry: the layer is skipped exactly. mean: both gates are fixed at their
     means over all predicted steps. open: transform gates are opened, and carry gates shut. blind:
-    the input is removed. skip: the shortcuts of a DTS-RNN are removed. Default: bias, or carry for
+    the input is removed. skip: the shortcuts of dts-rnn are removed. Default: bias, or carry for
     cells without gates.
     """
     length: Count = 200

@@ -192,8 +192,7 @@ def _print_plan(rows: Sequence[dict], studies: Sequence[Study]) -> None:
 def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
     """Show the progress of these studies; yields the function that updates the display."""
     with progress_bars() as report:
-        # by study, with the epochs that were done before this command
-        bars: dict[str, tuple[Advance, int]] = {}
+        bars: dict[str, Advance] = {}  # by study
         looked = 0.0
 
         def watch() -> None:
@@ -204,8 +203,9 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
             for study in studies:
                 if study.running:
                     (done, total), name = epochs_done(study), study.config.name
-                    advance, before = bars.get(name) or bars.setdefault(name, (report(name), done))
-                    advance(done - before, total - before)
+                    if name not in bars:
+                        bars[name] = report(name)
+                    bars[name](done, total)
 
         yield watch
 

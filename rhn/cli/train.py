@@ -337,14 +337,11 @@ class EpochProgress:
 
     def __init__(self, advance: Advance):
         self._advance, self._next = advance, 0.0
-        self._first: int | None = None
         self._valid: dict[int, float] = {}
         self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
         """Called at the start of a training run, and after every optimiser step."""
-        if self._first is None:
-            self._first = trainer.steps
         now, (done, steps), epochs = time.monotonic(), trainer.position, trainer.config.epochs
         if now < self._next:
             return
@@ -354,7 +351,7 @@ class EpochProgress:
         title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}"
         if self._valid:
             title += f", {self._measure} {' '.join(f'{loss:.4g}' for loss in self._valid.values())}"
-        self._advance(trainer.steps - self._first, trainer.steps - self._first + left, title)
+        self._advance(trainer.steps, trainer.steps + left, title)
 
     def epoch(self, seed: int, line: dict) -> None:
         """Store the validation loss of an epoch."""

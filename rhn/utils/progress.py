@@ -55,10 +55,16 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
     with Progress(console=Console(stderr=True), transient=True) as bars:
 
         def report(title: str) -> Advance:
-            task = bars.add_task(title, total=None)
-            return lambda done, total, title=None: bars.update(
-                task, completed=done, total=total, description=title
-            )
+            task, begun = bars.add_task(title, total=None), False
+
+            def advance(done: int, total: int | None, title: str | None = None) -> None:
+                nonlocal begun
+                # what was done before the first report does not count as speed
+                update = bars.update if begun else bars.reset
+                update(task, completed=done, total=total, description=title)
+                begun = begun or done > 0
+
+            return advance
 
         yield report
 

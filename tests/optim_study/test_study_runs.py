@@ -291,7 +291,7 @@ def _threads(pid: int) -> int:
     return 0
 
 
-def test_the_time_left_counts_from_what_was_done_before_this_command(monkeypatch):
+def test_the_share_is_that_of_the_whole_study_also_after_a_restart(monkeypatch):
     study, seen = SimpleNamespace(running=True, config=SimpleNamespace(name="rhn-depth1")), []
 
     @contextmanager
@@ -304,4 +304,4 @@ def test_the_time_left_counts_from_what_was_done_before_this_command(monkeypatch
     monkeypatch.setattr(runner, "POLL_SECONDS", 0)
     with runner._displayed([study]) as watch:
         watch(), watch()
-    assert seen == [("rhn-depth1", 0, 60), ("rhn-depth1", 30, 60)]
+    assert seen == [("rhn-depth1", 40, 100), ("rhn-depth1", 70, 100)]

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from rich.progress import Progress
 
 from rhn.utils import progress
 from rhn.utils.progress import Pace, line_of, progress_bars
@@ -30,6 +31,12 @@ def test_the_time_left_comes_from_the_pieces_after_the_first_report():
     assert pace.left(200.0, 401) is None, "it took longer than estimated"
 
 
+def test_what_an_earlier_command_did_does_not_count_as_speed():
+    # 600 of 1,000 steps were done before; then ten steps a second
+    pace = pace_of(*[(2.0 + n / 10, 600 + n) for n in range(101)])
+    assert pace.left(12.0, 1000) == pytest.approx(30.0)
+
+
 def test_work_in_large_pieces_gets_no_time_left():
     """A study said "26 %, about 29 min left", and half a minute later "51 %, about 2 min left"."""
     assert pace_of().left(5.0, 100) is None
@@ -44,6 +51,25 @@ def test_a_task_that_begins_again_forgets_its_pace():
     assert pace.left(9.0, 100) == 1.0
     pace.add(10.0, 5)
     assert pace.left(10.0, 100) is None
+
+
+def test_a_bar_on_a_terminal_estimates_from_the_pieces_after_the_first_report(monkeypatch):
+    now, shown = 0.0, []
+
+    class Bars(Progress):
+        def __init__(self, **options):
+            super().__init__(**options, auto_refresh=False, get_time=lambda: now)
+            shown.append(self)
+
+    monkeypatch.setattr("rich.progress.Progress", Bars)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with progress_bars() as report:
+        advance = report("training")
+        for second in range(11):
+            now = float(second)
+            advance(600 + 10 * second, 1000)
+        task = shown[0].tasks[0]
+        assert task.percentage == 70 and task.time_remaining == 30
 
 
 def test_without_a_terminal_a_line_comes_now_and_then_even_from_the_middle_of_a_call(
