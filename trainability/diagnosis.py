@@ -244,12 +244,14 @@ class Diagnosis(Result):
             reached += f" after {self.known_good_stopped:,} of {steps}, when the time was up"
         if self.learnable or self.levels[1] <= DEAD:
             return f"A known good training run on your data {reached}."
-        words = "No known good training run learns from your data"
+        words = (
+            "No known good training run on your data is clearly better than the constant predictor"
+        )
         enough = [row.what for row in self.rows if row.training == YOURS and row.word]
         if self.outcome in ("learns", "learns little"):
-            return f"{words} (the best {reached}), but your training run does."
+            return f"{words} (the best {reached}), but your training run is."
         if enough:
-            return f"{words} (the best {reached}), but your training run does with {enough[0]}."
+            return f"{words} (the best {reached}), but your training run is with {enough[0]}."
         return f"{words}: the best {reached}."
 
     @property

@@ -150,6 +150,13 @@ class Evidence:
         return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
 
     @property
+    def shows_more(self) -> bool:
+        """True if a run shows that there is something to learn, or if all outputs are equal.
+        Otherwise the targets may be nearly all noise.
+        """
+        return bool(self.gap) or self.base.measures[-1].equal
+
+    @property
     def barely(self) -> bool:
         """True if the user's training run learns, but ends above nine tenths of the error and loss
         of the constant predictor. False if errors are void.
@@ -429,7 +436,8 @@ RULES = (
     Rule(lambda e: e.barely, "learns", "is hardly better than the constant predictor"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
-    Rule(lambda e: e.dead, "does not learn", "does not learn"),
+    Rule(lambda e: e.dead and e.shows_more, "does not learn", "does not learn"),
+    Rule(lambda e: e.dead, "does not learn", "is not clearly better than the constant predictor"),
     Rule(lambda e: True, "undecided", "is undecided"),
 )
 """The outcomes of a check: the first rule that holds counts."""

@@ -79,6 +79,19 @@ def test_a_part_is_at_fault_if_it_is_enough_and_needed():
     assert rule_of(found).outcome == "does not learn"
 
 
+def test_a_run_is_said_not_to_learn_only_if_a_run_shows_that_there_is_more_to_learn():
+    """Of targets that are nearly all noise, a run may have learned what there is."""
+    for good, words in (
+        (0.1, "does not learn"),
+        (1.0, "is not clearly better than the constant predictor"),
+    ):
+        rule = rule_of(evidence(1.0, good=good))
+        assert (rule.outcome, rule.words) == ("does not learn", words)
+    equal = evidence(1.0, good=1.0)
+    equal.base.measures[-1] = replace(equal.base.measures[-1], equal=True)
+    assert rule_of(equal).words == "does not learn"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
