@@ -216,7 +216,7 @@ class Diagnosis(Result):
         if self.steps < self.of_steps:
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
         if self.outcome == "diverges":
-            return f"{words}: its loss is not finite after {after}."
+            return f"{words}: its loss is not finite in step {self.steps:,} of {self.of_steps:,}."
         if self.outcome == "undecided" and self.measure and not math.isfinite(self.error):
             return f"{words} after {after}: {self.measure}."
         reached = self._reached(self.error, self.loss)
@@ -411,17 +411,31 @@ class Diagnosis(Result):
             ("o", BLUE, "your training run, with this part replaced"),
             ("s", ORANGE, "known good training run, with your part"),
         )
-        parts = [*self._compared()][::-1]
+        parts, beyond = [*self._compared()][::-1], list[tuple[float, int, str, str]]()
         for place, (mark, color, words) in enumerate(kinds):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
-            points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
+            points = [(row.error, k) for k, row in rows if row is not None and row.finished]
             if points:
-                ax.plot(*np.transpose(points), mark, color=color, label=words)
+                drawn = [(_drawn(error), k) for error, k in points]
+                ax.plot(*np.transpose(drawn), mark, color=color, label=words)
+            beyond += [(error, k, mark, color) for error, k in points if _beyond(error)]
         self._draw_levels(ax)
+        self._empty(beyond, ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
         self._mark(parts, ax)
         ax.set(xlabel=f"relative {self.measured}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+
+    def _empty(self, points: list[tuple[float, int, str, str]], ax: Axes) -> None:
+        """Draw empty markers at the edge of the figure for points (error, place, marker, colour)
+        beyond it.
+        """
+        named = set[str]()
+        for error, k, mark, color in points:
+            words = _beyond(error)
+            label = None if words in named else words
+            ax.plot(_drawn(error), k, mark, color=color, mfc=ax.get_facecolor(), label=label)
+            named.add(words)
 
     def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
         """Mark the part at fault, and parts whose rows had no time."""
@@ -437,16 +451,22 @@ class Diagnosis(Result):
         names = "your training run, unchanged", "known good training run"
         for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
             if not math.isnan(error):
-                beyond = f", below {LEAST:g}" if error < LEAST else ""
-                beyond = f", above {MOST:g}" if error > MOST else beyond
+                label = ", ".join(filter(None, (words, _beyond(error))))
                 style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
-                ax.axvline(_drawn(error), label=words + beyond, **style)
+                ax.axvline(_drawn(error), label=label, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
 
 
 def _drawn(error: float) -> float:
     """An error within the limits of a figure."""
     return min(max(error, LEAST), MOST) if math.isfinite(error) else MOST
+
+
+def _beyond(error: float) -> str:
+    """Where an error lies beyond the limits of a figure; "" if it lies within."""
+    if error < LEAST:
+        return f"below {LEAST:g}"
+    return "" if error <= MOST else f"above {MOST:g}"
 
 
 def shown(error: float) -> str:
