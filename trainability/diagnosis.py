@@ -60,6 +60,11 @@ LARGEST = 1000.0  # error that is printed with two decimals
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
 YOURS, IN_GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
 AT_FAULT = "at fault"
+KINDS = (
+    ("o", BLUE, "your training run, with this part replaced"),
+    ("s", ORANGE, "known good training run, with your part"),
+)
+"""Markers, colours and names of the points of a figure, for both directions of the exchange."""
 
 
 @dataclass(frozen=True)
@@ -407,35 +412,28 @@ class Diagnosis(Result):
 
     def _draw_parts(self, ax: Axes) -> None:
         """Draw two points for each line of the table, one for each direction of the exchange."""
-        kinds = (
-            ("o", BLUE, "your training run, with this part replaced"),
-            ("s", ORANGE, "known good training run, with your part"),
-        )
-        parts, beyond = [*self._compared()][::-1], list[tuple[float, int, str, str]]()
-        for place, (mark, color, words) in enumerate(kinds):
-            rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
-            points = [(row.error, k) for k, row in rows if row is not None and row.finished]
-            if points:
+        parts = [*self._compared()][::-1]
+        for place, (mark, color, words) in enumerate(KINDS):
+            if points := _points(parts, place):
                 drawn = [(_drawn(error), k) for error, k in points]
                 ax.plot(*np.transpose(drawn), mark, color=color, label=words)
-            beyond += [(error, k, mark, color) for error, k in points if _beyond(error)]
         self._draw_levels(ax)
-        self._empty(beyond, ax)
+        self._mark_beyond(parts, ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
         self._mark(parts, ax)
         ax.set(xlabel=f"relative {self.measured}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
 
-    def _empty(self, points: list[tuple[float, int, str, str]], ax: Axes) -> None:
-        """Draw empty markers at the edge of the figure for points (error, place, marker, colour)
-        beyond it.
-        """
+    def _mark_beyond(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
+        """Empty the markers of errors beyond the limits of the figure, and name them."""
         named = set[str]()
-        for error, k, mark, color in points:
-            words = _beyond(error)
-            label = None if words in named else words
-            ax.plot(_drawn(error), k, mark, color=color, mfc=ax.get_facecolor(), label=label)
-            named.add(words)
+        for place, (mark, color, _) in enumerate(KINDS):
+            for error, k in _points(parts, place):
+                if words := _beyond(error):
+                    (point,) = ax.plot(_drawn(error), k, mark, color=color, mfc=ax.get_facecolor())
+                    if words not in named:
+                        point.set_label(words)
+                    named.add(words)
 
     def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
         """Mark the part at fault, and parts whose rows had no time."""
@@ -455,6 +453,12 @@ class Diagnosis(Result):
                 style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
                 ax.axvline(_drawn(error), label=label, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
+
+
+def _points(parts: list[tuple[str, PartRows]], place: int) -> list[tuple[float, int]]:
+    """The points (error, number of the part) of one direction of the exchange."""
+    rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
+    return [(row.error, k) for k, row in rows if row is not None and row.finished]
 
 
 def _drawn(error: float) -> float:

@@ -749,7 +749,7 @@ def test_outputs_that_depend_on_padding_alone_are_told(ids, every):
             assert "key_padding_mask" in cause.remedy
 
 
-class LastFrame(nn.Module):
+class WithLengths(nn.Module):
     """A GRU whose last output is read; it gets lengths, and may use them."""
 
     def __init__(self, *, reads):
@@ -765,7 +765,7 @@ class LastFrame(nn.Module):
 def test_lengths_that_no_output_depends_on_are_not_said_to_be_read_in_padding():
     x = X * REAL[..., None]
     for reads in (False, True):
-        model = LastFrame(reads=reads)
+        model = WithLengths(reads=reads)
         other = model(x, LENGTHS.flip(0))
         assert torch.equal(model(x, LENGTHS), other) is not reads
         found = found_in(model, (x, LENGTHS), Y)

@@ -221,7 +221,9 @@ def test_points_beyond_the_figure_are_empty_and_named():
     )
     ax = replace(found("network"), rows=(rows("")[0], *beyond)).plot()
     empty = [line for line in ax.lines if line.get_markerfacecolor() == ax.get_facecolor()]
-    places = {label.get_text().replace("\n", " "): k for k, label in enumerate(ax.get_yticklabels())}
+    places = {
+        label.get_text().replace("\n", " "): k for k, label in enumerate(ax.get_yticklabels())
+    }
     drawn = sorted((line.get_ydata()[0], line.get_xdata()[0]) for line in empty)
     assert drawn == sorted(
         [
