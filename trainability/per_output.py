@@ -47,15 +47,20 @@ def note_on_outputs(training: Training, race: Race) -> str:
     if not dull or not any(each.below() for each in errors.values()):
         return ""
     relative = listed([shown(errors[k].relative) for k in dull], MOST)
-    names = f"{output_names(dull)} of {count}".capitalize()
-    said = f"{names} is not clearly better than its mean: relative error {relative}."
-    if len(dull) > 1:
-        said = f"{names} are not clearly better than their means: relative errors {relative}."
+    said = f"{words_on_means(dull, count)} {relative}."
     try:
         costs = costs_of_means(score, constant, varying, outputs, targets)
     except USERS_FAULT:  # of a loss that does not take the targets as outputs
         return said
     return f"{said} {words_on_scales(dull, costs, errors)}".rstrip()
+
+
+def words_on_means(dull: list[int], count: int) -> str:
+    """Return the first sentence, before its numbers. count: number of all outputs."""
+    names = f"{output_names(dull)} of {count}".capitalize()
+    if len(dull) == 1:
+        return f"{names} is not clearly better than its mean: relative error"
+    return f"{names} are not clearly better than their means: relative errors"
 
 
 def output_names(places: list[int]) -> str:
