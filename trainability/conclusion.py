@@ -185,8 +185,8 @@ def cause_of_fault(trial: Trial, row: Row) -> Cause:
 def notes_of(trial: Trial) -> Iterator[str]:
     """Yield sentences about the table that are no causes."""
     evidence = trial.evidence
-    if evidence.learned and trial.padding:
-        yield trial.padding
+    if evidence.learned:
+        yield from filter(None, (trial.padding, trial.outputs))
     if trial.one_by_one is not None and trial.one_by_one.sentence:
         yield trial.one_by_one.sentence
     for row in filter(evidence.is_enough, trial.layers):

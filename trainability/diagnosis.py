@@ -60,6 +60,11 @@ LARGEST = 1000.0  # error that is printed with two decimals
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
 YOURS, IN_GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
 AT_FAULT = "at fault"
+KINDS = (
+    ("o", BLUE, "your training run, with this part replaced"),
+    ("s", ORANGE, "known good training run, with your part"),
+)
+"""Markers, colours and names of the points of a figure, for both directions of the exchange."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,7 @@ class Diagnosis(Result):
         if self.steps < self.of_steps:
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
         if self.outcome == "diverges":
-            return f"{words}: its loss is not finite after {after}."
+            return f"{words}: its loss is not finite in step {self.steps:,} of {self.of_steps:,}."
         if self.outcome == "undecided" and self.measure and not math.isfinite(self.error):
             return f"{words} after {after}: {self.measure}."
         reached = self._reached(self.error, self.loss)
@@ -409,21 +414,28 @@ class Diagnosis(Result):
 
     def _draw_parts(self, ax: Axes) -> None:
         """Draw two points for each line of the table, one for each direction of the exchange."""
-        kinds = (
-            ("o", BLUE, "your training run, with this part replaced"),
-            ("s", ORANGE, "known good training run, with your part"),
-        )
         parts = [*self._compared()][::-1]
-        for place, (mark, color, words) in enumerate(kinds):
-            rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
-            points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
-            if points:
-                ax.plot(*np.transpose(points), mark, color=color, label=words)
+        for place, (mark, color, words) in enumerate(KINDS):
+            if points := _points(parts, place):
+                drawn = [(_drawn(error), k) for error, k in points]
+                ax.plot(*np.transpose(drawn), mark, color=color, label=words)
         self._draw_levels(ax)
+        self._mark_beyond(parts, ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
         self._mark(parts, ax)
         ax.set(xlabel=f"relative {self.measured}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+
+    def _mark_beyond(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
+        """Empty the markers of errors beyond the limits of the figure, and name them."""
+        named = set[str]()
+        for place, (mark, color, _) in enumerate(KINDS):
+            for error, k in _points(parts, place):
+                if words := _beyond(error):
+                    (point,) = ax.plot(_drawn(error), k, mark, color=color, mfc=ax.get_facecolor())
+                    if words not in named:
+                        point.set_label(words)
+                    named.add(words)
 
     def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
         """Mark the part at fault, and parts whose rows had no time."""
@@ -439,16 +451,28 @@ class Diagnosis(Result):
         names = "your training run, unchanged", "known good training run"
         for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
             if not math.isnan(error):
-                beyond = f", below {LEAST:g}" if error < LEAST else ""
-                beyond = f", above {MOST:g}" if error > MOST else beyond
+                label = ", ".join(filter(None, (words, _beyond(error))))
                 style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
-                ax.axvline(_drawn(error), label=words + beyond, **style)
+                ax.axvline(_drawn(error), label=label, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
+
+
+def _points(parts: list[tuple[str, PartRows]], place: int) -> list[tuple[float, int]]:
+    """The points (error, number of the part) of one direction of the exchange."""
+    rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
+    return [(row.error, k) for k, row in rows if row is not None and row.finished]
 
 
 def _drawn(error: float) -> float:
     """An error within the limits of a figure."""
     return min(max(error, LEAST), MOST) if math.isfinite(error) else MOST
+
+
+def _beyond(error: float) -> str:
+    """Where an error lies beyond the limits of a figure; "" if it lies within."""
+    if error < LEAST:
+        return f"below {LEAST:g}"
+    return "" if error <= MOST else f"above {MOST:g}"
 
 
 def shown(error: float) -> str:

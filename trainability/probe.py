@@ -142,6 +142,15 @@ class Probe(Minibatch):
         total = (output * weights(noise_like(output))).sum()
         return torch.autograd.grad(total, given, materialize_grads=True)[0]
 
+    def is_unread(self, leaf: int) -> bool:
+        """True if no output depends on an input. Padding does not count."""
+        if not self.follows(leaf):
+            return False
+        slopes, real = self.slopes(leaf), self.real(leaf)
+        if slopes is not None and slopes[real].any():
+            return False
+        return not self.depends(leaf, real)
+
     def unread(self, leaf: int, axis: int) -> list[int]:
         """Return the indices along an axis of an input on which no output depends.
 

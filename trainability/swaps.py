@@ -182,17 +182,20 @@ def is_scaled(values: Tensor, place: int) -> bool:
     "nn.utils.rnn.pack_padded_sequence.",
 )
 def padding_before(training: Training) -> Training | None:
-    """Move the padding from the end of sequences to their beginning, if a sequence has one
-    output.
+    """Move the padding from the end of sequences to their beginning, if a sequence has one output,
+    and no output depends on further inputs, such as lengths.
     """
     x, y = training.data.sample(SAMPLE)
     first, axis = sequence_of(x), training.axis
     has_frames = first.dim() >= 3 or (first.dim() == 2 and not first.is_floating_point())
-    if len(tree_leaves(x)) > 1 or not has_frames or y.shape[:2] == first.shape[:2]:
+    if not has_frames or y.shape[:2] == first.shape[:2]:
         return None
     pad = first.movedim(axis, 0)[:, -1].mode(0).values
     count = padded_frames(first.movedim(axis, 0), pad)
     if (count >= LEAST_PADDED).float().mean() < 0.5 or len(count.unique()) == 1:
+        return None
+    probe = Probe(training)
+    if not all(probe.is_unread(leaf) for leaf in range(1, len(probe.leaves))):
         return None
 
     def change(x: Inputs) -> Inputs:

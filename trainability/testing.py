@@ -16,6 +16,7 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted
 from trainability.facts import facts
+from trainability.per_output import note_on_outputs
 from trainability.probe import Probe
 from trainability.training import Training, as_training, name_of
 from trainability.trial import Trial
@@ -39,7 +40,8 @@ def assert_learns(
     The relative error is that of `check`, on held-out examples: 0 is perfect, 1 is the constant
     predictor. If fewer than 20 examples are held out, the error is measured on training examples.
     If the network learns, facts about the first minibatch are only warnings. An example is an
-    output that reads its target in the input.
+    output that reads its target in the input. Outputs that are not learned beside others that are
+    are warnings too.
 
     Args:
         model, x, y, loss_fn, optimizer, parts: the arguments of `Training`. Or pass a `Training` in
@@ -75,10 +77,13 @@ def assert_learns(
             trial.race.train(trial.base, training.steps, math.inf)
             if trial.base.problem:
                 raise InvalidInputError(trial.base.problem)
+            trained = trial.base.training
             if trial.base.error < below:
                 for fact in facts(probe)[0]:
                     proven = f"{title} learns. Proven: {fact.sentence} {fact.remedy}"
                     warnings.warn(proven, stacklevel=3)
+                if trained is not None and (note := note_on_outputs(trained, trial.race)):
+                    warnings.warn(f"{title} learns. {note}", stacklevel=3)
                 return
             words = [_verdict(trial, title, below), *_hints(trial)]
     raise AssertionError("\n".join(words))
@@ -102,8 +107,7 @@ def _hints(trial: Trial) -> Iterator[str]:
     seen = trial.observe()
     for cause in (*trial.found, *([] if seen is None else [seen])):
         yield f"{cause.sentence} {cause.remedy}"
-    if trial.padding:
-        yield trial.padding
+    yield from filter(None, (trial.padding, trial.outputs))
     yield (
         "trainability.check tests each part by an experiment, such as learning rate, clipping, "
         "initial weights and network."

@@ -18,6 +18,7 @@ from trainability.failures import NOT_FINITE, failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.one_by_one import OneByOne, one_by_one
 from trainability.padding import note_on_padding
+from trainability.per_output import note_on_outputs
 from trainability.probe import Probe
 from trainability.race import (
     GOOD,
@@ -93,6 +94,7 @@ class Trial:
         self.fitted = math.nan  # error on examples of the training
         self.one_by_one: OneByOne | None = None  # if outputs depend on their minibatch
         self.padding = ""  # a sentence if it learns only to tell padding from the rest
+        self.outputs = ""  # sentences if it learns only some of several outputs
         self.validated = math.nan  # error on the user's validation set
         self.end = math.inf  # deadline of the check
 
@@ -224,6 +226,7 @@ class Trial:
         if base.training is not None and base.exploded is None and base.measures:
             self.fitted = error_on(base.training, self.race, self.training_pairs(), self.end)
             self.padding = note_on_padding(base.training, self.race)
+            self.outputs = note_on_outputs(base.training, self.race)
         return self.told_by([*losses], [*pairs])
 
     def find_failure(self) -> None:

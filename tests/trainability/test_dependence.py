@@ -749,6 +749,32 @@ def test_outputs_that_depend_on_padding_alone_are_told(ids, every):
             assert "key_padding_mask" in cause.remedy
 
 
+class WithLengths(nn.Module):
+    """A GRU whose last output is read; it gets lengths, and may use them."""
+
+    def __init__(self, *, reads):
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru, self.head, self.reads = nn.GRU(M, 8, batch_first=True), nn.Linear(8, 1), reads
+
+    def forward(self, x, lengths):
+        h = self.gru(x)[0]
+        return self.head(h[torch.arange(len(x)), lengths - 1] if self.reads else h[:, -1])
+
+
+def test_lengths_that_no_output_depends_on_are_not_said_to_be_read_in_padding():
+    x = X * REAL[..., None]
+    for reads in (False, True):
+        model = WithLengths(reads=reads)
+        other = model(x, LENGTHS.flip(0))
+        assert torch.equal(model(x, LENGTHS), other) is not reads
+        found = found_in(model, (x, LENGTHS), Y)
+        assert ("unread inputs" in found) is not reads
+        if not reads:
+            sentence = found["unread inputs"].sentence
+            assert sentence.startswith("No output depends on input 2 of 2: ")
+
+
 def test_a_value_inside_of_sequences_is_no_padding():
     model = Masked(inverted=False, ids=True)
     adam = torch.optim.Adam(model.parameters())

@@ -209,3 +209,37 @@ def test_an_error_of_0_is_a_line_at_the_edge_of_the_figure():
     lines = {line.get_label(): line.get_xdata()[0] for line in ax.lines}
     assert lines["known good training run, below 0.0001"] == LEAST
     assert lines["your training run, unchanged"] == 1.02
+
+
+def test_points_beyond_the_figure_are_empty_and_named():
+    """Errors of runs that diverge were drawn at 100, like errors of 100."""
+    beyond = (
+        row("network", GRU, math.inf),
+        row("inputs", "inputs standardised", 100.0),
+        row("optimizer", "ten times the learning rate", 3e7),
+        row("loss", "the usual loss", 1e-6),
+        row("loss", "your loss", math.inf, training=IN_GOOD),
+    )
+    ax = replace(found("network"), rows=(rows("")[0], *beyond)).plot()
+    empty = [line for line in ax.lines if line.get_markerfacecolor() == ax.get_facecolor()]
+    places = {
+        label.get_text().replace("\n", " "): k for k, label in enumerate(ax.get_yticklabels())
+    }
+    drawn = sorted((line.get_ydata()[0], line.get_xdata()[0]) for line in empty)
+    assert drawn == sorted(
+        [
+            (places[GRU], 100),
+            (places["ten times the learning rate"], 100),
+            (places["the usual loss"], LEAST),
+            (places["the usual loss"], 100),
+        ]
+    )
+    (legend,) = ax.get_figure(root=True).findobj(Legend)
+    texts = [text.get_text() for text in legend.texts]
+    assert texts.count("above 100") == texts.count("below 0.0001") == 1
+
+
+def test_a_loss_that_is_not_finite_is_said_to_be_so_in_its_own_step():
+    """The first 8 of 9 losses are finite."""
+    diverged = replace(found(None, error=math.inf), outcome="diverges", steps=9)
+    assert diverged.verdict == "Net diverges: its loss is not finite in step 9 of 400."

@@ -208,6 +208,32 @@ def test_padding_behind_sequences_moves_to_their_begin(axis, numbers):
     assert torch.equal(other.change_inputs(x), before.transpose(0, axis))
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_padding_moves_beside_lengths_only_if_no_output_depends_on_them(reads):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(2, 1, batch_first=True)
+
+        def forward(self, x, lengths):
+            h = self.gru(x)[0]
+            return h[torch.arange(len(x)), lengths - 1] if reads else h[:, -1]
+
+    lengths = torch.tensor([3 + k % 4 for k in range(40)])
+    real = torch.randn(40, 8, 2, generator=G)
+    x = real * (torch.arange(8) < lengths[:, None])[..., None]
+    model = Last()
+    given = Training(model, (x, lengths), torch.zeros(40, 1), "mse", "adam", batch_size=40)
+    other = swaps.padding_before(given)
+    assert (other is None) is reads
+    if other is not None:
+        moved, same = other.change_inputs((x, lengths))
+        assert torch.equal(same, lengths)
+        for k, length in enumerate(lengths.tolist()):
+            assert torch.equal(moved[k, 8 - length :], real[k, :length])
+            assert not moved[k, : 8 - length].any()
+
+
 def test_sequences_without_padding_stay_as_they_are():
     ids = torch.randint(1, 9, (80, 6), generator=G)
     delayed = torch.cat((ids[:, :3], torch.zeros(80, 3).long()), 1)  # all by as many frames

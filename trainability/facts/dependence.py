@@ -93,7 +93,7 @@ def unread_inputs(probe: Probe) -> Cause | None:
     """Fact: no output depends on one of several inputs, or on some numbers of each frame."""
     if probe.mixed or probe.axes.batch is None or gives_equal_outputs(probe):
         return None
-    unread = [k for k in range(len(probe.leaves)) if probe.follows(k) and is_unread(probe, k)]
+    unread = [k for k in range(len(probe.leaves)) if probe.is_unread(k)]
     if unread:
         words = f"No output depends on input {unread[0] + 1} of {len(probe.leaves)}"
     elif lost := unread_features(probe):
@@ -104,7 +104,8 @@ def unread_inputs(probe: Probe) -> Cause | None:
         )
     else:
         return None
-    if probe.padding is not None:
+    named = unread[0] if unread else 0
+    if named == 0 and probe.padding is not None:  # only the sequence has padding
         words = apart_from_padding(words)
     return Cause(
         "unread inputs",
@@ -112,15 +113,6 @@ def unread_inputs(probe: Probe) -> Cause | None:
         f"{words}: there is no gradient, and changes of three sizes change no output.",
         "Look where forward drops them: an index, a slice, a factor 0, or a name used twice.",
     )
-
-
-def is_unread(probe: Probe, leaf: int) -> bool:
-    """True if no output depends on an input."""
-    slopes = probe.slopes(leaf)
-    real = probe.real(leaf)
-    if slopes is not None and slopes[real].any():
-        return False
-    return not probe.depends(leaf, real)
 
 
 def unread_features(probe: Probe) -> list[int]:
