@@ -28,7 +28,6 @@ from trainability.copies import attributes, state_of
 from trainability.data import Inputs, count_of, examples_axis, noise_like
 from trainability.differences import (
     BEYOND_ROUNDING,
-    WRONG,
     is_slope,
     slope_and_gradient,
 )
@@ -40,6 +39,7 @@ from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
 DIRECTIONS = 0, 1, 2  # seeds of changes of outputs, along which a gradient is compared
+SAME_SUM = 1e-5  # relative difference of sums of the same numbers in another order, at most
 PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
 
 
@@ -301,8 +301,26 @@ class Minibatch:
         moved = self.moved_by_a_target
         if moved is None or not moved.sum() or moved[0] > PAIRED_SHARE * moved.sum():
             return False
-        # as of a correlation, if its own target counts most
-        return not bool(moved[0] > (1 + WRONG) * moved[1:].max())
+        return not self.is_relational
+
+    @cached_property
+    def is_relational(self) -> bool:
+        """True if the loss compares examples with each other, and each output still belongs to its
+        own target, as in a correlation or a triplet loss: another order of the examples changes
+        nothing, and another order of the targets alone changes the loss.
+        """
+        if self.axes.batch is None:
+            return False
+        loss, y, axis = self.training.loss_in_double(), self.y, self.axes.targets
+        z = self.output.detach().double()
+        z = self.output_range.beside(z, 0.1 * noise_like(z))
+        orders = [torch.arange(self.count).roll(k).to(z.device) for k in (1, self.count // 2)]
+        other = [y.index_select(axis, order) for order in orders]
+        both = [(z.index_select(self.axes.batch, o), t) for o, t in zip(orders, other, strict=True)]
+        before = float(loss(z, y))
+        alone = max(abs(float(loss(z, targets)) - before) for targets in other)
+        together = max(abs(float(loss(*pair)) - before) for pair in both)
+        return alone > SAME_SUM * abs(before) and together <= SAME_SUM * alone
 
 
 PAIRINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -636,10 +636,47 @@ def ranking(z, y):
     return F.softplus(-(z[:, None] - z) * (y[:, None] - y).sign()).mean()
 
 
-@pytest.mark.parametrize("loss", [correlation, concordance, ranking])
-def test_a_loss_over_all_examples_pairs_outputs_with_their_targets(loss):
+def hardest_triplets(z, y):
+    """Of each example: the farthest of its class against the nearest of another class."""
+    apart, same = torch.cdist(z, z), y[:, None] == y
+    return F.relu((apart * same).amax(1) - (apart + 1e6 * same).amin(1) + 0.5).mean()
+
+
+def contrastive(z, y):
+    near = F.normalize(z, dim=1) @ F.normalize(z, dim=1).T / 0.5
+    near = near.fill_diagonal_(-1e9).log_softmax(1)
+    same = (y[:, None] == y).fill_diagonal_(False)
+    return -(near * same).sum(1).div(same.sum(1).clamp_min(1)).mean()
+
+
+def partial_likelihood(z, y):
+    """Cox: y has the time, here also the event."""
+    risk = z.flatten()
+    later = (y >= y[:, None]).log()  # 0 for those still at risk
+    return -(risk - (risk + later).logsumexp(1))[y < y.median()].mean()
+
+
+CLASSES = (4 * torch.rand(N, generator=G)).long()
+TIMES = torch.rand(N, generator=G)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        (correlation, Y),
+        (concordance, Y),
+        (ranking, Y),
+        (hardest_triplets, CLASSES),
+        (contrastive, CLASSES),
+        (partial_likelihood, TIMES),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_loss_over_all_examples_pairs_outputs_with_their_targets(loss, y):
     model = First(nn.Identity())
-    training = Training(model, X, Y, loss, torch.optim.Adam(model.parameters(), 1e-3))
+    if y is CLASSES:
+        model.out = nn.Linear(16, 4)
+    training = Training(model, X, y, loss, torch.optim.Adam(model.parameters(), 1e-3))
     found, _ = facts(Probe(training))
     assert "unpaired loss" not in {cause.name for cause in found}
 
