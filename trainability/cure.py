@@ -14,7 +14,7 @@
 4. The best initial weights race at several learning rates. A race has rungs: numbers of steps after
    which only the better half of the candidates is trained further. Candidates that learn are
    compared by their error on held-out examples, the others by their gradient. If no candidate
-   helps, the dropped candidates are trained to the end while time is left.
+   helps, the candidates that stopped early are trained to the end while time is left.
 5. The best candidate is trained for all steps in three minibatch orders, at its learning rate and
    at a third of it. A training run succeeds in an order if its median error over the last quarter
    of the steps is low. The lower rate is chosen unless its error is clearly higher. If the run
@@ -224,17 +224,18 @@ class Search:
             alive = self._better_half([a for a in alive if a.row.exploded is None])
 
     def _run_dropped(self) -> None:
-        """Train the attempts that were dropped, by increasing error, until one helps."""
-        dropped = [a for a in self.attempts.values() if not a.row.done]
-        for attempt in sorted(dropped, key=lambda attempt: attempt.row.error):
+        """Train the attempts that stopped early to the end, by increasing error, until one helps.
+        Only then all attempts can be compared with the user's training run.
+        """
+        stopped = [a for a in self.attempts.values() if a.row.exploded is None]
+        stopped = [a for a in stopped if a.row.steps < self.steps]
+        for attempt in sorted(stopped, key=lambda attempt: attempt.row.error):
             if self._helping():
                 break
             if time.monotonic() >= self.end:
                 self.ran_out = True
                 break
-            attempt.rows = [attempt.row.again(self.training, attempt.row.order)]
-            self.race.run(attempt.row, self.steps, self.end, GOOD, points=OFTEN)
-            self.ran_out |= not attempt.row.done
+            self._finish(attempt)
             attempt.row.training, attempt.row.stream = None, None
 
     def _better_half(self, alive: list[Attempt]) -> list[Attempt]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, ink, line_style
-from rhn.utils.figures import BLUE, GREY, MARKERS, ORANGE, RED
+from rhn.plotting.figure import DASHED, ink
+from rhn.utils.figures import BLUE, GREY, ORANGE, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, listed, rounded_up
 from trainability.candidates import Change
 from trainability.copies import copy_of_optimizer
+from trainability.error_by_rate import ErrorByRate
 from trainability.race import Row
 from trainability.scores import DEAD
 from trainability.signal import Reach
@@ -406,11 +407,7 @@ class Diagnosis(Result):
         if self.by_part:
             self._draw_parts(ax)
         else:
-            figure = ax.get_figure(root=True)
-            wide = int(LETTERS * (self.width if figure is None else figure.get_figwidth()))
-            lines = [textwrap.fill(words, wide) for words in self.sentences() if words]
-            ax.text(0.0, 0.5, "\n\n".join(lines), va="center", size=8, transform=ax.transAxes)
-            ax.set_axis_off()
+            _write(self, ax)
 
     def _draw_parts(self, ax: Axes) -> None:
         """Draw two points for each line of the table, one for each direction of the exchange."""
@@ -461,6 +458,15 @@ def _points(parts: list[tuple[str, PartRows]], place: int) -> list[tuple[float, 
     """The points (error, number of the part) of one direction of the exchange."""
     rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
     return [(row.error, k) for k, row in rows if row is not None and row.finished]
+
+
+def _write(result: Result, ax: Axes) -> None:
+    """Print the sentences of a result into axes."""
+    figure = ax.get_figure(root=True)
+    wide = int(LETTERS * (result.width if figure is None else figure.get_figwidth()))
+    lines = [textwrap.fill(words, wide) for words in result.sentences() if words]
+    ax.text(0.0, 0.5, "\n\n".join(lines), va="center", size=8, transform=ax.transAxes)
+    ax.set_axis_off()
 
 
 def _drawn(error: float) -> float:
@@ -641,25 +647,71 @@ class Cure(Result):
         return fresh
 
     @property
+    def whole(self) -> int:
+        """The largest number of optimiser steps of an attempt. Only errors after this many steps
+        are compared.
+        """
+        steps = (trial.row.steps for trial in self.trials if trial.row.exploded is None)
+        return max(steps, default=0)
+
+    @property
+    def compared(self) -> list[Attempt]:
+        """The changes that can be compared with the unchanged training run: those that ran as many
+        steps, or diverged.
+        """
+        tried = [trial for trial in self.trials[1:] if trial.row.measures]
+        return [t for t in tried if t.row.steps == self.whole or t.row.exploded is not None]
+
+    @property
+    def finding(self) -> str:
+        """The result in one clause; this is the title of the figure."""
+        if self.outcome == "not searched":
+            return f"{self.title} cannot learn unchanged"
+        if self.refused or self.outcome == "undecided":
+            return f"{self.title} is undecided"
+        if self.outcome == "none helped":
+            return f"None of {counted(len(self.compared), 'change')} helps {self.title}"
+        return f"{self.title} " + (
+            f"learns with {self.changes}" if self.changed else "trains as it is"
+        )
+
+    @property
     def verdict(self) -> str:
         """The result in a few sentences."""
         if self.outcome == "not searched":
-            return f"{self.title} cannot learn unchanged. Repair this before a search:"
+            return f"{self.finding}. Repair this before a search:"
         if self.refused:
-            return f"{self.title} is undecided: {self.refused}."
-        after = f"after {counted(self.chosen.row.steps, 'step')}"
-        error = f"relative error {shown(self.error)} {after} (1: the constant predictor)"
-        tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
+            return f"{self.finding}: {self.refused}."
+        claim = f"{self.finding}: {self._reached}."
         if self.outcome == "none helped":
-            return f"None of {tried} helps {self.title}: {error}."
+            return claim
         if self.outcome == "undecided":
-            done = sum(trial.row.done for trial in self.trials[1:])
-            far = f" {done} of {tried} ran as far; none of them helps." if done else ""
-            return f"{self.title} is undecided: {error}.{far}"
-        if self.changed:
-            return f"{self.title} learns with {self.changes}: {error}. {self.lasts}"
-        better = f" None of {tried} does far better." if len(self.trials) > 1 else ""
-        return f"{self.title} trains as it is: {error}.{better} {self.lasts}"
+            return " ".join([claim, *self._others("helps")])
+        others = [] if self.changed else self._others("does far better")
+        return " ".join([claim, *others, self.lasts])
+
+    @property
+    def _reached(self) -> str:
+        """The error of the chosen training run, and its number of steps, in words."""
+        row = self.chosen.row
+        if math.isfinite(self.error):
+            after = f"after {counted(row.steps, 'step')}"
+            return f"relative error {shown(self.error)} {after} (1: the constant predictor)"
+        if row.exploded is None:
+            return "there was no time for a measurement"
+        return f"the loss is not finite at step {row.exploded:,}"
+
+    def _others(self, does: str) -> Iterator[str]:
+        """Yield a sentence about the changes: how many were compared, and how many stopped before
+        they could be compared.
+        """
+        count = len(self.compared)
+        tried = sum(bool(trial.row.measures) for trial in self.trials[1:])
+        earlier = f"{tried - count} {'more ' if count else ''}stopped earlier"
+        none = f"None of {counted(count, 'change')} {does}"
+        clauses = [none] * (count > 0) + [earlier] * (tried > count)
+        if clauses:
+            yield f"{'; '.join(clauses)}."
 
     @property
     def lasts(self) -> str:
@@ -693,11 +745,15 @@ class Cure(Result):
             for trial in self.shown:
                 words = trial.change.words(self.training)
                 errors = " ".join(f"{shown(error):>6}" for error in trial.errors)
-                early = trial.row.steps < self.trials[0].row.steps
-                stopped = f"  (step {trial.row.steps:,})" if early else ""
-                yield f"  {words:<60}{errors}{stopped}"
+                yield f"  {words:<60}{errors}{self._when(trial.row)}"
             yield from [""] if below else []
         yield from below
+
+    def _when(self, row: Row) -> str:
+        """Return the step at which a row ended, if the verdict states another number of steps."""
+        if row.exploded is not None:
+            return f"  (not finite at step {row.exploded:,})"
+        return "" if row.steps == self.chosen.row.steps else f"  (step {row.steps:,})"
 
     def _below_the_trials(self) -> Iterator[str]:
         """Yield the first cause, and what to do next."""
@@ -754,27 +810,16 @@ class Cure(Result):
         causes = [vars(cause) for cause in self.causes]
         return saved | {"causes": causes, "trials": self.table()}
 
-    width, height = 6.4, 3.4
+    width, height = 6.4, 3.6
 
-    @property
-    def finding(self) -> str:
-        """The title of the figure."""
-        return f"{self.title}: relative error by initial weights and learning rate"
+    def _draw(self, ax: Axes, *, limit: float | None = None, **_: Any) -> None:
+        """Draw the error of each attempt by initial weights, optimiser and learning rate.
 
-    def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw the final error of each trial over its learning rate, a curve for each choice of
-        initial weights.
+        Without errors, print the sentences in place of a plot.
         """
-        tried = [t for t in self.trials if t.error < LARGEST]
-        for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
-            own = [t for t in tried if t.change.start.words == words]
-            points = sorted((t.change.rate(self.training), t.error) for t in own)
-            rates, errors = zip(*points, strict=True)
-            mark = MARKERS[k % len(MARKERS)]
-            ax.plot(rates, errors, marker=mark, label=words, **line_style(k))
-        if self.changed:
-            ringed = {"mfc": "none", "color": ink(ax), "label": "chosen"}
-            ax.plot(self.learning_rate, self.error, "o", ms=14, **ringed)
-        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="the constant predictor")
-        words = "relative error (1: the constant predictor)"
-        ax.set(xscale="log", xlabel="learning rate", ylabel=words)
+        measured = zip(self.trials, self.table(), strict=True)
+        rows = [row for trial, row in measured if trial.row.measures]
+        if rows:
+            ErrorByRate(rows, self.whole, self.changed, limit).draw(ax)
+        else:
+            _write(self, ax)

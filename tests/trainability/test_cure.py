@@ -148,7 +148,28 @@ def test_a_cure_is_drawn_and_saved(slow_rate, tmp_path):
     saved = json.loads(found.save(tmp_path / "cure.json").read_text())
     assert (saved["outcome"], saved["code"]) == (CHANGED, found.code)
     assert found.save(tmp_path / "cure.csv").read_text().count("\n") == len(found.trials) + 1
-    assert found.plot().lines
+    assert found.plot().get_figure(root=True).get_suptitle() == found.finding
+
+
+def test_numbers_are_compared_after_the_same_steps_and_others_are_marked(tiny_weights):
+    """A run that diverges after 9 steps made all other runs seem whole."""
+    _, found = tiny_weights
+    given, whole, early = (copy.copy(found.trials[0]) for _ in range(3))
+    for trial, error, steps in ((given, 1.0, 128), (whole, 0.9, 128), (early, 0.8, 30)):
+        trial.rows = [row_of([error] * 8, steps)]
+    base = {"trials": (given, early, whole), "chosen": given, "outcome": "not confirmed"}
+    sound = dataclasses.replace(found, error=1.0, **base)
+    assert "None of 1 change does far better; 1 more stopped earlier." in sound.verdict
+    undecided = dataclasses.replace(sound, outcome="undecided")
+    assert undecided.verdict.endswith("None of 1 change helps; 1 more stopped earlier.")
+    only_early = dataclasses.replace(undecided, trials=(given, early))
+    assert only_early.verdict.endswith("(1: the constant predictor). 1 stopped earlier.")
+    assert [sound._when(t.row) for t in sound.trials] == ["", "  (step 30)", ""]
+    given.row.exploded = given.row.steps = 9
+    diverged = dataclasses.replace(sound, error=np.inf, outcome="none helped")
+    assert diverged.verdict == "None of 1 change helps Reader: the loss is not finite at step 9."
+    marks = ["  (not finite at step 9)", "  (step 30)", "  (step 128)"]
+    assert [diverged._when(trial.row) for trial in diverged.trials] == marks
 
 
 def test_a_stuck_network_trains_after_the_cure(tiny_weights):
@@ -393,6 +414,14 @@ def test_a_cure_of_two_of_three_minibatch_orders_says_so(collapsing):
 def test_what_lasts_in_one_minibatch_order_is_no_cure(collapsing):
     found = collapsing(lambda row: row.order > 0)
     assert (found.outcome, found.changed) == ("none helped", False)
+
+
+@pytest.mark.slow
+def test_changes_that_stopped_because_they_were_good_run_to_the_end_before_none_helps(monkeypatch):
+    """An error of 0.09 at an early step was compared with 0.11 after all steps."""
+    monkeypatch.setattr(Search, "_helping", lambda search: [])
+    frame = sums().to_frame()
+    assert (frame.error < 0.1).any() and set(frame.steps[frame.error < np.inf]) == {60}
 
 
 def test_every_choice_and_a_third_of_its_rate_run_to_the_end_in_each_order(low_rate):
