@@ -53,7 +53,7 @@ from gersgorin.network.find import (
     part_of,
     title_in,
 )
-from gersgorin.run.cell import Step, StepCell, as_cell, from_torch
+from gersgorin.run.cell import Step, StepCell, as_cell, converted_cell
 from gersgorin.run.run import Run
 from gersgorin.run.state import Sizes, State, flat_state, real_view, state_in, takes
 from gersgorin.validate import (
@@ -126,7 +126,7 @@ class TracedCell:
     def cell(self) -> nn.Module | Step:
         """The cell with the weights of the copy; a module of torch.nn as a cell of `rhn`."""
         if isinstance(self._cell, TORCH_CLASSES):
-            return from_torch(self._cell, self._layer)
+            return converted_cell(self._cell, self._layer)
         return as_step(self._cell, self._s0)
 
     @property

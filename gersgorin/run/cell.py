@@ -617,7 +617,7 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
         cell = cell if s0 is None else flat_step(cell, s0)
     # CUDA's own kernels for torch.nn's have no vmap rule
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
-        cell = from_torch(cell)
+        cell = converted_cell(cell)
     found = StepCell(cell)
     try:
         signature = inspect.signature(
@@ -634,7 +634,7 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     return found
 
 
-def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
+def converted_cell(module: nn.Module, layer: int | None = None) -> Cell:
     """Convert a recurrent module of torch.nn to a cell of `rhn`. Raises InvalidInputError with
     other ways for a module without one.
     """
