@@ -33,6 +33,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,7 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
 
     Raises InvalidInputError if a state or a Jacobian is not finite.
     """
-    if not torch.isfinite(run.states).all():
-        raise NotFiniteError(
-            "a state is NaN or infinite along the probe: the weights are too large to run, or "
-            "the cell's step computes something "
-            "that is not finite"
-        )
-    moment = Moment(run, positions)
+    moment = Moment(run.require_finite(), positions)
     middle = len(moment.A) // 2
     found = {name: row.of(moment) for name, row in RECORDED_MEASURES.items() if row.of} | {
         "eigenvalues": moment.eigenvalues[middle],
@@ -338,6 +333,7 @@ class Recorder:
         """Measure the copy of the cell. Raises InvalidInputError if a number is not finite."""
         self._traced.refresh()
         run = self._traced.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
+        run = run.named(replace(run.label, reads="the probe"))
         self._exponent_steps, self._unequal = exponent_steps(run), bool(run.lengths)
         return snapshot(run, self._positions)
 

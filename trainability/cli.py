@@ -406,6 +406,11 @@ def of_next_frames(options: Options) -> dict[str, Any]:
         name, model, loss, stored = run.name, run.model, "bernoulli", run.settings
     if data is not None and reads_ids(model, ids := data.ids()):
         frames, loss = ids.long().numpy(), "categorical"
+    if len(frames) < 2:
+        raise InvalidInputError(
+            f"{options.input} has one step: expected at least two, since a step is predicted from "
+            "those before it"
+        )
     axis = 0 if declared_axis(model) == 0 else 1
     settings = SETTINGS | stored
     batch_size = options.batch_size or settings["batch_size"]

@@ -13,6 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -185,6 +186,7 @@ class Training:
         """True if either of the first two axes of x may hold the examples, and batch_axis was not
         given.
         """
+        self._is_loaded = y is None  # from minibatches of a DataLoader
         stacked = stacks_examples(x)
         like = next(self.model.parameters())
         check_batch_axis(batch_axis)
@@ -297,7 +299,8 @@ class Training:
         self._check_time()
         x = self.change_inputs(tree_map(Tensor.clone, x))
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(x))
-        with users_code(f"the model does not run on x of shape {shapes}", self._keeps):
+        hint = partial(self._why_not, x)
+        with users_code(f"the model does not run on x of shape {shapes}", hint):
             output = self.predict(call(self.model, x))
         if not isinstance(output, Tensor):
             raise InvalidInputError(
@@ -313,6 +316,19 @@ class Training:
         """Raise OutOfTime after `until`."""
         if time.monotonic() > self.until:
             raise OutOfTime(NO_TIME)
+
+    def _why_not(self, x: Inputs) -> str:
+        """A hint about the states that a model keeps, or about the entries of a minibatch that are
+        its inputs; "" if there are neither.
+        """
+        if kept := self._keeps():
+            return kept
+        if not self._is_loaded or not isinstance(x, tuple):
+            return ""
+        return (
+            f"the last of the {len(x) + 1} entries of a minibatch is taken as y, and the others as "
+            "inputs of the model"
+        )
 
     def _keeps(self) -> str:
         """A hint about states that the model keeps from call to call, which do not fit inputs of

@@ -368,7 +368,7 @@ def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
         leading = eigenvalue_conditions(A)[0][:, 0]
         return {"spectral_radius": leading, "norm": torch.linalg.matrix_norm(A, 2), "reach": reach}
 
-    found = measured(run.require_finite(), measure, silent)
+    found = measured(run, measure, silent)
     return found | {"spectral_radius": np.abs(found["spectral_radius"])}
 
 

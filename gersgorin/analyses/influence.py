@@ -31,7 +31,13 @@ from gersgorin.analyses.fall import FITS, Fall, fall_of
 from gersgorin.analyses.growth import SAME, ZERO
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
-from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
+from gersgorin.network.sequence_map import (
+    OUTPUTS,
+    ModelWithData,
+    SequenceMap,
+    scaled_norm,
+    sequence_map,
+)
 from gersgorin.run.run import Progress, silent
 from gersgorin.run.state import Sizes, State
 from gersgorin.validate import with_gradients
@@ -681,7 +687,7 @@ def of_model(
         subject = replace(subject, batch_axis=batch_axis)
     loss = None if isinstance(of, str) and of == OUTPUTS else of
     name = OUTPUTS if loss is None else name_of_loss(loss)
-    map_ = SequenceMap(subject, loss)
+    map_ = sequence_map(subject, loss)
     longest = map_.sequences.longest
     S, k = min(longest, len(map_.outputs)), map_.outputs.shape[2]
     probes = _number_of_probes(probes, S, k)

@@ -439,7 +439,7 @@ def lyapunov(
     (array([2. , 0.5]), 0.0)
     """
     run = open_run(network, x, s0=s0, **options)
-    T, N = len(run.require_finite()), run.state_size
+    T, N = len(run), run.state_size
     k = whole_number("count", N if count is None else count, 1, N, f"the state has {N} entries")
     warmup = whole_number(
         "warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted"
@@ -629,14 +629,14 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
 
     0 if the largest exponent is negative: nearby states end on one orbit. NaN if no partial sum is
     negative. The dimension is then not defined if these are all exponents of the state; if they are
-    a part, more exponents are needed. NaN also if an exponent is NaN. The order of the exponents
-    does not matter.
+    a part, more exponents are needed. NaN also if an exponent is NaN or inf. The order of the
+    exponents does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
     2.062
     """
     exponents = -np.sort(-np.asarray(exponents, dtype=float))
-    if np.isnan(exponents).any():
+    if not (exponents < math.inf).all():
         return math.nan
     sums = np.cumsum(exponents)
     negative = np.flatnonzero(sums < 0)

@@ -221,7 +221,7 @@ def pseudospectra(
     if side is not None and (side := whole_number("side", side, 3)) % 2 == 0:
         raise InvalidInputError(f"side is {side}: expected an odd number of at least 3")
     run = open_run(network, x, s0=s0, **options)
-    steps = shown_steps(len(run.require_finite()))
+    steps = shown_steps(len(run))
     N = run.state_size
     side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
     _check_size(N, side, len(steps))

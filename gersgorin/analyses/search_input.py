@@ -199,7 +199,7 @@ def _along_run(
     if isinstance(starts, int):
         fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
         fields["of_run"] = not fields["drawn"]
-        starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
+        starts = _spread(run, starts, seed, drawn=fields["drawn"])
     starts, x = real_tensor("starts", starts).to(run.states), real_tensor("x", x)
     return SearchInput(cell, x, starts, fields | {"input": x.cpu().numpy()})
 

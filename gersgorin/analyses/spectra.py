@@ -674,7 +674,7 @@ def spectra(
             f"discs is {in_short(discs)}, expected one of {', '.join(DISC_WORDS)}"
         )
     run = open_run(network, x, s0=s0, **options)
-    label = run.require_finite().label
+    label = run.label
     if leading is not None:
         leading = whole_number("leading", leading, 1, run.state_size)
     elif run.state_size > WHOLE:

@@ -12,13 +12,13 @@ from numbers import Number
 from typing import Any, TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.run.cell import Step, cell_name, flat_step, layers_in, size_to_give
 from gersgorin.run.run import Label
 from gersgorin.run.state import Sizes, State, checked_sizes, first_state, real_view, takes
-from gersgorin.validate import finite_tensor, state_tensor
+from gersgorin.validate import copy_of_module, finite_tensor, state_tensor
 from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
@@ -150,6 +150,49 @@ def step_hint(module: Callable) -> str:
     return (
         "this is a step f(x, state): give its first state s0, or state_size=, such as 5 or (5, 5)"
     )
+
+
+def kept_hint(module: nn.Module, runs: Callable[[nn.Module], bool]) -> str:
+    """A hint for the error of a module that keeps tensors in an attribute. "" if the module runs
+    neither with None there nor, for a single tensor, with a buffer.
+
+    runs: function that returns True if a copy of the module runs.
+    """
+    for path, name, value in _kept(module):
+        others = {"make it a buffer": value.double()} if isinstance(value, Tensor) else {}
+        works = [
+            words
+            for words, other in (others | {"set it to None": None}).items()
+            if runs(_with_attribute(module, path, name, other))
+        ]
+        if works:
+            kind = str(tree_leaves(value)[0].dtype).removeprefix("torch.")
+            place = ".".join(filter(None, (path, name)))
+            return f"it keeps a {kind} state in its attribute {place}: {', or '.join(works)}"
+    return ""
+
+
+def _kept(module: nn.Module) -> list[tuple[str, str, Any]]:
+    """(Name of a part, attribute, value) for the attributes with floating-point tensors; weights
+    and buffers do not count.
+    """
+    return [
+        (path, name, value)
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if not name.startswith("_") and all(map(_is_floating, tree_leaves(value) or [None]))
+    ]
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _with_attribute(module: nn.Module, path: str, name: str, value: Any) -> nn.Module:
+    """A copy of a module with another value of an attribute of one of its parts."""
+    other = copy_of_module(module)
+    setattr(other.get_submodule(path), name, value)
+    return other
 
 
 def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = None) -> str:

@@ -93,6 +93,7 @@ def open_run(
     Raises:
         InvalidInputError, DataError: the network or the data do not exist, cannot be read, or do
             not fit each other.
+        NotFiniteError: a state along the run is NaN or infinite.
 
     >>> run = open_run(lambda x, s: torch.tanh(s + x.sum()), torch.zeros(9, 3), state_size=2)
     >>> run.states.shape, len(run)
@@ -117,7 +118,7 @@ def open_run(
             raise InvalidInputError(
                 f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]"
             )
-        return _starting(network, s0).with_gates(gates)
+        return _starting(network, s0).with_gates(gates).require_finite()
     device = check_device(device)
     _check_names(network)
     try:
@@ -133,7 +134,8 @@ def open_run(
         raise InvalidInputError(
             f"{error}; x is not given, so the input is the chorale {CHORALE}"
         ) from error
-    return run.named(replace(run.label, unit=unit or run.label.unit)).with_gates(gates)
+    run = run.named(replace(run.label, unit=unit or run.label.unit))
+    return run.with_gates(gates).require_finite()
 
 
 def _check_names(network: Any) -> None:

@@ -26,11 +26,11 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
 from gersgorin.data.inputs import call, check_not_empty, ids_hint
-from gersgorin.data.layout import as_module_takes, declared_axis
+from gersgorin.data.layout import as_module_takes, declared_axis, has_batch, is_ids
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import IGNORED, Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
-from gersgorin.network.find import part_of, run_by_equations, step_hint
+from gersgorin.network.find import kept_hint, part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import cell_name
 from gersgorin.run.run import Label
@@ -52,12 +52,13 @@ from gersgorin.validate import (
     in_precision,
     like_weights,
     random_numbers_kept,
+    real_tensor,
     uncompiled,
     users_code,
     with_gradients,
 )
 from rhn.cells import Cell
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import in_short
 
@@ -71,7 +72,6 @@ IN_PLACE = (
     "if it changes its cache in place, switch that off: a model of transformers by "
     "x={'input_ids': ids, 'use_cache': False}"
 )
-LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-axis 0 or 1)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +175,9 @@ class SequenceMap:
             except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                 errors.append(error)
         else:
-            hint = step_hint(module) or ids_hint(module, self.sequences.values) or LAYOUT
+            hint = step_hint(module) or ids_hint(module, self.sequences.values)
             with users_code(f"{self.name} does not run on x {shape}", hint):
-                raise errors[0]
+                raise errors[-1]  # in the precision of the user
         outputs = self._frames(returned)
         check_precision(self.name, self._leaf, outputs)
         self._check_apart(outputs)
@@ -345,14 +345,7 @@ class SequenceMap:
             x: Any = {k: swapped if v is self._main else v for k, v in given.items()}
         else:
             x = tuple(swapped if v is self._main else v for v in given)
-        try:
-            map_ = SequenceMap(replace(self._subject, x=x))
-            S, B, k = map_.outputs.shape
-            w = random_weights(map_.outputs).expand(S, 1, B, k)
-            norms = map_.norms(range(S), w)[0].sum((1, 3))
-        except (RhnError, *USERS_FAULT):
-            return False
-        return bool(norms.tril(-1).any() or norms.triu(1).any())
+        return _has_memory(replace(self._subject, x=x))
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, of which t is the last, and the outputs
@@ -574,6 +567,59 @@ class SequenceMap:
                 "each frame or sequence of x"
             )
         return found.flatten(2).sum(2, keepdim=True) if found.dim() > 2 else found.unsqueeze(2)
+
+
+def sequence_map(subject: ModelWithData, loss: str | Loss | None = None) -> SequenceMap:
+    """The map of a model with its sequences, or of its losses. The error of a model that does not
+    run names a change of the model or of x with which it runs. Raises InvalidInputError, see
+    `SequenceMap`.
+    """
+    try:
+        return SequenceMap(subject, loss)
+    except UsersCodeError as error:
+        hint = "" if _runs(subject) else _hint(subject)
+        raise UsersCodeError(f"{error}; {hint}" if hint else str(error)) from error
+
+
+def _hint(subject: ModelWithData) -> str:
+    """A change of the model or of x with which the model runs; "" if none is known."""
+    model, x = subject.model, subject.x
+    if isinstance(model, nn.Module):
+        hint = kept_hint(model, lambda other: _runs(replace(subject, model=other)))
+        if hint:
+            return hint
+    if not isinstance(x, Tensor | np.ndarray):
+        return ""
+    x = real_tensor("x", x)
+    if is_ids(x) and _runs(replace(subject, x=x.float())):
+        return "if x holds numbers and not ids, give x.float()"
+    if has_batch(x) or subject.batch_axis is not None:
+        return ""
+    for axis, words in enumerate(("x[None]", "x[:, None]")):
+        if _has_memory(replace(subject, x=x.unsqueeze(axis))):
+            return f"with a batch it runs: give {words} (--batch-axis {axis})"
+    return ""
+
+
+def _runs(subject: ModelWithData) -> bool:
+    """True if a model runs on its sequences."""
+    try:
+        SequenceMap(subject)
+    except USERS_FAULT:
+        return False
+    return True
+
+
+def _has_memory(subject: ModelWithData) -> bool:
+    """True if a model runs, and an output depends on an input of another step."""
+    try:
+        map_ = SequenceMap(subject)
+        S, B, k = map_.outputs.shape
+        w = random_weights(map_.outputs).expand(S, 1, B, k)
+        norms = map_.norms(range(S), w)[0].sum((1, 3))
+    except USERS_FAULT:
+        return False
+    return bool(norms.tril(-1).any() or norms.triu(1).any())
 
 
 def _unpacked(y: Any) -> Tensor:

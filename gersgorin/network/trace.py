@@ -48,11 +48,12 @@ from gersgorin.network.find import (
     as_step,
     declare_size,
     find_cell,
+    kept_hint,
     layer_count,
     part_of,
     title_in,
 )
-from gersgorin.run.cell import Step, StepCell, as_cell
+from gersgorin.run.cell import Step, StepCell, as_cell, converted_cell
 from gersgorin.run.run import Run
 from gersgorin.run.state import Sizes, State, flat_state, real_view, state_in, takes
 from gersgorin.validate import (
@@ -64,10 +65,21 @@ from gersgorin.validate import (
     uncompiled,
     users_code,
 )
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.keywords import typed
 from rhn.utils.wording import counted, in_short
+
+
+class OneStepError(InvalidInputError):
+    """x is read as one step of several sequences."""
+
+    def __init__(self, sequences: int, m: int):
+        self.sequences = sequences
+        super().__init__(
+            f"x is read as (T=1, B={sequences}, m={m}), one step of {sequences} sequences: "
+            "expected more steps"
+        )
 
 
 class TracedCell:
@@ -114,7 +126,7 @@ class TracedCell:
     def cell(self) -> nn.Module | Step:
         """The cell with the weights of the copy; a module of torch.nn as a cell of `rhn`."""
         if isinstance(self._cell, TORCH_CLASSES):
-            return rhn.cells.from_torch(self._cell, self._layer)
+            return converted_cell(self._cell, self._layer)
         return as_step(self._cell, self._s0)
 
     @property
@@ -173,12 +185,14 @@ class TracedCell:
                 of one; or the module has a loop that changes states or inputs of its cell.
         """
         check_batch_axis(batch_axis)
-        if self._is_bare(x):
-            inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
-            s0, lengths, doubt = self._whole.first_state(inputs), [len(inputs)], ""
-        else:
-            x = converted(self.module, x, self._like())
-            inputs, s0, lengths, doubt = self._read(x, batch_axis)
+        try:
+            inputs, s0, lengths, doubt = self._sequence(x, batch_axis)
+        except OneStepError as error:
+            end = self._other_axes(x, batch_axis, error.sequences)
+            raise InvalidInputError(f"{error}{end}") from error
+        except UsersCodeError as error:
+            hint = self._hint(x, batch_axis)
+            raise UsersCodeError(f"{error}; {hint}" if hint else str(error)) from error
         if one and inputs.shape[1] > 1:
             raise InvalidInputError(
                 f"x is read as {several_in_words(inputs.shape[1], lengths)}: expected one, such "
@@ -188,6 +202,61 @@ class TracedCell:
         inputs, s0 = self._of_layer(inputs, s0)
         run = Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
         return replace(run.ending_at(lengths), doubt_of_loop=doubt)
+
+    def _sequence(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int], str]:
+        """The same as `_read` returns, also for a module that is a cell itself."""
+        if not self._is_bare(x):
+            return self._read(converted(self.module, x, self._like()), batch_axis)
+        inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
+        return inputs, self._whole.first_state(inputs), [len(inputs)], ""
+
+    def _runs(self, x: Input, batch_axis: int | None) -> bool:
+        """True if the module reads x as a sequence."""
+        try:
+            self._sequence(x, batch_axis)
+        except USERS_FAULT:
+            return False
+        return True
+
+    def _hint(self, x: Input, batch_axis: int | None) -> str:
+        """A change of the module or of x with which the module runs; "" if none is known."""
+        if kept := kept_hint(self.module, lambda other: self._of(other)._runs(x, batch_axis)):
+            return kept
+        if isinstance(x, Tensor) and not takes(self.module, 1):
+            return "if it is one step, give its first state as s0 or its state_size"
+        if hint := ids_hint(self.module, x):
+            return hint
+        if not isinstance(x, Tensor) or has_batch(x, ids=self.reads_ids(x)):
+            return ""
+        axes = [axis for axis in (0, 1) if axis != batch_axis and self._runs(x, axis)]
+        if not axes:
+            return ""
+        which = " or ".join(map(str, axes))
+        return f"with a batch it runs: give batch_axis={which} (--batch-axis {which})"
+
+    def _of(self, module: nn.Module) -> "TracedCell":
+        """The same cell in a copy of the module."""
+        place = next(name for name, part in self.module.named_modules() if part is self._cell)
+        found = copy.copy(self)
+        found.module, found._cell = module, module.get_submodule(place)
+        return found
+
+    def _other_axes(self, x: Input, batch_axis: int | None, sequences: int) -> str:
+        """The end of the error for an x of one step of several sequences: the other layout, if the
+        module reads x in it; else "".
+        """
+        if not isinstance(x, Tensor):
+            return ""
+        begin = f"; for {sequences} steps of one sequence give"
+        if batch_axis is None:
+            runs = x.dim() > 1 and self._runs(x.transpose(0, 1), None)
+            return f"{begin} x.transpose(0, 1)" if runs else ""
+        axis, has = 1 - batch_axis, has_batch(x, ids=self.reads_ids(x))
+        other = x.transpose(0, 1) if has else x
+        if not self._runs(other, axis):
+            return ""
+        with_shape = f" x {tuple(other.shape)} with" if has else ""
+        return f"{begin}{with_shape} batch_axis={axis} (--batch-axis {axis})"
 
     def digest(self, x: Input) -> str:
         """Hash of the shapes and numbers of an input, 16 letters."""
@@ -276,24 +345,8 @@ class TracedCell:
         x = with_batch(x, batch_axis)
         module, cell = copy.deepcopy((self.module, self._cell))
         said = f"{type(module).__name__} does not run on x {shape_of(x)}"
-        with users_code(said, self._hint(x)):
+        with users_code(said):
             return recorded_calls(cell, module, x, undetached), cell, module
-
-    def _hint(self, x: Input) -> str:
-        """A hint about the inputs that a module which does not run may need."""
-        if kept := _kept_outside_buffers(self.module):
-            name, dtype = kept
-            kind = str(dtype).removeprefix("torch.")
-            return (
-                f"it keeps a {kind} state in its attribute {name}: make it a buffer, or set it "
-                "to None"
-            )
-        if isinstance(x, Tensor) and not takes(self.module, 1):
-            return "if it is one step, give its first state as s0 or its state_size"
-        if hint := ids_hint(self.module, x):
-            return hint
-        alone = isinstance(x, Tensor) and x.dim() < 3
-        return "if it reads a batch, give batch_axis=0 or 1 (--batch-axis)" if alone else ""
 
     def _windows(self, calls: list[TracedCall], batch_axis: int | None) -> list[Tensor]:
         """The inputs of each call, (T, B, m); T = 1 for a call of one frame."""
@@ -340,10 +393,7 @@ class TracedCell:
             raise InvalidInputError(f"{self.title} reads frames {tuple(inputs.shape[2:])}")
         if len(inputs) == 1 < inputs.shape[1]:
             B = inputs.shape[1]
-            raise InvalidInputError(
-                f"x is read as (T=1, B={B}, m={inputs.shape[2]}), one step of {B} sequences: "
-                f"expected more steps; for {B} steps of one sequence give x.transpose(0, 1)"
-            )
+            raise OneStepError(B, inputs.shape[2])
         return inputs
 
     def _first_state(self, state: list, inputs: Tensor) -> Tensor:
@@ -384,20 +434,6 @@ class TracedCell:
             below = rhn.cells.from_torch(self._cell, k)
             inputs = below.outputs_of(below.states(inputs, states[:, k]))
         return inputs, states[:, self._layer]
-
-
-def _kept_outside_buffers(module: nn.Module) -> tuple[str, torch.dtype] | None:
-    """(Name of an attribute of a module with tensors that are not float64, their dtype); None if
-    there is none. Such tensors are not buffers, so copies of the module do not convert them.
-    """
-    for prefix, part in module.named_modules():
-        for name, value in vars(part).items():
-            if name.startswith("_") or isinstance(value, nn.Module):
-                continue
-            for t in tree_leaves(value):
-                if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64:
-                    return ".".join(filter(None, (prefix, name))), t.dtype
-    return None
 
 
 def _steps_in(x: Input, batch_axis: int | None) -> tuple[int, ...]:

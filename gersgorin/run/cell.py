@@ -424,7 +424,10 @@ class StepCell:
         Use this context only after the plain step has run without an error.
         """
         said = f"{self.name} cannot be differentiated, or run on several sequences at once"
-        with users_code(said, "write its step in torch's own operations"), plain_attention():
+        with (
+            users_code(said, "write its step in torch's own operations, such as torch.tanh"),
+            plain_attention(),
+        ):
             yield
 
     def _derivative(
@@ -471,7 +474,7 @@ class StepCell:
         """
         if A.any() or not A.numel():
             return
-        with with_gradients():
+        with self.transformed(), with_gradients():
             leaf = s[0].detach().clone().requires_grad_()
             after = self.step(x[0].clone(), leaf)
             if after.requires_grad:
@@ -613,8 +616,9 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
         s0 = first_state(cell)
         cell = cell if s0 is None else flat_step(cell, s0)
     # CUDA's own kernels for torch.nn's have no vmap rule
-    ours = isinstance(cell, nn.RNNBase | nn.RNNCellBase)
-    found = StepCell(rhn.cells.from_torch(cell) if ours else cell)
+    if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
+        cell = converted_cell(cell)
+    found = StepCell(cell)
     try:
         signature = inspect.signature(
             found._step.forward if isinstance(found._step, nn.Module) else found._step
@@ -628,6 +632,19 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
             f"{error}{hint_if_no_step(cell)}"
         ) from None
     return found
+
+
+def converted_cell(module: nn.Module, layer: int | None = None) -> Cell:
+    """Convert a recurrent module of torch.nn to a cell of `rhn`. Raises InvalidInputError with
+    other ways for a module without one.
+    """
+    try:
+        return rhn.cells.from_torch(module, layer)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{error}; write one time step, of one direction, as a function f(x, s) with s0, or "
+            "use gersgorin.influence(module, x), which takes any model"
+        ) from error
 
 
 def hint_if_no_step(module) -> str:

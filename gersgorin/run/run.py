@@ -24,7 +24,7 @@ from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell
 from gersgorin.run.jacobians import trajectory
 from gersgorin.run.slopes import gradient_note
 from rhn.cells import Gates, StackedCell
-from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.errors import NotFiniteError
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.validation import check_room
 from rhn.utils.wording import counted
@@ -237,12 +237,15 @@ class Run:
         return self if gates is None else replace(self, cell=self.cell.with_gates(gates))
 
     def require_finite(self) -> Self:
-        """Return the run itself. Raises InvalidInputError if a state is NaN or infinite."""
-        if not torch.isfinite(self.states).all():
-            raise InvalidInputError(
-                f"{self.label.name or 'the cell'}: a state is NaN or infinite along "
-                f"{self.label.along}: give smaller inputs or weights, or change what the step "
-                "computes"
+        """Return the run itself. Raises NotFiniteError if a state is NaN or infinite."""
+        bad = (~torch.isfinite(self.states)).flatten(1).any(1)
+        if bad.any():
+            before = int(bad.nonzero()[0])
+            when = f"after step {before - 1}" if before else "at the start"
+            raise NotFiniteError(
+                f"{self.label.name or 'the cell'}: a state is NaN or infinite {when} of "
+                f"{self.label.along}: change what the step computes, its weights, first state or "
+                "inputs"
             )
         return self
 

@@ -252,7 +252,7 @@ def check_output(
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path):
         raise OutputError(f"{path} exists already and was not written by this toolkit: {remedy}")
-    if not path.parent.is_dir():
+    if _existing_folder(path.parent, path) != path.parent:
         raise OutputError(
             f"cannot write {path}: the folder {path.parent} does not exist; create it first"
         )
@@ -269,16 +269,21 @@ def check_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     with writing(path):
-        place = next(
-            place for place in (path.absolute(), *path.absolute().parents) if place.exists()
-        )
-        if not place.is_dir():
-            raise OutputError(
-                f"cannot write {path}: {place} is not a folder: expected one, or a name that is "
-                "free"
-            )
+        place = _existing_folder(path, path)
         _try_to_write(place / f".{_MARK}-{secrets.token_hex(4)}")
     return path
+
+
+def _existing_folder(folder: Path, path: Path) -> Path:
+    """Return a folder for `path`, or the nearest folder above it that exists. Raises OutputError if
+    a file has its name.
+    """
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise OutputError(
+            f"cannot write {path}: {place} is not a folder: expected one, or a name that is free"
+        )
+    return place
 
 
 def _file(path: str | Path) -> Path:

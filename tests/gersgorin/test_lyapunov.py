@@ -258,6 +258,13 @@ def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension([-2.0, 1.0, -math.inf]) == 1.5
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_run_too_short_for_margins_has_a_dimension_without_warnings():
+    found = lyapunov(torch.nn.GRU(3, 5), torch.randn(15, 3))
+    assert np.isnan(found.margins).all() or np.isinf(found.margins).all()
+    assert found.dimension == "between 0 and 5"
+
+
 def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     found = lyapunov(lambda x, s: torch.tanh(s), steps(2), s0=ZERO)
     found = replace(

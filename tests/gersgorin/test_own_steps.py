@@ -35,6 +35,21 @@ pytestmark = pytest.mark.usefixtures("unarranged")
 T, M, N = 9, 3, 5
 
 
+def test_the_step_of_a_projected_layer_is_a_function_of_x_and_s():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(M, 8, proj_size=2).double(), torch.randn(T, M).double()
+    s0 = torch.zeros(1, 2).double(), torch.zeros(1, 8).double()
+    found = spectra(lambda x, s: layer(x, s), x, s0=s0)
+    state = s0
+    for t in range(T):
+        blocks = torch.autograd.functional.jacobian(
+            lambda h, c, t=t: layer(x[t : t + 1], (h, c))[1], state
+        )
+        A = torch.cat([torch.cat([b.flatten(2)[0, :, :] for b in row], 1) for row in blocks])
+        assert found.norm[t] == pytest.approx(float(torch.linalg.matrix_norm(A, 2)))
+        state = tuple(part.detach() for part in layer(x[t : t + 1], state)[1])
+
+
 class Pair(nn.Module):
     """A fast and a slow state, (h, a)."""
 

@@ -101,6 +101,38 @@ class OwnLoop(nn.Module):
         return h
 
 
+class Stored(nn.Module):
+    """A language model (B, T) that begins each call from the state of the last call."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.rnn = nn.LSTM(6, 8, batch_first=True)
+        self.state = None
+
+    def forward(self, ids):
+        outputs, state = self.rnn(self.embedding(ids), self.state)
+        self.state = tuple(part.detach() for part in state)
+        return outputs
+
+
+STORED = Stored()
+STORED(ones(4, 12).long())
+
+
+class Counting:
+    """A float32 step with another weight at each call."""
+
+    __name__ = "Counting"
+
+    def __init__(self):
+        self.weights, self.calls = rand(4, 5, 5), 0
+
+    def __call__(self, x, s):
+        self.calls += 1
+        return torch.tanh(self.weights[self.calls % 4] @ s + x.sum())
+
+
 class Lengths(nn.Module):
     """A GRU over (B, T, m); the lengths choose the last step."""
 
@@ -189,6 +221,7 @@ def files() -> None:
     Path("empty.txt").write_text("")
     save_checkpoint("short.safetensors", build_model(TEXT, 5), **language)
     np.save("x.npy", np.zeros((9, 3)))
+    np.save("single.npy", np.zeros((1, 3)))
     np.save("nan.npy", np.full((9, 3), nan))
     np.savez("unit.npz", x=np.zeros((9, 3)), unit=3)
     Path("index.csv").write_text(",a,b\n0,0.1,0.2\n1,0.3,0.4\n2,0.5,0.6\n")

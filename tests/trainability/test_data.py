@@ -4,6 +4,7 @@ import pytest
 import torch
 from tables import for_each
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError
@@ -230,3 +231,23 @@ def test_a_check_of_a_time_first_network_with_a_loader_has_nothing_to_say():
     adam = torch.optim.Adam(model.parameters(), 1e-2)
     found = check(model, batches, None, "mse", adam, batch_axis=1, steps=200, seconds=60)
     assert "mixed" not in str(found) and not found.facts
+
+
+class Packed(nn.Module):
+    """A GRU over padded sequences with their lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(self.rnn(packed)[1][-1])
+
+
+def test_the_error_of_a_minibatch_whose_targets_are_not_last_says_which_entry_is_y():
+    x, y, lengths = torch.randn(32, 6, 3), torch.randn(32, 1), torch.full((32,), 6)
+    with pytest.raises(InvalidInputError, match="; the last of the 3 entries of a minibatch is"):
+        check(Packed(), DataLoader(TensorDataset(x, y, lengths), 8), steps=2)
+    training = Training(Packed(), DataLoader(TensorDataset(x, lengths, y), 8))
+    assert training.data.trained
