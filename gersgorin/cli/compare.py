@@ -16,7 +16,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.options import DataOptions, NewCell, NewOrTrained, OutputOptions
+from gersgorin.cli.options import (
+    BatchAxisOption,
+    DataOptions,
+    NetworkOptions,
+    NewCell,
+    NewOrTrained,
+    OutputOptions,
+)
 from gersgorin.cli.outputs import check_step, default_figure, show_result
 from rhn.cells.registry import (
     accepts,
@@ -44,7 +51,7 @@ NEW_CELL = {k: kind for k, kind in get_type_hints(NewCell).items() if k != "tran
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(OutputOptions, DataOptions, NewCell):
+class CompareOptions(OutputOptions, DataOptions, BatchAxisOption, NewCell):
     """Compare networks along a sequence, or over many sequences and seeds.
 
     examples:
@@ -163,6 +170,7 @@ def _check(options: CompareOptions) -> None:
     many, trained = options.samples, [word for word in options.words if _names_weights(word)]
     sizes = () if options.module else ("hidden_size",)  # of a module, too
     of_new = given_flags(options, (*sizes, "depth", "init", "transform_bias"))
+    of_modules = given_flags(options, ("submodule", "batch_axis"))
     refused = {
         f"the weights of {', '.join(trained)} are trained, and options of new cells are given, "
         f"{', '.join(of_new)}: leave them out, or give them to a new cell by --set NAME=VALUE": (
@@ -182,6 +190,9 @@ def _check(options: CompareOptions) -> None:
         ),
         "--module is for files of weights: name them, or the module itself in place of a "
         "cell": options.module and not trained,
+        f"{', '.join(of_modules)} is for modules of your own: name one, or leave it out": (
+            of_modules and not options.module and not any(map(_names_module, options.words))
+        ),
     }
     for sentence, wrong in refused.items():
         if wrong:
@@ -402,8 +413,12 @@ def _value(name: str, word: str):
 def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
     """The user's module, with the options for modules."""
     units = options.hidden_size if module else None
-    return NewOrTrained(
-        module=module, submodule=options.submodule, hidden_size=units, seed=options.seed
+    return NetworkOptions(
+        module=module,
+        submodule=options.submodule,
+        batch_axis=options.batch_axis if module else None,
+        hidden_size=units,
+        seed=options.seed,
     )
 
 
