@@ -163,7 +163,7 @@ def test_a_bare_checkpoint_is_reported_without_what_its_network_lacks(tmp_path):
     assert "Training" not in titles and "Not measured: an RNN has no output layer" in text
     assert "Gates by layer and step" not in titles and "transform gates" not in text
     assert "The influence of an input" in text
-    assert "No gates are known of this RNN" in text
+    assert "There are no gates in this RNN" in text
 
 
 def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
