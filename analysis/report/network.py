@@ -110,7 +110,8 @@ def checkpoint_section(path: Path) -> Section:
     settings = {flag(name): value for name, value in train.items() if name not in others}
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}
     values |= {"versions": header.get("versions"), "made": made}
-    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values, settings)
+    tables = {"Settings of the training run": settings, "What else the file holds": values}
+    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", tables)
 
 
 def weights_section(module: str, path: Path) -> Section:
@@ -120,11 +121,11 @@ def weights_section(module: str, path: Path) -> Section:
     text = (
         f"{module}, with {count:,} numbers from {path.name}; the file holds no training settings."
     )
-    return _origin(text, {name: "x".join(map(str, t.shape)) for name, t in state.items()})
+    shapes = {name: "x".join(map(str, t.shape)) for name, t in state.items()}
+    return _origin(text, {"Shapes of the weights": shapes})
 
 
-def _origin(text: str, values: dict, settings: dict | None = None) -> Section:
-    tables = {"Settings of the training run": settings, "What else the file holds": values}
+def _origin(text: str, tables: dict[str, dict]) -> Section:
     return Section(
         title=ABOUT,
         text=[text],

@@ -264,17 +264,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """Sentences about the error and drift of the largest exponent, the growth of a small
         change, rest of the state, the sum and the dimension, and lost directions.
         """
-        each = "each of which" if self.lost > 1 else "which"
-        lost = (
-            f"rounding hides {counted(self.lost, 'exponent')}, {each} is below {self._bound} "
-            "per step"
-        )
         sentences = [
             sentence(self._error(), self._drift()),
             sentence(f"a small change of the state {self._change()}"),
             sentence(self._rest()),
             sentence(self._sum(), self._dimension()),
-            sentence(lost if self.lost else ""),
+            sentence(self._hidden()),
         ]
         return [*filter(None, sentences)]
 
@@ -337,6 +332,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.undefined:
             dimension = f"is not defined: {self.undefined}"
         return f"the Kaplan-Yorke dimension {dimension}"
+
+    def _hidden(self) -> str:
+        """A clause about the exponents that rounding hides."""
+        each = "each of which" if self.lost > 1 else "which"
+        words = f"rounding hides {counted(self.lost, 'exponent')}, {each} is below"
+        return f"{words} {self._bound} per step" if self.lost else ""
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

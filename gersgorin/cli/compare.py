@@ -438,15 +438,16 @@ def _trained(options: CompareOptions, path: Path, name: str) -> Iterator[_Row]:
 
 
 def short_names(files: Sequence[str], modules: Sequence[str] = ()) -> list[str]:
-    """The name of each file or folder of a training run, then of each factory or class. Longer
-    names are used if two are the same up to case, or if one is that of a cell.
+    """The name of each file or folder of a training run, then of each factory or class. All files,
+    or all factories, have longer names if two names are the same up to case, or if one is that of a
+    cell.
 
     >>> short_names(["runs/depth2/best.safetensors", "runs/depth10"], ["nets:Net"])
     ['depth2', 'depth10', 'Net']
     >>> short_names(["a/run.safetensors", "b/run.safetensors"], ["one:make", "two:make"])
     ['a/run', 'b/run', 'one:make', 'two:make']
-    >>> short_names(["runs/rhn", "runs/depth2"], ["nets:LSTM"])
-    ['runs/rhn', 'depth2', 'nets:LSTM']
+    >>> short_names(["runs/rhn", "runs/depth2"], ["nets:LSTM", "nets:Net"])
+    ['runs/rhn', 'runs/depth2', 'nets:LSTM', 'nets:Net']
     """
     from rhn.checkpoints import BEST
     from rhn.plotting.provenance import named_file
@@ -455,13 +456,15 @@ def short_names(files: Sequence[str], modules: Sequence[str] = ()) -> list[str]:
     homes = [path.parent if path.name == BEST else path for path in paths]
     found = [str(home).removesuffix(".safetensors") for home in homes]
     found = [named_file(Path(home).absolute()) if is_known(home) else home for home in found]
-    long = [*found, *modules]
-    short = [*(Path(home).name for home in found), *(word.rpartition(":")[2] for word in modules)]
-    folded = [name.casefold() for name in short]
-    return [
-        whole if folded.count(key) > 1 or is_known(key) else name
-        for key, name, whole in zip(folded, short, long, strict=True)
-    ]
+    ends = [Path(home).name for home in found], [word.rpartition(":")[2] for word in modules]
+    folded = [*map(str.casefold, [*ends[0], *ends[1]])]
+    unclear = {name for name in folded if folded.count(name) > 1 or is_known(name)}
+    return [*_clear(ends[0], found, unclear), *_clear(ends[1], modules, unclear)]
+
+
+def _clear(short: Sequence[str], long: Sequence[str], unclear: set[str]) -> Sequence[str]:
+    """Return the short names; the long ones if a short one is unclear."""
+    return short if unclear.isdisjoint(map(str.casefold, short)) else long
 
 
 def _names_weights(word: str) -> bool:

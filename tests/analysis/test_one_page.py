@@ -448,6 +448,7 @@ def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_fold
     assert main([*words, "--also", "lyapunov"]) == 0, capsys.readouterr().err
     titles, _, text = parts(Path("own.html"))
     assert set(DEFAULT) <= set(titles) and "own_reader:Reader" in text
+    assert "Shapes of the weights" in text and "What else the file holds" not in text
     lyapunov = titles.index(ANALYSES["lyapunov"].about) + 1
     section = re.search(f'<section id="section-{lyapunov}">.*?</section>', text, re.DOTALL)[0]
     assert "<img" in section and "12 steps" in text
