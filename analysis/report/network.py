@@ -82,7 +82,7 @@ class Read:
 
     @cached_property
     def stored(self) -> StoredData:
-        """The data of the training run, as far as its files tell."""
+        """The data that the files of the training run name."""
         if self.text:
             return self.text.data
         file = self.options.checkpoint
