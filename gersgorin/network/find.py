@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.run.cell import Step, cell_name, flat_step, layers_in, size_to_give, title_of
+from gersgorin.run.cell import Step, cell_name, flat_step, layers_in, own_title, size_to_give
 from gersgorin.run.run import Label
 from gersgorin.run.state import Sizes, State, checked_sizes, first_state, real_view, takes
 from gersgorin.validate import finite_tensor, state_tensor
@@ -162,7 +162,7 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
     several = max(layer_count(cell), layers_in(cell))
     depth, units = known.get("depth", 0), known.get("hidden_size", 0)
     registered = isinstance(cell, Cell) and type(cell).__name__ not in TOOLKIT_CELLS
-    words = [name or (name_of_cell(cell) if registered else title_of(cell))]
+    words = [name or (name_of_cell(cell) if registered else own_title(cell))]
     if several > 1:
         words.append(f"{several} layers" if layer is None else f"layer {layer + 1} of {several}")
     if depth > 1:

@@ -88,12 +88,12 @@ def cell_name(cell) -> str:
     return f"{type(cell.__self__).__name__}.{name}" if inspect.ismethod(cell) else name
 
 
-def title_of(cell) -> str:
+def own_title(cell) -> str:
     """Title of a user's cell, module or step. The names of the toolkit's cells are only for them.
 
     >>> def lstm(x, s):
     ...     return s / 2
-    >>> title_of(lstm), title_of(lambda x, s: s / 2), title_of(torch.nn.GRU(3, 4))
+    >>> own_title(lstm), own_title(lambda x, s: s / 2), own_title(torch.nn.GRU(3, 4))
     ('the function lstm', 'f(x, s)', 'GRU')
     """
     name = cell_name(cell).replace("<lambda>", "f(x, s)")
