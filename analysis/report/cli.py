@@ -25,9 +25,9 @@ def report(options: ReportOptions) -> None:
     output = check_output(
         options.output or default_page(options), (".html", ".htm"), force=options.force
     )
-    if options.submodule and not options.module:
+    if not options.module and (given := given_flags(options, ("submodule", "batch_axis"))):
         raise InvalidInputError(
-            "--submodule names a part of --module package.module:factory: add that"
+            f"{given[0]} is for --module package.module:factory: add that, or leave it out"
         )
     if options.module and (given := given_flags(options, ("cell", "storage"))):
         raise InvalidInputError(f"{given[0]} does not go with --module: leave one of them out")

@@ -21,6 +21,7 @@ from analysis.report.network import (
 )
 from analysis.report.options import ReportOptions
 from analysis.report.page import Section, Table, section_of
+from gersgorin.cli.load import own_weights_named
 from gersgorin.cli.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
@@ -64,7 +65,9 @@ def sections_about(options: ReportOptions, progress: NamedProgress) -> list[Sect
         sections = _training(options, progress)
     elif not folder or (path / BEST).is_file():
         file = path / BEST if folder else path
-        sections = [checkpoint_section(file), *network_sections(options, file, progress)]
+        with own_weights_named():
+            about = checkpoint_section(file)
+        sections = [about, *network_sections(options, file, progress)]
     else:
         raise InvalidInputError(
             f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: "

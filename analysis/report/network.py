@@ -28,7 +28,6 @@ from gersgorin.data.files import Dataset, chorales_origin
 from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
-from gersgorin.validate import real_tensor
 from rhn.checkpoints import entry_of, load_model, read_metadata, weights_file
 from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus
@@ -57,8 +56,8 @@ class Read:
     model: nn.Module
     text: TrainedText | None
     """Vocabulary and text of a language model; None for other networks."""
-    sequence: np.ndarray
-    """Numbers (T, m), or an `Excerpt` of ids (T,)."""
+    along: Dataset
+    """The sequence along which the network is measured."""
     run: Run
     """The run of the first recurrent cell of the network along the sequence."""
     options: NetworkOptions
@@ -72,6 +71,23 @@ class Read:
         if self.text:
             return self.text.corpus(self.data)
         return chorales(chorales_file(self.options, self.data))
+
+    @property
+    def sequence(self) -> np.ndarray:
+        """Numbers (T, m), or an `Excerpt` of ids (T,)."""
+        numbers = self.along.sequence().numpy()
+        if self.text is None:
+            return numbers
+        return Excerpt(numbers, name=self.along.name, vocabulary=self.text.vocabulary)
+
+    @cached_property
+    def stored(self) -> StoredData:
+        """The data that the files of the training run name."""
+        if self.text:
+            return self.text.data
+        file = self.options.checkpoint
+        assert file is not None  # see `read_network`
+        return StoredData(file.name) if self.options.module else stored_data(file)
 
     @property
     def label(self) -> Label:
@@ -94,7 +110,8 @@ def checkpoint_section(path: Path) -> Section:
     settings = {flag(name): value for name, value in train.items() if name not in others}
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}
     values |= {"versions": header.get("versions"), "made": made}
-    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values, settings)
+    tables = {"Settings of the training run": settings, "What else the file holds": values}
+    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", tables)
 
 
 def weights_section(module: str, path: Path) -> Section:
@@ -104,11 +121,11 @@ def weights_section(module: str, path: Path) -> Section:
     text = (
         f"{module}, with {count:,} numbers from {path.name}; the file holds no training settings."
     )
-    return _origin(text, {name: "x".join(map(str, t.shape)) for name, t in state.items()})
+    shapes = {name: "x".join(map(str, t.shape)) for name, t in state.items()}
+    return _origin(text, {"Shapes of the weights": shapes})
 
 
-def _origin(text: str, values: dict, settings: dict | None = None) -> Section:
-    tables = {"Settings of the training run": settings, "What else the file holds": values}
+def _origin(text: str, tables: dict[str, dict]) -> Section:
     return Section(
         title=ABOUT,
         text=[text],
@@ -192,7 +209,11 @@ def read_network(options: ReportOptions, path: Path) -> Read:
     DataError or InvalidInputError.
     """
     asked = NetworkOptions(
-        checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule
+        checkpoint=path,
+        cell=options.cell,
+        module=options.module,
+        submodule=options.submodule,
+        batch_axis=options.batch_axis,
     )
     stored = None if options.module else load_model(path, options.cell)
     text = load_text_model(path, options.cell) if isinstance(stored, LanguageModel) else None
@@ -205,13 +226,10 @@ def read_network(options: ReportOptions, path: Path) -> Read:
         data = data_of_options(asked, options)
     model, label = load_network(asked, data.input_size)
     run = run_of(asked, model, label, data, "cpu")
-    sequence = data.sequence().numpy()
-    if text:
-        sequence = Excerpt(sequence, name=data.name, vocabulary=text.vocabulary)
     return Read(
         model=part_of(model, asked.submodule),
         text=text,
-        sequence=sequence,
+        along=next(data.parts(1)),
         run=run,
         options=asked,
         data=options.data,
@@ -220,12 +238,7 @@ def read_network(options: ReportOptions, path: Path) -> Read:
 
 def _data_sentence(read: Read) -> str:
     """Name the data of the page, and compare it with that of the training run."""
-    corpus, file = read.corpus, read.options.checkpoint
-    assert file is not None  # see `read_network`
-    if read.text:
-        stored = read.text.data
-    else:
-        stored = StoredData(file.name) if read.options.module else stored_data(file)
+    corpus, stored = read.corpus, read.stored
     path = stored.path if read.data is None else read.data
     if isinstance(corpus, Corpus):
         name = chorales_origin(path)
@@ -240,26 +253,34 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     """Return the result of the analysis in a row of `ANALYSES`."""
     if row.needs == "run":
         return row(read.run, progress=progress)
-    of, frames = own_loss(read.model), real_tensor("x", np.asarray(read.sequence))
-    subject = on_next_frames(read.model, frames, of, label=read.label)
+    of, frames = own_loss(read.model), read.along.all_read_by(read.model)
+    axis = read.along.axis_for(read.model, read.options.batch_axis)
+    subject = on_next_frames(read.model, frames, of, batch_axis=axis, label=read.label)
     return row(subject, of=of, progress=progress)
 
 
 def _gates(read: Read, progress) -> Result:
-    found = gate_activity(read.model, [read.sequence], progress=progress)
+    axis = read.options.batch_axis
+    found = gate_activity(read.model, [read.sequence], batch_axis=axis, progress=progress)
     return replace(found, names=(read.label.along,), title=read.label.title, about=read.label.about)
 
 
 def _lesions(read: Read, long: bool, progress) -> Result:
+    file, axis = read.options.checkpoint, read.options.batch_axis
+    if read.along.kind == "sequence" and read.stored.checksum is None and file:
+        raise InvalidInputError(
+            f"lesions need the data that the network predicts, and {file.name} names no such data"
+        )
     if read.text:
         split, sequences = "valid", stretches(read.corpus.valid)
     else:
         split, sequences = "test", [*read.corpus.test]
     weights = sum(p.numel() for p in read.model.parameters())
-    networks = 1 + len(places(open_network(read.model, width_of(read.model, sequences))))
+    width = width_of(read.model, sequences)
+    networks = 1 + len(places(open_network(read.model, width, batch_axis=axis)))
     if not long and weights * networks * sum(map(len, sequences)) > QUICK:
         raise InvalidInputError(
             "lesions of this network take longer than about half a minute: add --lesions for them"
         )
-    found = lesion(read.model, sequences, split=split, progress=progress)
+    found = lesion(read.model, sequences, split=split, batch_axis=axis, progress=progress)
     return replace(found, title=read.label.title, about=read.label.made)

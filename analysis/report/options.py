@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from gersgorin.cli.options import DATA, DataOptions
+from gersgorin.cli.options import DATA, BatchAxisOption, DataOptions
 from rhn.utils.ranges import within
 from rhn.utils.shared_options import OUTPUT_GROUP, Sized, Writing
 
@@ -46,7 +46,7 @@ class ReportedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(Sized, Writing, DataOptions, ReportedNetwork):
+class ReportOptions(Sized, Writing, DataOptions, BatchAxisOption, ReportedNetwork):
     """Write one HTML page about a network, a training run or a study: four numbers, spectra,
     gradients, gates, lesions, curves, swarm plot and map. The page loads no other files, so it can
     be sent, opened anywhere and printed.

@@ -88,11 +88,15 @@ def write_page(
 def page_html(
     title: str, sections: Sequence[Section], made: str, progress: Progress = silent
 ) -> str:
-    """Return the page as text. A sentence that an earlier section has is not repeated."""
+    """Return the page as text. A sentence that an earlier section has is not repeated, unless a
+    section has nothing else.
+    """
     script, said = _part("page.js"), set[str]()
     parts, numbers = list[str](), list[str]()
     for k, section in enumerate(sections, 1):
         text = [line for line in dict.fromkeys(section.text) if line not in said]
+        if not (text or section.figures or section.tables):
+            text = [*section.text]
         said.update(text)
         parts.append(_section(section, text, k))
         progress(k, len(sections))

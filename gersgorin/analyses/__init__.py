@@ -218,7 +218,8 @@ _ROWS = (
             "of": Option(
                 "What depends on the inputs: outputs for the outputs of the network, or the name "
                 "of a loss for the loss of predicting the next frames. The losses are bernoulli, "
-                "squared (mse) and categorical (cross_entropy).",
+                "squared (mse), which is half the sum of squares of a frame, and categorical "
+                "(cross_entropy).",
                 str,
                 "outputs",
             ),

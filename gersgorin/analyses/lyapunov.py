@@ -102,7 +102,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """
 
     exponents: np.ndarray
-    """The exponents, (k,), descending; -inf for a direction that is mapped to 0."""
+    """The exponents, (k,), descending; -inf for a direction that is mapped to 0, and NaN, at the
+    end, for one that rounding hides, see `lost`.
+    """
     standard_errors: np.ndarray
     """Standard errors, (k,): the 95 % interval is the exponent +- two standard errors, for this run
     only, rounding included. NaN for fewer than 20 steps. A short run has few independent blocks.
@@ -135,8 +137,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """False if the state moves steadily away from 0, or repeats a cycle of at most 16 steps in the
     second half of the counted steps; else True.
     """
-    layers: int = 1
-    """Number of layers of a step; the directions are made orthogonal after each layer."""
+    lost_below: float = math.nan
+    """Upper bound of each exponent that rounding hides; NaN if there is none."""
     precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
 
@@ -150,12 +152,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def lost(self) -> int:
-        """Number of exponents that may be only rounding error. In the QR decompositions of the
-        layers, the directions of these exponents cannot be distinguished from rounding of the
-        largest direction.
+        """Number of exponents that rounding hides. In a QR decomposition, the growth of their
+        directions cannot be distinguished from rounding of the direction that grows most.
         """
-        least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
-        return int((self.exponents[np.isfinite(self.exponents)] < least).sum())
+        return int(np.isnan(self.exponents).sum())
 
     @property
     def steps(self) -> int:
@@ -169,17 +169,23 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def sum(self) -> float:
-        """Sum of the k exponents: the mean log growth per step of k-dimensional volumes."""
+        """Sum of the k exponents: the mean log growth per step of k-dimensional volumes. NaN if
+        rounding hides an exponent.
+        """
         return float(self.exponents.sum())
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension; NaN if it is not defined (see `undefined`) or needs more
-        exponents.
+        """The Kaplan-Yorke dimension; NaN if it is not defined (see `undefined`), needs more
+        exponents or depends on those that rounding hides.
         """
         if self.undefined:
             return math.nan
-        return kaplan_yorke_dimension(self.exponents)
+        least, most = (
+            kaplan_yorke_dimension(np.nan_to_num(self.exponents, nan=hidden, neginf=-math.inf))
+            for hidden in (-math.inf, self.lost_below)
+        )
+        return least if least == most else math.nan
 
     @property
     def repels(self) -> bool:
@@ -198,7 +204,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             )
         # the sum of all is known better than its parts
         error = self.margins[0] if len(self.exponents) == 1 else 0.0
-        if self.complete and direction(self.sum - error, self.near) >= 0:
+        if self.complete and not self.lost and direction(self.sum - error, self.near) >= 0:
             return "volumes of states do not shrink"
         return ""
 
@@ -210,24 +216,27 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     @property
     def dimension(self) -> str:
         """The Kaplan-Yorke dimension in words, such as "2.06". If the integer part is uncertain
-        within two standard errors: "between 0 and 1"; "" if `kaplan_yorke` is NaN.
+        within two standard errors, or rounding hides what it depends on: "between 0 and 1"; "" if
+        it is not known.
         """
         if self.undefined:
             return ""
-        low, high = self.exponents - self.margins, self.exponents + self.margins
+        hidden = np.isnan(self.exponents)
+        low = np.where(hidden, -math.inf, self.exponents - self.margins)
+        high = np.where(hidden, self.lost_below, self.exponents + self.margins)
         high = np.minimum(high, high[0])  # none is larger than the first
         ends = np.where((low <= 0) & (high >= 0), np.minimum(low, SHRINKS), low), high
         # which is known better: volumes shrink
         if self.complete and len(high) > 1 and -math.inf < self.sum < 0:
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
-        low, high = (kaplan_yorke_dimension(end) for end in ends)
-        if self.complete and math.isnan(high):
-            high = len(self.exponents)
-        if math.isnan(high):
+        least, most = (kaplan_yorke_dimension(end) for end in ends)
+        if self.complete and math.isnan(most):
+            most = len(self.exponents)
+        if math.isnan(most):
             return ""
         return (
-            f"between {low:.4g} and {high:.4g}"
-            if int(low) < int(high)
+            f"between {least:.4g} and {most:.4g}"
+            if int(least) < int(most) or math.isnan(self.kaplan_yorke)
             else f"{self.kaplan_yorke:.4g}"
         )
 
@@ -242,8 +251,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """
         largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)
+        if math.isnan(largest):
+            number = f"below {self._bound}"
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
-        if largest - error <= self.near:
+        if not largest - error > self.near:
             return f"The {words}"
         long = self.steps >= SETTLED and self.steps * largest >= FOLDS
         chaotic = long and self.wanders and not self.still and not self.diverges
@@ -253,21 +264,27 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """Sentences about the error and drift of the largest exponent, the growth of a small
         change, rest of the state, the sum and the dimension, and lost directions.
         """
-        lost = f"rounding may be all of {counted(self.lost, 'exponent')}: a direction is lost"
         sentences = [
             sentence(self._error(), self._drift()),
             sentence(f"a small change of the state {self._change()}"),
             sentence(self._rest()),
             sentence(self._sum(), self._dimension()),
-            sentence(lost if self.lost else ""),
+            sentence(self._hidden()),
         ]
         return [*filter(None, sentences)]
+
+    @property
+    def _bound(self) -> str:
+        """The bound of the exponents that rounding hides, rounded up."""
+        return f"{math.ceil(10 * self.lost_below) / 10:g}"
 
     def _change(self) -> str:
         """The predicate of a small change of the state: it grows, shrinks, may do either within the
         error, or keeps its size.
         """
         largest, error = float(self.exponents[0]), self.margins[0]
+        if math.isnan(largest):
+            return "may grow or shrink" if self.lost_below > 0 else "shrinks"
         ends = direction(np.array([largest - error, largest + error]), self.near)
         if ends[0] != ends[1]:
             return "may grow or shrink"
@@ -283,6 +300,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "the product of the Jacobians becomes exactly 0; if only the first steps do that, "
                 "warmup= leaves them out"
             )
+        if math.isnan(self.exponents[0]):
+            return ""
         if math.isnan(self.standard_errors[0]):
             return "the run is too short to tell how exact the exponent is"
         return f"the 95 % interval around the exponent is +- {self.margins[0]:.2g}"
@@ -304,7 +323,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """A clause about the sum, if there are several exponents."""
         those = "all" if self.complete else f"the {len(self.exponents)} largest"
         words = f"the sum of {those} exponents is {self.sum:.4g}"
-        return words if len(self.exponents) > 1 else ""
+        return words if len(self.exponents) > 1 and not self.lost else ""
 
     def _dimension(self) -> str:
         if self.repels:
@@ -313,6 +332,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.undefined:
             dimension = f"is not defined: {self.undefined}"
         return f"the Kaplan-Yorke dimension {dimension}"
+
+    def _hidden(self) -> str:
+        """A clause about the exponents that rounding hides."""
+        each = "each of which" if self.lost > 1 else "which"
+        words = f"rounding hides {counted(self.lost, 'exponent')}, {each} is below"
+        return f"{words} {self._bound} per step" if self.lost else ""
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -340,7 +365,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
         dimension = f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
-        label = drawable(", ".join(filter(None, (self.title, dimension)))) or "one run"
+        hidden = f"hidden by rounding: {self.lost}" if self.lost else ""
+        label = drawable(", ".join(filter(None, (self.title, dimension, hidden)))) or "one run"
         ax.errorbar(
             number[finite],
             self.exponents[finite],
@@ -352,7 +378,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         )
         ax.axhline(0, **DASHED, linewidth=0.8)
         bars = "" if np.isnan(self.standard_errors).all() else ", with 95 % intervals"
-        ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}")
+        of_one = f", {hidden}" if hidden and not i else ""  # the legend tells several runs apart
+        ax.set(
+            xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}{of_one}"
+        )
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
         ax.xaxis.set_major_locator(WholeTicks())
 
@@ -360,7 +389,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """Draw running estimates of the first eight exponents against the number of counted
         steps.
         """
-        shown = min(CURVES, len(self.exponents))
+        shown = min(CURVES, max(1, len(self.exponents) - self.lost))
         for i, values in enumerate(self.curve.T[:shown]):
             values = np.where(np.isfinite(values), values, np.nan)
             ax.plot(
@@ -445,14 +474,16 @@ def lyapunov(
         "warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted"
     )
     seed = check_seed(seed)
-    Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
-    for t, log in enumerate(growth(run.tangent_maps(), Q)):
+    Q, measured = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
+    for t, logs in enumerate(growth(run.tangent_maps(), Q)):
         if t >= warmup:
-            logs.append(log)
+            measured.append(logs)
             progress(t + 1, T)
+    log, most = (torch.stack(each).cpu().numpy() for each in zip(*measured, strict=True))
+    hidden = (most > log).any(0) & np.isfinite(log).all(0)
     pieces = min(PIECES, T - warmup)
     edges = np.array([round((T - warmup) * piece / pieces) for piece in range(pieces + 1)])
-    sums = np.add.reduceat(torch.stack(logs).cpu().numpy(), edges[:-1])
+    sums = np.add.reduceat(np.where(hidden, np.nan, log), edges[:-1])
     curve = sums.cumsum(0) / edges[1:, None]
     order = np.argsort(-curve[-1], kind="stable")
     layers, eps = run.depth if run.cell.has_layers else 1, torch.finfo(run.states.dtype).eps
@@ -463,7 +494,7 @@ def lyapunov(
         standard_errors=np.hypot(scatter, rounding)[order],
         diverges=half > 0 and bool(far[half:].max() > DIVERGES * far[:half].max()),
         wanders=wanders(run.states[warmup:]),
-        layers=layers,
+        lost_below=float(most.mean(0)[hidden].max(initial=-math.inf)) if hidden.any() else math.nan,
         precision=eps,
         curve_steps=edges[1:],
         curve=curve[:, order],
@@ -555,18 +586,23 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
-def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
-    """Yield log |R_ii|, (k,), for each step, from the QR decompositions after each of the maps of
-    this step. Raises NotFiniteError for a step whose derivative is NaN or infinite.
+def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield log |R_ii| and its upper bound, (k,) each, for each step, from the QR decompositions
+    after each of the maps of this step. The bound is larger if |R_ii| may be only rounding of the
+    longest column. Raises NotFiniteError for a step whose derivative is NaN or infinite.
     """
+    rounding = len(Q) * torch.finfo(Q.dtype).eps
     for t, maps in enumerate(steps):
-        log = torch.zeros(Q.shape[1], dtype=torch.float64, device=Q.device)
+        log, most = torch.zeros(2, Q.shape[1], dtype=torch.float64, device=Q.device)
         for layer in maps:
-            Q, R = torch.linalg.qr(layer(Q))
-            log += R.diagonal().abs().log()
+            columns = layer(Q)
+            Q, R = torch.linalg.qr(columns)
+            size = R.diagonal().abs()
+            log += size.log()
+            most += size.maximum(rounding * columns.norm(dim=0).max()).log()
         if log.isnan().any():
             raise no_derivative(t)
-        yield log
+        yield log, most
 
 
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from gersgorin.data.files import is_array
 from gersgorin.data.inputs import reads_ids
 from gersgorin.network.find import TORCH_CLASSES, as_step, check_state, is_stepwise
 from gersgorin.network.open import DataLike, NetworkLike, open_run
-from gersgorin.run.cell import Step, StepCell, as_cell, cell_name
+from gersgorin.run.cell import Step, StepCell, as_cell, cell_name, own_title
 from gersgorin.run.iterated_map import SETTLED
 from gersgorin.run.run import Run
 from gersgorin.run.state import (
@@ -168,7 +168,7 @@ def _of_step(network: nn.Module | Step, x, first: State | None, starts: Tensor) 
     """The input of the search for a step without a run. first: a state in the shapes of the
     step.
     """
-    title = {"title": cell_name(network).replace("<lambda>", "f(x, s)")}
+    title = {"title": own_title(network)}
     like = starts[0]
     check_precision(cell_name(network), like)
     if isinstance(network, nn.Module):

@@ -26,7 +26,8 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.state import State
-from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
+from rhn.cells import StackedCell
+from rhn.cells.registry import TOOLKIT_CELLS, is_ours, spoken_name
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     Style,
@@ -41,7 +42,9 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import capitalised, kind_of, percent
 
-GIVE_GATES = "the gates of your step, a function gates=f of x and s (--gates module:name)"
+GIVE_GATES = (
+    "the gates of your step, a function gates=f of x and s (gersgorin gates --gates module:name)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -151,10 +154,14 @@ class MeanGates(Result, kind="gates"):
     """
     function: str = ""
     """The step in words, such as "the function f", if the step is a function."""
+    gateless: bool = False
+    """True for a cell of the toolkit or of torch.nn that has no gates, such as an RNN."""
 
     @property
     def finding(self) -> str:
         """A clause about the mean of the gates."""
+        if self.gateless:
+            return f"There are no gates in {subject_of(self.title).removeprefix(' of ')}"
         if not self.mean.size:
             of = f" of {self.function}" if self.function else subject_of(self.title)
             return f"No gates are known{of or ' of the network'}"
@@ -169,7 +176,7 @@ class MeanGates(Result, kind="gates"):
     def notes(self) -> list[str]:
         """Sentences about the means of the layers."""
         if not self.mean.size:
-            return [f"Give {GIVE_GATES}."]
+            return [] if self.gateless else [f"Give {GIVE_GATES}."]
         if self.names or self.mean.shape[1] == 1:
             return []
         layers = ", ".join(percent(value) for value in self.mean.mean(0))
@@ -194,7 +201,8 @@ class MeanGates(Result, kind="gates"):
     def check_drawable(self) -> None:
         """Raise InvalidInputError if there are no gates."""
         if not self.mean.size:
-            raise InvalidInputError(f"{self.finding}: give {GIVE_GATES}")
+            remedy = "nothing can be drawn" if self.gateless else f"give {GIVE_GATES}"
+            raise InvalidInputError(f"{self.finding}: {remedy}")
 
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
         """Draw one line for each layer over time, or the gates of the layers at one step. Raises
@@ -245,9 +253,14 @@ def gates(
         names = (*by_layer(cell.gate_name, len(found.t)), *by_layer(cell.carry_name, len(found.c)))
     progress(len(run), len(run))
     step = getattr(cell.module, "wrapped", cell.module)
-    function = kind_of(step) if inspect.isroutine(step) else ""
+    parts = step.cells if isinstance(step, StackedCell) else [step]
     return MeanGates(
-        mean=mean, gate_name=cell.gate_name, names=names, function=function, **run.labels
+        mean=mean,
+        gate_name=cell.gate_name,
+        names=names,
+        function=kind_of(step) if inspect.isroutine(step) else "",
+        gateless=not found.t and all(is_ours(type(part)) for part in parts),
+        **run.labels,
     )
 
 

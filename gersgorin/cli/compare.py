@@ -16,7 +16,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.options import DataOptions, NewCell, NewOrTrained, OutputOptions
+from gersgorin.cli.options import (
+    BatchAxisOption,
+    DataOptions,
+    NetworkOptions,
+    NewCell,
+    NewOrTrained,
+    OutputOptions,
+)
 from gersgorin.cli.outputs import check_step, default_figure, show_result
 from rhn.cells.registry import (
     accepts,
@@ -44,7 +51,7 @@ NEW_CELL = {k: kind for k, kind in get_type_hints(NewCell).items() if k != "tran
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(OutputOptions, DataOptions, NewCell):
+class CompareOptions(OutputOptions, DataOptions, BatchAxisOption, NewCell):
     """Compare networks along a sequence, or over many sequences and seeds.
 
     examples:
@@ -163,6 +170,7 @@ def _check(options: CompareOptions) -> None:
     many, trained = options.samples, [word for word in options.words if _names_weights(word)]
     sizes = () if options.module else ("hidden_size",)  # of a module, too
     of_new = given_flags(options, (*sizes, "depth", "init", "transform_bias"))
+    of_modules = given_flags(options, ("submodule", "batch_axis"))
     refused = {
         f"the weights of {', '.join(trained)} are trained, and options of new cells are given, "
         f"{', '.join(of_new)}: leave them out, or give them to a new cell by --set NAME=VALUE": (
@@ -182,6 +190,9 @@ def _check(options: CompareOptions) -> None:
         ),
         "--module is for files of weights: name them, or the module itself in place of a "
         "cell": options.module and not trained,
+        f"{', '.join(of_modules)} is for modules of your own: name one, or leave it out": (
+            of_modules and not options.module and not any(map(_names_module, options.words))
+        ),
     }
     for sentence, wrong in refused.items():
         if wrong:
@@ -402,8 +413,12 @@ def _value(name: str, word: str):
 def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
     """The user's module, with the options for modules."""
     units = options.hidden_size if module else None
-    return NewOrTrained(
-        module=module, submodule=options.submodule, hidden_size=units, seed=options.seed
+    return NetworkOptions(
+        module=module,
+        submodule=options.submodule,
+        batch_axis=options.batch_axis if module else None,
+        hidden_size=units,
+        seed=options.seed,
     )
 
 
@@ -423,15 +438,16 @@ def _trained(options: CompareOptions, path: Path, name: str) -> Iterator[_Row]:
 
 
 def short_names(files: Sequence[str], modules: Sequence[str] = ()) -> list[str]:
-    """The name of each file or folder of a training run, then of each factory or class. Longer
-    names are used if two are the same up to case, or if one is that of a cell.
+    """The name of each file or folder of a training run, then of each factory or class. All files,
+    or all factories, have longer names if two names are the same up to case, or if one is that of a
+    cell.
 
     >>> short_names(["runs/depth2/best.safetensors", "runs/depth10"], ["nets:Net"])
     ['depth2', 'depth10', 'Net']
     >>> short_names(["a/run.safetensors", "b/run.safetensors"], ["one:make", "two:make"])
     ['a/run', 'b/run', 'one:make', 'two:make']
-    >>> short_names(["runs/rhn", "runs/depth2"], ["nets:LSTM"])
-    ['runs/rhn', 'depth2', 'nets:LSTM']
+    >>> short_names(["runs/rhn", "runs/depth2"], ["nets:LSTM", "nets:Net"])
+    ['runs/rhn', 'runs/depth2', 'nets:LSTM', 'nets:Net']
     """
     from rhn.checkpoints import BEST
     from rhn.plotting.provenance import named_file
@@ -440,13 +456,15 @@ def short_names(files: Sequence[str], modules: Sequence[str] = ()) -> list[str]:
     homes = [path.parent if path.name == BEST else path for path in paths]
     found = [str(home).removesuffix(".safetensors") for home in homes]
     found = [named_file(Path(home).absolute()) if is_known(home) else home for home in found]
-    long = [*found, *modules]
-    short = [*(Path(home).name for home in found), *(word.rpartition(":")[2] for word in modules)]
-    folded = [name.casefold() for name in short]
-    return [
-        whole if folded.count(key) > 1 or is_known(key) else name
-        for key, name, whole in zip(folded, short, long, strict=True)
-    ]
+    ends = [Path(home).name for home in found], [word.rpartition(":")[2] for word in modules]
+    folded = [*map(str.casefold, [*ends[0], *ends[1]])]
+    unclear = {name for name in folded if folded.count(name) > 1 or is_known(name)}
+    return [*_clear(ends[0], found, unclear), *_clear(ends[1], modules, unclear)]
+
+
+def _clear(short: Sequence[str], long: Sequence[str], unclear: set[str]) -> Sequence[str]:
+    """Return the short names; the long ones if a short one is unclear."""
+    return short if unclear.isdisjoint(map(str.casefold, short)) else long
 
 
 def _names_weights(word: str) -> bool:

@@ -7,6 +7,8 @@ modules and trained weights by `gersgorin.cli.trained`.
 Legend: T steps; m inputs of a cell.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,8 +145,15 @@ def reads_text(network: NewOrTrained) -> bool:
         return False
     from rhn.checkpoints import read_metadata
 
-    try:
+    with own_weights_named():
         return read_metadata(network.checkpoint)["class"] == "LanguageModel"
+
+
+@contextmanager
+def own_weights_named() -> Iterator[None]:
+    """Add to a CheckpointError how a command reads the weights of the user's own module."""
+    try:
+        yield
     except CheckpointError as error:
         if "--module" in str(error):
             raise

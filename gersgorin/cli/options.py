@@ -69,18 +69,24 @@ class ModelOptions(NewOrTrained):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(ModelOptions):
+class BatchAxisOption:
+    """The layout of the input of the user's module."""
+
+    batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None
+    """Axis of the batch in the input of --module: 0 for (batch, time, features), 1 for (time,
+    batch, features). Default: taken from batch_first of a layer of the module, or else the axis of
+    length 1.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(BatchAxisOption, ModelOptions):
     """Options of the network, and the choice of one of its cells."""
 
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
     """Number of the recurrent cell to analyse, counted from 1, if the network has several. In a
     stacked nn.RNN, nn.LSTM or nn.GRU each layer has its own number. Default: the first cell; if it
     is stacked, all its layers.
-    """
-    batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
-    """Axis of the batch in the input of --module: 0 for (batch, time, features), 1 for (time,
-    batch, features). Default: taken from batch_first of a layer of the module, or else the axis of
-    length 1.
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Your function that computes the gates of the cell, package.module:function. It is called as

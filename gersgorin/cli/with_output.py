@@ -86,7 +86,7 @@ def model_with_data(options: Any, *, device: str) -> ModelWithData:
         module.to(device),
         data.all_read_by(module),
         of,
-        batch_axis=getattr(options, "batch_axis", None),
+        batch_axis=data.axis_for(module, options.batch_axis),
         submodule=options.submodule,
         state_size=None if declared else sizes_of_words(options.state_size),
         label=replace(label, **names),

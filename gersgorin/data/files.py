@@ -142,12 +142,22 @@ class Dataset:
 
         Raises InvalidInputError if x contains ids of several sequences.
         """
-        layout, x = self.layout(ids=ids), self._numbers
-        if ids:
-            x = one_sequence(self.x, ids=True)
+        x = one_sequence(self.x, ids=True) if ids else self._numbers
+        return with_batch(
+            self.layout(ids=ids).frames(x), self.axis_for(module, batch_axis, ids=ids)
+        )
+
+    def axis_for(
+        self, module: nn.Module, batch_axis: int | None, *, ids: bool | None = None
+    ) -> int | None:
+        """The axis of the batch in the input of a module: the axis that the caller gives, or else
+        the one that the module declares, or else that of x if x is one sequence; None: not known.
+        ids: whether x contains ids; None: see `reads_ids`.
+        """
         axis = declared_axis(module) if batch_axis is None else batch_axis
-        own = layout.batch if self.count == 1 else None
-        return with_batch(layout.frames(x), own if axis is None else axis)
+        layout = self.layout(ids=reads_ids(module, self.x) if ids is None else ids)
+        own = layout.batch if layout.sizes(self.x)[1] == 1 else None
+        return own if axis is None else axis
 
     def all_read_by(self, module: nn.Module) -> Tensor:
         """All sequences with time first, as ids if the module reads ids. A single sequence has no

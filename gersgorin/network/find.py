@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.run.cell import Step, cell_name, flat_step, layers_in, size_to_give
+from gersgorin.run.cell import Step, cell_name, flat_step, layers_in, own_title, size_to_give
 from gersgorin.run.run import Label
 from gersgorin.run.state import Sizes, State, checked_sizes, first_state, real_view, takes
 from gersgorin.validate import copy_of_module, finite_tensor, state_tensor
 from rhn.cells import Cell, name_of_cell
+from rhn.cells.registry import TOOLKIT_CELLS
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.validation import whole_number
@@ -203,7 +204,8 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
     known = {key: n for key, n in numbers.items() if isinstance(n, int)}
     several = max(layer_count(cell), layers_in(cell))
     depth, units = known.get("depth", 0), known.get("hidden_size", 0)
-    words = [name or (name_of_cell(cell) if isinstance(cell, Cell) else cell_name(cell))]
+    registered = isinstance(cell, Cell) and type(cell).__name__ not in TOOLKIT_CELLS
+    words = [name or (name_of_cell(cell) if registered else own_title(cell))]
     if several > 1:
         words.append(f"{several} layers" if layer is None else f"layer {layer + 1} of {several}")
     if depth > 1:

@@ -18,7 +18,7 @@ from gersgorin.data.inputs import is_several, one_sequence, shape_of, unpacked
 from gersgorin.data.layout import Layout
 from gersgorin.network.find import as_step, check_state
 from gersgorin.network.trace import TracedCell
-from gersgorin.run.cell import GatesOf, StepCell, as_cell, cell_name, layers_in
+from gersgorin.run.cell import GatesOf, StepCell, as_cell, cell_name, layers_in, own_title
 from gersgorin.run.run import Label, Run
 from gersgorin.run.state import Sizes, State, checked_sizes, flat_state, zero_state
 from gersgorin.validate import check_order, finite_tensor
@@ -190,10 +190,8 @@ def _of_function(
         s0 = zero_state(checked_sizes(state_size), values)
     cell = as_cell(as_step(f, s0))
     check_memory(cell, len(values), device)
-    title = cell_name(f).replace("<lambda>", "f(x, s)")
-    return Run.of(cell, values, _flat(cell, s0)).named(
-        Label(name=cell_name(f), title=title, **names)
-    )
+    label = Label(name=cell_name(f), title=own_title(f), **names)
+    return Run.of(cell, values, _flat(cell, s0)).named(label)
 
 
 def names_of_data(data: Dataset) -> dict[str, str]:

@@ -32,7 +32,7 @@ from gersgorin.losses import IGNORED, Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
 from gersgorin.network.find import kept_hint, part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
-from gersgorin.run.cell import cell_name
+from gersgorin.run.cell import cell_name, own_title
 from gersgorin.run.run import Label
 from gersgorin.run.slopes import (
     ERROR,
@@ -191,7 +191,7 @@ class SequenceMap:
             self._in_loss = self._frames_in_loss(returned)
             has_loss = self._has_loss(loss, subject.y)
             self.sequences.lengths = self._lengths_read(self.outputs, [], has_loss)
-        names = {"name": self.name, "title": self.name, "data": self.sequences.words}
+        names = {"name": self.name, "title": own_title(model), "data": self.sequences.words}
         self.label = subject.label or Label(sequence=self.sequences.size, **names)
         self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), self.outputs.numel())))
 

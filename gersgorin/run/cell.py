@@ -32,6 +32,7 @@ from gersgorin.run.state import (
 )
 from gersgorin.validate import check_precision, users_code, with_gradients
 from rhn.cells import Cell, Gates
+from rhn.cells.registry import TOOLKIT_CELLS
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
 from rhn.utils.validation import is_whole_number
@@ -85,6 +86,19 @@ def cell_name(cell) -> str:
         else getattr(cell, "__name__", type(cell).__name__)
     )
     return f"{type(cell.__self__).__name__}.{name}" if inspect.ismethod(cell) else name
+
+
+def own_title(cell) -> str:
+    """Title of a user's cell, module or step. The names of the toolkit's cells are only for them.
+
+    >>> def lstm(x, s):
+    ...     return s / 2
+    >>> own_title(lstm), own_title(lambda x, s: s / 2), own_title(torch.nn.GRU(3, 4))
+    ('the function lstm', 'f(x, s)', 'GRU')
+    """
+    name = cell_name(cell).replace("<lambda>", "f(x, s)")
+    kind = cell if inspect.isroutine(cell) else type(cell)
+    return kind_of(kind) if name in TOOLKIT_CELLS else name
 
 
 def size_to_give(cell) -> str:

@@ -163,7 +163,7 @@ def test_a_bare_checkpoint_is_reported_without_what_its_network_lacks(tmp_path):
     assert "Training" not in titles and "Not measured: an RNN has no output layer" in text
     assert "Gates by layer and step" not in titles and "transform gates" not in text
     assert "The influence of an input" in text
-    assert "No gates are known of this RNN" in text
+    assert "There are no gates in this RNN" in text
 
 
 def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
@@ -448,12 +448,60 @@ def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_fold
     assert main([*words, "--also", "lyapunov"]) == 0, capsys.readouterr().err
     titles, _, text = parts(Path("own.html"))
     assert set(DEFAULT) <= set(titles) and "own_reader:Reader" in text
+    assert "Shapes of the weights" in text and "What else the file holds" not in text
     lyapunov = titles.index(ANALYSES["lyapunov"].about) + 1
     section = re.search(f'<section id="section-{lyapunov}">.*?</section>', text, re.DOTALL)[0]
     assert "<img" in section and "12 steps" in text
-    assert "1 - update gates are" in text and "a GRU has no output layer" in text
+    assert "1 - update gates are" in text and "w.pt names no such data" in text
     assert main(["w.pt", "--module", "own_reader:Reader", "--cell", "rnn"]) == 2
     assert "does not go with --module" in capsys.readouterr().err
+
+
+LOOP = """
+import torch
+from torch import nn
+
+class Loop(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.cell = nn.GRUCell(input_size, hidden_size)
+
+    def forward(self, x):
+        h, found = x.new_zeros(len(x), 5), []
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+            found.append(h)
+        return torch.stack(found, 1)
+"""
+
+
+@WITHOUT_LAYOUT
+@pytest.mark.parametrize("words", [["one.npy"], ["x.npy", "--batch-axis", "0"]])
+def test_every_part_reads_the_input_with_the_batch_of_the_file_or_of_the_option(
+    words, own_folder, capsys, monkeypatch
+):
+    Path("own_loop.py").write_text(LOOP)
+    x = np.random.default_rng(0).random((12, 3))
+    np.save("x.npy", x)
+    np.save("one.npy", x[None])
+    torch.save(build_module("own_loop:Loop", input_size=3).state_dict(), "w.pt")
+    monkeypatch.setattr("analysis.report.network.lesion", None)  # not called
+    module = ["--module", "own_loop:Loop", "--input", *words]
+    assert main(["w.pt", *module, "-o", "own.html"]) == 0, capsys.readouterr().err
+    titles, _, text = parts(Path("own.html"))
+    sections = dict(zip(titles, text.split("<h2>")[1:], strict=True))
+    assert "<img" in sections[ANALYSES["influence"].about]
+    lesions = html.unescape(sections["Lesions"])
+    reason = (
+        "Not measured: lesions need the data that the network predicts, and w.pt names no such data"
+    )
+    assert reason in lesions and "88" not in lesions
+    assert gersgorin(["influence", "--checkpoint", "w.pt", *module, "--output", "i.png"]) == 0
+
+
+def test_a_section_repeats_a_sentence_rather_than_being_empty():
+    sections = [Section(title=title, text=["Not measured: no cell."]) for title in ("One", "Two")]
+    assert page_html("page", sections, "").count("Not measured: no cell.") == 2
 
 
 @pytest.mark.parametrize("old", [False, True])

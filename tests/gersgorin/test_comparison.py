@@ -485,9 +485,9 @@ def test_networks_without_gates_are_left_out_of_the_figure_and_named(tmp_path):
     titles = [ax.get_title("left").split("\n")[0] for ax in figure.axes]
     assert titles == ["lstm", "gru"] and figure.get_suptitle() == "Gates of 2 networks"
     assert "without gates, not drawn: rnn" in figure.get_supxlabel().replace("\n", " ")
-    assert "rnn: No gates are known of rnn." in repr(found)
+    assert "rnn: There are no gates in rnn." in repr(found)
     none = compare({"a": other, "b": other}, x, analysis="gates")
-    with pytest.raises(InvalidInputError, match="No gates are known of a"):
+    with pytest.raises(InvalidInputError, match="There are no gates in a"):
         none.save(tmp_path / "none.png")
 
 

@@ -75,7 +75,7 @@ def shown(found: SideBySide) -> tuple[list[str], str, str]:
     [
         (["runs/one,rhn"], ["trained one, epoch 7", "new rhn"]),
         (["runs/rnn,rhn"], ["trained runs/rnn, epoch 7", "new rhn"]),
-        (["runs/one,runs/rnn"], ["one, epoch 7", "runs/rnn, epoch 7"]),
+        (["runs/one,runs/rnn"], ["runs/one, epoch 7", "runs/rnn, epoch 7"]),
         (
             ["runs/one,rhn", "--set", "hidden_size=4", "hidden_size=5"],
             ["trained one, epoch 7", "new rhn, 4 units", "new rhn, 5 units"],
@@ -112,7 +112,7 @@ def test_a_title_with_trained_and_new_networks_says_which_is_which(compared):
 
 def test_the_footer_has_the_origin_and_the_data_of_each_network(compared):
     _, _, foot = shown(compared("runs/one,runs/rnn,rnn,nets_to_label:BigRNN"))
-    assert "trained one, epoch 7: rhn, 4 units, one/best.safetensors, gaussian:0.3" in foot
+    assert "trained runs/one, epoch 7: rhn, 4 units, one/best.safetensors, gaussian:0.3" in foot
     assert "trained on one.json" in foot and "trained on rnn.json" in foot
     assert (
         "new rnn: rnn, 64 units, uniform:0.04" in foot

@@ -3,6 +3,7 @@ dense Jacobians in NumPy.
 """
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -213,6 +214,72 @@ def test_a_lost_direction_and_a_single_step():
     assert found.exponents[0] > -1
     assert found.exponents[1] == -math.inf
     assert np.isnan(found.standard_errors).all()
+
+
+def low_rank(N: int):
+    """A step s' = tanh(U V s) + x of rank 2, and its inputs."""
+    g = torch.Generator().manual_seed(5)
+    U, V = torch.randn(N, 2, generator=g, dtype=d), torch.randn(2, N, generator=g, dtype=d) / 2
+    return U, V, torch.randn(200, N, generator=g, dtype=d)
+
+
+@for_each("N", [4, 8, 64])
+def test_exponents_that_rounding_hides_are_not_numbers(N):
+    """Two exponents are those of V s; all others are -inf."""
+    U, V, x = low_rank(N)
+    s, Q, logs = np.zeros(N), np.eye(2), []
+    u, v = U.numpy(), V.numpy()
+    for now in x.numpy():
+        a = np.tanh(u @ (v @ s))
+        Q, R = np.linalg.qr(v @ ((1 - a**2)[:, None] * u) @ Q)
+        logs.append(np.log(np.abs(np.diag(R))))
+        s = a + now
+    found = lyapunov(lambda x, s: torch.tanh(U @ (V @ s)) + x, x, s0=torch.zeros(N, dtype=d))
+    np.testing.assert_allclose(found.exponents[:2], np.sort(np.mean(logs, 0))[::-1], atol=0.05)
+    hidden = np.isnan(found.exponents)  # LAPACK may find an exact 0
+    assert (
+        found.lost == hidden.sum() > (N - 2) / 2
+        and (hidden[2:] | (found.exponents[2:] < -1e300)).all()
+    )
+    assert np.isnan(found.curve[:, hidden]).all() and np.isnan(found.standard_errors[hidden]).all()
+    assert math.isnan(found.sum) and "sum" not in found.summary()
+    assert -40 < found.lost_below < -25
+    said = re.search(
+        r"Rounding hides (\d+) exponents, each of which is below (\S+) ", found.summary()
+    )
+    assert int(said[1]) == found.lost and 0 <= float(said[2]) - found.lost_below < 0.1
+    exponents, curves = found.figure().axes[:2]
+    (bars,) = exponents.containers
+    assert len(bars[0].get_xdata()) == 2
+    assert f"hidden by rounding: {found.lost}" in exponents.get_title("left").replace("\n", " ")
+    assert all(np.isfinite(line.get_ydata()[-1]) for line in curves.lines) or found.lost < N - 2
+
+
+def test_one_step_without_rank_hides_an_exponent_as_a_whole():
+    """The mean of 99 logarithms and -inf is -inf, and not a hundredth of that of a rounding
+    error.
+    """
+    g = torch.Generator().manual_seed(0)
+    A = torch.randn(100, 3, 3, generator=g, dtype=d)
+    A[60] = torch.randn(3, 1, generator=g, dtype=d) @ torch.randn(1, 3, generator=g, dtype=d)
+    A[60] += 1e-20
+    found = lyapunov(
+        lambda x, s: x.reshape(3, 3) @ s, A.reshape(100, 9), s0=torch.zeros(3, dtype=d)
+    )
+    assert found.lost == 2 and math.isfinite(found.exponents[0])
+
+
+def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
+    def logistic(x, s):
+        return torch.stack((x[0] * s[0] * (1 - s[0]), 1e-30 * s[1]))
+
+    s0 = torch.full((2,), 0.3, dtype=d)
+    found = lyapunov(logistic, 3.9 + steps(500), s0=s0)
+    assert found.lost == 1 and math.isnan(found.kaplan_yorke) and not found.undefined
+    largest = found.exponents[0] + found.margins[0]
+    assert found.dimension == f"between 1 and {1 + largest / -found.lost_below:.4g}"
+    cycle = lyapunov(logistic, 3.2 + steps(500), s0=s0)
+    assert cycle.lost == 1 and cycle.kaplan_yorke == 0 and cycle.dimension == "0"
 
 
 def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():

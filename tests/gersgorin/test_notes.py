@@ -138,8 +138,15 @@ CASES = {
         ["over 60 steps", "largest after", "smallest after", "half of this change"],
     ),
     "lyapunov": (
-        lambda: replace(gersgorin.lyapunov(run()), still=True, drift=0.1, precision=0.4),
-        ["95 % interval", "run more steps", "comes to rest", "the sum", "a direction is lost"],
+        lambda: replace(
+            gersgorin.lyapunov(run()),
+            still=True,
+            drift=0.1,
+            exponents=np.array([-0.1, -0.2, np.nan]),
+            standard_errors=np.full(3, 0.01),
+            lost_below=-30.0,
+        ),
+        ["95 % interval", "run more steps", "comes to rest", "dimension", "rounding hides 1"],
     ),
     "gains": (lambda: gersgorin.gains(torch.nn.GRU(3, 4, 3), torch.rand(9, 3)), ["gain"]),
     "gates": (lambda: gersgorin.gates(torch.nn.GRU(3, 4, 3), torch.rand(9, 3)), ["open"]),

@@ -2,22 +2,19 @@
 says can be copied works.
 """
 
-import contextlib
 import importlib
 import importlib.util
-import io
 import json
 import math
 import os
 import re
-import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from helps import MAINS, complaint
 from tables import for_each
 
 from trainability.facts import FACTS
@@ -38,54 +35,6 @@ docs_commands, docs_notebook = script("commands"), script("notebook")
 PAGES = docs_commands.pages()
 NAMES = [str(page.relative_to(ROOT / "docs")) for page in PAGES]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-MAINS = {
-    "rhn": "rhn.cli.main",
-    "gersgorin": "gersgorin.cli.main",
-    "gersgorin-plot": "gersgorin.cli.analysis",
-    "trainability": "trainability.cli",
-    "rhn-analyze": "analysis.cli",
-    "optim-study": "optim_study.cli",
-}
-SUBCOMMANDS = ("gersgorin", "trainability", "rhn", "rhn-analyze", "optim-study")
-
-
-@cache
-def help_of(*words: str) -> str:
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        try:
-            code = importlib.import_module(MAINS[words[0]]).main([*words[1:], "--help"])
-        except SystemExit as end:
-            code = end.code
-    assert not code, words
-    return text.getvalue()
-
-
-def complaint(line: str) -> str | None:
-    """The fault of a shown command line: a subcommand or an option that its help does not
-    know; None for other programs.
-    """
-    command, *rest = shlex.split(line)
-    if command == "python" and rest[0] == "-m":
-        return None if importlib.util.find_spec(rest[1]) else f"there is no module {rest[1]}"
-    if command not in MAINS:
-        return None
-    words = [command]
-    if command in SUBCOMMANDS and rest and not rest[0].startswith("-"):
-        if not re.search(rf"^ +{re.escape(rest[0])}\b", help_of(command), re.MULTILINE):
-            return f"{command} has no {rest[0]}"
-        words.append(rest.pop(0))
-    if words in (["rhn", "train"], ["rhn", "data"]) and rest and not rest[0].startswith("-"):
-        words.append(rest[0])
-    if words == ["optim-study", "run"] and "--preset" in rest:
-        words += ["--preset", rest[rest.index("--preset") + 1]]
-    options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
-    unknown = {
-        option
-        for option in options
-        if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*words))
-    }
-    return f"{' '.join(words)} has no {', '.join(sorted(unknown))}" if unknown else None
 
 
 @for_each("page", PAGES)

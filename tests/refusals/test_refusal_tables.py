@@ -9,17 +9,11 @@ from pathlib import Path
 
 import objects
 import pytest
+from helps import MAINS, complaint, lines_of
 
 from rhn.errors import RhnError
 
 TABLES = sorted(Path(__file__).parent.glob("*.txt"))
-MAINS = {
-    "gersgorin": "gersgorin.cli.main",
-    "optim-study": "optim_study.cli",
-    "rhn": "rhn.cli.main",
-    "rhn-analyze": "analysis.cli",
-    "trainability": "trainability.cli",
-}
 
 
 def rows(table: Path) -> list[tuple[str, str]]:
@@ -48,7 +42,8 @@ def refusal(call: str, capsys) -> str:
     program, *words = call[2:].split()
     assert import_module(MAINS[program]).main(words) == 2
     printed = capsys.readouterr()
-    *progress, sentence = printed.err.splitlines()
+    lines = printed.err.splitlines()
+    *progress, sentence = [line for line in lines if not line.startswith("  File")]
     assert not printed.out and not any(line.startswith(("error", "Trace")) for line in progress)
     return sentence
 
@@ -65,3 +60,6 @@ def test_a_wrong_call_is_one_sentence_and_writes_nothing(call, sentence, folder,
     said = refusal(call, capsys)
     assert re.fullmatch(re.escape(sentence).replace(r"\.\.\.", ".*"), said), said
     assert written() == before
+    if call.startswith("$ "):
+        for line in lines_of(call[2:], said):
+            assert complaint(line) is None, line
