@@ -146,8 +146,8 @@ def causes_shown(trial: Trial) -> Iterator[Cause]:
         before, after = shown(trial.base.value(row.by)), shown(row.error)
         own = f"{shown(trial.base.error)} to {shown(row.value('error'))}"
         said = (
-            f"With {row.what}, the relative error with all classes weighted equally goes from "
-            f"{before} to {after}, and the relative error of all examples from {own}."
+            f"In one run with {row.what}, the relative error with all classes weighted equally "
+            f"goes from {before} to {after}, and the relative error of all examples from {own}."
         )
         yield Cause("all classes alike", row.part, said, row.version.remedy)
 

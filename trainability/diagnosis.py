@@ -269,6 +269,8 @@ class Diagnosis(Result):
             return ""
         seconds = counted(math.ceil(self.seconds), "second")
         words = f"The whole run takes about {seconds} at the speed of this check"
+        if self.error <= 0.5:  # most is learned already
+            return f"{words}."
         if self.forecast is None:
             return f"{words}; its end cannot be predicted yet."
         if math.isinf(self.forecast):

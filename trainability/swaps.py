@@ -403,7 +403,8 @@ def slopes_of(one: Loss, other: Loss, output: Tensor, y: Tensor) -> tuple[Tensor
     "loss",
     "rare classes weighted",
     by="balanced",
-    remedy="Weight the classes in the loss, or draw them equally often: WeightedRandomSampler.",
+    remedy="If rare classes matter to you, weight the classes in the loss, or draw them equally "
+    "often: WeightedRandomSampler.",
 )
 def rare_classes_weighted(training: Training) -> Training | None:
     """Use the usual loss, with each class weighted by the inverse of its share of the targets."""

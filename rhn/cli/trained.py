@@ -52,7 +52,8 @@ class Evaluate(TrainedOptions):
     """
     mc_official: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
     """For texts: like --mc, but with one set of masks per sample for the whole text, as in the
-    official code of the paper. Default: no dropout.
+    official code of the paper. As there, a sample with a perplexity of 500 or more is drawn again.
+    Default: no dropout.
     """
     seed: Natural = 0
     """For texts: seed of the dropout masks of --mc and --mc-official."""
@@ -108,10 +109,14 @@ class Evaluate(TrainedOptions):
         used: dict = {} if self.temperature is None else {"temperature": self.temperature}
         if samples := self.mc or self.mc_official:
             used |= {"samples": samples, "method": "mc" if self.mc else "mc-official"}
+        if self.mc_official:
+            used["redrawn"] = found.redrawn
         if self.json:
             row = {"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted}
             print_json(row | used)
         else:
+            if (again := used.pop("redrawn", 0)) > 0:
+                used["drawn again for a perplexity of 500 or more"] = again
             how = "".join(f", {key} {value}" for key, value in used.items())
             print(
                 f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} "

@@ -35,6 +35,8 @@ class MeanLoss:
 
     nll: float
     predicted: int
+    redrawn: int = 0
+    """Number of Monte Carlo samples that were drawn again, see `monte_carlo_score`."""
 
 
 def score(

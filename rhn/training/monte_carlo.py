@@ -114,7 +114,7 @@ def monte_carlo_score(
         chosen = log_p[:, torch.tensor(accepted, device=device)]
         torch.logaddexp(total, chosen.logsumexp(1), out=total)
         kept, drawn = kept + sum(accepted), numbers.stop
-    return MeanLoss((math.log(samples) - total.mean()).item(), steps)
+    return MeanLoss((math.log(samples) - total.mean()).item(), steps, drawn - kept)
 
 
 def _read_side_by_side(

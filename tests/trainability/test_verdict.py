@@ -471,8 +471,8 @@ def test_another_score_changes_no_outcome_and_is_told_with_both_errors():
     assert rule_of(found).outcome == "learns" and not found.better and not found.enough
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
     assert [cause.sentence for cause in causes_shown(trial)] == [
-        "With classes weighted, the relative error with all classes weighted equally goes from "
-        "0.75 to 0.19, and the relative error of all examples from 0.81 to 0.88."
+        "In one run with classes weighted, the relative error with all classes weighted equally "
+        "goes from 0.75 to 0.19, and the relative error of all examples from 0.81 to 0.88."
     ]
     own = TableRow("loss", "classes weighted", 0.19, 100, 0.0, by="balanced")
     assert not Diagnosis(outcome="learns", rows=(own,)).by_part

@@ -61,6 +61,7 @@ def test_the_official_way_draws_again_what_sees_no_word():
     assert monte_carlo_score(model, text, dropout, samples=10).nll > 0.1
     done, total = calls[-1]
     assert done == total > 10 * 19
+    assert result.redrawn == total // 19 - 10 > 0
     assert calls == sorted(calls)
 
 
