@@ -167,7 +167,7 @@ def study_title(
         least = f"{min(p):.4g}"
         equal = "=" if len(p) == 1 or least == "1" else "≥"  # none is above 1
         none = "no architecture is shown to train more often than the RHN, or less often"
-        return f"{every}; {none} (p {equal} {least})"
+        return f"{every}; {none} (corrected p {equal} {least})"
     words = "; ".join(_verdicts(found))
     return capitalised(words)
 

@@ -775,7 +775,7 @@ class Cure(Result):
         unconfirmed = self.outcome == "not confirmed"
         if self.needed_seconds is not None:
             aim = "confirm this" if unconfirmed else "decide"
-            yield f"To {aim}, give seconds={rounded_up(self.needed_seconds)}."
+            yield f"To {aim}, give at least seconds={rounded_up(self.needed_seconds)}."
         elif unconfirmed:
             yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
 

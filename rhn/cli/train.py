@@ -312,10 +312,14 @@ def train_with_options(
     if not all(result.finished for result in results):
         print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
     elif all(_in_vain(result, corpus) for result in results):
+        better = (
+            "no better weights than the initial ones"
+            if isinstance(config, ChoraleConfig)
+            else f"nothing better than equal chances for all {len(corpus.vocabulary):,} symbols"
+        )
         print(
-            f"at a learning rate of {config.learning_rate:g} the training run found no "
-            "better weights than the initial ones: try another learning rate, a lower one if the "
-            "losses have exploded, in another --out",
+            f"at a learning rate of {config.learning_rate:g} the training run found {better}: try "
+            "another learning rate, a lower one if the losses have exploded, in another --out",
             file=sys.stderr,
         )
 
@@ -364,11 +368,11 @@ class EpochProgress:
 
 def _in_vain(result: "TrainingResult", corpus) -> bool:
     """Return True if training did not help: the loss on chorales is no better than with the initial
-    weights, or the loss on a text is far worse than that of random guesses.
+    weights, or the loss on a text is no better than that of equal chances.
     """
     if result.test_nll is not None:
         return result.best_epoch == 0 < result.epochs
-    return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
+    return result.valid_nll >= math.log(len(corpus.vocabulary))
 
 
 def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
@@ -399,6 +403,8 @@ def _print_rows(rows: list[dict]) -> None:
         print(f"seed {row['seed']}: no epoch has ended, {first}")
     if lines:
         print(table(("seed", "epochs", "best", *names, ""), lines, left=("",)))
+        if not names[-1].startswith("test_"):  # of a text
+            print(f"{names[0]} was measured during training, with its dropout")
     for row in rows:
         if row["checkpoint"]:
             folder = shlex.quote(str(Path(row["checkpoint"]).parent))

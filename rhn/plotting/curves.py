@@ -223,6 +223,8 @@ def _best(run: Path) -> pd.DataFrame:
         shape, text = {name: config[name] for name in SHAPE}, str(config["text"])
         corpus = LanguageConfig(corpus=config["corpus"], **shape).corpus
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if (run.parent / "config.json").is_file():
+            raise DataError(f"{run} is the folder of a seed: give that of the run") from error
         raise DataError(
             f"{run / 'config.json'} does not describe a training run on a text "
             f"({first_line(error)})"

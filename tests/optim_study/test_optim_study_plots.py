@@ -167,11 +167,11 @@ NONE = "no architecture is shown to train more often than the RHN, or less often
         ({("rhn", 1): (0, 60), ("dt-rnn", 1): (0, 60)}, "0 of 120 random settings train"),
         (
             {("dt-rnn", 1): (0, 6), ("dt-rnn", 2): (0, 6), ("rhn", 2): (2, 8)},
-            f"2 of 20 random settings train; {NONE} (p = 0.4725)",
+            f"2 of 20 random settings train; {NONE} (corrected p = 0.4725)",
         ),
         (
             {("rhn", 1): (1, 9), ("dt-rnn", 1): (1, 9), ("dts-rnn", 1): (1, 9)},
-            f"3 of 27 random settings train; {NONE} (p = 1)",
+            f"3 of 27 random settings train; {NONE} (corrected p = 1)",
         ),
         ({("rhn", 2): (15, 60), ("dt-rnn", 2): (0, 60)}, "At depth 2 only the RHN trains"),
         (

@@ -248,7 +248,7 @@ def test_no_cure_is_claimed_where_nothing_can_be_learned():
 
 def test_without_time_it_asks_for_more():
     found = cured(Reader(nn.RNN), x=recall(frames=40)[0], seconds=1e-6)
-    assert found.outcome == "undecided" and "To decide, give seconds=" in str(found)
+    assert found.outcome == "undecided" and "To decide, give at least seconds=" in str(found)
     assert str(found).startswith("Reader is undecided: ") and "None of" not in str(found)
     assert found.needed_seconds > 0
 
@@ -276,7 +276,7 @@ def test_more_seconds_than_were_given_are_asked_of_a_search_that_has_not_decided
     monkeypatch.setattr(Search, "run", run)
     for seconds, expected in ((20.0, 10 * 12.8), (300.0, 300 + 3 * 12.8)):
         found = cured(Reader(), 1e-3, steps=32, seconds=seconds)
-        assert (f"{aim}, give seconds=" in str(found)) == bool(aim)
+        assert (f"{aim}, give at least seconds=" in str(found)) == bool(aim)
         assert found.needed_seconds == (pytest.approx(expected) if aim else None)
 
 

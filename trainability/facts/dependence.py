@@ -57,9 +57,9 @@ def mixed_examples(probe: Probe) -> Cause | None:
     shape = tuple(probe.first.shape)
     words = f"Changing one example changes the outputs of {probe.mixed} of {probe.count - 1} others"
     remedy = (
-        "Swap axes by transpose or permute, not by view or reshape; apply no softmax over the examples; undo "
-        "the order of examples that were sorted for packing. Do nothing if outputs depend on the "
-        "minibatch on purpose, such as by its mean."
+        "Swap axes by transpose or permute, not by view or reshape; apply no softmax over the "
+        "examples; undo the order of examples that were sorted for packing. Do nothing if outputs "
+        "depend on the minibatch on purpose, such as by its mean."
     )
     wrong = layers_taking_examples_for_time(probe)
     if wrong:
