@@ -151,7 +151,8 @@ class Recorder:
             Position k of P lies at the fraction (k - 1) / (P - 1) of the length of its own
             sequence. The exponent is the mean over these sequences.
         layer: number of the recurrent cell, counted from 1, if the module has several. Each layer
-            of a torch.nn module counts. None: the first cell, with all its layers.
+            of an nn.RNN, nn.LSTM or nn.GRU counts as one cell. None: the first cell, with all its
+            layers.
         submodule: the part of the module in which to search for the cell, by its name in
             `named_modules`: "encoder.rnn".
         batch_axis, state_size, gates: as for `gersgorin.open_run`.

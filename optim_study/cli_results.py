@@ -196,8 +196,8 @@ class Plot(Stored, Drawing):
     """A trial counts as trained if its loss is below this value, in nats per frame."""
     constant: Drawable | None = None
     """Loss of the constant predictor, in nats per frame, drawn as a dashed line in the swarm plot.
-    Default with --loss train: the value stored with the trials, which tables of early versions
-    lack. Default with --loss valid: no line.
+    Default with --loss train: the value stored with the trials. Tables of early versions have no
+    such value. Default with --loss valid: no line.
     """
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and a table of its trials (.csv)."""

@@ -39,7 +39,8 @@ from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
 DIRECTIONS = 0, 1, 2  # seeds of changes of outputs, along which a gradient is compared
-SAME_SUM = 1e-5  # relative difference of sums of the same numbers in another order, at most
+# largest relative difference of sums of the same numbers in another order
+SAME_SUM, SAME_SUM_IN_DOUBLE = 1e-3, 1e-5
 PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
 
 
@@ -311,16 +312,21 @@ class Minibatch:
         """
         if self.axes.batch is None:
             return False
-        loss, y, axis = self.training.loss_in_double(), self.y, self.axes.targets
-        z = self.output.detach().double()
-        z = self.output_range.beside(z, 0.1 * noise_like(z))
+        loss: Loss = self.training.loss
+        y, axis = self.y, self.axes.targets
+        z = self.output.detach()
+        z, share = self.output_range.beside(z, 0.1 * noise_like(z)), SAME_SUM
+        with suppress(*USERS_FAULT):
+            loss_in_double = self.training.loss_in_double()
+            loss_in_double(z.double(), y)
+            loss, z, share = loss_in_double, z.double(), SAME_SUM_IN_DOUBLE
         orders = [torch.arange(self.count).roll(k).to(z.device) for k in (1, self.count // 2)]
         other = [y.index_select(axis, order) for order in orders]
         both = [(z.index_select(self.axes.batch, o), t) for o, t in zip(orders, other, strict=True)]
         before = float(loss(z, y))
         alone = max(abs(float(loss(z, targets)) - before) for targets in other)
         together = max(abs(float(loss(*pair)) - before) for pair in both)
-        return alone > SAME_SUM * abs(before) and together <= SAME_SUM * alone
+        return alone > share * abs(before) and together <= share * alone
 
 
 PAIRINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

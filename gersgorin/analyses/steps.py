@@ -238,7 +238,7 @@ def gates(
     """Measure the mean gate of each layer along a run, (T, L), from 0 to 1. Arguments and errors as
     for `gersgorin.open_run`.
 
-    A carry gate with weights of its own has its own column, such as the forget gate of an LSTM.
+    A carry gate with weights of its own, such as the forget gate of an LSTM, has its own column.
 
     >>> from rhn.cells import RHN
     >>> found = gates(RHN(3, 8, 2, transform_bias=-20.0), torch.rand(20, 3))
