@@ -108,7 +108,7 @@ def finite_tensor(name: str, value: Any) -> Tensor:
         raise InvalidInputError(f"{name} is a single number: expected a sequence")
     if bad := int((~torch.isfinite(x)).sum()):
         said = f"{name} holds {bad} NaN or infinite numbers, expected finite ones"
-        raise NotFiniteError(said, of=name)
+        raise NotFiniteError(said, of=name, values=x)
     return x
 
 

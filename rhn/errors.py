@@ -5,6 +5,8 @@ The commands turn any `RhnError` into one sentence on stderr and exit code 2; an
 a bug and keeps its traceback.
 """
 
+from typing import Any
+
 
 class RhnError(Exception):
     """The base class of all errors that are raised on purpose.
@@ -26,11 +28,13 @@ class UsersCodeError(InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError):
-    """States, derivatives or data are NaN or infinite. The attribute `of` names them."""
+    """States, derivatives or data are NaN or infinite. The attribute `of` names them; `values` has
+    the numbers if they are data.
+    """
 
-    def __init__(self, message: str, of: str = ""):
+    def __init__(self, message: str, of: str = "", values: Any = None):
         super().__init__(message)
-        self.of = of
+        self.of, self.values = of, values
 
 
 class NoGatesError(InvalidInputError):

@@ -13,15 +13,19 @@
 5. Needed? All other parts of the user are put into the known good run, side by side.
 """
 
+import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.validate import random_numbers_kept, users_code, with_gradients
-from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from trainability.conclusion import conclusion
@@ -111,7 +115,7 @@ def check(
             model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=most / 4, **parts
         )
     except NotFiniteError as error:
-        return of_data_not_finite(title, loss_fn, error)
+        return of_data_not_finite(title, model, loss_fn, error)
     with random_numbers_kept(training.model), broadcasting_unwarned():
         (progress or (lambda doing: None))("facts")
         probe = Probe(training)
@@ -136,10 +140,11 @@ def check(
         return conclusion(trial, told, given)
 
 
-def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagnosis:
+def of_data_not_finite(title: str, model: Any, loss_fn: Any, error: NotFiniteError) -> Diagnosis:
     """Return the result for inputs or targets that are not finite.
 
-    Raises InvalidInputError for targets if the loss is the user's own, since it may leave them out.
+    Raises InvalidInputError for targets if the loss is the user's own, since it may leave them out,
+    and for inputs unless outputs for them are not finite.
     """
     own_loss = callable(loss_fn) and not getattr(loss_fn, "__module__", "").startswith("torch")
     if own_loss and error.of == "y":
@@ -147,10 +152,26 @@ def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagn
             f"{error}: if your loss leaves them out, fill them in, and give the mask as a "
             "further number of y"
         ) from error
+    if error.of != "y" and not spreads(model, error.values):
+        raise InvalidInputError(
+            f"{error}: drop them, or fill them in before; if your model fills them in itself, also "
+            "give it their mask as a further input"
+        ) from error
     cause = Cause("not finite", "inputs", f"{error}.", "Drop them, or fill them in.", sure=True)
     return Diagnosis(
         title=title, outcome="does not learn", part="inputs", causes=(cause,), facts=(cause,)
     )
+
+
+@torch.no_grad()
+def spreads(model: Any, x: Tensor) -> bool:
+    """True if a model has outputs that are not finite for inputs that are not finite."""
+    if not isinstance(model, nn.Module) or not x.dim():
+        return False
+    with random_numbers_kept(model), suppress(*USERS_FAULT):
+        output = copy.deepcopy(model)(x.to(next(model.parameters())))
+        return not all(part.isfinite().all() for part in tree_leaves(output))
+    return False
 
 
 def moves_nothing(cause: Cause) -> bool:

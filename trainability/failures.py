@@ -28,7 +28,10 @@ from trainability.probe import Probe
 from trainability.training import Training
 
 NOT_FINITE = "not finite"
-LOOK = "Look for a log or root of 0, a division by 0, or an overflow of exp there."
+LOOK = (
+    "Look for a log or root of 0 or of a number below 0, a division by 0, or an overflow of exp "
+    "there."
+)
 
 
 def not_finite(probe: Probe) -> Cause | None:
@@ -42,9 +45,9 @@ def not_finite(probe: Probe) -> Cause | None:
         if failure is not None and failure.part == "inputs":
             return not_finite_examples(probe)
         where = f"{bad} of {probe.output.numel()} outputs of the untrained network are"
-        remedy = "Draw smaller weights, or scale the inputs."
+        remedy = "If they overflow, draw smaller weights, or scale the inputs."
         if failure is not None:
-            remedy = f"The first such number comes from {failure.operation}. {remedy}"
+            remedy = f"The first such number comes from {failure.operation}. {LOOK} {remedy}"
     elif any(operation(node) == "CtcLoss" for node in graph(probe.loss)):
         where = "the outputs are finite, but the CTC loss has fewer frames than labels, so it is"
         remedy = "Give the network more frames, or leave these examples out: zero_infinity=True."

@@ -562,7 +562,7 @@ def of_validation(
                 "inputs",
                 f"{words}. On the validation set it is {other:.2g} if the inputs are put on the "
                 "scale of the training inputs.",
-                "Scale the validation set by the mean and deviation of the training set.",
+                "Prepare both sets alike: with the mean and deviation of the raw training set.",
                 evidence=numbers | {"rescaled": other},
             )
     if few:

@@ -15,6 +15,7 @@ from tables import for_each
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import check
@@ -598,6 +599,20 @@ def test_targets_of_nan_that_a_loss_may_leave_out_are_refused():
     with pytest.raises(InvalidInputError, match="give the mask as a further number of y"):
         check(Net(), X, y, masked, **adam)
     assert "y holds 3 NaN" in str(check(Net(), X, y, MSE, **adam))
+
+
+def test_inputs_of_nan_are_a_fault_only_if_the_outputs_are_not_finite():
+    class Cleaning(Net):
+        def forward(self, x):
+            return super().forward(x.nan_to_num())
+
+    x = X.clone()
+    x[3, 2, 0] = math.nan
+    adam = {"optimizer": "adam", "learning_rate": 1e-3, "steps": 4}
+    assert "Proven: x holds 1 NaN" in str(check(Net(), x, SUM, MSE, **adam))
+    for model, inputs in ((Cleaning(), x), (Cleaning(), DataLoader(TensorDataset(x, SUM)))):
+        with pytest.raises(InvalidInputError, match="if your model fills them in itself"):
+            check(model, inputs, None if inputs is not x else SUM, loss_fn=MSE, **adam)
 
 
 def test_a_loss_with_weights_of_its_own_is_refused():
