@@ -224,7 +224,7 @@ def last_operation(
         return torch.sigmoid
     if isinstance(loss_fn, nn.NLLLoss) or (output.dim() > 1 and is_normalised(z.exp(), axis)):
         return lambda z: z.log_softmax(axis)
-    if output.dim() > 1 and output.shape[axis] > 1 and is_normalised(z, axis):
+    if output.dim() > 1 and is_normalised(z, axis):
         return lambda z: z.softmax(axis)
     is_share = y.is_floating_point() and lie_in_0_to_1(y)
     if lie_in_0_to_1(z) and is_share and not expects_logits(loss_fn, output, y):

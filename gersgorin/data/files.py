@@ -151,13 +151,22 @@ class Dataset:
         self, module: nn.Module, batch_axis: int | None, *, ids: bool | None = None
     ) -> int | None:
         """The axis of the batch in the input of a module: the axis that the caller gives, or else
-        the one that the module declares, or else that of x if x is one sequence; None: not known.
-        ids: whether x contains ids; None: see `reads_ids`.
+        the one that the module declares. If x has a batch axis, it is otherwise the axis along
+        which the module keeps two sequences apart, or if both or none do, that of x, if x is one
+        sequence. None: not known. ids: whether x contains ids; None: see `reads_ids`.
         """
+        from gersgorin.network.sequence_map import keeps_apart  # which imports this module
+
         axis = declared_axis(module) if batch_axis is None else batch_axis
-        layout = self.layout(ids=reads_ids(module, self.x) if ids is None else ids)
-        own = layout.batch if layout.sizes(self.x)[1] == 1 else None
-        return own if axis is None else axis
+        ids = reads_ids(module, self.x) if ids is None else ids
+        layout = self.layout(ids=ids)
+        if axis is not None or layout.batch is None:
+            return axis
+        one = layout.frames(one_sequence(self.x, ids=True) if ids else self._numbers)
+        apart = [keeps_apart(module, one, axis) for axis in (0, 1)]
+        if apart[0] != apart[1]:
+            return apart.index(True)
+        return layout.batch if layout.sizes(self.x)[1] == 1 else None
 
     def all_read_by(self, module: nn.Module) -> Tensor:
         """All sequences with time first, as ids if the module reads ids. A single sequence has no

@@ -13,7 +13,7 @@ import inspect
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -579,6 +579,17 @@ def sequence_map(subject: ModelWithData, loss: str | Loss | None = None) -> Sequ
     except UsersCodeError as error:
         hint = "" if _runs(subject) else _hint(subject)
         raise UsersCodeError(f"{error}; {hint}" if hint else str(error)) from error
+
+
+def keeps_apart(module: nn.Module, frames: Tensor, axis: int) -> bool:
+    """True if outputs of a module for one sequence do not depend on another, with an axis of its
+    input as the batch. frames: a sequence, (T, m) or ids (T,).
+    """
+    two = torch.stack((frames, frames.flip(0)), axis)
+    with suppress(RhnError, *USERS_FAULT):
+        SequenceMap(ModelWithData(model=module, x=two, batch_axis=axis))
+        return True
+    return False
 
 
 def _hint(subject: ModelWithData) -> str:

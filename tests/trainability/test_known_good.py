@@ -171,6 +171,16 @@ def test_a_known_good_run_keeps_a_loss_that_is_least_at_other_outputs(loss_fn, y
     assert torch.equal(change(y), y) != scaled
 
 
+def test_a_layer_of_zeros_with_one_output_is_no_softmax():
+    """exp(0) = 1: the known good network ended in log_softmax, and gave 0 for every input."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    nn.init.zeros_(model[1].weight), nn.init.zeros_(model[1].bias)
+    x = torch.randn(80, 8, 3, generator=G)
+    adam = torch.optim.Adam(model.parameters(), 0.01)
+    given = Training(model, x, x[:, -1, :1] + 1, nn.MSELoss(), adam)
+    assert KnownGood(given, Probe(given)).reference()(x).std() > 1e-3
+
+
 def test_a_known_good_run_learns_rates_by_the_loss_of_the_user():
     """By arithmetic: the Poisson loss of the best constant, and of the rates that made the data."""
     x = torch.randn(600, 6, 2, generator=G)
