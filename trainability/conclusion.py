@@ -169,11 +169,11 @@ def cause_of_fault(trial: Trial, row: Row) -> Cause:
     kept = evidence.kept[part]
     good = "" if evidence.good is None else f"from {shown(evidence.shown(evidence.good))} "
     reached, broken = evidence.shown(row), evidence.shown(kept)
+    ends = f"goes {good}to {shown(broken)}" if math.isfinite(broken) else "diverges"
     seen = "Confirmed in three minibatch orders." if row in trial.confirmed else ONE_ORDER
     said = (
         f"The fault is in the {part}: with {row.what} your training run reaches "
-        f"{shown(reached)}, and with your {part} the known good run goes {good}to "
-        f"{shown(broken)}. {seen}"
+        f"{shown(reached)}, and with your {part} the known good run {ends}. {seen}"
     )
     remedy = remedy_of(trial, row)
     if row.version == trial.good.network:
@@ -263,8 +263,9 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     if not (evidence.whole or evidence.few):
         before = shown(evidence.shown(evidence.before))
         yield (
-            f"The changes ran to step {evidence.steps:,}, where the error of your training run is "
-            f"{before}. No part is called at fault before they run to the end: give more seconds."
+            f"The changes run to step {evidence.steps:,} at most, where the error of your training "
+            f"run is {before}. No part is called at fault before they run to the end: give more "
+            "seconds."
         )
 
 

@@ -314,8 +314,8 @@ class Diagnosis(Result):
             return ""
         if not row.finished:
             return f"no time ({row.steps:,} steps)"
-        stopped = f" (step {row.steps:,})" if row.steps < self.steps else ""
-        return shown(row.error) + stopped
+        early = row.steps < self.steps or not math.isfinite(row.error)
+        return shown(row.error) + (f" (step {row.steps:,})" if early else "")
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines of the printed table."""

@@ -472,11 +472,13 @@ def of_losses(losses: Sequence[float], base: Row, constant: float) -> Cause | No
     is_near = level - theirs >= FAR * (level - ours)
     if math.isfinite(theirs) and (is_near or theirs - ours <= CLEAR * math.hypot(spread, own)):
         return None
+    last = lasting(count)
+    of_steps = f"mean loss of the last {last:,} of {counted(count, 'step')}"
     return Cause(
         "own loop",
         "loop",
-        f"After {counted(count, 'step')} the loss is {theirs:.3g} in your loop, and {ours:.3g} in "
-        "this plain loop.",
+        f"The {of_steps if last > 1 else 'last loss'} is {theirs:.3g} in your loop, and {ours:.3g} "
+        "in this plain loop.",
         "Look in the loop for a zero_grad() that is missing, that stands between backward() and "
         "step(), or that belongs to another model; for a step() that is missing; for an optimiser "
         "made anew at each step; for model.eval(); and for targets of another minibatch.",
@@ -498,11 +500,13 @@ def of_averages(base: Row, race: Race) -> Cause | None:
     mean, deviation = race.difference(base, by_minibatch)
     if by_minibatch.error > BETTER * min(1.0, base.error) or mean <= CLEAR * deviation:
         return None
+    size = max(count_of(pair, base.training.axis) for pair in race.pairs)
     return Cause(
         "running averages",
         "network",
         f"In evaluation mode, with running averages, the relative error is {shown(base.error)}; "
-        f"with the statistics of each minibatch it is {shown(by_minibatch.error)}.",
+        f"with the statistics of each minibatch, here of up to {size} examples, it is "
+        f"{shown(by_minibatch.error)}.",
         "Look at the layers that keep averages, such as nn.BatchNorm1d: the averages must reach "
         "the statistics of your data within these steps. momentum=None takes the mean of all "
         "steps.",
@@ -512,9 +516,14 @@ def of_averages(base: Row, race: Race) -> Cause | None:
 
 def end_of(losses: Sequence[float]) -> tuple[float, float]:
     """Return (mean of the last tenth of some losses, its standard error; 0 for a single loss)."""
-    last = torch.tensor(losses[-max(1, len(losses) // LAST) :], dtype=torch.double)
+    last = torch.tensor(losses[-lasting(len(losses)) :], dtype=torch.double)
     spread = float(last.std()) if len(last) > 1 else 0.0
     return float(last.mean()), spread / math.sqrt(len(last))
+
+
+def lasting(count: int) -> int:
+    """Return the number of losses in the last tenth of `count` losses."""
+    return max(1, count // LAST)
 
 
 def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:

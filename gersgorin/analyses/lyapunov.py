@@ -270,13 +270,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             sentence(self._rest()),
             sentence(self._sum(), self._dimension()),
             sentence(self._hidden()),
+            sentence(self._flat()),
         ]
         return [*filter(None, sentences)]
 
     @property
     def _bound(self) -> str:
         """The bound of the exponents that rounding hides, rounded up."""
-        return f"{math.ceil(10 * self.lost_below) / 10:g}"
+        return f"{np.ceil(10 * self.lost_below) / 10:g}"
 
     def _change(self) -> str:
         """The predicate of a small change of the state: it grows, shrinks, may do either within the
@@ -285,6 +286,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         largest, error = float(self.exponents[0]), self.margins[0]
         if math.isnan(largest):
             return "may grow or shrink" if self.lost_below > 0 else "shrinks"
+        if math.isinf(largest):
+            return "is mapped to 0 by the derivatives"
         ends = direction(np.array([largest - error, largest + error]), self.near)
         if ends[0] != ends[1]:
             return "may grow or shrink"
@@ -338,6 +341,15 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         each = "each of which" if self.lost > 1 else "which"
         words = f"rounding hides {counted(self.lost, 'exponent')}, {each} is below"
         return f"{words} {self._bound} per step" if self.lost else ""
+
+    def _flat(self) -> str:
+        """A clause about exponents of -inf, which derivatives of 0 do not prove at a kink."""
+        if not np.isinf(self.exponents).any():
+            return ""
+        return (
+            "an exponent of -inf is that of the derivatives: at a kink, such as that of relu at 0, "
+            "a change of the state may survive"
+        )
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

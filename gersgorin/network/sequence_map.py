@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
 from gersgorin.data.inputs import call, check_not_empty, ids_hint
-from gersgorin.data.layout import as_module_takes, declared_axis, has_batch, is_ids
+from gersgorin.data.layout import as_module_takes, has_batch, is_ids
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import IGNORED, Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
@@ -162,8 +162,6 @@ class SequenceMap:
         module = module or (model if isinstance(model, nn.Module) else Function(model))
         check_weights(module)
         self.sequences = Sequences(module, self._main, subject.batch_axis)
-        said = subject.batch_axis is not None or declared_axis(module) is not None
-        self._said = said or self.sequences.layout.batch is None
         shape = tuple(self.sequences.values.shape)
         self.sequences.lengths = self._lengths_given(module)
         errors = []
@@ -321,18 +319,21 @@ class SequenceMap:
         return int(self._frames(slopes.requires_grad_()).flatten(1).any(1).sum())
 
     def other_axis(self, influence: np.ndarray) -> str:
-        """A sentence if three conditions hold, else "". First, no output depends on an input of
-        another step. Second, the axis of time is known only from an axis of length 1. Third,
-        outputs do depend on other steps if the axes of x are swapped. The influence is (T, T).
+        """A sentence if no output depends on an input of another step, but outputs do depend on
+        other steps if the axes of x are swapped; else "". The influence is (T, T).
         """
         others = influence.copy()
         np.fill_diagonal(others, 0)
-        if self._said or others.any() or len(influence) == 1 or not self._has_memory_if_swapped():
+        if self.sequences.layout.batch is None or others.any() or len(influence) == 1:
+            return ""
+        if not self._has_memory_if_swapped():
             return ""
         shape, axis = tuple(self.sequences.values.shape), self.sequences.layout.time
+        given = self._subject.batch_axis is not None
+        also = f" with batch_axis={axis} (--batch-axis {axis})" if given else ""
         return (
             f"Axis {axis} of x {shape} counts as time. If it holds the sequences for {self.name}, "
-            "give x.transpose(0, 1)."
+            f"give x.transpose(0, 1){also}."
         )
 
     def _has_memory_if_swapped(self) -> bool:
@@ -345,7 +346,10 @@ class SequenceMap:
             x: Any = {k: swapped if v is self._main else v for k, v in given.items()}
         else:
             x = tuple(swapped if v is self._main else v for v in given)
-        return _has_memory(replace(self._subject, x=x))
+        axis = self._subject.batch_axis
+        return _has_memory(
+            replace(self._subject, x=x, batch_axis=None if axis is None else 1 - axis)
+        )
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, of which t is the last, and the outputs

@@ -216,11 +216,12 @@ def test_packed_sequences_are_compared():
 def test_a_loop_that_takes_the_other_axis_for_time_has_a_doubt():
     """Each output is then that of a sequence of one step."""
     x = X[:1].transpose(0, 1)
-    found = gersgorin.influence(Loop(), x)
-    assert found.doubt == (
-        "Axis 0 of x (15, 1, 3) counts as time. If it holds the sequences for Loop, give "
-        "x.transpose(0, 1)."
-    )
+    for axis, also in ((None, ""), (1, " with batch_axis=0 (--batch-axis 0)")):
+        found = gersgorin.influence(Loop(), x, batch_axis=axis)
+        assert found.doubt == (
+            "Axis 0 of x (15, 1, 3) counts as time. If it holds the sequences for Loop, give "
+            f"x.transpose(0, 1){also}."
+        )
     assert gersgorin.influence(Loop(), x.transpose(0, 1)).doubt == ""
     assert gersgorin.influence(lambda x: x.square(), x, batch_axis=1).doubt == ""
 

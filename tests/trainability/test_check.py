@@ -135,7 +135,7 @@ def test_an_own_loop_is_measured_against_a_plain_one_and_the_constant(
     found = of_losses(theirs, Row(UNCHANGED, None, steps=len(plain), losses=plain), constant)
     assert (found is not None) == bool(steps)
     if found is not None:
-        assert f"After {steps} steps the loss is" in found.sentence
+        assert f"of the last {steps // 10} of {steps} steps is" in found.sentence
         assert f"and {plain[-1]:.3g} in this plain loop." in found.sentence
 
 
