@@ -347,9 +347,8 @@ class SequenceMap:
         else:
             x = tuple(swapped if v is self._main else v for v in given)
         axis = self._subject.batch_axis
-        return _has_memory(
-            replace(self._subject, x=x, batch_axis=None if axis is None else 1 - axis)
-        )
+        other = None if axis is None else 1 - axis
+        return _has_memory(replace(self._subject, x=x, batch_axis=other))
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, of which t is the last, and the outputs

@@ -10,6 +10,7 @@ from tables import for_each
 from torch import nn
 
 import gersgorin
+from gersgorin.data.files import read_data
 from rhn.errors import InvalidInputError
 
 B, T, M, N = 4, 7, 3, 5
@@ -252,3 +253,32 @@ def test_whole_numbers_are_frames_unless_they_can_be_ids(x):
     np.testing.assert_allclose(gersgorin.spectra(inside, ones).norm, answer)
     # a float32 network
     assert gersgorin.lyapunov(nn.GRU(M, N), ones.double().numpy()).exponents.shape == (N,)
+
+
+class Steps(nn.Module):
+    """A loop over one axis of x, which the module does not declare."""
+
+    def __init__(self, axis):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.axis = nn.GRUCell(3, 4), axis
+
+    def forward(self, x):
+        h, states = None, []
+        for frame in x.unbind(self.axis):
+            h = self.cell(frame, h)
+            states.append(h)
+        return torch.stack(states, self.axis)
+
+
+@pytest.mark.parametrize("time", [0, 1])
+@pytest.mark.parametrize("shape", [(1, 12, 3), (12, 1, 3), (4, 12, 3)], ids=str)
+def test_a_file_is_read_along_the_axis_that_keeps_sequences_apart(time, shape, tmp_path):
+    x = np.random.default_rng(0).normal(size=shape)
+    np.save(tmp_path / "x.npy", x)
+    data = read_data(tmp_path / "x.npy")
+    assert data.axis_for(Steps(time), None) == 1 - time
+    one = torch.from_numpy(x.reshape(12, 3) if 1 in shape else x[0]).unsqueeze(1 - time)
+    found = gersgorin.products(Steps(time), str(tmp_path / "x.npy"))
+    wanted = gersgorin.products(Steps(time), one, batch_axis=1 - time)
+    np.testing.assert_allclose(found.log_norm, wanted.log_norm, rtol=1e-12)
