@@ -201,22 +201,26 @@ def _check(options: CompareOptions) -> None:
 
 
 def _without_option(options: CompareOptions) -> dict[str, bool]:
-    """Sentences {sentence: whether it applies} about each new cell that lacks an option for all
-    cells.
+    """Sentences {sentence: whether it applies} about the networks without trained weights that lack
+    an option for all of them.
     """
-    cells = [word for word in options.words if not _names_weights(word) and not _names_module(word)]
-    given = {
-        name: getattr(options, name)
-        for name in ("depth", "transform_bias")
-        if given_flags(options, (name,))
-    }
+    words = [word for word in options.words if not _names_weights(word)]
     return {
-        f"--{name.replace('_', '-')} is {value}, and {cell} has no such option: give --set "
-        f"{name}={value}, which is for the cells that have it": not _has(cell, name)
-        and not (name == "depth" and value == 1)
-        for name, value in given.items()
-        for cell in cells
+        _lacking(name, value, [word for word in words if _has(word, name)], lack): bool(lack)
+        for name in ("depth", "init", "transform_bias")
+        if given_flags(options, (name,)) and (name, value := getattr(options, name)) != ("depth", 1)
+        for lack in [[word for word in words if not _has(word, name)]]
     }
+
+
+def _lacking(name: str, value: Any, having: Sequence[str], lack: Sequence[str]) -> str:
+    """A sentence about networks that lack an option, and about those that have it."""
+    have = "has" if len(lack) == 1 else "have"
+    remedy = f"give --set {name}={value}, which sets it for {', '.join(having)}"
+    return (
+        f"--{name.replace('_', '-')} is {value}, and {', '.join(lack)} {have} no such option: "
+        f"{remedy if having else 'leave it out'}"
+    )
 
 
 @dataclass(frozen=True)
@@ -258,10 +262,17 @@ def _rows(options: CompareOptions) -> list[_Row]:
         )
     if len(rows) < 2 and not options.samples:
         raise InvalidInputError(
-            f"there is nothing to compare with {options.words[0]}: name another network, give "
-            "--set with two values, or --over seeds"
+            f"there is nothing to compare with {options.words[0]}: name another network"
+            f"{_to_compare([*rows.values()][0].network)}"
         )
     return [*rows.values()]
+
+
+def _to_compare(network: NewOrTrained) -> str:
+    """The options with which a single network has something to compare with."""
+    if network.checkpoint:
+        return ", or give --before-training"
+    return "" if network.module else ", give --set with two values, or --over seeds"
 
 
 def _each(options: CompareOptions) -> Iterator[_Row]:
@@ -336,7 +347,8 @@ class _Setting:
             raise InvalidInputError(f"--set {word}: expected NAME=VALUE, such as depth=5")
         if not cells:
             raise InvalidInputError(
-                f"--set {word} is for new cells: trained weights keep their own options"
+                f"--set {word} is for new cells, such as rhn, and none is named: name one, or "
+                "leave --set out"
             )
         if target and target not in cells:
             raise InvalidInputError(
@@ -352,7 +364,9 @@ class _Setting:
 
 
 def _has(cell: str, name: str) -> bool:
-    """True if a cell has an option."""
+    """True if a new cell has an option. A module has none."""
+    if _names_module(cell):
+        return False
     if name == "depth":
         return getattr(resolve_cell(cell), "deep", True)
     return name in NEW_CELL or name in {option.name for option in cell_options(cell)}

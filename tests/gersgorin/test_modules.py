@@ -267,7 +267,7 @@ def test_weights_of_a_layer_of_torch_are_loaded_by_its_name(own, caplog, kind):
 
 def test_weights_that_are_not_those_of_the_layer_are_refused(own):
     torch.save(nn.GRU(M, 5).state_dict(), "gru.pt")
-    with pytest.raises(CheckpointError, match=r"give its name as the cell, torch\.nn:LSTM"):
+    with pytest.raises(CheckpointError, match=r'in Python give cell="torch\.nn:LSTM"'):
         rhn.load("gru.pt")
     with pytest.raises(
         CheckpointError, match=r"weight_ih_l0 has the shape \(15, 3\), expected \(20"
