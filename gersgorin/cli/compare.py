@@ -263,7 +263,7 @@ def _rows(options: CompareOptions) -> list[_Row]:
     if len(rows) < 2 and not options.samples:
         raise InvalidInputError(
             f"there is nothing to compare with {options.words[0]}: name another network"
-            f"{_to_compare([*rows.values()][0].network)}"
+            f"{_to_compare(next(iter(rows.values())).network)}"
         )
     return [*rows.values()]
 
@@ -567,7 +567,7 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
         return network, *load_network(network, size, steps, fresh=row.fresh)
 
     first = loaded(0)
-    label, seeds = first[2], options.samples.get("seeds", 1)
+    label, seeds, seed = first[2], options.samples.get("seeds", 1), row.network.seed
     parts = label.title.split(", ")
     varied = [word for word in row.varied if word not in parts]
     title = ", ".join([*parts, *varied])
@@ -576,13 +576,13 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
         for k in range(seeds):
             network, module, own = loaded(k) if k else first
             for one in data:
-                yield (
-                    options.seed + k,
-                    run_of(network, module, replace(own, title=title), one, device),
-                )
+                run = run_of(network, module, replace(own, title=title), one, device)
+                yield network.seed, run
 
-    last = options.seed + seeds - 1
-    made = f"{label.made} to seed {last}" if label.made and seeds > 1 else label.made
+    made = label.made
+    if made and seeds > 1:
+        origin = [part for part in made.split(", ") if part != f"seed {seed}"]
+        made = ", ".join([*origin, f"seeds {seed} to {seed + seeds - 1}"])
     path = None if row.network.module else row.network.checkpoint
     trained_on = words_of_training_data(path, measured_on) if path and not row.fresh else ""
     return Compared(

@@ -366,7 +366,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         ),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
         ("--module {}:made --cell rhn", "--cell cannot be given with --module"),
-        ("--checkpoint weights.pt", "give gersgorin --module package.module:factory"),
+        ("--checkpoint weights.pt", "or --module package.module:factory for your own module"),
     ],
 )
 def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
