@@ -579,10 +579,7 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
                 run = run_of(network, module, replace(own, title=title), one, device)
                 yield network.seed, run
 
-    made = label.made
-    if made and seeds > 1:
-        origin = [part for part in made.split(", ") if part != f"seed {seed}"]
-        made = ", ".join([*origin, f"seeds {seed} to {seed + seeds - 1}"])
+    made = _over_seeds(label.made, seed, seeds) if seeds > 1 else label.made
     path = None if row.network.module else row.network.checkpoint
     trained_on = words_of_training_data(path, measured_on) if path and not row.fresh else ""
     return Compared(
@@ -594,6 +591,16 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
         data=data[0].about,
         count=seeds * len(data),
     )
+
+
+def _over_seeds(made: str, seed: int, count: int) -> str:
+    """The origin of weights drawn from several seeds; `made`: that of the weights of the first.
+
+    >>> _over_seeds("uniform:0.04, seed 3", 3, 2), _over_seeds("nets:Net", 0, 5)
+    ('uniform:0.04, seeds 3 to 4', 'nets:Net, seeds 0 to 4')
+    """
+    first = made.removesuffix(f"seed {seed}").removesuffix(", ")
+    return ", ".join(filter(None, (first, f"seeds {seed} to {seed + count - 1}")))
 
 
 def _along(data: Sequence) -> str:
