@@ -35,9 +35,9 @@ KINDS = {
     "PolyphonicModel": "a model of chorales (rhn sample)",
 }
 WITHOUT_NETWORK = (
-    "which does not name its network: for a layer of torch give its name as the cell, "
-    "torch.nn:LSTM; for your own module give gersgorin --module package.module:factory, or in "
-    "Python call load_state_dict of the module"
+    "which does not name its network: give gersgorin --module torch.nn:LSTM for a layer of torch, "
+    "or --module package.module:factory for your own module; in Python give "
+    'cell="torch.nn:LSTM", or call load_state_dict of the module'
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 

@@ -7,12 +7,14 @@
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const key = (row) => {
       const cell = row.cells[column];
-      return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
+      if (!("value" in cell.dataset)) return cell.textContent;
+      const number = Number(cell.dataset.value.replace("inf", "Infinity"));
+      return Number.isNaN(number) ? "" : number;
     };
     const compare = (a, b) => {
       const [x, y] = [key(a), key(b)];
-      if (x === "" || y === "") return (x === "") - (y === ""); // empty cells stay last
-      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+      if (x === "" || y === "") return (x === "") - (y === ""); // empty cells and nan stay last
+      const order = typeof x === "number" && typeof y === "number" ? (x > y) - (x < y) : String(x).localeCompare(String(y));
       return down ? -order : order;
     };
     table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));

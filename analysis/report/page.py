@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from gersgorin.analyses import figure_of
 from gersgorin.run.run import Progress, silent
 from rhn.utils.figures import image, our_texts
-from rhn.utils.io import atomic_path, finite_json, made_with
+from rhn.utils.io import atomic_path, made_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,8 +149,7 @@ def _table(table: Table) -> str:
     names = (_safe(name.replace("_", " ")) for name in columns)
     heads = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in names)
     rows = "\n".join(
-        f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>"
-        for row in finite_json(shown)
+        f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>" for row in shown
     )
     details = "<details open>" if len(table.rows) <= OPEN_ROWS else "<details>"
     return (

@@ -6,7 +6,7 @@ before step t. Runs can differ in length: a statistic at step t is over the runs
 step.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,6 +63,7 @@ TABULATED = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # quantiles: four of five runs are between
 QUANTILES = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
+SAME = "each seed gives the same weights, as in a factory that sets the seed itself"
 BANDS = "medians and 10 to 90 % bands"
 PANELS = {  # measures over time, and the labels of their axes
     "log_norm_product": GROWTH.capitalize(),
@@ -351,7 +352,23 @@ def compare_runs(
         discs=discs,
         sequence=np.array([label.sequence for label in labels]),
         seed=np.array(seeds),
+        doubt=_equal_networks(np.array(seeds), arrays),
         **arrays,
+    )
+
+
+def _equal_networks(seeds: np.ndarray, arrays: Mapping[str, np.ndarray]) -> str:
+    """A sentence if all networks have the same numbers; "" if they differ, or for one network."""
+    networks = np.unique(seeds)
+    same = all(
+        np.array_equal(values[seeds == seed], values[seeds == networks[0]], equal_nan=True)
+        for values in arrays.values()
+        for seed in networks
+    )
+    return (
+        f"The runs of all {len(networks)} seeds are equal: {SAME}."
+        if same and len(networks) > 1
+        else ""
     )
 
 

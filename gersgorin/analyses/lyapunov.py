@@ -377,39 +377,48 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
         dimension = f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
-        hidden = f"hidden by rounding: {self.lost}" if self.lost else ""
-        label = drawable(", ".join(filter(None, (self.title, dimension, hidden)))) or "one run"
+        label = ", ".join(filter(None, (self.title, dimension, self._not_drawn)))
         ax.errorbar(
             number[finite],
             self.exponents[finite],
             errors,
-            label=label,
+            label=drawable(label) or "one run",
             markersize=3.5,
             capsize=2,
             **style,
         )
         ax.axhline(0, **DASHED, linewidth=0.8)
         bars = "" if np.isnan(self.standard_errors).all() else ", with 95 % intervals"
-        of_one = f", {hidden}" if hidden and not i else ""  # the legend tells several runs apart
-        ax.set(
-            xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}{of_one}"
-        )
+        title = f"Mean growth rates{bars}"
+        if self._not_drawn and not i:  # the legend tells several runs apart
+            title = f"{title}, {self._not_drawn}"
+        ax.set(xlabel="number of the exponent", ylabel=RATE, title=title)
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
         ax.xaxis.set_major_locator(WholeTicks())
 
+    @property
+    def _not_drawn(self) -> str:
+        """The number of exponents that a panel cannot show, in words: "2 exponents are -inf"."""
+        infinite = int(np.isneginf(self.exponents).sum())
+        verb = "is" if infinite == 1 else "are"
+        words = f"{counted(infinite, 'exponent')} {verb} -inf" if infinite else ""
+        hidden = f"hidden by rounding: {self.lost}" if self.lost else ""
+        return ", ".join(filter(None, (words, hidden)))
+
     def _draw_convergence(self, ax: Axes) -> None:
-        """Draw running estimates of the first eight exponents against the number of counted
-        steps.
+        """Draw running estimates against the number of counted steps: those of the first eight
+        exponents that have finite ones.
         """
-        shown = min(CURVES, max(1, len(self.exponents) - self.lost))
-        for i, values in enumerate(self.curve.T[:shown]):
-            values = np.where(np.isfinite(values), values, np.nan)
+        finite = np.isfinite(self.curve)
+        shown = np.flatnonzero(finite.any(axis=0))[:CURVES]
+        for k, i in enumerate(shown):
+            values = np.where(finite[:, i], self.curve[:, i], np.nan)
             ax.plot(
                 self.curve_steps,
                 values,
                 linewidth=1.3,
                 label=f"exponent {i + 1}",
-                **shade_style(i, shown) | isolated_points(values),
+                **shade_style(k, len(shown)) | isolated_points(values),
             )
         ax.axhline(0, **DASHED, linewidth=0.8)
         ax.set(xlabel=time_label(self.unit, "steps counted"), ylabel=RATE)

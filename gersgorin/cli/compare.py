@@ -201,22 +201,26 @@ def _check(options: CompareOptions) -> None:
 
 
 def _without_option(options: CompareOptions) -> dict[str, bool]:
-    """Sentences {sentence: whether it applies} about each new cell that lacks an option for all
-    cells.
+    """Sentences {sentence: whether it applies} about the networks without trained weights that lack
+    an option for all of them.
     """
-    cells = [word for word in options.words if not _names_weights(word) and not _names_module(word)]
-    given = {
-        name: getattr(options, name)
-        for name in ("depth", "transform_bias")
-        if given_flags(options, (name,))
-    }
+    words = [word for word in options.words if not _names_weights(word)]
     return {
-        f"--{name.replace('_', '-')} is {value}, and {cell} has no such option: give --set "
-        f"{name}={value}, which is for the cells that have it": not _has(cell, name)
-        and not (name == "depth" and value == 1)
-        for name, value in given.items()
-        for cell in cells
+        _lacking(name, value, [word for word in words if _has(word, name)], lack): bool(lack)
+        for name in ("depth", "init", "transform_bias")
+        if given_flags(options, (name,)) and (name, value := getattr(options, name)) != ("depth", 1)
+        for lack in [[word for word in words if not _has(word, name)]]
     }
+
+
+def _lacking(name: str, value: Any, having: Sequence[str], lack: Sequence[str]) -> str:
+    """A sentence about networks that lack an option, and about those that have it."""
+    have = "has" if len(lack) == 1 else "have"
+    remedy = f"give --set {name}={value}, which sets it for {', '.join(having)}"
+    return (
+        f"--{name.replace('_', '-')} is {value}, and {', '.join(lack)} {have} no such option: "
+        f"{remedy if having else 'leave it out'}"
+    )
 
 
 @dataclass(frozen=True)
@@ -258,10 +262,17 @@ def _rows(options: CompareOptions) -> list[_Row]:
         )
     if len(rows) < 2 and not options.samples:
         raise InvalidInputError(
-            f"there is nothing to compare with {options.words[0]}: name another network, give "
-            "--set with two values, or --over seeds"
+            f"there is nothing to compare with {options.words[0]}: name another network"
+            f"{_to_compare(next(iter(rows.values())).network)}"
         )
     return [*rows.values()]
+
+
+def _to_compare(network: NewOrTrained) -> str:
+    """The options with which a single network has something to compare with."""
+    if network.checkpoint:
+        return ", or give --before-training"
+    return "" if network.module else ", give --set with two values, or --over seeds"
 
 
 def _each(options: CompareOptions) -> Iterator[_Row]:
@@ -336,7 +347,8 @@ class _Setting:
             raise InvalidInputError(f"--set {word}: expected NAME=VALUE, such as depth=5")
         if not cells:
             raise InvalidInputError(
-                f"--set {word} is for new cells: trained weights keep their own options"
+                f"--set {word} is for new cells, such as rhn, and none is named: name one, or "
+                "leave --set out"
             )
         if target and target not in cells:
             raise InvalidInputError(
@@ -352,7 +364,9 @@ class _Setting:
 
 
 def _has(cell: str, name: str) -> bool:
-    """True if a cell has an option."""
+    """True if a new cell has an option. A module has none."""
+    if _names_module(cell):
+        return False
     if name == "depth":
         return getattr(resolve_cell(cell), "deep", True)
     return name in NEW_CELL or name in {option.name for option in cell_options(cell)}
@@ -553,7 +567,7 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
         return network, *load_network(network, size, steps, fresh=row.fresh)
 
     first = loaded(0)
-    label, seeds = first[2], options.samples.get("seeds", 1)
+    label, seeds, seed = first[2], options.samples.get("seeds", 1), row.network.seed
     parts = label.title.split(", ")
     varied = [word for word in row.varied if word not in parts]
     title = ", ".join([*parts, *varied])
@@ -562,13 +576,10 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
         for k in range(seeds):
             network, module, own = loaded(k) if k else first
             for one in data:
-                yield (
-                    options.seed + k,
-                    run_of(network, module, replace(own, title=title), one, device),
-                )
+                run = run_of(network, module, replace(own, title=title), one, device)
+                yield network.seed, run
 
-    last = options.seed + seeds - 1
-    made = f"{label.made} to seed {last}" if label.made and seeds > 1 else label.made
+    made = _over_seeds(label.made, seed, seeds) if seeds > 1 else label.made
     path = None if row.network.module else row.network.checkpoint
     trained_on = words_of_training_data(path, measured_on) if path and not row.fresh else ""
     return Compared(
@@ -580,6 +591,16 @@ def _network(options: CompareOptions, row: _Row, data: Sequence, measured_on, de
         data=data[0].about,
         count=seeds * len(data),
     )
+
+
+def _over_seeds(made: str, seed: int, count: int) -> str:
+    """The origin of weights drawn from several seeds; `made`: that of the weights of the first.
+
+    >>> _over_seeds("uniform:0.04, seed 3", 3, 2), _over_seeds("nets:Net", 0, 5)
+    ('uniform:0.04, seeds 3 to 4', 'nets:Net, seeds 0 to 4')
+    """
+    first = made.removesuffix(f"seed {seed}").removesuffix(", ")
+    return ", ".join(filter(None, (first, f"seeds {seed} to {seed + count - 1}")))
 
 
 def _along(data: Sequence) -> str:

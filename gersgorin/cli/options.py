@@ -131,8 +131,10 @@ class OutputOptions(ResultOptions):
     """The options of a result, the device, and the part of a run that is drawn."""
 
     step: Annotated[Natural | None, OUTPUT_GROUP, Parameter(name="--draw-step")] = None
-    """Time step that the figure draws, counted from 0 (default: the one with the median spectral
-    radius, or the middle one in a comparison). The option does not change the printed numbers.
+    """Time step that the figure draws or marks, counted from 0. Default: for spectra the step with
+    the median spectral radius, or the middle step if several networks are compared; for
+    pseudospectra all steps, or for each compared network the one with the least epsilon_to_circle;
+    for other results all steps. The option does not change the printed numbers.
     """
     limit: Annotated[Drawable | None, OUTPUT_GROUP] = None
     """Where the figure ends: in figures of the complex plane the distance from 0, in other figures

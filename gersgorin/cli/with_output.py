@@ -82,13 +82,14 @@ def model_with_data(options: Any, *, device: str) -> ModelWithData:
         label = Label(title=title, made=label.made or own.made)
     names = names_of_data(data) | {"sequence": data.label, "data": data.about}
     declared = hasattr(module, "state_shapes")
+    state_size = None if declared else sizes_of_words(options.state_size)
     return on_next_frames(
         module.to(device),
         data.all_read_by(module),
         of,
-        batch_axis=data.axis_for(module, options.batch_axis),
+        batch_axis=data.axis_for(module, options.batch_axis, state_size=state_size),
         submodule=options.submodule,
-        state_size=None if declared else sizes_of_words(options.state_size),
+        state_size=state_size,
         label=replace(label, **names),
     )
 

@@ -148,12 +148,20 @@ class Dataset:
         )
 
     def axis_for(
-        self, module: nn.Module, batch_axis: int | None, *, ids: bool | None = None
+        self,
+        module: nn.Module,
+        batch_axis: int | None,
+        *,
+        ids: bool | None = None,
+        state_size: int | tuple[int, ...] | None = None,
     ) -> int | None:
         """The axis of the batch in the input of a module: the axis that the caller gives, or else
         the one that the module declares. If x has a batch axis, it is otherwise the axis along
-        which the module keeps two sequences apart, or if both or none do, that of x, if x is one
-        sequence. None: not known. ids: whether x contains ids; None: see `reads_ids`.
+        which the module keeps two sequences apart. If both axes do, as for a step, either is right:
+        that of x. If none does, it is that of x only if x is one sequence. None: not known.
+
+        ids: whether x contains ids; None: see `reads_ids`. state_size: entries of the state of a
+        step that does not declare them.
         """
         from gersgorin.network.sequence_map import keeps_apart  # which imports this module
 
@@ -163,10 +171,10 @@ class Dataset:
         if axis is not None or layout.batch is None:
             return axis
         one = layout.frames(one_sequence(self.x, ids=True) if ids else self._numbers)
-        apart = [keeps_apart(module, one, axis) for axis in (0, 1)]
+        apart = [keeps_apart(module, one, axis, state_size) for axis in (0, 1)]
         if apart[0] != apart[1]:
             return apart.index(True)
-        return layout.batch if layout.sizes(self.x)[1] == 1 else None
+        return layout.batch if all(apart) or layout.sizes(self.x)[1] == 1 else None
 
     def all_read_by(self, module: nn.Module) -> Tensor:
         """All sequences with time first, as ids if the module reads ids. A single sequence has no
@@ -258,18 +266,26 @@ def read_numbers(path: Path) -> Dataset:
         raise DataError(
             f"{path}: {bad} of {array.size} numbers are NaN or infinite, expected finite ones"
         )
-    S, T, m = array.shape if array.ndim == 3 else (1, len(array), array[0].size)
-    if len(about.get("names", ())) not in (0, m):
-        raise DataError(
-            f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its "
-            f"sequences have {m}: expected as many"
-        )
-    size = f"{T} x {m} numbers" if array.ndim > 1 else f"{T} numbers"
-    if array.ndim == 3:
-        size = f"{S} sequences of {T} steps, {m} numbers each"
-    known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about
     array = array if array.dtype.kind in "biu" else array.astype(np.float64, copy=False)
-    return Dataset(x=real_tensor("x", array), **known)
+    found = Dataset(x=real_tensor("x", array), **{"name": path.name, "kind": "sequence"} | about)
+    if len(found.names) not in (0, found.input_size):
+        raise DataError(
+            f"{path} names {len(found.names)} inputs ({', '.join(found.names)}), its "
+            f"sequences have {found.input_size}: expected as many"
+        )
+    return replace(found, about=f"{path.name}, {_size(found)}")
+
+
+def _size(data: Dataset) -> str:
+    """The size of the numbers of a file, in words.
+
+    >>> [_size(Dataset(name="", kind="", x=torch.zeros(shape))) for shape in ((9,), (9, 1, 3))]
+    ['9 numbers', '9 x 3 numbers']
+    """
+    if data.count > 1:
+        return f"{data.count} sequences of {data.steps} steps, {data.input_size} numbers each"
+    one = counted(data.steps, "number")
+    return one if data.x.dim() == 1 else f"{data.steps} x {data.input_size} numbers"
 
 
 def _lacking(shape: tuple[int, ...]) -> str:

@@ -584,13 +584,15 @@ def sequence_map(subject: ModelWithData, loss: str | Loss | None = None) -> Sequ
         raise UsersCodeError(f"{error}; {hint}" if hint else str(error)) from error
 
 
-def keeps_apart(module: nn.Module, frames: Tensor, axis: int) -> bool:
+def keeps_apart(
+    module: nn.Module, frames: Tensor, axis: int, state_size: Sizes | None = None
+) -> bool:
     """True if outputs of a module for one sequence do not depend on another, with an axis of its
-    input as the batch. frames: a sequence, (T, m) or ids (T,).
+    input as the batch. frames: a sequence, (T, m) or ids (T,). state_size: see `ModelWithData`.
     """
     two = torch.stack((frames, frames.flip(0)), axis)
     with suppress(RhnError, *USERS_FAULT):
-        SequenceMap(ModelWithData(model=module, x=two, batch_axis=axis))
+        SequenceMap(ModelWithData(model=module, x=two, batch_axis=axis, state_size=state_size))
         return True
     return False
 

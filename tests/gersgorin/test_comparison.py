@@ -416,12 +416,40 @@ def test_the_command_takes_the_test_split_and_seeds(results):
     found = Comparison.load("many.npz")
     origin = f"the chorales of music21 {music21_version()}"
     said = (
-        "uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the "
+        "uniform:0.04, transform bias -2, seeds 3 to 4; at most 40 steps of each of the "
         "first 2 of the test split of"
     )
     assert found.about == f"{said} {origin}"
     assert found.reach[3].tolist() == [step["reach"] for step in alone["steps"]]
     assert result["figure"] is None  # only the file that was named
+
+
+FACTORIES = """
+import torch
+def drawn():
+    return torch.nn.RNN(3, 4, batch_first=True)
+def fixed():
+    torch.manual_seed(1)
+    return drawn()
+"""
+
+
+@for_each(("factory", "equal"), [("drawn", False), ("fixed", True)])
+def test_a_factory_that_sets_the_seed_itself_gives_equal_runs(factory, equal, results, monkeypatch):
+    Path("factories_of_seeds.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(Path.cwd())
+    np.save("x.npy", torch.stack(sequences(6, 6))[:, :, :3].numpy())
+    words = [f"factories_of_seeds:{factory}", "--input", "x.npy", "--seeds", 3, "--sequences", 2]
+    results(*words, "--output", "found.npz", small=[])
+    found = Comparison.load("found.npz")
+    assert found.about.startswith(f"factories_of_seeds:{factory}, seeds 0 to 2; ")
+    assert (np.ptp(found.reach.reshape(3, 2, 6), axis=0) == 0).all() == equal
+    assert ("The runs of all 3 seeds are equal: " in found.summary()) == equal
+
+
+def test_the_seeds_of_bands_are_those_that_are_set(results):
+    found = results("rnn", "--set", "seed=3", "seed=7", "--seeds", 2)
+    assert [[run["seed"] for run in each["runs"]] for each in found] == [[3, 4], [7, 8]]
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import gersgorin
+from gersgorin.cli.main import main
+from gersgorin.data.files import read_data
 
 T, M, N = 7, 3, 4
 
@@ -124,3 +126,50 @@ def test_several_sequences_lie_as_the_batch_axis_says():
     np.testing.assert_allclose(found.influence, wanted, rtol=1e-9, atol=1e-14)
     turned = gersgorin.influence(function, x.transpose(0, 1), state_size=N, batch_axis=1)
     np.testing.assert_allclose(turned.influence, wanted, rtol=1e-9, atol=1e-14)
+
+
+STEPS = """
+import torch
+def step(x, s):
+    return torch.tanh(0.9 * s + x.sum(-1, keepdim=True))
+class Step(torch.nn.Module):
+    def forward(self, x, s):
+        return step(x, s)
+"""
+
+
+@pytest.mark.parametrize("name", ["step", "Step"])
+def test_a_file_of_several_sequences_needs_no_axis_for_a_step(name, own_folder, monkeypatch):
+    (own_folder / "steps_of_a_file.py").write_text(STEPS)
+    monkeypatch.syspath_prepend(own_folder)
+    x = frames(3, T)
+    np.save("x.npy", x.numpy())
+    words = ["--module", f"steps_of_a_file:{name}", "--state-size", str(N), "--input", "x.npy"]
+    assert main(["influence", *words, "--output", "found.npz"]) == 0
+
+    def last(sequence):
+        s = torch.zeros(N, dtype=torch.float64)
+        for frame in sequence:
+            s = torch.tanh(0.9 * s + frame.sum(-1, keepdim=True))
+        return s
+
+    each = [torch.autograd.functional.jacobian(last, sequence) for sequence in x]  # (N, T, M)
+    expected = torch.stack(each).square().sum((1, 3)).mean(0).sqrt()
+    found = gersgorin.load("found.npz").influence[-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((T,), "7 numbers"),
+        ((1,), "1 number"),
+        ((T, M), "7 x 3 numbers"),
+        ((T, 1, M), "7 x 3 numbers"),
+        ((1, T, M), "7 x 3 numbers"),
+        ((2, T, M), "2 sequences of 7 steps, 3 numbers each"),
+    ],
+)
+def test_the_footer_has_the_size_as_it_is_read(shape, words, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(shape))
+    assert read_data(tmp_path / "x.npy").about == f"x.npy, {words}"

@@ -357,6 +357,19 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     assert "needs more exponents" in replace(grows, state_size=3).summary()
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_exponents_of_minus_infinity_are_named_and_have_no_line(rank):
+    A = torch.diag(torch.tensor([0.5, 0.25])[:rank]).double()
+    A = torch.nn.functional.pad(A, (0, 3 - rank, 0, 3 - rank))
+    found = lyapunov(lambda x, s: A @ s, torch.zeros(30, 1).double(), s0=torch.ones(3).double())
+    assert np.isneginf(found.exponents).sum() == 3 - rank
+    exponents, means = found.figure().axes[:2]
+    title = exponents.get_title("left").replace("\n", " ")
+    assert f"{3 - rank} exponent{'s are' if rank < 2 else ' is'} -inf" in title
+    finite = [np.isfinite(line.get_ydata()).any() for line in means.lines]
+    assert len(means.lines) == rank + 1 and all(finite)  # and the line at 0
+
+
 def test_an_exponent_of_minus_infinity_is_no_short_run():
     found = lyapunov(
         lambda x, s: 3.2 * s * (1 - s), steps(300), s0=torch.tensor([0.5], dtype=d)

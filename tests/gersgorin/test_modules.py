@@ -267,7 +267,7 @@ def test_weights_of_a_layer_of_torch_are_loaded_by_its_name(own, caplog, kind):
 
 def test_weights_that_are_not_those_of_the_layer_are_refused(own):
     torch.save(nn.GRU(M, 5).state_dict(), "gru.pt")
-    with pytest.raises(CheckpointError, match=r"give its name as the cell, torch\.nn:LSTM"):
+    with pytest.raises(CheckpointError, match=r'in Python give cell="torch\.nn:LSTM"'):
         rhn.load("gru.pt")
     with pytest.raises(
         CheckpointError, match=r"weight_ih_l0 has the shape \(15, 3\), expected \(20"
@@ -366,7 +366,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         ),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
         ("--module {}:made --cell rhn", "--cell cannot be given with --module"),
-        ("--checkpoint weights.pt", "give gersgorin --module package.module:factory"),
+        ("--checkpoint weights.pt", "or --module package.module:factory for your own module"),
     ],
 )
 def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
