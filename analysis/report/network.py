@@ -25,6 +25,7 @@ from gersgorin.cli.load import chorales_file, data_of_options, load_network, run
 from gersgorin.cli.options import NetworkOptions
 from gersgorin.cli.trained import TEXT_STEPS
 from gersgorin.data.files import Dataset, chorales_origin
+from gersgorin.network.batch_axis import axis_for
 from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
@@ -254,7 +255,7 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     if row.needs == "run":
         return row(read.run, progress=progress)
     of, frames = own_loss(read.model), read.along.all_read_by(read.model)
-    axis = read.along.axis_for(read.model, read.options.batch_axis)
+    axis = axis_for(read.model, read.along, read.options.batch_axis)
     subject = on_next_frames(read.model, frames, of, batch_axis=axis, label=read.label)
     return row(subject, of=of, progress=progress)
 

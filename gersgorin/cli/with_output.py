@@ -20,6 +20,7 @@ from gersgorin.cli.new import (
     with_options,
 )
 from gersgorin.cli.trained import labelled, module_of_user, trained_model
+from gersgorin.network.batch_axis import axis_for
 from gersgorin.network.find import cell_title, model_label, part_of
 from gersgorin.network.open import names_of_data
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames
@@ -87,7 +88,7 @@ def model_with_data(options: Any, *, device: str) -> ModelWithData:
         module.to(device),
         data.all_read_by(module),
         of,
-        batch_axis=data.axis_for(module, options.batch_axis, state_size=state_size),
+        batch_axis=axis_for(module, data, options.batch_axis, state_size=state_size),
         submodule=options.submodule,
         state_size=state_size,
         label=replace(label, **names),

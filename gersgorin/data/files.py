@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin.data.inputs import one_sequence, reads_ids
-from gersgorin.data.layout import Layout, declared_axis, has_batch, with_batch
+from gersgorin.data.layout import Layout, has_batch, with_batch
 from gersgorin.validate import real_tensor
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
@@ -136,45 +136,13 @@ class Dataset:
         """The first sequence, (T, m) or ids (T,)."""
         return self.frames()[:, 0]
 
-    def read_by(self, module: nn.Module, batch_axis: int | None, *, ids: bool) -> Tensor:
-        """The first sequence in the form that a module takes, as numbers or ids. The result has a
-        batch axis if the module declares one, the caller gives one, or x has one.
+    def first(self, axis: int | None, *, ids: bool) -> Tensor:
+        """The first sequence, (T, m) or ids (T,), with this axis as the batch; None: without one.
 
         Raises InvalidInputError if x contains ids of several sequences.
         """
         x = one_sequence(self.x, ids=True) if ids else self._numbers
-        return with_batch(
-            self.layout(ids=ids).frames(x), self.axis_for(module, batch_axis, ids=ids)
-        )
-
-    def axis_for(
-        self,
-        module: nn.Module,
-        batch_axis: int | None,
-        *,
-        ids: bool | None = None,
-        state_size: int | tuple[int, ...] | None = None,
-    ) -> int | None:
-        """The axis of the batch in the input of a module: the axis that the caller gives, or else
-        the one that the module declares. If x has a batch axis, it is otherwise the axis along
-        which the module keeps two sequences apart. If both axes do, as for a step, either is right:
-        that of x. If none does, it is that of x only if x is one sequence. None: not known.
-
-        ids: whether x contains ids; None: see `reads_ids`. state_size: entries of the state of a
-        step that does not declare them.
-        """
-        from gersgorin.network.sequence_map import keeps_apart  # which imports this module
-
-        axis = declared_axis(module) if batch_axis is None else batch_axis
-        ids = reads_ids(module, self.x) if ids is None else ids
-        layout = self.layout(ids=ids)
-        if axis is not None or layout.batch is None:
-            return axis
-        one = layout.frames(one_sequence(self.x, ids=True) if ids else self._numbers)
-        apart = [keeps_apart(module, one, axis, state_size) for axis in (0, 1)]
-        if apart[0] != apart[1]:
-            return apart.index(True)
-        return layout.batch if all(apart) or layout.sizes(self.x)[1] == 1 else None
+        return with_batch(self.layout(ids=ids).frames(x), axis)
 
     def all_read_by(self, module: nn.Module) -> Tensor:
         """All sequences with time first, as ids if the module reads ids. A single sequence has no

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gersgorin.data.files import CHORALE, Dataset, is_array, read_data
 from gersgorin.data.inputs import is_several, one_sequence, shape_of, unpacked
 from gersgorin.data.layout import Layout
+from gersgorin.network.batch_axis import axis_for
 from gersgorin.network.find import as_step, check_state
 from gersgorin.network.trace import TracedCell
 from gersgorin.run.cell import GatesOf, StepCell, as_cell, cell_name, layers_in, own_title
@@ -162,7 +163,8 @@ def _of_module(traced: TracedCell, x: DataLike, batch_axis: int | None, device: 
         names = {"sequence": f"of {' x '.join(map(str, shape_of(passed)))}"}
     else:
         data = read_data(x)
-        passed = data.read_by(traced.module, batch_axis, ids=traced.reads_ids(data.x))
+        ids = traced.reads_ids(data.x)
+        passed = data.first(axis_for(traced.module, data, batch_axis, ids=ids), ids=ids)
         names = names_of_data(data)
     check_memory(traced.cell, max(shape_of(passed)[:2]), device)
     traced.module.to(device)

@@ -11,6 +11,7 @@ from torch import nn
 
 import gersgorin
 from gersgorin.data.files import read_data
+from gersgorin.network.batch_axis import axis_for
 from rhn.errors import InvalidInputError
 
 B, T, M, N = 4, 7, 3, 5
@@ -277,7 +278,7 @@ def test_a_file_is_read_along_the_axis_that_keeps_sequences_apart(time, shape, t
     x = np.random.default_rng(0).normal(size=shape)
     np.save(tmp_path / "x.npy", x)
     data = read_data(tmp_path / "x.npy")
-    assert data.axis_for(Steps(time), None) == 1 - time
+    assert axis_for(Steps(time), data, None) == 1 - time
     one = torch.from_numpy(x.reshape(12, 3) if 1 in shape else x[0]).unsqueeze(1 - time)
     found = gersgorin.products(Steps(time), str(tmp_path / "x.npy"))
     wanted = gersgorin.products(Steps(time), one, batch_axis=1 - time)
