@@ -89,7 +89,7 @@ def test_the_users_training_runs_to_its_end_though_the_changes_have_no_time_for_
     found = checked(trainings=10.0)
     assert found.steps == STEPS
     assert max(steps_of_changes(found), default=0) < STEPS
-    assert found.part is None and "ran to step" in str(found)
+    assert found.part is None and "run to step" in str(found)
 
 
 def test_a_long_training_that_has_no_time_stops_with_its_changes(costs):
