@@ -74,8 +74,8 @@ class BatchAxisOption:
 
     batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None
     """Axis of the batch in the input of --module: 0 for (batch, time, features), 1 for (time,
-    batch, features). Default: taken from batch_first of a layer of the module, or else the axis of
-    length 1.
+    batch, features). Default: taken from batch_first of a layer of the module, or else the axis
+    along which the module keeps sequences apart.
     """
 
 
