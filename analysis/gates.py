@@ -15,7 +15,7 @@ from analysis.activity import GateActivity
 from analysis.network import Place, gates_of, open_network, passes_of, places, recorded_cells
 from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, task_of
 from analysis.trained import opened
-from rhn.cells import Cell, Gates
+from rhn.cells import Gates
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError, NoGatesError
 from rhn.training.ensemble import deterministic
@@ -174,7 +174,7 @@ def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     for name, passes in passes_of(network, calls, T, B).items():
         own = [place for place in every if place.name == name]
         for number, part in enumerate(passes, 1):
-            gates = _checked(own[0].cell, gates_of(own[0].cell, part), T, B)
+            gates = _checked(own, gates_of(own[0].cell, part), T, B)
             call = f", call {number}" if len(passes) > 1 else ""
             for k, place in enumerate(own):
                 each = [gates.t[k], *([gates.c[k]] if _has_carry_gate(place) else [])]
@@ -187,10 +187,11 @@ def _has_carry_gate(place: Place) -> bool:
     return place.layer.gate is not None and place.layer.gate.carry is not None
 
 
-def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
-    """Return the gates. Raises NoGatesError if there are none, and InvalidInputError if there is
-    not one of the right shape for each layer.
+def _checked(own: Sequence[Place], gates: Gates, T: int, B: int) -> Gates:
+    """Return the gates of a cell with these layers. Raises NoGatesError if there are none, and
+    InvalidInputError if there is not one of the right shape for each layer.
     """
+    cell = own[0].cell
     if not gates:
         raise NoGatesError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
@@ -198,7 +199,10 @@ def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
             "without gates: rhn-analyze lesion --mode carry)"
         )
     shape = (T, B, cell.hidden_size)
-    for kind, found in {"transform": gates.t, "carry": gates.c}.items():
+    kinds = {"transform": gates.t}
+    if any(map(_has_carry_gate, own)):
+        kinds["carry"] = gates.c
+    for kind, found in kinds.items():
         if {gate.shape for gate in found} != {shape} or len(found) != cell.depth:
             raise InvalidInputError(
                 f"{type(cell).__name__}.gates returns {kind} gates of shapes "

@@ -23,7 +23,7 @@ from trainability.copies import copy_of_optimizer
 from trainability.error_by_rate import ErrorByRate
 from trainability.race import Row
 from trainability.scores import DEAD
-from trainability.signal import Reach
+from trainability.signal import HALF, Reach
 from trainability.training import NO_TIME, Training
 
 
@@ -269,7 +269,7 @@ class Diagnosis(Result):
             return ""
         seconds = counted(math.ceil(self.seconds), "second")
         words = f"The whole run takes about {seconds} at the speed of this check"
-        if self.error <= 0.5:  # most is learned already
+        if self.error <= 1 - HALF:
             return f"{words}."
         if self.forecast is None:
             return f"{words}; its end cannot be predicted yet."
@@ -708,10 +708,12 @@ class Cure(Result):
         they could be compared.
         """
         count = len(self.compared)
-        tried = sum(bool(trial.row.measures) for trial in self.trials[1:])
-        earlier = f"{tried - count} {'more ' if count else ''}stopped earlier"
-        none = f"None of {counted(count, 'change')} {does}"
-        clauses = [none] * (count > 0) + [earlier] * (tried > count)
+        earlier = sum(bool(trial.row.measures) for trial in self.trials[1:]) - count
+        clauses = []
+        if count:
+            clauses.append(f"None of {counted(count, 'change')} {does}")
+        if earlier:
+            clauses.append(f"{earlier} {'more ' if count else ''}stopped earlier")
         if clauses:
             yield f"{'; '.join(clauses)}."
 

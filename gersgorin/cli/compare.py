@@ -204,13 +204,14 @@ def _without_option(options: CompareOptions) -> dict[str, bool]:
     """Sentences {sentence: whether it applies} about the networks without trained weights that lack
     an option for all of them.
     """
-    words = [word for word in options.words if not _names_weights(word)]
-    return {
-        _lacking(name, value, [word for word in words if _has(word, name)], lack): bool(lack)
-        for name in ("depth", "init", "transform_bias")
-        if given_flags(options, (name,)) and (name, value := getattr(options, name)) != ("depth", 1)
-        for lack in [[word for word in words if not _has(word, name)]]
-    }
+    words, found = [word for word in options.words if not _names_weights(word)], dict[str, bool]()
+    for name in ("depth", "init", "transform_bias"):
+        value = getattr(options, name)
+        if given_flags(options, (name,)) and (name, value) != ("depth", 1):
+            having = [word for word in words if _has(word, name)]
+            lack = [word for word in words if word not in having]
+            found[_lacking(name, value, having, lack)] = bool(lack)
+    return found
 
 
 def _lacking(name: str, value: Any, having: Sequence[str], lack: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """Gate activity: numbers against a plain loop, limits, names."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +60,15 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
             assert np.allclose(
                 sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates]
             )
+
+
+def test_a_cell_with_coupled_gates_need_not_give_the_carry_gates():
+    class Own(RHN):
+        def gates(self, x, s):
+            return replace(super().gates(x, s), c=())
+
+    options = {"init": "gaussian:0.1", "generator": torch.Generator().manual_seed(0)}
+    cells = [kind(88, 8, 2, **options) for kind in (RHN, Own)]
+    cells[1].load_state_dict(cells[0].state_dict())
+    wanted, found = (gate_activity(cell, rolls(5, 11)) for cell in cells)
+    np.testing.assert_array_equal(found.activity, wanted.activity)
