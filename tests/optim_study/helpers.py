@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,10 @@ from optim_study.storage import open_storage, report_epochs
 from optim_study.worker import Job
 from rhn.training.state import locked
 
+LOST_SPAWN = re.compile(
+    r"Traceback \(most recent call last\):\n(  .*\n)*?  .*multiprocessing/spawn.py.*\n(  .*\n)*"
+    r"(EOFError: Ran out of input|_pickle.UnpicklingError: pickle data was truncated)\n"
+)
 NUMPY = NumpyBackend()
 RUN = Path(__file__).parent / "numpy_run.py"
 
@@ -150,6 +156,8 @@ def finished(process: subprocess.Popen, code: int = 0) -> str:
     """What a process printed to stderr until its end."""
     _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
+    if code == -signal.SIGKILL:  # a worker that it was spawning got no job: Python's own traceback
+        errors = LOST_SPAWN.sub("", errors)
     assert "Traceback" not in errors, errors
     # frames of this folder
     return "\n".join(line for line in errors.splitlines() if not line.startswith("  File"))
