@@ -5,8 +5,9 @@ from typing import Any
 
 from evaluation.clock import use_processor_time
 from evaluation.threads.trainings import Training
+from trainability.cause import Cause
 from trainability.check import check
-from trainability.diagnosis import Cause, Diagnosis
+from trainability.diagnosis import Diagnosis
 from trainability.facts import NOTES
 
 YOURS = "yours"  # of rows of the user's training with a part replaced

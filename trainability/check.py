@@ -28,8 +28,9 @@ from gersgorin.validate import random_numbers_kept, users_code, with_gradients
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
+from trainability.cause import Cause
 from trainability.conclusion import conclusion
-from trainability.diagnosis import Cause, Diagnosis
+from trainability.diagnosis import Diagnosis
 from trainability.facts import facts
 from trainability.given_loss import broadcasting_unwarned
 from trainability.probe import Probe

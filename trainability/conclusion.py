@@ -7,10 +7,12 @@ from typing import Any
 
 from rhn.utils.wording import counted, listed
 from trainability.candidates import DEFAULT
+from trainability.cause import Cause
 from trainability.data import count_of
-from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, shown
+from trainability.diagnosis import IN_GOOD, YOURS, Diagnosis, TableRow
 from trainability.race import CLEAR, GOOD, Row, Version
 from trainability.scores import DEAD
+from trainability.sentences import shown
 from trainability.swaps import LONGER, are_drawn_as_by_default
 from trainability.trial import Trial, place_of
 from trainability.verdict import ENOUGH, Evidence, is_overfitting, rule_of

@@ -37,8 +37,8 @@ from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from trainability.candidates import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts_of
+from trainability.cure_result import Attempt, Cure
 from trainability.data import Batches
-from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
 from trainability.given_loss import broadcasting_unwarned
 from trainability.optimizers import scaled_rate

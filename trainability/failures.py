@@ -13,8 +13,8 @@ from torch import Tensor
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import capitalised, listed
 from trainability.autograd import graph, operation
+from trainability.cause import Cause
 from trainability.data import WHOLE, Inputs, Pair, count_of, examples_axis, sequence_of
-from trainability.diagnosis import Cause
 from trainability.losses import losses_of_examples
 from trainability.not_finite import (
     SCALED_TARGETS,

@@ -17,11 +17,12 @@ from torch import Tensor
 from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from rhn.utils.wording import counted
+from trainability.cause import Cause
 from trainability.data import Pair, count_of, take
-from trainability.diagnosis import Cause, shown
 from trainability.probe import EXAMPLES
 from trainability.race import CLEAR, Race, Row, paired
 from trainability.scores import PairedErrors
+from trainability.sentences import shown
 from trainability.training import Training
 from trainability.verdict import BETTER
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from gersgorin.losses import Loss
 from trainability.axes import OutputAxes
 from trainability.data import Pair, sequence_of
-from trainability.diagnosis import shown
 from trainability.race import Race
 from trainability.scores import scores_of
+from trainability.sentences import shown
 from trainability.training import Training
 
 LEFT_OUT = -1  # class of a target that is not scored

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import listed
-from trainability.diagnosis import shown
 from trainability.not_finite import SCALED_TARGETS
 from trainability.race import GOOD, Race
 from trainability.scores import DEAD, TINY, PairedErrors, Score
+from trainability.sentences import shown
 from trainability.training import Training
 
 MOST = 16  # outputs that are measured one by one

@@ -12,8 +12,8 @@ import torch
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import counted, first_line, kind_of
+from trainability.cause import Cause
 from trainability.data import SAMPLE, Pair, count_of, take
-from trainability.diagnosis import Cause
 from trainability.failures import NOT_FINITE, failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.one_by_one import OneByOne, one_by_one

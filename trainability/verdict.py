@@ -27,6 +27,7 @@ from torch import Tensor
 
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
+from trainability.cause import Cause
 from trainability.data import (
     Batches,
     Examples,
@@ -39,9 +40,10 @@ from trainability.data import (
     sequence_of,
     with_sequence,
 )
-from trainability.diagnosis import AT_FAULT, Cause, shown
+from trainability.diagnosis import AT_FAULT
 from trainability.race import CLEAR, GOOD, Race, Row, Version
 from trainability.scores import DEAD, MINIBATCHES, score_for
+from trainability.sentences import shown
 from trainability.swaps import scale_of
 from trainability.training import averaging_layers
 

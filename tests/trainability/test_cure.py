@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from rhn.errors import InvalidInputError
 from trainability.candidates import GIVEN, Change, Start, starts_of
 from trainability.cure import CHANGED, IN_SOME, Search, code_of, cure
-from trainability.diagnosis import Attempt
+from trainability.cure_result import Attempt
 from trainability.race import UNCHANGED, Measure, Race, Row
 from trainability.scores import PairedErrors
 from trainability.training import Training

@@ -8,7 +8,8 @@ from matplotlib.legend import Legend
 from readable import WIDTHS, readable
 
 from rhn.utils.figures import RED
-from trainability.diagnosis import AT_FAULT, IN_GOOD, LEAST, Cause, Diagnosis, TableRow
+from trainability.cause import Cause
+from trainability.diagnosis import AT_FAULT, IN_GOOD, LEAST, Diagnosis, TableRow
 
 
 def row(part, what, error, steps=400, **about):

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from trainability.cause import Cause
 from trainability.check import check
-from trainability.diagnosis import Cause, Diagnosis
+from trainability.diagnosis import Diagnosis
 from trainability.facts import facts
 from trainability.probe import Probe
 from trainability.race import POINTS, race_of

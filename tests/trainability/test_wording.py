@@ -10,7 +10,8 @@ from tables import others_slow
 
 from rhn.utils.figures import our_style
 from tests.readable import WIDTHS, readable
-from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow
+from trainability.cause import Cause
+from trainability.diagnosis import IN_GOOD, YOURS, Diagnosis, TableRow
 from trainability.swaps import PARTS, SWAPS
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]")

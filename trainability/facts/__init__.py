@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
-from trainability.diagnosis import Cause
+from trainability.cause import Cause
 from trainability.facts.dependence import (
     detached_state,
     mixed_examples,

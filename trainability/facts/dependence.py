@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rhn.utils.wording import counted, listed
-from trainability.diagnosis import Cause
+from trainability.cause import Cause
 from trainability.minibatch import rows_of
 from trainability.probe import EXAMPLES, Probe
 from trainability.swaps import (

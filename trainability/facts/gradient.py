@@ -11,8 +11,8 @@ from torch.autograd.function import BackwardCFunction
 from gersgorin.validate import in_precision
 from rhn.errors import RhnError
 from trainability.autograd import dense, graph, slope_at
+from trainability.cause import Cause
 from trainability.data import Inputs, in_double
-from trainability.diagnosis import Cause
 from trainability.differences import NUDGES, WRONG, derivative
 from trainability.probe import Probe
 from trainability.training import Training

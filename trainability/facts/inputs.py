@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from trainability.diagnosis import Cause
+from trainability.cause import Cause
 from trainability.probe import Probe
 
 IDS = 20  # least number of different whole numbers that are read as ids

@@ -11,7 +11,7 @@ from torch import Tensor
 from rhn.utils.wording import counted, listed
 from trainability.activation import is_free
 from trainability.autograd import graph, operation
-from trainability.diagnosis import Cause
+from trainability.cause import Cause
 from trainability.losses import is_binary, is_normalised, takes_logits
 from trainability.minibatch import rows_of
 from trainability.minima import free_loss

@@ -16,8 +16,8 @@ from rhn.utils.wording import counted, listed, percent
 from trainability.activation import RANGES
 from trainability.autograd import dense, ends_of_gradient, graph, operation
 from trainability.candidates import trained_parameters
+from trainability.cause import Cause
 from trainability.data import Inputs, noise_like
-from trainability.diagnosis import Cause
 from trainability.facts.dependence import ONE_UNIT, equal_outputs, gives_equal_outputs
 from trainability.probe import SCALES, Probe, scale
 from trainability.scores import TINY
