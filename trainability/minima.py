@@ -1,7 +1,8 @@
 """Find the least loss over all outputs, or over outputs that are the same for all examples.
 
-The search is L-BFGS. For free outputs, Rprop follows: L-BFGS may stop at a kink of the loss, such
-as that of a quantile loss. Rprop goes on there, since it has a step length for each number.
+The search is L-BFGS, and Rprop beside it, which has a step length for each number. L-BFGS may stop
+at a kink of the loss, such as that of a quantile loss, and where the numbers of an output differ by
+many powers of ten, such as a mean and the logarithm of a deviation.
 """
 
 import math
@@ -22,6 +23,7 @@ from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
+RPROP_STEPS = 1e-9, 1e9  # the shortest and the longest
 SEARCH_STEPS, SHORT = 200, 20  # of L-BFGS or of Rprop, and of a search beside the end of another
 BESIDE = 0.1, 1.0, 1.0, 1.0  # distances of further starts from the end of a search
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
@@ -31,12 +33,30 @@ APART = 1e-2  # squared distance of outputs from the targets, of their variance:
 def least(
     loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = SEARCH_STEPS
 ) -> tuple[float, Tensor]:
-    """Return (the least loss that L-BFGS finds from a start, the last point of the search).
+    """Return (the least loss that a search finds from a start, the last point of the search).
 
-    If the loss has no least value, it is -inf, and the point is not finite. The search minimises
-    the loss times the number of entries of z. Otherwise the gradient of a mean over many entries
-    would be so small that the search stops. A slope that is NaN where the loss is finite counts as
-    0, such as that of a square root at 0.
+    The search is L-BFGS, and Rprop where that leaves the numbers at which the loss is finite. If
+    the loss has no least value, it is -inf, and the point is not finite.
+    """
+    found = least_by_slopes(loss, start, steps)
+    if found[1].isfinite().all():
+        return found
+    near = least_by_signs(loss, start)
+    if not math.isfinite(near[0]):
+        return -math.inf, torch.full_like(start, math.nan)
+    found = least_by_slopes(loss, near[1], steps)
+    return found if found[0] < near[0] and found[1].isfinite().all() else near
+
+
+def least_by_slopes(
+    loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = SEARCH_STEPS
+) -> tuple[float, Tensor]:
+    """Return the least loss that L-BFGS finds from a start, and the last point of the search. The
+    point is not finite if the search leaves the numbers that the loss takes.
+
+    The search minimises the loss times the number of entries of z. Otherwise the gradient of a mean
+    over many entries would be so small that the search stops. A slope that is NaN where the loss is
+    finite counts as 0, such as that of a square root at 0.
     """
     z = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=steps, line_search_fn="strong_wolfe")
@@ -54,24 +74,36 @@ def least(
 
     try:
         search.step(closure)
-    except USERS_FAULT:  # an overflow of a loss without a least value
+    except USERS_FAULT:
         return -math.inf, torch.full_like(start, math.nan)
     finite = [value for value in found if math.isfinite(value)]
     return (min(finite) if finite else math.nan), z.detach()
 
 
-def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
-    """Return the least loss that Rprop finds from a start."""
+def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+    """Return the least loss that Rprop finds from a start, and its place; -inf if the search leaves
+    the numbers at which the loss is finite.
+
+    Its steps have a length for each number: the numbers of an output may differ by many powers of
+    ten, such as a mean and the logarithm of a deviation.
+    """
     z = start.detach().clone().requires_grad_()
-    search, found = torch.optim.Rprop([z]), math.inf
-    with suppress(*USERS_FAULT):
-        for _ in range(SEARCH_STEPS):
-            search.zero_grad()
+    search, best, place = torch.optim.Rprop([z], step_sizes=RPROP_STEPS), math.inf, start
+    for _ in range(SEARCH_STEPS):
+        search.zero_grad()
+        try:
             value = loss(z).reshape(())
-            found = min(found, value.item())
             value.backward()
-            search.step()
-    return found
+        except USERS_FAULT:
+            return -math.inf, place
+        if z.grad is not None:
+            z.grad[z.grad.isnan()] = 0.0
+        if not math.isfinite(value.item()):
+            return -math.inf, place
+        if value.item() < best:
+            best, place = value.item(), z.detach().clone()
+        search.step()
+    return best, place
 
 
 @with_gradients()
@@ -90,10 +122,15 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
     found = [least_from(loss, within.numbers(start)) for start in starts]
     first, z = lower_beside(loss, min(found, key=_value), BESIDE[:1])
     further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
-    falls = further < -LOSS_ROUNDING and first - further > SETTLED * abs(first)
-    if falls or not math.isfinite(first):
+    if _falls_without_end(first, further) or not math.isfinite(first):
         return -math.inf
-    return min(first, further, least_by_signs(loss, z))
+    by_signs = least_by_signs(loss, z)[0]
+    return min(value for value in (first, further, by_signs) if math.isfinite(value))
+
+
+def _falls_without_end(first: float, further: float) -> bool:
+    """True if a search that goes on from the end of another gets clearly lower, below 0."""
+    return further < -LOSS_ROUNDING and first - further > SETTLED * abs(first)
 
 
 def least_from(
@@ -312,10 +349,35 @@ def constant_output(
     if start is None:
         first = axes.mean(within.numbers(output))
         value, found = lower_from(of_all, first)
+        far = least_by_signs(of_all, first)
+        if math.isfinite(far[0]) and not far[0] >= value:
+            value, found = lower_from(of_all, far[1])
     else:
         first = within.numbers(start)
         value, found = least_from(of_all, first, SHORT)
     return within.outputs(found if math.isfinite(value) and found.isfinite().all() else first)
+
+
+@with_gradients()
+def constant_falls_without_end(
+    loss_fn: Loss,
+    constant: Tensor,
+    output: Tensor,
+    y: Tensor,
+    targets: list[Tensor],
+    axes: OutputAxes,
+    within: OutputRange,
+) -> bool:
+    """True if a search that goes on from the constant output with the least loss gets clearly
+    lower: no constant output is the best one. The arguments are those of `loss_of_constant`, and
+    the range of the outputs.
+    """
+
+    def of_all(z: Tensor) -> Tensor:
+        return loss_of_constant(loss_fn, within.outputs(z), output, y, targets, axes)
+
+    numbers = within.numbers(constant)
+    return _falls_without_end(of_all(numbers).item(), least_by_signs(of_all, numbers)[0])
 
 
 def loss_of_constant(

@@ -54,6 +54,7 @@ from trainability.losses import (
 )
 from trainability.minima import (
     LOSS_ROUNDING,
+    constant_falls_without_end,
     constant_output,
     determines_outputs,
     falls_at_the_edge,
@@ -78,6 +79,7 @@ NO_LOWER = (
     "one constant output already has the least loss that was found; see if all targets are equal "
     "that your loss counts, such as with an inverted mask"
 )
+NO_BEST = "even a constant output takes your loss below any number"
 NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
 DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
@@ -627,8 +629,11 @@ def _by_loss(
         loss_fn = score.loss_fn
         score.within = searched_range(loss_fn, output, like, score.within)
         few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
-        score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
-        score.fitted_to = tuple(few)
+        constant = constant_output(loss_fn, output, like, few, axes, score.within)
+        if constant_falls_without_end(loss_fn, constant, output, like, few, axes, score.within):
+            score.void = NO_BEST
+            return score
+        score.constant, score.fitted_to = constant, tuple(few)
         return _with_least(score, output, targets)
 
     return _in_time(searched, score, until)

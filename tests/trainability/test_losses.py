@@ -19,7 +19,7 @@ from trainability.output_range import FREE, OutputRange
 from trainability.probe import Probe
 from trainability.race import race_of
 from trainability.reference import last_operation
-from trainability.scores import score_of, scores_of
+from trainability.scores import NO_BEST, score_of, scores_of
 from trainability.swaps import SWAPS
 from trainability.training import Training, same
 
@@ -412,6 +412,57 @@ def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
     worse = torch.cat([torch.zeros(200, 1), torch.zeros(200, 1)], 1)
     assert not score.in_pairs([worse], [y]).below()
     assert 0 < score.in_pairs([z], [y]).relative < 1 < score.in_pairs([worse], [y]).relative
+
+
+def missing_as_minus_one(z, y):
+    return F.binary_cross_entropy_with_logits(z, y)
+
+
+def policy_gradient(z, y):
+    chosen = z.log_softmax(1).gather(1, y[:, :1].long())[:, 0]
+    return -(y[:, 1] * chosen).mean()
+
+
+def density(z, y):
+    return -torch.distributions.Normal(z[:, :1], z[:, 1:].exp()).log_prob(y).mean()
+
+
+ADVANTAGES = torch.stack([CLASSES.float(), torch.randn(N, generator=G)], 1)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "width", "y", "falls"),
+    [
+        (
+            missing_as_minus_one,
+            1,
+            torch.where(torch.rand(N, 1, generator=G) < 0.6, -1.0, 1.0),
+            True,
+        ),
+        (missing_as_minus_one, 1, SIGNS, False),
+        (policy_gradient, K, ADVANTAGES, True),
+        (density, 2, Y[:, :1], False),
+        (density, 2, 1e-4 * Y[:, :1], False),
+        (density, 2, 1e5 * Y[:, :1], False),
+    ],
+)
+def test_errors_are_not_compared_if_a_constant_output_takes_the_loss_below_any_number(
+    loss_fn, width, y, falls
+):
+    z = torch.randn(N, width, generator=G)
+    score = score_by(loss_fn, z, y)
+    assert score.kind == "signs" or score.kind == "loss"
+    assert (score.refused == NO_BEST) is falls
+    assert (NO_BEST in score.meaning) is falls
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-4, 0.01, 1.0, 1e3, 1e5])
+def test_the_constant_predictor_of_a_density_is_found_whatever_the_unit_of_the_targets(size):
+    """A mean and the logarithm of a deviation, whose best values NumPy has in closed form."""
+    y = size * Y[:, :1].double()
+    score = score_by(density, torch.randn(N, 2, generator=G).double(), y)
+    best = math.log(np.std(y.numpy())) + 0.5 * math.log(2 * math.pi) + 0.5
+    assert score.of_best_constant == pytest.approx(best, abs=1e-3)
 
 
 def test_a_loss_below_its_supposed_least_value_voids_the_score():
