@@ -130,8 +130,11 @@ class OutputAxes:
 
 
 def time_steps(x: Tensor, layout: Layout) -> int | None:
-    """Return T of numbers (B, T, m) or ids (B, T), in either layout; None if x has no frames."""
-    return x.shape[layout.time] if x.dim() == 2 + x.is_floating_point() else None
+    """Return T of numbers or ids (B, T, m) or ids (B, T), in either layout; None if x has no
+    frames.
+    """
+    has_frames = x.dim() == 3 or (x.dim() == 2 and not x.is_floating_point())
+    return x.shape[layout.time] if has_frames else None
 
 
 def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:

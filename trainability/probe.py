@@ -92,15 +92,17 @@ class Probe(Minibatch):
         """Return inputs with other values where marks are True.
 
         For size 0, 1 or 2, numbers are changed by 0.01, 1 or 100 times their scale. Ids become
-        other ids.
+        other ids, of the same column if a frame has several.
         """
         x = self.leaves[leaf]
         if self.is_number(x):
             other = x + SCALES[size] * scale(x, whole=size == 2) * noise_like(x, size)
         else:
-            other, known = x, x[self.real(leaf)]
-            for _ in range(size + 1):
-                other = next_ids(other, known)
+            several = x.dim() > 2 and self.axis_of(x) != x.dim() - 1
+            real = self.real(leaf)
+            columns = zip(x.unbind(-1), real.unbind(-1), strict=True) if several else [(x, real)]
+            other = torch.stack([_later_ids(ids, ids[of], size + 1) for ids, of in columns], -1)
+            other = other.reshape(x.shape)
         return with_leaf(self.x, leaf, torch.where(marks, other, x))
 
     @torch.no_grad()
@@ -454,6 +456,13 @@ def fixed_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for part in parts:
             part.running_mean = part.running_var = None
+
+
+def _later_ids(ids: Tensor, known: Tensor, steps: int) -> Tensor:
+    """Return other ids, some steps of `next_ids` later."""
+    for _ in range(steps):
+        ids = next_ids(ids, known)
+    return ids
 
 
 def next_ids(ids: Tensor, known: Tensor | None = None) -> Tensor:

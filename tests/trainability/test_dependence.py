@@ -164,6 +164,34 @@ def test_a_feature_that_is_dropped_is_named(name):
     assert "1 of the 3 numbers of a frame (2)" in found["unread inputs"].sentence
 
 
+class Columns(nn.Module):
+    """Frames of two ids, which have embeddings of different sizes."""
+
+    def __init__(self, read):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tables = nn.ModuleList([nn.Embedding(24, 4), nn.Embedding(5, 4)])
+        self.gru, self.head, self.read = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3), read
+
+    def forward(self, x):
+        seen = sum(self.tables[k](x[..., k].long()) for k in self.read)
+        return self.head(self.gru(seen)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32])
+def test_a_column_of_ids_that_is_dropped_is_named(kind):
+    sizes = torch.tensor([24, 5])
+    x = (torch.rand(60, 6, 2, generator=G) * sizes).long()
+    y = x[:, -1, 1] % 3
+    for read in ((0, 1), (0,), (1,)):
+        model = Columns(read)
+        found = found_in(model, x.to(kind), y, nn.CrossEntropyLoss())
+        assert ("unread inputs" in found) is (len(read) == 1)
+        if len(read) == 1:
+            words = f"No output depends on 1 of the 2 numbers of a frame ({1 - read[0]})"
+            assert words in found["unread inputs"].sentence
+
+
 def last_frame(model):
     """The same network, reading the last frame only."""
     forward = model.forward

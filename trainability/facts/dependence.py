@@ -118,9 +118,9 @@ def unread_inputs(probe: Probe) -> Cause | None:
 def unread_features(probe: Probe) -> list[int]:
     """Among the numbers of a frame, return the indices of those on which no output depends."""
     x = probe.first
-    if not probe.follows(0) or x.dim() < 2 or not x.is_floating_point():
-        return []
     last = x.dim() - 1
+    if not probe.follows(0) or last < 1 or (last < 2 and not x.is_floating_point()):
+        return []
     if last == probe.axis or (last == probe.layout.time and probe.frames is not None):
         return []
     lost = probe.unread(0, last)
