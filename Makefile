@@ -28,7 +28,7 @@ $(VENV)/.dev: $(VENV)/.base
 demo: $(VENV)/.base ## set up, draw the spectrum of a network on a chorale, train one, and draw it before and after
 	$(BIN)/gersgorin-plot --cell rhn --depth 5
 	@echo "training a small depth-5 RHN on the chorales, about 20 seconds ..."
-	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --epochs 50 --out runs/demo
+	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --learning-rate 0.2 --epochs 50 --out runs/demo
 	$(BIN)/gersgorin compare runs/demo --before-training --limit 1.3 --output gersgorin-demo-before-after.png
 
 test: lint ## set up and run lint and the tests, 10 to 15 minutes on two cores

@@ -20,11 +20,11 @@ from trainability.verdict import ENOUGH, Evidence, is_overfitting, rule_of
 WHERE = {"own loop": " in a plain loop", "running averages": " in evaluation mode"}
 """Words added to the outcome if the user's losses or running averages show a cause, by its name."""
 ANOTHER_DRAW = (
-    "Your initial weights are drawn like these: the result depends on the draw. Train with several "
+    "Your initial weights are drawn alike, so the result depends on the draw. Train with several "
     "seeds."
 )
 ONE_ORDER = "Seen in one minibatch order."
-LOOK = "Look for the error in the network: its layers, axes, states and outputs."
+LOOK = "Look for the error in the network: its layers, axes, states, dropout and outputs."
 
 
 def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
@@ -139,6 +139,8 @@ def causes_shown(trial: Trial) -> Iterator[Cause]:
             # a known good network standardises its inputs
             alone = "" if row.version == trial.good.network else " by itself"
             said = f"Enough{alone}: {row.what}, {reached}."
+            if is_another_draw(trial, row):
+                said = f"Another draw of your initial weights reaches {reached}."
             yield Cause("enough", row.part, said, remedy_of(trial, row))
     better = [row for row in evidence.better if not enough or row is evidence.naive]
     for row in better[:1]:
@@ -158,9 +160,12 @@ def remedy_of(trial: Trial, row: Row) -> str:
     """Return what to do about a row that helps. Another draw of the user's own weights is no
     repair.
     """
-    if row.what == DEFAULT and are_drawn_as_by_default(trial.training):
-        return ANOTHER_DRAW
-    return row.version.remedy
+    return ANOTHER_DRAW if is_another_draw(trial, row) else row.version.remedy
+
+
+def is_another_draw(trial: Trial, row: Row) -> bool:
+    """True if a row has torch's initial weights, and the user's are drawn like them."""
+    return row.what == DEFAULT and are_drawn_as_by_default(trial.training)
 
 
 def cause_of_fault(trial: Trial, row: Row) -> Cause:
@@ -291,10 +296,9 @@ def not_enough(trial: Trial) -> str:
         return ""
     count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
     steps = counted(trial.steps, "step")
-    return (
-        f"No replacement brings the error below {DEAD:g} ({count}, {steps}). "
-        "If the targets are mostly noise, no network can."
-    )
+    words = f"No replacement brings the error below {DEAD:g} ({count}, {steps})."
+    noise = " If the targets are mostly noise, no network can."
+    return words if trial.found else words + noise  # a proven fact may be the reason
 
 
 def no_single_part(trial: Trial) -> str:

@@ -23,7 +23,8 @@ from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
-RPROP_STEPS = 1e-9, 1e9  # the shortest and the longest
+FIRST_STEP, RPROP_STEPS = 0.01, (1e-9, 1e30)  # lengths: the first, of numbers of size 1; limits
+PATIENCE = 30  # steps in a row of Rprop that do not lower the loss
 SEARCH_STEPS, SHORT = 200, 20  # of L-BFGS or of Rprop, and of a search beside the end of another
 BESIDE = 0.1, 1.0, 1.0, 1.0  # distances of further starts from the end of a search
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
@@ -85,11 +86,15 @@ def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[flo
     the numbers at which the loss is finite.
 
     Its steps have a length for each number: the numbers of an output may differ by many powers of
-    ten, such as a mean and the logarithm of a deviation.
+    ten, such as a mean and the logarithm of a deviation. It ends early if some steps in a row do
+    not lower the loss.
     """
     z = start.detach().clone().requires_grad_()
-    search, best, place = torch.optim.Rprop([z], step_sizes=RPROP_STEPS), math.inf, start
-    for _ in range(SEARCH_STEPS):
+    first = FIRST_STEP * max(1.0, float(z.detach().abs().max()))
+    search = torch.optim.Rprop([z], first, step_sizes=RPROP_STEPS)
+    best, place, step, lowered = math.inf, start, 0, 0
+    while step < SEARCH_STEPS and step - lowered <= PATIENCE:
+        step += 1
         search.zero_grad()
         try:
             value = loss(z).reshape(())
@@ -101,7 +106,7 @@ def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[flo
         if not math.isfinite(value.item()):
             return -math.inf, place
         if value.item() < best:
-            best, place = value.item(), z.detach().clone()
+            best, place, lowered = value.item(), z.detach().clone(), step
         search.step()
     return best, place
 
@@ -120,12 +125,11 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange =
 
     starts = [output, *targets_as_outputs(y, output), *classes_as_outputs(y, output)]
     found = [least_from(loss, within.numbers(start)) for start in starts]
-    first, z = lower_beside(loss, min(found, key=_value), BESIDE[:1])
-    further = least_from(loss, z)[0] if z.isfinite().all() else -math.inf
+    first, z = lower_of(lower_beside(loss, min(found, key=_value), BESIDE[:1]), loss)
+    further = lower_of(least_from(loss, z), loss)[0] if z.isfinite().all() else -math.inf
     if _falls_without_end(first, further) or not math.isfinite(first):
         return -math.inf
-    by_signs = least_by_signs(loss, z)[0]
-    return min(value for value in (first, further, by_signs) if math.isfinite(value))
+    return min(first, further)
 
 
 def _falls_without_end(first: float, further: float) -> bool:
@@ -148,6 +152,14 @@ def least_from(
         return math.nan, start
     found = least(loss, start, steps)
     return found if found[0] < at_start else (at_start, start)
+
+
+def lower_of(found: tuple[float, Tensor], loss: Callable[[Tensor], Tensor]) -> tuple[float, Tensor]:
+    """Return the result of a search, or a lower one of Rprop from its end."""
+    if not found[1].isfinite().all():
+        return found
+    by_signs = least_by_signs(loss, found[1])
+    return by_signs if math.isfinite(by_signs[0]) and by_signs[0] < _value(found) else found
 
 
 def _value(found: tuple[float, Tensor]) -> float:
@@ -192,18 +204,22 @@ def searched_range(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange
     if within.shares:
         return within
     if within.is_positive:
-        least = settled_loss(loss_fn, output, y, within)
-        outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
-        lower = any(
-            is_finite_at(loss_fn, z, y)
-            and float(loss_fn(z.clone(), y)) < least - EQUAL * abs(least)
-            for z in outside
-        )
-        return FREE if lower else within
+        return FREE if _is_lower_outside(loss_fn, output, y, within) else within
     takes = all(
         is_finite_at(loss_fn, output + size * noise_like(output), y) for size in (1.0, -1.0, 10.0)
     )
     return FREE if takes and math.isfinite(settled_loss(loss_fn, output, y)) else within
+
+
+def _is_lower_outside(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> bool:
+    """True if a loss is finite and clearly lower for some outputs outside of a range."""
+    outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
+    found = [float(loss_fn(z, y)) for z in outside if is_finite_at(loss_fn, z, y)]
+    found.append(settled_loss(loss_fn, output, y))
+    least = settled_loss(loss_fn, output, y, within)
+    inside = output, within.outputs(noise_like(output))
+    most = least - FALLS * min(abs(float(loss_fn(z.clone(), y)) - least) for z in inside)
+    return any(math.isfinite(loss) and loss < most for loss in found)
 
 
 def applies_softmax(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> bool:
@@ -257,8 +273,9 @@ def determines_outputs(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     others = [2 * right, right + spread, -right, right * factors]
     try:
         with torch.no_grad():
-            ours, start = (float(loss_fn(z.clone(), y)) for z in (right, output))
-            most = ours + EQUAL * abs(start - ours)
+            beside = right + spread * noise_like(right)  # outputs may have exploded
+            ours, *starts = (float(loss_fn(z.clone(), y)) for z in (right, output, beside))
+            most = ours + EQUAL * min(abs(start - ours) for start in starts)
             found = [(float(loss_fn(z.clone(), y)), z) for z in others]
         found.append(least_from(lambda z: loss_fn(z.clone(), y), output.detach().clone()))
     except USERS_FAULT:  # of a loss that takes outputs of some range only

@@ -79,6 +79,8 @@ NO_LOWER = (
     "one constant output already has the least loss that was found; see if all targets are equal "
     "that your loss counts, such as with an inverted mask"
 )
+NO_LEAST = "the loss has no least value"
+AT_EDGE = "the least loss depends on how close to 0 outputs may come"
 NO_BEST = "even a constant output takes your loss below any number"
 NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
@@ -281,7 +283,7 @@ class Score:
         )
         constant = f"that of the best constant output, {best:.3g}"
         if least == -math.inf:
-            return f"exp of {self.measures} less {constant}; the loss has no least value"
+            return f"exp of {self.measures} less {constant}; {self.void}"
         return f"{self.measures}, from its least value {least:.3g} to {constant}"
 
     def errors(self, output: Tensor, y: Tensor) -> Tensor:
@@ -629,11 +631,8 @@ def _by_loss(
         loss_fn = score.loss_fn
         score.within = searched_range(loss_fn, output, like, score.within)
         few = _few(trained, like, axes, FEW if score.by_example else like.shape[axes.targets])
-        constant = constant_output(loss_fn, output, like, few, axes, score.within)
-        if constant_falls_without_end(loss_fn, constant, output, like, few, axes, score.within):
-            score.void = NO_BEST
-            return score
-        score.constant, score.fitted_to = constant, tuple(few)
+        score.constant = constant_output(loss_fn, output, like, few, axes, score.within)
+        score.fitted_to = tuple(few)
         return _with_least(score, output, targets)
 
     return _in_time(searched, score, until)
@@ -661,6 +660,12 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     losses = _measure_constant(score, output, like, targets)
     if score.constant is None:
         return score
+    fitted = [*score.fitted_to]
+    if constant_falls_without_end(
+        loss_fn, score.constant, output, like, fitted, axes, score.within
+    ):
+        score.constant, score.void = None, NO_BEST
+        return score
     alike = _alike(targets, like, axes) or targets[:1]
     pairs = _pairs(axes, score.constant, output, like, alike)
     best = sum(
@@ -669,9 +674,9 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     )
     least = best / sum(map(len, losses))  # each counts as often as in the mean of the constant
     endless = falls_at_the_edge(loss_fn, output, like, score.within, score.of_best_constant)
-    if endless or not math.isfinite(least):  # it falls without end
+    if endless or not math.isfinite(least):
         score.least, score.level = -math.inf, score.of_best_constant
-        score.void = "the loss has no least value"
+        score.void = AT_EDGE if endless else NO_LEAST
     elif score.of_best_constant - least <= LOSS_ROUNDING * _size_of_changes(score, output, like):
         score.constant, score.void = None, NO_LOWER
     else:

@@ -419,7 +419,8 @@ def rare_classes_weighted(training: Training) -> Training | None:
 @register_swap(
     "initial weights",
     "torch's initial weights",
-    remedy="Keep the initial weights that torch.nn gives the layers.",
+    remedy="Draw initial weights as torch.nn does; a matrix of your own, uniform between "
+    "-n**-0.5 and n**-0.5 for n inputs.",
 )
 def default_weights(training: Training) -> Training:
     """Draw new weights for each layer as torch.nn does, and likewise for matrices of your own

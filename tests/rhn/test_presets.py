@@ -7,11 +7,14 @@ import io
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tables import for_each
 
+import rhn
 from rhn.cells import hidden_size_for_budget
 from rhn.cli import main as cli
+from rhn.data.jsb import chorales
 from rhn.errors import InvalidInputError
 from rhn.presets import PRESETS, PTB_BY_DEPTH, ChoraleConfig, LanguageConfig, preset
 from rhn.training.ensemble import build_model
@@ -55,6 +58,18 @@ def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
     assert preset("jsb-depth-4", cell="dt-rnn").transform_bias is None
     flat = preset("jsb-depth-2", cell="lstm")
     assert (flat.depth, flat.hidden_size) == (1, hidden_size_for_budget("lstm", 300_000, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 10])
+def test_the_presets_of_chorales_learn_more_than_the_shares_of_the_keys(depth, tmp_path):
+    """At learning rates of 0.1 and 0.2, some diverge in the first epochs."""
+    data = chorales()
+    keys, frames = (np.concatenate(split) for split in (data.train, data.valid))
+    shares = np.clip(keys.mean(0), 1e-6, 1 - 1e-6)
+    constant = -(frames * np.log(shares) + (1 - frames) * np.log(1 - shares)).sum(1).mean()
+    (found,) = rhn.train(f"jsb-depth-{depth}", data, out=tmp_path / "run", epochs=40)
+    assert found.valid_nll < constant - 0.5
 
 
 def test_the_list_has_a_line_for_each_preset(capsys):

@@ -414,6 +414,14 @@ def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
     assert 0 < score.in_pairs([z], [y]).relative < 1 < score.in_pairs([worse], [y]).relative
 
 
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e13])
+def test_a_squared_error_is_no_loss_of_your_own_if_outputs_have_exploded(size):
+    y = torch.randn(N, 1, generator=G)
+    z = size * torch.randn(N, 1, generator=G)
+    assert score_by(nn.MSELoss(), z, y).kind == "numbers"
+    assert score_by(lambda z, y: -F.cosine_similarity(z, y, 0).mean(), z, y).kind == "loss"
+
+
 def missing_as_minus_one(z, y):
     return F.binary_cross_entropy_with_logits(z, y)
 
@@ -463,6 +471,18 @@ def test_the_constant_predictor_of_a_density_is_found_whatever_the_unit_of_the_t
     score = score_by(density, torch.randn(N, 2, generator=G).double(), y)
     best = math.log(np.std(y.numpy())) + 0.5 * math.log(2 * math.pi) + 0.5
     assert score.of_best_constant == pytest.approx(best, abs=1e-3)
+
+
+@pytest.mark.parametrize("floor", [1e-3, 0.1])
+def test_the_least_loss_of_a_density_with_a_floor_of_its_variance_is_found(floor):
+    """It is reached at the floor, beside a kink: log(floor) / 2 if the mean is right."""
+
+    def loss(z, y):
+        return F.gaussian_nll_loss(z[:, 1:], y, z[:, :1].abs() + floor)
+
+    y = 3 * torch.randn(N, 1, generator=G)
+    found = settled_loss(loss, torch.randn(N, 2, generator=G), y)
+    assert found == pytest.approx(0.5 * math.log(floor), abs=0.01)
 
 
 def test_a_loss_below_its_supposed_least_value_voids_the_score():

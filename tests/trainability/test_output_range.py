@@ -20,7 +20,7 @@ from trainability.minima import determines_outputs
 from trainability.output_range import FREE, OutputRange, Shares
 from trainability.probe import Probe
 from trainability.race import race_of
-from trainability.scores import score_of
+from trainability.scores import AT_EDGE, score_of
 from trainability.swaps import usual_loss
 from trainability.training import Training
 
@@ -197,10 +197,34 @@ def test_a_deviation_that_a_loss_refuses_below_0_is_positive_in_all_searches():
     z, held = outputs_of(race, training)
     known = torch.cat([y for _, y in training.data.trained])
     best = -Normal(known.mean(), known.std(correction=0)).log_prob(held).mean()
-    assert score.void == "the loss has no least value" and "no least value" in score.meaning
+    assert score.void == AT_EDGE and AT_EDGE in score.meaning
     assert found == pytest.approx(math.exp(float(gaussian(z, held) - best)), rel=0.02)
     final = KnownGood(training, Probe(training)).final(torch.randn(50, 2))
     assert (final[:, 1] > 0).all() and (final[:, 0] < 0).any()
+
+
+def test_positive_outputs_of_a_loss_that_takes_logarithms_are_a_fault():
+    """Softplus rates as logarithms of Poisson rates: the best constant, a logarithm of 0.4, is
+    negative. Known good runs have no softplus.
+    """
+    g = torch.Generator().manual_seed(5)
+    y = torch.poisson(torch.full((N, 1), 0.4), generator=g)
+    training = training_of(F.softplus, y, nn.PoissonNLLLoss(log_input=True), k=1)
+    race, score, found = relative(training)
+    held = outputs_of(race, training)[1]
+    rate = torch.cat([y for _, y in training.data.trained]).mean()
+    best = float(rate - held.mean() * rate.log())
+    assert score.of_best_constant == pytest.approx(best, rel=1e-3) and found > 1
+    final = KnownGood(training, Probe(training)).final(torch.randn(50, 1))
+    assert (final < 0).any()
+    assert output_range(Probe(training)) is not None
+
+
+@pytest.mark.parametrize("loss_fn", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss()])
+def test_positive_outputs_for_positive_targets_stay_positive(loss_fn):
+    y = torch.rand(N, 1, generator=torch.Generator().manual_seed(5))
+    training = training_of(F.softplus, y, loss_fn, k=1)
+    assert not Probe(training).searched_range.is_free
 
 
 def ctc(z, y):

@@ -92,7 +92,7 @@ def output_range(probe: Probe) -> Cause | None:
         "loss" if twice else "targets" if scaled else "network",
         f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: over "
         f"{counted(len(targets) * probe.count, 'example')} the least loss in this range is "
-        f"{least:.3g}, and the loss of the best constant output is {constant:.3g}.",
+        f"{least:.3g}, and the best constant output in this range has a loss of {constant:.3g}.",
         _for_another_axis(probe, last.words)
         or f"Remove {last.words} from the end of the model"
         + (": this loss expects logits." if twice else ", or scale the targets to its range."),
@@ -142,8 +142,10 @@ def no_least_loss(probe: Probe) -> Cause | None:
         if free
         else f"The loss alone has no least value: any outputs {numbers}; the range of your "
         "network's outputs is not known.",
-        "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
-        "binary loss lie between 0 and 1.",
+        "Targets of a binary loss lie between 0 and 1: leave out other ones, such as -1 for a "
+        "missing target."
+        if axis is None
+        else "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss.",
         sure=free and bool(nodes & WITH_LEAST),
     )
 
