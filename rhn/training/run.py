@@ -73,6 +73,8 @@ class TrainingResult:
     test_nll: float | None
     """Test loss; None for language models, whose test text `rhn evaluate` reads."""
     epochs: int
+    last_train_nll: float
+    """Training loss of the last epoch."""
     steps: tuple[int, int]
     """Steps done in the present epoch, and number of steps in it."""
     finished: bool
@@ -361,6 +363,7 @@ class _Run:
             valid_nll=losses[1],
             test_nll=None if self.text else self._test_nll(seed),
             epochs=max(0, len(curve) - 1 + first),
+            last_train_nll=float(curve[-1, 0]) if len(curve) else math.nan,
             steps=trainer.position,
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
