@@ -26,7 +26,7 @@ from rhn.presets import (
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Configured, print_help, settings_type
-from rhn.utils.io import check_folder
+from rhn.utils.io import check_folder, run_folder
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
 from rhn.utils.shared_options import Device, flag, given_flags
@@ -241,7 +241,7 @@ class Resume(Running):
     """The cell of the training run, if it is your own, as package.module:factory."""
 
     def run(self) -> None:
-        path = self.out / "config.json"
+        path = run_folder(self.out) / "config.json"
         if not path.is_file():
             raise InvalidInputError(
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` "

@@ -45,7 +45,7 @@ from rhn.training.state import (
     write_state,
 )
 from rhn.training.trainer import Trainer
-from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
+from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.shared_options import default_of
 from rhn.utils.validation import check_device, plain
 from rhn.utils.wording import in_short
@@ -139,7 +139,7 @@ def train_in_folder(
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected a number of at least 0")
     seeds = [config.seed] if seeds is None else seeds
     # first: a model that cannot be built leaves no folder behind
-    run = _Run(config, corpus, Path(out), seeds, device, callbacks)
+    run = _Run(config, corpus, as_path(out), seeds, device, callbacks)
     with (
         deterministic(threads if run.text else 1),
         locked(run.folder),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from operator import methodcaller
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from cyclopts import (
@@ -77,7 +78,7 @@ def command_line(name: str, help: str, **how: Any) -> App:
         default_parameter=usual,
         group_arguments=options,
         group_parameters=options,
-        config=_require_whole_numbers,
+        config=_check_words,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         **how,
@@ -228,15 +229,17 @@ def _shown_default(value: Any) -> str | None:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _require_whole_numbers(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
-    """Raise CoercionError for a number such as 1.5 where a whole number is expected; cyclopts would
-    round it.
+def _check_words(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
+    """Raise CoercionError for words that cyclopts would read as something else: a number such as
+    1.5 would be rounded to a whole number, and an empty path would be the current folder.
     """
     for argument in arguments:
-        whole = int in _types_in(argument.hint)
+        types = _types_in(argument.hint)
         for token in argument.tokens:
-            if whole and FRACTION.fullmatch(token.value):
-                raise CoercionError(token=token, argument=argument, target_type=int)
+            empty = Path in types and not token.value
+            if empty or (int in types and FRACTION.fullmatch(token.value)):
+                kind = Path if empty else int
+                raise CoercionError(token=token, argument=argument, target_type=kind)
 
 
 def _types_in(hint: Any) -> set:
