@@ -150,6 +150,18 @@ def test_data_that_was_moved_is_said_once(prose, tmp_path, refused):
     assert cli.main(["resume", str(run)]) == 0
 
 
+def test_a_resume_with_an_edited_configuration_names_the_file_and_the_state(
+    music, tmp_path, refused
+):
+    run = tmp_path / "run"
+    assert music.train(run, "--max-minutes", 0) == 0
+    config = run / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 4', '"hidden_size": 5'))
+    found = f"hidden_size is 5 in {config} and 4 in the saved state: put the right file back"
+    refused(["resume", run], found)
+    refused(music.command(run, "--hidden-size", 6), "hidden_size is 6 here and 4 there; give")
+
+
 def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
     found = answer(*prose.command(tmp_path / "out", "--seeds", 2, "--json"))["seeds"]
     assert [row["seed"] for row in found] == [0, 1]
