@@ -42,6 +42,7 @@ from rhn.training.state import (
     deferred_interrupt,
     locked,
     read_state,
+    resumable,
     write_state,
 )
 from rhn.training.trainer import Trainer
@@ -144,6 +145,7 @@ def train_in_folder(
         deterministic(threads if run.text else 1),
         locked(run.folder),
         deferred_interrupt() as interrupt,
+        resumable(),
     ):
         # not all below: other training runs may be writing there
         for place in (run.folder, *run.folder.glob("seed-*")):
