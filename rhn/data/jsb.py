@@ -42,6 +42,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import pickle
 import re
 import sys
@@ -167,7 +168,7 @@ def read_original(path: Path) -> Corpus:
     is missing or contains anything but chorales.
     """
     suffix = path.suffix.lower()
-    if suffix not in (".json", ".pickle", ".pkl"):
+    if suffix not in (".json", ".pickle", ".pkl") and os.path.lexists(path):
         raise InvalidInputError(
             f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not "
             f"from {_kind_of(path)}"

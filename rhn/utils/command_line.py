@@ -20,6 +20,7 @@ from cyclopts import (
     CycloptsError,
     Group,
     Parameter,
+    UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
     ValidationError,
@@ -103,7 +104,7 @@ def read(app: App, args: Sequence[str] | None) -> Any:
     words = list(map(str, sys.argv[1:] if args is None else args))
     remember_command(app.name[0], words)
     if not words and app.default_command is None:
-        names = ", ".join(name for name in app if not name.startswith("-"))
+        names = ", ".join(_commands(app))
         raise InvalidInputError(f"a command is missing, expected one of {names}")
     try:
         return app(words, exit_on_error=False, print_error=False, verbose=False)
@@ -117,6 +118,8 @@ def _sentence(error: CycloptsError) -> str:
     option = error.argument
     if isinstance(error, UnknownOptionError):
         return _cells_option(error) or _unknown_option(error)
+    if isinstance(error, UnknownCommandError):
+        return _unknown_command(error)
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
         return f"{words}: unexpected argument; is the name of an option missing before it?"
@@ -128,6 +131,21 @@ def _sentence(error: CycloptsError) -> str:
             name = error.token.keyword or option.name
             return f"{name}: expected {expected(kind)}, got {error.token.value!r:.60}"
     return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
+
+
+def _unknown_command(error: UnknownCommandError) -> str:
+    """Return the sentence for an unknown command, with the nearest known command, or all of
+    them.
+    """
+    word, known = (error.unused_tokens or [""])[0], _commands(error.app) if error.app else []
+    near = nearest(word, known)
+    hint = f"; did you mean {near[0]}?" if near else f" (commands: {', '.join(known)})"
+    return f"Unknown command: {word}{hint}"
+
+
+def _commands(app: App) -> list[str]:
+    """Return the names of the commands of a command line."""
+    return [name for name in app if not name.startswith("-")]
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
