@@ -106,7 +106,9 @@ def test_results_go_to_stdout(task, trained, capsys):
     capsys.readouterr()
     assert task.train(out) == 0  # again: nothing is left to do
     said = capsys.readouterr()
-    assert str(trained(task)) in said.out and said.err == ""
+    assert str(trained(task)) in said.out
+    # three epochs are too few for the chorales
+    assert "train longer" in said.err if task.name == "chorales" else said.err == ""
     assert task.train(trained(task), "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["epochs"], found["finished"], bool(found["diverged"])) == (3, True, False)
@@ -220,11 +222,11 @@ def test_chorales_no_better_than_the_constant_predictor_are_compared_with_it(
     ("train_nll", "valid_nll", "last", "remedy"),
     [
         (0.9, 0.9, 0.8, None),
-        (1.0, 1.1, 1.01, "train longer (--epochs), or try another --learning-rate"),
+        (1.0, 1.1, 1.01, "train longer (rhn resume --epochs), or try another --learning-rate"),
         (0.5, 1.1, 0.4, "the network has learned only the training data"),
         (0.9, 0.9, 8.0, "try a lower --learning-rate"),
         (3.0, 3.0, 8.0, "try a lower --learning-rate"),
-        (3.0, 3.0, 2.0, "train longer (--epochs), or try another --learning-rate"),
+        (3.0, 3.0, 2.0, "train longer (rhn resume --epochs), or try another --learning-rate"),
     ],
     ids=["trained", "plateau", "overfit", "rose", "diverged", "short"],
 )
