@@ -165,9 +165,8 @@ def _opened(options: GatesCommand | LesionCommand) -> tuple:
     text. Raises InvalidInputError for an option of the other kind of corpus.
     """
     from analysis.trained import trained_with_data
-    from rhn.checkpoints import read_metadata, require_network
+    from rhn.checkpoints import read_metadata
 
-    require_network(options.checkpoint)
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
     for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
