@@ -140,10 +140,11 @@ class LesionCommand(Common):
         from analysis.lesions import lesion
 
         asked = {name: getattr(self, name) for name in ("mode", "pairs")}
+        kind = "chorale" if len(sequences) == 1 else "chorales"
         return lesion(
             model,
             sequences,
-            split="the chosen chorales" if self.chorales else split,
+            split=f"the chosen {kind}" if self.chorales else split,
             **asked,
             **run,
         )

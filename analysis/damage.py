@@ -29,21 +29,21 @@ LINES = {
     "pair": "layers {}",
 }
 LESIONED = {
-    "bias": "transform gates shut",
+    "bias": "{gate}s shut",
     "carry": "layer skipped",
-    "mean": "transform and carry gates at their means",
-    "open": "transform gates open, carry gates shut",
+    "mean": "{both} at their means",
+    "open": "{gate}s open, {carry}s shut",
     "blind": "input removed",
     "skip": "shortcut removed",
 }
-"""For each mode: what is done to a lesioned layer, in words."""
+"""For each mode: what is done to a lesioned layer, in words; `_names` has the names of gates."""
 LESIONS = {
-    "bias": "Switching off {}",
-    "carry": "Skipping {}",
-    "mean": "Holding the transform and carry gates of {} at their means",
-    "open": "Opening the transform gates and shutting the carry gates of {}",
-    "blind": "Removing the input of {}",
-    "skip": "Removing the shortcut of {}",
+    "bias": "Switching off {layer}",
+    "carry": "Skipping {layer}",
+    "mean": "Holding the {both} of {layer} at their means",
+    "open": "Opening the {gate}s and shutting the {carry}s of {layer}",
+    "blind": "Removing the input of {layer}",
+    "skip": "Removing the shortcut of {layer}",
 }
 """For each mode: the beginning of a sentence about its lesion."""
 LOSSES = {"train": "training loss", "valid": "validation loss", "test": "test loss", "": "loss"}
@@ -82,6 +82,10 @@ class LesionTable(Result, kind="lesions"):
     """Number of predicted steps."""
     step: str = "frame"
     """The kind of a step: "frame" or "token"."""
+    gate_name: str = "transform gate"
+    """Usual name of the transform gates of this cell: for an LSTM the input gate."""
+    carry_name: str = "carry gate"
+    """Usual name of the carry gates: for an LSTM the forget gate."""
     row_kind: tuple[str, ...]
     """Kind of each row."""
     label: tuple[str, ...]
@@ -126,21 +130,31 @@ class LesionTable(Result, kind="lesions"):
         sentence names their layers instead.
         """
         loss = f"the {LOSSES.get(self.split, f'loss on {self.split}')}"
-        lesion, named = LESIONS[self.mode], self._named
+        named = self._named
         if lost := _not_finite(self.rows()):
             each = f"{'layer' if len(lost) == 1 else 'each of layers'} {listed(lost, len(lost))}"
             worst = self.by_damage()[0]["loss"]
             word = "infinite" if worst == math.inf else "no longer finite"
-            return f"{lesion.format(each)} makes {loss} {word}"
+            return f"{self._lesion(each)} makes {loss} {word}"
         if named is None:
             return f"No layer's lesion changes {loss} clearly"
-        lesion, change = lesion.format(f"layer {named['label']}"), named["delta"]
+        lesion, change = self._lesion(f"layer {named['label']}"), named["delta"]
         if not self._intervals:
             lesion = f"On this one sequence, {lesion[0].lower()}{lesion[1:]} changes {loss}"
             most = " most," if len(self.rows()) > 1 else ""
             return f"{lesion}{most} by {change:+.3g} nats per {self.step}"
         lesion = f"{lesion} {'lowers' if change < 0 else 'raises'} {loss}"
         return f"{lesion} by {abs(change):.3g} nats per {self.step}{self._rank(named)}"
+
+    def _lesion(self, layer: str) -> str:
+        """The beginning of a sentence about the lesion of a layer."""
+        return LESIONS[self.mode].format(layer=layer, **self._names)
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """The names of the gates, for `LESIONED` and `LESIONS`."""
+        both = f"{self.gate_name.removesuffix(' gate')} and {self.carry_name}s"
+        return {"gate": self.gate_name, "carry": self.carry_name, "both": both}
 
     @property
     def _intervals(self) -> bool:
@@ -244,7 +258,7 @@ class LesionTable(Result, kind="lesions"):
             ax,
             fmt="o",
             color=BLUE,
-            label=f"lesioned: {LESIONED[self.mode]}",
+            label=f"lesioned: {LESIONED[self.mode].format(**self._names)}",
         )
         if controls:
             beside = [place[row["label"]] + 0.2 for row in controls]

@@ -139,11 +139,13 @@ def lesion(
     if mode == "carry":
         _check_carried(whole, task, nll[0], batches)
     columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames)
-    names = [place.label for place in places(network)]
+    names, cell = [place.label for place in places(network)], places(network)[0].cell
     return LesionTable(
         mode=mode,
         split=split,
         step=task.step,
+        gate_name=getattr(cell, "gate_name", "transform gate"),
+        carry_name=getattr(cell, "carry_name", "") or "carry gate",
         sequences=len(frames),
         frames=int(frames.sum()),
         baseline=float(nll[0].sum() / frames.sum()),

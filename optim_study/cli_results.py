@@ -215,11 +215,12 @@ class Plot(Stored, Drawing):
             )
         outputs = Outputs.of(self, self._name(), (".csv",))
         rows, about = self._rows()
-        rows = [row for row in rows if row.depth in (self.depth or [row.depth])]
-        outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))
+        rows = self._of_depth(rows)
+        # first: two protocols of one network are refused before anything is written
         found = training_shares(
             rows, self.loss, self.below, REGIONS if self.kind == "area" else (ALL_TRIALS,)
         )
+        outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
@@ -227,6 +228,20 @@ class Plot(Stored, Drawing):
             table = share_table(found, self.below, loss=self.loss, constant=constant)
             print(table, end="\n\n")
         print(outputs, file=sys.stderr if self.json else sys.stdout)
+
+    def _of_depth(self, rows: list[TrialRow]) -> list[TrialRow]:
+        """Return the trials with the chosen depths. Raises InvalidInputError if all trials have
+        others.
+        """
+        depths = sorted({row.depth for row in rows})
+        if not self.depth or not rows:
+            return rows
+        if not set(depths) & set(self.depth):
+            raise InvalidInputError(
+                f"no complete trial has --depth {' '.join(map(str, self.depth))}: give one or more "
+                f"of {', '.join(map(str, depths))}"
+            )
+        return [row for row in rows if row.depth in self.depth]
 
     def _rows(self) -> tuple[list[TrialRow], str]:
         """Return the trials, and their origin in words."""
@@ -325,16 +340,18 @@ class Record(Stored):
     """File of the original chorales (.json or .pickle) (default: the file of the study)."""
 
     def run(self) -> None:
+        begun = [(config, rows) for config, rows in self.studies() if rows]
         studies = [
             (config, rows)
-            for config, rows in self.studies()
-            if rows
-            and config.arch in (self.arch or [config.arch])
+            for config, rows in begun
+            if config.arch in (self.arch or [config.arch])
             and config.depth in (self.depth or [config.depth])
         ]
         if not studies:
+            others = ", ".join(config.name for config, _ in begun)
+            remedy = f"expected some of {others}" if others else "see `optim-study status`"
             raise InvalidInputError(
-                f"{self.out} holds no complete trial of these studies: see `optim-study status`"
+                f"{self.out} holds no complete trial of these studies: {remedy}"
             )
         for config, _ in studies:
             path = self.out / config.name / RECORDING

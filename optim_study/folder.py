@@ -27,7 +27,7 @@ import numpy as np
 from optim_study.protocol import StudyConfig
 from optim_study.results import TrialRow, best_checkpoint, stored_row
 from rhn.errors import DamagedError, DataError
-from rhn.training.state import TrialState, read_state, write_state
+from rhn.training.state import TrialState, read_state, resumable, write_state
 from rhn.utils.io import atomic_path, read_json, remove_leftovers, write_json, writing
 
 _logger = logging.getLogger(__name__)
@@ -99,11 +99,9 @@ class StudyFolder:
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
-        write_state(
-            self._state_path(number),
-            arrays,
-            {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)},
-        )
+        about = {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)}
+        with resumable():
+            write_state(self._state_path(number), arrays, about)
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
         """Return a dictionary from trial number to the epoch of the saved state, for those of these
@@ -161,7 +159,8 @@ class StudyFolder:
         config, outcome = self._config, {"outcome": record.row.results}
         content = {_FINGERPRINT: self._fingerprint, **config.trial(number), **outcome}
         content |= {"init": config.settings(number).init, "curve": record.curve.tolist()}
-        write_json(self._record_path(number), content)
+        with resumable():
+            write_json(self._record_path(number), content)
 
     def settle(self, number: int, *, best: bool) -> None:
         """Keep the model of a recorded trial if it is the best so far; remove its other files."""

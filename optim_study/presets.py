@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
+from rhn.utils.io import as_path
 from rhn.utils.ranges import NonNegative
 from rhn.utils.shared_options import CellOptions, Device
 from rhn.utils.validation import require
@@ -87,7 +88,7 @@ class RunConfig(SharedSettings):
     def __post_init__(self):
         for name in ("data", "out"):
             if isinstance(value := getattr(self, name), str):  # in Python
-                object.__setattr__(self, name, Path(value))
+                object.__setattr__(self, name, as_path(value))
         super().__post_init__()
         depths = all(depth >= 1 for depth in self.depth)
         require(self, "depth", depths, "whole numbers of at least 1")

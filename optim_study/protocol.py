@@ -239,7 +239,7 @@ class StudyConfig(SharedSettings):
         """The largest number of parameters at this recurrence depth, including the output layer and
         the biases.
         """
-        return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
+        return max(1, round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale))
 
     def settings(self, number: int) -> Settings:
         """Return the hyperparameters of one trial.

@@ -140,6 +140,8 @@ class StudyNetwork(NamedTuple):
 TRIAL_COLUMNS = tuple(field.name for field in fields(TrialRow))
 _FIRST = TRIAL_COLUMNS.index("learning_rate_range")
 PROTOCOL = TRIAL_COLUMNS[_FIRST : TRIAL_COLUMNS.index("fingerprint")]
+_ALIKE = ("hidden_size", *(name for name in PROTOCOL if name != "seed"))
+"""Columns that are equal in all trials of one network that are put together."""
 RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : _FIRST]
 _SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in RESULTS)
 _LATER = {field.name for field in fields(TrialRow) if field.default is not MISSING}
@@ -227,6 +229,9 @@ def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, 
 
     by: "arch" sorts the networks of an optimizer by architecture, then depth; "depth" by depth,
     then architecture.
+
+    Raises InvalidInputError if the trials of a network have different protocols. Only the seed and
+    the number of trials may differ.
     """
     rows = list(rows)
     archs, optimizers = (
@@ -241,10 +246,31 @@ def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, 
             row.trial,
         )
 
-    return {
+    groups = {
         network: list(trials)
         for network, trials in groupby(sorted(rows, key=place), lambda row: row.network)
     }
+    for network, trials in groups.items():
+        if different := _different(trials):
+            raise InvalidInputError(
+                f"the trials of {network.title} differ in {different}: draw their studies in "
+                "separate figures"
+            )
+    return groups
+
+
+def _different(trials: Sequence[TrialRow]) -> str:
+    """Describe the differences between the protocols of trials; "" if there are none."""
+    found = {name: list(dict.fromkeys(getattr(row, name) for row in trials)) for name in _ALIKE}
+    words = [
+        f"{name.replace('_', ' ')} ({' and '.join(map(str, values))})"
+        for name, values in found.items()
+        if len(values) > 1
+    ]
+    protocols = {(row.seed, row.fingerprint) for row in trials}
+    if not words and len(protocols) > len({seed for seed, _ in protocols}):
+        return "the objective, the initialisation schemes or the data"  # they have no columns
+    return ", ".join(words)
 
 
 def csv_text(rows: Iterable[TrialRow]) -> str:

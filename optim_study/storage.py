@@ -30,6 +30,7 @@ from optim_study.folder import TrialRecord
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.results import TrialRow, stored_row
 from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.training.state import AGAIN
 from rhn.utils.io import check_file, writing
 from rhn.utils.progress import duration
 from rhn.utils.wording import without_password
@@ -46,7 +47,6 @@ CONNECTION = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
-AGAIN = "fix that and run the same command again: everything saved so far is kept"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
 _NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `TrialRow.results`
 # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB

@@ -187,6 +187,17 @@ def lacks_network(path: str | Path) -> bool:
         return False
 
 
+def require_network(path: str | Path) -> None:
+    """Raise CheckpointError for a file of weights that does not describe its network, in a command
+    that has no option to name the network.
+    """
+    if lacks_network(path):
+        raise CheckpointError(
+            f"{path} does not describe its network: expected the folder of a training run, or a "
+            f"file that this toolkit wrote, such as {BEST} of `rhn train`"
+        )
+
+
 def read_metadata(path: str | Path) -> dict:
     """Return the header of a checkpoint: {"format", "class", "config", "versions", "metadata"}.
     Raises CheckpointError.

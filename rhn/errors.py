@@ -37,6 +37,10 @@ class NotFiniteError(InvalidInputError):
         self.of, self.values = of, values
 
 
+class BudgetError(InvalidInputError):
+    """A budget of parameters is too small for one unit."""
+
+
 class NoGatesError(InvalidInputError):
     """The cells of a network have no transform gates."""
 

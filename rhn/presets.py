@@ -14,7 +14,7 @@ Language models are named by corpus, then by depth, by depth x units, or by the 
 import contextlib
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
@@ -33,8 +33,9 @@ from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.keywords import check_keywords
+from rhn.utils.shared_options import default_of
 from rhn.utils.validation import convert, expected, fits
-from rhn.utils.wording import in_short, nearest
+from rhn.utils.wording import in_short, listed, nearest
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -326,19 +327,13 @@ def starting_point(
     InvalidInputError.
     """
     entries = {} if file is None else read_config(file)
-    name = name or entries.get("preset")
+    name = _preset_name(name, entries, file)
     entries = _without(entries, ("preset", *RUN_ENTRIES))
     kind, base = _row(name) if name else (_kind_without_preset(entries), {})
     _check(entries, kind, file)
     if "cell" not in changes:
         _require_known(entries.get("cell"), file)
-    try:
-        return _merged(kind, base, [entries, changes])
-    except TypeError as error:
-        raise InvalidInputError(
-            f'{file} is not a complete configuration ({error}): add "preset" with the name to '
-            "start from"
-        ) from error
+    return _merged(kind, base, [entries, changes], file)
 
 
 def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
@@ -346,8 +341,21 @@ def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | La
     `starting_point`.
     """
     entries = {} if file is None else read_config(file)
-    name = name or entries.get("preset")
+    name = _preset_name(name, entries, file)
     return _row(name)[0] if name else _kind_without_preset(entries)
+
+
+def _preset_name(name: str | None, entries: Mapping, file: Path | None) -> str | None:
+    """Return the name of the preset to start from. Raises InvalidInputError if the file names
+    another one.
+    """
+    own = entries.get("preset", name)
+    if name not in (None, own):
+        raise InvalidInputError(
+            f'{file} starts from the preset {own}: leave out {name}, or remove "preset" from the '
+            "file"
+        )
+    return own
 
 
 def _kind_without_preset(entries: Mapping) -> type[ChoraleConfig | LanguageConfig]:
@@ -371,11 +379,14 @@ def _row(name: str) -> tuple[type[ChoraleConfig | LanguageConfig], dict]:
     raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")
 
 
-def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
+def _merged(
+    kind: type, base: dict[str, Any], layers: Iterable[Mapping], file: Path | None = None
+) -> Any:
     """Merge values to one configuration. Later values replace earlier ones: the base, the values
     that follow from the cell, the layers, and last the number of units that the budget allows.
 
-    If a layer changes the cell, the cell options of earlier layers are dropped.
+    If a layer changes the cell, the cell options of earlier layers are dropped. Raises
+    InvalidInputError if the `file` of a layer, without a preset, lacks entries.
     """
     first, usual = base.get("cell"), base.get("cell_options", {})
     cell, over = first, dict[str, Any]()
@@ -392,6 +403,12 @@ def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
     if "hidden_size" not in values and budget:
         options = values["cell_options"]
         values["hidden_size"] = hidden_size_for_budget(cell, budget, values["depth"], **options)
+    required = [f.name for f in fields(kind) if default_of(f) is MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise InvalidInputError(
+            f"{file} lacks the entries {listed(missing, len(missing))}: add them, or an entry "
+            '"preset" with the name of a preset to start from'
+        )
     return kind(**values)
 
 
@@ -461,6 +478,9 @@ def load_corpus(
     )
 
 
+MODELS = {LanguageConfig: "a language model", ChoraleConfig: "a model of chorales"}
+
+
 def _check(given: dict, kind: type, file: Path | None) -> None:
     """Check that every entry is a field of the configuration with a value of the right type."""
     hints = get_type_hints(kind)
@@ -468,7 +488,9 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
         if name not in hints:
             near = nearest(name, [f.name for f in fields(kind)])
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
+            raise InvalidInputError(
+                f"{file} has an unknown entry for {MODELS[kind]}, {name!r}{hint}"
+            )
         if not fits(value, hints[name]):
             raise InvalidInputError(
                 f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}"

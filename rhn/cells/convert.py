@@ -31,6 +31,9 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     """Return our cell with a copy of the weights of a torch.nn RNN, LSTM or GRU of one direction,
     or of an RNN/LSTM/GRUCell.
 
+    The cell keeps the `batch_first` of the module: with batch_first=True it reads (B, T, m), else
+    (T, B, m).
+
     layer: the layer to convert, counted from 0. None: all layers. Several layers become a
     `StackedCell`.
 

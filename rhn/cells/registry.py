@@ -20,7 +20,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, BudgetError, InvalidInputError, RhnError
 from rhn.utils.validation import convert, expected, fits, plain, whole_number
 from rhn.utils.wording import in_short, nearest
 
@@ -379,8 +379,8 @@ def hidden_size_for_budget(
     have at most `budget` parameters.
 
     The sizes of the networks in figure 4 follow this rule (Zilly et al. 2017, supplement). Raises
-    InvalidInputError if a single unit exceeds the budget, or if the network would be too large for
-    any memory.
+    BudgetError if a single unit exceeds the budget, and InvalidInputError if the network would be
+    too large for any memory.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
@@ -407,7 +407,7 @@ def hidden_size_for_budget(
             raise InvalidInputError(said) from error
 
     if size(1) > budget:
-        raise InvalidInputError(
+        raise BudgetError(
             f"a budget of {budget} parameters is too small: one unit at depth {depth} already "
             f"takes {size(1)}"
         )

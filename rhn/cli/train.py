@@ -26,7 +26,7 @@ from rhn.presets import (
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Configured, print_help, settings_type
-from rhn.utils.io import check_folder
+from rhn.utils.io import check_folder, run_folder
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
 from rhn.utils.shared_options import Device, flag, given_flags
@@ -241,7 +241,7 @@ class Resume(Running):
     """The cell of the training run, if it is your own, as package.module:factory."""
 
     def run(self) -> None:
-        path = self.out / "config.json"
+        path = run_folder(self.out) / "config.json"
         if not path.is_file():
             raise InvalidInputError(
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` "
@@ -311,17 +311,10 @@ def train_with_options(
     _print_rows(rows)
     if not all(result.finished for result in results):
         print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
-    elif all(_in_vain(result, corpus) for result in results):
-        better = (
-            "no better weights than the initial ones"
-            if isinstance(config, ChoraleConfig)
-            else f"nothing better than equal chances for all {len(corpus.vocabulary):,} symbols"
-        )
-        print(
-            f"at a learning rate of {config.learning_rate:g} the training run found {better}: try "
-            "another learning rate, a lower one if the losses have exploded, in another --out",
-            file=sys.stderr,
-        )
+        return
+    advice = [_advice(config, result, corpus) for result in results]
+    if all(advice):
+        print(advice[0], file=sys.stderr)
 
 
 def _threads(config: Config, options: Running) -> int:
@@ -366,13 +359,54 @@ class EpochProgress:
         """Do nothing: there is nothing to save."""
 
 
-def _in_vain(result: "TrainingResult", corpus) -> bool:
-    """Return True if training did not help: the loss on chorales is no better than with the initial
-    weights, or the loss on a text is no better than that of equal chances.
-    """
+def _advice(config: Config, result: "TrainingResult", corpus: "Corpus | TextCorpus") -> str | None:
+    """Return what to change if a training run did not help; None if it did."""
     if result.test_nll is not None:
-        return result.best_epoch == 0 < result.epochs
-    return result.valid_nll >= math.log(len(corpus.vocabulary))
+        return _advice_on_chorales(result, corpus)
+    symbols = len(corpus.vocabulary)
+    if result.valid_nll < math.log(symbols):
+        return None
+    return (
+        f"at a learning rate of {config.learning_rate:g} the training run found nothing better "
+        f"than equal chances for all {symbols:,} symbols: try another learning rate, a lower one "
+        "if the losses have exploded, in another --out"
+    )
+
+
+def _advice_on_chorales(result: "TrainingResult", corpus: "Corpus") -> str | None:
+    """Compare losses on chorales with those of the constant predictor. Its validation loss is
+    infinite if a key sounds only there; then the training loss is compared.
+    """
+    from rhn.training.chorales import constant_output_nll
+    from rhn.training.state import LEFT
+
+    constant = constant_output_nll(corpus)
+    measured = {
+        "validation": (result.valid_nll, constant_output_nll(corpus, corpus.valid)),
+        "training": (result.train_nll, constant),
+    }
+    split = "validation" if math.isfinite(measured["validation"][1]) else "training"
+    loss, baseline = measured[split]
+    rose = result.last_train_nll > max(result.train_nll, constant / LEFT)
+    facts, remedy = (
+        list[str](),
+        "train longer (rhn resume --epochs), or try another --learning-rate",
+    )
+    if loss >= baseline:
+        facts.append(
+            f"The {split} loss of the best weights, {_short(loss)}, is not below that of the "
+            f"constant predictor, {_short(baseline)}"
+        )
+        if result.train_nll < LEFT * constant:
+            remedy = "the network has learned only the training data: try a smaller --hidden-size"
+    if rose:
+        facts.append(
+            f"The training loss rose from {_short(result.train_nll)} at epoch {result.best_epoch} "
+            f"to {_short(result.last_train_nll)} at the end (constant predictor: "
+            f"{_short(constant)})"
+        )
+        remedy = "try a lower --learning-rate"
+    return f"{'. '.join(facts)}: {remedy}, in another --out" if facts else None
 
 
 def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
@@ -413,5 +447,10 @@ def _print_rows(rows: list[dict]) -> None:
 
 def _line(row: dict, names: Sequence[str]) -> list:
     """Return a line of the table: a seed, its epochs, and its losses by these names."""
-    losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
+    losses = [_short(row[name]) for name in names]
     return [row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""]
+
+
+def _short(loss: float) -> str:
+    """Return a loss for a table or a sentence."""
+    return f"{loss:.4f}" if loss < 1e5 else f"{loss:.4g}"

@@ -63,8 +63,9 @@ class Evaluate(TrainedOptions):
     """Print the result as one JSON object."""
 
     def run(self) -> None:
-        from rhn.checkpoints import read_metadata
+        from rhn.checkpoints import read_metadata, require_network
 
+        require_network(self.checkpoint)
         if read_metadata(self.checkpoint)["class"] == "LanguageModel":
             self._text()
         else:
@@ -155,10 +156,11 @@ class Sample(TrainedOptions, Writing):
     """Seed of the random draws of notes."""
 
     def run(self) -> None:
-        from rhn.checkpoints import load_model
+        from rhn.checkpoints import load_model, require_network
         from rhn.models import PolyphonicModel
         from rhn.training.sampling import MUSIC_SUFFIXES, sample_chorale, write_chorale
 
+        require_network(self.checkpoint)
         # first: of a text it names `rhn generate`
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         if self.output is None:
@@ -186,9 +188,11 @@ class Generate(TrainedOptions):
     """Seed of the random draws of words or characters."""
 
     def run(self) -> None:
+        from rhn.checkpoints import require_network
         from rhn.training.sampling import generate
         from rhn.training.trained import load_text_model
 
+        require_network(self.checkpoint)
         trained = load_text_model(self.checkpoint, self.cell)
         names = ("prompt", "length", "temperature", "seed", "top_k")
         how = {name: getattr(self, name) for name in names}

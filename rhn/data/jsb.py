@@ -42,6 +42,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import pickle
 import re
 import sys
@@ -154,9 +155,15 @@ class PlainUnpickler(pickle.Unpickler):
         raise ValueError(f"it imports {module}.{name}, expected only plain data")
 
 
-def _kind_of(path: Path) -> str:
-    """Return what a file is by its name, for a message."""
-    return "a folder" if path.is_dir() else repr(path.suffix.lower() or path.name)
+def _check_suffix(path: Path) -> None:
+    """Raise InvalidInputError for an existing file of another kind than .json, .pickle or .pkl."""
+    if path.suffix.lower() in (".json", ".pickle", ".pkl") or not os.path.lexists(path):
+        return
+    kind = "a folder" if path.is_dir() else repr(path.suffix.lower() or path.name)
+    raise InvalidInputError(
+        f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not "
+        f"from {kind}"
+    )
 
 
 def read_original(path: Path) -> Corpus:
@@ -166,16 +173,11 @@ def read_original(path: Path) -> Corpus:
     get labels ("train-17"). Raises InvalidInputError for another suffix, DataError for a file that
     is missing or contains anything but chorales.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".json", ".pickle", ".pkl"):
-        raise InvalidInputError(
-            f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not "
-            f"from {_kind_of(path)}"
-        )
+    _check_suffix(path)
     try:
         check_file(path)
         with path.open("rb") as file:
-            if suffix == ".json":
+            if path.suffix.lower() == ".json":
                 content = json.load(file)
             else:
                 content = PlainUnpickler(file, encoding="latin-1").load()

@@ -272,8 +272,8 @@ class LanguageModel(RecurrentModel):
         embedding_size = whole_number("embedding_size", embedding_size)
         if tied and embedding_size != hidden_size:
             raise InvalidInputError(
-                "tied weights need as many embedding sizes as hidden units: got "
-                f"{embedding_size} and {hidden_size}"
+                f"embedding_size is {embedding_size}, expected {hidden_size}, the hidden_size, "
+                "because the weights are tied"
             )
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
         super().__init__(cell, embedding_size, n, depth, layers, init, generator, options, where)

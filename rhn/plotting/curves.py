@@ -25,7 +25,7 @@ from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.training.state import Objective, best_epoch
 from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable
-from rhn.utils.io import check_file, read_json, real_path
+from rhn.utils.io import check_file, read_json, real_path, run_folder
 from rhn.utils.wording import counted, first_line
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
@@ -82,10 +82,10 @@ class Curves:
 
 
 def read_curves(run: Path) -> list[Curves]:
-    """Read the curves of every seed of a training run. Raises DataError for a folder without
-    curves.
+    """Read the curves of every seed of a training run. Raises InvalidInputError if there is no such
+    folder, and DataError for a folder without curves.
     """
-    name, alone = real_path(run).name, run / "metrics.jsonl"
+    name, alone = real_path(run_folder(run)).name, run / "metrics.jsonl"
     if alone.is_file():
         return [_curves(alone, name, run, read_facts(run))]
     homes = sorted(path.parent for path in run.glob("seed-[0-9]*/metrics.jsonl"))
@@ -208,8 +208,8 @@ def _advice(run: Path) -> str:
             "continues it"
         )
     return (
-        "it has no state to continue from; if no training runs there, train again with "
-        "another --out"
+        "it has no state to continue from; if no training runs there, train again in a new "
+        "folder, `rhn train ... --out NEW`"
     )
 
 

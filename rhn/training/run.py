@@ -31,7 +31,7 @@ from rhn.data import Corpus
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.training.chorales import ChoraleTask, evaluate_chorales
-from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig, read_config
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
 from rhn.training.own_cell import check_own_cell
@@ -42,10 +42,11 @@ from rhn.training.state import (
     deferred_interrupt,
     locked,
     read_state,
+    resumable,
     write_state,
 )
 from rhn.training.trainer import Trainer
-from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
+from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.shared_options import default_of
 from rhn.utils.validation import check_device, plain
 from rhn.utils.wording import in_short
@@ -73,6 +74,8 @@ class TrainingResult:
     test_nll: float | None
     """Test loss; None for language models, whose test text `rhn evaluate` reads."""
     epochs: int
+    last_train_nll: float
+    """Training loss of the last epoch."""
     steps: tuple[int, int]
     """Steps done in the present epoch, and number of steps in it."""
     finished: bool
@@ -137,11 +140,12 @@ def train_in_folder(
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected a number of at least 0")
     seeds = [config.seed] if seeds is None else seeds
     # first: a model that cannot be built leaves no folder behind
-    run = _Run(config, corpus, Path(out), seeds, device, callbacks)
+    run = _Run(config, corpus, as_path(out), seeds, device, callbacks)
     with (
         deterministic(threads if run.text else 1),
         locked(run.folder),
         deferred_interrupt() as interrupt,
+        resumable(),
     ):
         # not all below: other training runs may be writing there
         for place in (run.folder, *run.folder.glob("seed-*")):
@@ -251,8 +255,9 @@ class _Run:
             done = int(metadata.get("epochs", 0))
             if different := differences(self._config, self._training, there):
                 raise InvalidInputError(
-                    f"{self.folder} holds another training run: {different}; give the same values "
-                    "or another --out"
+                    self._edited(there)
+                    or f"{self.folder} holds another training run: {different}; give the same "
+                    "values or another --out"
                 )
             if done > self._config.epochs:
                 raise InvalidInputError(
@@ -267,6 +272,18 @@ class _Run:
                 f"{path} does not belong to a training run (it lacks {error}): put the right "
                 "file back, or give another --out"
             ) from error
+
+    def _edited(self, there: Mapping) -> str | None:
+        """Return an error if config.json has the values of this training run, but the saved state
+        has others: then the file, or the state, is not that of the folder. Otherwise None.
+        """
+        path = self.folder / "config.json"
+        stored = read_config(path) if path.is_file() else {}
+        if differences(self._config, self._training, stored):
+            return None
+        places = f"in {path}", "in the saved state"
+        different = differences(self._config, self._training, there, places)
+        return f"{different}: put the right file back, or train in another folder"
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
         """Return the state of a seed from the arrays of all seeds."""
@@ -361,6 +378,7 @@ class _Run:
             valid_nll=losses[1],
             test_nll=None if self.text else self._test_nll(seed),
             epochs=max(0, len(curve) - 1 + first),
+            last_train_nll=float(curve[-1, 0]) if len(curve) else math.nan,
             steps=trainer.position,
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
@@ -404,16 +422,20 @@ def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
     return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}
 
 
-def differences(config, wanted: Mapping, found: Mapping) -> str:
+def differences(
+    config, wanted: Mapping, found: Mapping, places: tuple[str, str] = ("here", "there")
+) -> str:
     """Describe the entries of a training run that differ from those in the folder, except the
     number of epochs, which may differ.
 
     config: a dataclass; its defaults stand for entries that an older version did not write.
+    places: where the values of `wanted` and `found` are.
     """
+    ours, theirs = places
     defaults = {f.name: default_of(f) for f in fields(config) if default_of(f) is not MISSING}
     there = {**defaults, **found}
     different = [
-        f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
+        f"{name} is {json.dumps(value)} {ours} and {json.dumps(there.get(name))} {theirs}"
         for name, value in wanted.items()
         if there.get(name) != value and name != "epochs"
     ]

@@ -36,6 +36,7 @@ _logger = logging.getLogger(__name__)
 ENTRY = "rhn_state"  # of the header
 LOCK = ".lock"
 STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
+AGAIN = "fix that and run the same command again: everything saved so far is kept"
 PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
 Objective = Literal["train", "valid"]
 LEFT = 0.98
@@ -181,6 +182,15 @@ def locked(folder: Path) -> Iterator[None]:
                 f"another process works in {folder}: wait for its end, or give another --out"
             )
         yield
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Return a context that adds the way to continue to an OutputError, such as a full disk."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; {AGAIN}") from error
 
 
 def is_locked(folder: Path) -> bool:

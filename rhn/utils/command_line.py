@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from operator import methodcaller
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from cyclopts import (
@@ -19,6 +20,7 @@ from cyclopts import (
     CycloptsError,
     Group,
     Parameter,
+    UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
     ValidationError,
@@ -77,7 +79,7 @@ def command_line(name: str, help: str, **how: Any) -> App:
         default_parameter=usual,
         group_arguments=options,
         group_parameters=options,
-        config=_require_whole_numbers,
+        config=_check_words,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         **how,
@@ -102,7 +104,7 @@ def read(app: App, args: Sequence[str] | None) -> Any:
     words = list(map(str, sys.argv[1:] if args is None else args))
     remember_command(app.name[0], words)
     if not words and app.default_command is None:
-        names = ", ".join(name for name in app if not name.startswith("-"))
+        names = ", ".join(_commands(app))
         raise InvalidInputError(f"a command is missing, expected one of {names}")
     try:
         return app(words, exit_on_error=False, print_error=False, verbose=False)
@@ -116,6 +118,8 @@ def _sentence(error: CycloptsError) -> str:
     option = error.argument
     if isinstance(error, UnknownOptionError):
         return _cells_option(error) or _unknown_option(error)
+    if isinstance(error, UnknownCommandError):
+        return _unknown_command(error)
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
         return f"{words}: unexpected argument; is the name of an option missing before it?"
@@ -127,6 +131,21 @@ def _sentence(error: CycloptsError) -> str:
             name = error.token.keyword or option.name
             return f"{name}: expected {expected(kind)}, got {error.token.value!r:.60}"
     return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
+
+
+def _unknown_command(error: UnknownCommandError) -> str:
+    """Return the sentence for an unknown command, with the nearest known command, or all of
+    them.
+    """
+    word, known = (error.unused_tokens or [""])[0], _commands(error.app) if error.app else []
+    near = nearest(word, known)
+    hint = f"; did you mean {near[0]}?" if near else f" (commands: {', '.join(known)})"
+    return f"Unknown command: {word}{hint}"
+
+
+def _commands(app: App) -> list[str]:
+    """Return the names of the commands of a command line."""
+    return [name for name in app if not name.startswith("-")]
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
@@ -228,15 +247,17 @@ def _shown_default(value: Any) -> str | None:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _require_whole_numbers(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
-    """Raise CoercionError for a number such as 1.5 where a whole number is expected; cyclopts would
-    round it.
+def _check_words(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
+    """Raise CoercionError for words that cyclopts would read as something else: a number such as
+    1.5 would be rounded to a whole number, and an empty path would be the current folder.
     """
     for argument in arguments:
-        whole = int in _types_in(argument.hint)
+        types = _types_in(argument.hint)
         for token in argument.tokens:
-            if whole and FRACTION.fullmatch(token.value):
-                raise CoercionError(token=token, argument=argument, target_type=int)
+            empty = Path in types and not token.value
+            if empty or (int in types and FRACTION.fullmatch(token.value)):
+                kind = Path if empty else int
+                raise CoercionError(token=token, argument=argument, target_type=kind)
 
 
 def _types_in(hint: Any) -> set:

@@ -51,10 +51,25 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_path(path: str | Path) -> Path:
-    """Return a path. Raises InvalidInputError for anything else."""
-    if not isinstance(path, str | os.PathLike):
+    """Return a path. Raises InvalidInputError for anything else, and for an empty text, which
+    `Path` would read as the current folder.
+    """
+    if not isinstance(path, str | os.PathLike) or path == "":
         raise InvalidInputError(f"expected the path of a file, got {in_short(path)}")
     return Path(path)
+
+
+def run_folder(path: str | Path) -> Path:
+    """Return the path of a training run's folder. Raises InvalidInputError if there is no such
+    folder.
+    """
+    path = as_path(path)
+    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
+        fault = "is a file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
+        raise InvalidInputError(
+            f"{path} {fault}: expected the folder of a training run (`rhn train`)"
+        )
+    return path
 
 
 def real_path(path: Path) -> Path:
@@ -267,7 +282,7 @@ def check_folder(path: str | Path) -> Path:
     """Check that a folder can be created, or written to, later, and return its path. Raises
     OutputError.
     """
-    path = Path(path)
+    path = as_path(path)
     with writing(path):
         place = _existing_folder(path, path)
         _try_to_write(place / f".{_MARK}-{secrets.token_hex(4)}")

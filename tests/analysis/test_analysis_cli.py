@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.legend import Legend
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 from tables import not_explained
 
@@ -18,6 +19,7 @@ from analysis.cli import main
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
+from rhn.models import PolyphonicModel
 from rhn.training.chorales import evaluate_chorales
 
 pytestmark = pytest.mark.usefixtures("unarranged")
@@ -49,6 +51,24 @@ def test_gates_are_those_of_all_test_chorales_and_two_are_drawn(capsys):
         r"figure: gates-\S+.png\n$", out
     )
     assert Path(out.split()[-1]).stat().st_size > 10_000
+
+
+def test_one_chosen_chorale_is_one(capsys):
+    for chosen, words in (("0",), "chosen chorale most"), (("0", "5"), "chosen chorales"):
+        assert run("lesion", "best.safetensors", "--chorales", *chosen) == 0
+        assert f"loss on the {words}" in capsys.readouterr().out
+
+
+def test_gates_have_one_name_in_results_of_one_network():
+    model, pieces = PolyphonicModel("lstm", hidden_size=4), chorales().test[:2]
+    assert gate_activity(model, pieces).gate_name == "input gate"
+    found = {mode: lesion(model, pieces, mode=mode) for mode in ("bias", "mean", "open")}
+    legends = {m: r.figure().findobj(Legend)[0].get_texts()[0].get_text() for m, r in found.items()}
+    assert legends == {
+        "bias": "lesioned: input gates shut",
+        "mean": "lesioned: input and forget gates at their means",
+        "open": "lesioned: input gates open, forget gates shut",
+    }
 
 
 def test_gates_of_chorales_by_place_and_name(capsys):

@@ -250,6 +250,24 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
     assert [path.name for path in tmp_path.glob("swarm-*.png")] != []
 
 
+def test_two_protocols_of_one_network_are_refused_before_anything_is_written(
+    finished, tiny_data, tmp_path, capsys
+):
+    words = ["--arch", "rhn", "--depth", "1", "--preset", "smoke", "--data", tiny_data]
+    assert run("run", *words, "--out", "other", "--epochs", 3, "--device", "cpu") == 0
+    before = sorted(tmp_path.iterdir())
+    assert run("plot", finished, "other", "--output", "a.png", "a.csv") == 2
+    assert "rhn, depth 1 differ in max epochs (4 and 3): draw" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert run("plot", "--out", finished, "--depth", "2", "9", "--output", "a.png") == 0
+    assert run("plot", "--out", finished, "--depth", "9", "--output", "b.png") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: no complete trial has --depth 9: give one or more of 1, 2"
+    )
+    assert run("record", "--out", finished, "--arch", "lstm") == 2
+    assert "expected some of rhn-depth1, rhn-depth2, dt-rnn-depth1" in capsys.readouterr().err
+
+
 def test_a_copy_of_a_study_adds_no_trials(finished, caplog, capsys):
     counted = []
     shutil.copytree(finished, "copy")

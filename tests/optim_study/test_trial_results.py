@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 from tables import for_each
 
+from optim_study.map_plot import plot_area, plot_map
 from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
 from optim_study.results import (
     TRIAL_COLUMNS,
@@ -31,7 +32,8 @@ from optim_study.shares import (
     share_table,
     training_shares,
 )
-from rhn.errors import DataError
+from optim_study.swarm_plot import plot_swarm
+from rhn.errors import DataError, InvalidInputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PLATEAU = 11.13
@@ -249,6 +251,30 @@ def test_a_trial_counts_once_however_often_it_is_there(caplog):
     joined = [row(), *(row(**change) for change in others), row(trial=1), row(depth=2)]
     caplog.clear()
     assert distinct_trials(iter(joined)) == joined and not caplog.messages
+
+
+@for_each(
+    ("changes", "words"),
+    [
+        ({"hidden_size": 5}, r"hidden size \(7 and 5\): draw"),
+        ({"max_epochs": 4, "patience": 2}, r"max epochs \(9 and 4\), patience \(3 and 2\): draw"),
+        ({"learning_rate_range": "0.1 1"}, r"learning rate range \(0.01 1 and 0.1 1\): draw"),
+        ({}, "the objective, the initialisation schemes or the data: draw"),
+    ],
+)
+def test_trials_of_one_network_and_two_protocols_are_not_put_together(changes, words):
+    protocol = {"max_epochs": 9, "patience": 3, "learning_rate_range": "0.01 1", "seed": 0}
+    study = network("rhn", 1, [8.0] * 3, fingerprint="a", **protocol)
+    other = network("rhn", 1, [8.0] * 3, fingerprint="b", **protocol | changes)
+    for use in (training_shares, plot_swarm, plot_map, plot_area):
+        with pytest.raises(
+            InvalidInputError, match=f"the trials of rhn, depth 1 differ in {words}"
+        ):
+            use(study + other)
+    seeds = [replace(r, seed=1) for r in network("rhn", 1, [8.0], fingerprint="c", **protocol)]
+    assert [s.trials for s in training_shares(study + seeds)] == [4]
+    networks = [replace(r, arch="dt-rnn", transform_bias=None) for r in other]
+    assert [s.trials for s in training_shares(study + networks)] == [3, 3]
 
 
 def test_a_copy_of_a_trial_without_a_finite_loss_has_the_same_losses(caplog):

@@ -4,6 +4,7 @@ machines. The names in calls are those of objects.py.
 """
 
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def refusal(call: str, capsys) -> str:
         with pytest.raises(RhnError) as error:
             eval(call, vars(objects))
         return f"{type(error.value).__name__}: {error.value}"
-    program, *words = call[2:].split()
+    program, *words = shlex.split(call[2:])
     assert import_module(MAINS[program]).main(words) == 2
     printed = capsys.readouterr()
     lines = printed.err.splitlines()

@@ -112,7 +112,7 @@ def test_words_are_read_as_the_types_of_the_fields(words, values):
     ("words", "place", "reason"),
     [
         ("", "", "a command is missing, expected one of plot, more"),
-        ("more ift", "", 'Unknown command "ift"; did you mean "fit"?'),
+        ("more ift", "", "Unknown command: ift; did you mean fit?"),
         ("more fit", "tool more fit", "--data requires an argument"),
         ("plot --rate x", "tool plot", "--rate: expected a number, got 'x'"),
         ("plot --seed 1.5", "tool plot", "--seed: expected a whole number, got '1.5'"),

@@ -296,7 +296,7 @@ def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_
     other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
     task.train(other, epochs=1, **change)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, rf"holds another training run: {name} is .* here and {value} there")
+    refused(task, begun, rf"{name} is .* in .*config.json and {value} in the saved state: put")
     write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
     refused(task, begun, r"state\.safetensors does not belong to a training")
 
