@@ -23,6 +23,7 @@ ANOTHER_DRAW = (
     "Your initial weights are drawn alike, so the result depends on the draw. Train with several "
     "seeds."
 )
+WEIGHTS = "initial weights"
 ONE_ORDER = "Seen in one minibatch order."
 LOOK = "Look for the error in the network: its layers, axes, states, dropout and outputs."
 
@@ -263,6 +264,8 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     enough = {row.part for row in evidence.enough}
     if cleared := [part for part in evidence.kept if evidence.cleared(part) and part not in enough]:
         yield f"Cleared: your {listed(cleared)}."
+    if evidence.breaks(WEIGHTS) and WEIGHTS not in enough:
+        yield "Your initial weights break the known good run: `cure` tries others."
     if not evidence.enough and all_done and (words := not_enough(trial)):
         yield words
     for row in evidence.refused:

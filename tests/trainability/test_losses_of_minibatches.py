@@ -100,7 +100,7 @@ def test_errors_on_other_examples_are_measured_in_the_same_size():
 
 
 def test_a_check_states_the_size_of_its_minibatches():
-    found = check(training_of(cox, 64, steps=50), seconds=5)
+    found = check(training_of(cox, 64, steps=50), seconds=100)
     assert "in minibatches of 33 examples" in str(found)
 
 

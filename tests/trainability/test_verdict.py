@@ -339,6 +339,19 @@ def test_a_part_that_is_enough_is_not_listed_as_cleared():
     assert [*notes_on_parts(trial, all_done=True)] == ["Cleared: your network."]
 
 
+@pytest.mark.parametrize(
+    ("kept", "replaced", "told"), [(0.9, 0.9, True), (0.9, 0.1, False), (0.1, 0.9, False)]
+)
+def test_initial_weights_that_break_and_have_no_repair_are_given_to_cure(kept, replaced, told):
+    found = evidence(
+        1.0,
+        kept={"initial weights": kept},
+        replaced={"initial weights": replaced, "network": 0.1},
+    )
+    sentences = [*notes_on_parts(SimpleNamespace(evidence=found), all_done=True)]
+    assert any("`cure` tries others" in words for words in sentences) is told
+
+
 FAULT = {"kept": {"network": 0.9}, "replaced": {"network": 0.12}}
 TRIED = {"kept": {"network": 0.9}, "replaced": {"network": 0.9}}
 
