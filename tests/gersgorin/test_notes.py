@@ -115,7 +115,7 @@ CASES = {
             "a point may lie outside",
             "a neutral eigenvalue lies up to",
             "4 points may lie on one curve",
-            "side of a kink",
+            "has a kink",
         ],
     ),
     "no points": (no_points, ["the least |f(s) - s| reached from any start", "give other starts"]),
