@@ -27,7 +27,6 @@ from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import (
     APART,
-    NEAR,
     Ends,
     ZeroSearch,
     distinct,
@@ -716,7 +715,7 @@ def _points_of(
         "found_from": torch.cat((from_some, from_others)),
         "jacobians": jacobians,
         "eigenvalues": eigenvalues(jacobians),
-        "kinks": kinks_at(F.jacobian, points, jacobians, NEAR * search.width),
+        "kinks": kinks_at(F.jacobian, points, jacobians, search.width),
     }
     if F.period > 1:
         arrays["cycle"] = F.cycle_of(points, apart)
