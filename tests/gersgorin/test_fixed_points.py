@@ -577,7 +577,10 @@ def test_at_a_kink_nothing_is_said_of_the_fate_of_a_small_change():
     np.testing.assert_allclose(found.states, 0, atol=1e-12)
     assert row["kind"] == "kink" and "stable" not in found.brief()
     assert math.isnan(row["growth_time"]) and math.isnan(row["decay_time"])
-    assert "the step has a kink: the eigenvalues there may hold on one side or on none" in found.summary()
+    assert (
+        "the step has a kink: the eigenvalues there may hold on one side or on none"
+        in found.summary()
+    )
     assert found.to_dict()["points"][0]["growth_time"] is None
     assert not any("mode" in line.get_label() for line in found.plot().lines)
 
