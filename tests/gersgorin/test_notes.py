@@ -94,7 +94,7 @@ CASES = {
     "influence": (
         hard_influence,
         [
-            "it is 1 at lag 0 and largest at lag 1, 2;",
+            "it is 1 at lag 0 and largest, 2, at lag 1;",
             "it stays at or below half of this from lag 2 on",
             "from 3 steps back on",
             "2 lags do not tell",
