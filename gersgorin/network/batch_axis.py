@@ -27,7 +27,8 @@ def axis_for(
     ids: whether the data contains ids; None: see `reads_ids`. state_size: entries of the state of a
     step that does not declare them.
     """
-    from gersgorin.network.sequence_map import keeps_apart, reads  # which loads the models of rhn
+    # which loads the models of rhn
+    from gersgorin.network.sequence_map import keeps_apart, runs_without_batch
 
     axis = declared_axis(module) if batch_axis is None else batch_axis
     ids = reads_ids(module, data.x) if ids is None else ids
@@ -35,7 +36,7 @@ def axis_for(
     if axis is not None:
         return axis
     one = data.first(None, ids=ids)
-    if layout.batch is None and reads(module, one, state_size):
+    if layout.batch is None and runs_without_batch(module, one, state_size):
         return None
     apart = [keeps_apart(module, one, axis, state_size) for axis in (0, 1)]
     if apart[0] != apart[1]:

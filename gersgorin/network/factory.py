@@ -64,9 +64,15 @@ def build_module(
     hint = _hint_of_factory(found, keywords)
     with users_code(f"cannot build {name}", hint), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = found if built else found(**keywords)
-    if is_function_of_state(module):
-        module = module_of_step(module, state_size)
+        made = found if built else found(**keywords)
+    return _module_of(made, name, state_size)
+
+
+def _module_of(made: Any, name: str, state_size: Sizes | None) -> nn.Module:
+    """The module, or the module of the step, that the factory `name` returned. Raises
+    InvalidInputError for anything else.
+    """
+    module = module_of_step(made, state_size) if is_function_of_state(made) else made
     if not isinstance(module, nn.Module):
         raise InvalidInputError(
             f"{name} returns {kind_of(module)}: expected a torch.nn.Module or a step f(x, s)"

@@ -594,7 +594,7 @@ def keeps_apart(
     return _runs(ModelWithData(model=module, x=two, batch_axis=axis, state_size=state_size))
 
 
-def reads(module: nn.Module, frames: Tensor, state_size: Sizes | None = None) -> bool:
+def runs_without_batch(module: nn.Module, frames: Tensor, state_size: Sizes | None = None) -> bool:
     """True if a module runs on one sequence without an axis of the batch, see `keeps_apart`."""
     return _runs(ModelWithData(model=module, x=frames, state_size=state_size))
 
