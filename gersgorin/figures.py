@@ -31,6 +31,7 @@ from rhn.plotting.figure import (
 from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style, remove_legends
 from rhn.utils.result import checked_limit
 
+ENLARGED = 1.5  # the least magnification of a view that is called so
 # height and side of an inset, as shares of a panel, and its place at the left or right
 ABOVE, SIDE, LEFT, RIGHT = 0.48, 0.38, 0.05, 0.57
 
@@ -167,8 +168,8 @@ OVER_TIME = (plot_suggested, plot_products)
 
 
 def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
-    """Two panels of a step: the whole spectrum with its discs, and an enlarged view of the
-    eigenvalues.
+    """Two panels of a step: the whole spectrum with its discs, and a view of the eigenvalues of all
+    steps, which is mostly larger.
     """
     panels, (width, middle) = list[Axes](), (limit, 0.0) if limit else view(record, step)
     half = crowd(record.eigenvalues)[1]
@@ -180,13 +181,14 @@ def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
         words = f": largest modulus in the discs {beside_one(reach, record.near)}"
         ax.set_title(f"Step {step}{words if np.isfinite(reach) else ''}")
 
-    def enlarged(ax: Axes) -> None:
-        centre = crowd(record.eigenvalues)[0]
+    def eigenvalues(ax: Axes) -> None:
+        centre, enlarged = crowd(record.eigenvalues)[0], ENLARGED * half < width
         inside = half + abs(centre - middle) < width
-        plot_crowd(record, step, ax, half, panels[0] if inside and 1.5 * half < width else None)
-        ax.set_title(f"Enlarged {magnification(width, half)}")
+        plot_crowd(record, step, ax, half, panels[0] if inside and enlarged else None)
+        words = f"{record.which_eigenvalues.capitalize()} of all steps"
+        ax.set_title(f"Enlarged {magnification(width, half)}" if enlarged else words)
 
-    return Block([whole, enlarged], 3.6, 2, legend=True)
+    return Block([whole, eigenvalues], 3.6, 2, legend=True)
 
 
 def magnification(width: float, half: float) -> str:

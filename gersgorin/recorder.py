@@ -305,6 +305,7 @@ class Recorder:
         """Write the file a last time and print the cost of measuring to stderr."""
         recording = self.recording  # before its file is written, which takes time too
         self.save()
+        self._measuring = recording.measuring_seconds  # as in the file
         many = counted(len(recording), "measurement")
         where = "" if self._path is None else f"; {self._path}"
         print(f"recorder: {many} in {recording.cost}{where}", file=sys.stderr)

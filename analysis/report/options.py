@@ -22,12 +22,10 @@ class ReportedNetwork:
     about: Annotated[Path, REPORT] = field(kw_only=False)
     """Subject of the page: a file of weights, or the folder of a training run or of a study."""
     cell: Annotated[str | None, REPORT] = None
-    """The cell of the trained weights, if it is your own: package.module:factory. For the
-    state_dict of a layer of torch: the name of the layer, such as torch.nn:LSTM.
-    """
+    """The cell of the trained weights, if it is your own: package.module:factory."""
     module: Annotated[str | None, REPORT] = None
-    """Your torch module, as package.module:factory. With this option, the file in ABOUT holds the
-    state_dict of the module.
+    """Your torch module, as package.module:factory, or a layer of torch, such as torch.nn:LSTM.
+    With this option, the file in ABOUT holds the state_dict of the module.
     """
     submodule: Annotated[str | None, REPORT] = None
     """The part of --module that holds the cell, such as encoder.rnn (default: the first recurrent

@@ -58,12 +58,14 @@ class Section:
 
 
 def section_of(result: "Result", title: str = "") -> Section:
-    """Make a section of the sentences, the figure and the table of a result. If the result has no
-    numbers, the section has only the sentences.
+    """Make a section of the sentences, the figure and the table of a result, without columns that
+    are NaN in every row. If the result has no numbers, the section has only the sentences.
     """
     text, rows = [*result.sentences()], result.table()
     if not rows:
         return Section(title=title, text=text)
+    known = {name for row in rows for name, value in row.items() if value == value}  # not NaN
+    rows = [{name: row[name] for name in row if name in known} for row in rows]
     tables = [Table(caption="The numbers", rows=rows)]
     return Section(title=title, text=text, figures=[lambda: figure_of(result)], tables=tables)
 

@@ -11,6 +11,7 @@ Legend: B starts (starting states); N entries of a state; P points; m inputs; F^
 points; in each group, the points to which most starts led come first.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -26,7 +27,6 @@ from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import (
     APART,
-    NEAR,
     Ends,
     ZeroSearch,
     distinct,
@@ -55,7 +55,8 @@ LEAST = 1e-7  # or this far
 CURVE = 3  # neutral points that may be of one curve
 LONGEST_PERIOD = 256  # of which a search takes minutes
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
+LEVEL = 1e-6  # a size of a figure that shows only rounding
+SINGLE = 0.1  # half the width of a figure of one eigenvalue
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
 FLAT = 0.5  # least share of the starts' variance in a plane, in which a run is no tangle
 LISTED = 8  # points in the figure of spectra
@@ -171,8 +172,9 @@ class FixedPoints(Result, kind="fixed_points"):
     box.
     """
     kinks: np.ndarray | None = None
-    """True for points at which the Jacobian jumps, as that of a ReLU does at 0, (P,). Eigenvalues,
-    kinds and times then hold for one side of the kink; a small change may grow on another side.
+    """True for points at which the Jacobian jumps, as that of a ReLU does at 0, (P,). The
+    eigenvalues may then hold on one side of the kink or on none, so a small change of the state may
+    grow or shrink.
     """
     run_into: int = 0
     """Number of starts whose search failed, but from which 1,000 time steps of the cell lead to a
@@ -347,7 +349,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _neutral(self) -> str:
         """A clause about the distance of neutral eigenvalues from the unit circle."""
-        if not (neutral := self._limit[self.neutral > 0].tolist()):
+        if not (neutral := self._limit[(self.neutral > 0) & ~self._at_kink].tolist()):
             return ""
         limit = max(neutral)[0]
         return (
@@ -364,8 +366,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def _kinks(self) -> str:
         points = counted(number := self.kinds.count("kink"), "point")
         kinks = (
-            f"at {points} the eigenvalues are those of one side of a kink: a small change of the "
-            "state may grow on another side"
+            f"at {points} the step has a kink: the eigenvalues there may hold on one side or on "
+            "none, and a small change of the state may grow or shrink"
         )
         return kinks if number else ""
 
@@ -398,7 +400,7 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def table(self) -> list[dict]:
-        """One row per point. The times of growth and decay are NaN at a kink."""
+        """One row per point. Counts of modes, and times of growth and decay, are NaN at a kink."""
         growth = np.where(self.unstable > 0, -self.time_constants[:, 0], np.inf)
         cycles = {} if self.cycle is None else {"cycle": self.cycle}
         return table_rows(
@@ -407,12 +409,17 @@ class FixedPoints(Result, kind="fixed_points"):
             slow=self.is_slow,
             residual=self.residuals,
             found_from=self.found_from,
-            unstable=self.unstable,
-            neutral=self.neutral,
+            unstable=self._but_at_kinks(self.unstable),
+            neutral=self._but_at_kinks(self.neutral),
             spectral_radius=np.abs(self.eigenvalues[:, 0]),
-            growth_time=np.where(self._at_kink, np.nan, growth),
-            decay_time=np.where(self._at_kink, np.nan, self._slowest),
+            growth_time=self._but_at_kinks(growth),
+            decay_time=self._but_at_kinks(self._slowest),
         )
+
+    def _but_at_kinks(self, values: np.ndarray) -> list:
+        """One number per point, NaN at a kink."""
+        rows = zip(values.tolist(), self._at_kink, strict=True)
+        return [math.nan if kink else value for value, kink in rows]
 
     @property
     def _slowest(self) -> np.ndarray:
@@ -546,7 +553,8 @@ class FixedPoints(Result, kind="fixed_points"):
                 color=GREY,
             )
         middle, half = crowd(shown)
-        complex_plane(ax, max(half, 1.05 * abs(1 - middle)), middle)
+        limit = max(half, 1.05 * abs(1 - middle))
+        complex_plane(ax, limit if limit > LEVEL else SINGLE, middle)
         for k, (values, kind, slow) in enumerate(
             zip(shown, self._stability(), self.is_slow, strict=False)
         ):
@@ -707,7 +715,7 @@ def _points_of(
         "found_from": torch.cat((from_some, from_others)),
         "jacobians": jacobians,
         "eigenvalues": eigenvalues(jacobians),
-        "kinks": kinks_at(F.jacobian, points, jacobians, NEAR * search.width),
+        "kinks": kinks_at(F.jacobian, points, jacobians, search.width),
     }
     if F.period > 1:
         arrays["cycle"] = F.cycle_of(points, apart)

@@ -300,7 +300,7 @@ class Influence(Result, kind="influence"):
         if math.isfinite(self.doubling_time):
             return f"up to lag {self._top} it doubles every {_steps(self.doubling_time)}"
         first, most = self.by_lag[[0, self._top]]
-        return f"it is {first:.3g} at lag 0 and largest at lag {self._top}, {most:.3g}"
+        return f"it is {first:.3g} at lag 0 and largest, {most:.3g}, at lag {self._top}"
 
     def _further_back(self) -> str:
         if not self._top or self._first_half is None:
@@ -393,7 +393,7 @@ class Influence(Result, kind="influence"):
     @property
     def _what(self) -> str:
         what = "influence of an input" if self.of == OUTPUTS else "gradient of the loss"
-        return what if self.feature is None else f"{what} (number {self.feature})"
+        return what if self.feature is None else f"{what} (feature {self.feature}, counted from 0)"
 
     @property
     def _within(self) -> int:

@@ -40,6 +40,7 @@ are natural logarithms per step.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,11 @@ from torch import Tensor
 from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.zeros import kinks_at
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.run import ROUNDING, Progress, Run, Tangent, no_derivative, silent
 from gersgorin.run.state import State
+from rhn.errors import RhnError
 from rhn.plotting.figure import (
     DASHED,
     WIDE,
@@ -87,6 +90,7 @@ RATE = "exponent (1/step)"
 DIVERGES = 3.0
 FOLDS = 5.0  # times by e that small changes grow along a run, at least, that shows chaos
 LONGEST_CYCLE = 16
+TESTED = 4  # steps all along a run, and at its end, that are tested for kinks
 SHRINKS = -1e-300  # the largest exponent that shrinks, where its error leaves the sign open
 QUANTILE = 0.975  # of Student's distribution, for intervals of 95 %
 LEAST_FREEDOM = 1.5  # degrees of freedom of a standard error, at least
@@ -141,6 +145,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """Upper bound of each exponent that rounding hides; NaN if there is none."""
     precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
+    kinks: np.ndarray | None = None
+    """Numbers of the time steps, of a few that were tested, at which the Jacobian jumps, as that of
+    a ReLU does at 0, (j,). The exponents may then hold on one side of the kink or on none.
+    """
 
     @property
     def margins(self) -> np.ndarray:
@@ -190,11 +198,13 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     @property
     def repels(self) -> bool:
         """True if the run rests at a point from which small changes grow."""
-        return self.still and float(self.exponents[0]) > 0
+        return self.still and float(self.exponents[0]) > 0 and not len(self._kinks_met)
 
     @property
     def undefined(self) -> str:
         """The reason why there is no Kaplan-Yorke dimension; "" if there may be one."""
+        if len(self._kinks_met):
+            return "the run visits a kink"
         if self.repels:
             return "the fixed point is no attractor"
         if self.diverges:
@@ -254,7 +264,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if math.isnan(largest):
             number = f"below {self._bound}"
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
-        if not largest - error > self.near:
+        if len(self._kinks_met) or not largest - error > self.near:
             return f"The {words}"
         long = self.steps >= SETTLED and self.steps * largest >= FOLDS
         chaotic = long and self.wanders and not self.still and not self.diverges
@@ -270,7 +280,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             sentence(self._rest()),
             sentence(self._sum(), self._dimension()),
             sentence(self._hidden()),
-            sentence(self._flat()),
+            sentence(self._kinks()),
         ]
         return [*filter(None, sentences)]
 
@@ -286,6 +296,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         largest, error = float(self.exponents[0]), self.margins[0]
         if math.isnan(largest):
             return "may grow or shrink" if self.lost_below > 0 else "shrinks"
+        if len(self._kinks_met):
+            return "may grow or shrink"
         if math.isinf(largest):
             return "is mapped to 0 by the derivatives"
         ends = direction(np.array([largest - error, largest + error]), self.near)
@@ -342,14 +354,21 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         words = f"rounding hides {counted(self.lost, 'exponent')}, {each} is below"
         return f"{words} {self._bound} per step" if self.lost else ""
 
-    def _flat(self) -> str:
-        """A clause about exponents of -inf, which derivatives of 0 do not prove at a kink."""
-        if not np.isinf(self.exponents).any():
+    def _kinks(self) -> str:
+        """A clause about kinks on the run, and what to do if only the first step has one."""
+        if not len(self._kinks_met):
             return ""
+        first = int(self._kinks_met[0])
+        only = len(self._kinks_met) == 1 and first == self.warmup and self.exponents[0] > -math.inf
         return (
-            "an exponent of -inf is that of the derivatives: at a kink, such as that of relu at 0, "
-            "a change of the state may survive"
+            f"at time step {first} the step has a kink: the exponents may hold on one side or on "
+            f"none{'; warmup= leaves out the first steps' if only else ''}"
         )
+
+    @property
+    def _kinks_met(self) -> np.ndarray:
+        """`kinks`; empty for files of earlier versions, which have no `kinks`."""
+        return np.zeros(0, int) if self.kinks is None else self.kinks
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -357,6 +376,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             "standard_errors": ("exponent",),
             "curve_steps": ("estimate",),
             "curve": ("estimate", "exponent"),
+            "kinks": ("kink",),
         }
 
     def table(self) -> list[dict]:
@@ -502,6 +522,7 @@ def lyapunov(
             progress(t + 1, T)
     log, most = (torch.stack(each).cpu().numpy() for each in zip(*measured, strict=True))
     hidden = (most > log).any(0) & np.isfinite(log).all(0)
+    ends = warmup + np.isneginf(log).argmax(0)[np.isneginf(log).any(0)]
     pieces = min(PIECES, T - warmup)
     edges = np.array([round((T - warmup) * piece / pieces) for piece in range(pieces + 1)])
     sums = np.add.reduceat(np.where(hidden, np.nan, log), edges[:-1])
@@ -523,9 +544,45 @@ def lyapunov(
         warmup=warmup,
         still=run.rests_from(T // 2),
         drift=drift_of(np.diff(edges), sums[:, order[:1]]),
+        kinks=kinks_along(run, [*steps_for_kinks(warmup, T), *ends.tolist()]),
         **run.label.of_result,
         **run.itself,
     )
+
+
+def steps_for_kinks(warmup: int, T: int) -> list[int]:
+    """A few counted steps, from the first to the last, and the last ones in a row, which a cycle of
+    states visits one after the other.
+
+    >>> steps_for_kinks(10, 101)
+    [10, 40, 70, 97, 98, 99, 100]
+    """
+    spread = np.linspace(warmup, T - 1, TESTED).astype(int).tolist()
+    return sorted({*spread, *range(max(warmup, T - TESTED), T)})
+
+
+def kinks_along(run: Run, steps: Iterable[int]) -> np.ndarray:
+    """Those of some time steps at which the Jacobian of the step jumps, (j,). The Jacobian is
+    known by its products with two directions.
+    """
+    at = sorted({*steps})
+    x, states = run.inputs[at], run.states[:-1][at]
+    Q = random_frame(
+        run.state_size, min(2, run.state_size), torch.Generator().manual_seed(0), states
+    )
+
+    def slopes(s: Tensor) -> Tensor:
+        return torch.stack(
+            [reduce(lambda V, layer: layer(V), maps, Q) for maps in run.cell.maps(x, s)]
+        )
+
+    size = states.abs().amax(1, keepdim=True)
+    size = torch.where(size > 0, size, run.states[1:][at].abs().amax(1, keepdim=True))
+    try:
+        found = kinks_at(slopes, states, slopes(states), torch.where(size > 0, size, 1))
+    except RhnError:  # the step refuses a state beside the run
+        return np.zeros(0, int)
+    return np.array(at)[found.cpu().numpy()]
 
 
 def wanders(states: Tensor) -> bool:

@@ -53,6 +53,7 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
 
 def run(row: Analysis, options: Any) -> None:
     """Load network and data, compute the analysis, then print, draw and write its result."""
+    from gersgorin.cli.load import chorale_named
     from gersgorin.cli.new import layer_as_module
 
     options = layer_as_module(options)
@@ -73,7 +74,9 @@ def run(row: Analysis, options: Any) -> None:
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         check_step(options.step, _steps(row, subject), row)
-        result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
+        bars = report(f"{row.command} of {subject.label.title}")
+        with chorale_named(subject.label.reads, subject.label.sequence):
+            result = row(subject, **own, progress=bars)
     draw = partial(figure_of, result, **options.drawing)
     show_result(outputs, options, result, draw, name and row.name)
 

@@ -29,6 +29,7 @@ from gersgorin.run.run import Label, Run
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named
 from rhn.data import Piece, chorale
+from rhn.data.corpus import KEYS
 from rhn.data.jsb import chorales
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.utils.shared_options import given_flags
@@ -68,17 +69,33 @@ def run_of(
     network and data.
     """
     declared = hasattr(module, "state_shapes")  # by `module_of_step`
-    run = open_run(
-        module,
-        data,
-        state_size=None if declared else sizes_of_words(options.state_size),
-        layer=options.layer,
-        submodule=options.submodule,
-        batch_axis=options.batch_axis,
-        gates=None if options.gates is None else import_named(options.gates, "gates"),
-        device=device,
-    )
+    with chorale_named(data.kind, data.label):
+        run = open_run(
+            module,
+            data,
+            state_size=None if declared else sizes_of_words(options.state_size),
+            layer=options.layer,
+            submodule=options.submodule,
+            batch_axis=options.batch_axis,
+            gates=None if options.gates is None else import_named(options.gates, "gates"),
+            device=device,
+        )
     return run.named(replace(run.label, name=label.name, title=label.title, made=label.made))
+
+
+@contextmanager
+def chorale_named(kind: str, name: str) -> Iterator[None]:
+    """Say in an error that shows the shape of a chorale what x is, and how to give other data.
+
+    kind, name: those of the sequence.
+    """
+    try:
+        yield
+    except InvalidInputError as error:
+        if kind == "chorale" and f" {KEYS})" in str(error):
+            own = f"x is the chorale {name}; give your own sequence with --input"
+            error.args = (f"{error} ({own})", *error.args[1:])
+        raise
 
 
 def run_of_options(options: Any, *, device: str) -> Run:

@@ -29,6 +29,7 @@ from rhn.utils.validation import whole_number
 
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
+LEAST_SQUARES = 16  # in eps ||A||_F^2, of a difference of squares that is no rounding
 SCHUR = 1e-3  # share by which rounding in float32 may enlarge eigenvalues that are given
 
 
@@ -119,8 +120,9 @@ def departure_from_normality(
     """Compute Henrici's departure from normality, sqrt(||A||_F^2 - sum |lambda_i|^2), (...,)
     (Henrici 1962).
 
-    As a difference of squares it is accurate to about sqrt(n eps) ||A||_F, 1e-7 in float64. values:
-    the eigenvalues (..., n), if they are known. relative: divide by ||A||_F; the result is between
+    As a difference of squares it is accurate to about 1e-7 ||A||_F in float64 and 2e-3 ||A||_F in
+    float32; a smaller difference may be rounding, and counts as 0. values: the eigenvalues (...,
+    n), if they are known. relative: divide by ||A||_F; the result is between
     0 (normal) and 1 (nilpotent), and 0 for A = 0.
 
     Raises:
@@ -145,7 +147,9 @@ def departure_from_normality(
         raise InvalidInputError(
             "values: expected the eigenvalues of A, whose squares have at most the sum ||A||_F^2"
         )
-    found = ((whole - normal) * (whole + normal)).clamp(min=0).sqrt()
+    squares = (whole - normal) * (whole + normal)
+    rounding = (LEAST_SQUARES + A.shape[-1]) * torch.finfo(A.dtype).eps * whole**2
+    found = torch.where(squares > rounding, squares, 0).sqrt()
     return found / torch.where(whole > 0, whole, 1) if relative else found * unit
 
 

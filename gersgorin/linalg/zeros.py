@@ -30,8 +30,9 @@ FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
 SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no eigenvalue 1
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
-# of the box, a step beside a point; of the Jacobian there, a jump that is no rounding
-NEAR, JUMP = 1e-6, 1e-6
+# of the size of states, a step beside a point; of the Jacobian there, a jump that is no rounding
+NEAR = 1e-6
+ROUNDINGS = 1000  # that a step beside a point, and a jump, exceed
 ITERATIONS = 200
 BLOCK = 1 << 19  # entries of Jacobians held at once: about what a core's cache holds
 
@@ -352,26 +353,34 @@ def jacobians_at(slopes: Map, s: Tensor) -> Tensor:
     return torch.cat(parts) if parts else s.new_zeros(0, s.shape[1], s.shape[1])
 
 
-def kinks_at(
-    jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float
-) -> Tensor:
-    """True for points at which the Jacobian jumps, (P,). A smooth Jacobian changes less over a
-    hundredth of a distance than over the whole.
+def kinks_at(slopes: Map, points: Tensor, at: Tensor, size: Tensor) -> Tensor:
+    """True for points (P, N) at which the Jacobian jumps, (P,). A smooth Jacobian changes less over
+    a hundredth of a distance than over the whole.
+
+    slopes: the Jacobians at points, or their products with a few vectors, (P, N, k). at: those at
+    the given points. size: size of the states, 0-dim or (P, 1).
+
+    >>> points, one = torch.tensor([[0.0], [1.0]]), torch.ones(())
+    >>> kinks_at(slopes := lambda s: (s > 0).float()[..., None], points, slopes(points), one)
+    tensor([ True, False])
     """
     if not len(points):
         return torch.zeros(0, dtype=torch.bool)
     generator = torch.Generator("cpu").manual_seed(0)
     noise = torch.randn(points.shape, generator=generator, dtype=torch.float64, device="cpu")
+    rounding = ROUNDINGS * torch.finfo(points.dtype).eps
+    least = max(NEAR, rounding)
 
-    def change(distance: Tensor | float) -> Tensor:
+    def change(distance: Tensor) -> Tensor:
         both = [
-            (jacobian(points + sign * distance * noise.to(points)) - at).abs().amax((-2, -1))
+            (slopes(points + sign * distance * noise.to(points)) - at).abs().amax((-2, -1))
             for sign in (1, -1)
         ]
         return torch.maximum(*both)
 
-    jump = change(near)
-    return (change(near / 100) > jump / 2) & (jump > JUMP * at.abs().amax((-2, -1)))
+    jump = change(least * size)
+    clear = jump > least * at.abs().amax((-2, -1)) + rounding
+    return clear & (change(least * size / 100) > jump / 2)
 
 
 def norm(v: Tensor) -> Tensor:

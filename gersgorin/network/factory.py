@@ -1,8 +1,8 @@
 """Build the user's modules.
 
 A user's factory, `package.module:factory`, is called without arguments, or with input_size and
-hidden_size if it takes them. The factory returns a torch module. A function f(x, s) is a step
-instead of a factory.
+hidden_size if it takes them. The factory returns a torch module or a step f(x, s). A function
+f(x, s) is a step instead of a factory.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gersgorin.run.cell import flat_step
+from gersgorin.run.cell import flat_step, own_title
 from gersgorin.run.state import Sizes, zero_state
 from gersgorin.validate import users_code
 from rhn.cells import is_known
@@ -47,12 +47,10 @@ def build_module(
     not loaded here. state_size: size of the state of a step f(x, s).
 
     Raises InvalidInputError if there is no such factory, or if the factory raises an error,
-    requires other arguments, or does not return a module.
+    requires other arguments, or returns neither a module nor a step.
     """
     found = import_named(name, "module")
-    if is_function_of_state(found):
-        found = module_of_step(found, state_size)
-    built = isinstance(found, nn.Module)
+    built = isinstance(found, nn.Module) or is_function_of_state(found)
     takes = {} if built else _arguments(found)
     if hidden_size is not None and "hidden_size" not in takes:
         raise InvalidInputError(
@@ -66,9 +64,19 @@ def build_module(
     hint = _hint_of_factory(found, keywords)
     with users_code(f"cannot build {name}", hint), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = found if built else found(**keywords)
+        made = found if built else found(**keywords)
+    return _module_of(made, name, state_size)
+
+
+def _module_of(made: Any, name: str, state_size: Sizes | None) -> nn.Module:
+    """The module, or the module of the step, that the factory `name` returned. Raises
+    InvalidInputError for anything else.
+    """
+    module = module_of_step(made, state_size) if is_function_of_state(made) else made
     if not isinstance(module, nn.Module):
-        raise InvalidInputError(f"{name} returns {kind_of(module)}: expected a torch.nn.Module")
+        raise InvalidInputError(
+            f"{name} returns {kind_of(module)}: expected a torch.nn.Module or a step f(x, s)"
+        )
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module
@@ -104,7 +112,7 @@ def module_of_step(step: Callable, state_size: Sizes | None = None) -> nn.Module
         )
     if isinstance(state_size, tuple):
         step = flat_step(step, zero_state(state_size, torch.zeros(1)))
-    module = type(getattr(step, "__name__", "f"), (nn.Module,), {"step": staticmethod(step)})()
+    module = type(own_title(step), (nn.Module,), {"step": staticmethod(step)})()
     vars(module).update(vars(step))
     if isinstance(state_size, int):
         module.state_size = state_size

@@ -100,6 +100,12 @@ def find_cell(
     part = part_of(module, submodule)
     cells = [part] if said and is_step(part) else recurrent_cells(part)
     if not cells:
+        others = "" if is_step(part) else _with_cells(module)
+        if others:
+            raise InvalidInputError(
+                f"the submodule {in_short(submodule)}, of the class {cell_name(part)}, has no "
+                f"recurrent cell: the submodules with a recurrent cell are {others}"
+            )
         raise no_cell(part)
     if layer is None:
         return cells[0], None
@@ -252,11 +258,16 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     if near := nearest(str(name), parts, 3):
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
-        recurrent = [k for k, part in parts.items() if k and recurrent_cells(part)]
         hint = f"it has {listed([*parts][1:], 8) or 'no parts'}"
-        if recurrent:
-            hint = f"its submodules with a recurrent cell are {listed(recurrent, 8)}"
+        if recurrent := _with_cells(module):
+            hint = f"its submodules with a recurrent cell are {recurrent}"
     raise InvalidInputError(f"{type(module).__name__} has no submodule {in_short(name)}: {hint}")
+
+
+def _with_cells(module: nn.Module) -> str:
+    """The names of the submodules with a recurrent cell; "" if there are none."""
+    parts = [name for name, part in module.named_modules() if name and recurrent_cells(part)]
+    return listed(parts, 8) if parts else ""
 
 
 def no_cell(module: nn.Module) -> InvalidInputError:

@@ -13,7 +13,7 @@ import inspect
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -591,10 +591,12 @@ def keeps_apart(
     input as the batch. frames: a sequence, (T, m) or ids (T,). state_size: see `ModelWithData`.
     """
     two = torch.stack((frames, frames.flip(0)), axis)
-    with suppress(RhnError, *USERS_FAULT):
-        SequenceMap(ModelWithData(model=module, x=two, batch_axis=axis, state_size=state_size))
-        return True
-    return False
+    return _runs(ModelWithData(model=module, x=two, batch_axis=axis, state_size=state_size))
+
+
+def runs_without_batch(module: nn.Module, frames: Tensor, state_size: Sizes | None = None) -> bool:
+    """True if a module runs on one sequence without an axis of the batch, see `keeps_apart`."""
+    return _runs(ModelWithData(model=module, x=frames, state_size=state_size))
 
 
 def _hint(subject: ModelWithData) -> str:

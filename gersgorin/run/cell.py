@@ -377,7 +377,7 @@ class StepCell:
         lead, rows = as_rows(x, s)
         found = list[dict[str, Tensor]]()
         for x_t, s_t in zip(*rows, strict=True):
-            with users_code(f"gates(x, s) of {self.name} fails", "it gets x and s as the step"):
+            with users_code("gates(x, s) fails", "it gets x and s as the step"):
                 made = in_their_precision(gates, self._arguments(x_t, s_t))
             found.append(made if isinstance(made, dict) else {"": made})
         names = tuple(found[0])
@@ -388,15 +388,14 @@ class StepCell:
             or not all(isinstance(gate, Tensor) for gate in gates_of_all)
         ):
             raise InvalidInputError(
-                f"gates(x, s) of {self.name} must return a tensor, or tensors by the same names "
-                "at each step"
+                "gates(x, s) must return a tensor, or tensors by the same names at each step"
             )
         self.gate_names = names if names != ("",) else ()
         stacked = [torch.stack([each[k].flatten() for each in found]).to(s) for k in names]
         least, most = min(float(g.min()) for g in stacked), max(float(g.max()) for g in stacked)
         if not -ROUNDED <= least <= most <= 1 + ROUNDED:
             raise InvalidInputError(
-                f"gates(x, s) of {self.name} returns numbers from {least:.3g} to {most:.3g}: "
+                f"gates(x, s) returns numbers from {least:.3g} to {most:.3g}: "
                 "expected gates between 0 and 1, such as after a sigmoid"
             )
         return Gates(t=tuple(gate.reshape(*lead, -1) for gate in stacked))

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from browser import chromium
@@ -21,7 +22,7 @@ from analysis.report.cli import main
 from analysis.report.folders import study_sections
 from analysis.report.network import network_sections
 from analysis.report.options import ReportOptions
-from analysis.report.page import Section, Table, page_html, write_page
+from analysis.report.page import Section, Table, page_html, section_of, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
 from gersgorin.cli.analysis import main as plot
@@ -164,6 +165,15 @@ def test_a_bare_checkpoint_is_reported_without_what_its_network_lacks(tmp_path):
     assert "Gates by layer and step" not in titles and "transform gates" not in text
     assert "The influence of an input" in text
     assert "There are no gates in this RNN" in text
+
+
+def test_a_column_of_the_page_has_a_number():
+    """For a function, the norm of the Jacobians has no known bound."""
+    run = open_run(lambda x, s: torch.tanh(s + x), torch.rand(9, 3), state_size=3)
+    section = section_of(ANALYSES["spectra"](run))
+    columns = pd.DataFrame(section.tables[0].rows)
+    assert not columns.isna().all().any() and "norm_bound" not in columns
+    assert {"step", "spectral_radius", "norm"} <= {*columns}
 
 
 def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):

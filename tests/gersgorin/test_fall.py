@@ -196,7 +196,8 @@ def test_no_law_is_named_if_none_describes_the_lags_that_hold_the_influence():
 
 
 @for_each(
-    ("echo", "words"), ((1.03, "largest at lag 1, 1.03"), (2.0, "largest at lag 1, 2"), (1.0, ""))
+    ("echo", "words"),
+    ((1.03, "largest, 1.03, at lag 1"), (2.0, "largest, 2, at lag 1"), (1.0, "")),
 )
 def test_a_rise_over_few_lags_is_told_in_numbers(echo, words):
     def echoed(x):
@@ -277,4 +278,4 @@ def test_a_flat_influence_has_no_doubling_time():
         "The influence of an input is about as large (up to a factor of 2) at all lags from 2 to 39"
     )
     told = " ".join(result.notes())
-    assert "It is 0.4 at lag 0 and largest at lag 20, 1.21." in told and "doubles" not in told
+    assert "It is 0.4 at lag 0 and largest, 1.21, at lag 20." in told and "doubles" not in told

@@ -559,7 +559,7 @@ def test_what_the_starts_come_to_is_found_in_many_dimensions():
 def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
     found = fixed_points(step, starts=torch.linspace(-2, 2, 50, dtype=d)[:, None])
     assert found.kinds == [kind] and found.lost == 0
-    assert ("one side of a kink" in "".join(found.sentences())) == (kind == "kink")
+    assert ("has a kink" in "".join(found.sentences())) == (kind == "kink")
 
 
 def test_at_a_kink_nothing_is_said_of_the_fate_of_a_small_change():
@@ -577,9 +577,41 @@ def test_at_a_kink_nothing_is_said_of_the_fate_of_a_small_change():
     np.testing.assert_allclose(found.states, 0, atol=1e-12)
     assert row["kind"] == "kink" and "stable" not in found.brief()
     assert math.isnan(row["growth_time"]) and math.isnan(row["decay_time"])
-    assert "those of one side of a kink: a small change of the state may grow" in found.summary()
+    assert (
+        "the step has a kink: the eigenvalues there may hold on one side or on none"
+        in found.summary()
+    )
     assert found.to_dict()["points"][0]["growth_time"] is None
     assert not any("mode" in line.get_label() for line in found.plot().lines)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-16])
+def test_the_figure_of_spectra_has_a_width_if_all_eigenvalues_are_1(slope, recwarn):
+    """The map s + s^3 has the eigenvalue 1 at 0 up to rounding."""
+    found = fixed_points(
+        lambda x, s: (1 + slope) * s - s**3, starts=torch.linspace(-0.5, 0.5, 9, dtype=d)[:, None]
+    )
+    found = replace(found, eigenvalues=np.full_like(found.eigenvalues, 1 + 2 * slope))
+    low, high = found.plot().figure.axes[1].get_xlim()
+    assert not recwarn.list and low < 0.95 and high > 1.05
+
+
+def test_eigenvalues_of_a_tie_give_no_statement_about_stability():
+    """At 0 the slopes are 0.5 and 2, and their mean by autograd, 1, is that of no side. The other
+    point, at 3, is stable.
+    """
+
+    def step(x, s):
+        return torch.where(s < 2, torch.maximum(0.5 * s, 1.5 * s), 3 + (s - 3) / 2)
+
+    ends = [np.array([size]) for size in (1e-9, -1e-9)]
+    assert [float(step(None, torch.from_numpy(s))[0] / s[0]) for s in ends] == [1.5, 0.5]
+    found = fixed_points(step, starts=torch.tensor([[-1.0], [0.1], [2.5], [4.0]], dtype=d))
+    rows = {row["kind"]: row for row in found.table()}
+    assert set(rows) == {"kink", "stable"}
+    assert math.isnan(rows["kink"]["unstable"]) and math.isnan(rows["kink"]["neutral"])
+    assert rows["stable"]["unstable"] == rows["stable"]["neutral"] == 0
+    assert "neutral" not in "".join(found.sentences())
 
 
 def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():

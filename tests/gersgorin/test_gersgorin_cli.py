@@ -261,19 +261,32 @@ UP = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
 
 def turns(x, s):
     return (x * UP + (1 - x) * UP.T) @ s
+
+
+def made():
+    return turns
+
+
+def nameless():
+    return lambda x, s: turns(x, s)
 """
 
 
+@pytest.mark.parametrize(
+    ("name", "title"), [("turns", "turns"), ("made", "turns"), ("nameless", "f(x, s)")]
+)
 @WITHOUT_LAYOUT
-def test_a_module_may_be_a_function_of_an_input_and_a_state(tmp_path, monkeypatch, capsys):
+def test_a_module_or_what_its_factory_returns_may_be_a_step(
+    name, title, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     Path("turning.py").write_text(STEPS_OF_TWO_MATRICES)
     np.savetxt("flags.csv", [1, 0] * 10)
-    words = ["--module", "turning:turns", "--state-size", "2", "--input", "flags.csv"]
+    words = ["--module", f"turning:{name}", "--state-size", "2", "--input", "flags.csv"]
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert "The gradient of turns doubles every step." in shown
+    assert f"The gradient of {title} doubles every step." in shown
     assert "Over 20 steps the 2-norm of the product of all Jacobians is 1.049e+06." in shown
 
 

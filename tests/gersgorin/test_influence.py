@@ -464,6 +464,8 @@ def test_the_influence_of_single_numbers_adds_up_to_that_of_an_input():
     expected = torch.stack(slopes)[..., 1].square().sum((0, 1)).div(5).sqrt()
     np.testing.assert_allclose(each[1][-1], expected, rtol=1e-10)
     assert "the root mean square over 5 sequences" in str(whole)
+    one = gersgorin.influence(model, x, feature=1)
+    assert "influence of an input (feature 1, counted from 0)" in one.finding
     with pytest.raises(InvalidInputError, match="an input has 3 numbers, expected 0 to 2"):
         gersgorin.influence(model, x, feature=3)
 
@@ -666,9 +668,8 @@ def test_no_half_life_is_known_of_an_influence_that_may_rise_again(name):
 def test_a_later_echo_is_told_beside_the_largest_influence():
     found = of_weights(np.eye(50)[5] + 0.8 * np.eye(50)[45])
     assert np.isinf(found.half_life)
-    told = (
-        "it is 0 at lag 0 and largest at lag 5, 1; it is above half of this again as late as lag 45"
-    )
+    rise = "it is 0 at lag 0 and largest, 1, at lag 5"
+    told = f"{rise}; it is above half of this again as late as lag 45"
     assert f"{told} of 49" in " ".join(found.notes()).replace("It is 0", "it is 0")
 
 

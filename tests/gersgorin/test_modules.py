@@ -354,7 +354,11 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
             "--module {}:Seq2Seq --submodule encoder.rn",
             "no submodule 'encoder.rn': did you mean 'encoder.rnn'",
         ),
-        ("--module {}:Seq2Seq --submodule encoder.scale", "Linear has no recurrent cell"),
+        (
+            "--module {}:Seq2Seq --submodule encoder.scale",
+            "the submodule 'encoder.scale', of the class Linear, has no recurrent cell: the "
+            "submodules with a recurrent cell are encoder, encoder.rnn",
+        ),
         ("--module {}:Seq2Seq --layer 4", "layer is 4: the module has 3 recurrent cells"),
         ("--module {}:Lazy", "has weights of no size yet"),
         ("--module torch.nn:LSTM --hidden-size 100000000", "cannot build torch.nn:LSTM"),

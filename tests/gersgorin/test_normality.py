@@ -153,6 +153,20 @@ def test_support_lines_of_a_real_matrix_are_those_of_every_angle(angles):
     np.testing.assert_allclose(NumericalRange(MATRICES["random"], angles).support, wanted)
 
 
+@for_each("dtype", [torch.float32, torch.float64])
+def test_henricis_departure_of_a_normal_matrix_is_0(dtype):
+    """Diagonal matrices and rotations, whose departure is 0, and one that is not normal."""
+    generator = torch.Generator().manual_seed(0)
+    diagonals = torch.rand(200, 4, generator=generator, dtype=dtype).diag_embed()
+    angles = 6 * torch.rand(200, generator=generator, dtype=dtype)
+    rows = angles.cos(), angles.sin(), -angles.sin(), angles.cos()
+    rotations = torch.stack(rows, -1).unflatten(-1, (2, 2))
+    for A in (diagonals, rotations, 1e-20 * diagonals):
+        assert not departure_from_normality(A).any()
+    shear = torch.tensor([[1.0, 0.01], [0.0, 0.5]], dtype=dtype)
+    assert float(departure_from_normality(shear)) == pytest.approx(0.01, rel=1e-2)
+
+
 @for_each("name", CASES)
 def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     A = CASES[name]

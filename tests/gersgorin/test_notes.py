@@ -94,7 +94,7 @@ CASES = {
     "influence": (
         hard_influence,
         [
-            "it is 1 at lag 0 and largest at lag 1, 2;",
+            "it is 1 at lag 0 and largest, 2, at lag 1;",
             "it stays at or below half of this from lag 2 on",
             "from 3 steps back on",
             "2 lags do not tell",
@@ -115,7 +115,7 @@ CASES = {
             "a point may lie outside",
             "a neutral eigenvalue lies up to",
             "4 points may lie on one curve",
-            "side of a kink",
+            "has a kink",
         ],
     ),
     "no points": (no_points, ["the least |f(s) - s| reached from any start", "give other starts"]),

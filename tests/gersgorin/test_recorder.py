@@ -360,6 +360,16 @@ def test_a_step_that_breaks_during_the_training_is_an_error():
         recorder.step()
 
 
+def test_a_closed_recorder_names_one_cost(tmp_path, capsys):
+    """The file, the line at the end and the recording afterwards have the same numbers."""
+    path, model = tmp_path / "run.npz", nn.GRU(m, n)
+    with Recorder(model, frames(T), every=1, path=path) as recorder:
+        recorder.step(1.0)
+    saved, after = Recording.load(path), recorder.recording
+    assert saved.measuring_seconds == after.measuring_seconds
+    assert saved.cost == after.cost in capsys.readouterr().err
+
+
 def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(
     tmp_path, monkeypatch
 ):

@@ -163,6 +163,20 @@ def test_the_unit_circle_is_below_the_dots(records):
     assert order["unit circle"] < order["eigenvalues"]
 
 
+@pytest.mark.parametrize("values", [[0.5, 0.9, -0.95], [0.5, 0.501, 0.52], [0.8, -0.6]])
+@WITHOUT_LAYOUT
+def test_a_panel_is_called_enlarged_only_if_it_is(values):
+    matrices = torch.tensor(values, dtype=torch.float64).diag().repeat(9, 1, 1)
+    whole, view = draw_run(of_matrices(matrices, "diagonal")).figure.axes[:2]
+    ratio = np.ptp(whole.get_xlim()) / np.ptp(view.get_xlim())
+    words, *number = view.get_title("left").split(" ")[:2]
+    assert (words == "Enlarged") == (ratio > 1.5)
+    if words == "Enlarged":
+        assert float(number[0]) == pytest.approx(ratio, rel=0.05)
+    else:
+        assert view.get_title("left") == "Eigenvalues of all steps"
+
+
 @pytest.mark.parametrize(
     ("limit", "middle"), [(0.5, 0.0), (2.0, 0.0), (0.1, 1.0), (0.1, 0.8), (0.2, -3.0), (0.5, -1.4)]
 )
