@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rhn.errors import DataError, OutputError
+from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
@@ -49,9 +49,11 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, e
 def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
     """As root a rename over /dev/null would succeed, and break the machine."""
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, "", os.devnull, tmp_path / "pipe"):
+    for path in (tmp_path, os.devnull, tmp_path / "pipe"):
         with pytest.raises(OutputError, match="it is a folder or a device, expected a file"):
             write(path)
+    with pytest.raises(InvalidInputError, match="expected the path of a file, got ''"):
+        write("")
     assert Path(os.devnull).is_char_device()
 
 
@@ -79,7 +81,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     script = f"""
 import resource
 from rhn.utils.io import atomic_path
-from rhn.errors import OutputError
+from rhn.errors import InvalidInputError, OutputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     with atomic_path({str(target)!r}) as temporary:
