@@ -350,9 +350,10 @@ class LogTicks(ticker.LogLocator):
             least = min(0.47, least)
         for numbers in ROUND if high - low < FAR else ():
             if np.diff(np.log10(numbers), append=1).min() >= least:
-                decades = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
+                decades = 10.0 ** np.arange(max(np.floor(low), -307), np.ceil(high) + 1)
                 return np.outer(decades, numbers).ravel().tolist()
-        return super().tick_values(vmin, vmax)
+        ticks = np.asarray(super().tick_values(vmin, vmax))
+        return ticks[ticks >= np.finfo(float).tiny].tolist()  # powers below are rounded to 0
 
 
 class WholeTicks(ticker.MaxNLocator):

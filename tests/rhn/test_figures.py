@@ -19,7 +19,7 @@ from gersgorin.cli.main import main as gersgorin_main
 from gersgorin.figures import draw_run
 from rhn import make_cell
 from rhn.errors import OutputError
-from rhn.plotting.figure import LogTicks
+from rhn.plotting.figure import LogLabels, LogTicks
 from rhn.utils import figures
 from rhn.utils import io as made
 from rhn.utils.figures import our_style
@@ -162,6 +162,22 @@ def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends,
     assert all(float(f"{10**tick:.3g}") == pytest.approx(10**tick) for tick in inside), (
         "of at most three digits"
     )
+
+
+@pytest.mark.parametrize("low", [1e-300, 1e-310, 5e-324])
+def test_a_log_axis_down_to_the_smallest_numbers_has_labels(low):
+    """A power of ten below the smallest number of float64 is rounded to 0, which has no label."""
+    ax = Figure().subplots()
+    plot_log(ax, low)
+    assert any(label.get_text() for label in ax.get_yticklabels())
+
+
+def plot_log(ax, low):
+    ax.plot([1.0, low], [1.0, low])
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogTicks(numticks=7))
+    ax.yaxis.set_major_formatter(LogLabels())
+    ax.get_figure().canvas.draw()
 
 
 @pytest.mark.parametrize("dots", [72, 100, 160, 300])
