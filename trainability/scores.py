@@ -168,12 +168,11 @@ class PairedErrors:
 
     def above(self, level: float) -> bool:
         """True if the errors lie above `level` times those of the constant predictor by two
-        standard errors; False if the loss has no least value.
+        standard errors. For a loss without a least value, see `relative`.
         """
-        if self.endless:
-            return False
-        mean, deviation = self.difference(level)
-        return mean - DEVIATIONS * deviation > 0
+        mean, deviation = self.difference(1.0 if self.endless else level)
+        least = math.log(level) if self.endless else 0.0
+        return mean - DEVIATIONS * deviation > least
 
 
 def once_below(measured: list[PairedErrors]) -> bool:

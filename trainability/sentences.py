@@ -9,16 +9,19 @@ from rhn.utils.result import Result
 
 LETTERS = 12.5  # of size 8 in an inch
 LARGEST = 1000.0  # error that is printed with two decimals
+HUGE = 1e300  # error above which exp of a loss is cut off
 
 
 def shown(error: float) -> str:
     """Return an error as in a table or a sentence; "-" if it is not finite.
 
-    >>> shown(0.517), shown(100325708.4), shown(math.inf)
-    ('0.52', '1e+08', '-')
+    >>> shown(0.517), shown(100325708.4), shown(1e304), shown(math.inf)
+    ('0.52', '1e+08', '>1e+300', '-')
     """
     if not math.isfinite(error):
         return "-"
+    if error > HUGE:
+        return f">{HUGE:g}"
     return f"{error:.2f}" if error < LARGEST else f"{error:.3g}"
 
 

@@ -201,15 +201,12 @@ class Comparison(Result, kind="comparison"):
         the clause states in how many runs the gradient grows, or, if it grows in none, in how many
         it shrinks.
         """
-        subject, rates = subject_of(self.title), self.last_exponent
-        gradient, R = f"The gradient{subject}", len(rates)
-        if R == 1:
+        subject = subject_of(self.title)
+        gradient = f"The gradient{subject}"
+        if len(self.seed) == 1:
             return capitalised(gradient_words(self._of_only_run, subject))
-        zero = int(np.isneginf(rates).sum())
-        if self._disagree:
-            return f"{gradient} {self._change} runs"
-        if 0 < zero < R:
-            return f"{gradient} is {ZERO} at the end of {zero} of {R} runs"
+        if self._disagreement:
+            return f"{gradient} {self._disagreement} runs"
         steady = is_steady(self.log_norm_product, self.near)
         words = rate_words(self.rate, self.near, steady=steady)
         return f"{gradient} {words} in the median"
@@ -221,8 +218,7 @@ class Comparison(Result, kind="comparison"):
             return Growth.of(self._of_only_run)
         ends = self.last_exponent * self.steps
         even = 2 * int((np.abs(ends) <= TWICE).sum()) > len(ends)
-        disagree = self._change if self._disagree else ""
-        return Growth(self.rate, even, median=True, disagree=disagree)
+        return Growth(self.rate, even, median=True, disagree=self._disagreement)
 
     @property
     def _of_only_run(self) -> np.ndarray:
@@ -230,23 +226,23 @@ class Comparison(Result, kind="comparison"):
         return self.log_norm_product[0, : self.steps[0]]
 
     @property
-    def _change(self) -> str:
-        """In how many runs the gradient grows, or else shrinks: "grows in 1 of 5"."""
+    def _disagreement(self) -> str:
+        """In how many runs the gradient grows, or else shrinks, or else is zero at the end, if the
+        runs differ in this: "grows in 1 of 5". "" if they do not.
+        """
         ways, R = direction(self.last_exponent, self.near), len(self.seed)
+        zero = int(np.isneginf(self.last_exponent).sum())
+        if len({*ways.tolist()}) == 1:
+            return f"is {ZERO} at the end of {zero} of {R}" if 0 < zero < R else ""
         grows, shrinks = int((ways > 0).sum()), int((ways < 0).sum())
         return f"grows in {grows} of {R}" if grows else f"shrinks in {shrinks} of {R}"
-
-    @property
-    def _disagree(self) -> bool:
-        """True if the runs differ in whether the gradient grows, shrinks or keeps its norm."""
-        return len({*direction(self.last_exponent, self.near).tolist()}) > 1
 
     def notes(self) -> list[str]:
         """Sentences about the number of runs in which the gradient grows, the discs allow growth,
         or an eigenvalue leaves the unit circle.
         """
         R, notes = counted(len(self.seed), "run"), []
-        counts = {} if self._disagree else {"The gradient grows": self.last_exponent[:, None]}
+        counts = {} if self._disagreement else {"The gradient grows": self.last_exponent[:, None]}
         for words, values in (
             *counts.items(),
             (f"The {DISC_WORDS[self.discs]} allow growth", self.reach - 1),

@@ -408,7 +408,8 @@ def _ranked_words(
     behind = [growths[k] for k in known if k not in top]
     others_grow = any(growth.grows(near) for growth in behind)
     most = _most(bool(direction(best[0].ranked, near) > 0), others_grow)
-    places = " and ".join(_within(names[k], notes[k]) for k in top)
+    alone = len(best) == 1 and best[0].disagree  # which the words say already
+    places = " and ".join(_within(names[k], "" if alone else notes[k]) for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks{mixed}"
     return f"{most} {places}, where it {words}"
 

@@ -331,8 +331,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "the state rests at a fixed point that is no attractor: give another first state, "
                 "s0= in Python or --start-noise 1 of the command"
             )
-        rest = "the state comes to rest: the exponents approach those of a fixed point"
-        return rest if self.still else ""
+        return "the state comes to rest" if self.still else ""
 
     def _sum(self) -> str:
         """A clause about the sum, if there are several exponents."""
@@ -638,7 +637,11 @@ def of_run(
         run.states.device.type,
     )
     count, warmup = min(DEFAULT_COUNT, N) if count is None else count, T if repeat > 1 else 0
-    found = lyapunov(run.repeated(repeat), count=count, warmup=warmup, seed=seed, progress=progress)
+    long = run.repeated(repeat)
+    if repeat > 1:
+        reads = f"{repeat} readings of {run.label.reads}"
+        long.named(replace(run.label, reads=reads)).require_finite()
+    found = lyapunov(long, count=count, warmup=warmup, seed=seed, progress=progress)
     return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
 
 

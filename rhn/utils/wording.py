@@ -37,12 +37,14 @@ def counted(count: int, what: str, several: str | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a share in percent, with two significant digits.
+    """Format a share in percent, with two significant digits; with more if a share below 1 would
+    be 100 %.
 
-    >>> percent(0.123), percent(0.0004), percent(0.997)
-    ('12 %', '0.04 %', '100 %')
+    >>> percent(0.123), percent(0.0004), percent(0.997), percent(1)
+    ('12 %', '0.04 %', '99.7 %', '100 %')
     """
-    return f"{float(f'{100 * share:.2g}'):g} %"
+    shown = (float(f"{100 * share:.{digits}g}") for digits in (2, 3, 4, 5, 6))
+    return f"{next((each for each in shown if each != 100 or share >= 1), 100 * share):g} %"
 
 
 def nearest(word: str, names: Iterable[str], most: int = 1) -> list[str]:

@@ -18,6 +18,7 @@ import rhn
 from gersgorin import compare, open_run
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.bands import KEPT, TABULATED
+from gersgorin.analyses.growth import Growth, compared_words
 from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.analysis import main as plot
 from gersgorin.cli.compare import main
@@ -387,7 +388,9 @@ def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
     assert low == median == -np.inf < high < np.inf
     ax = found.plot()
     assert [line.get_marker() for line in ax.lines].count("x") == 1
-    assert "The gradient grows in 0 of 4 runs." in found.summary()
+    assert "is zero up to rounding at the end of 2 of 4 runs." in found.summary()
+    title = compared_words([found.growth, Growth(-0.5, median=True)], ["a", "b"], 1e-7)
+    assert title.startswith("The gradient is zero up to rounding at the end of 2 of 4 runs in a")
 
 
 def test_the_record_is_written_and_read(tmp_path):
