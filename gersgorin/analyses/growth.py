@@ -210,7 +210,7 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
     Over 3 steps the 2-norm of the product of all Jacobians is 0.6065.
     The norm is largest after 1 step: 2.718.
     >>> print(growth_over_all(np.full(20, 2.5), "steps")[0].rpartition("; ")[2])
-    half of this change falls on the first of 20 steps.
+    at least half of this change falls on the first of 20 steps.
     """
     T = len(log_norm)
     if not T or not np.isfinite(log_norm).all():
@@ -281,13 +281,18 @@ def _uneven(log_norm: np.ndarray) -> str:
     steps or more exceeds each share that is reached after a steps or fewer by a half. If the norm
     turns, other steps may have half of the change too: then there is no clause.
 
+    >>> _uneven(np.r_[np.zeros(15), 30.0, np.full(15, 0.9)])
+    ''
+
     >>> _uneven(np.r_[np.zeros(15), np.full(15, 9.0)])
-    'half of this change falls on step 15'
+    'at least half of this change falls on step 15'
     """
     T, whole = len(log_norm), float(log_norm[-1])
     if abs(whole) <= TWICE:
         return ""
     share = np.r_[0, log_norm / whole]
+    if share.max() > 1.5 or share.min() < -0.5:  # changes that undo each other hide the whole one
+        return ""
     before, after = np.maximum.accumulate(share), np.minimum.accumulate(share[::-1])[::-1]
     ends = np.searchsorted(after, before + 0.5 - SAME)  # T + 1: at no step
     few = np.where(ends <= T, ends - np.arange(T + 1), T)
@@ -295,7 +300,7 @@ def _uneven(log_norm: np.ndarray) -> str:
     end = first + int(few[first])
     if EVEN * few[first] > T or _elsewhere(share, first, end):
         return ""
-    return f"half of this change falls on {_places(first, end, T)}"
+    return f"at least half of this change falls on {_places(first, end, T)}"
 
 
 def _elsewhere(share: np.ndarray, first: int, end: int) -> bool:

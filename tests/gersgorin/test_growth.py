@@ -310,7 +310,7 @@ def test_few_steps_that_have_half_of_the_change_are_found_by_trying_all(seed):
         assert f"falls on the {'last' if first else 'first'}{few_words} of {T} steps" in words
     else:
         where = f"step {first}" if few == 1 else f"steps {first} to {first + few - 1}"
-        assert f"half of this change falls on {where}." in words
+        assert f"at least half of this change falls on {where}." in words
 
 
 def test_the_command_prints_no_factor_of_a_step(capsys, tmp_path):
