@@ -75,12 +75,13 @@ def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagn
 
 def measure_of(trial: Trial) -> str:
     """Return what the error of a check compares, see `Score.meaning`. If errors are not compared,
-    the losses of the user's training run are added.
+    the losses of the user's first and last minibatch are added.
     """
     score, losses = trial.race.scores["error"], trial.base.losses
     if score.kind != "loss" or not score.refused or not losses:
         return score.meaning
-    return f"{score.meaning}; your loss went from {losses[0]:.3g} to {losses[-1]:.3g}"
+    ends = f"your loss went from {losses[0]:.3g} to {losses[-1]:.3g}"
+    return f"{score.meaning}; {ends}, first and last minibatch"
 
 
 def rows_of_table(trial: Trial) -> Iterator[TableRow]:

@@ -31,7 +31,7 @@ from trainability.differences import (
     is_slope,
     slope_and_gradient,
 )
-from trainability.losses import canonical_loss, is_normalised, of_logs
+from trainability.losses import EQUAL, canonical_loss, is_normalised, of_logs
 from trainability.minima import constant_output, searched_range
 from trainability.output_range import FREE, OutputRange, range_of
 from trainability.scores import MINIBATCHES
@@ -227,6 +227,26 @@ class Minibatch:
         return None
 
     @cached_property
+    def is_least_at_logs(self) -> bool:
+        """True if outputs and targets are probabilities, and the loss is least at equal ones for
+        logarithms of probabilities only, as `nn.KLDivLoss`.
+        """
+        axis, y, loss = self.axes.units, self.y, self.training.loss
+        z = self.output.detach()
+        if axis is None or y.shape != z.shape or not y.is_floating_point():
+            return False
+        if not (is_normalised(z, axis) and is_normalised(y, axis) and bool((y > 0).all())):
+            return False
+        try:  # slopes along changes that keep the sum
+            own, logs = (
+                slope - slope.mean(axis, keepdim=True)
+                for slope in (slope_at(f, y.to(z), y) for f in (loss, of_logs(loss, axis)))
+            )
+        except RhnError:
+            return False
+        return bool(own.any()) and float(logs.abs().max()) <= EQUAL * float(own.abs().max())
+
+    @cached_property
     def pairing(self) -> str:
         """What to pass to the loss in place of y, so that it compares each output with its own
         target: a key of `PAIRINGS`; "" if nothing helps or nothing is wrong.
@@ -250,7 +270,7 @@ class Minibatch:
         target beside its own output. None if neither is missing, or no repair is known.
         """
         loss, axis = self.training.loss, self.axes.units
-        if self.lacks_logs and axis is not None:
+        if (self.lacks_logs or self.is_least_at_logs) and axis is not None:
             return "your loss of log-probabilities", of_logs(loss, axis)
         if not self.is_unpaired:
             return None
@@ -290,7 +310,10 @@ class Minibatch:
             changed.select(axis, 0).fill_(y.max())
             z = z - z.mean() + y.double().mean().to(z)  # between the two
         z = self.output_range.beside(z, 0.1 * noise_like(z))
-        slopes = [slope_at(loss, z, targets) for targets in (one, one, changed)]
+        try:
+            slopes = [slope_at(loss, z, targets) for targets in (one, one, changed)]
+        except RhnError:  # of a loss that takes targets of some range only
+            return None
         # a loss that is random, counts its calls, or is not finite
         if not (torch.equal(slopes[0], slopes[1]) and slopes[2].isfinite().all()):
             return None

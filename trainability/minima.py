@@ -23,11 +23,12 @@ from trainability.output_range import FREE, OutputRange
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 LOSS_ROUNDING = 1e-6  # a loss that is so little below 0 may be 0
-FIRST_STEP, RPROP_STEPS = 0.01, (1e-9, 1e30)  # lengths: the first, of numbers of size 1; limits
+FIRST_STEP, RPROP_STEPS = 0.01, (1e-9, 1e30)  # of the size of a number: the first, and limits
 PATIENCE = 30  # steps in a row of Rprop that do not lower the loss
 SEARCH_STEPS, SHORT = 200, 20  # of L-BFGS or of Rprop, and of a search beside the end of another
 BESIDE = 0.1, 1.0, 1.0, 1.0  # distances of further starts from the end of a search
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
+FAR, FAR_SHARE = 3.0, 0.1  # of the largest outputs; of the gap that falls beyond them
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
@@ -89,20 +90,21 @@ def least_by_signs(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[flo
     ten, such as a mean and the logarithm of a deviation. It ends early if some steps in a row do
     not lower the loss.
     """
-    z = start.detach().clone().requires_grad_()
-    first = FIRST_STEP * max(1.0, float(z.detach().abs().max()))
-    search = torch.optim.Rprop([z], first, step_sizes=RPROP_STEPS)
+    size = start.detach().abs().clamp_min(1.0)
+    moved = torch.zeros_like(start, requires_grad=True)
+    search = torch.optim.Rprop([moved], FIRST_STEP, step_sizes=RPROP_STEPS)
     best, place, step, lowered = math.inf, start, 0, 0
     while step < SEARCH_STEPS and step - lowered <= PATIENCE:
         step += 1
         search.zero_grad()
+        z = start.detach() + size * moved
         try:
             value = loss(z).reshape(())
             value.backward()
         except USERS_FAULT:
             return -math.inf, place
-        if z.grad is not None:
-            z.grad[z.grad.isnan()] = 0.0
+        if moved.grad is not None:
+            moved.grad[moved.grad.isnan()] = 0.0
         if not math.isfinite(value.item()):
             return -math.inf, place
         if value.item() < best:
@@ -204,22 +206,18 @@ def searched_range(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange
     if within.shares:
         return within
     if within.is_positive:
-        return FREE if _is_lower_outside(loss_fn, output, y, within) else within
+        least = settled_loss(loss_fn, output, y, within)
+        outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
+        lower = any(
+            is_finite_at(loss_fn, z, y)
+            and float(loss_fn(z.clone(), y)) < least - EQUAL * abs(least)
+            for z in outside
+        )
+        return FREE if lower else within
     takes = all(
         is_finite_at(loss_fn, output + size * noise_like(output), y) for size in (1.0, -1.0, 10.0)
     )
     return FREE if takes and math.isfinite(settled_loss(loss_fn, output, y)) else within
-
-
-def _is_lower_outside(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> bool:
-    """True if a loss is finite and clearly lower for some outputs outside of a range."""
-    outside = [z for z in targets_as_outputs(y, output) if not within.holds(z)]
-    found = [float(loss_fn(z, y)) for z in outside if is_finite_at(loss_fn, z, y)]
-    found.append(settled_loss(loss_fn, output, y))
-    least = settled_loss(loss_fn, output, y, within)
-    inside = output, within.outputs(noise_like(output))
-    most = least - FALLS * min(abs(float(loss_fn(z.clone(), y)) - least) for z in inside)
-    return any(math.isfinite(loss) and loss < most for loss in found)
 
 
 def applies_softmax(loss_fn: Loss, output: Tensor, y: Tensor, within: OutputRange) -> bool:
@@ -246,6 +244,25 @@ def falls_at_the_edge(
         return False
     wide, wider = (settled_loss(loss_fn, output, y, within.above(size)) for size in (1.0, 0.1))
     return not wide - wider <= FALLS * (constant - wide)
+
+
+def falls_far_out(loss_fn: Loss, output: Tensor, y: Tensor, constant: float) -> bool:
+    """True if a loss of any numbers falls further for outputs far beyond those of the network and
+    the targets. An example is the loss of a density whose spread is a softplus with a floor.
+
+    constant: the loss of the best constant output.
+    """
+    known = [output, *targets_as_outputs(y, output)]
+    size = FAR * max(1.0, *(float(z.detach().abs().max()) for z in known))
+
+    def least_within(size: float) -> float:
+        def loss(z: Tensor, y: Tensor) -> Tensor:
+            return loss_fn(size * torch.tanh(z / size), y)
+
+        return settled_loss(loss, output, y)
+
+    wide = least_within(size)
+    return wide - least_within(2 * size) > FAR_SHARE * (constant - wide)
 
 
 def is_finite_at(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
@@ -365,7 +382,9 @@ def constant_output(
 
     if start is None:
         first = axes.mean(within.numbers(output))
-        value, found = lower_from(of_all, first)
+        # from 0 too: outputs that the loss normalises have no slope towards it
+        ends = lower_from(of_all, first), least_from(of_all, torch.zeros_like(first))
+        value, found = min(ends, key=_value)
         far = least_by_signs(of_all, first)
         if math.isfinite(far[0]) and not far[0] >= value:
             value, found = lower_from(of_all, far[1])

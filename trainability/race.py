@@ -14,6 +14,7 @@ and are measured after the same steps.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import median
@@ -466,8 +467,9 @@ def last_value(race: Race, layout: Layout) -> Row | None:
         if any(output is None for output in outputs):
             return None
         row = Row(LAST_VALUE, None)
-        race.add(row, [output for output in outputs if output is not None])
-        rows.append(row)
+        with suppress(RhnError):  # a loss that takes outputs of some range only
+            race.add(row, [output for output in outputs if output is not None])
+            rows.append(row)
     best = min(rows, key=lambda row: row.error, default=None)
     # targets that are a frame of the inputs are no forecast
     return best if best is not None and best.error > 0 else None

@@ -58,6 +58,7 @@ from trainability.minima import (
     constant_output,
     determines_outputs,
     falls_at_the_edge,
+    falls_far_out,
     is_finite_at,
     loss_of_constant,
     searched_range,
@@ -79,8 +80,8 @@ NO_LOWER = (
     "one constant output already has the least loss that was found; see if all targets are equal "
     "that your loss counts, such as with an inverted mask"
 )
-NO_LEAST = "the loss has no least value"
-AT_EDGE = "the least loss depends on how close to 0 outputs may come"
+NO_LEAST = "no least value of the loss was found"
+AT_EDGE = "the least loss lies at extreme outputs"
 NO_BEST = "even a constant output takes your loss below any number"
 NO_SEARCH = "no time was left to search for the least value of the loss; give more seconds"
 DEVIATIONS = 2.0  # standard errors by which errors differ
@@ -673,9 +674,11 @@ def _with_least(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     )
     least = best / sum(map(len, losses))  # each counts as often as in the mean of the constant
     endless = falls_at_the_edge(loss_fn, output, like, score.within, score.of_best_constant)
+    if score.within.is_free and -math.inf < least < -LOSS_ROUNDING:
+        endless = falls_far_out(loss_fn, output, like, score.of_best_constant)
     if endless or not math.isfinite(least):
         score.least, score.level = -math.inf, score.of_best_constant
-        score.void = AT_EDGE if endless else NO_LEAST
+        score.void = AT_EDGE if math.isfinite(least) else NO_LEAST
     elif score.of_best_constant - least <= LOSS_ROUNDING * _size_of_changes(score, output, like):
         score.constant, score.void = None, NO_LOWER
     else:

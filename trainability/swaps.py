@@ -281,7 +281,7 @@ def of_log_probabilities(training: Training) -> Training | None:
     """Give the loss logarithms of probabilities, if its gradient is right for these only."""
     probe = Probe(training)
     axis = probe.axes.units
-    if not probe.lacks_logs or axis is None:
+    if not (probe.lacks_logs or probe.is_least_at_logs) or axis is None:
         return None
     return training.with_loss(of_logs(training.loss, axis))
 

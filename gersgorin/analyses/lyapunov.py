@@ -360,7 +360,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         first = int(self._kinks_met[0])
         only = len(self._kinks_met) == 1 and first == self.warmup and self.exponents[0] > -math.inf
         return (
-            f"at time step {first} the step has a kink: the exponents may hold on one side or on "
+            f"step {first} of the run has a kink: the exponents may hold on one side or on "
             f"none{'; warmup= leaves out the first steps' if only else ''}"
         )
 

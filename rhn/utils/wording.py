@@ -40,10 +40,10 @@ def percent(share: float) -> str:
     """Format a share in percent, with two significant digits; with more if a share below 1 would
     be 100 %.
 
-    >>> percent(0.123), percent(0.0004), percent(0.997), percent(1)
-    ('12 %', '0.04 %', '99.7 %', '100 %')
+    >>> percent(0.123), percent(0.0004), percent(0.997), percent(1), percent(-0.0)
+    ('12 %', '0.04 %', '99.7 %', '100 %', '0 %')
     """
-    shown = (float(f"{100 * share:.{digits}g}") for digits in (2, 3, 4, 5, 6))
+    shown = (float(f"{100 * share + 0:.{digits}g}") for digits in (2, 3, 4, 5, 6))  # + 0: no -0
     return f"{next((each for each in shown if each != 100 or share >= 1), 100 * share):g} %"
 
 

@@ -84,7 +84,7 @@ def test_a_kink_at_the_single_step_that_takes_an_exponent_to_minus_infinity_is_f
     x[78] = 1
     found = gersgorin.lyapunov(step, x, s0=torch.ones(1, dtype=d), warmup=5)
     assert np.isneginf(found.exponents).all()
-    assert found.kinks.tolist() == [78] and "at time step 78" in told(found).lower()
+    assert found.kinks.tolist() == [78] and "step 78 of the run" in told(found).lower()
 
 
 class Normalised(nn.Module):

@@ -838,3 +838,43 @@ def test_sparse_gradients_are_those_of_a_plain_loop(kind):
     found, missing = facts(Probe(training_of(Sparse(), IDS, y, MSE, optimizer(Sparse()))))
     assert not missing
     assert "no gradient" not in {cause.name for cause in found}
+
+
+class Positive(nn.Module):
+    """A ReLU after a linear map, whose outputs are positive for `alive` of the examples."""
+
+    def __init__(self, x, alive):
+        super().__init__()
+        self.out = nn.Linear(x.shape[1] * x.shape[2], 1)
+        with torch.no_grad():
+            self.out.bias -= self.out(x.flatten(1)).sort(0).values[-alive - 1]
+
+    def forward(self, x):
+        return self.out(x.flatten(1)).relu()
+
+
+@pytest.mark.parametrize("alive", [0, 3])
+def test_a_gradient_is_0_only_if_it_is_in_every_minibatch(alive):
+    """With 3 of 400 outputs above 0, most minibatches have no gradient, and the network trains."""
+    x = torch.randn(400, 4, 3, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    model = Positive(x, max(alive, 1))
+    if not alive:
+        model.out.bias.data -= 100.0
+    probe = Probe(Training(model, x, x.mean((1, 2))[:, None].relu(), nn.MSELoss(), "adam"))
+    found = {cause.name for cause in facts(probe, math.inf)[0]}
+    assert ("no gradient" in found) is not alive
+
+
+def test_a_kl_divergence_of_a_softmax_lacks_logarithms():
+    x = torch.randn(200, 6, 3, generator=torch.Generator().manual_seed(1))
+    y = torch.softmax(x[:, -1], 1)
+    for final, lacks in ((nn.Softmax(1), True), (nn.LogSoftmax(1), False)):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(18, 3), final)
+        loss_fn = nn.KLDivLoss(reduction="batchmean")
+        found = {c.name: c for c in facts(Probe(Training(model, x, y, loss_fn, "adam")))[0]}
+        assert ("missing logarithms" in found) is lacks
+        if lacks:
+            assert (
+                "not least where outputs equal the targets" in found["missing logarithms"].sentence
+            )

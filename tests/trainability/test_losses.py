@@ -19,7 +19,7 @@ from trainability.output_range import FREE, OutputRange
 from trainability.probe import Probe
 from trainability.race import race_of
 from trainability.reference import last_operation
-from trainability.scores import NO_BEST, score_of, scores_of
+from trainability.scores import AT_EDGE, NO_BEST, NO_LEAST, score_of, scores_of
 from trainability.swaps import SWAPS
 from trainability.training import Training, same
 
@@ -406,7 +406,7 @@ def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
     y = 2 + 3 * torch.randn(200, 1, generator=G)
     z = torch.cat([y, torch.full((200, 1), -1.0)], 1)
     score = score_by(likelihood, z, y)
-    assert score.void == "the loss has no least value"
+    assert score.void == NO_LEAST
     found = score.in_pairs([z], [y])
     assert found.below()
     worse = torch.cat([torch.zeros(200, 1), torch.zeros(200, 1)], 1)
@@ -483,6 +483,41 @@ def test_the_least_loss_of_a_density_with_a_floor_of_its_variance_is_found(floor
     y = 3 * torch.randn(N, 1, generator=G)
     found = settled_loss(loss, torch.randn(N, 2, generator=G), y)
     assert found == pytest.approx(0.5 * math.log(floor), abs=0.01)
+
+
+@pytest.mark.parametrize("floor", [1e-9, 1e-6])
+def test_a_density_whose_spread_has_a_floor_in_the_loss_has_no_useful_least_value(floor):
+    """Its least loss, log(floor) at outputs of -14, would make all errors look alike."""
+
+    def loss(z, y):
+        scale = F.softplus(z[:, 1:]) + floor
+        return -torch.distributions.Normal(z[:, :1], scale).log_prob(y).mean()
+
+    y = torch.randn(N, 1, generator=G)
+    score = score_by(loss, torch.randn(N, 2, generator=G), y)
+    assert score.least == -math.inf and score.void == AT_EDGE
+
+
+@pytest.mark.parametrize("size", [1.0, 20.0])
+def test_losses_below_0_at_usual_outputs_keep_their_least_value(size):
+    y = size * torch.randn(N, 2, generator=G)
+    z = 0.3 * torch.randn(N, 2, generator=G)
+    cosine = score_by(lambda z, y: -F.cosine_similarity(z, y).mean(), z, y)
+    assert cosine.least == pytest.approx(-1, abs=1e-3)
+    shifted = score_by(lambda z, y: F.huber_loss(z, y.abs().sqrt()) - 5, z, y)
+    assert shifted.least == pytest.approx(-5, abs=1e-3)
+
+
+def test_the_constant_0_is_tried_for_outputs_that_the_loss_normalises():
+    """Contrastive loss (InfoNCE): at 0 all similarities are 0, and the loss is log N."""
+
+    def contrastive(z, y):
+        alike = F.normalize(z, dim=1) @ F.normalize(y, dim=1).T / 0.05
+        return F.cross_entropy(alike, torch.arange(len(z)))
+
+    y = torch.randn(N, 3, generator=G)
+    score = score_by(contrastive, torch.randn(N, 3, generator=G), y)
+    assert score.of_best_constant == pytest.approx(math.log(N), rel=1e-3)
 
 
 def test_a_loss_below_its_supposed_least_value_voids_the_score():

@@ -203,28 +203,23 @@ def test_a_deviation_that_a_loss_refuses_below_0_is_positive_in_all_searches():
     assert (final[:, 1] > 0).all() and (final[:, 0] < 0).any()
 
 
-def test_positive_outputs_of_a_loss_that_takes_logarithms_are_a_fault():
-    """Softplus rates as logarithms of Poisson rates: the best constant, a logarithm of 0.4, is
-    negative. Known good runs have no softplus.
-    """
-    g = torch.Generator().manual_seed(5)
-    y = torch.poisson(torch.full((N, 1), 0.4), generator=g)
-    training = training_of(F.softplus, y, nn.PoissonNLLLoss(log_input=True), k=1)
-    race, score, found = relative(training)
-    held = outputs_of(race, training)[1]
-    rate = torch.cat([y for _, y in training.data.trained]).mean()
-    best = float(rate - held.mean() * rate.log())
-    assert score.of_best_constant == pytest.approx(best, rel=1e-3) and found > 1
-    final = KnownGood(training, Probe(training)).final(torch.randn(50, 1))
-    assert (final < 0).any()
-    assert output_range(Probe(training)) is not None
-
-
 @pytest.mark.parametrize("loss_fn", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss()])
 def test_positive_outputs_for_positive_targets_stay_positive(loss_fn):
     y = torch.rand(N, 1, generator=torch.Generator().manual_seed(5))
     training = training_of(F.softplus, y, loss_fn, k=1)
     assert not Probe(training).searched_range.is_free
+
+
+def test_positive_outputs_stay_positive_if_a_loss_is_finite_for_others():
+    """A Dirichlet density by lgamma takes concentrations below 0, which are none."""
+
+    def dirichlet(z, y):
+        return -torch.distributions.Dirichlet(z, validate_args=False).log_prob(y).mean()
+
+    y = torch.distributions.Dirichlet(torch.full((K,), 5.0)).sample((N,))
+    training = training_of(lambda z: F.softplus(z) + 0.01, y, dirichlet)
+    final = KnownGood(training, Probe(training)).final(torch.randn(50, K))
+    assert not Probe(training).searched_range.is_free and (final > 0).all()
 
 
 def ctc(z, y):
@@ -395,3 +390,23 @@ def test_the_range_without_bounds_changes_nothing():
     assert torch.equal(FREE.outputs(z), z) and torch.equal(FREE.numbers(z), z)
     assert not FREE.is_share and not FREE.has_floor and FREE.holds(z)
     assert OutputRange(torch.zeros(3), torch.ones(3), units=1).is_share
+
+
+@pytest.mark.parametrize("name", ["rates", "concentrations"])
+def test_losses_that_check_their_arguments_are_never_given_others(name):
+    """A Poisson rate must be positive, and a target of a Dirichlet density sums to 1."""
+    g = torch.Generator().manual_seed(5)
+    k = 1 if name == "rates" else K
+    made = {
+        "rates": (lambda z: torch.distributions.Poisson(z), torch.poisson(torch.ones(N, 1), g)),
+        "concentrations": (
+            lambda z: torch.distributions.Dirichlet(z),
+            torch.rand(N, K, generator=g).softmax(1),
+        ),
+    }
+    of, y = made[name]
+    training = training_of(
+        lambda z: F.softplus(z) + 0.01, y, lambda z, y: -of(z).log_prob(y).mean(), k=k
+    )
+    found = check(training.model, training.data.x, y, training.loss, "adam", steps=20, seconds=100)
+    assert found.outcome

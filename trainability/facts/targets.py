@@ -51,23 +51,33 @@ def unpaired_loss(probe: Probe) -> Cause | None:
 
 
 def missing_logs(probe: Probe) -> Cause | None:
-    """Fact: the gradient of the loss is its slope for logarithms of probabilities, but not for
-    these outputs.
+    """Fact: for logarithms of probabilities the gradient of the loss is its slope, or the loss is
+    least at the targets, but not for these outputs.
     """
-    found = probe.lacks_logs
-    if found is None:
+    found, axis = probe.lacks_logs, probe.axes.units or 0
+    if found is not None:
+        slope, gradient = found
+        words = (
+            f"The gradient of the loss in the outputs is not its slope: along a change of the "
+            f"outputs the loss changes by {slope:.3g} per unit, but autograd says {gradient:.3g}. "
+            "With the outputs as log-probabilities both agree."
+        )
+        evidence = {"change": slope, "gradient": gradient}
+    elif probe.is_least_at_logs:
+        words = (
+            "The loss is not least where outputs equal the targets; with the logarithms of the "
+            "outputs it is."
+        )
+        evidence = {}
+    else:
         return None
-    slope, gradient = found
-    z, axis = probe.output, probe.axes.units or 0
-    last = " in place of the softmax" if is_normalised(z, axis) else ""
+    last = " in place of the softmax" if is_normalised(probe.output, axis) else ""
     return Cause(
         "missing logarithms",
         "loss",
-        f"The gradient of the loss in the outputs is not its slope: along a change of the outputs "
-        f"the loss changes by {slope:.3g} per unit, but autograd says {gradient:.3g}. With the "
-        f"outputs as log-probabilities both agree.",
+        words,
         f"End the network in log_softmax(dim={axis}){last}.",
-        evidence={"change": slope, "gradient": gradient},
+        evidence=evidence,
         repair=LOGS,
     )
 

@@ -47,6 +47,7 @@ STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 """Operations whose slope is 0 at all inputs."""
 DROPS = "Look where forward drops the outputs of their layer."
 DRIVE = "Make it from model.parameters()."
+EPOCH = 64  # minibatches, at most, that are seen before all gradients are called 0
 THAW = "Set requires_grad_(True) for them, and give them to the optimiser."
 INTENDED = ", unless they stay unchanged on purpose, such as pretrained weights."
 REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
@@ -61,7 +62,7 @@ def no_gradient(probe: Probe) -> Cause | None:
             where, part = "The outputs have no gradient in any weight", "network"
         elif not probe.loss.requires_grad:
             where, part = "The loss has no gradient in the outputs", "loss"
-        elif any(g is not None and g.any() for g in probe.gradients.values()):
+        elif moves_a_weight(probe):
             return None
         else:
             return zero_gradient(probe)
@@ -75,6 +76,23 @@ def no_gradient(probe: Probe) -> Cause | None:
         "for a loss that does not depend on the outputs.",
         sure=True,
     )
+
+
+def moves_a_weight(probe: Probe) -> bool:
+    """True if a weight has a gradient that is not 0, in the minibatch or in the next ones of an
+    epoch.
+    """
+    if any(g is not None and g.any() for g in probe.gradients.values()):
+        return True
+    training = probe.training.copy()
+    training.model.train()
+    weights = [p for p in training.model.parameters() if p.requires_grad]
+    for x, y in islice(training.data.stream(0), EPOCH):
+        loss = training.loss(training.output(x), y)
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        if any(g is not None and dense(g).any() for g in found):
+            return True
+    return False
 
 
 def zero_gradient(probe: Probe) -> Cause:
