@@ -66,7 +66,6 @@ class RHN(DeclaredCell):
     masks = ("state", "candidate")
     candidate = 0
     separate_masks = True
-    learning_rate = 0.05  # found by trial: presets of depths 2 to 5 diverge at 0.1 or 0.2
 
     def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
