@@ -377,8 +377,8 @@ def _row(name: str) -> tuple[type[ChoraleConfig | LanguageConfig], dict]:
     if name in LANGUAGE_PRESETS:
         return LanguageConfig, {"cell": "rhn", **PRESETS[name].values}
     if name in CHORALE_PRESETS:
-        values = {"cell": "rhn", **_of_cell(ChoraleConfig, "rhn")}
-        return ChoraleConfig, values | PRESETS[name].values
+        own = {"cell": "rhn", **_of_cell(ChoraleConfig, "rhn")}
+        return ChoraleConfig, {**own, **PRESETS[name].values}
     near = nearest(str(name), PRESETS)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")

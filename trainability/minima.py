@@ -28,7 +28,7 @@ PATIENCE = 30  # steps in a row of Rprop that do not lower the loss
 SEARCH_STEPS, SHORT = 200, 20  # of L-BFGS or of Rprop, and of a search beside the end of another
 BESIDE = 0.1, 1.0, 1.0, 1.0  # distances of further starts from the end of a search
 FALLS = 0.01  # of the gap to the best constant output: a floor matters that changes more
-FAR, FAR_SHARE = 3.0, 0.1  # of the largest outputs; of the gap that falls beyond them
+FAR, FAR_SHARE = 2.0, 0.05  # of the largest outputs; of the gap that falls beyond them
 APART = 1e-2  # squared distance of outputs from the targets, of their variance: other outputs
 
 
@@ -413,7 +413,10 @@ def constant_falls_without_end(
         return loss_of_constant(loss_fn, within.outputs(z), output, y, targets, axes)
 
     numbers = within.numbers(constant)
-    return _falls_without_end(of_all(numbers).item(), least_by_signs(of_all, numbers)[0])
+    further = least_by_signs(of_all, numbers)[0]
+    if further == -math.inf:  # it left the numbers that the loss takes
+        further = least_from(of_all, numbers)[0]
+    return _falls_without_end(of_all(numbers).item(), further)
 
 
 def loss_of_constant(
