@@ -80,7 +80,7 @@ class Drawing(Sized, Writing):
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
     title: Annotated[str | None, OUTPUT_GROUP] = None
-    """Title of the figure. Default: a sentence with the result."""
+    """Title of the figure. Default: a sentence with the result, if there is one."""
     footer: Annotated[bool, OUTPUT_GROUP, Parameter(negative="--no-footer", show=True)] = True
     """Write the network, the data and the version of the toolkit at the bottom of the figure."""
 
