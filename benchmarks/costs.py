@@ -52,7 +52,7 @@ COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
     "exponents.png",
     "gersgorin fixed-points --cell gru --init uniform:0.3 --hidden-size 32 --starts 50 --output "
     "points.png",
-    "rhn train jsb-depth-4 --hidden-size 32 --epochs 20 --out runs/four",
+    "rhn train jsb-depth-4 --hidden-size 32 --learning-rate 0.2 --epochs 20 --out runs/four",
     "rhn-analyze gates runs/four --output gates.png",
     "rhn-analyze lesion runs/four --output lesion.png lesion.csv",
     "gersgorin report runs/four -o four.html",

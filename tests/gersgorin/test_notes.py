@@ -60,7 +60,7 @@ def hard_spectra() -> Result:
     another one, one that rounding moves.
     """
     found = gersgorin.spectra(run())
-    logs = np.r_[3.0, -6.0, np.full(58, -3.0)]
+    logs = np.r_[0.9, -4.2, np.full(58, -3.0)]
     norm, values, condition = found.norm.copy(), found.eigenvalues.copy(), np.ones(60)
     norm[7] = values[7] = values[9] = np.nan
     condition[0] = 1e15
