@@ -31,6 +31,7 @@ from gersgorin.linalg.zeros import (
     ZeroSearch,
     distinct,
     jacobians_at,
+    jumps_at,
     kinks_at,
 )
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
@@ -366,8 +367,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def _kinks(self) -> str:
         points = counted(number := self.kinds.count("kink"), "point")
         kinks = (
-            f"at {points} the step has a kink: the eigenvalues there may hold on one side or on "
-            "none, and a small change of the state may grow or shrink"
+            f"at {points} the step has a kink or a jump: the eigenvalues there may hold on one "
+            "side or on none, and a small change of the state may grow or shrink"
         )
         return kinks if number else ""
 
@@ -715,7 +716,8 @@ def _points_of(
         "found_from": torch.cat((from_some, from_others)),
         "jacobians": jacobians,
         "eigenvalues": eigenvalues(jacobians),
-        "kinks": kinks_at(F.jacobian, points, jacobians, search.width),
+        "kinks": kinks_at(F.jacobian, points, jacobians, search.width)
+        | jumps_at(F, points, search.width),
     }
     if F.period > 1:
         arrays["cycle"] = F.cycle_of(points, apart)

@@ -383,6 +383,13 @@ def kinks_at(slopes: Map, points: Tensor, at: Tensor, size: Tensor) -> Tensor:
     return clear & (change(least * size / 100) > jump / 2)
 
 
+def jumps_at(F: Map, points: Tensor, size: Tensor) -> Tensor:
+    """True for points (P, N) at which the map F itself jumps, (P,), see `kinks_at`."""
+    if not len(points):
+        return torch.zeros(0, dtype=torch.bool)
+    return kinks_at(lambda s: F(s)[..., None], points, F(points)[..., None], size)
+
+
 def norm(v: Tensor) -> Tensor:
     """|v|_2 of vectors, (...,)."""
     return torch.linalg.vector_norm(v, dim=-1)

@@ -578,11 +578,21 @@ def test_at_a_kink_nothing_is_said_of_the_fate_of_a_small_change():
     assert row["kind"] == "kink" and "stable" not in found.brief()
     assert math.isnan(row["growth_time"]) and math.isnan(row["decay_time"])
     assert (
-        "the step has a kink: the eigenvalues there may hold on one side or on none"
+        "the step has a kink or a jump: the eigenvalues there may hold on one side or on none"
         in found.summary()
     )
     assert found.to_dict()["points"][0]["growth_time"] is None
     assert not any("mode" in line.get_label() for line in found.plot().lines)
+
+
+def test_a_jump_that_a_search_takes_for_a_point_is_marked():
+    """2 s modulo 1 has one fixed point, 0. Beside 1 it nears 1, and falls to 0 at 1."""
+    starts = torch.linspace(0, 1, 41, dtype=d)[:, None]
+    found = fixed_points(lambda x, s: torch.remainder(2 * s, 1), starts=starts)
+    assert set(found.kinds) == {"kink"}
+    smooth = fixed_points(lambda x, s: torch.remainder(2 * s + 0.25, 1), starts=starts)
+    inside = [k for k, s in zip(smooth.kinds, smooth.states, strict=True) if 0.5 < s[0] < 0.9]
+    assert inside == ["unstable"]  # 0.75
 
 
 @pytest.mark.parametrize("slope", [0.0, 1e-16])
