@@ -388,10 +388,8 @@ def _advice_on_chorales(result: "TrainingResult", corpus: "Corpus") -> str | Non
     split = "validation" if math.isfinite(measured["validation"][1]) else "training"
     loss, baseline = measured[split]
     rose = result.last_train_nll > max(result.train_nll, constant / LEFT)
-    facts, remedy = (
-        list[str](),
-        "train longer (rhn resume --epochs), or try another --learning-rate",
-    )
+    facts = list[str]()
+    remedy = "train longer (rhn resume --epochs), or try another --learning-rate"
     if loss >= baseline:
         facts.append(
             f"The {split} loss of the best weights, {_short(loss)}, is not below that of the "
