@@ -106,7 +106,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """
 
     exponents: np.ndarray
-    """The exponents, (k,), descending; -inf for a direction that is mapped to 0, and NaN, at the
+    """The exponents, (k,), descending; -inf if a Jacobian maps all directions to 0, and NaN, at the
     end, for one that rounding hides, see `lost`.
     """
     standard_errors: np.ndarray
@@ -520,7 +520,7 @@ def lyapunov(
             measured.append(logs)
             progress(t + 1, T)
     log, most = (torch.stack(each).cpu().numpy() for each in zip(*measured, strict=True))
-    hidden = (most > log).any(0) & np.isfinite(log).all(0)
+    hidden = (most > log).any(0) & np.isfinite(most).all(0)
     ends = warmup + np.isneginf(log).argmax(0)[np.isneginf(log).any(0)]
     pieces = min(PIECES, T - warmup)
     edges = np.array([round((T - warmup) * piece / pieces) for piece in range(pieces + 1)])

@@ -212,7 +212,7 @@ def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_i
 def test_a_lost_direction_and_a_single_step():
     found = lyapunov(lambda x, s: s * torch.tensor([2.0, 0.0], dtype=d), steps(1), s0=ZERO)
     assert found.exponents[0] > -1
-    assert found.exponents[1] == -math.inf
+    assert found.lost == 1 and found.lost_below < -34
     assert np.isnan(found.standard_errors).all()
 
 
@@ -225,7 +225,7 @@ def low_rank(N: int):
 
 @for_each("N", [4, 8, 64])
 def test_exponents_that_rounding_hides_are_not_numbers(N):
-    """Two exponents are those of V s; all others are -inf."""
+    """Two exponents are those of V s; all others are -inf or rounding, as LAPACK finds them."""
     U, V, x = low_rank(N)
     s, Q, logs = np.zeros(N), np.eye(2), []
     u, v = U.numpy(), V.numpy()
@@ -236,11 +236,8 @@ def test_exponents_that_rounding_hides_are_not_numbers(N):
         s = a + now
     found = lyapunov(lambda x, s: torch.tanh(U @ (V @ s)) + x, x, s0=torch.zeros(N, dtype=d))
     np.testing.assert_allclose(found.exponents[:2], np.sort(np.mean(logs, 0))[::-1], atol=0.05)
-    hidden = np.isnan(found.exponents)  # LAPACK may find an exact 0
-    assert (
-        found.lost == hidden.sum() > (N - 2) / 2
-        and (hidden[2:] | (found.exponents[2:] < -1e300)).all()
-    )
+    hidden = np.isnan(found.exponents)
+    assert found.lost == hidden[2:].sum() == N - 2
     assert np.isnan(found.curve[:, hidden]).all() and np.isnan(found.standard_errors[hidden]).all()
     assert math.isnan(found.sum) and "sum" not in found.summary()
     assert -40 < found.lost_below < -25
@@ -252,13 +249,11 @@ def test_exponents_that_rounding_hides_are_not_numbers(N):
     (bars,) = exponents.containers
     assert len(bars[0].get_xdata()) == 2
     assert f"hidden by rounding: {found.lost}" in exponents.get_title("left").replace("\n", " ")
-    assert all(np.isfinite(line.get_ydata()[-1]) for line in curves.lines) or found.lost < N - 2
+    assert all(np.isfinite(line.get_ydata()[-1]) for line in curves.lines)
 
 
 def test_one_step_without_rank_hides_an_exponent_as_a_whole():
-    """The mean of 99 logarithms and -inf is -inf, and not a hundredth of that of a rounding
-    error.
-    """
+    """One rounding error is not averaged with 99 growth rates."""
     g = torch.Generator().manual_seed(0)
     A = torch.randn(100, 3, 3, generator=g, dtype=d)
     A[60] = torch.randn(3, 1, generator=g, dtype=d) @ torch.randn(1, 3, generator=g, dtype=d)
@@ -358,14 +353,14 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_exponents_of_minus_infinity_are_named_and_have_no_line(rank):
+def test_only_a_jacobian_of_0_gives_minus_infinity(rank):
+    """LAPACK may find an exact 0 or a rounding error for a direction that is mapped to 0."""
     A = torch.diag(torch.tensor([0.5, 0.25])[:rank]).double()
     A = torch.nn.functional.pad(A, (0, 3 - rank, 0, 3 - rank))
     found = lyapunov(lambda x, s: A @ s, torch.zeros(30, 1).double(), s0=torch.ones(3).double())
-    assert np.isneginf(found.exponents).sum() == 3 - rank
-    exponents, means = found.figure().axes[:2]
-    title = exponents.get_title("left").replace("\n", " ")
-    assert f"{3 - rank} exponent{'s are' if rank < 2 else ' is'} -inf" in title
+    assert np.isneginf(found.exponents).sum() == (0 if rank else 3)
+    assert found.lost == (3 - rank if rank else 0)
+    means = found.figure().axes[1]
     finite = [np.isfinite(line.get_ydata()).any() for line in means.lines]
     assert len(means.lines) == rank + 1 and all(finite)  # and the line at 0
 
