@@ -47,7 +47,7 @@ PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequen
 REPEATS = 7
 COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
     "gersgorin compare rhn --set depth=1 --set depth=5",
-    "gersgorin compare rnn,irnn,rhn,orthogonal,leaky",
+    "gersgorin compare rnn,irnn,rhn,lstm,gru",
     "gersgorin lyapunov --cell gru --init uniform:0.3 --hidden-size 32 --count 8 --output "
     "exponents.png",
     "gersgorin fixed-points --cell gru --init uniform:0.3 --hidden-size 32 --starts 50 --output "

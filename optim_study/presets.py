@@ -45,7 +45,7 @@ class RunConfig(SharedSettings):
     depth: tuple[int, ...] = (1, 2, 4, 6)
     """Recurrence depths, in layers per time step. Cells without a depth run only at depth 1."""
     cell_options: CellOptions = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5, for every architecture that has this option. Can be
+    """An option of the cell, such as skip=last, for every architecture that has this option. Can be
     given several times. A network with such options is a separate study.
     """
 

@@ -2,13 +2,13 @@
 
     import rhn
 
-    cell = rhn.make_cell("leaky", 88, 16, leak=0.5)  # or "torch.nn:GRU", "my_package.cells:MyCell"
+    cell = rhn.make_cell("dt-rnn", 88, 16, depth=2)  # or "torch.nn:GRU", "my_package.cells:MyCell"
     data = rhn.load_data("jsb")  # chorales as piano rolls (T, 88); "ptb" and other texts likewise
     outputs, state = cell(cell.weight_ih.new_tensor(data.train[0]))
 
-    settings = {"cell": "leaky", "hidden_size": 16, "epochs": 2}
-    (result,) = rhn.train("jsb-depth-1", data, out="runs/leaky", **settings)
-    model = rhn.load("runs/leaky")
+    settings = {"cell": "gru", "hidden_size": 16, "epochs": 2}
+    (result,) = rhn.train("jsb-depth-1", data, out="runs/gru", **settings)
+    model = rhn.load("runs/gru")
     print(rhn.evaluate(model, data, "test").nll, "nats per frame")
     frames = rhn.sample(model, bars=2)
 

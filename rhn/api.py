@@ -100,8 +100,8 @@ def train(
     Args:
         config: a preset by name (`rhn presets`), or a configuration.
         data: chorales or a text; None: the published data of the configuration.
-        changes: fields of the configuration, such as cell="leaky", cell_options={"leak": 0.5},
-            hidden_size=64, epochs=10.
+        changes: fields of the configuration, such as cell="dts-rnn", cell_options={"skip":
+            "last"}, hidden_size=64, epochs=10.
 
     Raises InvalidInputError for an unknown preset or a value out of range; also DataError,
     DivergedError and OutputError.

@@ -16,7 +16,6 @@ from rounding import assert_within, largest
 from rhn import kernels
 from rhn.cells import CELLS, Cell
 from rhn.errors import InvalidInputError
-from rhn.kernels.loop import product
 
 VARIANTS = {  # options that change a cell's equation
     "rhn": (
@@ -30,7 +29,6 @@ VARIANTS = {  # options that change a cell's equation
     "dts-rnn": ({}, {"skip": "last"}),
     "rnn": ({}, {"nonlinearity": "relu"}),
     "irnn": ({}, {"nonlinearity": "tanh"}),
-    "orthogonal": ({}, {"nonlinearity": "tanh"}),
 }
 
 
@@ -204,24 +202,9 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
     return tuple(map(bind, row))
 
 
-def _with_update(reference: bool):
-    """The loop with an update of one product, one vector and a state that is carried."""
-
-    def update(u, s, R, v):
-        return s * v + torch.tanh(u + product(s, R))
-
-    def run(x, s0, W, R, b, v, state_mask=None):
-        return kernels.LOOP(
-            x, s0, W, b, state_mask, R, v, update=update, graph=[], reference=reference
-        )
-
-    return run
-
-
 _DEEP = kernels.TRANSITION, kernels.TRANSITION.reference
 _LSTM = kernels.LSTM, kernels.LSTM.reference
 _GRU = kernels.GRU, kernels.GRU.reference
-_LOOP = _with_update(False), _with_update(True)
 
 KERNELS = [
     KernelCase("highway", *_DEEP, _highway(2)),
@@ -234,7 +217,6 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
-    KernelCase("loop", *_LOOP, _gated(1, 1, v=1), deep=False),
     KernelCase("highway-masked", *_masked(_DEEP, 1), _highway(2)),
     KernelCase("highway-masked-apart", *_masked(_DEEP, 2), _highway(2)),
     KernelCase(
@@ -250,7 +232,6 @@ KERNELS = [
         *_masked(_DEEP, 1, candidate=False),
         _transition(lambda L: L - 1),
     ),
-    KernelCase("loop-masked", *_masked(_LOOP, 1, candidate=False), _gated(1, 1, v=1), deep=False),
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]
@@ -266,7 +247,6 @@ FAMILIES = [
         "deep-transition-skip-all",
         "lstm-masked",
         "gru",
-        "loop-masked",
     )
 ]
 

@@ -58,7 +58,7 @@ class CompareOptions(OutputOptions, DataOptions, BatchAxisOption, NewCell):
       gersgorin compare rnn,lstm,gru,rhn
       gersgorin compare rhn,dt-rnn,dts-rnn,rnn --set depth=5 --figure slide
       gersgorin compare rhn --set depth=1 --set depth=5 --analysis lyapunov
-      gersgorin compare rnn,leaky --set leaky.leak=0.5
+      gersgorin compare rnn,dts-rnn --set dts-rnn.skip=last
       gersgorin compare rhn,lstm --over seeds --seeds 5
       gersgorin compare runs/depth6 --before-training --output trained.pdf
     """

@@ -119,8 +119,8 @@ def settings_of_new(name: str, options: NewOrTrained) -> tuple[dict, dict]:
 def with_options(title: str, options: Mapping) -> str:
     """Add the given options to the title of a network.
 
-    >>> with_options("leaky, 64 units", {"leak": 0.5})
-    'leaky, 64 units, leak 0.5'
+    >>> with_options("rhn, 64 units", {"gate_constant": 0.5})
+    'rhn, 64 units, gate constant 0.5'
     """
     words = [title]
     for name, value in options.items():

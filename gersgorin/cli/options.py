@@ -40,7 +40,7 @@ class NewOrTrained(NewCell):
 
     cell: Annotated[str | None, NETWORK, Parameter(help=CELL)] = None
     cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
-    """An option of the new cell, such as leak=0.5. Can be given several times."""
+    """An option of the new cell, such as skip=last. Can be given several times."""
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file, or the folder of a training run. If --module is given, or if --cell
     is a layer of torch such as torch.nn:LSTM: a file with the state_dict.

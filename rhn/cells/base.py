@@ -7,7 +7,7 @@ parameters and `step`. A new cell may also define `gates`, `layers` (with `run_l
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -109,7 +109,6 @@ class Cell(nn.Module):
     separate_masks = False  # True if each gate block may have separate input and state masks
     # True if candidate matrices start near the identity under any scheme of small noise
     starts_at_identity = False
-    equation = "step"  # the method from which `DERIVED` follow
     jacobian: ClosedForm = None
     driven: ClosedForm = None
     layer_jacobians: Callable[..., list[Tensor]] | None = None
@@ -122,10 +121,9 @@ class Cell(nn.Module):
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
-        for root in reversed(cls.__mro__[1:]):
-            if vars(root).get("equation") in vars(cls):
-                for name in DERIVED - vars(cls).keys():
-                    setattr(cls, name, getattr(root, name))
+        if "step" in vars(cls):
+            for name in DERIVED - vars(cls).keys():
+                setattr(cls, name, getattr(Cell, name))
 
     def __init__(
         self,
@@ -336,9 +334,9 @@ class Cell(nn.Module):
             self._start(generator)
 
     @classmethod
-    def recurrent_start(cls, init: Initialization, options: Mapping) -> str:
+    def recurrent_start(cls, init: Initialization) -> str:
         """Describe how the initial recurrent matrix differs from the one that an initialisation
-        draws; "" if it does not. `options` are those of the cell.
+        draws; "" if it does not.
         """
         added = cls.starts_at_identity and init.scheme not in ("identity", *BY_FAN_IN)
         return "recurrent matrix plus the identity" if added else ""

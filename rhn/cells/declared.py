@@ -1,25 +1,13 @@
-"""Base classes of cells that declare their options and weights, and of cells that one function
-defines:
-
-    s' = update(W x + b, s, *weights)
-
-A subclass of `LoopedCell` defines `update`; it also defines `recurrent_weights` if it has other
-recurrent weights than `weight_hh`. `rhn.kernels.loop` runs it. If all its matrices multiply the
-state of n entries, it may name "state" in its `masks`.
-"""
+"""The base class of cells that declare their options and weights."""
 
 import inspect
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from rhn import kernels
-from rhn.cells.base import Cell, CellMasks
+from rhn.cells.base import Cell
 from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.registry import CellOption
@@ -41,8 +29,8 @@ FLOATS = Range(least=-LARGEST_FLOAT, most=LARGEST_FLOAT)
 
 
 class DeclaredCell(Cell):
-    """A cell whose options are annotated attributes, such as `leak: float = 0.3`, and whose weights
-    have the names and shapes that `shapes` returns.
+    """A cell whose options are annotated attributes, such as `coupled: bool = True`, and whose
+    weights have the names and shapes that `shapes` returns.
 
     Each option is a keyword of the constructor, which converts it to its type. The defaults of this
     class are for a cell of one layer.
@@ -51,11 +39,9 @@ class DeclaredCell(Cell):
     deep = False
     declared: ClassVar[dict[str, CellOption]] = {}  # the options by name
     default_init = OWN  # the scheme that draws the weights if none is given
-    carries = False  # see `Layer`
     gate: GateBlocks | None = None  # of its layer
     # the option with the first bias of a gate, or None, and the gate's block
     gate_bias: tuple[str, int] | None = None
-    ranges: Mapping[str, Range] = MappingProxyType({})  # of numbers among the options
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -114,9 +100,8 @@ class DeclaredCell(Cell):
         value, is_number = plain(value), kinds_of(kind)[0] is float
         is_one = is_number and fits(value, float)
         setattr(self, name, float(value) if is_one else value)
-        range_ = self.ranges.get(name, FLOATS)
-        in_range = not fits(value, float) or value in range_
-        allowed = str(range_) if is_number else expected(kind)
+        in_range = not fits(value, float) or value in FLOATS
+        allowed = str(FLOATS) if is_number else expected(kind)
         require(self, name, fits(value, kind) and in_range, allowed)
 
     def shapes(self) -> Shapes:
@@ -135,50 +120,4 @@ class DeclaredCell(Cell):
 
     def layers(self) -> tuple[Layer, ...]:
         W, R, b = map(Part, ("weight_ih", "weight_hh", "bias"))
-        return (Layer(input=W, recurrent=R, bias=b, gate=self.gate, carries=self.carries),)
-
-
-class LoopedCell(DeclaredCell):
-    """A cell of one layer that is defined by one function, `update`."""
-
-    equation = "update"
-
-    def input_weights(self) -> tuple[Tensor, Tensor]:
-        """Return W (G n, m) and b (G n,)."""
-        return self.weight_ih, self.bias
-
-    def recurrent_weights(self) -> tuple[Tensor, ...]:
-        """Return the arguments `weights` of `update`."""
-        return (self.weight_hh,)
-
-    def stacked_weights(self) -> tuple[Tensor, ...]:
-        """Return the recurrent weights for the kernel. Weights that the cell computes must have the
-        same bits for one model and in an ensemble.
-        """
-        return self.recurrent_weights()
-
-    def update(self, u: Tensor, s: Tensor, *weights: Any, **others: Any) -> Tensor:
-        """Compute the next state from u = W x + b (..., G n), s (..., state_size) and the recurrent
-        weights.
-
-        This method must read no other parameter of the cell, because the arguments may belong to K
-        models, see `rhn.kernels.loop`.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'"
-        )
-
-    def input_product(self, x: Tensor) -> Tensor:
-        """Compute W x + b (..., G n)."""
-        return F.linear(x, *self.input_weights())
-
-    def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return self.update(self.input_product(x), s, *self.recurrent_weights())
-
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check(x, s0)
-        x, rest = self.mask_input(x, dropout)
-        reference = self.kernel == "reference"
-        weights = self.recurrent_weights() if reference else self.stacked_weights()
-        arguments = x, s0, *self.input_weights(), rest.state, *weights
-        return kernels.LOOP(*arguments, update=self.update, graph=[], reference=reference)
+        return (Layer(input=W, recurrent=R, bias=b, gate=self.gate),)

@@ -204,7 +204,7 @@ def memory_blocks(
     """
     n, plain = (
         getattr(module, "hidden_size", 0),
-        all(s.recurrent and not s.gate and not s.carries for s in layers),
+        all(s.recurrent and not s.gate for s in layers),
     )
     if (
         not layers

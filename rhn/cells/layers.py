@@ -62,10 +62,6 @@ class Layer:
     """The matrix that multiplies y, in a layer after the first."""
     bias: Part | None = None
     gate: GateBlocks | None = None
-    carries: bool = False
-    """True if s_{l-1} is added to s_l outside the nonlinearity and without a gate, as in s' = s +
-    f(z).
-    """
 
 
 @dataclass(frozen=True)

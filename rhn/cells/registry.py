@@ -61,13 +61,10 @@ CELLS = Cells(
         "rhn": "highway:RHN",
         "lstm": "gated:LSTM",
         "gru": "gated:GRU",
-        "orthogonal": "orthogonal:OrthogonalRNN",
-        "leaky": "leaky:LeakyRNN",
     }
 )
 TOOLKIT_CELLS = tuple(CELLS)
 """The names of the toolkit's own cells, without cells that users register later."""
-ADJECTIVES = ("orthogonal", "leaky")
 REMOVED = ("indrnn", "mgu", "mingru", "lru", "slstm", "antisymmetric", "cornn")
 """Names of cells that only versions up to 0.4 had."""
 TORCH_CELLS = {
@@ -83,10 +80,10 @@ each.
 def spoken_name(cell: str) -> str:
     """Return the name of one of the toolkit's own cells for a sentence.
 
-    >>> spoken_name("dt-rnn"), spoken_name("leaky")
-    ('DT-RNN', 'leaky RNN')
+    >>> spoken_name("dt-rnn")
+    'DT-RNN'
     """
-    return f"{cell} RNN" if cell in ADJECTIVES else cell.upper()
+    return cell.upper()
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
@@ -262,13 +259,13 @@ def make_cell(
 ) -> "nn.Module":
     """Make a new cell by its name: a name in `CELLS`, "torch.nn:LSTM", or "package.module:factory".
 
-    options: keywords of the cell, such as leak=0.5, init="gaussian:0.1", generator=, device=,
+    options: keywords of the cell, such as coupled=False, init="gaussian:0.1", generator=, device=,
     dtype=; see `cell_options`.
 
     Raises InvalidInputError for an unknown name, size or option.
 
-    >>> make_cell("leaky", 3, 5, leak=0.5)
-    LeakyRNN(3, 5, depth=1, init='uniform:0.04', leak=0.5, spectral_radius=None)
+    >>> make_cell("dts-rnn", 3, 5, 2, skip="last")
+    DTSRNN(3, 5, depth=2, init='uniform:0.04', nonlinearity='tanh', skip='last')
     """
     own = {option: value for option, value in options.items() if option not in COMMON}
     rest = {option: value for option, value in options.items() if option in COMMON}
@@ -287,8 +284,8 @@ class CellOption(NamedTuple):
 def cell_options(cell: str | Callable) -> list[CellOption]:
     """Return the options of a cell that other cells do not have.
 
-    >>> [(option.name, option.default) for option in cell_options("leaky")]
-    [('leak', 0.3), ('spectral_radius', None)]
+    >>> [(option.name, option.default) for option in cell_options("dts-rnn")]
+    [('nonlinearity', 'tanh'), ('skip', 'all')]
     """
     return list(option_table(resolve_cell(cell) if isinstance(cell, str) else cell).values())
 
@@ -312,14 +309,14 @@ def option_table(factory: Callable) -> dict[str, CellOption]:
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the options of a cell from text, as in `--cell-option leak=0.5`, to values of the
+    """Convert the options of a cell from text, as in `--cell-option skip=last`, to values of the
     types that the cell expects.
 
     Raises InvalidInputError for an option that the cell does not have, or a value of the wrong
     type. The message lists the cell's options.
 
-    >>> read_options("leaky", {"leak": "0.5"})
-    {'leak': 0.5}
+    >>> read_options("rhn", {"gate_constant": "0.5"})
+    {'gate_constant': 0.5}
     """
     options = check_options(cell, given)
     read = {}

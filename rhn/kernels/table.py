@@ -10,7 +10,7 @@ chosen by shapes, types, devices and the machine's compiler, never by values. A 
 any other call.
 
 Shapes are those of one model, in the letters of `rhn.kernels`: dimensions are separated by spaces,
-"G*n" is a product, and "..." is any shape. A tensor with "?" may be None.
+and "G*n" is a product. A tensor with "?" may be None.
 """
 
 import functools
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import compiled, gated, loop, losses, transition
+from rhn.kernels import compiled, gated, losses, transition
 from rhn.kernels.function import Code, batched_function, is_traced
 from rhn.utils.wording import kind_of
 
@@ -37,8 +37,7 @@ class Kernel:
     """One recurrence or loss, which is called like a function.
 
     name:      its name, also in messages
-    arguments: the shape of each tensor by its name; further tensors, of any shape, are weights of
-               the loop
+    arguments: the shape of each tensor by its name
     options:   the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
     fused:     forward and backward for K stacked models, see `rhn.kernels.function`; None: the
@@ -75,13 +74,11 @@ class Kernel:
         Raises InvalidInputError if a tensor does not fit. The message names the tensor, its
         properties and the expected properties.
         """
-        more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
-        arguments = {**self.arguments, **more}
-        by_name = [*arguments][len(tensors) :]
+        by_name = [*self.arguments][len(tensors) :]
         tensors += tuple(options.pop(name.removesuffix("?"), None) for name in by_name)
         checked: dict = {}
         sizes: Sizes = {}
-        for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
+        for (argument, shape), t in zip(self.arguments.items(), tensors, strict=True):
             name = argument.removesuffix("?")
             if name == "s0" and getattr(t, "shape", (0, 0))[:-1] in ((), (1,)):
                 t = t.expand(tensors[0].shape[1], -1)
@@ -126,12 +123,6 @@ GRU = Kernel(
     reference=gated.gru_reference,
     fused=(gated.gru_forward, gated.gru_backward),
 )
-LOOP = Kernel(
-    name="loop",
-    arguments={"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "state_mask?": "1 B j"},
-    reference=loop.reference,
-    fused=(loop.forward, loop.backward),
-)
 SOFTMAX = Kernel(
     name="softmax",
     arguments={"y": "T B n", "U": "V n", "b": "V", "targets": "T B", "mask?": "B n"},
@@ -146,7 +137,7 @@ OUTPUT = Kernel(
     compiled=(losses.output_forward_in_c, losses.output_backward_in_c),
     limit=losses.output_limit,
 )
-KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
+KERNELS = (TRANSITION, LSTM, GRU, SOFTMAX, OUTPUT)
 
 
 # ---- which code computes, and why ----------------------------------------------------------------
@@ -208,8 +199,6 @@ def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
     """Return the reason why a shape is not the expected shape. If it is, return None and add
     unknown sizes to `sizes`.
     """
-    if shape == "...":
-        return None
     dimensions = _dimensions(shape)
     pairs = zip(found, dimensions, strict=False)
     if len(found) == len(dimensions) and all(_is_size(*pair, sizes) for pair in pairs):

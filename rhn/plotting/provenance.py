@@ -25,11 +25,11 @@ FACTS += ("learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
 def words_of_new(cell: "nn.Module", seed: int) -> str:
     """Describe the initialisation, biases and seed of a new cell.
 
-    >>> from rhn.cells import RHN, OrthogonalRNN
+    >>> from rhn.cells import IRNN, RHN
     >>> words_of_new(RHN(3, 4), 0)
     'uniform:0.04, transform bias -2, seed 0'
-    >>> words_of_new(OrthogonalRNN(3, 4), 7)
-    'uniform:0.04, recurrent matrix a random rotation, seed 7'
+    >>> words_of_new(IRNN(3, 4, init="uniform:0.04"), 7)
+    'uniform:0.04, recurrent matrix plus the identity, seed 7'
     """
     return ", ".join([*_start(vars(cell), type(cell)), f"seed {seed}"])
 
@@ -155,7 +155,7 @@ def _start(values: Mapping, kind: Callable | None) -> list[str]:
     short = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", init)
     matrix = ""
     if init and isinstance(kind, type) and issubclass(kind, Cell):
-        matrix = kind.recurrent_start(Initialization.parse(values["init"]), values)
+        matrix = kind.recurrent_start(Initialization.parse(values["init"]))
     biases = _named(values, [name for name in values if name.endswith("_bias")])
     return [*filter(None, (short, matrix)), *biases]
 

@@ -59,7 +59,7 @@ class TrainingConfig:
     no transform gates.
     """
     cell_options: CellOptions = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5. Can be given several times."""
+    """An option of the cell, such as skip=last. Can be given several times."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     """Optimizer, as in torch.optim. The learning rates of the presets are for sgd; adam needs a
     learning rate of about 0.001.

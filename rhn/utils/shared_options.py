@@ -17,14 +17,14 @@ OnOff = Annotated[bool, Parameter(negative=None)]
 
 
 def _entries(hint: Any, tokens: Sequence[Any]) -> dict[str, str]:
-    """Read entries NAME=VALUE, one from each use of the option; leak-rate=1 is the entry
-    leak_rate.
+    """Read entries NAME=VALUE, one from each use of the option; gate-constant=1 is the entry
+    gate_constant.
     """
     found = {}
     for token in tokens:
         name, equals, value = token.value.partition("=")
         if not (name.strip() and equals):
-            raise ValueError(f"expected NAME=VALUE, such as leak=0.5, got {token.value!r:.60}")
+            raise ValueError(f"expected NAME=VALUE, such as skip=last, got {token.value!r:.60}")
         found[name.strip().replace("-", "_")] = value
     return found
 

@@ -2,7 +2,7 @@
 by the free memory of a device.
 
 `whole_number` and `number` check arguments of functions, `check_fields` checks fields of
-dataclasses, and `convert` reads texts such as the value in `leak=0.5`. `rhn.utils.ranges` has the
+dataclasses, and `convert` reads texts such as the value in `skip=last`. `rhn.utils.ranges` has the
 same ranges as types of options. `gersgorin.validate` has the checks of tensors and modules.
 """
 

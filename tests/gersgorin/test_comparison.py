@@ -66,8 +66,8 @@ def exponents(result: dict) -> list[float]:
         ("rhn,lstm --set depth=3", ["rhn, depth 3, 4 units", "lstm, 4 units"]),
         ("rhn,dt-rnn --set rhn.depth=3", ["rhn, depth 3, 4 units", "dt-rnn, 4 units"]),
         (
-            "leaky --set leak=0.5 leak=0.3",
-            [f"leaky, 4 units, leak {leak}" for leak in (0.5, 0.3)],
+            "gru --set update_bias=0.5 update_bias=0.3",
+            [f"gru, 4 units, update bias {bias}" for bias in (0.5, 0.3)],
         ),
         (
             "rnn --set init=orthogonal --set init=uniform:0.1,bias:1",

@@ -101,7 +101,7 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
 
 
 @WITHOUT_LAYOUT
-@pytest.mark.parametrize("cell", ["rhn", "leaky", "torch.nn:LSTM"])
+@pytest.mark.parametrize("cell", ["rhn", "gru", "torch.nn:LSTM"])
 def test_every_kind_of_cell_prints_its_numbers(cell, results):
     result = results("--cell", cell, *SMALL)
     assert set(result) == {

@@ -19,7 +19,7 @@ def test_the_example_of_the_package_runs(own_folder, capsys):
 def test_a_text_is_trained_on_evaluated_and_continued_by_the_same_calls(tmp_path):
     data = small_corpus()
     (result,) = rhn.train(
-        SMALL, data, out=tmp_path / "run", cell="leaky", depth=1, transform_bias=None, epochs=1
+        SMALL, data, out=tmp_path / "run", cell="gru", depth=1, transform_bias=None, epochs=1
     )
     model = rhn.load(result.checkpoint)
     assert rhn.evaluate(model, data, "valid", batch_size=SMALL.batch_size).nll == pytest.approx(

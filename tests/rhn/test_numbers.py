@@ -80,8 +80,8 @@ def test_seeds_and_sizes_are_scalars_too(tmp_path):
     config = preset("jsb-depth-1", hidden_size=3, epochs=1)
     found = train_in_folder(config, CHORALES, tmp_path / "out", seeds=np.arange(2))
     assert [result.seed for result in found] == [0, 1]
-    cell = make_cell("leaky", np.int64(3), np.array(4), leak=np.float32(0.5))
-    assert cell.config() == make_cell("leaky", 3, 4, leak=0.5).config()
+    cell = make_cell("rhn", np.int64(3), np.array(4), gate_constant=np.float32(0.5))
+    assert cell.config() == make_cell("rhn", 3, 4, gate_constant=0.5).config()
     music = PolyphonicModel("rnn", hidden_size=3)
     drawn = [rhn.sample(music, bars=n(2), seed=n(3), temperature=1.0) for n in (int, np.int16)]
     assert np.array_equal(*drawn)

@@ -20,8 +20,6 @@ OPTIONS = {
     "rhn": {"coupled": False, "activation": "relu", "gate_constant": -1.5},
     "lstm": {"forget_bias": 1.0},
     "gru": {"update_bias": 1.0},
-    "orthogonal": {"nonlinearity": "tanh"},
-    "leaky": {"leak": 0.5, "spectral_radius": 0.9},
 }
 # by the paper: depth -> units for 150,000 parameters a layer
 PAPER = {
@@ -47,8 +45,7 @@ def count(cell: str, n: int, depth: int, options: dict) -> int:
         squares, rows, biases = 3 * depth, 3, 3 * depth
     if options.get("skip") == "last":
         squares = depth + min(1, depth - 1)
-    recurrent = n * (n - 1) // 2 if cell == "orthogonal" else squares * n * n
-    return rows * n * 88 + recurrent + biases * n + (n + 1) * 88
+    return rows * n * 88 + squares * n * n + biases * n + (n + 1) * 88
 
 
 def largest(cell: str, depth: int, options: dict) -> tuple[int, int]:

@@ -272,7 +272,6 @@ PLAIN = {
 OTHERS = {
     "GRU": lambda: Reader(nn.GRU),
     "RHN": lambda: Reader(ours("rhn", 2)),
-    "leaky": lambda: Reader(ours("leaky")),
     "vectors": lambda: Reader(Vectors),
 }
 

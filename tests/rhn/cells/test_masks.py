@@ -99,7 +99,7 @@ def layer_gates(cell, layer, x, s):
 # ---- the fused kernels ---------------------------------------------------------------------------
 
 
-LARGE = ("rhn", "dts-rnn", "lstm", "gru", "leaky")
+LARGE = ("rhn", "dts-rnn", "lstm", "gru")
 # in C (and what has no code there), in Python, and with large products: a cell of each family of
 # kernels
 ALONE = [

@@ -2,16 +2,22 @@
 options.
 """
 
+import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from tables import for_each
+from torch import nn
 
+from gersgorin import temporal_jacobian
 from rhn.cells import (
     CELLS,
+    DTSRNN,
     LSTM,
-    LeakyRNN,
+    RNN,
+    Cell,
     cell_options,
     make_cell,
     read_options,
@@ -20,9 +26,11 @@ from rhn.cells import (
 )
 from rhn.cells.registry import lacking
 from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
+from rhn.training.run import train_in_folder
 from rhn.utils.validation import fits
 
 
@@ -32,13 +40,53 @@ def rows(monkeypatch):
     monkeypatch.setattr(CELLS, "data", dict(CELLS.data))
 
 
-class Mine(LeakyRNN):
-    options = (*LeakyRNN.options, "gain", "kind")
+class Mine(LSTM):
+    options = (*LSTM.options, "gain", "kind")
     learning_rate = 0.01
 
     def __init__(self, *sizes, gain: float = 2.0, kind="soft", **keywords):
         super().__init__(*sizes, **keywords)
         self.gain, self.kind = gain, kind
+
+
+class Plain(Cell):
+    """The plain RNN as a user writes it: parameters and a step, no more."""
+
+    deep = False
+
+    def __init__(self, m, n, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(m, n, depth, **common)
+        for name, shape in {"weight_ih": (n, m), "weight_hh": (n, n), "bias": (n,)}.items():
+            weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            self.register_parameter(name, weight)
+        self.reset_parameters(generator)
+
+    def step(self, x, s):
+        return torch.tanh(x @ self.weight_ih.T + s @ self.weight_hh.T + self.bias)
+
+
+def test_a_cell_with_only_a_step_trains_as_ours_and_has_its_jacobian(tmp_path):
+    rng = np.random.default_rng(0)
+    pieces = [
+        Piece((rng.random((T, 88)) < 0.05).astype(np.float32), name=str(T), split="train", index=T)
+        for T in (5, 7, 7)
+    ]
+    changes = {"cell": "mine", "hidden_size": 8, "epochs": 4, "learning_rate": 0.5}
+    losses = {}
+    for kind in (Plain, RNN):
+        CELLS["mine"] = kind  # the name decides the random numbers
+        config, out = preset("jsb-depth-1", **changes), tmp_path / kind.__name__
+        train_in_folder(config, Corpus(pieces, pieces, pieces, "noise"), out, seeds=range(2))
+        lines = (out / "seed-1" / "metrics.jsonl").read_text().splitlines()
+        losses[kind] = [json.loads(line)["train_nll"] for line in lines]
+    assert losses[Plain] == pytest.approx(losses[RNN], rel=1e-5)
+    assert losses[Plain][-1] < 0.9 * losses[Plain][0]
+    cell = Plain(3, 4, init="gaussian:1", dtype=torch.float64)
+    x, s = torch.randn(6, 3, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    W, R, b = (p.detach().numpy() for p in cell.parameters())
+    slopes = 1 - np.tanh(x.numpy() @ W.T + s.numpy() @ R.T + b) ** 2
+    A = temporal_jacobian(cell, x, s).detach().numpy()
+    np.testing.assert_allclose(A, slopes[:, :, None] * R, rtol=0, atol=1e-14)
 
 
 def test_a_registered_cell_has_its_name_everywhere(tmp_path):
@@ -68,19 +116,15 @@ def test_a_cell_may_be_registered_twice_but_a_name_only_once():
 
 
 def test_make_cell_draws_the_same_weights_as_the_class():
-    ours = make_cell("leaky", 3, 4, leak="0.5", generator=torch.Generator().manual_seed(1))
-    twin = LeakyRNN(3, 4, leak=0.5, generator=torch.Generator().manual_seed(1))
+    ours = make_cell("dts-rnn", 3, 4, 2, skip="last", generator=torch.Generator().manual_seed(1))
+    twin = DTSRNN(3, 4, 2, skip="last", generator=torch.Generator().manual_seed(1))
     assert ours.config() == twin.config() and torch.equal(ours.weight_hh, twin.weight_hh)
 
 
 @pytest.mark.parametrize(
     ("cell", "given", "read"),
     [
-        (
-            "leaky",
-            {"leak": "0.5", "spectral_radius": "None"},
-            {"leak": 0.5, "spectral_radius": None},
-        ),
+        ("gru", {"update_bias": "None"}, {"update_bias": None}),
         (
             "dts-rnn",
             {"skip": "last", "nonlinearity": "relu"},
@@ -94,8 +138,8 @@ def test_make_cell_draws_the_same_weights_as_the_class():
         ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),
         (
             f"{__name__}:Mine",
-            {"gain": "0.1", "kind": "hard", "leak": "1"},
-            {"gain": 0.1, "kind": "hard", "leak": 1.0},
+            {"gain": "0.1", "kind": "hard", "forget_bias": "1"},
+            {"gain": 0.1, "kind": "hard", "forget_bias": 1.0},
         ),
     ],
     ids=str,

@@ -124,7 +124,7 @@ def test_words_are_read_as_the_types_of_the_fields(words, values):
         ("plot --rate --log", "tool plot", "--rate requires an argument"),
         ("plot --range 1", "tool plot", "--range requires 2 positional arguments; only got 1"),
         ("plot --output", "tool plot", "--output requires at least 1 element"),
-        ("plot --cell-option a", "tool plot", "expected NAME=VALUE, such as leak=0.5, got 'a'"),
+        ("plot --cell-option a", "tool plot", "expected NAME=VALUE, such as skip=last, got 'a'"),
         ("plot --rat 1", "tool plot", "Unknown option: --rat; did you mean --rate?"),
         ("more fit --data a b", "tool more fit", "b: unexpected argument"),
         ("more fit --data a --unit 3", "tool more fit", "did you mean --units?"),

@@ -19,7 +19,7 @@ from rhn.kernels.compiled import library
 from rhn.kernels.table import Kernel
 
 CASES = {case.name: case for case in KERNELS}
-TRACED = ("highway", "gru", "loop")
+TRACED = ("highway", "gru")
 needs_c = pytest.mark.skipif(
     library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0"
 )
