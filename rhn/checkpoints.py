@@ -318,12 +318,10 @@ def _checksum_of_header(header: Mapping[str, Any]) -> str:
 
 
 def _require_undamaged(path: str | Path, header: dict, tensors: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless weights and header match their checksums. Version 0.4 wrote
-    none, and version 0.5 none of the header.
-    """
+    """Raise CheckpointError unless weights and header match their checksums."""
     found = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
     for entry, what in {"checksum": "weights", "header_checksum": "header"}.items():
-        if header.get(entry, found[entry]) != found[entry]:
+        if header.get(entry) != found[entry]:
             raise CheckpointError(
                 f"{path} is damaged: its {what} and the checksum in its header differ; copy it "
                 "again, or train again; if you changed it, write it by rhn.save(path, model)"

@@ -19,7 +19,7 @@ import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -47,7 +47,6 @@ from rhn.training.state import (
 )
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
-from rhn.utils.shared_options import default_of
 from rhn.utils.validation import check_device, plain
 from rhn.utils.wording import in_short
 
@@ -252,8 +251,8 @@ class _Run:
         """
         try:
             there = json.loads(metadata["training"])
-            done = int(metadata.get("epochs", 0))
-            if different := differences(self._config, self._training, there):
+            done = int(metadata["epochs"])
+            if different := differences(self._training, there):
                 raise InvalidInputError(
                     self._edited(there)
                     or f"{self.folder} holds another training run: {different}; give the same "
@@ -279,10 +278,10 @@ class _Run:
         """
         path = self.folder / "config.json"
         stored = read_config(path) if path.is_file() else {}
-        if differences(self._config, self._training, stored):
+        if differences(self._training, stored):
             return None
         places = f"in {path}", "in the saved state"
-        different = differences(self._config, self._training, there, places)
+        different = differences(self._training, there, places)
         return f"{different}: put the right file back, or train in another folder"
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
@@ -423,21 +422,18 @@ def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 
 
 def differences(
-    config, wanted: Mapping, found: Mapping, places: tuple[str, str] = ("here", "there")
+    wanted: Mapping, found: Mapping, places: tuple[str, str] = ("here", "there")
 ) -> str:
     """Describe the entries of a training run that differ from those in the folder, except the
     number of epochs, which may differ.
 
-    config: a dataclass; its defaults stand for entries that an older version did not write.
     places: where the values of `wanted` and `found` are.
     """
     ours, theirs = places
-    defaults = {f.name: default_of(f) for f in fields(config) if default_of(f) is not MISSING}
-    there = {**defaults, **found}
     different = [
-        f"{name} is {json.dumps(value)} {ours} and {json.dumps(there.get(name))} {theirs}"
+        f"{name} is {json.dumps(value)} {ours} and {json.dumps(found.get(name))} {theirs}"
         for name, value in wanted.items()
-        if there.get(name) != value and name != "epochs"
+        if found.get(name) != value and name != "epochs"
     ]
     more = f" and {len(different) - 3} more" if len(different) > 3 else ""
     return ", ".join(different[:3]) + more

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
-from zlib import crc32
 
 import numpy as np
 
@@ -131,7 +130,7 @@ def read_state(
         arrays = {name: t.numpy() for name, t in tensors.items()}
         match header:
             case {"checksum": str(written), "metadata": dict(texts)}:
-                if not whole or written == _checksum(written, tensors, texts):
+                if not whole or written == checksum(tensors, *_described(tensors, texts)):
                     return arrays, texts
         raise DamagedError("its checksum differs")
     except FileNotFoundError:
@@ -149,20 +148,6 @@ def _described(tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> lis
     """
     shapes = [repr((name, str(t.dtype), tuple(t.shape))) for name, t in sorted(tensors.items())]
     return [*shapes, repr(sorted(texts.items()))]
-
-
-def _checksum(written: str, tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> str:
-    """Compute the checksum of a state, of the same kind as `written`: versions before 0.6 wrote a
-    CRC-32.
-    """
-    if len(written) == 32:
-        return checksum(tensors, *_described(tensors, texts))
-    found = crc32(repr(sorted(texts.items())).encode())
-    for name, t in sorted(tensors.items()):
-        array = t.numpy()
-        found = crc32(repr((name, array.dtype.str, array.shape)).encode(), found)
-        found = crc32(np.ascontiguousarray(array).data, found)
-    return f"{found:08x}"
 
 
 @contextmanager

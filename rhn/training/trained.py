@@ -100,9 +100,8 @@ def stored_data(path: Path) -> StoredData:
     if config and path.is_dir():
         return _stored(path, config, config)
     metadata = read_metadata(path)["metadata"]
-    data, study = (entry_of(metadata, name) for name in ("data", "study"))
-    # older studies store only the checksum, in their protocol
-    return _stored(path, data | config, {"data": data.get("checksum", study.get("data"))})
+    data = entry_of(metadata, "data")
+    return _stored(path, data | config, {"data": data.get("checksum")})
 
 
 def config_file(folder: Path) -> Path:

@@ -1,32 +1,14 @@
 """A training's folder: of one configuration, and a full disk is told."""
 
 import resource
-from dataclasses import dataclass, field
 
 import pytest
 from tables import for_each
 
 from rhn.errors import OutputError
 from rhn.presets import preset
-from rhn.training.run import differences, train_in_folder, write_lines
+from rhn.training.run import train_in_folder, write_lines
 from tests.rhn.pieces import shortest_chorales
-
-
-@dataclass
-class Config:
-    depth: int
-    layers: int = 1
-    options: dict = field(default_factory=dict)
-
-
-def test_an_entry_that_an_older_version_did_not_write_has_its_default():
-    assert differences(Config(2), {"depth": 2, "layers": 1}, {"depth": 2}) == ""
-    wanted = {"depth": 2, "layers": 3, "options": {"leak": 1}, "seeds": 1}
-    found = (
-        'layers is 3 here and 1 there, options is {"leak": 1} here and {} there, seeds is '
-        "1 here and null there"
-    )
-    assert differences(Config(2), wanted, {"depth": 2}) == found
 
 
 # none for the lines given, a part of a line, a part of the next line
