@@ -65,8 +65,6 @@ CELLS = Cells(
 )
 TOOLKIT_CELLS = tuple(CELLS)
 """The names of the toolkit's own cells, without cells that users register later."""
-REMOVED = ("indrnn", "mgu", "mingru", "lru", "slstm", "antisymmetric", "cornn")
-"""Names of cells that only versions up to 0.4 had."""
 TORCH_CELLS = {
     f"torch.nn:{kind}{form}": kind.lower()
     for kind in ("RNN", "LSTM", "GRU")
@@ -173,11 +171,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
 def unknown_cell(name: str) -> str:
     """Return the message for an unknown cell name, with the nearest names and all cells."""
     near = nearest(name, CELLS, 2)
-    hint = ""
-    if name in REMOVED:
-        hint = ", removed in version 0.5; examples/cells.py has it as a module"
-    elif near:
-        hint = f"; did you mean {' or '.join(map(repr, near))}?"
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     return (
         f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as "
         "package.module:factory)"

@@ -243,9 +243,7 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
     refused(forge(good, config={"layers": 10**6}), match="at most")
 
 
-@pytest.mark.parametrize(
-    ("cell", "hint"), [("mgu", ", removed in version 0.5; examples/cells.py"), ("rnh", "; did you")]
-)
+@pytest.mark.parametrize(("cell", "hint"), [("leaky", ""), ("rnh", "; did you")])
 def test_a_cell_that_is_gone_or_unknown_is_named_with_all_cells(cell, hint, tmp_path):
     good = save_checkpoint(tmp_path / "m.safetensors", PolyphonicModel("rhn", hidden_size=4))
     match = rf"forged\.safetensors: unknown cell '{cell}'{hint}.*\(cells: rnn, irnn, "
