@@ -43,7 +43,7 @@ from gersgorin.analyses.spectra import (
 )
 from gersgorin.figures import draw_inset
 from gersgorin.labels import Identity, footer_of, labels_of, with_depths
-from gersgorin.network.open import REMOVED, open_run
+from gersgorin.network.open import open_run
 from gersgorin.run.run import Label, Progress, Run, silent
 from rhn.errors import InvalidInputError, RhnError
 from rhn.plotting.figure import WIDTH, Block, Shown, compose, plain_ticks, title_of
@@ -231,7 +231,7 @@ def _shown(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.4g}"
 
 
-@keywords_of(open_run, without=("network", "s0"), removed=REMOVED)
+@keywords_of(open_run, without=("network", "s0"))
 def compare(
     networks: Mapping[str, Any] | Iterable[Any] | nn.Module | str | Path | Run,
     x: Any = None,

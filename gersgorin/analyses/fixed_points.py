@@ -34,7 +34,7 @@ from gersgorin.linalg.zeros import (
     jumps_at,
     kinks_at,
 )
-from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
+from gersgorin.network.open import DataLike, NetworkLike, open_run
 from gersgorin.run.iterated_map import SETTLED, IteratedMap
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.slopes import gradient_note
@@ -589,7 +589,7 @@ class FixedPoints(Result, kind="fixed_points"):
         return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE, legend=True)]
 
 
-@keywords_of(open_run, removed=REMOVED | {"at_least_one": "a result may have no points"})
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def fixed_points(

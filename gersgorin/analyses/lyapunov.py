@@ -53,7 +53,7 @@ from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.linalg.zeros import kinks_at
-from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
+from gersgorin.network.open import DataLike, NetworkLike, open_run
 from gersgorin.run.run import ROUNDING, Progress, Run, Tangent, no_derivative, silent
 from gersgorin.run.state import State
 from rhn.errors import RhnError
@@ -462,7 +462,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return numbers | {"curve": curve}
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def lyapunov(

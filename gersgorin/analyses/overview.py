@@ -34,7 +34,7 @@ from gersgorin.data.layout import Layout, as_module_takes, has_batch
 from gersgorin.figures import OVER_TIME, step_block
 from gersgorin.losses import Loss
 from gersgorin.network.find import model_label
-from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
+from gersgorin.network.open import DataLike, NetworkLike, open_run
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames, own_loss
 from gersgorin.run.run import Run
 from gersgorin.run.state import State
@@ -128,7 +128,7 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{name}, layer {k + 1}": column for k, column in enumerate(values.T)}
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 def analyze(
     network: NetworkLike,
     x: DataLike = None,

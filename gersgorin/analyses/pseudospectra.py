@@ -28,7 +28,7 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
+from gersgorin.network.open import DataLike, NetworkLike, open_run
 from gersgorin.run.run import Progress, shown_steps, silent
 from gersgorin.run.state import State
 from rhn.errors import InvalidInputError
@@ -187,7 +187,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         return {"grid": self.sigma.shape[1:], "steps": self.table()}
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def pseudospectra(

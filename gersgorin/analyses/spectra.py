@@ -41,7 +41,7 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
 from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
-from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
+from gersgorin.network.open import DataLike, NetworkLike, open_run
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from gersgorin.run.state import State
 from gersgorin.validate import with_gradients
@@ -636,7 +636,7 @@ def typical_step(record: Spectra) -> int:
 @with_gradients()
 @torch.no_grad()
 # two threads on small matrices gain little on an idle machine and lose much on a busy one
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 @one_thread()
 def spectra(
     network: NetworkLike,

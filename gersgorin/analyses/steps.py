@@ -23,7 +23,7 @@ from torch import Tensor
 from gersgorin.analyses.growth import gradient_words, growth_over_all, lives, rate_of, tolerance
 from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.network.open import REMOVED, open_run
+from gersgorin.network.open import open_run
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.state import State
 from rhn.cells import StackedCell
@@ -108,7 +108,7 @@ class Gains(Result, kind="gains"):
         return len(self.input)
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def gains(
@@ -230,7 +230,7 @@ class MeanGates(Result, kind="gates"):
         return super()._repr_html_() if self.mean.size else f"<pre>{html.escape(repr(self))}</pre>"
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 @torch.no_grad()
 def gates(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
@@ -384,7 +384,7 @@ def subject_of(title: str) -> str:
     return f" of {name}" if name else ""
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run)
 @torch.no_grad()
 def products(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options

@@ -32,16 +32,6 @@ NetworkLike = nn.Module | Callable | Run  # see `open_run`
 DataLike = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None
 KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
-REMOVED = {
-    **dict.fromkeys(
-        ("depth", "hidden_size", "init", "transform_bias", "cell_options", "seed"),
-        "the options of a new cell belong to it, such as spectra(cell, x) with "
-        'cell = rhn.make_cell("rhn", 88, 64, depth=5)',
-    ),
-    "steps": "cut x, such as x[:20]",
-    "dtype": "a module is measured in float64, and a step f(x, s) in the precision of x and s0",
-}
-"""Arguments of earlier versions that were removed, and their replacements."""
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType, NoneType
+from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from rhn.errors import InvalidInputError
@@ -19,16 +19,9 @@ from rhn.utils.wording import in_short, nearest
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
-def check_keywords(
-    name: str,
-    given: Iterable[str],
-    known: Iterable[str],
-    removed: Mapping[str, str] = MappingProxyType({}),
-) -> None:
+def check_keywords(name: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise InvalidInputError for the first of the `given` keywords that is not `known`. `name` is
     the function's name, for the message.
-
-    removed: keywords of earlier versions, and what to write instead.
 
     >>> check_keywords("spectra", ["hidden"], ["depth", "hidden_size"])
     Traceback (most recent call last):
@@ -38,8 +31,6 @@ def check_keywords(
     unknown = next((word for word in given if word not in known), None)
     if unknown is None:
         return
-    if unknown in removed:
-        raise InvalidInputError(f"{name}() takes no {unknown}: {removed[unknown]}")
     near = nearest(unknown, known)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
     raise InvalidInputError(f"{name}() has no argument {unknown!r}: {hint}")
@@ -95,16 +86,13 @@ def _check_types(given: Mapping[str, Any], types: Mapping[str, Any]) -> None:
 
 
 def keywords_of(
-    target: Callable[..., Any],
-    without: tuple[str, ...] = (),
-    removed: Mapping[str, str] = MappingProxyType({}),
+    target: Callable[..., Any], without: tuple[str, ...] = ()
 ) -> Callable[[AnyFunction], AnyFunction]:
     """Return a decorator for a function that passes **options to a target. In the function's
     signature the target's keywords replace **options, and other keywords are refused. Values are
     checked as by `typed`.
 
     target: a function or a class. without: keywords of the target that the function itself passes.
-    removed: see `check_keywords`.
     """
 
     def decorate(function: AnyFunction) -> AnyFunction:
@@ -122,7 +110,7 @@ def keywords_of(
         @functools.wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
             __tracebackhide__ = True  # pytest shows the lines of the caller only
-            check_keywords(function.__name__, options, known, removed)
+            check_keywords(function.__name__, options, known)
             _check_types(options, types)
             return function(*args, **options)
 

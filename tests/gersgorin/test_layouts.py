@@ -209,8 +209,6 @@ def test_several_inputs_go_to_the_module_as_a_tuple_or_by_name(x):
         gersgorin.Recorder(module, (x[:1], lengths)).recording.radius,
         gersgorin.Recorder(module.rnn, x[:1, :5]).recording.radius,
     )
-    with pytest.raises(InvalidInputError, match=r"spectra\(\) takes no steps: cut x, such as"):
-        gersgorin.spectra(module, (x[:1], lengths), steps=3)
     with pytest.raises(InvalidInputError, match="x is a tuple: expected"):
         gersgorin.spectra(lambda x, s: s, (x[:1], lengths), state_size=2)
     with pytest.raises(InvalidInputError, match="x is read as 4 sequences of 7 steps"):
