@@ -193,7 +193,7 @@ def _seed(folder: Path, config: TrainingConfig, checksum: str | None) -> int:
     wanted = asdict(config) | {"seed": train["seed"] if named is None else named}
     if checksum is not None and isinstance(data, dict):
         wanted, train = wanted | {"data": checksum}, train | {"data": data.get("checksum")}
-    if different := differences(config, wanted, train):
+    if different := differences(wanted, train):
         raise InvalidInputError(
             f"{_home(folder) / 'config.json'} and {best} are of different training runs: "
             f"{different}: put the right one back"
