@@ -173,7 +173,6 @@ SHARED_NAMES = {
     "Recorder": "trainability.Recorder is gersgorin.Recorder with one measure more",
     "forward": "of a kernel",
     "backward": "of a kernel",
-    "reference": "of a kernel",
     "limit": "of a kernel",
     "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
     "GRU": "the cell, and rhn.kernels.GRU, its kernel",
