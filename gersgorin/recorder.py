@@ -94,12 +94,6 @@ def _number(loss: Any) -> float:
         ) from error
 
 
-def _checked(path: str | Path) -> Path:
-    """Return the path of a recording. Raises OutputError if it cannot be written."""
-    remedy = "name another file, or remove this one"
-    return check_output(path, (".npz",), force=False, remedy=remedy)
-
-
 POSITIONS = 4
 SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
@@ -163,7 +157,7 @@ class Recorder:
         InvalidInputError: the module has no such cell; the probe does not fit, is not finite, or
             leads to states that are not finite; `every` or another number is out of range.
         DataError: the resumed file is damaged, or records another network, probe or `every`.
-        OutputError: the file cannot be written, or it exists and this toolkit did not write it.
+        OutputError: the file cannot be written.
 
     >>> model, x = torch.nn.GRU(2, 4), torch.rand(10, 1, 2)
     >>> recorder = Recorder(model, x, every=2)
@@ -208,7 +202,7 @@ class Recorder:
             positions,
             log,
         )
-        self._path = None if path is None else _checked(path)
+        self._path = None if path is None else check_output(path, (".npz",))
         self._traced = TracedCell(module, layer, submodule, state_size=state_size)
         self._batch_axis, self._gates = batch_axis, gates
         self._probe = as_input(probe)

@@ -355,7 +355,7 @@ class Record(Stored):
             )
         for config, _ in studies:
             path = self.out / config.name / RECORDING
-            check_output(path, force=False, remedy="move it away")
+            check_output(path)
         with progress_bars() as report:
             for config, rows in studies:
                 row, path = best_row(rows, config.objective), self.out / config.name / RECORDING

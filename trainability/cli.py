@@ -56,7 +56,7 @@ EXCLUSIVE = {  # an option, and those that cannot be given with it
     "epochs": ("steps",),
 }
 PRESET = {"--training": "a preset or a run"}  # it has no flag
-OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "json")
+OWN = ("training", "steps", "seconds", "seed", "output", "figure", "json")
 """The options that may be given together with FILE.py:NAME."""
 
 

@@ -10,7 +10,7 @@ from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import figure_name, our_style
-from rhn.utils.io import check_output, command, made_with, real_path
+from rhn.utils.io import check_output, made_with, real_path
 from rhn.utils.progress import progress_bars
 from rhn.utils.shared_options import given_flags
 
@@ -22,9 +22,7 @@ def main(args: list[str] | None = None) -> int:
 
 def report(options: ReportOptions) -> None:
     """Check the options, measure the network or read the study, and write the page."""
-    output = check_output(
-        options.output or default_page(options), (".html", ".htm"), force=options.force
-    )
+    output = check_output(options.output or default_page(options), (".html", ".htm"))
     if not options.module and (given := given_flags(options, ("submodule", "batch_axis"))):
         raise InvalidInputError(
             f"{given[0]} is for --module package.module:factory: add that, or leave it out"
@@ -44,7 +42,7 @@ def report(options: ReportOptions) -> None:
     from analysis.report.folders import sections_about
     from analysis.report.page import write_page
 
-    made = f"Made by {command()} ({made_with()}) on {datetime.datetime.now(datetime.UTC).date()}."
+    made = f"Made with {made_with()} on {datetime.datetime.now(datetime.UTC).date()}."
     with progress_bars() as progress, own_cell(options.module or options.cell):
         sections, title = sections_about(options, progress), real_path(options.about).name
         with our_style(options.figure):
@@ -54,5 +52,5 @@ def report(options: ReportOptions) -> None:
 
 def default_page(options: ReportOptions) -> Path:
     """Return the default file name, unique for each set of options."""
-    words = given_words(options, without=("output", "force"))
+    words = given_words(options, without=("output",))
     return figure_name("report", words.pop("about"), *words.values()).with_suffix(".html")

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.cli.options import DATA, BatchAxisOption, DataOptions
 from rhn.utils.ranges import within
-from rhn.utils.shared_options import OUTPUT_GROUP, Sized, Writing
+from rhn.utils.shared_options import OUTPUT_GROUP, Sized
 
 REPORT = Parameter(group=Group("report", sort_key=0))
 
@@ -44,7 +44,7 @@ class ReportedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(Sized, Writing, DataOptions, BatchAxisOption, ReportedNetwork):
+class ReportOptions(Sized, DataOptions, BatchAxisOption, ReportedNetwork):
     """Write one HTML page about a network, a training run or a study: four numbers, spectra,
     gradients, gates, lesions, curves, swarm plot and map. The page loads no other files, so it can
     be sent, opened anywhere and printed.

@@ -79,7 +79,7 @@ def write_page(
 ) -> None:
     """Write the page to an HTML file, atomically. Raises OutputError.
 
-    made: a sentence with the command, the version and the day.
+    made: a sentence with the version and the day.
     progress: called with (sections done, sections in all).
     """
     with atomic_path(path) as temporary:

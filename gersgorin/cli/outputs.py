@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 # they change no numbers, or name the command
-SILENT = {"output", "json", "all", "force", "title", "footer", "device", "analysis"}
+SILENT = {"output", "json", "all", "title", "footer", "device", "analysis"}
 USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training run, which has the better name
 

@@ -8,12 +8,12 @@ from gersgorin.cli.options import DataOptions, NetworkOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
-from rhn.utils.shared_options import OUTPUT_GROUP, Device, Writing
+from rhn.utils.shared_options import OUTPUT_GROUP, Device
 from rhn.utils.wording import printable
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(Writing, DataOptions, NetworkOptions):
+class RunOptions(DataOptions, NetworkOptions):
     """Run a network along a sequence of T time steps, and write inputs (T, m), states (T + 1, N)
     and weights to a file for NumPy. The first state is the one before the first step.
 
@@ -37,7 +37,7 @@ def main(args: list[str] | None = None, prog: str = "gersgorin run") -> int:
 
 def run(options: RunOptions) -> None:
     """Check the name of the file, then run the network, print a summary and write the file."""
-    check_output(options.output, (".npz",), force=options.force)
+    check_output(options.output, (".npz",))
 
     from gersgorin.cli.load import run_of_options
     from gersgorin.cli.new import layer_as_module
@@ -46,5 +46,4 @@ def run(options: RunOptions) -> None:
     with own_cell(options.module or options.cell):
         found = run_of_options(options, device=resolve_device(options.device))
         print(printable(str(found)))
-        written = {"jacobians": options.jacobians, "force": options.force}
-        print(f"file: {found.save(options.output, **written)}")
+        print(f"file: {found.save(options.output, jacobians=options.jacobians)}")

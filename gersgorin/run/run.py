@@ -185,13 +185,12 @@ class Run:
         module = getattr(self.cell.module, "wrapped", self.cell.module)
         return dict(module.state_dict()) if isinstance(module, nn.Module) else {}
 
-    def save(self, path: str | Path, *, jacobians: bool = False, force: bool = False) -> Path:
+    def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
         """Write `inputs`, `states`, the weights as "weights.NAME", `title` and `about` to an .npz
         file, atomically.
 
-        jacobians: also write `jacobians` (T, N, N). force: also overwrite a file that this toolkit
-        did not write. Raises OutputError if the name does not end in .npz, or if the file cannot be
-        written.
+        jacobians: also write `jacobians` (T, N, N). Raises OutputError if the name does not end in
+        .npz, or if the file cannot be written.
         """
         arrays = {"inputs": self.inputs, "states": self.states}
         arrays |= {f"weights.{name}": weight for name, weight in self.weights.items()}
@@ -199,7 +198,7 @@ class Run:
             arrays["jacobians"] = self.jacobians()
         words = {"title": np.array(self.label.heading), "about": np.array(self.label.about)}
         numbers = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
-        return write_arrays(check_output(path, (".npz",), force=force), numbers | words)
+        return write_arrays(check_output(path, (".npz",)), numbers | words)
 
     def ending_at(self, lengths: Sequence[int]) -> Self:
         """Return the run of sequences that end after these numbers of steps. If the numbers are

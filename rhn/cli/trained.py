@@ -12,7 +12,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Natural, within
-from rhn.utils.shared_options import Device, TrainedOptions, Writing, given_flags
+from rhn.utils.shared_options import Device, TrainedOptions, given_flags
 from rhn.utils.wording import printable
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Evaluate(TrainedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(TrainedOptions, Writing):
+class Sample(TrainedOptions):
     """Let a trained model compose a chorale, and write it to a file."""
 
     output: Path | None = None
@@ -165,9 +165,9 @@ class Sample(TrainedOptions, Writing):
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         if self.output is None:
             raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
-        check_output(self.output, MUSIC_SUFFIXES, force=self.force)
+        check_output(self.output, MUSIC_SUFFIXES)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
-        print(f"chorale: {write_chorale(frames, self.output, force=self.force)}")
+        print(f"chorale: {write_chorale(frames, self.output)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import EOS, Symbol
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.utils.io import atomic_path, check_output, made_with
+from rhn.utils.io import atomic_path, check_output
 from rhn.utils.validation import check_seed, number, whole_number
 
 MUSIC_SUFFIXES = (".mid", ".musicxml")
@@ -131,19 +131,14 @@ def generate(
     return vocabulary.decode(text)
 
 
-def write_chorale(frames: np.ndarray, path: str | Path, *, force: bool = False) -> Path:
+def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
     """Write frames (T, 88) to a .mid or .musicxml file with four voices, a quarter note for each
-    frame.
-
-    force: also overwrite a file that this toolkit did not write. Raises OutputError.
+    frame. Raises OutputError.
     """
-    path = check_output(path, MUSIC_SUFFIXES, force=force)
+    path = check_output(path, MUSIC_SUFFIXES)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
-        if path.suffix.lower() == ".mid":
-            _write_midi(score, temporary)
-        else:
-            score.write("musicxml", fp=temporary)
+        score.write("midi" if path.suffix.lower() == ".mid" else "musicxml", fp=temporary)
     return path
 
 
@@ -185,7 +180,6 @@ def _score(parts: list[list[int]]):
 
     score = stream.Score()
     score.metadata = metadata.Metadata()
-    score.metadata.software = (made_with(),)
     for name, pitches in zip(VOICES, parts, strict=True):
         part = stream.Part(id=name)
         sign = clef.BassClef() if name in VOICES[2:] else clef.TrebleClef()
@@ -195,16 +189,6 @@ def _score(parts: list[list[int]]):
             part.append(note.Note(pitch, quarterLength=beats))
         score.insert(0, part)
     return score
-
-
-def _write_midi(score, path: Path) -> None:
-    """Write MIDI by music21, and append our version in a separate chunk. By the MIDI format, other
-    programs skip that chunk.
-    """
-    score.write("midi", fp=path)
-    with path.open("ab") as file:
-        mark = made_with().encode()
-        file.write(b"made" + len(mark).to_bytes(4, "big") + mark)
 
 
 def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:

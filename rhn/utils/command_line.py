@@ -28,7 +28,6 @@ from cyclopts import (
 from cyclopts.help import DefaultFormatter, PanelSpec
 
 from rhn.errors import InvalidInputError
-from rhn.utils.io import remember_command
 from rhn.utils.validation import expected
 from rhn.utils.wording import nearest
 from rhn.version import __version__
@@ -102,7 +101,6 @@ def read(app: App, args: Sequence[str] | None) -> Any:
     Raises InvalidInputError, with one sentence, for arguments that cannot be read.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
-    remember_command(app.name[0], words)
     if not words and app.default_command is None:
         names = ", ".join(_commands(app))
         raise InvalidInputError(f"a command is missing, expected one of {names}")

@@ -1,6 +1,4 @@
-"""Colours, style, titles, axes, legends and metadata that all figures share, and the files of
-`--output`.
-"""
+"""Colours, style, titles, axes and legends that all figures share, and the files of `--output`."""
 
 import base64
 import io
@@ -21,10 +19,8 @@ from rhn.errors import InvalidInputError
 from rhn.utils.io import (
     atomic_path,
     check_output,
-    command,
     made_with,
     real_path,
-    write_over,
 )
 
 if TYPE_CHECKING:
@@ -41,11 +37,7 @@ PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
 FOOT = 10  # points of the foot of a figure, at most
 BOLD = 1.18  # times the width of letters: bold ones
 LONGEST_NAME = 100  # characters of a figure's default name
-METADATA = {  # keys of title, command and version
-    ".png": ("Title", "Description", "Software"),
-    ".svg": ("Title", "Description", "Creator", "Date"),
-    ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
-}
+NO_DATE = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # metadata of files
 STYLE: dict = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -177,18 +169,12 @@ def highest() -> float:
 def save_figure(
     path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None
 ) -> None:
-    """Draw a figure in our style and write it to a file, atomically, with title, command and
-    version in the file's metadata, but no date.
+    """Draw a figure in our style and write it to a file, atomically, without a date.
 
     figure: the width, see `our_style`. Raises OutputError.
     """
     with our_style(figure), atomic_path(path) as temporary:
-        drawing = draw()
-        foot = f"({drawing.get_supxlabel()})" if drawing.get_supxlabel() else ""
-        title = " ".join([*drawing.get_suptitle().split(), *foot.split()]).replace(r"\$", "$")
-        values = (title, command() or "drawn by the library", made_with(), None)
-        keys = METADATA[path.suffix.lower()]
-        drawing.savefig(temporary, metadata=dict(zip(keys, values, strict=False)))
+        draw().savefig(temporary, metadata=NO_DATE.get(path.suffix.lower()))
 
 
 @dataclass(frozen=True)
@@ -199,8 +185,6 @@ class Outputs:
     others: list[Path]
     size: str | None
     """Width of the figures, see `our_style`."""
-    force: bool = False
-    """Whether to overwrite files that this toolkit did not write, see `write_over`."""
     title: str | None = None
     """Title of the figures, see `our_texts`."""
     footer: bool = True
@@ -213,11 +197,10 @@ class Outputs:
         """
         files = options.output or [path for path in (default,) if path]
         for path in files:
-            force = options.force or path.suffix.lower() == ".csv"  # its columns decide
-            check_output(path, (*SUFFIXES, *suffixes), force=force)
+            check_output(path, (*SUFFIXES, *suffixes))
         figures = [path for path in files if path.suffix.lower() in SUFFIXES]
         others = [path for path in files if path not in figures]
-        return cls(figures, others, options.figure, options.force, options.title, options.footer)
+        return cls(figures, others, options.figure, options.title, options.footer)
 
     def __str__(self) -> str:
         """Return a line of text for each file."""
@@ -230,7 +213,7 @@ class Outputs:
             for path in self.figures:
                 save_figure(path, draw)
             for path in self.others:
-                write_over(path, save, force=self.force)
+                save(path)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:

@@ -1,5 +1,4 @@
-"""Write files atomically, with the mark of this toolkit (its name in the file's metadata), and read
-JSON and arrays.
+"""Write files atomically, and read JSON and arrays.
 
 Writers write a temporary file that replaces the old file, so a reader never sees half a file, and a
 crash or a full disk never leaves one. Formats are tables (.csv), arrays by name (.npz) and JSON
@@ -12,16 +11,15 @@ import json
 import math
 import os
 import secrets
-import shlex
 import stat
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.utils.validation import free_memory, in_words
-from rhn.utils.wording import in_short, without_password
+from rhn.utils.wording import in_short
 from rhn.version import __version__
 
 DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader
@@ -122,7 +120,6 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
         ) from error
 
 
-REMEDY = "name another file, or overwrite it with --force (in Python force=True)"
 _MARK = "rhn-partial"  # in the name of every temporary file
 
 
@@ -131,14 +128,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Return a context that yields a temporary path beside `path`. At the end the temporary file is
     flushed to disk and renamed to `path`, or removed after an error.
 
-    The temporary path has the suffix of `path`, because many writers choose a format by it. If
-    `path` is itself such a temporary path, it is yielded unchanged. Raises OutputError if the file
-    cannot be written.
+    The temporary path has the suffix of `path`, because many writers choose a format by it. Raises
+    OutputError if the file cannot be written.
     """
     path = _file(path)
-    if _MARK in path.name:
-        yield path
-        return
     temporary = _temporary(path)
     try:
         with writing(path):
@@ -199,41 +192,12 @@ def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]
     return Path(path)
 
 
-def write_over(path: Path, save: Callable[[Path], object], *, force: bool = False) -> None:
-    """Write a file by save(temporary path), atomically. An existing file is overwritten only if
-    this toolkit wrote it.
-
-    A table (.csv) has no mark of ours: it is overwritten if its line of column names is the same.
-    force: overwrite any file. Raises OutputError for a file that this toolkit did not write; it
-    stays as it was.
-    """
-    table = path.suffix.lower() == ".csv"
-    check_output(path, force=force or table)
-    compared = table and path.exists() and not force
-    with atomic_path(path) as temporary:
-        save(temporary)
-        if compared and _first_line(path) != _first_line(temporary):
-            raise OutputError(
-                f"{path} exists already, with other columns than this table: {REMEDY}"
-            )
-
-
-def _first_line(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.readline()
-
-
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
-    """Write named arrays to an .npz file, atomically, with our version as the archive's comment.
-    Raises OutputError.
-    """
+    """Write named arrays to an .npz file, atomically. Raises OutputError."""
     import numpy as np
 
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.comment = made_with().encode()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
     return Path(path)
 
 
@@ -250,23 +214,15 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_output(
-    path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True, remedy: str = REMEDY
-) -> Path:
+def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
     """Check that a file can be written later, by writing another file in the same folder, and
     return the path.
 
-    suffixes: the allowed suffixes; if empty, all are allowed.
-    force: allow any existing file; otherwise only one that this toolkit wrote, see `made_by_us`.
-    remedy: the advice in the error for another file.
-
-    Raises OutputError.
+    suffixes: the allowed suffixes; if empty, all are allowed. Raises OutputError.
     """
     path = _file(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
-    if not force and path.exists() and not made_by_us(path):
-        raise OutputError(f"{path} exists already and was not written by this toolkit: {remedy}")
     if _existing_folder(path.parent, path) != path.parent:
         raise OutputError(
             f"cannot write {path}: the folder {path.parent} does not exist; create it first"
@@ -314,49 +270,6 @@ def _file(path: str | Path) -> Path:
     return path
 
 
-_command: list[str] = []
-_NAME = b"rhn-toolkit "
-_COMMENTED = (".npz", ".mid")  # formats whose comment is the name
-_ENTRIES = (
-    b"tEXtSoftware\0",
-    b"<dc:title>",
-    b"/Creator (",
-    b'name="generator" content="',
-    b'{"made_with": "',
-    b"<software>",
-)
-
-
-def remember_command(prog: str, words: Sequence[str]) -> None:
-    """Store the command line `prog words...` of this process, which `command` returns. Called
-    before a command runs.
-    """
-    _command[:] = [*prog.split(), *words]
-
-
-def command() -> str | None:
-    """Return the command line of this process for a shell, without passwords; None if other code
-    called the library.
-    """
-    words = (without_password(word).encode(errors="backslashreplace") for word in _command)
-    return shlex.join(word.decode() for word in words) or None
-
-
 def made_with() -> str:
-    """Return the name and version of the toolkit, such as "rhn-toolkit 0.2.0", for titles and
-    metadata.
-    """
+    """Return the name and version of the toolkit, such as "rhn-toolkit 0.2.0"."""
     return f"rhn-toolkit {__version__}"
-
-
-def made_by_us(path: Path) -> bool:
-    """Return True if a file's metadata show that this toolkit wrote it; False for a file that
-    cannot be read, and for tables (.csv), which have no metadata.
-    """
-    try:
-        check_file(path)
-        content = path.read_bytes()
-    except (OSError, DataError):
-        return False
-    entries = (b"",) if path.suffix.lower() in _COMMENTED else _ENTRIES
-    return any(entry + _NAME in content for entry in entries)

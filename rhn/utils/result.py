@@ -40,10 +40,8 @@ from rhn.utils.io import (
     arrays_of,
     check_output,
     finite_json,
-    made_with,
     write_arrays,
     write_json,
-    write_over,
     write_rows,
 )
 from rhn.utils.validation import DRAWN, kinds_of, number, plain
@@ -283,35 +281,28 @@ class Result:
         """Return the same, but with NaN and infinity unchanged."""
         return _plain(self._saved()) | self.derived()
 
-    def save(
-        self, path: str | Path, *, figure: str | float | None = None, force: bool = False
-    ) -> Path:
+    def save(self, path: str | Path, *, figure: str | float | None = None) -> Path:
         """Write the result to a file, in the format of the suffix, and return the path. Formats:
         arrays as .npz (no pickle), numbers as .json (NaN and infinity become null), the table as
         .csv, the figure as .png, .svg or .pdf.
 
-        figure: width of the figure, "column", "page", "slide" or inches. force: also overwrite a
-        file that this toolkit did not write, and a table with other columns.
+        figure: width of the figure, "column", "page", "slide" or inches.
 
         Writing is atomic. Only .npz files can be read again; the result of a training run cannot be
         written as .npz. Raises OutputError.
         """
         others = (".json", ".csv", *SUFFIXES)
         path = check_output(path, (".npz", *others) if self.kind else others)
-        write_over(path, partial(self._write, figure=figure), force=force)
-        return path
-
-    def _write(self, path: Path, *, figure: str | float | None) -> None:
         match path.suffix.lower():
             case ".npz":
                 self._save_arrays(path)
             case ".json":
-                mark = {"made_with": made_with(), KIND: self.kind}
-                write_json(path, mark | _plain(self._saved()) | self.derived())
+                write_json(path, {KIND: self.kind} | _plain(self._saved()) | self.derived())
             case ".csv":
                 self._save_table(path)
             case _:
                 save_figure(path, self.figure, figure)
+        return path
 
     def _save_arrays(self, path: Path) -> None:
         saved = {name: value for name, value in self._saved().items() if value is not None}

@@ -64,17 +64,7 @@ class Sized:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
-    """The option --force of every command that writes results."""
-
-    force: Annotated[bool, OUTPUT_GROUP] = False
-    """Overwrite the output file, whatever it contains. Default: overwrite only files that this
-    toolkit wrote, and tables (.csv) with the same columns.
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing(Sized, Writing):
+class Drawing(Sized):
     """The options of every command that draws."""
 
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()

@@ -33,7 +33,7 @@ def _in_a_folder_of_its_own(own_folder):
 
 
 def run(*args) -> int:
-    return main([*map(str, args), "--force"])
+    return main([*map(str, args)])
 
 
 def result(capsys) -> dict:

@@ -38,7 +38,7 @@ def rows_of(path):
 
 def test_tables_keep_every_digit(gates, table, tmp_path):
     for record in (gates, table):
-        rows = rows_of(record.save(tmp_path / "record.csv", force=True))
+        rows = rows_of(record.save(tmp_path / "record.csv"))
         assert [{k: str(v) for k, v in row.items()} for row in record.table()] == rows
     assert (rows[0]["kind"], float(rows[0]["loss"])) == ("unlesioned", table.baseline)
     assert [row["label"] for row in rows[1:]] == ["1", "2", "3", "1+2", "1+3", "2+3", "1", "1"]

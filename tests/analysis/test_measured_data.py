@@ -71,7 +71,7 @@ def trial() -> dict:
 
 def page(subject: str, *words: str) -> str:
     """The text of the report on a subject."""
-    assert report([subject, "--steps", "6", "-o", "page.html", "--force", *words]) == 0
+    assert report([subject, "--steps", "6", "-o", "page.html", *words]) == 0
     text = Path("page.html").read_text(encoding="utf-8")
     text = re.sub("<(script|style).*?</\\1>|<figure.*?</figure>", "", text, flags=re.DOTALL)
     return html.unescape(re.sub("<[^>]*>", "\n", text))
@@ -114,7 +114,7 @@ def test_spectra_and_checks_read_the_data_of_the_network(capsys, caplog):
         found = []
         for more in ([], ["--data", "mine.json", "--chorale", "test-0"]):
             capsys.readouterr()
-            assert gersgorin(["gains", *words, *more, "--output", "gains.png", "--force"]) == 0
+            assert gersgorin(["gains", *words, *more, "--output", "gains.png"]) == 0
             found.append(json.loads(capsys.readouterr().out))
         assert found[0] == found[1]
         assert trainability(["check", "--checkpoint", subject, "--steps", "2", "--json"]) == 0

@@ -134,10 +134,7 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
     new = ["--cell", trained, "--cell-option", "gain=0.5", "--hidden-size", "4"]
     for words in (new, ["--checkpoint", *stored(trained)]):
         assert (
-            gersgorin.cli.main.main(
-                ["plot", *words, "--steps", "4", "--output", "drawn.png", "--force"]
-            )
-            == 0
+            gersgorin.cli.main.main(["plot", *words, "--steps", "4", "--output", "drawn.png"]) == 0
         )
     new, old = (line for line in capsys.readouterr().out.splitlines() if "4 units" in line)
     assert new.startswith(f"{trained}, 4 units, gain 0.5") and old == f"{trained}, 4 units"
@@ -156,7 +153,7 @@ def test_what_does_not_work_is_one_sentence(trained, capsys):
             "skip",
         ): "'skip' needs shortcuts, which Mine does not describe: use bias",
     }.items():
-        assert main([*words, "--force"]) == 2
+        assert main([*words]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     for words in (("gates",), ("lesion", "--mode", "mean")):

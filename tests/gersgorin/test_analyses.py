@@ -177,7 +177,7 @@ def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys)
     command = ["steps-taken", "--cell", "rnn", "--hidden-size", "4", "--steps", "7"]
     assert main([*command, "--times", "2"]) == 0
     assert "14 steps" in capsys.readouterr().out
-    assert main([*command, "--json", "--force"]) == 0
+    assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps_taken"] == {
         "title": "rnn, 4 units",
         "about": "",

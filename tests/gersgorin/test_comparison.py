@@ -46,7 +46,7 @@ def results(own_folder, unarranged, capsys):
 
     def read(*args, small=SMALL, command=main, draws=False) -> list[dict]:
         files = [] if draws or "--output" in args else ["--output", "numbers.npz"]
-        assert command([*map(str, args), *small, *files, "--json", "--force"]) == 0
+        assert command([*map(str, args), *small, *files, "--json"]) == 0
         first = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         return [first, *first.pop("compare", [])]
 
@@ -129,7 +129,7 @@ def test_labels_have_the_epoch_of_trained_weights(words, titles, own_folder):
         Path(name).mkdir(exist_ok=True)
         about = {"metrics": {"epoch": epoch}, "train": {"seed": 0, "cell": "rhn", "depth": 1}}
         save_checkpoint(f"{name}/best.safetensors", cell(88, 4), **about)
-    assert main([*words, "--steps", "4", "--output", "ab.npz", "--force"]) == 0
+    assert main([*words, "--steps", "4", "--output", "ab.npz"]) == 0
     assert [*load("ab.npz")] == titles
 
 
@@ -176,9 +176,7 @@ def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
     ]
     saved = load("a.npz").results.values()
     assert [result.to_dict() for result in saved] == [one[analysis], two[analysis]]
-    assert (
-        main(["rhn", "--set", "depth=1", "depth=2", "--analysis", analysis, *SMALL, "--force"]) == 0
-    )
+    assert main(["rhn", "--set", "depth=1", "depth=2", "--analysis", analysis, *SMALL]) == 0
     printed = capsys.readouterr().out
     assert all(next(iter(result.sentences())) in printed for result in saved)
     name = f"gersgorin-rhn-hidden-size4-steps4-set-depth-1-depth-2-bwv269-{analysis}.png"

@@ -61,7 +61,7 @@ def results(capsys):
 
 
 def run(*args) -> int:
-    return main([*map(str, args), "--force"])
+    return main([*map(str, args)])
 
 
 def radii(result: dict) -> list[float]:

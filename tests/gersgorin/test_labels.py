@@ -54,7 +54,7 @@ def compared(own_folder):
         save_checkpoint(f"runs/{name}/best.safetensors", network, data=data, **about)
 
     def run(*words: str) -> SideBySide:
-        files = ["--output", "both.npz", "--force"]
+        files = ["--output", "both.npz"]
         assert main([*words, "--data", "two.json", "--steps", "4", *files]) == 0
         return load("both.npz")
 

@@ -250,7 +250,7 @@ def test_the_record_is_that_of_whole_jacobians(written, monkeypatch):
 
 
 def plot(*words) -> int:
-    return main(["--hidden-size", "40", "--steps", "6", "--force", *words])
+    return main(["--hidden-size", "40", "--steps", "6", *words])
 
 
 def test_the_command_tells_the_leading_part_of_what_it_tells_without(own_folder, capsys):

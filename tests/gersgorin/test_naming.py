@@ -68,7 +68,7 @@ def test_another_option_or_value_is_another_name_that_fits_every_file_system():
             "gersgorin-rhn-uniform-0.1-transform-bias-4-bwv269.png",
         ),
         (
-            {"output": (Path("x.npz"),), "json": True, "force": True, "device": "cpu"},
+            {"output": (Path("x.npz"),), "json": True, "device": "cpu"},
             "gersgorin-rhn-bwv269.png",
         ),
         ({"checkpoint": Path("runs/one/best.safetensors")}, "gersgorin-one-bwv269.png"),

@@ -3,7 +3,6 @@ again. An analysis gets state_size and gates as arguments.
 """
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import rhn
 from gersgorin.cli.main import main
 from rhn.cells import GRU, LSTM, RHN
 from rhn.data import chorale
-from rhn.errors import InvalidInputError, OutputError
+from rhn.errors import InvalidInputError
 
 T, M, N = 6, 3, 4
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -286,39 +285,6 @@ def test_the_file_of_a_run_is_enough_to_compute_a_step_again(capsys):
     assert str(file["title"]) == f"rhn, depth 2, {N} units on chorale bwv269"
     pair = gersgorin.open_run(Pair(), frames(), state_size=(N, N))
     assert "weights.slow.bias" in np.load(pair.save("pair.npz")).files
-
-
-FOREIGN = {  # a file of somebody else, what would write over it
-    "x.npz": lambda path: np.savez(path, x=np.zeros(3)),
-    "x.png": lambda path: path.write_bytes(b"\x89PNG of a camera"),
-    "x.json": lambda path: path.write_text('{"lr": 0.1}'),
-    "x.csv": lambda path: path.write_text("city,degrees\nBern,14\n"),
-}
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_result_is_written_over_its_own_file_but_over_no_other(name, tmp_path):
-    found, path = gersgorin.gains(nn.GRU(M, N), frames()), tmp_path / name
-    FOREIGN[name](path)
-    before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"exists already.* force=True"):
-        found.save(path)
-    assert path.read_bytes() == before
-    found.save(path, force=True)
-    ours = path.read_bytes()
-    assert found.save(path) == path and path.read_bytes() == ours != before
-
-
-def test_no_run_and_no_recording_is_written_over_a_file_of_others(tmp_path):
-    path = tmp_path / "weights.npz"
-    FOREIGN["x.npz"](path)
-    run = gersgorin.open_run(nn.GRU(M, N), frames())
-    record = partial(gersgorin.Recorder, nn.GRU(M, N), frames())
-    for write in (run.save, lambda path: record(path=path)):
-        with pytest.raises(OutputError, match="was not written by this toolkit"):
-            write(path)
-    run.save(path, force=True)
-    assert run.save(path) == path
 
 
 def test_a_carry_gate_with_its_own_weights_has_its_own_column():

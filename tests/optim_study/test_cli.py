@@ -228,7 +228,7 @@ def test_default_names_hold_folders_and_numbers():
 def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, capsys):
     printed = []
     for source in (["--out", finished], ["--csv", finished / "trials.csv"]):
-        assert run("plot", *source, *words, "--output", "figure.png", "trials.csv", "--force") == 0
+        assert run("plot", *source, *words, "--output", "figure.png", "trials.csv") == 0
         assert (tmp_path / "figure.png").stat().st_size > 5000
         assert (tmp_path / "trials.csv").read_text() == (finished / "trials.csv").read_text()
         printed.append(capsys.readouterr().out)
@@ -272,7 +272,7 @@ def test_a_copy_of_a_study_adds_no_trials(finished, caplog, capsys):
     counted = []
     shutil.copytree(finished, "copy")
     for folders in ([finished], [finished, "copy"], ["copy", "./copy"]):
-        assert run("plot", *folders, "--json", "--output", "a.svg", "--force") == 0
+        assert run("plot", *folders, "--json", "--output", "a.svg") == 0
         printed = capsys.readouterr()
         counted.append(printed.out)
         assert "trials so far" not in printed.err

@@ -75,13 +75,12 @@ def test_the_arrays_of_saved_files(own_folder):
         found.save(path.replace("one", "all"))
     one, several = (set(np.load(f"{name}.npz").files) for name in ("one", "all"))
     assert one | {"leading"} == listed("Arrays in saved files")
-    assert {*json.loads(Path("one.json").read_text())} == one | {"leading", "steps", "made_with"}
+    assert {*json.loads(Path("one.json").read_text())} == one | {"leading", "steps"}
     whole = {"kind", "title", "about", "doubt", "along", "analysis", "labels"}
     assert several == whole.union(*({f"{name}.{key}" for key in one} for name in networks))
     assert {*json.loads(Path("all.json").read_text())} - several == {
         "a.leading",
         "b.leading",
-        "made_with",
     }
 
 

@@ -28,7 +28,6 @@ def test_the_rest_of_an_address_is_left_as_it_is(user, password, host, port, res
         == make_url(bare).host
     )
     assert without_password(whole) == without_password(bare) == bare
-    assert without_password(f"run --storage {whole} --out a@b") == f"run --storage {bare} --out a@b"
 
 
 def test_what_holds_no_password_is_left_as_it_is_and_options_that_do_are_taken_out():

@@ -2,7 +2,6 @@
 a sentence.
 """
 
-import errno
 import json
 import multiprocessing
 import os
@@ -24,7 +23,6 @@ from rhn.utils.io import (
     remove_leftovers,
     write_arrays,
     write_json,
-    write_over,
 )
 
 
@@ -191,16 +189,6 @@ def test_a_file_that_is_no_regular_one_or_too_large_is_refused_before_it_is_read
             check_file(path)
     with pytest.raises(FileNotFoundError):
         check_file(tmp_path / "nowhere")
-
-
-def test_a_writer_within_another_names_the_file_of_the_caller(tmp_path):
-    def save(path):
-        with atomic_path(path):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OutputError, match=r"cannot write .*/numbers\.npz: No space"):
-        write_over(tmp_path / "numbers.npz", save)
-    assert names(tmp_path) == []
 
 
 def test_a_mark_of_the_byte_order_is_no_part_of_json(tmp_path):

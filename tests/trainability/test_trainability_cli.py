@@ -17,7 +17,7 @@ from tables import for_each
 from torch import nn
 
 from rhn.checkpoints import save_checkpoint
-from rhn.errors import RhnError
+from rhn.errors import OutputError, RhnError
 from rhn.models import PolyphonicModel
 from rhn.utils.result import Result
 from trainability.cli import CheckOptions, main, of_next_frames
@@ -266,10 +266,13 @@ class Found(Result):
         return f"cured in {self.seconds} s"
 
 
-def test_an_answer_is_printed_also_if_its_file_cannot_be_written(capsys, own):
-    Path("mine.csv").write_text("a,b\n")
+def test_an_answer_is_printed_also_if_its_file_cannot_be_written(capsys, own, monkeypatch):
+    def full(path, header, rows):
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("rhn.utils.result.write_rows", full)
     code, out, error = run(capsys, "check", "own/train.py:training", "--output", "mine.csv")
-    assert code == 2 and "Sequential learns" in out and "mine.csv exists already" in error
+    assert code == 2 and "Sequential learns" in out and "cannot write mine.csv" in error
 
 
 def test_a_cure_takes_the_same_training(capsys, own, monkeypatch):

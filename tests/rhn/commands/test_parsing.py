@@ -161,7 +161,7 @@ def test_help_shows_commands_options_defaults_and_examples(capsys):
     assert "--seed INT Seed of all draws. [default: 0]" in text
     assert "--range LOW HIGH --several-numbers FLOAT..." in text  # no default, no help
     assert "100 % of it" in text and "[choices: swarm, map] [default: swarm]" in text
-    assert "output --force" in text and "None" not in text
+    assert "output --figure SIZE" in text and "None" not in text
     assert typed("--version") is None
     assert printed(capsys).startswith("tool ")
 

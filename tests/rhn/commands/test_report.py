@@ -107,9 +107,7 @@ def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
     table, again = tmp_path / "depth.csv", tmp_path / "again.csv"
     figure = str(tmp_path / "depth.png")
     assert cli.main(["report", "--depth", *map(str, runs), "--output", figure, str(table)]) == 0
-    assert (
-        cli.main(["report", "--depth", str(table), "--output", figure, str(again), "--force"]) == 0
-    )
+    assert cli.main(["report", "--depth", str(table), "--output", figure, str(again)]) == 0
     assert again.read_text() == table.read_text()
 
 
