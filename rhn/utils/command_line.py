@@ -115,7 +115,7 @@ def _sentence(error: CycloptsError) -> str:
     """Return the message of an error as one sentence."""
     option = error.argument
     if isinstance(error, UnknownOptionError):
-        return _cells_option(error) or _unknown_option(error)
+        return _unknown_option(error)
     if isinstance(error, UnknownCommandError):
         return _unknown_command(error)
     if isinstance(error, UnusedCliTokensError):
@@ -148,32 +148,9 @@ def _commands(app: App) -> list[str]:
 
 def _unknown_option(error: UnknownOptionError) -> str:
     """Return the sentence for an unknown option, with the nearest known option."""
-    word = _word(error)[0]
+    word = (error.token.keyword or error.token.value).partition("=")[0]
     near = nearest(word, (name for a in error.argument_collection if a.parse for name in a.names))
     return f"Unknown option: {word}" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _word(error: UnknownOptionError) -> tuple[str, str]:
-    """Return an unknown option and its value ("" if it has none)."""
-    word, _, value = (error.token.keyword or error.token.value).partition("=")
-    return word, value
-
-
-def _cells_option(error: UnknownOptionError) -> str | None:
-    """Return the sentence for an option of a cell that was given as an option of the command, such
-    as --skip last; None for other options.
-    """
-    word, value = _word(error)
-    if not any("--cell-option" in argument.names for argument in error.argument_collection):
-        return None
-    from rhn.cells.registry import CELLS, cell_options  # here, because it loads torch
-
-    known = {option.name for cell in CELLS for option in cell_options(cell)}
-    name = word.removeprefix("--").replace("-", "_")
-    if (positive := name.removeprefix("no_")) in known:
-        value = value or ("false" if positive != name else "VALUE")
-        return f"{word}: options of a cell are given as --cell-option {positive}={value}"
-    return None
 
 
 def run_read(
