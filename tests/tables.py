@@ -1,25 +1,12 @@
 """Tables of cases: cheap ones of one statement as subtests of one test, costly ones of which one of
-each kind is quick; and the words that the glossary explains.
+each kind is quick.
 """
 
 import inspect
-import re
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 import torch
-
-GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
-
-
-def not_explained(names: Iterable[str]) -> set[str]:
-    """Those of these names, with spaces or underscores, that no line of the glossary has in
-    bold.
-    """
-    bold = re.findall(r"\*\*(.+?)\.?\*\*", GLOSSARY.read_text().lower())
-    words = {word for names in bold for word in names.split(", ")}
-    return {name for name in names if not {name, name.replace("_", " ")} & words}
 
 
 def others_slow(rows: Iterable, *kept) -> list:

@@ -12,20 +12,14 @@ from pathlib import Path
 
 import pytest
 from helpers import config
-from tables import not_explained
 
 from gersgorin.recording import Recording
-from optim_study import cli_results, plan, shares
+from optim_study import cli_results
 from optim_study.cli import COMMANDS, main
-from optim_study.cli_results import BEST_COLUMNS, STATUS, Plot
+from optim_study.cli_results import Plot
 from optim_study.presets import RunConfig, small
 from optim_study.results import TRIAL_COLUMNS
 from rhn.utils.command_line import read
-
-
-def test_the_words_of_printed_tables_are_explained():
-    assert not not_explained((*STATUS, *BEST_COLUMNS, *plan.PLAN_COLUMNS, *shares.SHARE_COLUMNS))
-
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ import torch
 from helps import MAINS, complaint
 from tables import for_each
 
+from optim_study import TrialRow
+from rhn.training.state import LEFT
 from trainability.facts import FACTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +86,15 @@ def test_the_page_on_check_says_what_each_fact_names():
     section = page.partition("## What a fact names\n")[2].partition("\n## ")[0]
     names = sorted(fact.__name__.replace("_", " ") for fact in FACTS)
     assert sorted(re.findall(r"\*([a-z ]+)\*", section)) == names
+
+
+def test_each_column_of_the_trials_is_explained():
+    page = (ROOT / "docs" / "guides" / "study.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert {key for row in rows for key in re.findall(r"`(.*?)`", row)} == {
+        field.name for field in fields(TrialRow)
+    }
+    assert f"below {LEFT} of `constant_nll`" in page
 
 
 def test_the_reference_is_that_of_the_code():
