@@ -93,8 +93,7 @@ def check(
         A `Diagnosis`.
 
     Raises:
-        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
-        says which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))

@@ -439,8 +439,7 @@ def cure(
         A `Cure`. Nothing that you pass is changed.
 
     Raises:
-        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
-        says which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others.
 
     >>> _ = torch.manual_seed(0)
     >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)

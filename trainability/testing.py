@@ -53,8 +53,7 @@ def assert_learns(
     Raises:
         AssertionError: the error is too large. The message states the error, `below`, and facts
             about the first minibatch and the training run that may explain it.
-        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
-        says which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)

@@ -110,8 +110,7 @@ class Training:
         loading_seconds: time limit, in seconds, for reading batches of a DataLoader.
 
     Raises:
-        InvalidInputError or DataError: a part is invalid or does not fit the others; the message
-        says which.
+        InvalidInputError or DataError: a part is invalid or does not fit the others.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
     >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
