@@ -317,15 +317,16 @@ def test_every_pin_is_one_version_and_no_text_names_a_registry():
 
 @pytest.mark.docs
 def test_the_code_in_readme_runs_and_prints_what_is_shown(own_folder, capsys):
-    (found,) = re.findall(
+    blocks = re.findall(
         r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", (ROOT / "README.md").read_text(), re.DOTALL
     )
-    code, shown = found
-    exec(compile(code, "README.md", "exec"), {})
-    printed = _without_digits(capsys.readouterr().out)
-    for part in shown.split("..."):
-        for line in filter(str.strip, part.splitlines()):
-            assert _without_digits(line) in printed, line
+    assert len(blocks) == 2
+    for code, shown in blocks:
+        exec(compile(code, "README.md", "exec"), {})
+        printed = _without_digits(capsys.readouterr().out)
+        for part in shown.split("..."):
+            for line in filter(str.strip, part.splitlines()):
+                assert _without_digits(line) in printed, line
 
 
 def test_the_command_in_readme_prints_what_is_shown(own_folder, capsys):
