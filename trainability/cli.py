@@ -44,18 +44,12 @@ SETTINGS: dict[str, Any] = {
     "momentum": 0.9,
     "epochs": 300,
     "batch_size": 32,
-    "optimizer": "sgd",
-    "arguments": {},
 }
 """Default settings of a training run on next frames."""
 EXCLUSIVE = {  # an option, and those that cannot be given with it
-    "module": ("training",),
-    "checkpoint": ("training",),
-    "training": ("input", "depth", "hidden_size", "init", "transform_bias"),
     "input": ("data",),
     "epochs": ("steps",),
 }
-PRESET = {"--training": "a preset or a run"}  # it has no flag
 OWN = ("training", "steps", "seconds", "seed", "output", "figure", "json")
 """The options that may be given together with FILE.py:NAME."""
 
@@ -65,10 +59,7 @@ class Network(NewOrTrained):
     """Your own training run, or the network of a training run that predicts next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """Your training run as FILE.py:NAME, a stored run, or a preset of `rhn train`. A stored run is
-    the folder of a run of `rhn train`, or the record of a trial of a study (trials/NUMBER.json). It
-    is repeated from its initial weights. Stored runs and presets train on the chorales.
-    """
+    """Your training run as FILE.py:NAME."""
     module: Annotated[str | None, NETWORK] = None
     """Your torch module, package.module:factory. It takes numbers (T, B, m) and returns outputs (T,
     B, m), for T time steps, B sequences and m numbers. With an nn.Embedding it takes ids (T, B) and
@@ -87,23 +78,21 @@ class NextFrames:
     """Options of a training run on next frames."""
 
     learning_rate: Annotated[Positive | None, FRAMES] = None
-    """Learning rate (default: that of the preset, run or checkpoint, or else 0.1; with --optimizer:
-    torch's default).
+    """Learning rate (default: that of the checkpoint, or else 0.1; with --optimizer: torch's
+    default).
     """
     momentum: Annotated[Fraction | None, FRAMES] = None
-    """Momentum of SGD or RMSprop (default: that of the preset, run or checkpoint, or else 0.9; with
+    """Momentum of SGD or RMSprop (default: that of the checkpoint, or else 0.9; with
     --optimizer: torch's default).
     """
     epochs: Annotated[Count | None, FRAMES] = None
-    """Number of epochs (default: that of the preset, run or checkpoint, or else 300)."""
+    """Number of epochs (default: that of the checkpoint, or else 300)."""
     batch_size: Annotated[Count | None, FRAMES] = None
-    """Number of sequences in a minibatch (default: that of the preset or run, or else 32)."""
+    """Number of sequences in a minibatch (default: 32)."""
     batches: Annotated[Count | None, FRAMES] = None
     """Number of optimiser steps per epoch (default: as many as one pass over all data takes)."""
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"] | None, FRAMES] = None
-    """Optimiser, with the default settings of torch (default: the optimiser and settings of the
-    preset or run, or else SGD with momentum).
-    """
+    """Optimiser, with the default settings of torch (default: SGD with momentum)."""
     clip_norm: Annotated[Positive | None, FRAMES] = None
     """Clip the gradient at this norm (default: no clipping)."""
     input: Annotated[Path | None, FRAMES] = None
@@ -111,8 +100,8 @@ class NextFrames:
     sequences, T time steps and m numbers (default: the chorales).
     """
     data: Annotated[Path | None, FRAMES] = None
-    """File with the original chorales (.json, .pickle). Default: the file of the stored run or
-    checkpoint, or else the chorales rebuilt from music21's scores.
+    """File with the original chorales (.json, .pickle). Default: the file of the checkpoint,
+    or else the chorales rebuilt from music21's scores.
     """
 
 
@@ -167,8 +156,6 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
       trainability check --cell dt-rnn --depth 6 --init gaussian:1e-4
       trainability check --cell rhn --depth 4 --optimizer adam --steps 1000 --json
       trainability check --module my_models:make --checkpoint my.pt --input x.csv
-      trainability check jsb-depth-6 --cell dt-rnn
-      trainability check runs/mine
       trainability check --checkpoint runs/mine
     """
 
@@ -253,9 +240,8 @@ def check_exclusive(options: Options) -> None:
     for name, others in EXCLUSIVE.items():
         given = given_flags(options, others)
         if given and given_flags(options, (name,)):
-            words = [PRESET.get(word, word) for word in (*given, flag(name))]
             raise InvalidInputError(
-                f"{', '.join(words[:-1])} cannot be given with {words[-1]}: leave one out"
+                f"{', '.join(given)} cannot be given with {flag(name)}: leave one out"
             )
 
 
@@ -263,18 +249,18 @@ def check_exclusive(options: Options) -> None:
 
 
 def file_and_name(word: str | None) -> tuple[str, str] | None:
-    """Return (FILE.py, NAME) of FILE.py:NAME, or None for a preset or a path. Raises
-    InvalidInputError if only one of FILE.py and NAME is given.
+    """Return (FILE.py, NAME) of FILE.py:NAME, or None for None. Raises InvalidInputError for any
+    other word.
     """
-    file, colon, name = (word or "").rpartition(":")
+    if word is None:
+        return None
+    file, _, name = word.rpartition(":")
     if file.endswith(".py") and name.isidentifier():
         return file, name
-    if colon or name.endswith(".py"):
-        raise InvalidInputError(
-            f"{word}: expected FILE.py:NAME, where NAME in FILE.py gives model, x, y, loss and "
-            "optimizer"
-        )
-    return None
+    raise InvalidInputError(
+        f"{word}: expected FILE.py:NAME, where NAME in FILE.py gives model, x, y, loss and "
+        "optimizer"
+    )
 
 
 @contextmanager
@@ -393,17 +379,12 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     from gersgorin.losses import mean_of_frames
 
     check_network_options(options)
-    run = stored_run(options)
     data = read_numbers(options.input) if options.input else None
     if data is None:
-        given = options.data
-        frames = chorale_excerpts(run.chorales(given) if run else chorales_file(options, given))
+        frames = chorale_excerpts(chorales_file(options, options.data))
     else:
         frames = data.frames().numpy()
-    if run is None:
-        name, model, loss, stored = network_of(options, frames.shape[-1])
-    else:
-        name, model, loss, stored = run.name, run.model, "bernoulli", run.settings
+    name, model, loss, stored = network_of(options, frames.shape[-1])
     if data is not None and reads_ids(model, ids := data.ids()):
         frames, loss = ids.long().numpy(), "categorical"
     if len(frames) < 2:
@@ -431,21 +412,6 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     return parts if options.seconds is None else parts | {"seconds": options.seconds}
 
 
-def stored_run(options: Options) -> Any:
-    """Return the stored run or trial that the options name, with its first weights; None if they
-    name none.
-    """
-    from rhn.presets import PRESETS
-    from trainability.stored import is_path, stored_training
-
-    word = options.training
-    if word is None or word in PRESETS or not is_path(word):
-        return None
-    if given := given_flags(options, ("cell_options",)):
-        raise InvalidInputError(f"{given[0]} cannot be given with a run, which has its cell")
-    return stored_training(Path(word), options.cell)
-
-
 def steps_of(options: Options, usual: int, batches: int) -> int:
     """Return the number of optimiser steps: --steps, --epochs of `batches` steps each, or the usual
     number.
@@ -462,12 +428,11 @@ def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, An
     from trainability.optimizers import TORCH_OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
-    name, usual = options.optimizer or settings["optimizer"], dict[str, Any]()
+    name, usual = options.optimizer or "sgd", dict[str, Any]()
     if options.momentum is not None and name not in WITH_MOMENTUM:
         raise InvalidInputError(f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {name}")
     if options.optimizer is None:
-        momentum = {"momentum": settings["momentum"]} if name in WITH_MOMENTUM else {}
-        usual = {"lr": settings["learning_rate"]} | momentum | settings["arguments"]
+        usual = {"lr": settings["learning_rate"], "momentum": settings["momentum"]}
     chosen = usual | {key: value for key, value in given.items() if value is not None}
     try:
         return TORCH_OPTIMIZERS[name](model.parameters(), **chosen)
@@ -482,8 +447,6 @@ def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, A
     from gersgorin.cli.with_output import model_of_file
     from rhn.models import LanguageModel
 
-    if options.training:
-        return options.training, *preset_network(options)
     model, label, loss = model_of_file(options, width)
     name = label.name
     if loss is not None:
@@ -504,23 +467,8 @@ def stored_settings(checkpoint: Path) -> dict[str, Any]:
     return {key: value for key in names if isinstance(value := stored.get(key), int | float)}
 
 
-def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
-    """Return (network, loss, settings) for a preset of `rhn train`. Raises InvalidInputError."""
-    from rhn.presets import preset
-    from rhn.training.config import LanguageConfig
-    from rhn.training.ensemble import build_model
-    from trainability.stored import settings_of
-
-    own = {"cell": options.cell, "cell_options": options.cell_options}
-    config = preset(str(options.training), **own)
-    if isinstance(config, LanguageConfig):
-        raise no_frames(options.training)
-    settings = settings_of(config)
-    return build_model(config, None, seed=options.seed), "bernoulli", settings
-
-
 def no_frames(given: Any) -> InvalidInputError:
-    """Return the error for a preset or file that is a language model."""
+    """Return the error for a file that is a language model."""
     return InvalidInputError(
         f"{given} is a language model: expected a network that predicts frames; for a text give "
         "FILE.py:NAME with windows of its tokens"

@@ -242,7 +242,7 @@ def files() -> None:
     Path("loop.csv").symlink_to("loop.csv")
     with zipfile.ZipFile("members.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")
-    for name in ("sparse.csv", "sparse.json", "sparse.pt"):
+    for name in ("sparse.csv", "sparse.pt"):
         with Path(name).open("wb") as file:
             file.truncate(10**12)
     escapes = {"format": FORMAT, "class": f"\x1b[31mNet\x1b[0m{'x' * 10**5}", "config": {}}
