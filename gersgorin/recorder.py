@@ -10,8 +10,6 @@ optimiser steps of any training loop.
             optimizer.zero_grad()
     recorder.recording                   # a Recording; `gersgorin recording run.npz` draws it
 
-`trainability.Recorder` also measures what share of the loss the outputs explain.
-
 A measurement uses a copy of the model, in float64 and evaluation mode. Training therefore gives the
 same bits with and without a recorder. Single time steps are measured at a few positions, each in
 the next sequence of the probe batch in turn. The positions are equally spaced from the first to the

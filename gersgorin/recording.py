@@ -206,8 +206,7 @@ class Recording(Result, kind="recording"):
     """
     explained: np.ndarray
     """Share of the loss that the outputs explain, (M,): 1 - loss / (loss of the mean output), over
-    the optimiser steps since the last measurement and the targets that the loss counts. See
-    `trainability.Recorder`.
+    the optimiser steps since the last measurement and the targets that the loss counts.
     """
     measuring_seconds: float = 0.0
     """Time of all measurements, in seconds."""

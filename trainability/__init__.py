@@ -11,7 +11,6 @@
 
     Training(model, x, y, loss_fn, optimizer)    all parts of a training run, on copies
     register_swap(part, what)                    add a replacement for `check` to try
-    Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients, explained share of the loss
 
 `import trainability` is fast: torch is imported when one of these names is first used.
 """
@@ -29,7 +28,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "check": ("check",),
         "cure": ("Cure", "cure"),
         "diagnosis": ("Diagnosis",),
-        "recorder": ("Recorder",),
         "swaps": ("Swap", "register_swap"),
         "testing": ("assert_learns",),
         "training": ("Training",),

@@ -170,7 +170,6 @@ SHARED_NAMES = {
     "of_run": "the function of a row of analyses",
     "load": "rhn.load and gersgorin.load: what a package saves",
     "analyze": "gersgorin.analyze; the entry point of the command rhn-analyze",
-    "Recorder": "trainability.Recorder is gersgorin.Recorder with one measure more",
     "forward": "of a kernel",
     "backward": "of a kernel",
     "limit": "of a kernel",
