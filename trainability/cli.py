@@ -25,11 +25,11 @@ from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs
-from rhn.utils.io import check_file, real_path
+from rhn.utils.io import check_file, check_output, real_path
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Fraction, Positive
 from rhn.utils.result import fitted
-from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
+from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, Writing, flag, given_flags
 from rhn.utils.wording import first_line, kind_of, nearest, printable
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
@@ -38,6 +38,7 @@ MODULE = "__training__"  # `__name__` of FILE.py
 NEEDED = ("model", "x", "loss", "optimizer")  # of a training run in FILE.py
 OF_COMMAND = ("parts", "progress", "loading_seconds")  # arguments that no training in FILE.py has
 WITH_MOMENTUM = ("sgd", "rmsprop")
+NUMBERS = (".json", ".csv")
 STEPS = 3000  # with --optimizer
 SETTINGS: dict[str, Any] = {
     "learning_rate": 0.1,
@@ -122,17 +123,15 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Printed(Drawing):
-    """The files that are written, and how the result is printed."""
+class Printed(Writing):
+    """How the result is printed."""
 
-    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
-    """Files to write: a figure (.png, .svg, .pdf), and its numbers (.csv, .json)."""
     json: Annotated[bool, OUTPUT_GROUP] = False
     """Print one JSON object instead of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(Printed, Limits, NextFrames, Network):
+class CheckOptions(Printed, Drawing, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
     First, facts about one minibatch are measured, such as weights that no gradient reaches. Then
@@ -160,6 +159,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     """
 
     question = "check"
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
+    """Files to write: a figure (.png, .svg, .pdf), and its numbers (.csv, .json)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +173,13 @@ class CureOptions(Printed, Limits, NextFrames, Network):
 
     examples:
       trainability cure train.py:training
-      trainability cure train.py:training --seconds 300 --output cure.png cure.csv
+      trainability cure train.py:training --seconds 300 --output cure.csv
       trainability cure --cell dt-rnn --depth 6 --init gaussian:1e-4
     """
 
     question = "cure"
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
+    """Files to write: the table (.csv), or all numbers (.json)."""
 
 
 COMMANDS = command_line("trainability", "Why does a network not learn, and what makes it learn?")
@@ -197,7 +200,7 @@ def run(options: Options) -> None:
         check_own(options)
     else:
         check_exclusive(options)
-    outputs = Outputs.of(options, None, (".json", ".csv"))
+    outputs = outputs_of(options)
     with (
         progress_bars() as report,
         own_cell(":".join(own) if own else options.module or options.cell),
@@ -210,6 +213,15 @@ def run(options: Options) -> None:
         answer = getattr(import_module(f"trainability.{options.question}"), options.question)
         found = answer(**parts, progress=say)
     show(found, outputs, options)
+
+
+def outputs_of(options: Options) -> Outputs:
+    """Return the files that the options name. Raises InvalidInputError or OutputError."""
+    if isinstance(options, CheckOptions):
+        return Outputs.of(options, None, NUMBERS)
+    for path in options.output:
+        check_output(path, NUMBERS, force=options.force or path.suffix.lower() == ".csv")
+    return Outputs([], [*options.output], None, options.force)
 
 
 def show(found: Any, outputs: Outputs, options: Options) -> None:

@@ -7,7 +7,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,9 +16,8 @@ from rhn.utils.wording import counted, rounded_up
 from trainability.candidates import Change
 from trainability.cause import Cause
 from trainability.copies import copy_of_optimizer
-from trainability.error_by_rate import ErrorByRate
 from trainability.race import Row
-from trainability.sentences import shown, write_sentences
+from trainability.sentences import shown
 from trainability.signal import Reach
 from trainability.training import Training
 
@@ -181,7 +179,7 @@ class Cure(Result):
 
     @property
     def finding(self) -> str:
-        """The result in one clause; this is the title of the figure."""
+        """The result in one clause."""
         if self.outcome == "not searched":
             return f"{self.title} cannot learn unchanged"
         if self.refused or self.outcome == "undecided":
@@ -328,17 +326,3 @@ class Cure(Result):
         saved = {name: getattr(self, name) for name in (*names, *numbers)}
         causes = [vars(cause) for cause in self.causes]
         return saved | {"causes": causes, "trials": self.table()}
-
-    width, height = 6.4, 3.6
-
-    def _draw(self, ax: Axes, *, limit: float | None = None, **_: Any) -> None:
-        """Draw the error of each attempt by initial weights, optimiser and learning rate.
-
-        Without errors, print the sentences in place of a plot.
-        """
-        measured = zip(self.trials, self.table(), strict=True)
-        rows = [row for trial, row in measured if trial.row.measures]
-        if rows:
-            ErrorByRate(rows, self.whole, self.changed, limit).draw(ax)
-        else:
-            write_sentences(self, ax)
