@@ -61,8 +61,6 @@ def conclusion(trial: Trial, told: Cause | None, given: dict[str, Any]) -> Diagn
         by=evidence.by,
         steps=base.steps,
         of_steps=trial.training.steps,
-        seconds=base.seconds / max(base.steps, 1) * trial.training.steps,
-        forecast=base.forecast if base.steps < trial.training.steps else None,
         orders=tuple(row.error for row in trial.orders),
         part=part,
         causes=(*trial.found, *seen),

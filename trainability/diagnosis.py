@@ -15,7 +15,6 @@ from rhn.utils.wording import counted, listed
 from trainability.cause import Cause
 from trainability.scores import DEAD
 from trainability.sentences import shown, write_sentences
-from trainability.signal import HALF
 from trainability.training import NO_TIME
 
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
@@ -131,13 +130,6 @@ class Diagnosis(Result):
     """Optimiser steps of the user's training run that were run in the check."""
     of_steps: int = 0
     """Optimiser steps of the user's whole training run."""
-    seconds: float = 0.0
-    """Duration of the user's whole training run in seconds, estimated from the steps that were run.
-    """
-    forecast: float | None = None
-    """Step at which the network is expected to explain half of the variance of the targets, if not
-    all steps were run; None if not known.
-    """
     orders: tuple[float, ...] = ()
     """Relative error in each minibatch order that was tried; infinite if the loss was not finite.
     """
@@ -221,26 +213,6 @@ class Diagnosis(Result):
         return f"{words}: the best {reached}."
 
     @property
-    def foreseen(self) -> str:
-        """A sentence about the expected end of a training run that was stopped before its last
-        step; "" for any other run.
-        """
-        if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
-            return ""
-        seconds = counted(math.ceil(self.seconds), "second")
-        words = f"The whole run takes about {seconds} at the speed of this check"
-        if self.error <= 1 - HALF:
-            return f"{words}."
-        if self.forecast is None:
-            return f"{words}; its end cannot be predicted yet."
-        if math.isinf(self.forecast):
-            return f"{words}; the explained share of the targets does not grow."
-        if self.forecast <= self.steps:
-            return f"{words}; it explains half of the targets already."
-        step = counted(round(self.forecast), "step")
-        return f"{words}; at this growth it explains half of the targets after about {step}."
-
-    @property
     def by_part(self) -> dict[str, PartRows]:
         """The rows of each part: (best row with the part replaced, row with the user's part in the
         known good run).
@@ -263,7 +235,6 @@ class Diagnosis(Result):
             name: [asdict(entry) for entry in getattr(self, name)] for name in lists
         }
         saved["notes"] = saved.pop("remarks")
-        del saved["seconds"]  # of this machine at that moment
         return saved
 
     def _cell(self, row: TableRow | None) -> str:
@@ -312,8 +283,6 @@ class Diagnosis(Result):
         experiments show.
         """
         yield self.verdict
-        if self.foreseen:
-            yield self.foreseen
         if not math.isnan(self.known_good):
             yield self._of_known_good
         below = [*self._below_the_table()]

@@ -43,7 +43,6 @@ from trainability.scores import (
     scores_of,
     take_lower_constant,
 )
-from trainability.signal import explained, forecast
 from trainability.training import Training
 
 POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
@@ -63,8 +62,6 @@ class Measure:
     """For each score by name: errors of the examples, beside those of the constant predictor."""
     relative: dict[str, float]
     """For each score by name: the relative error, 1 for the constant predictor."""
-    explained: float = math.nan
-    """Share of the variance of the targets that the outputs explain."""
     equal: bool = False
     """True if the outputs are equal for all examples and time steps, up to rounding."""
 
@@ -110,8 +107,6 @@ class Row:
     """Time taken by the steps and measurements, in seconds."""
     problem: str = ""
     """The first line of the error that the training run raised; "" if it raised none."""
-    count: int = 0
-    """Number of held-out targets per output unit, with which the explained share is measured."""
     done: bool = False
     """True if the row has run to its end, was good enough, or has exploded."""
     rate: float = math.nan
@@ -186,14 +181,6 @@ class Row:
         other = training.copy()
         other.draws += order
         return Row(self.version, (self.make or Training.copy)(other), order, make=self.make)
-
-    @property
-    def forecast(self) -> float | None:
-        """The step at which the row would explain half of the variance of the targets, at its
-        present growth.
-        """
-        points = [(measure.steps, measure.explained) for measure in self.measures]
-        return forecast(points, self.count)
 
 
 class Race:
@@ -283,11 +270,7 @@ class Race:
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
-        error = self.scores["error"]
-        share, row.count = math.nan, 0
-        if error.kind != "loss":
-            share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
-        row.measures.append(Measure(row.steps, pairs, relative, share, equal))
+        row.measures.append(Measure(row.steps, pairs, relative, equal))
         self.measures.append(row.measures[-1])
 
     def lower_constants(self, outputs: list[Tensor]) -> None:

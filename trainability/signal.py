@@ -1,10 +1,7 @@
-"""Signals of a training run: how far back its gradient reaches, and which share of the variance of
-the targets its outputs explain.
+"""How far back the gradient of a training run reaches.
 
     reach = measure_reach(training)
     reach.seen, reach.frames                     # 18, 200: the last 18 of 200 time steps
-    share = explained(outputs, targets, axes, loss_fn)    # of held-out examples, between 0 and 1
-    forecast(points, count)                      # the step at which the share is a half
 
 The reach takes one backward pass. The loss of the last frame with a loss is differentiated with
 respect to the input at each time step (for ids, the output of their embedding). A dependence on
@@ -13,27 +10,19 @@ reach is only a risk: some networks with a short reach learn. `gersgorin.influen
 frames in float64. The reach is measured on one minibatch in the precision of the training run,
 whose rounding limits it.
 
-On a plateau the error stays constant while the explained share grows, by about the same factor in
-equal times.
-
 Legend: T frames.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gersgorin.linalg.products import share_from
-from gersgorin.losses import Loss
 from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.training.ensemble import flushed
-from trainability.axes import OutputAxes
-from trainability.losses import scored
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -150,67 +139,3 @@ def _last_errors(probe: Probe, output: Tensor) -> tuple[Tensor, int]:
     last = torch.zeros_like(errors)
     last.select(axis, at).copy_(errors.select(axis, at))
     return last, at + 1
-
-
-NOISE = 4.0  # times the share of random outputs: less is not told from none
-HALF = 0.5  # share that counts as learned
-POINTS = 3  # least number for a growth
-
-
-def explained(
-    outputs: list[Tensor], targets: list[Tensor], axes: OutputAxes, loss_fn: Loss
-) -> tuple[float, int]:
-    """Return (share of the variance of the targets that the outputs explain, number of targets per
-    unit).
-
-    Each output explains the target of its own unit. loss_fn: the loss, which shows by its gradient
-    which targets are padding.
-    """
-    columns = [
-        columns_of(z.detach(), y, axes, loss_fn) for z, y in zip(outputs, targets, strict=True)
-    ]
-    if not columns or any(pair is None for pair in columns):
-        return math.nan, 0
-    z, y = (torch.cat(parts).double() for parts in zip(*filter(None, columns), strict=True))
-    z, y = z - z.mean(0), y - y.mean(0)
-    size = z.square().sum(0)
-    by_unit = (z * y).sum(0).square() / torch.where(size > 0, size, 1.0)
-    whole = y.square().sum()
-    return float(by_unit.sum() / whole) if whole > 0 else math.nan, len(z)
-
-
-def columns_of(
-    z: Tensor, y: Tensor, axes: OutputAxes, loss_fn: Loss
-) -> tuple[Tensor, Tensor] | None:
-    """Return outputs and targets as (N, K) without padding, classes as indicators; None if the
-    shapes do not fit.
-    """
-    known = scored(loss_fn, z, y, axes)
-    if axes.classes is not None and z.numel() > y.numel():
-        z, known = axes.classes_last(z).flatten(0, -2), (known & (y >= 0)).flatten()
-        y = F.one_hot(y.flatten()[known].long().clamp_max(z.shape[1] - 1), z.shape[1])
-        return z[known], y
-    if z.numel() != y.numel():
-        return None
-    columns, rows = axes.columns(y), axes.columns(known).all(1)
-    return z.reshape(columns.shape)[rows], columns[rows]
-
-
-def forecast(points: Sequence[tuple[int, float]], count: int) -> float | None:
-    """Return the step at which the explained share would reach a half, at its present growth.
-
-    Infinite if the share does not grow. None if too few points lie above the noise of `count`
-    examples, 1 / count.
-    """
-    clear = [(t, math.log(s)) for t, s in points if s > NOISE / max(count, 1)]
-    clear = clear[-max(POINTS, len(clear) // 2 + 1) :]
-    if len(clear) < POINTS:
-        return None
-    last, level = clear[-1]
-    if level >= math.log(HALF):
-        return float(last)
-    mean_t = sum(t for t, _ in clear) / len(clear)
-    mean_s = sum(s for _, s in clear) / len(clear)
-    slope = sum((t - mean_t) * (s - mean_s) for t, s in clear)
-    slope /= sum((t - mean_t) ** 2 for t, _ in clear)
-    return last + (math.log(HALF) - level) / slope if slope > 0 else math.inf

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from rhn.errors import RhnError
 from trainability.check import check
 from trainability.facts import facts
+from trainability.losses import scored
 from trainability.probe import Probe
-from trainability.signal import explained
 from trainability.training import Training
 
 N, T, M = 120, 4, 3
@@ -133,7 +133,7 @@ def test_a_loss_takes_the_outputs_or_is_refused_in_a_sentence(form, loss):
             output = training.output(x)
             assert training.loss(output, y).dim() == 0
             axes = training.output_axes(output, x, y)
-            assert explained([output], [y], axes, training.loss)
+            assert scored(training.loss, output, y, axes).shape == y.shape
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -13,7 +13,6 @@ from trainability.losses import canonical_loss, losses_of_examples, scored
 from trainability.probe import Probe
 from trainability.race import race_of
 from trainability.scores import score_of
-from trainability.signal import explained
 from trainability.swaps import targets_standardised
 from trainability.training import Training
 
@@ -148,11 +147,6 @@ def test_a_number_for_each_frame_is_scored_as_in_a_loop(kind, batch):
             constant.append(float((mean - rows[1]).square().mean()))
     found = race.scores["error"].in_pairs(outputs, targets)
     assert found.relative == pytest.approx(sum(own) / sum(constant), rel=1e-4)
-    flat = [torch.cat([v.flatten() for v in each]) for each in (outputs, targets)]
-    share = float(torch.corrcoef(torch.stack(flat))[0, 1] ** 2)
-    axes = race.scores["error"].axes
-    measured = explained(outputs, targets, axes, training.loss)
-    assert measured == (pytest.approx(share, rel=1e-3), len(flat[0]))
     standard = targets_standardised(training)
     assert torch.cat(
         [standard.change_targets(y).flatten() for _, y in training.data.trained]

@@ -1,23 +1,17 @@
 """`trainability.check`: outcomes, orders, layers at fault, own losses and validation sets."""
 
 import math
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gersgorin.data.layout import Layout
 from rhn.errors import InvalidInputError
 from trainability import check, swaps
-from trainability.axes import OutputAxes
-from trainability.diagnosis import Diagnosis, TableRow
 from trainability.probe import Probe
 from trainability.race import UNCHANGED, Row
 from trainability.reference import layers_of, stand_ins
-from trainability.signal import explained, forecast
 from trainability.training import Training
 from trainability.verdict import of_losses
 
@@ -153,15 +147,6 @@ def test_one_sequence_of_which_nothing_is_held_out_and_a_loop_without_zero_grad(
     assert "No known good training learns" not in str(found) and found.part is None
 
 
-def test_half_of_the_targets_that_is_explained_is_no_forecast():
-    row = TableRow("", "your training run, unchanged", 0.0, 50, 0.0)
-    run = {"outcome": "undecided", "error": 0.8, "rows": (row,), "steps": 50, "of_steps": 100}
-    assert "half of the targets already" in Diagnosis(**run, forecast=50.0).foreseen
-    assert "after about 80 steps" in Diagnosis(**run, forecast=80.0).foreseen
-    learned = Diagnosis(**run | {"error": 0.21}, forecast=80.0).foreseen  # of many classes
-    assert "half" not in learned and learned.endswith("at the speed of this check.")
-
-
 def test_a_validation_set_on_another_scale():
     x, y = sums()
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
@@ -208,7 +193,6 @@ def test_a_training_that_has_no_time_is_undecided():
     found = check(model, x, target, "mse", sgd, steps=100_000, seconds=3)
     assert found.outcome == "undecided"
     assert found.steps < found.of_steps == 100_000
-    assert ("The whole run takes about" in str(found)) == (found.steps > 0)
 
 
 def test_a_check_leaves_the_order_of_a_loader_alone():
@@ -257,36 +241,6 @@ def test_a_swap_that_returns_no_training_is_left_out_with_a_reason():
         swaps.SWAPS.pop()
     words = "a bare module: it returned a Sequential, expected a Training or None"
     assert words in found.left_out
-
-
-def test_the_share_that_outputs_explain():
-    y, classes = torch.randn(200, 1), torch.randint(0, 3, (200,))
-    outputs = F.one_hot(classes, 3).float()
-    numbers = OutputAxes.of(y, y, F.mse_loss, y, Layout(0)), F.mse_loss
-    assert explained([2 * y + 1], [y], *numbers)[0] == pytest.approx(1)
-    assert explained([torch.randn(200, 1)], [y], *numbers)[0] < 0.1
-    axes = OutputAxes.of(outputs, classes, F.cross_entropy, classes, Layout(0))
-    assert explained([outputs], [classes], axes, F.cross_entropy)[0] == pytest.approx(1)
-
-
-def test_padding_has_no_part_in_the_share_that_outputs_explain():
-    y = torch.randint(1, 4, (20, 6), generator=torch.Generator().manual_seed(0))
-    y[:, 4:] = 0
-    loss_fn = partial(F.cross_entropy, ignore_index=0)
-    z = torch.randn(20, 4, 6, generator=torch.Generator().manual_seed(1))
-    z[:, :, 4:] = 100.0
-    axes = OutputAxes.of(z, y, loss_fn, y, Layout(0))
-    of_class = [(y[:, :4] == k).flatten().numpy() for k in (1, 2, 3)]
-    r = [np.corrcoef(z[:, k, :4].flatten(), own)[0, 1] for k, own in enumerate(of_class, 1)]
-    share = np.average(np.square(r), weights=[np.var(own) for own in of_class])
-    assert explained([z], [y], axes, loss_fn) == (pytest.approx(share, rel=1e-5), 80)
-
-
-def test_the_forecast_of_a_growing_share():
-    points = [(t, 0.01 * math.exp(t / 100)) for t in range(0, 200, 20)]
-    assert forecast(points, 10_000) == pytest.approx(100 * math.log(50), rel=1e-3)
-    assert forecast([(t, 1e-5) for t in range(10)], 1000) is None
-    assert forecast([(t, 0.2) for t in range(10)], 1000) == math.inf
 
 
 def test_layers_inside_of_a_wrapped_network_have_their_whole_names():

@@ -185,7 +185,7 @@ def test_without_a_known_good_run_a_small_gain_of_a_run_that_may_learn_is_not_en
     assert not found.learned and [row.part for row in found.enough] == enough
 
 
-def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
+def test_all_changes_that_are_enough_are_named_beside_a_fault_and_the_last_value():
     changes = {"optimizer": 0.03, "loss": 0.5, "network": 0.02}
     found = evidence(0.4, good=0.02, kept={"network": 0.4}, replaced=changes)
     found.naive, found.longer = row("data", 0.01), row("length", 0.35)

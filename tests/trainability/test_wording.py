@@ -49,8 +49,6 @@ def made(seed: int) -> Diagnosis:
         known_good=number(),
         steps=run,
         of_steps=steps,
-        seconds=draw.choice([0.2, 50.0, 4000.0]),
-        forecast=draw.choice([None, math.inf, 55.5, 1e7]),
         orders=draw.choice([(), (1.0,), (1.0, 0.9, math.inf)]),
         part=causes[0].part if causes else None,
         causes=causes,
