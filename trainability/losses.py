@@ -110,17 +110,6 @@ def log_probabilities(z: Tensor) -> Tensor:
     return z.log_softmax(-1)
 
 
-def of_logs(loss_fn: Loss, axis: int) -> Loss:
-    """Return a loss that takes logarithms of probabilities along an axis, given probabilities or
-    logits.
-    """
-
-    def loss(z: Tensor, y: Tensor) -> Tensor:
-        return loss_fn(log_probabilities(z.movedim(axis, -1)).movedim(-1, axis), y)
-
-    return loss
-
-
 def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     """True if a loss applies a softmax or a sigmoid to the outputs."""
     with torch.enable_grad():

@@ -19,26 +19,19 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.losses import Loss
-from gersgorin.validate import random_numbers_kept
 from rhn.errors import USERS_FAULT, RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import dense, slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
 from trainability.data import Inputs, count_of, examples_axis, noise_like
-from trainability.differences import (
-    BEYOND_ROUNDING,
-    is_slope,
-    slope_and_gradient,
-)
-from trainability.losses import EQUAL, canonical_loss, is_normalised, of_logs
+from trainability.losses import canonical_loss
 from trainability.minima import constant_output, searched_range
-from trainability.output_range import FREE, OutputRange, range_of
+from trainability.output_range import OutputRange, range_of
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
-DIRECTIONS = 0, 1, 2  # seeds of changes of outputs, along which a gradient is compared
 # largest relative difference of sums of the same numbers in another order
 SAME_SUM, SAME_SUM_IN_DOUBLE = 1e-3, 1e-5
 PAIRED_SHARE = 0.5  # of the change of a gradient, at the output of the target that changes
@@ -126,25 +119,6 @@ class Minibatch:
             self.evaluated(tree_map(lambda v: v.flip(self.axis_of(v)), self.x))
         return max(again, _difference(self.evaluated(self.x), self.before))
 
-    @property
-    def is_rounding(self) -> bool:
-        """True if `noise` is no more than rounding of the outputs."""
-        return self.noise <= BEYOND_ROUNDING * float(rounding_of(self.before.nan_to_num()))
-
-    @cached_property
-    def draws(self) -> bool:
-        """True if two calls in evaluation mode agree only with the same random numbers."""
-        outputs = []
-        for _ in range(2):
-            with random_numbers_kept(self.training.model):
-                outputs.append(self.evaluated(self.x))
-        return self.noise > 0 and _difference(*outputs) == 0
-
-    @property
-    def kept(self) -> list[str]:
-        """Names of the attributes of the model that forward changes."""
-        return self._forward[2]
-
     @cached_property
     def generic(self) -> Training:
         """The training run with torch's weights and a little noise, so that no two weights are
@@ -210,43 +184,6 @@ class Minibatch:
         return float(torch.stack(losses).mean())
 
     @cached_property
-    def lacks_logs(self) -> tuple[float, float] | None:
-        """The slope of the loss and its gradient along a change of the outputs, if they differ for
-        these outputs but not for logarithms of their probabilities; else None.
-        """
-        axis, z, loss = self.axes.units, self.output.detach(), self.training.loss_in_double()
-        if axis is None or z.shape[axis] < 2 or is_normalised(z.exp(), axis):
-            return None
-        within = self.output_range if self.output_range.shares else FREE
-        for seed in DIRECTIONS:
-            own = slope_and_gradient(loss, z, self.y, within, seed)
-            if own is None or is_slope(own):
-                continue
-            logs = slope_and_gradient(of_logs(loss, axis), z, self.y, within, seed)
-            return own if logs is not None and logs[0] and is_slope(logs) else None
-        return None
-
-    @cached_property
-    def is_least_at_logs(self) -> bool:
-        """True if outputs and targets are probabilities, and the loss is least at equal ones for
-        logarithms of probabilities only, as `nn.KLDivLoss`.
-        """
-        axis, y, loss = self.axes.units, self.y, self.training.loss
-        z = self.output.detach()
-        if axis is None or y.shape != z.shape or not y.is_floating_point():
-            return False
-        if not (is_normalised(z, axis) and is_normalised(y, axis) and bool((y > 0).all())):
-            return False
-        try:  # slopes along changes that keep the sum
-            own, logs = (
-                slope - slope.mean(axis, keepdim=True)
-                for slope in (slope_at(f, y.to(z), y) for f in (loss, of_logs(loss, axis)))
-            )
-        except RhnError:
-            return False
-        return bool(own.any()) and float(logs.abs().max()) <= EQUAL * float(own.abs().max())
-
-    @cached_property
     def pairing(self) -> str:
         """What to pass to the loss in place of y, so that it compares each output with its own
         target: a key of `PAIRINGS`; "" if nothing helps or nothing is wrong.
@@ -266,19 +203,16 @@ class Minibatch:
 
     @cached_property
     def repaired_loss(self) -> tuple[str, Loss] | None:
-        """The loss as it was meant, with its name: of logarithms of probabilities, or with each
-        target beside its own output. None if neither is missing, or no repair is known.
+        """The loss with each target beside its own output, with its name. None if it pairs them
+        already, or no repair is known.
         """
-        loss, axis = self.training.loss, self.axes.units
-        if (self.lacks_logs or self.is_least_at_logs) and axis is not None:
-            return "your loss of log-probabilities", of_logs(loss, axis)
         if not self.is_unpaired:
             return None
         usual = canonical_loss(self.output, self.y, self.axes, self.training.data.targets)
         if usual is not None:
             return "the usual loss", usual
         name = self.pairing
-        return (f"your loss with {name}", with_pairing(loss, name)) if name else None
+        return (f"your loss with {name}", with_pairing(self.training.loss, name)) if name else None
 
     @cached_property
     def moved_by_a_target(self) -> Tensor | None:

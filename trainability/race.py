@@ -332,9 +332,8 @@ def race_of(
 
     If too few examples are held out, the race measures on training examples. A loss that is no mean
     over examples is measured in minibatches of the user's size, if there are enough examples. If
-    the loss pairs outputs with wrong targets, or takes logarithms that it does not get, errors are
-    measured with the repaired loss. Raises InvalidInputError if there is nothing to learn. until:
-    see `scores_of`.
+    the loss pairs outputs with wrong targets, errors are measured with the repaired loss. Raises
+    InvalidInputError if there is nothing to learn. until: see `scores_of`.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out

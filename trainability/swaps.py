@@ -48,7 +48,6 @@ from trainability.losses import (
     is_least_at_targets,
     is_mean_of_examples,
     kind_of_loss,
-    of_logs,
     weighted_loss,
 )
 from trainability.minibatch import with_pairing
@@ -257,7 +256,6 @@ def _rescaled(training: Training, output: Tensor, y: Tensor) -> Training | None:
 
 
 PAIRED, USUAL_LOSS = "targets shaped as the outputs", "the usual loss"
-LOGS = "log-probabilities for the loss"
 EVERY_WEIGHT, NOT_FROZEN = "all weights in the optimiser", "no frozen weights"
 OTHER_AXIS = "examples along the other axis"
 """Names of the swaps that repair what a fact proves."""
@@ -274,16 +272,6 @@ def paired_targets(training: Training) -> Training | None:
     """
     name = Probe(training).pairing
     return training.with_loss(with_pairing(training.loss, name)) if name else None
-
-
-@register_swap("loss", LOGS, remedy="End the network in log_softmax.")
-def of_log_probabilities(training: Training) -> Training | None:
-    """Give the loss logarithms of probabilities, if its gradient is right for these only."""
-    probe = Probe(training)
-    axis = probe.axes.units
-    if not (probe.lacks_logs or probe.is_least_at_logs) or axis is None:
-        return None
-    return training.with_loss(of_logs(training.loss, axis))
 
 
 def usual_loss(training: Training, probe: Probe | None = None) -> Training | None:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from gersgorin.data.layout import Layout
@@ -75,24 +74,6 @@ def squeezed():
     return model, X, MEAN, lambda z, y: (z[:, 0] - y).square().mean(), adam(model.parameters())
 
 
-class Labels(Reader):
-    """Shares of 5 labels for each frame."""
-
-    def forward(self, x):
-        return self.head(self.gru(x)[0]).softmax(-1)
-
-
-def ctc(z, y):
-    sizes = torch.full((len(y),), z.shape[1]), torch.full((len(y),), 1)
-    return F.ctc_loss(z.transpose(0, 1), y, *sizes)
-
-
-def shares_for_logs():
-    """A loss of log-probabilities, and a network of probabilities."""
-    model = Labels(5)
-    return model, X, 1 + FIFTHS[:, None] // 2, ctc, adam(model.parameters())
-
-
 def left_out():
     """The optimiser has the head only."""
     model = Reader()
@@ -115,7 +96,6 @@ CASES = {
     unpaired: ("unpaired loss", "targets shaped as the outputs", 0.1),
     of_columns: ("unpaired loss", "targets shaped as the outputs", 0.5),
     squeezed: ("unpaired loss", "targets shaped as the outputs", 0.1),
-    shares_for_logs: ("missing logarithms", "log-probabilities for the loss", 0.9),
     left_out: ("untrained weights", "all weights in the optimiser", 0.1),
     softmax_twice: ("softmax twice", "the usual loss", 0.6),
     wrong_axis: ("mixed examples", "examples along the other axis", 0.5),
@@ -173,11 +153,6 @@ def test_the_repair_is_a_row_that_learns(case):
     assert any(what in line for line in found.summary().splitlines())
     if case is unpaired:  # also in the known good training
         assert found.known_good < 0.1 and found.part == "loss" and found.error > 0.5
-    if case is shares_for_logs:
-        assert (
-            row.error < found.error - 0.1
-            and "your loss of log-probabilities, from" in found.measure
-        )
 
 
 def test_errors_of_a_loss_that_pairs_wrong_targets_are_those_of_its_own_ones():

@@ -15,27 +15,20 @@ from trainability.cause import Cause
 from trainability.facts.dependence import (
     detached_state,
     mixed_examples,
-    unread_inputs,
     unread_steps,
-    unrepeatable_output,
 )
 from trainability.facts.gradient import PARTIAL, wrong_gradient
-from trainability.facts.inputs import ids_as_sizes, one_step
+from trainability.facts.inputs import one_step
 from trainability.facts.targets import (
-    COPIED,
-    copied_target,
     equal_targets,
     looks_ahead,
-    missing_logs,
     no_least_loss,
     output_range,
     unpaired_loss,
-    vanishing_targets,
 )
 from trainability.facts.weights import (
     constant_outputs,
     hidden_weights,
-    lost_epsilon,
     no_gradient,
     still_weights,
 )
@@ -43,31 +36,24 @@ from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
 from trainability.probe import Probe
 from trainability.training import OutOfTime
 
-NOTES = COPIED, PARTIAL
+NOTES = (PARTIAL,)
 """Names of facts that are reported but are not faults, since a sound training run may show them."""
 FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     not_finite,
     no_gradient,
-    unrepeatable_output,
     unpaired_loss,
-    missing_logs,
     no_least_loss,
     output_range,
     mixed_examples,
     hidden_weights,
     unread_steps,
-    unread_inputs,
     detached_state,
     still_weights,  # as the weights of a state that is not passed on: what is read explains it
-    lost_epsilon,
     wrong_gradient,
     constant_outputs,
     equal_targets,
-    vanishing_targets,
     looks_ahead,
-    copied_target,
     one_step,
-    ids_as_sizes,
     not_finite_examples,
 )
 SLOW = (output_range,)

@@ -18,36 +18,11 @@ from trainability.swaps import (
     other_axis,
 )
 
-UNREPEATABLE = "unrepeatable output"
 MASK = (
     "Look for a mask that is inverted: src_key_padding_mask and key_padding_mask are True at "
     "padding."
 )
 ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
-
-
-def unrepeatable_output(probe: Probe) -> Cause | None:
-    """Fact: two calls in evaluation mode with the same input return different outputs. If so,
-    dependence is not measured.
-    """
-    if not probe.noise or (probe.is_rounding and not probe.kept):
-        return None
-    words = f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}"
-    if probe.draws:
-        return Cause(
-            UNREPEATABLE,
-            "network",
-            f"{words}: forward draws random numbers.",
-            "Draw them in training mode only, such as F.dropout(..., training=self.training), "
-            "unless the network is random on purpose.",
-        )
-    kept = f" (it changes {listed(probe.kept)})" if probe.kept else ""
-    return Cause(
-        UNREPEATABLE,
-        "network",
-        f"{words}: the network keeps something from call to call{kept}.",
-        "Start each minibatch from zeros or a parameter: its examples are different.",
-    )
 
 
 def mixed_examples(probe: Probe) -> Cause | None:
@@ -87,44 +62,6 @@ def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
     model, other = probe.training.model, other_axis(probe.training)
     pairs = zip(model.modules(), other.model.modules(), strict=True) if other else ()
     return [own for own, new in pairs if batch_first_of(own) is not batch_first_of(new)]
-
-
-def unread_inputs(probe: Probe) -> Cause | None:
-    """Fact: no output depends on one of several inputs, or on some numbers of each frame."""
-    if probe.mixed or probe.axes.batch is None or gives_equal_outputs(probe):
-        return None
-    unread = [k for k in range(len(probe.leaves)) if probe.is_unread(k)]
-    if unread:
-        words = f"No output depends on input {unread[0] + 1} of {len(probe.leaves)}"
-    elif lost := unread_features(probe):
-        owner = "an example" if probe.frames is None else "a frame"
-        words = (
-            f"No output depends on {len(lost)} of the {probe.first.shape[-1]} numbers of {owner} "
-            f"({listed([str(j) for j in lost])})"
-        )
-    else:
-        return None
-    named = unread[0] if unread else 0
-    if named == 0 and probe.padding is not None:  # only the sequence has padding
-        words = apart_from_padding(words)
-    return Cause(
-        "unread inputs",
-        "network",
-        f"{words}: there is no gradient, and changes of three sizes change no output.",
-        "Look where forward drops them: an index, a slice, a factor 0, or a name used twice.",
-    )
-
-
-def unread_features(probe: Probe) -> list[int]:
-    """Among the numbers of a frame, return the indices of those on which no output depends."""
-    x = probe.first
-    last = x.dim() - 1
-    if not probe.follows(0) or last < 1 or (last < 2 and not x.is_floating_point()):
-        return []
-    if last == probe.axis or (last == probe.layout.time and probe.frames is not None):
-        return []
-    lost = probe.unread(0, last)
-    return lost if len(lost) < x.shape[-1] else []
 
 
 def unread_steps(probe: Probe) -> Cause | None:

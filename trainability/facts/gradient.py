@@ -42,7 +42,7 @@ def wrong_gradient(probe: Probe) -> Cause | None:
     network or the loss uses an autograd.Function of the user, the cause is "wrong gradient";
     otherwise a path is left out of the gradient, as by .detach().
     """
-    training = None if probe.lacks_logs else in_double_precision(probe)
+    training = in_double_precision(probe)
     if training is None:
         return None
     x, y = in_double(probe.x), in_double(probe.y)

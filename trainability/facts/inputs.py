@@ -1,17 +1,14 @@
-"""Facts about the shape and the kind of inputs."""
+"""A fact about the shape of inputs."""
 
 from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from trainability.cause import Cause
 from trainability.probe import Probe
-
-IDS = 20  # least number of different whole numbers that are read as ids
 
 
 def one_step(probe: Probe) -> Cause | None:
@@ -50,21 +47,3 @@ def steps_read(probe: Probe) -> list[int]:
                 hooks.enter_context(part.register_forward_pre_hook(count, with_kwargs=True))
         probe.evaluated(probe.x)
     return list(found.values())
-
-
-def ids_as_sizes(probe: Probe) -> Cause | None:
-    """Fact: inputs are whole numbers, one per frame, and a layer reads them as sizes, not
-    as ids.
-    """
-    x = probe.first
-    if not x.is_floating_point() or x.dim() != 3 or x.shape[-1] != 1 or (x < 0).any():
-        return None
-    if not torch.equal(x, x.round()) or len(x.unique()) < IDS:
-        return None
-    return Cause(
-        "ids as numbers",
-        "inputs",
-        f"The inputs are whole numbers up to {x.max():.0f}, {len(x.unique())} different ones, and "
-        "the network reads them as sizes.",
-        f"If they are ids, begin with nn.Embedding({x.max() + 1:.0f}, 32); if sizes, standardise.",
-    )

@@ -1,4 +1,4 @@
-"""Facts about targets: compared with wrong outputs, out of range, all equal, or part of the inputs.
+"""Facts about targets: compared with wrong outputs, out of range, all equal, or later inputs.
 
 Legend: B examples, T frames.
 """
@@ -8,24 +8,20 @@ import math
 import torch
 from torch import Tensor
 
-from rhn.utils.wording import counted, listed
+from rhn.utils.wording import counted
 from trainability.activation import is_free
 from trainability.autograd import graph, operation
 from trainability.cause import Cause
 from trainability.losses import is_binary, is_normalised, takes_logits
-from trainability.minibatch import rows_of
 from trainability.minima import free_loss
-from trainability.not_finite import SCALED_TARGETS
 from trainability.probe import Probe
 from trainability.reference import places_of_targets
-from trainability.swaps import LOGS, PAIRED, USUAL_LOSS
+from trainability.swaps import PAIRED, USUAL_LOSS
 from trainability.training import same
 
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
-COLUMNS = 64  # of the targets that are compared with inputs
 WITH_LEAST = {"NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"}
 """Losses of torch that have a least value if they are used as intended."""
-COPIED = "target in the input"
 
 
 def unpaired_loss(probe: Probe) -> Cause | None:
@@ -47,38 +43,6 @@ def unpaired_loss(probe: Probe) -> Cause | None:
         sure=True,
         evidence={"share": share},
         repair=PAIRED if probe.pairing else "",
-    )
-
-
-def missing_logs(probe: Probe) -> Cause | None:
-    """Fact: for logarithms of probabilities the gradient of the loss is its slope, or the loss is
-    least at the targets, but not for these outputs.
-    """
-    found, axis = probe.lacks_logs, probe.axes.units or 0
-    if found is not None:
-        slope, gradient = found
-        words = (
-            f"The gradient of the loss in the outputs is not its slope: along a change of the "
-            f"outputs the loss changes by {slope:.3g} per unit, but autograd says {gradient:.3g}. "
-            "With the outputs as log-probabilities both agree."
-        )
-        evidence = {"change": slope, "gradient": gradient}
-    elif probe.is_least_at_logs:
-        words = (
-            "The loss is not least where outputs equal the targets; with the logarithms of the "
-            "outputs it is."
-        )
-        evidence = {}
-    else:
-        return None
-    last = " in place of the softmax" if is_normalised(probe.output, axis) else ""
-    return Cause(
-        "missing logarithms",
-        "loss",
-        words,
-        f"End the network in log_softmax(dim={axis}){last}.",
-        evidence=evidence,
-        repair=LOGS,
     )
 
 
@@ -180,33 +144,6 @@ def equal_targets(probe: Probe) -> Cause | None:
     )
 
 
-def vanishing_targets(probe: Probe) -> Cause | None:
-    """Fact: if all outputs are the mean of the targets, the loss is 0 in the type of the outputs,
-    and above 0 in double precision.
-    """
-    z, y = probe.output.detach(), probe.y
-    if not y.is_floating_point() or z.numel() != y.numel():
-        return None
-    mean = y.double().mean()
-    with torch.no_grad():
-        loss = probe.training.loss(torch.full_like(z, float(mean)), y).item()
-        if loss != 0:
-            return None
-        double = probe.training.loss_in_double()(mean.expand(z.shape).clone(), y.double()).item()
-    if double <= 0:
-        return None
-    apart = float((y.double() - mean).abs().max())
-    return Cause(
-        "vanishing targets",
-        "targets",
-        f"The targets lie within {apart:.2g} of their mean, and for outputs equal to this mean the "
-        f"loss is 0 in {str(z.dtype).removeprefix('torch.')}; in double precision it is "
-        f"{double:.2g}.",
-        SCALED_TARGETS,
-        evidence={"apart": apart, "loss": double},
-    )
-
-
 def looks_ahead(probe: Probe) -> Cause | None:
     """Fact: the target of a frame is an input of this frame or of a later one, and the output for
     the frame reads it there.
@@ -254,63 +191,3 @@ def own_input(probe: Probe, leaf: int) -> Cause:
         if many
         else "Shift the targets: x[:, :-1] and y = x[:, 1:].",
     )
-
-
-def copied_target(probe: Probe) -> Cause | None:
-    """Fact: real-valued targets equal entries of their inputs. This may be intended."""
-    entries = copied_entries(probe)
-    if not entries:
-        return None
-    x, y = probe.first, probe.y
-    if x.shape == y.shape and torch.equal(x, y.to(x.dtype)):
-        words, copied = "y is x", "x"
-    else:
-        words = listed([f"y{of_y} is x{of_x}" for of_y, of_x in entries])
-        copied = "this entry" if len(entries) == 1 else "these entries"
-    return Cause(
-        COPIED,
-        "targets",
-        f"{words} in every example.",
-        "If this is not intended, look where the targets are computed. If it is, the network needs "
-        f"only {copied} for these targets.",
-    )
-
-
-def copied_entries(probe: Probe) -> list[tuple[str, str]]:
-    """Return (index into y, index into x) of each entry of the targets that equals an entry of the
-    inputs.
-    """
-    x, y, axis = probe.first, probe.y, probe.axis
-    if not (x.is_floating_point() and y.is_floating_point()) or x.dim() != 3 or probe.count < 8:
-        return []
-    if y.shape[:2] == x.shape[:2]:
-        columns = y.reshape(*y.shape[:2], -1)
-        places = _columns(x.flatten(0, 1), columns.flatten(0, 1))
-        return [(f"[:, :, {k}]" if y.dim() > 2 else "", f"[:, :, {j}]") for k, j in places]
-    if y.shape[0] != probe.count:
-        return []
-    places = _columns(rows_of(x, axis), rows_of(y, 0))
-    several = y.dim() > 1 and y[0].numel() > 1
-    return [
-        (f"[:, {k}]" if several else "", _index(*divmod(place, x.shape[2]), axis))
-        for k, place in places
-    ]
-
-
-def _index(frame: int, number: int, axis: int) -> str:
-    """The index of a number of a frame of all examples, which lie along an axis."""
-    return f"[:, {frame}, {number}]" if axis == 0 else f"[{frame}, :, {number}]"
-
-
-def _columns(x: Tensor, y: Tensor) -> list[tuple[int, int]]:
-    """Return (column of y, first equal column of x) for each column of y with more than two values
-    that equals a column of x.
-    """
-    found = list[tuple[int, int]]()
-    for k in range(min(y.shape[1], COLUMNS)):
-        column = y[:, k : k + 1]
-        if len(column.unique()) <= 2:
-            continue
-        same = (x == column.to(x.dtype)).all(0).nonzero().flatten()
-        found += [(k, int(same[0]))] if len(same) else []
-    return found

@@ -358,19 +358,3 @@ def leaves_zero(probe: Probe) -> bool:
             if not p.any() and slope is not None:
                 p.sub_(slope / slope.norm().clamp_min(TINY))
     return not gives_equal_outputs(Probe(other))
-
-
-def lost_epsilon(probe: Probe) -> Cause | None:
-    """Fact: the eps of the optimiser is 0 in the type of its weights, so a step may divide by 0."""
-    for group in probe.training.optimizer.param_groups:
-        eps = group.get("eps")
-        for kind in sorted({p.dtype for p in group["params"]}, key=str) if eps else ():
-            if not torch.tensor(eps, dtype=kind):
-                return Cause(
-                    "eps",
-                    "optimizer",
-                    f"eps={eps:g} of {type(probe.training.optimizer).__name__} is 0 in {kind}, the "
-                    "type of the weights: a step with a small gradient divides by 0.",
-                    "Keep the weights in float32 (with torch.autocast for speed), or set eps=1e-4.",
-                )
-    return None
