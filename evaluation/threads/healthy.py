@@ -5,7 +5,6 @@ on fresh examples is below 0.6 of the best constant answer's. Data makers seed t
 come first, so that the start of the network is fixed too.
 """
 
-import csv
 import math
 from dataclasses import replace
 from functools import partial
@@ -17,12 +16,11 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
-from evaluation import random_trainings
 from evaluation.networks import Loop, Net, Own, cross, ours
+from evaluation.threads.drawn import DRAWN
 from evaluation.threads.trainings import Training, case, wrong
 
 FRESH = 400
-ROWS = (6, 9, 10, 15, 35, 61, 124, 140, 154, 182, 248, 251)
 MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 
 
@@ -555,28 +553,5 @@ def h_our_dt_rnn():
     )
 
 
-def judged(number: int) -> Training:
-    """A row of forecasts.csv, by its number."""
-    with (random_trainings.HERE / "forecasts.csv").open() as file:
-        row = next(row for row in csv.DictReader(file) if int(row["number"]) == number)
-    model, x, y, loss, optimizer, axis = random_trainings.built(row)
-    fresh = getattr(random_trainings, row["task"])(
-        torch.Generator().manual_seed(int(row["seed"]) + 1)
-    )[:2]
-    if axis == 0:
-        fresh = [v.transpose(0, 1) if v.shape[:2] == fresh[0].shape[:2] else v for v in fresh]
-    steps = min(int(row["steps"]), 1000)
-    return Training(
-        model,
-        x,
-        y,
-        random_trainings.LOSSES[loss],
-        optimizer,
-        tuple(fresh),
-        steps,
-        options={"batch_axis": axis},
-    )
-
-
 HEALTHY = {name[2:]: make for name, make in globals().items() if name.startswith("h_")}
-HEALTHY |= {f"row_{number}": partial(judged, number) for number in ROWS}
+HEALTHY |= DRAWN

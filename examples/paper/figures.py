@@ -4,14 +4,12 @@ examples.paper.figures docs/figures radii-grow`.
 Every picture is a function without arguments; its numbers come from `claims`.
 """
 
-import csv
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,11 +27,9 @@ from rhn.plotting.figure import (
     Block,
     compose,
     line_style,
-    shade_style,
 )
 from rhn.utils.figures import BLUE, GREY, RED, save_figure, time_label
 
-ROOT = Path(__file__).resolve().parents[2]
 CELLS = {"rnn": "RNN with tanh", "irnn": "IRNN (ReLU)", "rhn": "RHN with gates"}
 MATRICES = {
     "spectral radius 0 at every step": "[[0, 2], [0, 0]] and its transpose in turn",
@@ -187,73 +183,7 @@ def _plot_eigenvalues(ax: Axes, values, color: str = RED) -> None:
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
 
 
-def draw_plateau() -> Figure:
-    """Draw the rates of learning on the plateau, by the scale of the weights and the depth."""
-    with (ROOT / "docs/results/plateau.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["cell"] in ("dt-rnn", "rhn")]
-
-    def rates(cell: str, ax: Axes) -> None:
-        for k, depth in enumerate(("1", "2", "4", "6", "10")):
-            own = [row for row in rows if (row["cell"], row["depth"]) == (cell, depth)]
-            points = [(float(row["init_std"]), float(row["rate"])) for row in own]
-            style = shade_style(k, 5)
-            ax.plot(*np.transpose(points), marker="o", label=f"depth {depth}", **style)
-        ax.set(xscale="log", yscale="log", xlabel="standard deviation of the initial weights")
-        ax.set(ylabel="relative rate of learning", title=cell)
-
-    draws = [partial(rates, "dt-rnn"), partial(rates, "rhn")]
-    title = "RHNs learn at the same rate for all weight scales, deep transitions do not"
-    return compose(
-        title, "32 units, 16 training chorales, seed 1", Block(draws, 3.2, 2, "y", legend=True)
-    )
-
-
-def draw_new_layers() -> Figure:
-    """Draw how far back nine layers look before training, from docs/results/layers.csv."""
-    with (ROOT / "docs/results/layers.csv").open() as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: -float(row["effective_length"]))
-
-    def lengths(ax: Axes) -> None:
-        values = [float(row["effective_length"]) for row in rows]
-        bars = ax.barh([row["layer"] for row in rows], values, color=BLUE)
-        ax.bar_label(bars, [f"{value:.2g}" for value in values], padding=3)
-        ax.set(xlabel="effective length of the influence (time steps)", xlim=(0, 12))
-
-    title = "Before training, gated cells look a few steps back, xLSTM and attention about ten"
-    about = "32 inputs and outputs, 64 steps of white noise, seed 0"
-    return compose(title, about, Block([lengths], 3.2), width=6.5)
-
-
-def draw_saddle_escape() -> Figure:
-    """Draw the median time on the plateau by the scale of the weights, from
-    docs/results/saddle-escape.csv; one panel if only matrices learn, and one if all parameters
-    learn.
-    """
-    table = pd.read_csv(ROOT / "docs/results/saddle-escape.csv")
-    cells = table[["cell", "depth"]].drop_duplicates().itertuples(index=False)
-    medians = table.groupby(["learns", "cell", "depth", "eps"]).time.median()
-    networks = [(cell, depth) for cell, depth in cells]
-
-    def panel(learns: str, title: str, ax: Axes) -> None:
-        for k, (cell, depth) in enumerate(networks):
-            times = medians[learns, cell, depth]
-            label = f"{cell}, depth {depth}"
-            ax.loglog(times.index, times, marker=".", label=label, **line_style(k))
-        ax.set(xlabel="standard deviation of the initial weights", title=title)
-        ax.set(ylabel="time of gradient flow until the loss leaves the plateau")
-
-    draws = [
-        partial(panel, "matrices", "Only matrices learn"),
-        partial(panel, "all", "Matrices and biases learn"),
-    ]
-    title = "If only matrices learn, small weights lengthen the plateau as a power of 1 / scale"
-    return compose(title, "12 units, 16 chorales", Block(draws, 3.6, 2, "y", legend=True))
-
-
 GALLERY: dict[str, Callable[[], Figure]] = {
-    "layers": draw_new_layers,
-    "plateau": draw_plateau,
-    "saddle-escape": draw_saddle_escape,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
     "moving-spectra-over-time": draw_moving_over_time,

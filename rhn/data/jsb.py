@@ -3,8 +3,7 @@
 
 By default they are rebuilt once from the Bach scores of the installed music21 package (8 chorales
 have no counterpart there) and kept in the user's cache folder. Editions differ: 95 % of the frames
-equal those of the original file exactly (measured by `evaluation.agreement`). To get the original
-data exactly, read the original file.
+equal those of the original file exactly. To get the original data exactly, read the original file.
 
 The cache is one .npz file. The name of the file contains the version of music21 and the checksum of
 the notes, which would change with the rule below. The file has two arrays: `packed` (N, 11) uint8,

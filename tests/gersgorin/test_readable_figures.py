@@ -241,14 +241,6 @@ def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
         readable(gallery.GALLERY[name]())
 
 
-def test_the_title_of_the_saddle_escape_has_the_direction_of_its_law():
-    """The time falls with the scale of the weights in every curve of the left panel."""
-    figure = gallery.GALLERY["saddle-escape"]()
-    assert "small weights lengthen the plateau" in " ".join(figure.get_suptitle().split())
-    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
-    assert len(curves) == 5 and all((np.diff(line.get_ydata()) < 0).all() for line in curves)
-
-
 def test_a_panel_of_several_decades_has_a_scale_on_a_slide():
     """The panel is low, because its neighbour has a tall legend."""
     cell = RHN(5, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -1,41 +1,45 @@
-"""Random trainings, recorded by their numbers in forecasts.csv and cures.csv: tasks, networks,
-optimisers, and a plain loop.
+"""Twelve healthy trainings of randomly drawn tasks, networks and optimisers, see `ROWS`."""
 
-forecasts.csv has 213 trainings with the step at which each leaves the loss of a constant output
-(`left`) or diverges; cures.csv has 138 with their last loss (`given`). All without check or cure.
-"""
-
+import csv
 from functools import partial
-from itertools import islice
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from evaluation import tasks
-from evaluation.networks import Net, cross, minibatches, ours, train
+from evaluation.networks import Net, cross, ours
+from evaluation.threads.trainings import Training
 from rhn.cells import CELLS
 
-HERE = Path(__file__).parent
-EXAMPLES, BATCH = 1000, 32
+EXAMPLES = 1000
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}),
-    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "adam": (torch.optim.Adam, {}),
     "adamw": (torch.optim.AdamW, {}),
     "nadam": (torch.optim.NAdam, {}),
-    "radam": (torch.optim.RAdam, {}),
     "adagrad": (torch.optim.Adagrad, {}),
     "rmsprop": (torch.optim.RMSprop, {}),
 }
-LOSSES = {
-    "mse": F.mse_loss,
-    "cross-entropy": cross,
-    "bernoulli": F.binary_cross_entropy_with_logits,
-}
+LOSSES = {"mse": F.mse_loss, "cross-entropy": cross}
+TABLE = """\
+number,seed,task,network,units,layers,batch_first,start,optimizer,learning_rate,steps
+6,600006,flip_flops,gru,24,1,False,uniform,rmsprop,0.0046,1000
+9,600009,order,nn.LSTM,16,1,True,torch,adam,0.0011,1000
+10,600010,logistic_map,rhn,24,3,False,scaled,rmsprop,0.01,1000
+15,600015,flip_flops,nn.GRU,64,1,True,torch,momentum,0.025,1000
+35,600035,logistic_map,nn.RNN,16,1,True,torch,nadam,0.048,1000
+61,600061,majority,nn.LSTM,32,1,True,torch,adagrad,0.14,1000
+124,700054,flip_flops,nn.RNN,64,1,True,torch,adam,0.00022,1000
+140,100000,recall,nn.GRU,16,1,False,torch,adamw,0.03,1000
+154,100014,sines,nn.LSTM,32,1,False,torch,sgd,0.37,1000
+182,200014,adding,rnn,24,1,False,scaled,momentum,0.01,1000
+248,500015,parity,irnn,24,1,False,scaled,adam,0.0091,300
+251,500018,parity,gru,24,1,False,gaussian:0.01,adam,0.0025,300
+"""
+ROWS = {int(row["number"]): row for row in csv.DictReader(TABLE.splitlines())}
+"""The drawn settings by the number of the training."""
 
 
 # Tasks: a generator -> inputs (T, B, m), targets (T, B, ...) or (B, ...), loss, whether the last
@@ -45,18 +49,6 @@ LOSSES = {
 def adding(g, frames: int = 30):
     """The sum of two marked numbers of 30."""
     return *tasks.adding(g, frames, EXAMPLES, axis=0), "mse", True
-
-
-def long_adding(g):
-    """The adding problem over 100 frames."""
-    return adding(g, 100)
-
-
-def multiplication(g):
-    """The product of two marked numbers of 40."""
-    x = torch.rand(40, EXAMPLES, 2, generator=g)
-    at = tasks.mark(x.transpose(0, 1), g)
-    return x, x[at, torch.arange(EXAMPLES), 0].prod(0)[:, None], "mse", True
 
 
 def recall(g):
@@ -77,17 +69,6 @@ def order(g):
         at = torch.randint(3 + 16 * k, 12 + 16 * k, (EXAMPLES,), generator=g)
         x[at, range(EXAMPLES)] = F.one_hot(symbols[k], 6).float()
     return x, 2 * symbols[0] + symbols[1], "cross-entropy", True
-
-
-def copy_memory(g):
-    """Repeat three symbols after a delay of 20 frames."""
-    symbols = torch.randint(0, 4, (3, EXAMPLES), generator=g)
-    x = torch.zeros(26, EXAMPLES, 6)
-    x[:3].scatter_(2, symbols[..., None], 1.0)
-    x[3:23, :, 4] = x[23:, :, 5] = 1
-    y = torch.full((26, EXAMPLES), 4)
-    y[23:] = symbols
-    return x, y, "cross-entropy", False
 
 
 def parity(g):
@@ -132,38 +113,6 @@ def sines(g):
     return waves[:-1], waves[1:], "mse", False
 
 
-def characters(g):
-    """The next letter of a text: the descriptions of scikit-learn's data sets."""
-    import sklearn.datasets
-
-    files = sorted((Path(sklearn.datasets.__file__).parent / "descr").glob("*.rst"))
-    text = "\n".join(path.read_text() for path in files).lower()
-    ids = torch.tensor([ord(c) - 96 if "a" <= c <= "z" else 0 for c in text])
-    starts = torch.randint(0, len(ids) - 26, (EXAMPLES,), generator=g)
-    pieces = torch.stack([ids[s : s + 26] for s in starts], 1)
-    return F.one_hot(pieces[:-1], 27).float(), pieces[1:], "cross-entropy", False
-
-
-def chorales(g):
-    """The next frame of twelve of a chorale."""
-    from rhn.data import chorales
-
-    pieces, cut = [torch.as_tensor(p) for p in chorales().train if len(p) >= 13], []
-    for _ in range(EXAMPLES):
-        piece = pieces[int(torch.randint(len(pieces), (), generator=g))]
-        start = int(torch.randint(len(piece) - 12, (), generator=g))
-        cut.append(piece[start : start + 13].float())
-    x = torch.stack(cut, 1)
-    return x[:-1], x[1:], "bernoulli", False
-
-
-def digits(g):
-    """Handwritten digits, pixel by pixel."""
-    x, y = tasks.digits()
-    chosen = torch.randperm(len(y), generator=g)[:EXAMPLES]
-    return x[chosen].T[..., None].contiguous(), y[chosen], "cross-entropy", True
-
-
 def optimizer_of(row: dict, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of a row."""
     kind, options = OPTIMIZERS[row["optimizer"]]
@@ -199,26 +148,16 @@ def built(row: dict):
     return model, x, y, loss, optimizer_of(row, model), 1 - first
 
 
-def trained(
-    model, x, y, loss, optimizer, axis, steps, clip_norm=None, seed=1000, batch=BATCH
-) -> tuple[np.ndarray, np.ndarray]:
-    """Losses of a plain loop, and those of the best constant output on the same minibatches,
-    (steps,) each.
+def drawn(number: int) -> Training:
+    """The training of a row of `ROWS`, by its number."""
+    row = ROWS[number]
+    model, x, y, loss, optimizer, axis = built(row)
+    fresh = globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"]) + 1))[:2]
+    if axis == 0:
+        fresh = [v.transpose(0, 1) if v.shape[:2] == fresh[0].shape[:2] else v for v in fresh]
+    steps = min(int(row["steps"]), 1000)
+    options = {"batch_axis": axis}
+    return Training(model, x, y, LOSSES[loss], optimizer, tuple(fresh), steps, options=options)
 
-    loss: a name of `LOSSES`, or a function of outputs and classes.
-    """
-    constant = (
-        y.flatten(0, -2).mean(0)
-        if y.is_floating_point()
-        else (y.flatten().bincount() / y.numel()).log()
-    )
-    constant = torch.logit(constant, 1e-6) if loss == "bernoulli" else constant
-    loss_fn, g = LOSSES.get(loss, loss), torch.Generator().manual_seed(seed)
-    loop = train(
-        model, partial(minibatches, x, y, batch, axis, g), loss_fn, optimizer, clip_norm=clip_norm
-    )
-    curves = [
-        (value, loss_fn(constant.expand_as(z), target).item())
-        for value, z, target in islice(loop, steps)
-    ]
-    return tuple(np.array(curves).T)
+
+DRAWN = {f"row_{number}": partial(drawn, number) for number in ROWS}
