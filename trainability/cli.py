@@ -29,7 +29,7 @@ from rhn.utils.io import check_file, check_output, real_path
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Fraction, Positive
 from rhn.utils.result import fitted
-from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, Writing, flag, given_flags
+from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
 from rhn.utils.wording import first_line, kind_of, nearest, printable
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
@@ -123,7 +123,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Printed(Writing):
+class Printed:
     """How the result is printed."""
 
     json: Annotated[bool, OUTPUT_GROUP] = False
@@ -220,8 +220,8 @@ def outputs_of(options: Options) -> Outputs:
     if isinstance(options, CheckOptions):
         return Outputs.of(options, None, NUMBERS)
     for path in options.output:
-        check_output(path, NUMBERS, force=options.force or path.suffix.lower() == ".csv")
-    return Outputs([], [*options.output], None, options.force)
+        check_output(path, NUMBERS)
+    return Outputs([], [*options.output], None)
 
 
 def show(found: Any, outputs: Outputs, options: Options) -> None:
