@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from optim_study.cli_results import Best, Export, Plot, Record, Status
+from optim_study.cli_results import Export, Plot, Status
 from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
@@ -98,7 +98,7 @@ def _print_best(paths: Iterable[Path]) -> None:
 
 COMMANDS = command_line("optim-study", DESCRIPTION)
 COMMANDS.command(RunCommand, name="run")
-for command in (Status, Plot, Best, Export, Record):
+for command in (Status, Plot, Export):
     COMMANDS.command(command, name=command.__name__.lower())
 
 

@@ -1,8 +1,7 @@
-"""The commands of `optim-study` about an existing run: status, best, export, plot, record."""
+"""The commands of `optim-study` about an existing run: status, export, plot."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -15,8 +14,6 @@ from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import (
     By,
     TrialRow,
-    best_checkpoint,
-    best_row,
     columns_table,
     csv_text,
     distinct_trials,
@@ -28,24 +25,12 @@ from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.io import check_output, real_path
-from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import Count, Drawable
+from rhn.utils.io import real_path
+from rhn.utils.ranges import Drawable
 from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
 from rhn.utils.wording import counted
 
-RECORDING = "record.npz"
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
-SETTINGS = (
-    "study",
-    "trial",
-    "optimizer",
-    "learning_rate",
-    "init_scheme",
-    "init_std",
-    "transform_bias",
-)
-BEST_COLUMNS = (*SETTINGS, "best_epoch", "train_nll", "valid_nll", "test_nll", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,33 +100,6 @@ class Status(Stored):
             "interrupted": 0 if running else len(begun),
             "unsaved": 0 if running else len(begun - saved.keys()),
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Best(Stored):
-    """Show the best trial of each study: its settings, the losses of its best weights, and the file
-    of these weights.
-    """
-
-    json: bool = False
-    """Print the rows as one JSON list instead of a table."""
-
-    def run(self) -> None:
-        from rhn.checkpoints import fault_of
-
-        rows = []
-        for config, trials in self.studies():
-            if trials:
-                path = best_checkpoint(self.out, config.name)
-                values = best_row(trials, config.objective).to_dict()
-                rows.append(
-                    {"study": config.name}
-                    | values
-                    | {"checkpoint": None if fault_of(path) else str(path)}
-                )
-        if self.json:
-            return print_json(rows)
-        print(columns_table(rows, BEST_COLUMNS, left=("checkpoint",)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,102 +274,3 @@ def _different(configs: Sequence[StudyConfig]) -> list[str]:
         for name, found in values.items()
         if len(found) > len({c.optimizer for c in configs})
     ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record(Stored):
-    """Train the best trial of each study again, and record its spectra, gains, gates and gradients
-    during the training run.
-
-    examples:
-      optim-study record --out runs/small --arch rhn --depth 6
-      gersgorin recording runs/small/rhn-depth6
-    """
-
-    arch: tuple[str, ...] | None = None
-    """Record only the trials of these architectures (default: all)."""
-    depth: tuple[int, ...] | None = None
-    """Record only the trials with these recurrence depths (default: all)."""
-    every: Count = 50
-    """Number of optimiser steps between two measurements. Each measurement is made at the end of an
-    epoch.
-    """
-    data: Path | None = None
-    """File of the original chorales (.json or .pickle) (default: the file of the study)."""
-
-    def run(self) -> None:
-        begun = [(config, rows) for config, rows in self.studies() if rows]
-        studies = [
-            (config, rows)
-            for config, rows in begun
-            if config.arch in (self.arch or [config.arch])
-            and config.depth in (self.depth or [config.depth])
-        ]
-        if not studies:
-            others = ", ".join(config.name for config, _ in begun)
-            remedy = f"expected some of {others}" if others else "see `optim-study status`"
-            raise InvalidInputError(
-                f"{self.out} holds no complete trial of these studies: {remedy}"
-            )
-        for config, _ in studies:
-            path = self.out / config.name / RECORDING
-            check_output(path)
-        with progress_bars() as report:
-            for config, rows in studies:
-                row, path = best_row(rows, config.objective), self.out / config.name / RECORDING
-                data = self.data or self._stored_data(config)
-                reached = record_trial(config, row, path, self.every, data, report(config.name))
-                losses = f"best {reached:.3f} (in the study {row.loss(config.objective):.3f})"
-                print(f"{config.name}: trial {row.trial}, {losses}: {path}")
-
-    def _stored_data(self, config: StudyConfig) -> Path | None:
-        """Return the data file of a study; None for the rebuilt chorales, or without its best
-        model.
-        """
-        from rhn.checkpoints import fault_of
-        from rhn.training.trained import stored_data
-
-        best = best_checkpoint(self.out, config.name)
-        return None if fault_of(best) else stored_data(best).path
-
-
-def record_trial(
-    config: StudyConfig,
-    row: TrialRow,
-    path: Path,
-    every: int,
-    data: Path | None,
-    progress: Callable[[int, int], None],
-) -> float:
-    """Train a trial again, to the same bits, record it in the file `path`, and return its best
-    loss.
-
-    Raises DataError if `data` is not the data set of the study.
-    """
-    import numpy as np
-    import torch
-
-    from optim_study.backend import TorchBackend, chorales_of_study
-    from rhn.cli.recording import ProbeRecorder, probed
-    from rhn.plotting.provenance import words_of_built
-    from rhn.training.chorales import constant_output_nll
-
-    number = row.trial
-    training = TorchBackend(data).start(config, {number: config.settings(number)}, {})
-    corpus, study = chorales_of_study(data), f"trial {number} of the study of seed {config.seed}"
-    probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
-
-    def about(model) -> str:
-        return "; ".join((words_of_built(model.cells[0]), study, probed(corpus)))
-
-    constant = constant_output_nll(corpus, corpus.valid[:1])
-    how: dict = {"loss": lambda model: model.nll(probe).mean(), "about": about}
-    recorder = ProbeRecorder(every, number, probe, path, constant=constant, **how)
-    with closing(recorder):
-        recorder.step(training)
-        while training.live():
-            training.run_epoch()
-            recorder.step(training)
-            progress(training.epoch, row.epochs)
-    curve = training.curve(number)[:, 0 if config.objective == "train" else 1]
-    return float(curve[np.isfinite(curve)].min())

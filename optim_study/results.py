@@ -390,13 +390,11 @@ def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
     return value
 
 
-def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
-    """Format rows as a table with one column for each of these keys; layout: options of
-    `rows_table`.
-    """
+def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Format rows as a table with one column for each of these keys."""
     names = {name: name.replace("_", " ") for name in columns}
     named = [{words: row[name] for name, words in names.items()} for row in rows]
-    return rows_table(named, [*names.values()], **layout)
+    return rows_table(named, [*names.values()])
 
 
 def constant_of(rows: Sequence[TrialRow], loss: Objective) -> float | None:

@@ -49,7 +49,8 @@ def recorders(
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
         constant = None
     else:
-        probe, words = torch.as_tensor(np.asarray(corpus.valid[0])).float(), probed(corpus)
+        probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
+        words = f"{corpus.source}; probe {corpus.valid[0].label}"
         constant = constant_output_nll(corpus, corpus.valid[:1])
 
     def loss(model: Any) -> Tensor:
@@ -63,11 +64,6 @@ def recorders(
     return [
         ProbeRecorder(every, seed, probe, paths[seed], about=about(seed), **own) for seed in seeds
     ]
-
-
-def probed(corpus: Corpus) -> str:
-    """Describe the data of a training run on chorales, and its probe."""
-    return f"{corpus.source}; probe {corpus.valid[0].label}"
 
 
 class ProbeRecorder(Callback):

@@ -137,12 +137,11 @@ def rows_table(
     rows: Iterable[Mapping[str, Any]],
     columns: Sequence[str] = (),
     number: str = ".4g",
-    **layout: Any,
 ) -> str:
     """Format rows, each a dictionary by column name, as a table of all columns or of `columns`.
     None becomes an empty cell.
 
-    number: the format of floats. layout: options of `table`.
+    number: the format of floats.
 
     >>> print(rows_table([{"layer": 1, "gain": 0.25}, {"layer": 2, "gain": None}]))
     layer  gain
@@ -156,7 +155,7 @@ def rows_table(
         return "" if value is None else format(value, number if isinstance(value, float) else "")
 
     lines = [[cell(row[name]) for name in columns] for row in rows]
-    return table(columns, lines, **layout)
+    return table(columns, lines)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,13 +1,11 @@
 """An output that cannot be written is refused before the computation, by every command."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import analysis.cli
 import optim_study.cli
-import optim_study.cli_results
 import rhn.cli.main
 from rhn.checkpoints import save_checkpoint
 from rhn.models import PolyphonicModel
@@ -25,7 +23,6 @@ WORK = (
     "rhn.plotting.curves.read_depth",
     "optim_study.runner.chorales_of_study",
     "optim_study.plan.chorales_of_study",
-    "optim_study.cli_results.record_trial",
     "optim_study.cli_results.Plot._rows",
     "analysis.cli._opened",
 )
@@ -42,9 +39,6 @@ def _nothing_is_computed(own_folder, monkeypatch):
     Path("file").write_text("")
     Path("run/swarm.png").mkdir(parents=True)
     Path("run/journal.log").write_text("")
-    Path("study/rnn-depth1/record.npz").mkdir(parents=True)
-    study = SimpleNamespace(name="rnn-depth1", arch="rnn", depth=1)
-    monkeypatch.setattr("optim_study.cli_results.Record.studies", lambda _: [(study, ["row"])])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +57,6 @@ def _nothing_is_computed(own_folder, monkeypatch):
         "optim-study run --out /dev/null/run",
         "optim-study run --out run",
         f"optim-study plot run --output {LONG}.svg",
-        "optim-study record --out study",
         f"rhn-analyze gates model.safetensors --output {LONG}.png",
         f"rhn-analyze lesion model.safetensors --output {LONG}.csv",
         "rhn-analyze lesion model.safetensors --output file/a.npz",

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from helpers import config
 
-from gersgorin.recording import Recording
 from optim_study import cli_results
 from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import Plot
@@ -177,7 +176,7 @@ def test_a_best_model_that_is_damaged_is_said_so(finished, tiny_data, capsys):
 # looking
 
 
-def test_status_best_and_export_agree(finished, capsys):
+def test_status_and_export_agree(finished, capsys):
     assert run("status", "--out", finished, "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert [row["study"] for row in status] == [
@@ -193,15 +192,11 @@ def test_status_best_and_export_agree(finished, capsys):
     assert run("export", "--out", finished) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table
-    assert run("best", "--out", finished, "--json") == 0
-    for best, study in zip(json.loads(capsys.readouterr().out), status, strict=True):
+    for study in status:
         trials = [
             row for row in rows if (row["arch"], row["depth"]) == (study["arch"], study["depth"])
         ]
-        assert (
-            best["best_train_nll"] == study["best"] == min(row["best_train_nll"] for row in trials)
-        )
-        assert best["checkpoint"] == str(finished / study["study"] / "best.safetensors")
+        assert study["best"] == min(row["best_train_nll"] for row in trials)
 
 
 def test_default_names_hold_folders_and_numbers():
@@ -258,8 +253,6 @@ def test_two_protocols_of_one_network_are_refused_before_anything_is_written(
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: no complete trial has --depth 9: give one or more of 1, 2"
     )
-    assert run("record", "--out", finished, "--arch", "lstm") == 2
-    assert "expected some of rhn-depth1, rhn-depth2, dt-rnn-depth1" in capsys.readouterr().err
 
 
 def test_a_copy_of_a_study_adds_no_trials(finished, caplog, capsys):
@@ -284,23 +277,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "heavy: set()" in done.stdout
-    for name in ("run", "status", "plot", "best", "export", "record"):
+    for name in ("run", "status", "plot", "export"):
         assert name in done.stdout
-
-
-def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(finished, capsys):
-    """Without --data, the file that the study stores is read."""
-    words = ["record", "--out", finished, "--arch", "rhn", "--every", 1]
-    assert run(*words, "--depth", 2) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    reached, stored = re.search(r"best ([\d.]+) \(in the study ([\d.]+)\)", line).groups()
-    recording = Recording.load(finished / "rhn-depth2" / "record.npz")
-    assert reached == stored and len(recording) == 5 and recording.step[0] == 0
-    assert re.match(
-        r"built with gaussian:.*; trial \d+ of the study of seed \d+; .*; probe valid-",
-        recording.about,
-    )
-    assert run(*words, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err
 
 
 def test_settings_in_which_the_studies_of_a_figure_differ_are_named():
