@@ -21,7 +21,7 @@ Measure trained networks: the activity of their transform gates, and the damage 
 examples:
   rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
   rhn-analyze lesion runs/depth6
-  rhn-analyze lesion runs/depth6 --mode mean --pairs --output lesions.png lesions.csv
+  rhn-analyze lesion runs/depth6 --mode carry --pairs --output lesions.png lesions.csv
   rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
 
@@ -109,16 +109,14 @@ class LesionCommand(Common):
 
     In an RHN only the first layer reads the input, so a lesion of this layer also removes the
     input. In every mode but blind, a control is therefore measured for each layer that reads an
-    input: the layer is kept, and only its input is removed (blind). In the modes bias and carry,
-    the table also has the damage of these layers beyond their controls.
+    input: the layer is kept, and only its input is removed (blind). The table also has the damage
+    of these layers beyond their controls.
     """
 
     mode: str | None = None
     """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
-    carry gates opened. carry: the layer is skipped exactly. mean: both gates are fixed at their
-    means over all predicted steps. open: transform gates are opened, and carry gates shut. blind:
-    the input is removed. skip: the shortcuts of dts-rnn are removed. Default: bias, or carry for
-    cells without gates.
+    carry gates opened. carry: the layer is skipped exactly. blind: the input is removed. Default:
+    bias, or carry for cells without gates.
     """
     length: Count = 200
     """For a text: number of tokens that each sequence predicts. Each sequence starts from a zero

@@ -31,19 +31,13 @@ LINES = {
 LESIONED = {
     "bias": "{gate}s shut",
     "carry": "layer skipped",
-    "mean": "{both} at their means",
-    "open": "{gate}s open, {carry}s shut",
     "blind": "input removed",
-    "skip": "shortcut removed",
 }
-"""For each mode: what is done to a lesioned layer, in words; `_names` has the names of gates."""
+"""For each mode: what is done to a lesioned layer, in words."""
 LESIONS = {
     "bias": "Switching off {layer}",
     "carry": "Skipping {layer}",
-    "mean": "Holding the {both} of {layer} at their means",
-    "open": "Opening the {gate}s and shutting the {carry}s of {layer}",
     "blind": "Removing the input of {layer}",
-    "skip": "Removing the shortcut of {layer}",
 }
 """For each mode: the beginning of a sentence about its lesion."""
 LOSSES = {"train": "training loss", "valid": "validation loss", "test": "test loss", "": "loss"}
@@ -62,8 +56,7 @@ class LesionTable(Result, kind="lesions"):
     - "pair": two layers are lesioned.
     - "blind": a control. A first layer is kept, and its input product is removed. The mode "blind"
       has no such rows.
-    - "beyond blind": the lesion of a first layer, compared with its control. Only modes that also
-      remove the input have such rows.
+    - "beyond blind": the lesion of a first layer, compared with its control.
 
     >>> from analysis import lesion
     >>> from rhn import PolyphonicModel
@@ -84,8 +77,6 @@ class LesionTable(Result, kind="lesions"):
     """The kind of a step: "frame" or "token"."""
     gate_name: str = "transform gate"
     """Usual name of the transform gates of this cell: for an LSTM the input gate."""
-    carry_name: str = "carry gate"
-    """Usual name of the carry gates: for an LSTM the forget gate."""
     row_kind: tuple[str, ...]
     """Kind of each row."""
     label: tuple[str, ...]
@@ -148,13 +139,7 @@ class LesionTable(Result, kind="lesions"):
 
     def _lesion(self, layer: str) -> str:
         """The beginning of a sentence about the lesion of a layer."""
-        return LESIONS[self.mode].format(layer=layer, **self._names)
-
-    @property
-    def _names(self) -> dict[str, str]:
-        """The names of the gates, for `LESIONED` and `LESIONS`."""
-        both = f"{self.gate_name.removesuffix(' gate')} and {self.carry_name}s"
-        return {"gate": self.gate_name, "carry": self.carry_name, "both": both}
+        return LESIONS[self.mode].format(layer=layer)
 
     @property
     def _intervals(self) -> bool:
@@ -258,7 +243,7 @@ class LesionTable(Result, kind="lesions"):
             ax,
             fmt="o",
             color=BLUE,
-            label=f"lesioned: {LESIONED[self.mode].format(**self._names)}",
+            label=f"lesioned: {LESIONED[self.mode].format(gate=self.gate_name)}",
         )
         if controls:
             beside = [place[row["label"]] + 0.2 for row in controls]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity
-from analysis.network import Place, gates_of, open_network, passes_of, places, recorded_cells
+from analysis.network import gates_of, open_network, passes_of, places, recorded_cells
 from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, task_of
 from analysis.trained import opened
-from rhn.cells import Gates
+from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError, NoGatesError
 from rhn.training.ensemble import deterministic
@@ -72,7 +72,7 @@ def gate_activity(
     labels: tuple[str, ...] = ()
     for done, (i, activity) in enumerate(_by_sequence(network, task, sequences), 1):
         labels = tuple(activity)
-        gates = [layer[0] for layer in activity.values()]  # transform gates (T, n), n of each layer
+        gates = [*activity.values()]  # (T, n), n of each layer
         if not all(np.isfinite(layer).all() for layer in gates):
             raise InvalidInputError(
                 f"a gate is NaN along {sequence_name(sequences[i], i)}: the weights are too large "
@@ -105,45 +105,11 @@ def excerpts_of(corpus: TextCorpus, split: str, length: int = EXCERPT) -> list[E
     return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=length)
 
 
-def unit_means(
-    model: nn.Module,
-    sequences: Sequence[np.ndarray],
-    *,
-    batch_axis: int | None = None,
-    device: torch.device | str | None = None,
-) -> list[Tensor]:
-    """Average the gates of each unit over all steps on which a prediction depends.
-
-    Returns a tensor (1, n) or (2, n) for each layer, float64 on the CPU: the means of the transform
-    gate, and of a separate carry gate. The last step of a sequence predicts nothing and does not
-    count. Arguments and errors are those of `gate_activity`.
-    """
-    task = task_of(model, sequences)
-    network = open_network(model, task.width, batch_axis=batch_axis, device=device)
-    return means_of(network, task, sequences)
-
-
-def means_of(
-    network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
-) -> list[Tensor]:
-    """Average the gates, as `unit_means` does, for a network that `open_network` returned. The mean
-    is also over all passes of a cell.
-    """
-    sums, steps, read = dict[str, np.ndarray](), 0, [s[:-1] for s in sequences if len(s) > 1]
-    for _, activity in _by_sequence(network, task, read):
-        for label, gates in activity.items():
-            sums[label] = sums.get(label, 0.0) + gates.sum(1)
-        steps += gates.shape[1]
-    passes = [[k for k in sums if k.split(", call")[0] == p.label] for p in places(network)]
-    means = [np.mean([sums[label] / steps for label in labels], 0) for labels in passes]
-    return [torch.from_numpy(mean) for mean in means]
-
-
 def _by_sequence(
     network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (index of a sequence, its gates: label of a layer -> (gates, T, n) float64), as in
-    `_gates_by_label`. `ROWS` sequences are computed at a time.
+    """Yield (index of a sequence, its transform gates: label of a layer -> (T, n) float64).
+    `ROWS` sequences are computed at a time.
     """
     like = next(network.parameters())
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
@@ -157,16 +123,14 @@ def _by_sequence(
             yield (
                 i,
                 {
-                    label: gates[:, :steps, row].double().numpy(force=True)
+                    label: gates[:steps, row].double().numpy(force=True)
                     for label, gates in layers.items()
                 },
             )
 
 
 def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
-    """Return the gates (gates, T, B, n) of each layer in each pass of its cell, by label: the
-    transform gate, and the carry gate if it is separate.
-    """
+    """Return the transform gates (T, B, n) of each layer in each pass of its cell, by label."""
     with recorded_cells(network) as calls:
         network(inputs)
     T, B = inputs.shape[:2]
@@ -174,24 +138,17 @@ def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     for name, passes in passes_of(network, calls, T, B).items():
         own = [place for place in every if place.name == name]
         for number, part in enumerate(passes, 1):
-            gates = _checked(own, gates_of(own[0].cell, part), T, B)
+            gates = _checked(own[0].cell, gates_of(own[0].cell, part), T, B)
             call = f", call {number}" if len(passes) > 1 else ""
             for k, place in enumerate(own):
-                each = [gates.t[k], *([gates.c[k]] if _has_carry_gate(place) else [])]
-                found[f"{place.label}{call}"] = torch.stack(each)
+                found[f"{place.label}{call}"] = gates[k]
     return found
 
 
-def _has_carry_gate(place: Place) -> bool:
-    """Return whether a layer has a carry gate of its own, not c = 1 - t."""
-    return place.layer.gate is not None and place.layer.gate.carry is not None
-
-
-def _checked(own: Sequence[Place], gates: Gates, T: int, B: int) -> Gates:
-    """Return the gates of a cell with these layers. Raises NoGatesError if there are none, and
+def _checked(cell: Cell, gates: Sequence[Tensor], T: int, B: int) -> Sequence[Tensor]:
+    """Return the transform gates of a cell. Raises NoGatesError if there are none, and
     InvalidInputError if there is not one of the right shape for each layer.
     """
-    cell = own[0].cell
     if not gates:
         raise NoGatesError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
@@ -199,14 +156,10 @@ def _checked(own: Sequence[Place], gates: Gates, T: int, B: int) -> Gates:
             "without gates: rhn-analyze lesion --mode carry)"
         )
     shape = (T, B, cell.hidden_size)
-    kinds = {"transform": gates.t}
-    if any(map(_has_carry_gate, own)):
-        kinds["carry"] = gates.c
-    for kind, found in kinds.items():
-        if {gate.shape for gate in found} != {shape} or len(found) != cell.depth:
-            raise InvalidInputError(
-                f"{type(cell).__name__}.gates returns {kind} gates of shapes "
-                f"{[tuple(gate.shape) for gate in found]} over {T} steps of {B} sequences: "
-                f"expected {cell.depth}, one per layer, of shape {shape}"
-            )
+    if {gate.shape for gate in gates} != {shape} or len(gates) != cell.depth:
+        raise InvalidInputError(
+            f"{type(cell).__name__}.gates returns transform gates of shapes "
+            f"{[tuple(gate.shape) for gate in gates]} over {T} steps of {B} sequences: "
+            f"expected {cell.depth}, one per layer, of shape {shape}"
+        )
     return gates

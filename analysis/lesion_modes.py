@@ -1,24 +1,19 @@
-"""The modes of lesions: shut gates, open them, or hold them at their means; skip layers; remove
-inputs or shortcuts.
+"""The modes of lesions: shut gates, skip layers, or remove inputs.
 
-| mode  | a lesioned layer                                                 | needs of a layer      |
-|-------|------------------------------------------------------------------|-----------------------|
-| bias  | transform gates shut by a bias of -1e4 (the paper's)             | gate, bias            |
-| carry | passes the state through exactly, by a loop that skips the layer | `run_layer`           |
-| mean  | both gates of each unit fixed at their means over the data       | gate, recurrent, bias |
-| open  | transform gates opened by a bias of +1e4                         | gate, bias            |
-| blind | keeps its recurrence, but loses its input product                | input                 |
-| skip  | keeps its recurrence, but loses its shortcut from the last state | skip                  |
+| mode  | a lesioned layer                                                 | needs of a layer |
+|-------|------------------------------------------------------------------|------------------|
+| bias  | transform gates shut by a bias of -1e4 (the paper's)             | gate, bias       |
+| carry | passes the state through exactly, by a loop that skips the layer | `run_layer`      |
+| blind | keeps its recurrence, but loses its input product                | input            |
 
-If a cell has a separate carry gate, the mode `bias` opens this gate, `open` shuts it, and `mean`
-fixes it at its own mean. The output gate of an LSTM and the reset gate of a GRU are not changed.
+If a cell has a separate carry gate, the mode `bias` opens this gate. The output gate of an LSTM and
+the reset gate of a GRU are not changed.
 
 Each cell describes its own layers (`rhn.cells.layers`), and so does a user's cell. The sigmoid of
 -1e4 is exactly 0, and that of +1e4 exactly 1. A shut layer with coupled gates therefore returns s +
 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its
-whole recurrence: a lesion freezes the state. `mean` sets the weights of the gate to zero and its
-bias to logit(mean); for a mean of exactly 0 or 1 the bias is -1e4 or +1e4. `carry` shares no code
-with the modes that only change biases, so that tests can compare the two.
+whole recurrence: a lesion freezes the state. `carry` shares no code with `bias`, so that tests can
+compare the two.
 
 Because lesions only change parameters, many lesioned networks can be stacked and run as one program
 (`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES`, and its new values of the
@@ -33,7 +28,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from analysis.network import Place, carried, cells_of, open_network, original, places
@@ -57,23 +51,16 @@ class Lesion:
     layers: tuple[int, ...]
 
 
-def _gated(layer: Layer, cell: Cell) -> bool:
-    return layer.gate is not None and layer.bias is not None
-
-
 MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in words, test of a layer)
-    "bias": ("transform gates with biases", _gated),
+    "bias": (
+        "transform gates with biases",
+        lambda layer, cell: layer.gate is not None and layer.bias is not None,
+    ),
     "carry": (
         "layers that can be run one by one",
         lambda layer, cell: cell.runs_layers and cell.state_size % cell.hidden_size == 0,
     ),
-    "mean": (
-        "transform gates with biases",
-        lambda layer, cell: _gated(layer, cell) and layer.recurrent is not None,
-    ),
-    "open": ("transform gates with biases", _gated),
     "blind": ("weights of its input", lambda layer, cell: layer.input is not None),
-    "skip": ("shortcuts", lambda layer, cell: layer.skip is not None),
 }
 
 
@@ -113,11 +100,9 @@ def prepared(network: nn.Module, mode: str) -> nn.Module:
     return carried(copy.deepcopy(network)) if mode == "carry" else network
 
 
-def changes(network: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
-    """Return new values of the parameters that a lesion changes in a `prepared` network, by name.
-
-    means: for mode "mean", the mean gates of the units of each layer, as
-    `analysis.gates.unit_means` returns them.
+def changes(network: nn.Module, lesion: Lesion) -> dict[str, Tensor]:
+    """Return new values of the parameters that a lesion changes in a `prepared` network, by
+    name.
     """
     draft, every = _Draft(network), places(network)
     for number in lesion.layers:
@@ -127,29 +112,22 @@ def changes(network: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) ->
                 draft.carry(place)
             case "blind":
                 draft.blocks(place, place.layer.input)[:] = 0
-            case "skip":
-                draft.blocks(place, place.layer.skip)[:] = 0
-            case "mean":
-                draft.hold_gates(place, means[number - 1])
             case "bias":
-                draft.set_gates(place, SHUT)
-            case "open":
-                draft.set_gates(place, -SHUT)
+                draft.shut_gates(place)
     return draft.changed
 
 
 def lesioned(
     model: nn.Module,
     lesion: Lesion,
-    means: Sequence[Tensor] = (),
     *,
     x: Sequence[np.ndarray] | np.ndarray | None = None,
     batch_axis: int | None = None,
 ) -> nn.Module:
     """Return a copy of a network with one lesion, in evaluation mode.
 
-    means: the mean gates, as for `changes`. x: frames (T, m), needed to find the cells of a module
-    that has no attribute `input_size`. batch_axis: as for `analysis.lesion`.
+    x: frames (T, m), needed to find the cells of a module that has no attribute `input_size`.
+    batch_axis: as for `analysis.lesion`.
 
     Raises InvalidInputError for a mode or layers that the network lacks.
 
@@ -166,12 +144,8 @@ def lesioned(
         raise InvalidInputError(
             f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1"
         )
-    if mode == "mean" and len(means) != len(places(network)):
-        raise InvalidInputError(
-            "mode 'mean' needs the gates' means: pass analysis.gates.unit_means(model, pieces)"
-        )
     network = prepared(network, mode)
-    network.load_state_dict(changes(network, lesion, means), strict=False)
+    network.load_state_dict(changes(network, lesion), strict=False)
     return original(network)
 
 
@@ -195,22 +169,9 @@ class _Draft:
         """Make a layer of a `Carried` cell pass the state through."""
         self._copy(place.name.removesuffix("cell") + "carried")[place.index] = True
 
-    def set_gates(
-        self, place: Place, logit: Tensor | float, carry: Tensor | float | None = None
-    ) -> None:
-        """Set the biases of a layer so that t = sigmoid(logit), and in a separate carry gate c =
-        sigmoid(carry). logit, carry: (n,) or a number; None: c = 1 - t.
-        """
+    def shut_gates(self, place: Place) -> None:
+        """Set the biases of a layer so that t = 0, and c = 1 in a separate carry gate."""
         gate, bias = place.layer.gate, self.blocks(place, place.layer.bias)
-        logit = torch.as_tensor(logit, dtype=bias.dtype, device=bias.device)
-        bias[gate.transform] = (logit if gate.opens else -logit) - gate.constant
+        bias[gate.transform] = (SHUT if gate.opens else -SHUT) - gate.constant
         if gate.carry is not None:
-            bias[gate.carry] = -logit if carry is None else carry
-
-    def hold_gates(self, place: Place, means: Tensor) -> None:
-        """Fix the gates of a layer at the means (1, n) or (2, n) of its units."""
-        layer, gate = place.layer, place.layer.gate
-        held = [block for block in (gate.transform, gate.carry) if block is not None]
-        for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
-            self.blocks(place, part)[held] = 0
-        self.set_gates(place, *torch.logit(means.double()).clamp(SHUT, -SHUT))
+            bias[gate.carry] = -SHUT

@@ -5,8 +5,6 @@ Figure 6 of Zilly et al. (2017) shows single layers.
 In an RHN only the first layer reads the input, so a lesion of this layer also removes the input.
 The control ("blind", in figures "input removed") is the same network with the layer, but without
 the input product of this layer. The layer itself contributes the damage beyond that of the control.
-If a lesion does not remove the input (a gate held open or at its mean), the control only shows the
-size of the effect of the input.
 
 All lesioned networks run as one program. The parameters that differ are stacked, all others are
 shared, and `vmap` makes one kernel call for all networks. The number of networks that run at once
@@ -30,7 +28,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from analysis.damage import LesionTable
-from analysis.gates import means_of
 from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, prepared
 from analysis.network import (
     ROWS,
@@ -120,15 +117,13 @@ def lesion(
         raise DataError(
             f"there is nothing to predict: expected sequences of at least 2 {task.step}s"
         )
-    means = means_of(network, task, sequences) if mode == "mean" else ()
     cases = _cases(network, mode, pairs=pairs)
     whole, network = network, prepared(network, mode)
     like = next(network.parameters())
-    means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
     # first unlesioned
     lesions = dict.fromkeys([None, *(case.lesion for case in cases)])
-    some = [partial(changes, network, each, means) if each else dict for each in lesions]
+    some = [partial(changes, network, each) if each else dict for each in lesions]
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError(
@@ -145,7 +140,6 @@ def lesion(
         split=split,
         step=task.step,
         gate_name=getattr(cell, "gate_name", "transform gate"),
-        carry_name=getattr(cell, "carry_name", "") or "carry gate",
         sequences=len(frames),
         frames=int(frames.sum()),
         baseline=float(nll[0].sum() / frames.sum()),
@@ -202,8 +196,7 @@ def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
     layers = lesioned_layers(network, mode)
     controls = lesioned_layers(network, "blind") if mode != "blind" else []
     several = itertools.combinations(layers, 2) if pairs else ()
-    # these also remove the input
-    beyond = [layer for layer in controls if layer in layers and mode in ("bias", "carry")]
+    beyond = [layer for layer in controls if layer in layers]
     return [
         *(Case("layer", (layer,), own(layer)) for layer in layers),
         *(Case("pair", pair, own(*pair)) for pair in several),

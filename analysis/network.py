@@ -12,7 +12,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin.data.layout import Layout, check_batch_axis, declared_axis
 from gersgorin.losses import output_of
-from rhn.cells import Cell, Gates, Layer, described_layers, from_torch
+from rhn.cells import Cell, Layer, described_layers, from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.validation import check_device
@@ -464,17 +464,13 @@ def original(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, TimeFirst) else network
 
 
-def gates_of(cell: Cell, calls: Sequence[CellCall]) -> Gates:
-    """Return the gates of the layers over the calls of one pass, as tensors (T, B, n)."""
+def gates_of(cell: Cell, calls: Sequence[CellCall]) -> tuple[Tensor, ...]:
+    """Return the transform gates of the layers over the calls of one pass, as tensors (T, B, n)."""
     each = [_gates_of_call(cell, call) for call in calls]
-    t, c = (
-        tuple(map(torch.cat, zip(*gates, strict=True)))
-        for gates in ([g.t for g in each], [g.c for g in each])
-    )
-    return replace(each[0], t=t, c=c)
+    return tuple(map(torch.cat, zip(*each, strict=True)))
 
 
-def _gates_of_call(cell: Cell, call: CellCall) -> Gates:
+def _gates_of_call(cell: Cell, call: CellCall) -> tuple[Tensor, ...]:
     states = cell.states(call.x, call.s0)
     for last in call.returned:
         if not close(last.reshape(states[-1].shape), states[-1]):
@@ -482,7 +478,7 @@ def _gates_of_call(cell: Cell, call: CellCall) -> Gates:
                 f"{type(cell).__name__} called on a sequence returns another state than its steps: "
                 "its gates along the sequence are not known"
             )
-    return cell.gates(call.x, torch.cat((call.s0.unsqueeze(0), states[:-1])))
+    return cell.gates(call.x, torch.cat((call.s0.unsqueeze(0), states[:-1]))).t
 
 
 def close(one: Tensor, other: Tensor) -> bool:

@@ -50,7 +50,7 @@ MEASURES = {
     "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),
-    "lesions": lambda: [lesion(COMPOSER, PIECES, mode) for mode in ("bias", "carry", "mean")],
+    "lesions": lambda: [lesion(COMPOSER, PIECES, mode) for mode in ("bias", "carry")],
     "chorales": lambda: (evaluate_chorales(COMPOSER, PIECES), sample_chorale(COMPOSER, bars=2)),
     "texts": lambda: score(WRITER, TEXT),
     "samples": lambda: monte_carlo_score(WRITER, TEXT, Dropout(hidden=0.2), samples=2),

@@ -3,7 +3,6 @@ intervals contain the true difference.
 """
 
 import copy
-import itertools
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from scipy import stats
 from tables import for_each
 
 from analysis import Lesion, lesion, lesioned, paired_interval
-from analysis.gates import gate_activity, unit_means
-from analysis.lesion_modes import lesioned_layers
+from analysis.gates import gate_activity
 from analysis.network import places
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
@@ -60,22 +58,13 @@ def test_lesioning_every_layer_freezes_the_state(case, mode):
     assert (whole - whole[0]).abs().max() > 0.1
 
 
-def modes_of(case) -> list[str]:
-    gated, shortcuts = case in GATED, case[0] == "dts-rnn"
-    return ["carry", "blind", *["bias", "mean", "open"] * gated, *["skip"] * shortcuts]
-
-
 COUPLED, UNCOUPLED, LSTM, GRU = GATED
 PLAIN, SHORTCUTS, LAST_SHORTCUT, RELU = UNGATED
-LESIONED = [  # every mode, and in `mean`, which changes most of a cell, every kind of cell
-    *(("chorales", COUPLED, mode) for mode in modes_of(COUPLED)),
-    *(("chorales", case, "mean") for case in (UNCOUPLED, LSTM, GRU)),
-    *(("chorales", case, "skip") for case in (SHORTCUTS, LAST_SHORTCUT)),
-    *(
-        ("chorales", case, mode)
-        for case, mode in ((UNCOUPLED, "open"), (GRU, "bias"), (LSTM, "carry"), (PLAIN, "blind"))
-    ),
-    *(("texts", COUPLED, mode) for mode in ("carry", "mean")),
+LESIONED = [  # every mode, and in `bias` every kind of gates
+    *(("chorales", case, "bias") for case in GATED),
+    *(("chorales", case, "carry") for case in (COUPLED, LSTM, SHORTCUTS, LAST_SHORTCUT)),
+    *(("chorales", case, "blind") for case in (COUPLED, PLAIN)),
+    *(("texts", COUPLED, mode) for mode in ("bias", "carry")),
 ]
 
 
@@ -85,16 +74,15 @@ def test_every_row_is_the_loss_of_that_network_alone(kind, case, mode):
     model = build(*case, layers=2)
     table = lesion(model, data, mode, pairs=True)
     assert table.baseline == pytest.approx(loss(model, data), rel=1e-12)
-    means = unit_means(model, data) if mode == "mean" else ()
     number = {place.label: k for k, place in enumerate(places(model), start=1)}
     for row in [*table.rows(), *table.rows("pair")[:3], *table.rows("blind")]:
         layers = tuple(number[label] for label in row["label"].split("+"))
-        alone = lesioned(model, Lesion("blind" if row["kind"] == "blind" else mode, layers), means)
+        alone = lesioned(model, Lesion("blind" if row["kind"] == "blind" else mode, layers))
         assert row["loss"] == pytest.approx(loss(alone, data), rel=1e-12), row["label"]
         assert row["delta"] == pytest.approx(row["loss"] - table.baseline, abs=1e-14)
 
 
-@pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
+@pytest.mark.parametrize("mode", ["bias", "carry"])
 @every_kind
 def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_loss(
     kind, mode, monkeypatch
@@ -110,79 +98,12 @@ def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_los
         assert found == (losses[0] if chorales else pytest.approx(losses[0], rel=1e-13))
 
 
-def test_an_open_coupled_highway_is_a_plain_rnn():
-    model, plain = network(depth=1), network("rnn", 1)
-    with torch.no_grad():
-        for key in ("weight_ih", "weight_hh", "bias"):
-            p, q = getattr(model.cells[0], key), getattr(plain.cells[0], key)
-            q.copy_(p.narrow(0 if key == "weight_ih" else 1, 0, 7))
-        plain.output.load_state_dict(model.output.state_dict())
-    assert torch.allclose(
-        outputs(lesioned(model, Lesion("open", (1,)))), outputs(plain), atol=1e-13
-    )
-
-
-@pytest.mark.parametrize(("kind", "case"), subjects(GATED), ids=name)
-def test_mean_fixes_each_gate_at_its_mean_over_the_steps_that_predict(kind, case):
-    build, data, _ = SUBJECTS[kind]
-    model = build(*case)
-    means, layer = unit_means(model, data), case[1]
-    before = gate_activity(model, [part[:-1] for part in data if len(part) > 1])
-    assert np.allclose(before.mean_by_layer, [mean[0].mean() for mean in means], atol=1e-14)
-    after = lesioned(model, Lesion("mean", (layer,)), means)
-    assert torch.allclose(unit_means(after, data)[-1], means[-1], atol=1e-13)
-    assert np.ptp(gate_activity(after, data).activity[-1]) < 1e-13 < np.ptp(before.activity[-1])
-
-
-def test_mean_holds_both_gates_of_an_lstm_at_their_own_means():
-    model, data = network(*LSTM), [piece for piece in PIECES if len(piece) > 1]
-    cell, table = model.cells[0], lesion(network(*LSTM), data, "mean")
-
-    def run(held=None):
-        """(sum of the losses, means of i and f of each unit), by a plain loop."""
-        loss, gates = 0.0, []
-        for piece in data:
-            x = torch.from_numpy(piece).double()
-            h = c = torch.zeros(cell.hidden_size, dtype=torch.float64)
-            for now, after in itertools.pairwise(x):
-                z = cell.weight_ih @ now + cell.weight_hh @ h + cell.bias
-                i, f, g, o = z.chunk(4)
-                gates.append(torch.stack([i, f]).sigmoid())
-                i, f = gates[-1] if held is None else held
-                c = f * c + i * g.tanh()
-                h = o.sigmoid() * c.tanh()
-                logits = model.output(h)
-                loss += torch.nn.functional.binary_cross_entropy_with_logits(
-                    logits, after, reduction="sum"
-                ).item()
-        return loss, torch.stack(gates).mean(0)
-
-    with torch.no_grad():
-        whole, means = run()
-        assert torch.allclose(unit_means(model, data)[0], means, atol=1e-13)
-        held, _ = run(means)
-    frames = sum(len(piece) - 1 for piece in data)
-    assert table.baseline == pytest.approx(whole / frames, rel=1e-12)
-    assert table.rows()[0]["loss"] == pytest.approx(held / frames, rel=1e-12)
-
-
 @for_each("case", EVERY)
 def test_a_blind_network_does_not_see_its_input_but_keeps_its_recurrence(case):
     blind = lesioned(network(*case), Lesion("blind", (1,)))
     seen, unseen = outputs(blind), blind(torch.zeros(8, 1, 88, dtype=torch.float64))
     assert torch.equal(seen, unseen)
     assert (seen[1] - seen[0]).abs().max() > 1e-3, "the bias still moves the state"
-
-
-def test_skip_removes_the_shortcut_alone():
-    plain, model = network("dt-rnn", 2), network("dts-rnn", 2)
-    with torch.no_grad():
-        for key, p in plain.named_parameters():
-            p.copy_(dict(model.named_parameters())[key])
-    without = lesioned(model, Lesion("skip", (2,)))
-    assert torch.equal(outputs(without), outputs(plain)) and not torch.equal(
-        outputs(model), outputs(plain)
-    )
 
 
 def test_layers_of_stacked_cells_are_counted_through_and_labelled():
@@ -204,23 +125,12 @@ def test_layers_of_stacked_cells_are_counted_through_and_labelled():
     )
 
 
-@for_each(
-    ("case", "mode"),
-    [
-        *((COUPLED, mode) for mode in ("bias", "carry", "mean", "open")),
-        *((SHORTCUTS, mode) for mode in ("carry", "skip")),
-        *((case, "carry") for case in (UNCOUPLED, LSTM)),
-        (GRU, "mean"),
-    ],
-)
+@for_each(("case", "mode"), [*((c, "carry") for c in (*GATED, SHORTCUTS)), (COUPLED, "bias")])
 def test_beyond_blind_is_reported_where_the_lesion_blinds(case, mode):
     model = network(*case)
-    if 1 not in lesioned_layers(model, mode):
-        assert not lesion(model, PIECES, mode).rows("beyond blind")
-        return
-    cut = lesioned(model, Lesion(mode, (1,)), unit_means(model, PIECES) if mode == "mean" else ())
-    blinded = torch.equal(outputs(cut), cut(torch.zeros(8, 1, 88, dtype=torch.float64)))
-    assert bool(lesion(model, PIECES, mode).rows("beyond blind")) == blinded
+    cut = lesioned(model, Lesion(mode, (1,)))
+    assert torch.equal(outputs(cut), cut(torch.zeros(8, 1, 88, dtype=torch.float64)))
+    assert lesion(model, PIECES, mode).rows("beyond blind")
 
 
 def test_damages_and_intervals_are_those_of_a_loop_over_networks_and_sequences():
@@ -263,7 +173,7 @@ def test_the_network_given_is_left_as_it_was(kind):
     model = build().train()
     before, modules = copy.deepcopy(model.state_dict()), [name for name, _ in model.named_modules()]
     gate_activity(model, data)
-    for mode in ("bias", "carry", "mean"):
+    for mode in ("bias", "carry"):
         lesion(model, data, mode)
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert [name for name, _ in model.named_modules()] == modules
@@ -274,12 +184,10 @@ def test_the_network_given_is_left_as_it_was(kind):
     ("mode", "layers", "words"),
     [
         ("Bias", (1,), "unknown mode 'Bias', expected one of bias"),
-        ("skip", (1,), "needs shortcuts"),
         *(
             ("bias", layers, "expected a tuple of some of [1, 2, 3]")
             for layers in ((), (0,), (1, 9), 1)
         ),
-        ("mean", (1,), "pass analysis.gates.unit_means"),
     ],
 )
 def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
@@ -342,9 +250,7 @@ def test_one_sequence_or_an_infinite_loss_has_no_interval():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("kind", "mode"), [("chorales", "bias"), ("chorales", "mean"), ("texts", "carry")]
-)
+@pytest.mark.parametrize(("kind", "mode"), [("chorales", "bias"), ("texts", "carry")])
 def test_on_a_gpu_gates_and_lesions_are_the_same(kind, mode):
     build, data, _ = SUBJECTS[kind]
     model = build(depth=4, layers=2)

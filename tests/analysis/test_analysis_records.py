@@ -260,17 +260,16 @@ def test_an_infinite_loss_is_the_worst():
 
 
 def test_a_lesion_that_makes_the_loss_infinite_is_found():
-    """The weights of the output overflow as soon as the gate lets the state leave zero."""
-    model = network("rhn", 1, {"transform_bias": -2.0}, dtype=torch.float32)
+    """The weights of the output overflow as soon as the state of layer 1 is not replaced by 0."""
+    model = network("rhn", 2, {"transform_bias": -2.0}, dtype=torch.float32)
     cell = model.cells[0]
     with torch.no_grad():
-        cell.bias[0, 7:] = -1e4  # shut: the state stays at zero
+        cell.bias[1, 7:] = 1e4  # open
+        cell.weight_hh[1, :7] = cell.bias[1, :7] = 0
         model.output.weight.fill_(3e38)
-    found = lesion(model, rolls(6, 9), "open")
-    assert not np.isfinite(found.delta[0]) and np.isnan(found.low[0])
-    assert found.finding.startswith(
-        "Opening the transform gates and shutting the carry gates of layer 1 makes the loss"
-    )
+    found = lesion(model, rolls(6, 9))
+    assert not np.isfinite(found.delta[1]) and np.isnan(found.low[1])
+    assert found.finding.startswith("Switching off layer 2 makes the loss")
 
 
 @WITHOUT_LAYOUT
