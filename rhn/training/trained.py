@@ -99,8 +99,7 @@ def stored_data(path: Path) -> StoredData:
     config = read_config(file) if file.exists() else {}
     if config and path.is_dir():
         return _stored(path, config, config)
-    metadata = read_metadata(path)["metadata"]
-    data = entry_of(metadata, "data")
+    data = entry_of(read_metadata(path)["metadata"], "data")
     return _stored(path, data | config, {"data": data.get("checksum")})
 
 

@@ -154,17 +154,6 @@ def test_a_report_on_other_data_says_so_and_compares_no_losses(own_page, caplog)
     assert "--data" not in again(text)  # it would be refused
 
 
-def test_an_older_checkpoint_says_that_it_is_measured_on_other_data(tmp_path, caplog):
-    about = read_metadata(best())["metadata"]
-    del about["data"]
-    old = save_checkpoint(
-        tmp_path / "old.safetensors", PolyphonicModel("rhn", hidden_size=4), **about
-    )
-    assert rhn(["evaluate", str(old)]) == 0
-    assert "but the rebuilt chorales have" in caplog.messages[0]
-    assert rhn(["evaluate", str(old), "--data", "mine.json"]) == 0 and len(caplog.messages) == 1
-
-
 @pytest.mark.parametrize("change", ["other", "gone"])
 def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_path, capsys):
     moved = tmp_path / "moved.json"
