@@ -152,18 +152,13 @@ class Plot(Stored, Drawing):
     """
     below: Drawable = BELOW
     """A trial counts as trained if its loss is below this value, in nats per frame."""
-    constant: Drawable | None = None
-    """Loss of the constant predictor, in nats per frame, drawn as a dashed line in the swarm plot.
-    Default with --loss train: the value stored with the trials. Tables of early versions have no
-    such value. Default with --loss valid: no line.
-    """
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and a table of its trials (.csv)."""
     json: bool = False
     """Print the counts of trained trials as one JSON list instead of a table."""
 
     def run(self) -> None:
-        if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "constant"))):
+        if self.kind != "swarm" and (given := given_flags(self, ("by", "log"))):
             raise InvalidInputError(
                 f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm"
             )
@@ -182,7 +177,7 @@ class Plot(Stored, Drawing):
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
-            constant = self.constant or results.constant_of(rows, self.loss)
+            constant = results.constant_of(rows, self.loss)
             table = share_table(found, self.below, loss=self.loss, constant=constant)
             print(table, end="\n\n")
         print(outputs, file=sys.stderr if self.json else sys.stdout)
@@ -232,10 +227,7 @@ class Plot(Stored, Drawing):
         source = self.csv or real_path([*self.runs, self.out][0])
         source = real_path(source).parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
-        values = {
-            name: getattr(self, name)
-            for name in ("depth", "by", "loss", "log", "constant", "below")
-        }
+        values = {name: getattr(self, name) for name in ("depth", "by", "loss", "log", "below")}
         words = [
             f"{name.replace('_', '-')}-{value}"
             for name, value in values.items()
@@ -257,7 +249,7 @@ class Plot(Stored, Drawing):
             return plot_map(rows, loss=self.loss, about=about)
         if self.kind == "area":
             return plot_area(rows, loss=self.loss, below=self.below, about=about)
-        axis: dict = {"by": self.by, "constant": self.constant, "log": self.log or None}
+        axis: dict = {"by": self.by, "log": self.log or None}
         return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
 
 

@@ -66,9 +66,8 @@ paper's 7,000 steps. The ranges of these optimizers therefore also have four dec
 """
 
 LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
-"""For each field that the first protocols lacked: the only value at that time. A protocol contains
-such a field only if its value differs from this one, so that old studies can continue and keep
-their fingerprints. A new field gets a row here.
+"""Fields that a protocol contains only if their value differs from this one. The fingerprints of
+stored studies depend on it.
 """
 
 

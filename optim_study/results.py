@@ -7,9 +7,10 @@ import io
 import logging
 import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from optim_study.protocol import HIGHEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
@@ -17,7 +18,7 @@ from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path, check_file
-from rhn.utils.validation import check_fields, convert
+from rhn.utils.validation import check_fields, convert, kinds_of
 from rhn.utils.wording import counted, in_short, rows_table
 
 _logger = logging.getLogger(__name__)
@@ -28,9 +29,6 @@ By = Literal["arch", "depth"]
 class TrialRow:
     """One complete trial, as a row of a table whose columns are the fields. Losses are negative
     log-likelihoods in nats per frame.
-
-    A table of an earlier version lacks some columns; these are None. In such a table the initial
-    weights are Gaussian and the optimizer is SGD.
 
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
@@ -144,8 +142,6 @@ _ALIKE = ("hidden_size", *(name for name in PROTOCOL if name != "seed"))
 """Columns that are equal in all trials of one network that are put together."""
 RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : _FIRST]
 _SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in RESULTS)
-_LATER = {field.name for field in fields(TrialRow) if field.default is not MISSING}
-"""Columns that older tables lack."""
 
 
 def protocol_columns(config: StudyConfig) -> dict[str, Any]:
@@ -307,21 +303,16 @@ def read_csv(path: str | Path) -> list[TrialRow]:
     Raises DataError if the file is missing or is not such a table; the message names the line.
 
     >>> import tempfile
-    >>> names = "arch,depth,trial,learning_rate,init_std,transform_bias,hidden_size"
-    >>> names += ",best_train_nll,best_valid_nll,test_nll,epochs,diverged"
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "trials.csv")
-    ...     _ = file.write_text(names + chr(10) + "rhn,2,0,0.1,0.01,-2,8,9.0,9.3,9.4,50,False")
-    ...     read_csv(file)[0].best_train_nll
-    9.0
+    ...     write_csv([], f"{folder}/trials.csv")
+    ...     read_csv(f"{folder}/trials.csv")
+    []
     """
     try:
         check_file(Path(path))
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [
-                name for name in TRIAL_COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}
-            ]
+            missing = [name for name in TRIAL_COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(
                     f"{path} is not a table of trials: it lacks the columns {', '.join(missing)}"
@@ -365,12 +356,8 @@ def _row(values: Mapping[str, str | None], place: str) -> TrialRow:
     parsed: dict = {}
     for name, hint in get_type_hints(TrialRow).items():
         text = (values.get(name) or "").strip()
-        if not text and name in _LATER:
-            continue  # the default
-        if not text and name in lacking(values.get("arch") or ""):
-            parsed[name] = 1 if name == "depth" else None
-        else:
-            parsed[name] = _parsed(name, text, hint, place)
+        empty = not text and NoneType in kinds_of(hint)
+        parsed[name] = None if empty else _parsed(name, text, hint, place)
     return TrialRow(**parsed)
 
 

@@ -59,7 +59,6 @@ def plot_swarm(
     *,
     by: By = "arch",
     loss: Objective = "train",
-    constant: float | None = None,
     below: float = BELOW,
     log: bool | None = None,
     about: str = "",
@@ -71,12 +70,11 @@ def plot_swarm(
     into other axes. If too many trials have the same loss, points at the sides of a column cover
     each other.
 
-    by: order of the columns of each optimizer: by architecture ("arch") or by "depth". constant:
-    loss of the constant predictor; None: the loss stored in the rows, if it is the same in all
-    rows. below: trials with a loss below this value, in nats per frame, count as trained. log:
-    whether the axis of losses is logarithmic. None: only if a loss is more than `LOG_FROM` times a
-    reference. The reference is the loss of the constant predictor or, if this loss is not known,
-    the median loss. about: settings of the study and origin of the rows.
+    by: order of the columns of each optimizer: by architecture ("arch") or by "depth". below:
+    trials with a loss below this value, in nats per frame, count as trained. log: whether the axis
+    of losses is logarithmic. None: only if a loss is more than `LOG_FROM` times a reference. The
+    reference is the loss of the constant predictor or, if this loss is not known, the median loss.
+    about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
 
@@ -91,7 +89,7 @@ def plot_swarm(
     rows = distinct_trials(rows)
     columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]
-    constant = constant_of(rows, loss) if constant is None else constant
+    constant = constant_of(rows, loss)
     if log is None:
         log = bool(max(losses) > LOG_FROM * (constant or np.median(losses)))
     levels = {"below": (below, f"counts as trained (below {below:g})")}

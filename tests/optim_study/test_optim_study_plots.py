@@ -270,7 +270,6 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
     ("constants", "options", "there"),
     [
         ([None], {}, 0),
-        ([None], {"constant": 11.2}, 1),
         ([11.16], {}, 1),
         ([11.16], {"loss": "valid"}, 0),
         ([None, 11.16], {}, 0),

@@ -13,13 +13,13 @@ from helpers import config
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError
 
-OLD = {
+STORED = {
     "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train",
     "learning_rate": [0.0001, 1.0], "init_std": [1e-08, 0.01],
     "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
     "data": "checksum", "batch_size": 32, "momentum": 0.9, "options": {},
 }  # fmt: skip
-"""A protocol as it was stored when all weights started Gaussian."""
+"""The stored protocol of a study with SGD and Gaussian weights."""
 
 
 def draw(number, **changes):
@@ -39,9 +39,9 @@ def test_a_protocol_of_another_version_is_refused_not_guessed():
         config_from_protocol(config().protocol() | {"optimiser": "adam"}, trials=8)
 
 
-def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
-    study = config_from_protocol(OLD, trials=60)
-    assert study.protocol() == OLD and study.fingerprint == "9a892a90493eb1cc"
+def test_a_stored_study_of_gaussian_weights_continues():
+    study = config_from_protocol(STORED, trials=60)
+    assert study.protocol() == STORED and study.fingerprint == "9a892a90493eb1cc"
     settings = {
         "learning_rate": 0.00025751501146777626,
         "init_std": 8.6253169812498e-05,
@@ -51,12 +51,12 @@ def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
         study.parameters(59) == settings
         and study.settings(59).init == "gaussian:8.6253169812498e-05"
     )
-    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), OLD)
+    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), STORED)
     with pytest.raises(
         InvalidInputError, match=r"init_schemes .*identity.* here, absent in the study"
     ):
         require_same_protocol(
-            StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD
+            StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), STORED
         )
 
 

@@ -78,17 +78,6 @@ rows = st.lists(
 )
 
 
-def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
-    rows = read_csv(RESULTS / "small-study.csv")
-    assert len(rows) == 720 and {(r.optimizer, r.init_scheme) for r in rows} == {
-        ("sgd", "gaussian")
-    }
-    assert {
-        (r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll, r.left_epoch) for r in rows
-    } == {(None, None, None, 11.163, None)}
-    assert rows[0].best_train_nll == 8.90745 and rows[0].test_nll == 9.07094
-
-
 def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     rows = [row("rhn", 2), row("dts-rnn-skip-last", 2), row("lstm", 1), row("my_cells:Mine", 2)]
     lines = [line.split(",") for line in csv_text(rows).splitlines()[1:]]

@@ -40,8 +40,8 @@ def test_a_full_device_is_one_sentence():
     assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
 
 
-NAMES = "arch,depth,trial,learning_rate,init_std,transform_bias,hidden_size,best_train_nll,"
-NAMES += "best_valid_nll,test_nll,epochs,diverged"
+SETTINGS = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0, "hidden_size": 8}
+LOSSES = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
 DEEP = "run,cell,tied,layers,hidden_size,depth,vocabulary_size,max_tokens,epochs,valid_perplexity"
 MAIN = {
     "gersgorin": gersgorin.cli.main.main,
@@ -78,7 +78,8 @@ def without_reader():
 )
 def test_a_command_whose_reader_has_ended_writes_its_files(command):
     save_checkpoint("model.safetensors", PolyphonicModel("gru", hidden_size=3))
-    Path("trials.csv").write_text(f"{NAMES}\nrhn,2,0,0.1,0.01,-2,8,9.0,9.3,9.4,50,False\n")
+    trial = {"arch": "rhn", "depth": 2, "trial": 0, "epochs": 50, "diverged": False}
+    optim_study.write_csv([optim_study.TrialRow(**trial, **SETTINGS, **LOSSES)], "trials.csv")
     Path("deep.csv").write_text(f"{DEEP}\nmine,rhn,True,1,8,2,,,3,80.5\n")
     program, *words = command.split()
     with (
