@@ -17,7 +17,7 @@ from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, ta
 from analysis.trained import opened
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
-from rhn.errors import InvalidInputError, NoGatesError
+from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
 from rhn.utils.keywords import typed
 
@@ -54,8 +54,8 @@ def gate_activity(
         progress: called with (sequences done, sequences in all).
 
     Raises:
-        InvalidInputError: shapes do not fit, or a gate is not finite. If the cells have no
-            transform gates, the error is its subclass NoGatesError.
+        InvalidInputError: shapes do not fit, or a gate is not finite, or the cells have no
+            transform gates.
 
     >>> from rhn.cells import RHN
     >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")  # t = sigmoid(-20)
@@ -146,11 +146,11 @@ def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
 
 def _checked(cell: Cell, gates: Sequence[Tensor], T: int, B: int) -> Sequence[Tensor]:
-    """Return the transform gates of a cell. Raises NoGatesError if there are none, and
-    InvalidInputError if there is not one of the right shape for each layer.
+    """Return the transform gates of a cell. Raises InvalidInputError if there are none, or if there
+    is not one of the right shape for each layer.
     """
     if not gates:
-        raise NoGatesError(
+        raise InvalidInputError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
             "(RHN, LSTM, GRU), or one of your own that defines gates(x, s) (lesions work "
             "without gates: rhn-analyze lesion --mode carry)"

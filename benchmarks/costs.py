@@ -55,7 +55,6 @@ COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
     "rhn train jsb-depth-4 --hidden-size 32 --learning-rate 0.2 --epochs 20 --out runs/four",
     "rhn-analyze gates runs/four --output gates.png",
     "rhn-analyze lesion runs/four --output lesion.png lesion.csv",
-    "gersgorin report runs/four -o four.html",
     "optim-study run --arch dt-rnn --depth 4 --preset small",
 )
 LANGUAGE_MODELS = {

@@ -23,7 +23,7 @@ PANEL = re.compile(r"^   (\S.*?) *$\n", re.MULTILINE)
 COMMANDS = {  # the command, its module with `main`, its subcommands
     "gersgorin": (
         "gersgorin.cli.main",
-        "plot compare influence fixed-points lyapunov products gains gates pseudospectra run recording report",
+        "plot compare influence fixed-points lyapunov products gains gates pseudospectra run recording",
     ),
     "trainability": ("trainability.cli", "check cure"),
     "rhn": ("rhn.cli.main", "train resume evaluate sample generate report data presets info"),

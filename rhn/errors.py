@@ -41,10 +41,6 @@ class BudgetError(InvalidInputError):
     """A budget of parameters is too small for one unit."""
 
 
-class NoGatesError(InvalidInputError):
-    """The cells of a network have no transform gates."""
-
-
 class DataError(RhnError):
     """A data set is missing, empty or damaged, or is not the data set that its name suggests."""
 

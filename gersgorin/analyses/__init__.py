@@ -1,5 +1,5 @@
-"""The table of analyses. Each row defines a subcommand, a part of `analyze`, a section of the
-report and a key of the JSON.
+"""The table of analyses. Each row defines a subcommand, a part of `analyze` and a key of
+the JSON.
 
 A row names a function of a `Run`, and declares the keyword arguments of this function that are
 options of the subcommand; `--help` therefore need not import the function. A row about a whole
@@ -48,7 +48,7 @@ class Analysis:
     result draws it.
     """
     default: bool = False
-    """Whether `analyze` and the report compute the analysis by default."""
+    """Whether `analyze` computes the analysis by default."""
     needs: str = "run"
     """Argument of the function: "run" for a `Run`, "model" for a `ModelWithData`."""
 

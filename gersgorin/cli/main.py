@@ -8,7 +8,6 @@ import sys
 from gersgorin.analyses import ANALYSES
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.lazy import plugin
 from rhn.utils.wording import nearest
 from rhn.version import __version__
 
@@ -22,9 +21,8 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
         "Write inputs, states, weights and Jacobians along a sequence for NumPy",
     ),
     "recording": ("gersgorin.cli.recorded", "Draw what a Recorder measured during a training run"),
-    "report": ("", "Write one HTML page about a network, a training run or a study"),
 }
-EVERY_DAY = ("plot", "compare", "influence", "fixed-points", "report")
+EVERY_DAY = ("plot", "compare", "influence", "fixed-points")
 SYNONYMS = {
     "analyze": "plot",
     "analyse": "plot",
@@ -38,8 +36,6 @@ def main(args: list[str] | None = None) -> int:
     """Run the subcommand in the arguments; returns its exit code."""
     words = list(map(str, sys.argv[1:] if args is None else args))
     name, rest = (words[0], words[1:]) if words else (None, [])
-    if name == "report":
-        return plugin("report")(rest)
     if name in COMMANDS:
         return importlib.import_module(COMMANDS[name][0]).main(rest, prog=f"gersgorin {name}")
     row = next((row for row in ANALYSES.values() if row.command == name), None)

@@ -223,7 +223,7 @@ class Result:
     def figure(
         self, *, step: int | None = None, limit: float | None = None, legend: bool = True
     ) -> "Figure":
-        """Draw and return the whole figure of the result, which `save` writes and a report embeds.
+        """Draw and return the whole figure of the result, which `save` writes.
         step, limit and legend are as for `plot`.
         """
         drawing = self._figure(self.drawn_step(step), checked_limit(limit))

@@ -15,6 +15,7 @@ from networks import WORDS, language_checkpoint, language_network, network, sent
 import rhn.cli.main
 from analysis import LesionTable, gate_activity, lesion
 from analysis.cli import main
+from gersgorin.cli.analysis import main as plot
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
@@ -216,3 +217,12 @@ def test_characters_and_bytes_are_read_as_they_are(capsys):
         assert result(capsys)["lengths"] == [30] * 4
         assert run("lesion", "own.safetensors", "--data", "novel.txt", "--max-tokens", "300") == 0
         assert "300 predicted tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_file_of_torch_save_is_never_called_damaged(capsys, old):
+    torch.save(torch.nn.GRU(3, 4).state_dict(), "w.pt", _use_new_zipfile_serialization=not old)
+    for command, words in (main, ["gates", "w.pt"]), (plot, ["--checkpoint", "w.pt"]):
+        assert command(words) == 2
+        said = capsys.readouterr().err
+        assert "is a torch.save file" in said and "--module" in said and "damaged" not in said

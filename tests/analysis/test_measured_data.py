@@ -3,10 +3,7 @@ sentence says that it is not.
 """
 
 import csv
-import html
 import json
-import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -15,7 +12,6 @@ import pytest
 from readable import unarranged
 
 from analysis.cli import main as analyze
-from analysis.report.cli import main as report
 from gersgorin.cli.main import main as gersgorin
 from optim_study.cli import main as optim_study
 from rhn.checkpoints import read_metadata, save_checkpoint
@@ -69,26 +65,6 @@ def trial() -> dict:
         return min(csv.DictReader(file), key=lambda row: float(row["best_train_nll"]))
 
 
-def page(subject: str, *words: str) -> str:
-    """The text of the report on a subject."""
-    assert report([subject, "--steps", "6", "-o", "page.html", *words]) == 0
-    text = Path("page.html").read_text(encoding="utf-8")
-    text = re.sub("<(script|style).*?</\\1>|<figure.*?</figure>", "", text, flags=re.DOTALL)
-    return html.unescape(re.sub("<[^>]*>", "\n", text))
-
-
-def unlesioned(text: str) -> float:
-    return float(re.search(r"Without lesions the loss is ([\d.]+)", text)[1])
-
-
-@pytest.fixture(scope="module")
-def own_page(folder) -> str:
-    """The report on the run, in its folder."""
-    with pytest.MonkeyPatch.context() as patch, unarranged():
-        patch.chdir(folder)
-        return page("runs/one")
-
-
 def test_the_best_checkpoint_of_a_study_names_its_data(folder):
     assert read_metadata(best())["metadata"]["data"] == {
         "source": f"original file {folder / 'mine.json'}",
@@ -134,26 +110,6 @@ def test_spectra_and_checks_read_the_data_of_the_network(capsys, caplog):
     assert caplog.messages == []
 
 
-def test_a_report_measures_everything_on_the_data_of_the_network(own_page, caplog):
-    for subject in ("runs/one", "runs/all"):
-        text = own_page if subject == "runs/one" else page(subject)
-        assert "Data: the chorales in mine.json, the data of the training run." in text
-        assert "on chorale test-0, 6 time steps" in text and "Not measured: no" not in text
-        if subject != "runs/one":
-            assert unlesioned(text) == pytest.approx(float(trial()["test_nll"]), abs=6e-3)
-    assert caplog.messages == []
-
-
-def test_a_report_on_other_data_says_so_and_compares_no_losses(own_page, caplog):
-    text = page("runs/one", "--data", "other.json")
-    said = "runs/one/best.safetensors was trained on data with checksum"
-    assert f"Data: the chorales in other.json. Measured on other data: {said}" in text
-    assert len(caplog.messages) == 1 and said in caplog.messages[0]
-    assert unlesioned(own_page) != unlesioned(text)
-    assert "constant predictor" in own_page and "constant predictor" not in text
-    assert "--data" not in again(text)  # it would be refused
-
-
 @pytest.mark.parametrize("change", ["other", "gone"])
 def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_path, capsys):
     moved = tmp_path / "moved.json"
@@ -170,35 +126,11 @@ def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_p
         (analyze, ["lesion", str(file)]),
         (gersgorin, ["gains", "--checkpoint", str(file)]),
         (trainability, ["check", "--checkpoint", str(file)]),
-        (report, [str(file), "-o", str(tmp_path / "page.html")]),
     ):
         capsys.readouterr()
         assert run(words) == 2
         error = capsys.readouterr().err
         assert said in error and len(error.strip().splitlines()) == 1
-
-
-def again(text: str) -> list[str]:
-    """The command with which the report says to train again."""
-    return shlex.split(re.search(r"Train it again.*: rhn (train .*)", text)[1])
-
-
-def test_the_command_of_the_report_trains_again(own_page):
-    command = again(own_page)
-    assert command == ["train", "--config", "runs/one/config.json", "--out", "runs/again"]
-    assert rhn(command) == 0
-    one, other = (Path("runs", name, "metrics.jsonl").read_text() for name in ("one", "again"))
-    assert one == other
-
-
-def test_the_command_of_the_report_has_no_absolute_path(folder, tmp_path, monkeypatch):
-    run, data = str(folder / "runs" / "one"), str(folder / "mine.json")
-    words = ["train", "--config", "runs/one/config.json", "--data", "mine.json"]
-    assert again(page(run, "--data", data))[:5] == words
-    monkeypatch.chdir(tmp_path)
-    text = page(run, "--data", data)
-    assert "Train it again, in the folder of one: rhn train --config one/config.json" in text
-    assert str(folder) not in text
 
 
 def test_a_comparison_names_networks_of_other_data(tmp_path, caplog):

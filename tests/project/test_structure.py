@@ -236,7 +236,6 @@ COMMANDS = [
     "gersgorin.cli.main",
     "gersgorin.cli.analysis",
     "trainability.cli",
-    "analysis.report.cli",
     "analysis.cli",
     "optim_study.cli",
 ]

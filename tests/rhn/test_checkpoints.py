@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from tables import for_each
 from torch import nn
 
-from analysis.report.network import checkpoint_section
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from rhn.errors import CheckpointError
@@ -70,8 +69,6 @@ def test_metadata_of_anyone_by_the_name_of_ours_are_described(train, tmp_path):
     path = save_checkpoint(tmp_path / "a.safetensors", RNN(3, 4), train=train, study=train)
     assert words_of_checkpoint(path).startswith(f"{tmp_path.name}/a.safetensors")
     assert isinstance(stored_settings(path), dict)
-    made = checkpoint_section(path).tables[-1].rows
-    assert isinstance(train, dict) or {"what": "made.train", "value": str(train)} in made
 
 
 def test_others_may_read_the_file(tmp_path):

@@ -51,12 +51,3 @@ def test_the_report_names_the_epoch_of_the_checkpoint(run, tmp_path, capsys):
     name = {"train": "training", "valid": "validation"}[objective]
     assert f"at epoch {found.best_epoch}" in drawing
     assert f"{name}; large symbol: the checkpoint" in drawing
-
-
-def test_the_page_names_the_epoch_of_the_checkpoint(run):
-    from analysis.report.folders import _curves
-
-    folder, found, _, objective = run
-    (text,) = _curves(read_curves(folder), []).text
-    on = {"train": "on the training data", "valid": "on validation"}[objective]
-    assert f"{on} at its best, in epoch {found.best_epoch} of 12" in text
