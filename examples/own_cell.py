@@ -49,9 +49,10 @@ by_autograd = gersgorin.temporal_jacobian(cell.step, x, s)
 by_formula = gersgorin.temporal_jacobian(cell, x, s)
 print(f"closed form and autograd differ by {(by_formula - by_autograd).abs().max():.1e}")
 
-print(gersgorin.analyze(cell, x).summary())
+print(gersgorin.spectra(cell, x).summary())
 
 model = PolyphonicModel(
     "__main__:ResidualRNN", hidden_size=32, init="gaussian:0.05", generator=generator
 )
-print(gersgorin.analyze(model, chorale("bwv269")).influence.summary())
+frames = torch.as_tensor(chorale("bwv269")).float()
+print(gersgorin.influence(model, frames[:-1], of="bernoulli", y=frames[1:]).summary())

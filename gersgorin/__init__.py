@@ -10,7 +10,6 @@ T counts time steps, B sequences, m the numbers of an input. Analyses of a netwo
     lyapunov(network, x)         Lyapunov exponents
     fixed_points(network, x)     fixed points under constant input
     pseudospectra(network, x)    pseudospectra of a few steps
-    analyze(network, x)          all default analyses
     compare({"a": a}, x)         networks side by side, or bands over seeds and sequences
     influence(model, x)          how far back outputs, or a loss, depend on inputs, for any model
     Recorder(model, x)           spectra and gradients during training
@@ -44,7 +43,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.influence": ("influence",),
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),
-        "analyses.overview": ("analyze",),
         "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),
         "analyses.steps": ("gains", "gates", "products"),

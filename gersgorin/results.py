@@ -17,7 +17,6 @@ HOMES = {
     "analyses.fixed_points": ("FixedPoints",),
     "analyses.steps": ("Gains", "MeanGates", "Products"),
     "analyses.lyapunov": ("LyapunovSpectrum",),
-    "analyses.overview": ("Overview",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "analyses.bands": ("Comparison",),

@@ -47,7 +47,6 @@ MEASURES = {
     "influence": lambda: gersgorin.influence(SMALL, FRAMES, probes=3),
     "of a loss": lambda: gersgorin.influence(SMALL, FRAMES[:-1], of="bernoulli", y=FRAMES[1:]),
     "packed": lambda: gersgorin.influence(READER, PACKED),
-    "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),
     "lesions": lambda: [lesion(COMPOSER, PIECES, mode) for mode in ("bias", "carry")],

@@ -1,5 +1,4 @@
-"""The table of analyses. Each row defines a subcommand, a part of `analyze` and a key of
-the JSON.
+"""The table of analyses. Each row defines a subcommand and a key of the JSON.
 
 A row names a function of a `Run`, and declares the keyword arguments of this function that are
 options of the subcommand; `--help` therefore need not import the function. A row about a whole
@@ -30,9 +29,7 @@ class Analysis:
     """One analysis: its name, function, description and options."""
 
     name: str
-    """Key in JSON, and attribute of the result of `analyze`. The subcommand has dashes instead of
-    underscores.
-    """
+    """Key in JSON. The subcommand has dashes instead of underscores."""
     function: str | Callable
     """The function itself, or its name `module:function`, which is imported at first use; `.module`
     is a module of this package.
@@ -47,8 +44,6 @@ class Analysis:
     """Name `module:function` of a function that draws the figure of a result; "": the method of the
     result draws it.
     """
-    default: bool = False
-    """Whether `analyze` computes the analysis by default."""
     needs: str = "run"
     """Argument of the function: "run" for a `Run`, "model" for a `ModelWithData`."""
 
@@ -98,14 +93,9 @@ def register_analysis(row: Analysis) -> Analysis:
 
 def listing() -> str:
     """The table of analyses as Markdown, for the documentation."""
-    head = ["| command | what it computes | part of `analyze` |", "|---|---|---|"]
-    return "\n".join(
-        head
-        + [
-            f"| `gersgorin {row.command}` | {row.about} | {'yes' if row.default else 'by name'} |"
-            for row in ANALYSES.values()
-        ]
-    )
+    head = ["| command | what it computes |", "|---|---|"]
+    rows = [f"| `gersgorin {row.command}` | {row.about} |" for row in ANALYSES.values()]
+    return "\n".join(head + rows)
 
 
 _ROWS = (
@@ -132,13 +122,10 @@ _ROWS = (
             "--cell lstm --hidden-size 830 --leading 32 --steps 20",
         ),
         figure="gersgorin.figures:draw_run",
-        default=True,
     ),
-    Analysis(
-        "products", ".steps:products", "Norms and growth of the Jacobian products", default=True
-    ),
-    Analysis("gains", ".steps:gains", "Gains of the input and of each layer", default=True),
-    Analysis("gates", ".steps:gates", "Mean gate activity of each layer", default=True),
+    Analysis("products", ".steps:products", "Norms and growth of the Jacobian products"),
+    Analysis("gains", ".steps:gains", "Gains of the input and of each layer"),
+    Analysis("gates", ".steps:gates", "Mean gate activity of each layer"),
     Analysis(
         "lyapunov",
         ".lyapunov:of_run",
@@ -243,7 +230,6 @@ _ROWS = (
             "--checkpoint runs/mine --of bernoulli",
             "--module my_models:make --input x.npy --batch-axis 0",
         ),
-        default=True,
         needs="model",
     ),
 )

@@ -1,6 +1,4 @@
-"""`Several`: results of several analyses, or of several networks, as one result. `Overview` and
-`SideBySide` derive from it.
-"""
+"""`Several`: results of several networks as one result. `SideBySide` derives from it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

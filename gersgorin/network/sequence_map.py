@@ -101,13 +101,6 @@ def on_next_frames(
     return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, **fields)
 
 
-def own_loss(model: Any) -> str:
-    """The name of the loss of a model of `rhn`; "outputs" for any other model."""
-    if isinstance(model, PolyphonicModel):
-        return "bernoulli"
-    return "categorical" if isinstance(model, LanguageModel) else OUTPUTS
-
-
 class Embedded(TorchFunctionMode):
     """Context in which the vectors that an embedding returns at its first call, for the ids of x,
     are a leaf.

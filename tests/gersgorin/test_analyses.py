@@ -14,17 +14,14 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, Option, register_analysis
-from gersgorin.analyses.overview import Overview
 from gersgorin.cli.main import main
 from gersgorin.network.sequence_map import ModelWithData
 from gersgorin.results import load
 from gersgorin.run.run import Label, Run
-from rhn.cells import RHN
+from rhn.cells import LSTM, RHN, from_torch
 from rhn.errors import OutputError
-from rhn.models import PolyphonicModel
-from rhn.utils.result import COLUMNS, LINES
+from rhn.utils.result import COLUMNS, LINES, Result
 
 pytestmark = pytest.mark.usefixtures("unarranged")
 
@@ -67,9 +64,7 @@ def a_new_analysis(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"times": Option("Factor of the number.", int, 1)}
     yield register_analysis(
-        Analysis(
-            "steps_taken", "counting:of_run", "Number of the steps", options=options, default=True
-        )
+        Analysis("steps_taken", "counting:of_run", "Number of the steps", options=options)
     )
     del ANALYSES["steps_taken"]
     sys.modules.pop("counting", None)
@@ -102,18 +97,9 @@ def test_a_result_is_printed(result):
     assert repr(result).count("\n") < 24 and max(map(len, repr(result).split("\n"))) <= 100
 
 
-def test_a_result_of_several_runs_or_analyses_fits_a_screen():
+def test_a_result_of_several_runs_fits_a_screen():
     cell, x = RHN(3, 6, 10, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
-    model, frames = (
-        PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3),
-        (x[:9, None] > 0).float(),
-    )
-    measured = (
-        gersgorin.analyze(cell, x),
-        gersgorin.analyze(model, frames),
-        gersgorin.compare(cell, x),
-    )
-    for found in (*measured, gersgorin.Recorder(cell, x).recording):
+    for found in (gersgorin.compare(cell, x), gersgorin.Recorder(cell, x).recording):
         lines = repr(found).split("\n")
         assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS, repr(found)[:3000]
         assert str(found).count("\n") < LINES
@@ -176,20 +162,10 @@ def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys)
     assert "Factor of the number" in capsys.readouterr().out
 
 
-def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_path):
-    found = analyze(RHN(3, 5, 2), torch.rand(9, 3))
-    assert found.steps_taken.count == 9 and "9 steps." in found.summary().split("\n")
-    assert found.to_dict()["steps_taken"]["count"] == 9
-    assert "Number of the steps" in {
-        ax.get_title(loc="left") for ax in found.plot().get_figure(root=True).get_axes()
-    }
-    assert Overview.load(found.save(tmp_path / "found.npz")).steps_taken.count == 9
-
-
 def test_a_new_analysis_is_listed_in_the_documentation(a_new_analysis):
     page = (ROOT / "docs/api/gersgorin.md").read_text()
     filled = runpy.run_path(str(ROOT / "docs/reference.py"))["filled"](page)
-    assert "| `gersgorin steps-taken` | Number of the steps | yes |" in filled.split("\n")
+    assert "| `gersgorin steps-taken` | Number of the steps |" in filled.split("\n")
 
 
 def test_a_name_is_given_once(a_new_analysis):
@@ -201,3 +177,54 @@ def test_a_name_is_given_once(a_new_analysis):
 def test_analyses_of_steps_accept_a_module_and_its_input(name):
     compute, gru, x = getattr(gersgorin, name), torch.nn.GRU(3, 5), torch.rand(6, 3)
     assert compute(gru, x[:4]).table() == compute(gersgorin.open_run(gru, x[:4])).table()
+
+
+@pytest.mark.parametrize(
+    "cell", [LSTM(4, 5), RHN(4, 6, 3), torch.nn.GRU(4, 5)], ids=lambda cell: type(cell).__name__
+)
+def test_spectra_and_gains_of_a_module_are_those_of_its_cell_in_double_precision(cell):
+    x = torch.rand(12, 1, 4, generator=torch.Generator().manual_seed(1))
+    found, gains = gersgorin.spectra(cell, x), gersgorin.gains(cell, x)
+    ours = (from_torch(cell) if isinstance(cell, torch.nn.GRU) else cell).double()
+    x0 = x[:, 0].double()
+    s = gersgorin.trajectory(ours, x0)[:-1].detach()
+    spectrum = gersgorin.spectra(Run.of(ours, x0))
+    # a small one has fewer digits
+    assert found.eigenvalues == pytest.approx(spectrum.eigenvalues, abs=1e-7)
+    assert found.half_life == pytest.approx(spectrum.half_life)
+    input_jacobians = gersgorin.input_jacobian(ours, x0, s).detach()
+    assert gains.input == pytest.approx(torch.linalg.matrix_norm(input_jacobians, 2).numpy())
+    layers = [torch.linalg.matrix_norm(J, 2) for J in gersgorin.layer_jacobians(ours, x0, s)]
+    assert gains.layers == pytest.approx(torch.stack(layers, -1).detach().numpy())
+
+
+def test_a_result_in_a_notebook_needs_nothing_else():
+    # a user's class may have any name
+    cell = type("R<b>N", (RHN,), {})(4, 6, 3)
+    page = gersgorin.spectra(cell, torch.rand(12, 4))._repr_html_()
+    assert re.findall(r"<(\w+)", page) == ["pre", "img"]
+    assert not re.search(r"""=["'](https?:)?//""", page)
+    assert "data:image/webp;base64,UklGR" in page and "R&lt;b&gt;N" in page
+
+
+def test_all_analyses_of_a_run_use_the_same_jacobians(monkeypatch):
+    computed, jacobians = [], Run.jacobians
+    monkeypatch.setattr(
+        Run, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at)
+    )
+    run = gersgorin.open_run(RHN(4, 6, 3), torch.rand(12, 4))
+    for name in ("spectra", "products", "gains", "gates", "pseudospectra"):
+        getattr(gersgorin, name)(run)
+    assert len(computed) <= 2  # blocks are kept
+
+
+def test_the_network_is_left_as_it_was():
+    net, x = torch.nn.LSTM(4, 5).train(), torch.rand(12, 1, 4)
+    before, state = {name: p.clone() for name, p in net.named_parameters()}, torch.get_rng_state()
+    for name in ("spectra", "products", "gains", "gates", "influence"):
+        getattr(gersgorin, name)(net, x)
+    assert all(
+        torch.equal(p, before[name]) and p.grad is None for name, p in net.named_parameters()
+    )
+    assert net.training and next(net.parameters()).dtype == torch.float32
+    assert torch.equal(state, torch.get_rng_state())

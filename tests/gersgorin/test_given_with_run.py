@@ -9,8 +9,7 @@ from rhn.errors import InvalidInputError
 
 X = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)).double()
 OTHER = torch.ones(5, 3).double()
-ANALYSES = ("spectra", "products", "gains", "gates", "lyapunov", "pseudospectra", "fixed_points",
-            "analyze")  # fmt: skip
+ANALYSES = ("spectra", "products", "gains", "gates", "lyapunov", "pseudospectra", "fixed_points")
 GIVEN = {
     "x": OTHER,
     "device": "nonsense",

@@ -98,13 +98,11 @@ def test_the_note_is_in_every_analysis_of_a_run(analysis):
     assert len(notes(step, torch.zeros(6, dtype=d), analysis=analysis)) == 1
 
 
-def test_the_note_is_in_an_overview_and_a_comparison_once_for_each_network():
+def test_the_note_is_in_a_comparison_once_for_each_network():
     def step(x, s):
         return torch.tanh(0.5 * s + s.detach() + x[0])
 
     x, s0 = drawn(9, 3), torch.zeros(6, dtype=d)
-    found = gersgorin.analyze(step, x, s0=s0)
-    assert [*found.sentences()].count(found.spectra.doubt) == 1
     both = gersgorin.compare({"detached": (step, s0), "gru": nn.GRU(3, 6)}, x)
     assert both.summary(whole=False).count(NOTE) == 1
 

@@ -158,7 +158,6 @@ CASES = {
         ],
         ["the gradient grows in", "discs allow growth in", "an eigenvalue leaves the unit circle"],
     ),
-    "overview": (lambda: gersgorin.analyze(run(), analyses=("lyapunov", "fixed_points")), []),
     "side by side": (
         lambda: gersgorin.compare(
             {"a": torch.nn.RNN(3, 4), "b": torch.nn.GRU(3, 4)}, torch.rand(9, 3)

@@ -13,10 +13,10 @@ from torch.func import jacrev
 
 from gersgorin import (
     Recorder,
-    analyze,
     compare,
     extract_cell,
     fixed_points,
+    gains,
     influence,
     input_jacobian,
     lyapunov,
@@ -141,8 +141,8 @@ def test_a_tuple_state_is_its_tensors_side_by_side(way):
         jacobians(network, x, start), truth(step, x, s0), rtol=1e-9, atol=1e-12
     )
     for measure in (
-        lambda f, s0: analyze(f, x, s0=s0).spectra.eigenvalues,
-        lambda f, s0: analyze(f, x, s0=s0).gains.input,
+        lambda f, s0: spectra(f, x, s0=s0).eigenvalues,
+        lambda f, s0: gains(f, x, s0=s0).input,
         lambda f, s0: lyapunov(f, x, s0=s0).exponents,
         lambda f, s0: fixed_points(f, x, starts=5, s0=s0).states,
     ):
@@ -412,9 +412,9 @@ def test_the_cell_of_a_loop_is_found_by_its_state_size():
 def test_a_step_with_an_attribute_depth_is_one_layer_without_layer_jacobians(depth):
     cell, x = made(Loop), frames(T, 1)
     cell.step, cell.state_size, cell.depth = Loop.next.__get__(cell), N, depth
-    found = analyze(cell, x)
-    assert found.gains.layers[:, 0] == pytest.approx(spectra(cell, x).norm)
-    assert found.gains.layers.shape == (T, 1)
+    found = gains(cell, x)
+    assert found.layers[:, 0] == pytest.approx(spectra(cell, x).norm)
+    assert found.layers.shape == (T, 1)
 
 
 def test_a_loop_of_several_steps_a_frame_is_refused_as_that():

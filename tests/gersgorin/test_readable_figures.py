@@ -13,7 +13,16 @@ import torch
 from tables import others_slow
 
 from examples.paper import figures as gallery
-from gersgorin import Recorder, analyze, compare, fixed_points, influence, lyapunov
+from gersgorin import (
+    Recorder,
+    compare,
+    fixed_points,
+    gains,
+    gates,
+    influence,
+    lyapunov,
+    products,
+)
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
 from gersgorin.figures import draw_run
@@ -129,6 +138,9 @@ def runs(size, x, networks):
             for k, c in enumerate(networks[:1])
         ],
         "portraits": [pseudospectra(run, side=21) for run in along[:1]],
+        "products": [replace(products(run), title=LONG) for run in along[:1]],
+        "gains": [replace(gains(run), title=LONG) for run in along[:1]],
+        "gates": [replace(gates(run), title=LONG) for run in along[:1]],
         "influence": [replace(influence(networks[0], x.repeat(2, 1)), title=LONG)],
     }
     return (
@@ -140,7 +152,7 @@ def runs(size, x, networks):
 
 @pytest.fixture(scope="module")
 def training(size):
-    """A recording and an analysis of a small model."""
+    """A recording of a small model."""
     depth, units = (1, 1) if size == "one" else (10 if size == "ten" else 2, 5)
     generator = torch.Generator().manual_seed(0)
     model = PolyphonicModel(
@@ -157,14 +169,11 @@ def training(size):
         loss.backward()
         optimizer.step()
         recorder.step(loss)
-    recording, found = replace(recorder.recording, title=LONG), analyze(model, frames)
+    recording = replace(recorder.recording, title=LONG)
     if size == "NaN":
         lost = nan(recording)
         recording = replace(lost, loss=recording.loss, radius=recording.radius)
-        found = replace(
-            found, results={name: nan(result) for name, result in found.results.items()}
-        )
-    return recording, found
+    return recording
 
 
 def named(results: list) -> tuple[list, list[str], str]:
@@ -178,15 +187,14 @@ FIGURES = {  # what each is drawn from
     "comparison.draw_comparison": lambda draw, runs, training, size: draw(*named(runs["spectra"])),
     "analyses.bands.draw_bands": lambda draw, runs, training, size: draw(*named(runs["ensembles"])),
     "comparison.draw_results": lambda draw, runs, training, size: draw(*named(runs["spectra"])),
-    "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "figures.plot_products": lambda draw, runs, training, size: alone(draw, runs["spectra"][0]),
     "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: alone(
         draw, runs["spectra"][0]
     ),
     "figures.plot_suggested": lambda draw, runs, training, size: alone(draw, runs["spectra"][0]),
-    "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_measures": lambda draw, runs, training, size: alone(draw, training[0]),
-    "recording.plot_moment": lambda draw, runs, training, size: alone(draw, training[0]),
+    "recording.draw_recording": lambda draw, runs, training, size: draw(training),
+    "recording.plot_measures": lambda draw, runs, training, size: alone(draw, training),
+    "recording.plot_moment": lambda draw, runs, training, size: alone(draw, training),
     "figures.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
@@ -219,19 +227,13 @@ def test_a_figure_can_be_read(name, runs, training, size, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    "name",
-    others_slow(
-        ["products", "gains", "gates", "points", "lyapunov", "portraits", "influence"],
-        *("points", "lyapunov", "portraits", "influence"),  # the others are in the overview
-    ),
+    "name", ["products", "gains", "gates", "points", "lyapunov", "portraits", "influence"]
 )
-def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
-    results = runs[name] if name in runs else [replace(training[1].results[name], title=LONG)]
-    for result in results[:1]:
-        figure = result.plot(figure=width).get_figure(root=True)
-        with our_style(width):
-            readable(figure)
-        assert figure.get_figwidth() == SIZES[width]
+def test_the_plot_of_a_result_can_be_read(name, runs, width):
+    figure = runs[name][0].plot(figure=width).get_figure(root=True)
+    with our_style(width):
+        readable(figure)
+    assert figure.get_figwidth() == SIZES[width]
 
 
 @pytest.mark.slow

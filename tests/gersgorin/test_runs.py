@@ -67,7 +67,6 @@ ANALYSES = {
     "products": lambda *given, **how: gersgorin.products(*given, **how).log_norm,
     "gains": lambda *given, **how: gersgorin.gains(*given, **how).input,
     "pseudospectra": lambda *given, **how: gersgorin.pseudospectra(*given, side=5, **how).sigma,
-    "analyze": lambda *given, **how: gersgorin.analyze(*given, **how).spectra.norm,
     "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, starts=3, **how).states,
     "run": lambda *given, **how: gersgorin.open_run(*given, **how).states.numpy(),
 }
@@ -112,8 +111,6 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     assert gersgorin.load("gates.npz").names == ("fast", "slow")
     one = gersgorin.spectra(LSTM(M, N), x, gates=lambda x, s: torch.sigmoid(s[:N]))
     assert one.transform_gate.shape == (T, 1) and one.gate_name == "gate"
-    overview = gersgorin.analyze(pair, x, state_size=(N, N), gates=gates)
-    np.testing.assert_array_equal(overview.gates.mean, found.mean)
     recorder = gersgorin.Recorder(pair, x, state_size=(N, N), gates=gates)
     assert recorder.recording.gate.shape[-1] == 2
 
@@ -252,7 +249,6 @@ RESULTS = {
     "gains": gersgorin.gains,
     "gates": gersgorin.gates,
     "pseudospectra": lambda *given, **how: gersgorin.pseudospectra(*given, side=5, **how),
-    "analyze": gersgorin.analyze,
     "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, starts=3, **how),
 }
 

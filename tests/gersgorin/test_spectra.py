@@ -1,5 +1,5 @@
-"""`gersgorin.spectra`: every number is what its name says and survives a file; the command and
-`analyze` find the same.
+"""`gersgorin.spectra`: every number is what its name says and survives a file; the command
+finds the same.
 
 Whatever way the network and its input are given.
 """
@@ -21,12 +21,14 @@ from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, extent, spectra
 from gersgorin.cli.analysis import main
+from gersgorin.data.files import chorales_origin
 from gersgorin.figures import plot_suggested
 from gersgorin.linalg import departure_from_normality, numerical_radius
 from gersgorin.run.run import Label, Run
-from rhn.cells import GRU, RHN
+from rhn.cells import GRU, RHN, from_torch
 from rhn.data import chorale
 from rhn.errors import DataError
+from rhn.models import PolyphonicModel
 from rhn.utils.io import finite_json
 from tests.readable import alone
 
@@ -63,13 +65,11 @@ def test_a_cell_by_name_is_what_the_command_measures(capsys):
     assert found.about.startswith("built with gaussian:0.3, transform bias -2; ")
 
 
-def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
+def test_discs_of_columns_are_others_and_the_module_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 5, num_layers=2))
     x = torch.rand(7, 1, 3)
     found = spectra(model, x, discs="column")
-    as_analyzed = numbers(gersgorin.analyze(model, x).spectra)
-    assert numbers(found) != as_analyzed  # of other discs
-    assert numbers(spectra(model, x)) == as_analyzed
+    assert numbers(found) != numbers(spectra(model, x))
     assert found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 1 x 3"
     assert found.discs == "column"
     assert model[0].weight.dtype == torch.float32
@@ -251,3 +251,12 @@ def test_files_from_before_the_name_of_a_sequence_was_called_so_are_read(tmp_pat
         old = {{"sequence": "chorale"}.get(name, name): arrays[name] for name in arrays}
     np.savez(tmp_path / "old.npz", **old)
     assert gersgorin.load(tmp_path / "old.npz").sequence == found.sequence == "of 5 x 3"
+
+
+def test_a_figure_says_what_the_model_was_built_with_and_what_it_reads():
+    model = PolyphonicModel("rnn", hidden_size=6, init="gaussian:0.3")
+    found = spectra(model, chorale("bwv269")[:9])
+    assert found.about == f"built with gaussian:0.3; valid-4 of {chorales_origin()}"
+    assert found.about in " ".join(found.plot().get_figure(root=True).get_supxlabel().split())
+    # its weights are torch's
+    assert spectra(from_torch(nn.LSTM(4, 5)), torch.rand(9, 4)).about == ""

@@ -86,7 +86,7 @@ def test_a_step_may_branch_on_numbers():
 def test_the_state_that_was_given_is_left_alone():
     (step, _), s0 = both(units=5)
     before = [part.clone() for part in s0]
-    gersgorin.analyze(step, normal(T, M), s0=s0)
+    gersgorin.spectra(step, normal(T, M), s0=s0)
     assert all(torch.equal(*pair) for pair in zip(s0, before, strict=True))
 
 

@@ -36,12 +36,7 @@ def test_a_figure_takes_what_its_plot_takes_and_refuses_the_rest(over):
         found.plot("x")
 
 
-def test_one_analysis_is_named_by_a_text():
-    found = gersgorin.analyze(MODEL, X[:, :1], analyses="lyapunov")
-    assert found.lyapunov.exponents.shape == (8,)
-
-
-@for_each("name", ["check", "cure", "spectra", "lyapunov", "analyze"])
+@for_each("name", ["check", "cure", "spectra", "lyapunov"])
 def test_the_signature_of_a_function_lists_the_keywords_that_it_passes_on(name):
     home = trainability if name in ("check", "cure") else gersgorin
     known = inspect.signature(getattr(home, name)).parameters
@@ -80,7 +75,7 @@ META = (
     nn.Sequential(nn.GRU(3, 4, device="meta")),
     RHN(3, 4, device="meta"),
 )
-ALL = "Recorder", "analyze", "compare", *ANALYSES
+ALL = "Recorder", "compare", *ANALYSES
 
 
 @for_each(("module", "name"), itertools.product(META, ALL))

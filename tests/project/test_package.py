@@ -44,7 +44,7 @@ def training():
     return dict(model=model, x=x, y=x.mean((1, 2))[:, None], loss="mse", optimizer=optimizer)
 """
 ANALYZE = (
-    "import torch, gersgorin; print(gersgorin.analyze(torch.nn.LSTM(3, 8), torch.randn(20, 1, 3)))"
+    "import torch, gersgorin; print(gersgorin.spectra(torch.nn.LSTM(3, 8), torch.randn(20, 1, 3)))"
 )
 LIBRARY = "from rhn.kernels.compiled import library; print(library())"
 

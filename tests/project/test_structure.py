@@ -169,7 +169,6 @@ SHARED_NAMES = {
     "run": "the work of a command with its options; optim_study.run is that of a study",
     "of_run": "the function of a row of analyses",
     "load": "rhn.load and gersgorin.load: what a package saves",
-    "analyze": "gersgorin.analyze; the entry point of the command rhn-analyze",
     "forward": "of a kernel",
     "backward": "of a kernel",
     "limit": "of a kernel",

@@ -77,10 +77,10 @@ def test_runs_of_several_seeds_have_the_seed_as_coordinate(xarray):
 
 
 def test_several_results_are_a_tree(xarray):
-    found = gersgorin.analyze(network(), sequence())
+    found = gersgorin.compare({"a": network(), "b": network(1)}, sequence(), analysis="products")
     tree = found.to_xarray()
-    assert {*tree.children} == {*found.results}
-    np.testing.assert_array_equal(tree["products"]["log_norm"].values, found.products.log_norm)
+    assert {*tree.children} == {*found}
+    np.testing.assert_array_equal(tree["b"]["log_norm"].values, found["b"].log_norm)
 
 
 def test_a_recording_is_by_steps_of_training(xarray):

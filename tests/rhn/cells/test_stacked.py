@@ -7,7 +7,7 @@ import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin import analyze, input_jacobian, temporal_jacobian, trajectory
+from gersgorin import input_jacobian, spectra, temporal_jacobian, trajectory
 from rhn.cells import RNN, StackedCell, from_torch
 
 m, n, B, T, L = 3, 5, 2, 7, 3
@@ -83,9 +83,9 @@ def test_a_stack_runs_as_torchs_module_does(kind, options, first):
 def test_its_gates_are_those_of_all_layers():
     theirs = built(nn.LSTM)
     x = torch.randn(T, m, dtype=torch.float64)
-    joint, layers = analyze(theirs, x), [analyze(theirs, x, layer=k) for k in (1, 2, 3)]
-    assert joint.spectra.title == "LSTM, 3 layers, 5 units"
-    gates = torch.cat([torch.from_numpy(each.spectra.transform_gate) for each in layers], 1)
-    assert torch.allclose(torch.from_numpy(joint.spectra.transform_gate), gates)
+    joint, layers = spectra(theirs, x), [spectra(theirs, x, layer=k) for k in (1, 2, 3)]
+    assert joint.title == "LSTM, 3 layers, 5 units"
+    gates = torch.cat([torch.from_numpy(each.transform_gate) for each in layers], 1)
+    assert torch.allclose(torch.from_numpy(joint.transform_gate), gates)
     assert not len(StackedCell([RNN(m, n), RNN(n, n)]).gates(torch.zeros(m), torch.zeros(2 * n)))
     assert trajectory(theirs, x).shape == (T + 1, 2 * n * L)
