@@ -19,7 +19,6 @@ Runs and files:
     open_run(network, x)         a `Run`, which every analysis takes: inputs, states, Jacobians
     extract_cell(module, x)      the cell inside a module, and its inputs
     load(file)                   a saved result; every result has `plot`, `table` and `save`
-    register_analysis(row)       add an analysis of your own
 
 Single steps s' = f(x, s), and matrices:
 
@@ -39,7 +38,6 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "analyses": ("register_analysis",),
         "analyses.influence": ("influence",),
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),

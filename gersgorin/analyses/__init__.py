@@ -30,9 +30,9 @@ class Analysis:
 
     name: str
     """Key in JSON. The subcommand has dashes instead of underscores."""
-    function: str | Callable
-    """The function itself, or its name `module:function`, which is imported at first use; `.module`
-    is a module of this package.
+    function: str
+    """Name `module:function` of the function, which is imported at first use; `.module` is a module
+    of this package.
     """
     about: str
     """Description in one line, for `gersgorin --help` and the documentation."""
@@ -54,7 +54,7 @@ class Analysis:
 
     def load(self) -> Callable[..., Any]:
         """Import and return the function of the analysis."""
-        return self.function if callable(self.function) else named(self.function)
+        return named(self.function)
 
     def __call__(self, subject, **options):
         """Compute the result for a run or a model with data, see `needs`."""
@@ -75,20 +75,6 @@ def figure_of(result, **drawing: Any):
     """
     row = ANALYSES.get(result.kind)
     return named(row.figure)(result, **drawing) if row and row.figure else result.figure(**drawing)
-
-
-def register_analysis(row: Analysis) -> Analysis:
-    """Add an analysis to the table `ANALYSES`. Raises ValueError if the name is already used.
-
-    >>> row = Analysis("mine", "gersgorin.analyses.steps:gains", "Gains, by another name")
-    >>> register_analysis(row).name in ANALYSES
-    True
-    >>> del ANALYSES["mine"]
-    """
-    if row.name in ANALYSES:
-        raise ValueError(f"there is an analysis {row.name!r} already: give another name")
-    ANALYSES[row.name] = row
-    return row
 
 
 def listing() -> str:

@@ -1,12 +1,8 @@
-"""Each row of the table of analyses has one result that prints, tabulates, draws, saves and loads;
-a new row is found everywhere.
-"""
+"""Each row of the table of analyses has one result that prints, draws, saves and loads."""
 
 import inspect
 import json
-import runpy
-import sys
-from pathlib import Path
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,8 +10,7 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin.analyses import ANALYSES, Analysis, Option, register_analysis
-from gersgorin.cli.main import main
+from gersgorin.analyses import ANALYSES
 from gersgorin.network.sequence_map import ModelWithData
 from gersgorin.results import load
 from gersgorin.run.run import Label, Run
@@ -24,50 +19,6 @@ from rhn.errors import OutputError
 from rhn.utils.result import COLUMNS, LINES, Result
 
 pytestmark = pytest.mark.usefixtures("unarranged")
-
-ROOT = Path(__file__).parents[2]
-OWN = '''
-"""Count the steps of a run."""
-
-from dataclasses import dataclass
-
-from rhn.utils.result import Result
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Steps(Result, kind="steps"):
-    """The number of steps, so many times."""
-
-    count: int
-
-    @property
-    def finding(self):
-        return f"{self.count} steps"
-
-    def table(self):
-        return [{"count": self.count}]
-
-    def _draw(self, ax, **_):
-        ax.bar(["steps"], [self.count])
-
-
-def of_run(run, *, times: int = 1, progress=lambda done, total: None):
-    """Count the steps of a run, so many times."""
-    return Steps(count=times * len(run), title=run.label.title)
-'''
-
-
-@pytest.fixture
-def a_new_analysis(tmp_path, monkeypatch):
-    (tmp_path / "counting.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    options = {"times": Option("Factor of the number.", int, 1)}
-    yield register_analysis(
-        Analysis("steps_taken", "counting:of_run", "Number of the steps", options=options)
-    )
-    del ANALYSES["steps_taken"]
-    sys.modules.pop("counting", None)
 
 
 @pytest.fixture(scope="module")
@@ -142,35 +93,6 @@ def test_the_options_of_a_row_are_those_of_its_function(row):
     for name, option in row.options.items():
         given = parameters[name]
         assert (given.annotation, given.default) == (option.kind, option.default), name
-
-
-def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys):
-    assert "analyses" in dir(gersgorin) and gersgorin.analyses.ANALYSES is ANALYSES
-    command = ["steps-taken", "--cell", "rnn", "--hidden-size", "4", "--steps", "7"]
-    assert main([*command, "--times", "2"]) == 0
-    assert "14 steps" in capsys.readouterr().out
-    assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["steps_taken"] == {
-        "title": "rnn, 4 units",
-        "about": "",
-        "doubt": "",
-        "count": 7,
-    }
-    assert main(["--help"]) == 0
-    assert "Number of the steps" in capsys.readouterr().out
-    assert main(["steps-taken", "--help"]) == 0
-    assert "Factor of the number" in capsys.readouterr().out
-
-
-def test_a_new_analysis_is_listed_in_the_documentation(a_new_analysis):
-    page = (ROOT / "docs/api/gersgorin.md").read_text()
-    filled = runpy.run_path(str(ROOT / "docs/reference.py"))["filled"](page)
-    assert "| `gersgorin steps-taken` | Number of the steps |" in filled.split("\n")
-
-
-def test_a_name_is_given_once(a_new_analysis):
-    with pytest.raises(ValueError, match="there is an analysis 'steps_taken' already"):
-        register_analysis(a_new_analysis)
 
 
 @pytest.mark.parametrize("name", ["gates", "gains", "products"])
