@@ -3,7 +3,6 @@ wrote.
 """
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from rhn.errors import DataError
@@ -36,8 +35,8 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
 def load(path: str | Path) -> Result:
-    """Read a saved result of any kind from its .npz file, including results of other installed
-    packages. Raises DataError for other files.
+    """Read a saved result of any kind from its .npz file, including those of `analysis`. Raises
+    DataError for other files.
 
     >>> import tempfile, torch
     >>> from gersgorin import gains
@@ -58,6 +57,6 @@ def load(path: str | Path) -> Result:
             )
     for home in HOMES:
         import_module(f"gersgorin.{home}")
-    for kind in entry_points(group="rhn_toolkit.results"):
-        kind.load()  # registers its class
+    from analysis.damage import LesionTable  # noqa: F401 (registers it, and with it GateActivity)
+
     return result.load_result(path)

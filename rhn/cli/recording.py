@@ -21,7 +21,6 @@ from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.chorales import constant_output_nll
 from rhn.training.run import Callback, homes
 from rhn.training.trainer import Trainer
-from rhn.utils.lazy import plugin
 
 NAME = "record.npz"
 
@@ -30,8 +29,10 @@ def recorded_every(folder: Path) -> int | None:
     """Return the number of optimiser steps between two measurements of the training run in a
     folder; None if it has no record. Raises DataError for a damaged record.
     """
+    from gersgorin.recording import Recording
+
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
-    return plugin("recording").load(paths[0]).every if paths else None
+    return Recording.load(paths[0]).every if paths else None
 
 
 def recorders(
@@ -112,11 +113,13 @@ class ProbeRecorder(Callback):
         if self._recorder is not None:
             self._recorder.measure(self._steps, self._load(network))
             return
+        from gersgorin.recorder import Recorder
+
         self._model = copy.deepcopy(network)
         about, loss = self._about(network), self._load(network)
         origin = {"path": self._path, "start": trainer.steps, "about": about}
         origin |= {"loss": loss, "loss_of": "the probe", "constant": self._constant}
-        self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
+        self._recorder = Recorder(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:
         """Write the record. Called before a training run saves its state, so that the record is not

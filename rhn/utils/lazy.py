@@ -1,15 +1,7 @@
-"""Load modules on first use: the modules in which a package's names are defined, and plugins of
-other packages.
-"""
+"""Load the modules in which a package's names are defined on first use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
-
-from rhn.errors import InvalidInputError
-
-GROUP = "rhn_toolkit.plugins"
 
 
 def lazy_names(
@@ -30,15 +22,3 @@ def lazy_names(
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return sorted(homes), load, lambda: sorted({*homes, *submodules})
-
-
-def plugin(name: str) -> Any:
-    """Load the class or function that an installed package registers under this name, as an entry
-    point of the group `GROUP`.
-
-    Raises InvalidInputError if there is none.
-    """
-    found = [*entry_points(group=GROUP, name=name)]
-    if not found:
-        raise InvalidInputError(f"no installed package offers {name!r}: install the whole toolkit")
-    return found[0].load()

@@ -4,6 +4,8 @@ the sequence.
 
 import csv
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +56,13 @@ def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates
         )
         again.figure()
         assert b"<svg" in again.save(tmp_path / "figure.svg").read_bytes()
+
+
+def test_a_process_that_does_not_know_analysis_reads_its_records(gates, table, tmp_path):
+    files = [str(each.save(tmp_path / f"{each.kind}.npz")) for each in (gates, table)]
+    code = f"import gersgorin; print(*[gersgorin.load(file).kind for file in {files}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [gates.kind, table.kind]
 
 
 def activity_of(activity: np.ndarray) -> GateActivity:
