@@ -9,7 +9,7 @@ compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,8 @@ class SideBySide(Several, kind="side by side"):
     """The sequence that the networks read: "chorale bwv269"."""
     analysis: str = "spectra"
     """Name of the analysis in `gersgorin.analyses.ANALYSES`."""
-    labels: np.ndarray = field(default_factory=lambda: np.empty(0, str))
+    labels: np.ndarray
     """A short label for each network, in figures and in printed tables."""
-
-    def __post_init__(self):
-        if not len(self.labels):  # in files of version 0.6.0
-            object.__setattr__(self, "labels", np.array([*self.results]))
 
     def __getitem__(self, name: str | int) -> Result:
         """The result of a network, by its name or its number, counted from 0."""

@@ -45,7 +45,6 @@ from gersgorin.network.gradients import gradient_norms, has_gradients, weights_o
 from gersgorin.network.trace import TracedCell
 from gersgorin.recording import (
     MOMENTS,
-    OF_SHORTEST,
     RECORDED_MEASURES,
     Moment,
     Recording,
@@ -328,7 +327,7 @@ class Recorder:
         self._traced.refresh()
         run = self._traced.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
         run = run.named(replace(run.label, reads="the probe"))
-        self._exponent_steps, self._unequal = exponent_steps(run), bool(run.lengths)
+        self._exponent_steps = exponent_steps(run)
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:
@@ -366,11 +365,6 @@ class Recorder:
                 f"{self._path} is a record of another network ({found.title}), of another "
                 f"probe, or not of every {self._every} steps: "
                 "give another path"
-            )
-        if self._unequal and found.along == OF_SHORTEST:
-            raise DataError(
-                f"the positions in {self._path}, written by an earlier version, lie along "
-                "the shortest sequence of the probe: give another path"
             )
         kept = found.step <= self._steps
         self._rows = [

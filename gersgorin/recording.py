@@ -9,7 +9,7 @@ entries of a state, L layers of a step, K weights (each layer's counted separate
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -44,7 +44,6 @@ from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted, percent, quantity_line
 
 EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
-OF_SHORTEST = "the shortest sequence of the probe"  # see `Recording.along`
 
 
 def exponent_steps(run: Run) -> int:
@@ -224,10 +223,6 @@ class Recording(Result, kind="recording"):
     """Number of time steps of `exponent`: 32, or the length of the shortest sequence if that is
     less.
     """
-    along: str = "a sequence of the probe"
-    """The sequence whose length the positions divide. In files of earlier versions all positions
-    are shares of "the shortest sequence of the probe".
-    """
 
     def __len__(self) -> int:
         return len(self.step)
@@ -298,7 +293,7 @@ class Recording(Result, kind="recording"):
         sequence of the probe".
         """
         positions = self.radius.shape[1]
-        return f"{percent(positions // 2 / max(1, positions - 1))} along {self.along}"
+        return f"{percent(positions // 2 / max(1, positions - 1))} along a sequence of the probe"
 
     @property
     def finding(self) -> str:
@@ -400,17 +395,6 @@ class Recording(Result, kind="recording"):
     def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw all measurements."""
         return draw_recording(self)
-
-    @classmethod
-    def _of_file(cls, values: Mapping) -> "Recording":
-        """Read the values of a file. Files of version 0.3.0 and before have no `explained`; other
-        files of earlier versions may have no `along`.
-        """
-        earlier = {
-            "explained": np.full(len(values["step"]), np.nan),
-            "along": np.array(OF_SHORTEST),
-        }
-        return super()._of_file(earlier | dict(values))
 
     def validate(self) -> None:
         """Raise ValueError unless all arrays are numbers of the same measurements, at least one."""

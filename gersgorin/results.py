@@ -23,14 +23,6 @@ HOMES = {
     "recording": ("Recording",),
 }
 
-REMOVED = {  # kinds of version 0.4, and what answers their question now
-    "memory": "influence(model, x)",
-    "credit": 'influence(model, x, of="squared", y=targets)',
-    "audit": "spectra(model, x) and gates(model, x)",
-    "bounds": "products(model, x) and norm_bound(cell)",
-    "plateau": "python -m examples.paper.plateau",
-}
-
 __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
@@ -49,11 +41,6 @@ def load(path: str | Path) -> Result:
         if result.KIND not in arrays and "states" in arrays:
             raise DataError(
                 f"{path} holds a run, not a result: numpy.load reads its inputs, states and weights"
-            )
-        if (old := str(arrays.get(result.KIND))) in REMOVED:
-            raise DataError(
-                f"{path} holds the result {old!r} of version 0.4, which 0.5 cannot read: compute "
-                f"it again with {REMOVED[old]}"
             )
     for home in HOMES:
         import_module(f"gersgorin.{home}")

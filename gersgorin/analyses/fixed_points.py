@@ -172,7 +172,7 @@ class FixedPoints(Result, kind="fixed_points"):
     """Number of starts whose search failed at the edge of the box. A point may then lie outside the
     box.
     """
-    kinks: np.ndarray | None = None
+    kinks: np.ndarray
     """True for points at which the Jacobian jumps, as that of a ReLU does at 0, (P,). The
     eigenvalues may then hold on one side of the kink or on none, so a small change of the state may
     grow or shrink.
@@ -281,17 +281,12 @@ class FixedPoints(Result, kind="fixed_points"):
     def _stability(self) -> list[str]:
         """The key in `KINDS` of each point."""
         tests = [
-            self._at_kink,
+            self.kinks,
             self.unstable == self.eigenvalues.shape[-1],
             self.unstable > 0,
             self.neutral > 0,
         ]
         return np.select(tests, ["kink", "unstable", "saddle", "neutral"], "stable").tolist()
-
-    @property
-    def _at_kink(self) -> np.ndarray:
-        """`kinks`, (P,) bool; all False for files of earlier versions, which have no `kinks`."""
-        return np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
 
     def notes(self) -> list[str]:
         """Sentences about the searches that failed, the starts, the box, doubts about the points,
@@ -350,7 +345,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _neutral(self) -> str:
         """A clause about the distance of neutral eigenvalues from the unit circle."""
-        if not (neutral := self._limit[(self.neutral > 0) & ~self._at_kink].tolist()):
+        if not (neutral := self._limit[(self.neutral > 0) & ~self.kinks].tolist()):
             return ""
         limit = max(neutral)[0]
         return (
@@ -419,7 +414,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _but_at_kinks(self, values: np.ndarray) -> list:
         """One number per point, NaN at a kink."""
-        rows = zip(values.tolist(), self._at_kink, strict=True)
+        rows = zip(values.tolist(), self.kinks, strict=True)
         return [math.nan if kink else value for value, kink in rows]
 
     @property
@@ -513,7 +508,7 @@ class FixedPoints(Result, kind="fixed_points"):
         """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
-        for k in np.flatnonzero(~self._at_kink[:LISTED]).tolist() if known else ():
+        for k in np.flatnonzero(~self.kinks[:LISTED]).tolist() if known else ():
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = (

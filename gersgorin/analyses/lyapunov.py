@@ -145,7 +145,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """Upper bound of each exponent that rounding hides; NaN if there is none."""
     precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
-    kinks: np.ndarray | None = None
+    kinks: np.ndarray
     """Numbers of the time steps, of a few that were tested, at which the Jacobian jumps, as that of
     a ReLU does at 0, (j,). The exponents may then hold on one side of the kink or on none.
     """
@@ -198,12 +198,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     @property
     def repels(self) -> bool:
         """True if the run rests at a point from which small changes grow."""
-        return self.still and float(self.exponents[0]) > 0 and not len(self._kinks_met)
+        return self.still and float(self.exponents[0]) > 0 and not len(self.kinks)
 
     @property
     def undefined(self) -> str:
         """The reason why there is no Kaplan-Yorke dimension; "" if there may be one."""
-        if len(self._kinks_met):
+        if len(self.kinks):
             return "the run visits a kink"
         if self.repels:
             return "the fixed point is no attractor"
@@ -264,7 +264,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if math.isnan(largest):
             number = f"below {self._bound}"
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
-        if len(self._kinks_met) or not largest - error > self.near:
+        if len(self.kinks) or not largest - error > self.near:
             return f"The {words}"
         long = self.steps >= SETTLED and self.steps * largest >= FOLDS
         chaotic = long and self.wanders and not self.still and not self.diverges
@@ -296,7 +296,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         largest, error = float(self.exponents[0]), self.margins[0]
         if math.isnan(largest):
             return "may grow or shrink" if self.lost_below > 0 else "shrinks"
-        if len(self._kinks_met):
+        if len(self.kinks):
             return "may grow or shrink"
         if math.isinf(largest):
             return "is mapped to 0 by the derivatives"
@@ -355,19 +355,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     def _kinks(self) -> str:
         """A clause about kinks on the run, and what to do if only the first step has one."""
-        if not len(self._kinks_met):
+        if not len(self.kinks):
             return ""
-        first = int(self._kinks_met[0])
-        only = len(self._kinks_met) == 1 and first == self.warmup and self.exponents[0] > -math.inf
+        first = int(self.kinks[0])
+        only = len(self.kinks) == 1 and first == self.warmup and self.exponents[0] > -math.inf
         return (
             f"step {first} of the run has a kink: the exponents may hold on one side or on "
             f"none{'; warmup= leaves out the first steps' if only else ''}"
         )
-
-    @property
-    def _kinks_met(self) -> np.ndarray:
-        """`kinks`; empty for files of earlier versions, which have no `kinks`."""
-        return np.zeros(0, int) if self.kinks is None else self.kinks
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

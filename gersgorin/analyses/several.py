@@ -47,9 +47,7 @@ class Several(Result):
         for row in ANALYSES.values():
             row.load()  # registers the class of its result
         results = {
-            name: Result.classes[kind]._of_file(part)
-            for name, part in parts.items()
-            if (kind := str(part[KIND])) in Result.classes  # not of an analysis that was removed
+            name: Result.classes[str(part[KIND])]._of_file(part) for name, part in parts.items()
         }
         return cls(
             results=results,

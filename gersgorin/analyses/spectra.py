@@ -14,7 +14,7 @@ k eigenvalues; L layers with a gate.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -466,17 +466,6 @@ class Spectra(Result, kind="spectra"):
         }
         about |= {"leading_eigenvalues": self.leading} if self.leading else {}
         return about | {"steps": self.table()}
-
-    @classmethod
-    def _of_file(cls, values: Mapping) -> "Spectra":
-        """Read the values of a file. In files of version 0.5 and before, `sequence` is called
-        `chorale`, and k is the number of eigenvalues if no condition is known.
-        """
-        older = {"sequence": values["chorale"]} if "chorale" in values else {}
-        conditions = values.get("eigenvalue_condition", np.zeros(1))
-        if "leading" not in values and np.isnan(conditions).all():
-            older["leading"] = np.array(values["eigenvalues"].shape[1])
-        return super()._of_file(dict(values) | older)
 
     def derived(self) -> dict:
         """The rows of `table`, for files."""

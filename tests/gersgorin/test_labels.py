@@ -5,7 +5,6 @@ import random
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from readable import readable
@@ -165,14 +164,6 @@ def test_runs_along_other_sequences_are_named_by_them():
     found = compare([open_run(cell, name) for name in ("bwv269", "bwv66.6")])
     assert found.labels.tolist() == ["rnn, chorale bwv269", "rnn, chorale bwv66.6"]
     assert shown(found)[2].startswith("rnn, 4 units; built with uniform:0.04; valid-4 of")
-
-
-def test_a_file_without_labels_has_its_titles(tmp_path):
-    found = compare({"a": RNN(3, 4), "b": GRU(3, 4)}, torch.rand(5, 3))
-    kept = dict(np.load(found.save(tmp_path / "new.npz")))
-    kept.pop("labels")
-    np.savez(tmp_path / "old.npz", **kept)
-    assert load(tmp_path / "old.npz").labels.tolist() == ["a", "b"]
 
 
 @for_each("seed", range(30))

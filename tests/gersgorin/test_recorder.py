@@ -34,7 +34,6 @@ from gersgorin.recording import MOMENTS, RECORDED_MEASURES, Recording
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.utils.io import write_arrays
 from tests.cases import SHALLOW_CASES
 
 T, m, n = 9, 5, 7
@@ -207,22 +206,6 @@ def test_padding_on_which_the_states_overflow_is_not_measured():
     x[:, 0], x[:3, 1] = -1, 1
     found = Recorder(Grows(), (x, torch.tensor([700, 3])), positions=2).recording
     assert found.radius.tolist() == [[0.0, 4.0]]
-
-
-@pytest.mark.parametrize("lengths", [(9, 4), (9, 9)])
-def test_positions_of_earlier_versions_are_those_of_the_shortest_sequence(lengths, tmp_path):
-    path, module, probe = tmp_path / "run.npz", Packed(), (padded(*lengths), torch.tensor(lengths))
-    Recorder(module, probe, every=2, path=path).close()
-    assert Recording.load(path).place == "67 % along a sequence of the probe"
-    with np.load(path) as arrays:
-        write_arrays(path, {name: arrays[name] for name in arrays if name != "along"})
-    assert Recording.load(path).place == "67 % along the shortest sequence of the probe"
-    if lengths == (9, 9):  # the positions are the same
-        resumed = Recorder(module, probe, every=2, path=path, start=1).recording
-        assert len(resumed) == 1 and resumed.place == "67 % along a sequence of the probe"
-    else:
-        with pytest.raises(DataError, match=r"shortest sequence.*give another path"):
-            Recorder(module, probe, every=2, path=path, start=1)
 
 
 def test_the_inputs_of_a_cell_have_the_steps_that_all_sequences_have():

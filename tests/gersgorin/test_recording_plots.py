@@ -84,15 +84,7 @@ def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
     assert recording.about == "built with gaussian:0.01, transform bias -2"
     with np.load(replace(recording, about="new").save(tmp_path / "new.npz")) as arrays:
         assert arrays["about"] == "new"
-        later = ("about", "explained")  # than version 0.3
-        np.savez(
-            tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name not in later}
-        )
-    assert (
-        Recording.load(tmp_path / "old.npz").about == ""
-        and Recording.load(tmp_path / "new.npz").about == "new"
-    )
-    assert np.isnan(Recording.load(tmp_path / "old.npz").explained).all()
+    assert Recording.load(tmp_path / "new.npz").about == "new"
 
 
 def test_numbers_of_a_log_axis_stand_apart_over_many_decades(recording):

@@ -211,9 +211,6 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
     np.savez(tmp_path / "mine.npz", x=np.ones(3))
     with pytest.raises(DataError, match="does not name the kind of its result"):
         gersgorin.load(tmp_path / "mine.npz")
-    np.savez(tmp_path / "old.npz", kind="memory")
-    with pytest.raises(DataError, match=r"of version 0.4.* compute it again with influence"):
-        gersgorin.load(tmp_path / "old.npz")
 
 
 @pytest.mark.parametrize(
@@ -243,14 +240,6 @@ def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
     record = spectra(new_cell(kind, 4), chorale("bwv66.6")[:3])
     labels = alone(plot_suggested, record).get_legend_handles_labels()[1]
     assert record.gate_name == name and name in labels
-
-
-def test_files_from_before_the_name_of_a_sequence_was_called_so_are_read(tmp_path):
-    found = spectra(torch.nn.GRU(3, 4), torch.zeros(5, 3))
-    with np.load(found.save(tmp_path / "new.npz")) as arrays:
-        old = {{"sequence": "chorale"}.get(name, name): arrays[name] for name in arrays}
-    np.savez(tmp_path / "old.npz", **old)
-    assert gersgorin.load(tmp_path / "old.npz").sequence == found.sequence == "of 5 x 3"
 
 
 def test_a_figure_says_what_the_model_was_built_with_and_what_it_reads():
