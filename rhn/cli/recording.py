@@ -117,7 +117,7 @@ class ProbeRecorder(Callback):
 
         self._model = copy.deepcopy(network)
         about, loss = self._about(network), self._load(network)
-        origin = {"path": self._path, "start": trainer.steps, "about": about}
+        origin: dict[str, Any] = {"path": self._path, "start": trainer.steps, "about": about}
         origin |= {"loss": loss, "loss_of": "the probe", "constant": self._constant}
         self._recorder = Recorder(self._model, self._probe, self._every, **origin)
 
