@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers import cut_connections
+from small_studies import cut_connections
 
 from rhn.data import chorales
 from rhn.data.corpus import LOWEST_PITCH

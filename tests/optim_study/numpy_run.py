@@ -1,5 +1,5 @@
 """A run of one study with the NumPy backend: `numpy_run.py JOB`, the job as JSON (see
-`helpers.started`).
+`small_studies.started`).
 
 Exit code 2 with one sentence, and 130 after Ctrl-C, as the command's.
 """
@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from helpers import drive
+from small_studies import drive
 
 from optim_study.engines import Processes, ThisProcess
 from optim_study.presets import RunConfig

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from helpers import drive
+from small_studies import drive
 from tables import others_slow
 
 from optim_study.backend import TorchBackend, models_of_trials, start_training

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from helpers import config
+from small_studies import config
 
 from optim_study import cli_results
 from optim_study.cli import COMMANDS, main

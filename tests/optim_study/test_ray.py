@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from helpers import finished
+from small_studies import finished
 from test_run import LONG, command, records, tiny, undisturbed, wait_until_saved  # noqa: F401 - two are fixtures
 
 from optim_study import RunConfig, run, smoke

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import finished, wait_for, workers_of
+from small_studies import finished, wait_for, workers_of
 
 import optim_study
 from optim_study import RunConfig, paper, run, smoke

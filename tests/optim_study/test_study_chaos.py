@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import assert_exact, config, drive, finished, started, wait_for, workers_of
+from small_studies import assert_exact, config, drive, finished, started, wait_for, workers_of
 from test_study_storage import away_for, server  # noqa: F401 - a fixture
 
 from rhn.errors import OutputError

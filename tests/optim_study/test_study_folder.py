@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from helpers import config, reference
 from safetensors.numpy import load_file, save
+from small_studies import config, reference
 from tables import for_each
 
 from optim_study.folder import StudyFolder

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from helpers import config
+from small_studies import config
 
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError

@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import (
+from numpy_backend import NumpyBackend, NumpyTrials
+from optuna.trial import TrialState
+from small_studies import (
     NUMPY,
     assert_exact,
     config,
@@ -23,8 +25,6 @@ from helpers import (
     wait_for,
     workers_of,
 )
-from numpy_backend import NumpyBackend, NumpyTrials
-from optuna.trial import TrialState
 from tables import others_slow
 
 from optim_study import runner

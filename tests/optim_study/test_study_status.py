@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from helpers import config, drive, reference, started, wait_for
+from small_studies import config, drive, reference, started, wait_for
 
 from optim_study import cli
 from optim_study.driver import Study

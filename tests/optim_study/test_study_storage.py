@@ -9,7 +9,9 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import (
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+from small_studies import (
     assert_exact,
     config,
     cut_connections,
@@ -18,8 +20,6 @@ from helpers import (
     stock_storage,
     stock_study,
 )
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState, create_trial
 from tables import for_each
 from test_study_runs import Eventful
 

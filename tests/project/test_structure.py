@@ -172,6 +172,78 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
 
 
+LONGEST = 450  # lines of a file
+LONGER_TEXT = """
+    analysis/network.py 489
+    evaluation/replacements.py 556
+    gersgorin/analyses/bands.py 512
+    gersgorin/analyses/fixed_points.py 812
+    gersgorin/analyses/growth.py 518
+    gersgorin/analyses/influence.py 774
+    gersgorin/analyses/lyapunov.py 758
+    gersgorin/analyses/spectra.py 805
+    gersgorin/analyses/steps.py 470
+    gersgorin/cli/compare.py 613
+    gersgorin/comparison.py 565
+    gersgorin/network/sequence_map.py 733
+    gersgorin/network/trace.py 481
+    gersgorin/recording.py 637
+    gersgorin/run/cell.py 676
+    rhn/cli/train.py 454
+    rhn/data/jsb.py 472
+    rhn/plotting/figure.py 564
+    rhn/presets.py 502
+    rhn/training/ensemble.py 451
+    rhn/training/trainer.py 512
+    rhn/utils/result.py 484
+    tests/gersgorin/test_comparison.py 610
+    tests/gersgorin/test_fixed_points.py 744
+    tests/gersgorin/test_growth.py 472
+    tests/gersgorin/test_influence.py 735
+    tests/gersgorin/test_lyapunov.py 459
+    tests/gersgorin/test_own_steps.py 622
+    tests/gersgorin/test_recorder.py 561
+    tests/trainability/test_cure.py 534
+    tests/trainability/test_dependence.py 833
+    tests/trainability/test_facts.py 826
+    tests/trainability/test_losses.py 916
+    tests/trainability/test_verdict.py 515
+    trainability/cli.py 487
+    trainability/cure.py 511
+    trainability/data.py 570
+    trainability/probe.py 479
+    trainability/race.py 473
+    trainability/scores.py 791
+    trainability/swaps.py 739
+    trainability/training.py 605
+    trainability/trial.py 550
+    trainability/verdict.py 615
+"""
+LONGER = {name: int(n) for name, n in map(str.split, LONGER_TEXT.strip().split("\n"))}
+"""Files above LONGEST and their lines: both may only fall, and 0.7.0 has none."""
+
+
+def code_files() -> list[Path]:
+    """All files of code that git tracks, without the training runs of evaluation/threads."""
+    command = ["git", "ls-files", "*.py", "*.c", "*.h"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    names = [name for name in done.stdout.split() if not name.startswith("evaluation/threads/")]
+    return [ROOT / name for name in names if (ROOT / name).exists()]
+
+
+def test_files_are_chapters():
+    lines = {str(f.relative_to(ROOT)): f.read_text().count("\n") for f in code_files()}
+    long = {name: count for name, count in lines.items() if count > LONGEST}
+    assert long.keys() == LONGER.keys()
+    assert {name: count for name, count in long.items() if count > LONGER[name]} == {}
+
+
+def test_files_are_named_by_what_they_give():
+    names = {f.stem.strip("_") if f.stem.startswith("__") else f.stem for f in code_files()}
+    assert names & {"helpers", "common", "misc"} == set()
+    assert [name for name in names if name.startswith("_")] == []
+
+
 def test_no_two_files_of_gersgorin_have_the_same_name():
     own = [path.stem for module, path in sources() if module.startswith("gersgorin.")]
     files = Counter(name for name in own if name != "__init__")
