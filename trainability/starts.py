@@ -295,9 +295,6 @@ def _of_module(
     if not described:
         return
     yield from (b for name, b in own.items() if "bias" in name and name not in described)
-    n, skew = getattr(module, "hidden_size", 0), own.get("weight_hh")
-    if isinstance(module, Cell) and skew is not None and skew.values.shape == (n * (n - 1) // 2,):
-        yield replace(skew, std=n**-0.5)
 
 
 def _of_part(

@@ -94,19 +94,6 @@ def test_spectra_and_checks_read_the_data_of_the_network(capsys, caplog):
             found.append(json.loads(capsys.readouterr().out))
         assert found[0] == found[1]
         assert trainability(["check", "--checkpoint", subject, "--steps", "2", "--json"]) == 0
-    capsys.readouterr()
-    assert (
-        trainability(
-            [
-                "check",
-                f"runs/all/rhn-depth2/trials/{int(trial()['trial']):04}.json",
-                "--steps",
-                "2",
-                "--json",
-            ]
-        )
-        == 0
-    )
     assert caplog.messages == []
 
 

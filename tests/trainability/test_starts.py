@@ -154,7 +154,6 @@ MODELS = {
     "own cell": OwnCell,
     "deep transition": lambda: Polyphonic(depth=3),
     "RHN": lambda: Polyphonic("rhn", depth=2),
-    "orthogonal": lambda: Polyphonic("orthogonal"),
     "a normalisation": lambda: nn.Sequential(Reader(), nn.BatchNorm1d(2), nn.Linear(2, 2)),
     "a parametrisation": parametrised,
     "an embedding": Words,
