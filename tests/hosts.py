@@ -33,6 +33,7 @@ NUMERICAL = {
     "rhn/models": "dropout language_model models",
     "rhn/training": "monte_carlo official_step optimizers",
     "gersgorin": "inclusion influence jacobian large spectrum",
+    "numbers": "recorded_numbers",
 }
 FILES = [
     f"tests/{folder}/test_{name}.py"
