@@ -196,6 +196,14 @@ def test_rounding_does_not_change_the_number_of_curves():
     assert len({len(replace(found, sigma=scale * found.sigma).levels) for scale in scales}) == 1
 
 
+@pytest.mark.parametrize("step", [0.25, 0.5, 1, 2, 5, 10])
+def test_levels_have_the_least_round_step_that_gives_fewer_than_ten(step):
+    found = pseudospectra(Linear(3), torch.eye(3, dtype=d).div(2).flatten()[None], side=5)
+    sigma = np.full_like(found.sigma, 10.0 ** (9.5 * step))
+    found = replace(found, sigma=sigma, to_circle=np.ones(1))
+    np.testing.assert_allclose(np.diff(found.levels), step)
+
+
 def test_of_one_step_no_other_is_spoken_of():
     found = pseudospectra(Linear(3), torch.eye(3, dtype=d).div(2).flatten()[None], side=21)
     assert found.summary().startswith(
