@@ -93,6 +93,10 @@ class LesionTable(Result, kind="lesions"):
     """
     high: np.ndarray
 
+    def validate(self) -> None:
+        if self.mode not in LESIONS:
+            raise ValueError(f"mode is {self.mode}: expected one of {', '.join(LESIONS)}")
+
     def rows(self, kind: str = "layer") -> list[dict]:
         """Return the rows of `table` of one kind."""
         return [row for row in self.table() if row["kind"] == kind]

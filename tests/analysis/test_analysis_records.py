@@ -18,6 +18,7 @@ from tables import others_slow
 
 import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
+from rhn.errors import DataError
 from rhn.utils.figures import our_style
 
 WITHOUT_LAYOUT = pytest.mark.usefixtures("unarranged")
@@ -56,6 +57,12 @@ def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates
         )
         again.figure()
         assert b"<svg" in again.save(tmp_path / "figure.svg").read_bytes()
+
+
+def test_a_file_of_a_mode_that_is_gone_is_refused_by_its_name(table, tmp_path):
+    path = replace(table, mode="mean").save(tmp_path / "old.npz")
+    with pytest.raises(DataError, match="mode is mean: expected one of bias, carry, blind"):
+        gersgorin.load(path)
 
 
 def test_a_process_that_does_not_know_analysis_reads_its_records(gates, table, tmp_path):
