@@ -264,6 +264,9 @@ SHARED_NAMES = {
 }
 """Public names that several modules define, and why."""
 
+BESIDE_THE_OLD = ("trainability.next", "rhn.utils.results")
+"""Modules that stand beside those that they replace, until the switch."""
+
 
 def public_names(tree: ast.Module) -> set[str]:
     """The classes, functions and constants that a module defines, without those with an
@@ -289,6 +292,8 @@ def test_a_public_name_means_one_thing_in_all_packages():
     used = {name for source in sources() for name in imports(*source)}
     homes = defaultdict(list)
     for module, path in sources():
+        if module.startswith(BESIDE_THE_OLD):
+            continue
         tree = ast.parse(path.read_text())
         defined = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
         for name in public_names(tree):

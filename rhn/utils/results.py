@@ -1,0 +1,159 @@
+"""The base class of results: numbers in one table, notes that count facts, and files.
+
+    @dataclass(frozen=True, repr=False, eq=False)
+    class Gains(Result):
+        page = "docs/guides/gains.md"           # explains the rows
+        texts = ("gain of a step",)             # all strings that are printed
+
+        gains: np.ndarray                       # (T,)
+
+        def table(self):
+            return {"gain of a step": self.gains}
+
+Fields are numbers, texts, None, NumPy arrays, dataclasses of these, and tuples and dictionaries of
+these. A file holds all fields; `load` reads JSON and .npz back. This module does not import torch.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from rhn.errors import DataError, OutputError
+from rhn.utils.io import arrays_of, check_output, read_json, write_arrays, write_json
+from rhn.utils.tables import aligned, formatted
+
+COLUMNS = ("median", "smallest", "largest")
+EXPLAINED = "rows explained: "
+NOTE = "note: "
+SUFFIXES = (".json", ".npz")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """Numbers of one analysis."""
+
+    page: ClassVar[str] = ""
+    """The page that explains the rows."""
+    texts: ClassVar[tuple[str, ...]] = ()
+    """All labels, units and notes that a result of this class prints."""
+
+    def title(self) -> list[str]:
+        """Return the first lines: network, data, and how the numbers were measured."""
+        return []
+
+    def table(self) -> Mapping[str, Any]:
+        """Return {row: array over steps, or one number}. The rows are always the same."""
+        raise NotImplementedError
+
+    def notes(self) -> Mapping[str, int]:
+        """Return {fixed sentence: count}. A note is printed if its count is above 0."""
+        return {}
+
+    def blocks(self) -> list[list[list[str]]]:
+        """Return the printed tables, each as rows of cells."""
+        rows = [["", *COLUMNS]]
+        for label, value in self.table().items():
+            known = np.ma.masked_invalid(np.atleast_1d(np.asarray(value, float))).compressed()
+            several = np.ndim(value) > 0 and known.size > 0
+            extremes = [known.min(), known.max()] if several else []
+            rows.append(
+                [label, *map(formatted, [np.median(known) if known.size else None, *extremes])]
+            )
+        return [rows]
+
+    def __str__(self) -> str:
+        parts = [self.title(), *map(aligned, self.blocks())]
+        parts[-1] += [f"{NOTE}{text}: {count}" for text, count in self.notes().items() if count]
+        parts[-1].append(f"{EXPLAINED}{self.page}")
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+    __repr__ = __str__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as numbers, texts, lists and dictionaries, with the name of the class
+        as "kind". NaN and infinity become the texts "nan", "inf" and "-inf".
+        """
+        return {"kind": type(self).__name__, **_encoded(self, None)}
+
+    def save(self, path: str | Path) -> Path:
+        """Write all fields to a file that ends in .json or .npz, which `load` reads. Raises
+        OutputError.
+        """
+        path = check_output(path, SUFFIXES)
+        if path.suffix.lower() == ".json":
+            write_json(path, self.to_dict(), indent=1)
+            return path
+        arrays = dict[str, np.ndarray]()
+        text = json.dumps({"kind": type(self).__name__, **_encoded(self, arrays)})
+        return write_arrays(path, {"result": np.array(text), **arrays})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a result of this class from a file that `save` wrote. Raises DataError."""
+        writer, arrays = f"save() of a {cls.__name__}", dict[str, np.ndarray]()
+        try:
+            if Path(path).suffix.lower() == ".npz":
+                with arrays_of(path, writer) as stored:
+                    arrays = {name: stored[name] for name in stored}
+                found = json.loads(str(arrays["result"]))
+            else:
+                found = read_json(path)
+            if found.pop("kind") != cls.__name__:
+                raise KeyError("kind")
+            return _decoded(cls, found, arrays)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).split("\n")[0]
+            raise DataError(f"{path} was not written by {writer}: {reason}") from error
+
+
+def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
+    """Return a field for JSON. Arrays are added to `arrays`; if this is None, they become lists."""
+    if is_dataclass(value):
+        return {f.name: _encoded(getattr(value, f.name), arrays) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _encoded(each, arrays) for name, each in value.items()}
+    if isinstance(value, np.ndarray) and arrays is not None:
+        name = f"array {len(arrays)}"
+        arrays[name] = value
+        return name
+    if isinstance(value, tuple | list | np.ndarray):
+        return [_encoded(each, arrays) for each in value]
+    return _plain(value.item() if isinstance(value, np.generic) else value)
+
+
+def _plain(value: Any) -> str | float | None:
+    """Return a number or text for JSON, which has no NaN and no infinity."""
+    if not isinstance(value, str | int | float | None):
+        raise OutputError(f"a result has a {type(value).__name__}: expected numbers and texts")
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _decoded(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return a field of the type `hint` from its form in a file."""
+    if get_origin(hint) is not None:
+        return _decoded_several(hint, value, arrays)
+    if is_dataclass(hint):
+        hints = get_type_hints(hint)
+        known = {name: _decoded(hints[name], each, arrays) for name, each in value.items()}
+        return hint(**known)  # type: ignore[operator]
+    if hint is np.ndarray:
+        found = arrays[value] if isinstance(value, str) else np.asarray(value)
+        return found.astype(float) if found.dtype.kind == "U" else found
+    return float(value) if hint is float else value
+
+
+def _decoded_several(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return a field that is a tuple, a dictionary, or of several types such as `float | None`."""
+    origin, given = get_origin(hint), get_args(hint)
+    if origin is dict:
+        return {name: _decoded(given[1], each, arrays) for name, each in value.items()}
+    if origin is tuple:
+        kinds = [given[0]] * len(value) if given[-1] is Ellipsis else given
+        return tuple(_decoded(h, v, arrays) for h, v in zip(kinds, value, strict=True))
+    one = next(each for each in given if each is not type(None))
+    return None if value is None else _decoded(one, value, arrays)
