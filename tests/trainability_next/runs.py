@@ -1,0 +1,51 @@
+"""Small training runs that tests share: a sum of two inputs, classes, and signs."""
+
+import torch
+from torch import nn
+
+from trainability.next.data import read_data
+from trainability.next.scores import score_of
+from trainability.next.training import Run, call
+
+N, T, M = 200, 6, 2
+
+
+class Last(nn.Module):
+    """The last output of a recurrent layer, through a linear layer."""
+
+    def __init__(self, outputs=1, kind="GRU", units=8, inputs=M):
+        super().__init__()
+        self.rnn = getattr(nn, kind)(inputs, units, batch_first=True)
+        self.out = nn.Linear(units, outputs)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+class Every(Last):
+    """An output of every time step."""
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+def sums(count=N, steps=T):
+    """x (N, T, M), and y (N, 1), the sum of the first numbers of two time steps."""
+    x = torch.randn(count, steps, M)
+    return x, x[:, :2, 0].sum(1, keepdim=True)
+
+
+def parts(model, loss_fn=None, kind="Adam", rate=1e-2, **how):
+    """(model, x, y, loss, optimiser) of the sums."""
+    optimizer = getattr(torch.optim, kind)(model.parameters(), rate, **how)
+    return (model, *sums(), loss_fn or nn.MSELoss(), optimizer)
+
+
+def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None, **data):
+    """A `Run` of these parts."""
+    usual = {"batch_size": 32, "axis": 0, "shuffle": True, "validation": None, "seed": 0}
+    read = read_data(x, y, **usual | data, device=torch.device("cpu"))
+    score = score_of(lambda x: call(model, x), read, loss_fn, predict)
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3)
+    more = {"predict": predict, "shuffle": read.shuffle, "last": score.last}
+    return Run(model, loss_fn, optimizer, scheduler, read, score, **more)

@@ -1,0 +1,1 @@
+"""The new package, beside the old one until the switch."""

@@ -1,0 +1,271 @@
+"""Examples of a training run: the one door for x and y, the held-out split, minibatches.
+
+    data = read_data(x, y, batch_size=32, axis=0, shuffle=True, validation=None, seed=0)
+    data.train.take(rows)                   # (x, y) of some examples
+    next(data.minibatches(seed=0))          # (x, y, rows), without end
+
+x is a tensor, a tuple or dictionary of tensors, or a DataLoader. Examples lie along axis 0 of each
+tensor, or along axis 1 of those that have it (`batch_axis=1`).
+
+Legend: N examples, B examples of a minibatch.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader, SequentialSampler
+
+from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.wording import in_short
+
+SHARE = 5  # one of five examples is held out
+LEAST = 20  # two halves of ten: below, a standard error is itself uncertain by a quarter
+MOST = 1000  # share of wrong classes to two standard errors of 3 %
+
+
+class Minibatch(NamedTuple):
+    """Examples that are read together."""
+
+    x: Any
+    y: Tensor
+    rows: Tensor
+    """Their places in `Examples`, (B,)."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and targets, with examples along `axis` of the tensors that have it."""
+
+    x: Any
+    y: Tensor
+    axis: int
+    rows: Tensor
+    """Their places in the user's x, (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Tensor) -> tuple[Any, Tensor]:
+        """Return (x, y) of some examples, as new tensors."""
+        first, rows = tree_leaves(self.x)[0], rows.to(self.y.device)
+
+        def some(t: Tensor) -> Tensor:
+            return t.index_select(example_axis(t, first, self.axis), rows)
+
+        return tree_map(some, self.x), some(self.y)
+
+    def part(self, rows: Tensor) -> "Examples":
+        """Return some of the examples."""
+        return Examples(*self.take(rows), self.axis, self.rows[rows])
+
+    def in_order(self, size: int) -> Iterator[tuple[Any, Tensor, int]]:
+        """Yield (x, y, number of new examples) of minibatches that all have `size` examples: the
+        last one is filled up with the first examples.
+        """
+        for start in range(0, len(self), size):
+            rows = torch.arange(start, start + size) % len(self)
+            yield *self.take(rows), min(size, len(self) - start)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a training run."""
+
+    train: Examples
+    halves: tuple[Examples, Examples]
+    """Held-out examples: those that choose rows, and those that confirm them."""
+    batch_size: int
+    shuffle: bool
+    distinct: int
+    """Number of different rows of x."""
+
+    @property
+    def count(self) -> int:
+        """The number of all examples."""
+        return len(self.train) + self.held_out
+
+    @property
+    def held_out(self) -> int:
+        """The number of held-out examples."""
+        return sum(map(len, self.halves))
+
+    def minibatches(self, seed: int, *, shuffle: bool | None = None) -> Iterator[Minibatch]:
+        """Yield minibatches without end. The last, smaller one of an epoch is left out.
+
+        shuffle: whether each epoch has a new order; None: as in the user's training run.
+        """
+        generator, n = torch.Generator().manual_seed(seed), len(self.train)
+        shuffle = self.shuffle if shuffle is None else shuffle
+        while True:
+            order = torch.randperm(n, generator=generator) if shuffle else torch.arange(n)
+            for rows in order.split(self.batch_size):
+                if len(rows) == self.batch_size:
+                    yield Minibatch(*self.train.take(rows), rows)
+
+    def epoch(self, most: int) -> list[Minibatch]:
+        """Return the first epoch of shuffle seed 0, at most some of its minibatches."""
+        count = min(most, len(self.train) // self.batch_size)
+        return [batch for batch, _ in zip(self.minibatches(0), range(count), strict=False)]
+
+
+def example_axis(t: Tensor, first: Tensor, axis: int) -> int:
+    """Return the axis of a tensor that holds the examples. first: the first tensor of x."""
+    count = first.shape[axis]
+    if not axis or t.dim() < 2 or t.shape[1] != count:
+        return 0
+    return 1 if t.shape[:2] == first.shape[:2] or t.shape[0] != count else 0
+
+
+def read_data(
+    x: Any,
+    y: Any,
+    *,
+    batch_size: int,
+    axis: int,
+    shuffle: bool,
+    validation: Any,
+    seed: int,
+    device: torch.device,
+) -> Data:
+    """Check x and y, and split them. Raises InvalidInputError."""
+    if isinstance(x, DataLoader):
+        shuffle = shuffle and not isinstance(x.sampler, SequentialSampler)
+        x, y, batch_size = joined(x, axis)
+    whole = examples_of("x", x, "y", y, axis, device)
+    _refuse_equal(whole)
+    groups, distinct = groups_of(whole)
+    if validation is not None:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise InvalidInputError(f"validation is {in_short(validation)}: expected (x, y)")
+        names = "x of validation", "y of validation"
+        other = examples_of(names[0], validation[0], names[1], validation[1], axis, device)
+        kept, out = torch.arange(len(whole)), torch.arange(len(other))
+        held = other.part(mixed(out, seed) if shuffle else out)
+    else:
+        kept, out = split(groups, seed) if shuffle else last_ones(len(whole))
+        held = whole.part(out)
+    if len(held) < LEAST or (len(kept) < len(held) and validation is None):
+        raise InvalidInputError(
+            f"x has {len(whole)} examples, {distinct} of them distinct, and {len(held)} can be "
+            f"held out: expected at least {LEAST}, or validation=(x, y)"
+        )
+    half = len(held) // 2
+    rows = torch.arange(len(held))
+    train = whole.part(kept)
+    return Data(
+        train,
+        (held.part(rows[:half]), held.part(rows[half:])),
+        min(batch_size, len(train)),
+        shuffle,
+        distinct,
+    )
+
+
+def examples_of(
+    x_name: str, x: Any, y_name: str, y: Any, axis: int, device: torch.device
+) -> Examples:
+    """Return x and y as examples, detached and on a device. Raises InvalidInputError."""
+    x = tuple(x) if isinstance(x, list) else x
+    leaves = tree_leaves(x) if isinstance(x, Tensor | tuple | Mapping) else []
+    if not leaves or not all(isinstance(leaf, Tensor) and leaf.dim() > axis * (k == 0)
+                             for k, leaf in enumerate(leaves)):  # fmt: skip
+        raise InvalidInputError(
+            f"{x_name} is {in_short(x)}: expected a tensor, a tuple or dictionary of tensors, or a "
+            "DataLoader"
+        )
+    if not isinstance(y, Tensor):
+        raise InvalidInputError(f"{y_name} is {in_short(y)}: expected a tensor")
+    count = leaves[0].shape[axis]
+    for name, t in [(x_name, leaf) for leaf in leaves] + [(y_name, y)]:
+        if not t.dim() or t.shape[example_axis(t, leaves[0], axis)] != count:
+            raise InvalidInputError(
+                f"{name} is {in_short(t)}: expected {count} examples along axis {axis}"
+            )
+        if t.is_floating_point() and t.isnan().any():
+            bad = t.movedim(example_axis(t, leaves[0], axis), 0).reshape(count, -1).isnan().any(1)
+            raise NotFiniteError(
+                f"{name} has NaN in {int(bad.sum())} of {count} examples: expected numbers", name
+            )
+    x, y = tree_map(lambda t: t.detach().to(device), (x, y))
+    return Examples(x, y, axis, torch.arange(count))
+
+
+def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, int]:
+    """Return one epoch of a loader as (x, y), and the size of its minibatches."""
+    pairs = [tuple(pair) if isinstance(pair, tuple | list) else (pair,) for pair in loader]
+    if not pairs or any(len(pair) < 2 for pair in pairs):
+        raise InvalidInputError("x is a DataLoader: expected minibatches (x, y)")
+    parts = [(pair[0] if len(pair) == 2 else pair[:-1], pair[-1]) for pair in pairs]
+    first = tree_leaves(parts[0][0])[0]
+    axes = tree_map(lambda t: example_axis(t, first, axis), parts[0])
+    try:
+        x, y = tree_map(lambda along, *some: torch.cat(some, along), axes, *parts)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).split("\n")[0]
+        raise InvalidInputError(
+            f"minibatches of the DataLoader cannot be joined: {reason}"
+        ) from None
+    return x, y, first.shape[axis]
+
+
+def _refuse_equal(whole: Examples) -> None:
+    """Raise InvalidInputError if all targets are equal."""
+    if bool((whole.y == whole.y.flatten()[0]).all()):
+        raise InvalidInputError(
+            f"y is {whole.y.flatten()[0].item():g} in all {len(whole)} examples: expected targets "
+            "that differ"
+        )
+
+
+def groups_of(whole: Examples) -> tuple[Tensor, int]:
+    """Return the number of the group of equal rows of x to which each example belongs, (N,), and
+    how many groups there are.
+    """
+    leaves = tree_leaves(whole.x)
+    moved = [t.movedim(example_axis(t, leaves[0], whole.axis), 0) for t in leaves]
+    flat = [t.reshape(len(whole), -1).contiguous().cpu().view(torch.uint8) for t in moved]
+    numbers = dict[bytes, int]()
+    rows = torch.cat(flat, 1).numpy()
+    groups = [numbers.setdefault(row.tobytes(), len(numbers)) for row in rows]
+    return torch.tensor(groups), len(numbers)
+
+
+def number_held_out(count: int) -> int:
+    """Return how many of `count` examples are held out.
+
+    >>> [number_held_out(n) for n in (40, 100, 400, 100_000)]
+    [20, 20, 80, 1000]
+    """
+    return min(max(count // SHARE, LEAST), MOST)
+
+
+def split(groups: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Return (rows to train on, rows that are held out), of random whole groups. The held-out rows
+    are in a random order of groups.
+    """
+    sizes, free = groups.bincount(), number_held_out(len(groups))
+    place = torch.full((len(sizes),), -1)
+    for at, group in enumerate(mixed(torch.arange(len(sizes)), seed).tolist()):
+        if sizes[group] <= free:
+            free -= int(sizes[group])
+            place[group] = at
+        if not free:
+            break
+    rows, places = torch.arange(len(groups)), place[groups]
+    held = rows[places >= 0]
+    return rows[places < 0], held[places[held].argsort(stable=True)]
+
+
+def last_ones(count: int) -> tuple[Tensor, Tensor]:
+    """Return (rows to train on, rows that are held out): the last ones."""
+    rows, number = torch.arange(count), min(count, number_held_out(count))
+    return rows[: count - number], rows[count - number :]
+
+
+def mixed(rows: Tensor, seed: int) -> Tensor:
+    """Return rows in a random order."""
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]

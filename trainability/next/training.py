@@ -1,0 +1,281 @@
+"""A training run in place: its steps, and its errors on held-out examples.
+
+    run = Run(model, loss_fn, optimizer, scheduler, data, score)
+    losses = train(run, steps=400, seed=0)
+    held.errors(run)                        # (E,), with mean 1 for the constant predictor
+
+Rows change a run by `dataclasses.replace`, and its objects in place; a `Snapshot` undoes this.
+
+Legend: E held-out examples, or minibatches of them for a raw loss.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.validation import number, whole_number
+from rhn.utils.wording import in_short
+from trainability.next.data import Data, Examples, example_axis
+from trainability.next.scores import (
+    NUMBERS,
+    RAW,
+    Score,
+    main_output,
+    mask_of,
+)
+from trainability.next.snapshot import seed_all
+
+ROUNDINGS = 64  # of the largest output: a sum of some thousand terms in another order
+BLOCKS = 8  # minibatches of a raw loss, at least: a standard error needs several numbers
+
+
+@dataclass(frozen=True)
+class Run:
+    """All parts of a training run."""
+
+    model: nn.Module
+    loss_fn: Callable[[Any, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    data: Data
+    score: Score
+    clip_norm: float | None = None
+    predict: Callable[[Any], Tensor] | None = None
+    shuffle: bool = True
+    factor: float = 1.0
+    """Factor of the learning rate of every step."""
+    change_x: Callable[[Any], Any] | None = None
+    """What is done to x before the model reads it."""
+    shift: Tensor | float = 0.0
+    """Of targets: the run is trained on (y - shift) / scale."""
+    scale: Tensor | float = 1.0
+    usual: bool = False
+    """True if the usual loss replaces the user's."""
+    last: str = ""
+    """The last operation of the model."""
+
+    def output(self, x: Any) -> Any:
+        """Return what the model returns for x."""
+        return call(self.model, x if self.change_x is None else self.change_x(x))
+
+    def main(self, output: Any) -> Tensor:
+        """Return the part of an output that is compared with y."""
+        return (self.predict or main_output)(output)
+
+    def loss(self, output: Any, x: Any, y: Tensor) -> Tensor:
+        """Return the loss of outputs for a minibatch (x, y)."""
+        like = tree_leaves(x)[0]
+        if self.usual:
+            first, target = (self.score.first(t, like) for t in (self.main(output), y))
+            return self.score.usual(first, self._scaled(target), self.last)
+        if isinstance(self.shift, Tensor):
+            axis = example_axis(y, like, self.score.axis)
+            y = self._scaled(y.movedim(axis, 0)).movedim(0, axis)
+        return self.loss_fn(output, y)
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return (y - self.shift) / self.scale if isinstance(self.shift, Tensor) else y
+
+    def guess(self, output: Any, x: Any, y: Tensor) -> Tensor:
+        """Return the predictions in the shape of y, with examples along axis 0."""
+        like = tree_leaves(x)[0]
+        first, target = (self.score.first(t, like) for t in (self.main(output), y))
+        given = self.last in ("Sigmoid", "Softmax") if self.usual else not self.score.takes_logits
+        guess = self.score.guess(first, target, logits=not given)
+        return guess * self.scale + self.shift if self.score.kind == NUMBERS else guess
+
+
+def call(model: nn.Module, x: Any) -> Any:
+    """Return the output of a model for x: a tensor, a tuple or a dictionary of inputs."""
+    if isinstance(x, Mapping):
+        return model(**x)
+    return model(*x) if isinstance(x, tuple) else model(x)
+
+
+def train(
+    run: Run,
+    steps: int,
+    seed: int,
+    *,
+    before: Callable[[int, Any, Tensor, Tensor], None] | None = None,
+    after: Callable[[int, float], bool] | None = None,
+) -> list[float]:
+    """Train in place; return the loss of each step, which ends with the first that is not finite.
+
+    seed: shuffle seed, and seed of all random states. before: called with (step, x, y, rows) before
+    each step, counted from 1. after: called with (step, loss) before the optimiser changes weights;
+    a result of True ends the training.
+    """
+    seed_all(seed)
+    if not run.model.training:
+        run.model.train()
+    losses = list[float]()
+    for step, (x, y, rows) in enumerate(run.data.minibatches(seed, shuffle=run.shuffle), 1):
+        if step > steps:
+            break
+        if before is not None:
+            before(step, x, y, rows)
+        run.optimizer.zero_grad()
+        loss = run.loss(run.output(x), x, y)
+        loss.backward()
+        if run.clip_norm is not None:
+            nn.utils.clip_grad_norm_(run.model.parameters(), run.clip_norm)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]) or (after is not None and after(step, losses[-1])):
+            break
+        optimizer_step(run)
+        if run.scheduler is not None:
+            run.scheduler.step()
+    return losses
+
+
+def optimizer_step(run: Run) -> None:
+    """One step of the optimiser, with all rates multiplied by the factor."""
+    if run.factor == 1:
+        run.optimizer.step()
+        return
+    rates = [group["lr"] for group in run.optimizer.param_groups]
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["lr"] * run.factor
+    run.optimizer.step()
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out examples, and the errors of the constant predictor on them."""
+
+    examples: Examples
+    size: int
+    """Examples of a minibatch."""
+    mask: Tensor
+    """Targets that the user's loss counts, with examples along axis 0."""
+    constant: Tensor = field(default_factory=lambda: torch.ones(1))
+    """Errors of the constant predictor, (E,), with mean 1; empty for a raw loss."""
+    unit: float = 1.0
+    """The mean error of the constant predictor, by which all errors are divided."""
+
+    @torch.no_grad()
+    def errors(self, run: Run, *, size: int | None = None, training: bool = False) -> Tensor:
+        """Return the relative error of each example, (E,); for a raw loss the loss of each
+        minibatch.
+
+        size: examples of a minibatch, if not as in training. training: whether the model is in
+        training mode.
+        """
+        run.model.train(training)
+        if run.score.kind == RAW:
+            return self._losses(run, size)
+        found, start = list[Tensor](), 0
+        for x, y, count in self.examples.in_order(size or self.size):
+            output = run.output(x)
+            guess, target = run.guess(output, x, y), run.score.first(y, tree_leaves(x)[0])
+            mask = self.mask[torch.arange(start, start + len(target)) % len(self.mask)]
+            each = run.score.errors(guess, target, mask)
+            main = run.score.first(run.main(output), tree_leaves(x)[0])
+            broken = main.isnan().reshape(len(target), -1).any(1).cpu()
+            found.append(torch.where(broken, torch.inf, each)[:count])
+            start += count
+        return torch.cat(found) / self.unit
+
+    def _losses(self, run: Run, size: int | None) -> Tensor:
+        size = size or max(1, min(self.size, len(self.examples) // BLOCKS))
+        batches = self.examples.in_order(size)
+        each = [run.loss(run.output(x), x, y).double().cpu() for x, y, n in batches if n == size]
+        return torch.stack(each).nan_to_num(nan=torch.inf)
+
+
+def held_of(run: Run, examples: Examples) -> Held:
+    """Prepare held-out examples: masks by the slopes of the loss, and the constant predictor."""
+    score, size, masks = run.score, run.data.batch_size, list[Tensor]()
+    if score.kind == RAW:
+        return Held(examples, size, torch.empty(0), torch.empty(0))
+    loss_fn = run.loss_fn if run.predict is None else None
+    for x, y, count in examples.in_order(size):
+        with torch.no_grad():
+            output = run.output(x)
+        masks.append(
+            mask_of(score, loss_fn, output, run.main(output), y, tree_leaves(x)[0])[:count]
+        )
+    mask, like = torch.cat(masks), tree_leaves(examples.x)[0]
+    each = score.of_constant(score.first(examples.y, like), mask)
+    unit = float(each.mean())
+    if not unit:
+        raise InvalidInputError("the held-out targets are equal: expected targets that differ")
+    return Held(examples, size, mask, each / unit, unit)
+
+
+def check_parts(
+    model: Any, loss_fn: Any, optimizer: Any, *, steps: Any, batch_size: Any, clip_norm: Any,
+    batch_axis: Any, predict: Any,
+) -> None:  # fmt: skip
+    """Raise InvalidInputError unless the parts of a training run are of the right kind."""
+    for name, part, kind, expected in (
+        ("model", model, nn.Module, "a module of torch"),
+        ("loss_fn", loss_fn, Callable, "a function loss_fn(output, y) that returns one number"),
+        ("optimizer", optimizer, torch.optim.Optimizer, "one optimizer of torch.optim"),
+        ("predict", predict or len, Callable, "a function of the output of the model"),
+    ):
+        if not isinstance(part, kind):  # type: ignore[arg-type]
+            raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InvalidInputError("optimizer is LBFGS: expected one that steps without a closure")
+    whole_number("steps", steps)
+    whole_number("batch_size", batch_size)
+    whole_number("batch_axis", batch_axis, 0, 1)
+    if clip_norm is not None:
+        number("clip_norm", clip_norm, above=0)
+
+
+def try_step(model: nn.Module, loss_fn: Any, data: Data) -> None:
+    """Raise UsersCodeError unless the model and its loss run forward and backward."""
+    x, y, _ = next(data.minibatches(0))
+    shapes = [tuple(leaf.shape) for leaf in tree_leaves(x)]
+    tried = f"model(x) for x of shapes {shapes}"
+    try:
+        output = call(model, x)
+        tried = "loss_fn(output, y)"
+        loss = loss_fn(output, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise UsersCodeError(f"loss_fn returned {in_short(loss)}: expected one number")
+        tried = "loss.backward()"
+        loss.backward()
+    except UsersCodeError:
+        raise
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise UsersCodeError(f"{tried} raised {type(error).__name__}: {reason}") from error
+    model.zero_grad()
+
+
+@torch.no_grad()
+def refuse_kept_state(model: nn.Module, data: Data) -> None:
+    """Raise InvalidInputError if two calls of the model with the same x differ."""
+    x, _, _ = next(data.minibatches(0))
+    model.eval()
+    outputs = list[list[Tensor]]()
+    for _ in range(2):
+        seed_all(0)
+        output = call(model, x)
+        outputs.append([t.clone() for t in tree_leaves(output) if isinstance(t, Tensor)])
+    if any(bool(differs(one, other).any()) for one, other in zip(*outputs, strict=True)):
+        raise InvalidInputError(
+            "two calls of the model with the same x differ: expected no state that is kept between "
+            "minibatches"
+        )
+
+
+def differs(one: Tensor, other: Tensor) -> Tensor:
+    """Return where two tensors differ by more than rounding, as booleans."""
+    if not one.is_floating_point():
+        return one != other
+    one, other = one.nan_to_num(), other.nan_to_num()
+    room = ROUNDINGS * torch.finfo(one.dtype).eps * one.abs().amax()
+    return (one - other).abs() > room
