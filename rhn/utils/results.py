@@ -76,9 +76,9 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as numbers, texts, lists and dictionaries, with the name of the class
-        as "kind". NaN and infinity become the texts "nan", "inf" and "-inf".
+        as "result". NaN and infinity become the texts "nan", "inf" and "-inf".
         """
-        return {"kind": type(self).__name__, **_encoded(self, None)}
+        return {"result": type(self).__name__, **_encoded(self, None)}
 
     def save(self, path: str | Path) -> Path:
         """Write all fields to a file that ends in .json or .npz, which `load` reads. Raises
@@ -89,7 +89,7 @@ class Result:
             write_json(path, self.to_dict(), indent=1)
             return path
         arrays = dict[str, np.ndarray]()
-        text = json.dumps({"kind": type(self).__name__, **_encoded(self, arrays)})
+        text = json.dumps({"result": type(self).__name__, **_encoded(self, arrays)})
         return write_arrays(path, {"result": np.array(text), **arrays})
 
     @classmethod
@@ -103,8 +103,8 @@ class Result:
                 found = json.loads(str(arrays["result"]))
             else:
                 found = read_json(path)
-            if found.pop("kind") != cls.__name__:
-                raise KeyError("kind")
+            if found.pop("result") != cls.__name__:
+                raise KeyError("result")
             return _decoded(cls, found, arrays)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).split("\n")[0]

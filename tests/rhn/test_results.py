@@ -80,7 +80,7 @@ def test_json_has_numbers_by_field_and_no_nan(tmp_path):
 
 def test_other_files_and_classes_are_refused(tmp_path):
     path = tmp_path / "a.json"
-    for text in ("{}", "[1]", '{"kind": "Other"}', "no json"):
+    for text in ("{}", "[1]", '{"result": "Other"}', "no json"):
         path.write_text(text)
         with pytest.raises(DataError, match="was not written by save"):
             Sizes.load(path)

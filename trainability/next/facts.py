@@ -86,17 +86,16 @@ class Fact:
 
 
 def facts(
-    run: Run, saved: Snapshot, steps: int, losses: Sequence[float]
+    run: Run, saved: Snapshot, steps: int, losses: Sequence[float], seed: int = 0
 ) -> tuple[tuple[Fact, ...], str, list[float]]:
     """Measure all facts, and train the run in place. Return (facts, the line of the user's code
     with the first number that is not finite, losses of the training).
 
     saved: the state of the run, from which it trains. losses: those of the user's own loop.
     """
-    before = measured_before(run)
+    before, watch = measured_before(run), Watch(run)
     saved.restore()
-    watch = Watch(run)
-    trained = train(run, steps, 0, before=watch.before, after=watch.after)
+    trained = train(run, steps, seed, before=watch.before, after=watch.after)
     ends = watch.broken or not math.isfinite(trained[-1])
     number, line = first_not_finite(run, len(trained), watch.batches[-1]) if ends else ((0,), "")
     spread = attempt(spread_of_outputs, run)
