@@ -14,6 +14,8 @@ the same weights.
 
 Biases are zero, except with `uniform`.
 
+`orthogonal_`, `chrono_` and `remembering_` draw new weights for any module of torch, in place.
+
 fan_in is the number of columns of a matrix. (So an embedding's rows have a length of about G.)
 
 Recurrent matrices are the n x n blocks that multiply a state, including the blocks of gates and of
@@ -29,16 +31,17 @@ docstrings.
 biases (`transform_bias`, `forget_bias`, ...) are constants that the cell sets afterwards.
 """
 
+import inspect
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.layers import Layer, Part
+from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_INIT, fits
 
@@ -60,6 +63,7 @@ SCALE = {
 }
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
+TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 # norm of what T steps write into a remembering unit, about: tanh is nearly linear there
 WRITTEN = 0.4
 
@@ -279,6 +283,164 @@ def haar(normal: Tensor) -> Tensor:
     Q, R = torch.linalg.qr(normal)
     signs = R.diagonal(dim1=-2, dim2=-1).sign()
     return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)
+
+
+@torch.no_grad()
+def orthogonal_(model: nn.Module, generator: torch.Generator | None = None) -> int:
+    """Draw new weights in place: recurrent matrices (n, n) are random rotations, other matrices are
+    normal with standard deviation 1/sqrt(fan_in), biases are 0, and those of forget and transform
+    gates 1 and -1. Return the number of recurrent matrices.
+
+    Linear layers (n, n) and square matrices of your own modules count as recurrent. Embeddings,
+    normalisations and parameters without a gradient stay unchanged.
+
+    >>> model = nn.RNN(3, 5)
+    >>> orthogonal_(model)
+    1
+    >>> W = model.weight_hh_l0.detach()
+    >>> bool((W @ W.T - torch.eye(5)).abs().max() < 1e-6)
+    True
+    """
+    return _redraw(model, haar, generator)
+
+
+@torch.no_grad()
+def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
+    """Draw the biases of gates in place, for memories of up to T steps: +-log u, with u uniform in
+    [1, T - 1] (Tallec and Ollivier 2018). All other weights stay unchanged. Return the number of
+    gates.
+
+    >>> model = nn.LSTM(3, 5)
+    >>> chrono_(model, 60)
+    1
+    >>> forget = model.bias_ih_l0[5:10]
+    >>> bool(((0 <= forget) & (forget <= math.log(59))).all())
+    True
+    """
+    count = 0
+    for module, layer in _layers(model):
+        blocks = _bias_blocks(module, layer)
+        memory = {k: sign for k in range(len(blocks)) if (sign := _memory(layer.gate, k))}
+        for k, sign in memory.items():
+            u = torch.empty(blocks[k].shape, dtype=torch.double)
+            u.uniform_(1.0, max(2.0, steps - 1.0), generator=generator)
+            blocks[k].copy_(sign * u.log())
+            if layer.gate and layer.gate.carry is not None:
+                blocks[layer.gate.transform].copy_(-blocks[k])
+        count += len(memory)
+    return count
+
+
+@torch.no_grad()
+def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
+    """Draw new weights in place: half of the units of each recurrence of tanh or ReLU read the
+    present input, and half remember for T steps, see `memory_blocks`. All other weights are drawn
+    as `orthogonal_` does, but recurrent matrices are normal. Return the number of recurrences.
+
+    >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
+    (2, 0)
+    """
+    _redraw(model, lambda drawn: drawn / math.sqrt(drawn.shape[-1]), generator)
+    count = 0
+    for module in model.modules():
+        layers = tuple(layer for _, layer in _layers(module, recurse=False))
+        of_torch = isinstance(module, nn.RNNBase)
+        alone = [(replace(s, input=s.input or s.skip, skip=None),) for s in layers]
+        for group in alone if of_torch else [layers]:
+            if memory_blocks(module, group, steps):
+                remember(module, group, steps, generator)
+                count += 1
+    return count
+
+
+def _redraw(model: nn.Module, recurrent: Callable, generator: torch.Generator | None) -> int:
+    """Draw all layers; return the number of recurrent matrices. recurrent: makes one of a standard
+    normal matrix.
+    """
+    count = 0
+    for module, layer in _layers(model):
+        for part in filter(None, (layer.input, layer.skip)):
+            q = _values(module, part)
+            drawn = torch.randn(q.shape, generator=generator, dtype=torch.double)
+            q.copy_(drawn / math.sqrt(max(1, q.shape[-1])))
+        for block in _recurrent_blocks(module, layer):
+            count += 1
+            drawn = torch.randn(block.shape, generator=generator, dtype=torch.double)
+            block.copy_(recurrent(drawn))
+        for k, block in enumerate(_bias_blocks(module, layer)):
+            block.fill_(_memory(layer.gate, k))
+        for name, p in module.named_parameters(recurse=False):
+            if name.startswith("bias_h") and p.requires_grad:
+                p.zero_()
+    return count
+
+
+def _recurrent_blocks(module: nn.Module, layer: Layer) -> list[Tensor]:
+    """Return the recurrent matrices (n, n) of a layer."""
+    q = torch.empty(0) if layer.recurrent is None else _values(module, layer.recurrent)
+    return [*q.split(q.shape[1])] if q.dim() == 2 and len(q) % q.shape[1] == 0 else []
+
+
+def _memory(gate: GateBlocks | None, block: int) -> int:
+    """Return 1 if a larger bias of a block makes memories last longer, -1 if shorter, else 0."""
+    if gate is None or block not in (gate.carry, gate.transform):
+        return 0
+    if block == gate.carry:
+        return 1
+    return 0 if gate.carry is not None else -1 if gate.opens else 1
+
+
+def _values(module: nn.Module, part: Part) -> Tensor:
+    """Return the weights of a part, or an empty tensor for those without a gradient."""
+    p = module.get_parameter(part.parameter)
+    return p.detach()[part.index] if p.requires_grad else torch.empty(0)
+
+
+def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:
+    """Return the bias of a layer, n numbers for each block."""
+    own = dict(module.named_parameters(recurse=False))
+    if layer.bias is None or layer.bias.parameter not in own:
+        return ()
+    bias = _values(module, layer.bias)
+    return bias.split(getattr(module, "hidden_size", len(bias) or 1)) if len(bias) else ()
+
+
+def _layers(model: nn.Module, *, recurse: bool = True) -> Iterator[tuple[nn.Module, Layer]]:
+    """Yield the layers of cells of this package, of torch, and of the user's own modules."""
+    for module in model.modules() if recurse else [model]:
+        own, described = dict(module.named_parameters(recurse=False)), getattr(module, "layers", 0)
+        if inspect.ismethod(described):
+            found = [layer for layer in described() if isinstance(layer, Layer)]
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            found = [*_layers_of_torch(module, own)]
+        else:
+            found = [*_layers_of_matrices(module, own)]
+        yield from ((module, layer) for layer in found)
+
+
+def _layers_of_matrices(module: nn.Module, own: Mapping[str, Tensor]) -> Iterator[Layer]:
+    """Yield a layer for each matrix of a linear layer, or of the user's own module."""
+    linear = isinstance(module, nn.Linear)
+    if not linear and type(module).__module__.startswith("torch."):
+        return
+    bias = Part("bias") if linear else None
+    for name, p in own.items():
+        if p.dim() == 2:
+            square, part = p.shape[0] == p.shape[1], Part(name)
+            yield Layer(recurrent=part, bias=bias) if square else Layer(input=part, bias=bias)
+
+
+def _layers_of_torch(module: nn.Module, own: Mapping[str, Tensor]) -> Iterator[Layer]:
+    """Yield the layers of a recurrent module of torch."""
+    kind = type(module).__name__
+    gate = next((blocks for name, blocks in TORCH_GATES.items() if kind.startswith(name)), None)
+    for name in own:
+        if name.startswith("weight_hh"):
+            end = name.removeprefix("weight_hh")
+            reads = Part(f"weight_ih{end}")
+            layer = Layer(recurrent=Part(name), bias=Part(f"bias_ih{end}"), gate=gate)
+            first = end in ("", "_l0", "_l0_reverse")
+            yield replace(layer, input=reads) if first else replace(layer, skip=reads)
 
 
 def _short(number: Any) -> str:

@@ -264,8 +264,8 @@ SHARED_NAMES = {
 }
 """Public names that several modules define, and why."""
 
-BESIDE_THE_OLD = ("trainability.next", "rhn.utils.results")
-"""Modules that stand beside those that they replace, until the switch."""
+BESIDE_THE_OLD = ("trainability.next", "rhn.utils.results", "trainability.starts")
+"""Modules beside their successors or predecessors, until the switch."""
 
 
 def public_names(tree: ast.Module) -> set[str]:

@@ -8,4 +8,11 @@ It grows beside the old package until it takes its place.
 
 from rhn.utils.lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(__name__, {"checks": ("Check", "check")})
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "checks": ("Check", "check"),
+        "cures": ("Cure", "cure"),
+        "testing": ("assert_learns",),
+    },
+)

@@ -196,10 +196,17 @@ def ten_times_rate(run: Run, known: Known) -> Run:
     return replace(run, factor=10.0)
 
 
-def initial_weights(run: Run, known: Known) -> Run:
-    """New weights as torch's layers draw them; matrices of the user's own modules are uniform."""
+def torch_weights(run: Run, known: Known) -> Run:
+    """New initial weights."""
+    initial_weights(run.model)
+    return run
+
+
+@torch.no_grad()
+def initial_weights(model: nn.Module) -> None:
+    """Draw new weights as torch's layers do; matrices of the user's own modules are uniform."""
     drawn = set[int]()
-    for module in run.model.modules():
+    for module in model.modules():
         if isinstance(module, Cell):
             module.init = Initialization.parse("scaled")
         draw = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
@@ -207,12 +214,10 @@ def initial_weights(run: Run, known: Known) -> Run:
             if draw is not None:
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
-    with torch.no_grad():
-        for p in run.model.parameters():
-            if id(p) not in drawn and p.dim() > 1:
-                bound = p.shape[-1] ** -0.5
-                p.uniform_(-bound, bound)
-    return run
+    for p in model.parameters():
+        if id(p) not in drawn and p.dim() > 1:
+            bound = p.shape[-1] ** -0.5
+            p.uniform_(-bound, bound)
 
 
 def other_axis(run: Run, known: Known) -> Run | None:
@@ -251,7 +256,7 @@ CHANGES: dict[str, Callable[[Run, Known], Run | None]] = {
     "plain optimiser: your rate, no schedule, no clipping": plain_optimizer,
     "a tenth of the rate": tenth_of_rate,
     "ten times the rate": ten_times_rate,
-    "torch's initial weights": initial_weights,
+    "torch's initial weights": torch_weights,
     "examples along the other axis": other_axis,
 }
 """Changes by their labels, in the order of the rows."""

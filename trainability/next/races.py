@@ -9,7 +9,7 @@ Legend: E held-out examples of a half.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -46,6 +46,10 @@ class Race:
     """Errors on both halves, by label and seed; infinite for a loss that was not finite."""
     failed: set[str] = field(default_factory=set)
     """Rows in which the model or the loss raised an error."""
+    changes: Mapping[str, Callable[[Run, Known], Run | None]] = field(default_factory=CHANGES.copy)
+    """The changes, by label."""
+    base: str = NONE
+    """The label of the row without a change."""
 
     def __post_init__(self) -> None:
         self.held = tuple(held_of(self.run, half) for half in self.run.data.halves)
@@ -69,7 +73,7 @@ class Race:
         if label in (NONE, LONGER):
             return self.run
         try:
-            return CHANGES[label](self.run, self.known)
+            return self.changes[label](self.run, self.known)
         except FAILS:
             self.failed.add(label)
             return None
@@ -92,6 +96,11 @@ class Race:
                 return None
         return self.found[label, seed]
 
+    def error(self, label: str) -> float | None:
+        """Return the mean error on the first half, with the first seed."""
+        found = self.errors(label, 0)
+        return None if found is None else float(found[0].mean())
+
     def mean(self, label: str, half: int, seeds: tuple[int, ...]) -> Tensor:
         """Return the errors of a row on a half, averaged over seeds that have been run."""
         known = [self.found[label, s][half] for s in seeds if (label, s) in self.found]
@@ -107,7 +116,7 @@ class Race:
 
     def closes(self, label: str, half: int, seeds: tuple[int, ...], lowest: float) -> bool:
         """Return whether a row closes most of the gap between none and the lowest error."""
-        base, error = (self.mean(each, half, seeds) for each in (NONE, label))
+        base, error = (self.mean(each, half, seeds) for each in (self.base, label))
         constant = self.constant[half]
         if not base.mean() <= constant.mean():
             base = constant  # a run that has learned nothing counts as the constant predictor

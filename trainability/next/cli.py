@@ -1,0 +1,99 @@
+"""The commands `check FILE.py:NAME` and `cure FILE.py:NAME`.
+
+NAME in FILE.py is a dictionary with the arguments of `check` or `cure`, or a function without
+arguments that returns one: model, x, y, loss_fn, optimizer, and others.
+"""
+
+import runpy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rhn.cli.entry import run_command
+from rhn.errors import InvalidInputError
+from rhn.utils.command_line import command_line, run_read
+from rhn.utils.wording import in_short
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of both commands."""
+
+    steps: int | None = None
+    """Optimiser steps of each row (default: those of FILE.py:NAME, or 1000)."""
+    seed: int | None = None
+    """First of three seeds (default: 0)."""
+    output: tuple[Path, ...] = ()
+    """Files for all numbers (.json, .npz)."""
+
+
+@dataclass(frozen=True)
+class CheckCommand(Options):
+    """Measure facts of a training run, and train it with one part changed at a time.
+
+    examples:
+      trainability check train.py:parts
+      trainability check train.py:make --steps 2000 --output check.json
+    """
+
+    training: str
+    """FILE.py:NAME: a dictionary with model, x, y, loss_fn and optimizer, or a function that
+    returns one.
+    """
+
+
+@dataclass(frozen=True)
+class CureCommand(Options):
+    """Find initial weights and a learning rate with which a training run learns.
+
+    examples:
+      trainability cure train.py:parts
+    """
+
+    training: str
+    """FILE.py:NAME: a dictionary with model, x, y, loss_fn and optimizer, or a function that
+    returns one.
+    """
+
+
+COMMANDS = command_line("trainability", "Why does a network not learn, and what makes it learn?")
+COMMANDS.command(CheckCommand, name="check")
+COMMANDS.command(CureCommand, name="cure")
+
+
+def parts_of(word: str) -> dict[str, Any]:
+    """Return the arguments in FILE.py:NAME. Raises InvalidInputError."""
+    file, _, name = word.rpartition(":")
+    if not Path(file).is_file() or not name.isidentifier():
+        raise InvalidInputError(f"the training is {word}: expected FILE.py:NAME")
+    path = sys.path[:]
+    sys.path.insert(0, str(Path(file).absolute().parent))
+    try:
+        value = runpy.run_path(file, run_name=Path(file).stem).get(name)
+        value = value() if callable(value) else value
+    finally:
+        sys.path[:] = path
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected a dictionary")
+    return dict(value)
+
+
+def run(options: Any) -> None:
+    """Check or cure a training run, and print and write the result."""
+    from trainability.next.checks import check
+    from trainability.next.cures import cure
+
+    work: Callable[..., Any] = cure if isinstance(options, CureCommand) else check
+    given = {"steps": options.steps, "seed": options.seed}
+    parts = parts_of(options.training)
+    found = work(**parts | {name: value for name, value in given.items() if value is not None})
+    print(found)
+    for path in options.output:
+        found.save(path)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    return run_command(lambda: run_read(COMMANDS, args, run))
