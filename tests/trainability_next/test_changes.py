@@ -267,6 +267,18 @@ TASKS["words and a number"] = (
 )
 
 
+class Named(Pair):
+    """Takes a dictionary as one argument."""
+
+    def forward(self, inputs):
+        return super().forward(inputs["ids"], inputs["other"])
+
+
+names = {"ids": torch.randint(9, (N, T)), "other": torch.randn(N, 1)}
+TASKS["a dictionary"] = (Named(), names, torch.randn(N, 1), nn.MSELoss(), {})
+TASKS["arguments by name"] = (Pair(), names, torch.randn(N, 1), nn.MSELoss(), {})
+
+
 @for_each("name", list(TASKS))
 def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
     model, x, y, loss_fn, how = TASKS[name]

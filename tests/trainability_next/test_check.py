@@ -294,6 +294,9 @@ REFUSED = {
         "loss_fn": nn.MSELoss(reduction="none")
     },
     "loss_fn(output, y) raised TypeError": {"loss_fn": lambda z: z},
+    "scheduler.step() raised TypeError": {
+        "scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(sgd)
+    },
     "the held-out targets are equal": {
         "y": torch.cat([torch.zeros(160, 1), torch.ones(40, 1)]),
         "loss_fn": lambda z, y: nn.functional.binary_cross_entropy_with_logits(z, y),

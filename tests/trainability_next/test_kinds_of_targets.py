@@ -168,6 +168,33 @@ def test_predict_chooses_what_is_compared():
     assert classes.score.kind == "classes"
 
 
+class Centred(Last):
+    """Outputs without their mean over the minibatch, and with a normalisation of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, x):
+        z = self.norm(super().forward(x))
+        return z - z.mean(0)
+
+
+def test_single_examples_and_training_mode_are_measured_as_asked():
+    x, y = sums()
+    run = run_of(Centred(), x, y, nn.MSELoss())
+    half, mean = run.data.halves[0], run.data.train.y.mean()
+    held = held_of(run, half)
+    unit = (half.y - mean).square().sum()
+    single = held.errors(run, size=1).mean().item()
+    np.testing.assert_allclose(single, (half.y.square().sum() / unit).item(), rtol=1e-5)
+    rows = torch.arange(32) % 20  # a minibatch is filled up with the first examples
+    with torch.no_grad():
+        z = run.model.train()(half.x[rows])[:20]
+    training = held.errors(run, training=True).mean().item()
+    np.testing.assert_allclose(training, ((z - half.y).square().sum() / unit).item(), rtol=1e-5)
+
+
 def test_outputs_that_are_nan_have_an_infinite_error():
     run = run_of(Last(1), *sums(), nn.MSELoss())
     held = held_of(run, run.data.halves[0])

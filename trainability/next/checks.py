@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
 from rhn.utils.results import Result
@@ -188,10 +189,12 @@ def opened(
                 clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
     seed = check_seed(seed)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with restored(model, loss_fn, optimizer, scheduler, predict, x, validation) as saved:
+    loader = x if isinstance(x, DataLoader) else None
+    with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:
         data = read_data(x, y, batch_size=batch_size, axis=batch_axis, shuffle=shuffle,
                          validation=validation, seed=seed, device=device)  # fmt: skip
-        try_step(model, loss_fn, data)
+        try_step(model, loss_fn, optimizer, scheduler, data)
+        saved.restore()
         refuse_kept_state(model, data)
         saved.restore()
         score = score_of(lambda x: call(model, x), data, loss_fn, predict)
@@ -226,7 +229,7 @@ def check(
 
     Args:
         model: module that is trained; it is called as model(x), model(*x) for a tuple, and
-            model(**x) for a dictionary.
+            model(**x) for a dictionary whose names `forward` has.
         x: inputs: a tensor (N, ...), a tuple or dictionary of tensors, or a DataLoader of (x, y),
             of which one epoch is read.
         y: targets (N, ...); None for a DataLoader.

@@ -30,14 +30,14 @@ from trainability.next.training import Run, differs, train
 
 FACTS = (
     "other outputs that change with one example",
-    "weight tensors unchanged: with a gradient, without one, not in the optimiser",
+    "weight tensors unchanged: gradient, none, not in optimiser",
     "steps that the last output reads",
     "steps that its gradient reaches",
     "outputs that change with the next step",
     "spread of outputs over examples, before and after training",
     "range of outputs over random weights",
     "range of y",
-    "share of outputs that sum to 1, in a loss that adding 1 does not change",
+    "share of outputs of sum 1, loss unchanged by a constant",
     "share of the gradient at the own output",
     "loss, and loss at outputs x 100",
     "first step with a number that is not finite, its examples",

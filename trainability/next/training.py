@@ -9,6 +9,7 @@ Rows change a run by `dataclasses.replace`, and its objects in place; a `Snapsho
 Legend: E held-out examples, or minibatches of them for a raw loss.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -92,9 +93,13 @@ class Run:
 
 
 def call(model: nn.Module, x: Any) -> Any:
-    """Return the output of a model for x: a tensor, a tuple or a dictionary of inputs."""
+    """Return the output of a model for x: model(*x) for a tuple. A dictionary is passed by name if
+    `forward` has its names, and as one argument otherwise.
+    """
     if isinstance(x, Mapping):
-        return model(**x)
+        known = inspect.signature(model.forward).parameters
+        named = x.keys() <= known.keys() or any(p.kind is p.VAR_KEYWORD for p in known.values())
+        return model(**x) if named else model(x)
     return model(*x) if isinstance(x, tuple) else model(x)
 
 
@@ -234,8 +239,8 @@ def check_parts(
         number("clip_norm", clip_norm, above=0)
 
 
-def try_step(model: nn.Module, loss_fn: Any, data: Data) -> None:
-    """Raise UsersCodeError unless the model and its loss run forward and backward."""
+def try_step(model: nn.Module, loss_fn: Any, optimizer: Any, scheduler: Any, data: Data) -> None:
+    """Raise UsersCodeError unless the model, its loss, the optimiser and the scheduler step."""
     x, y, _ = next(data.minibatches(0))
     shapes = [tuple(leaf.shape) for leaf in tree_leaves(x)]
     tried = f"model(x) for x of shapes {shapes}"
@@ -247,12 +252,16 @@ def try_step(model: nn.Module, loss_fn: Any, data: Data) -> None:
             raise UsersCodeError(f"loss_fn returned {in_short(loss)}: expected one number")
         tried = "loss.backward()"
         loss.backward()
+        tried = "optimizer.step()"
+        optimizer.step()
+        if scheduler is not None:
+            tried = "scheduler.step()"
+            scheduler.step()
     except UsersCodeError:
         raise
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise UsersCodeError(f"{tried} raised {type(error).__name__}: {reason}") from error
-    model.zero_grad()
 
 
 @torch.no_grad()
