@@ -1,8 +1,11 @@
 """Small training runs that tests share: a sum of two inputs, classes, and signs."""
 
+import re
+
 import torch
 from torch import nn
 
+from rhn.utils.tables import MISSING
 from trainability.next.data import read_data
 from trainability.next.scores import score_of
 from trainability.next.training import Run, call
@@ -49,3 +52,16 @@ def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None
     optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3)
     more = {"predict": predict, "shuffle": read.shuffle, "last": score.last}
     return Run(model, loss_fn, optimizer, scheduler, read, score, **more)
+
+
+FRAME = {"examples", "(", "distinct,", "held", "out),", "steps;", ":", "error:", ";", "rate", "to",
+         "steps", ",", "rows", "explained:", "note:", "SGD,", "Adam,"}  # fmt: skip
+
+
+def other_words(found):
+    """The words of a printed result that are no numbers and no literals of its class."""
+    text = str(found)
+    for literal in sorted((*found.texts, found.page), key=len, reverse=True):
+        text = text.replace(literal, " ")
+    text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)
+    return {*text.split()} - {MISSING} - FRAME

@@ -1,19 +1,17 @@
 """`check`: its rows and stars, what it prints, gives back and refuses."""
 
 import itertools
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from runs import Last, N, T, sums
+from runs import Last, N, T, other_words, sums
 from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from rhn.utils.tables import MISSING
 from trainability.next import checks, races
 from trainability.next.changes import LABELS, LONGER, NEVER_STARRED, NONE
 from trainability.next.checks import Check, check
@@ -86,18 +84,6 @@ def test_facts_are_fourteen_and_those_of_a_sound_run_have_no_star(slow):
     assert not any(fact.starred for fact in slow.facts)
 
 
-def literals(found):
-    """The printed text without numbers, and without the texts of the class."""
-    text = str(found)
-    for literal in sorted((*Check.texts, Check.page), key=len, reverse=True):
-        text = text.replace(literal, " ")
-    return {*re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text).split()} - {MISSING}
-
-
-FRAME = {"examples", "(", "distinct,", "held", "out),", "steps;", ":", "error:", ";", "rate", "to",
-         "steps", ",", "rows", "explained:", "note:", "SGD,", "Adam,"}  # fmt: skip
-
-
 def test_all_that_is_printed_are_literals_and_numbers(slow):
     classes = torch.arange(N) % 3
     x = sums()[0]
@@ -109,7 +95,7 @@ def test_all_that_is_printed_are_literals_and_numbers(slow):
         checked(data=(x, x[:, :, 0].sum(1, keepdim=True)),
                 loss_fn=lambda z, y: torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()),
     ):  # fmt: skip
-        assert literals(found) - FRAME == set(), literals(found) - FRAME
+        assert other_words(found) == set()
 
 
 def test_a_check_is_read_back_from_json_and_arrays(slow, tmp_path):

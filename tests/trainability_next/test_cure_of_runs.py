@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from runs import Last, sums
+from runs import Last, other_words, sums
 from tables import for_each
 from test_snapshot import flat
 from torch import nn
@@ -98,7 +98,7 @@ def test_the_printed_table_has_a_line_for_each_pair(simple, tmp_path):
         "three",
         "seeds",
     ]
-    assert len(lines) == 3 + len(found.rows) + 2
+    assert len(lines) == 3 + len(found.rows) + 2 and other_words(found) == set()
     assert str(Cure.load(found.save(tmp_path / "cure.npz"))) == str(found)
 
 
