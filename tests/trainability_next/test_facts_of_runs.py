@@ -35,6 +35,13 @@ class Centred(Last):
         return z - z.mean(0)
 
 
+class Random(Last):
+    """Adds random numbers in evaluation mode too, and reads only the last step."""
+
+    def forward(self, x):
+        return super().forward(x[:, -1:]) + torch.randn(len(x), 1)
+
+
 class Viewed(Last):
     """Both directions of the final state, put together by `view`."""
 
@@ -137,6 +144,8 @@ CASES = {
         (0,),
         False,
     ),
+    "random outputs": (OTHERS, lambda: measured(Random()), (0,), False),
+    "a step of random outputs": (READ, lambda: measured(Random()), (1,), False),
     "every second step": (
         READ,
         lambda: measured(Some(every=2), x=sums(steps=40)[0]),

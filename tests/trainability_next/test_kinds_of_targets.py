@@ -60,6 +60,12 @@ CASES = {
     "quantile": (Last(1), sums()[1], pinball, "raw"),
     "density": (Last(2), sums()[1], density, "raw"),
     "triplets": (Last(4), sums()[1], contrast, "raw"),
+    "some shares of classes": (
+        Last(3),
+        torch.where(torch.arange(N)[:, None] % 2 > 0, F.one_hot(torch.arange(N) % 3, 3), 1).float(),
+        nn.CrossEntropyLoss(),
+        "raw",
+    ),
     "soft targets": (Last(1), y_signs * 0.5 + 0.1, nn.BCEWithLogitsLoss(), "raw"),
 }
 

@@ -25,7 +25,7 @@ from rhn.errors import UsersCodeError
 from trainability.next.data import Minibatch, example_axis
 from trainability.next.not_finite import first_not_finite
 from trainability.next.scores import CLASSES, main_output, slopes, with_main_output
-from trainability.next.snapshot import Snapshot
+from trainability.next.snapshot import Snapshot, seed_all
 from trainability.next.training import Run, differs, train
 
 FACTS = (
@@ -141,6 +141,12 @@ def measured_before(run: Run) -> dict[str, Numbers]:
     return {TO_ONE: None, TIMES: None, **found}
 
 
+def fixed_output(run: Run, x: Any) -> Tensor:
+    """Return main outputs (B, ...) for x, with the same random numbers in each call."""
+    seed_all(0)
+    return by_example(run, run.output(x), x)
+
+
 def by_example(run: Run, output: Any, x: Any) -> Tensor:
     """Return main outputs (B, ...), also if the model returned them as (B T, K)."""
     like = tree_leaves(x)[0]
@@ -156,7 +162,7 @@ def others_that_change(run: Run, batches: Sequence[Minibatch]) -> Numbers:
         count = len(rows)
         place = k % count
         other = with_replaced(run, x, place, (place + 1 + k % max(1, count - 1)) % count)
-        outputs = [by_example(run, run.output(one), x) for one in (x, other)]
+        outputs = [fixed_output(run, one) for one in (x, other)]
         changed = differs(*outputs).reshape(count, -1).any(1)
         changed[place] = False
         most = max(most, int(changed.sum()))
@@ -186,7 +192,7 @@ class Reads:
         """Return (the last output of each example, outputs with time steps along axis 1 if the
         model has an output for each step).
         """
-        output = by_example(self.run, self.run.output(x), x)
+        output = fixed_output(self.run, x)
         if self.run.score.kind == CLASSES and self.run.score.classes == 1 and output.dim() > 2:
             output = output.movedim(1, -1)
         y = self.batches[0].y
