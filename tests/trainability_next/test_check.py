@@ -14,8 +14,8 @@ from torch import nn
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability.next import checks, races
 from trainability.next.changes import LABELS, LONGER, NEVER_STARRED, NONE
-from trainability.next.checks import Check, check
-from trainability.next.facts import FACTS
+from trainability.next.checks import Check, Row, check
+from trainability.next.facts import FACTS, Fact
 from trainability.next.races import Race
 
 STEPS = 50
@@ -304,3 +304,38 @@ def test_rows_whose_loss_is_not_finite_are_counted():
     assert found.rows[0].error == np.inf and found.facts[FACTS.index(FACTS[11])].starred
     assert f"note: {Check.texts[-1]}: " in str(found)
     assert not found.facts[1].starred
+
+
+def test_a_check_prints_its_facts_and_rows():
+    found = Check(
+        examples=400, distinct=399, held_out=80, time_steps=12, kind="numbers", entries=1,
+        optimizer="Adam", rates=(0.01, 0.001), steps=300, line="net.py:24: x / m", failed=0,
+        facts=(Fact(FACTS[0], (29,), (0,)), Fact(FACTS[1], (0, 0, 0), (0, 0, 0)),
+               Fact(FACTS[7], (-1.5, 30000.0), None), Fact(FACTS[12], None, None)),
+        rows=(Row(NONE, 1.016, (1.0, 0.25, 1.0), False), Row(LABELS[4], 0.02, (0.0,) * 3, True),
+              Row(LONGER, float("inf"), None, False)),
+    )  # fmt: skip
+    assert str(found) == (
+        "400 examples (399 distinct, 80 held out), 12 steps; numbers of y: 1\n"
+        "error: squared error / that of the mean; Adam, rate 0.01 to 0.001, 300 steps\n"
+        "\n"
+        "                                                                  yours   sound\n"
+        "other outputs that change with one example                           29       0   *\n"
+        "weight tensors unchanged: gradient, none, not in optimiser        0 0 0   0 0 0\n"
+        "range of y                                                   -1.5 3e+04       -\n"
+        "loss of the last tenth, in your loop and in this one                  -       -\n"
+        "\n"
+        "line of the first number that is not finite: net.py:24: x / m\n"
+        "\n"
+        "change                                         error      three seeds\n"
+        "none                                            1.02   1.00 0.25 1.00\n"
+        "a GRU of 64 units                               0.02   0.00 0.00 0.00   *\n"
+        "four times the steps                             inf\n"
+        "* closes 80 % of the gap to the lowest error\n"
+        "note: rows whose loss was not finite: 1\n"
+        "rows explained: docs/guides/check.md"
+    )
+    assert found.starred == (LABELS[4],) and [fact.starred for fact in found.facts][:2] == [
+        True,
+        False,
+    ]
