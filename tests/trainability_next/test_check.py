@@ -13,7 +13,7 @@ from torch import nn
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability.next import checks, races
-from trainability.next.changes import LABELS, LONGER, NEVER_STARRED, NONE
+from trainability.next.changes import LABELS, LONGER, NEVER_STARRED, NONE, SINGLE
 from trainability.next.checks import Check, Row, check
 from trainability.next.facts import FACTS, Fact
 from trainability.next.races import Race
@@ -304,6 +304,24 @@ def test_rows_whose_loss_is_not_finite_are_counted():
     assert found.rows[0].error == np.inf and found.facts[FACTS.index(FACTS[11])].starred
     assert f"note: {Check.texts[-1]}: " in str(found)
     assert not found.facts[1].starred
+
+
+class Squeezed(nn.Module):
+    """Fails for a single example."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, x):
+        return self.inner(x).squeeze()
+
+
+def test_a_row_that_fails_is_left_out_and_counted():
+    x, y = sums()
+    found = checked(Squeezed(), data=(x, y[:, 0]))
+    assert SINGLE not in {row.label for row in found.rows} and found.failed == 1
+    assert f"note: {checks.FAILED}: 1" in str(found)
 
 
 def test_a_check_prints_its_facts_and_rows():

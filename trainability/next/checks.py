@@ -6,6 +6,7 @@ found.starred                   # labels of the changes that close the gap
 found.facts[0].numbers          # of this run, beside those of every sound run
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -304,12 +305,13 @@ def measure_none(
     known = {fact.name: fact.numbers for fact in found}
     low, high = known[RANGE] or (-torch.inf, torch.inf)
     race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
-    finite = all(map(torch.isfinite, torch.tensor(trained[-1:])))
-    race.found[NONE, 0] = race.measured(run) if finite else race.broken()
-    for label, how in ((SINGLE, {"size": 1}), (IN_TRAINING, {"training": True})):
-        if not (label == SINGLE and run.score.kind == RAW):
-            held = [h.errors(run, **how) for h in race.held] if finite else race.broken()
-            race.found[label, 0] = held[0], held[1]
+    if math.isfinite(trained[-1]):
+        race.found[NONE, 0] = race.measured(run)
+        if run.score.kind != RAW:
+            race.remeasure(SINGLE, size=1)
+        race.remeasure(IN_TRAINING, training=True)
+    else:
+        race.found[NONE, 0] = race.broken()
     first, last = known[FACTS[-1]] or (0.0, 0.0)
     return found, line, (first, last)
 

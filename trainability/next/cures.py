@@ -178,11 +178,10 @@ def halved(race: Race, steps: int, time_steps: int) -> list[Candidate]:
     for rung in RUNGS:
         race.steps = steps // rung
         race.found.clear()
-        errors = {label: race.error(label) for label in left}
-        ranked = sorted((e, label) for label, e in errors.items() if e is not None)
-        keep = -(-len(ranked) // 2) if rung > 1 else len(ranked)
-        lost = [Candidate(*pairs[label], race.steps, e, None, False) for e, label in ranked[keep:]]
-        out, left = [*lost, *out], [label for _, label in ranked[:keep]]
+        ranked = sorted((e, label) for label in left if (e := race.error(label)) is not None)
+        keep = len(ranked) if rung == 1 else -(-len(ranked) // 2)
+        left, lost = [label for _, label in ranked[:keep]], ranked[keep:]
+        out = [*(Candidate(*pairs[n], race.steps, e, None, False) for e, n in lost), *out]
     best = finals(race, left, pairs)
     known = {(row.weights, row.rate) for row in best}  # yours may have been dropped before
     return [*best, *(row for row in out if (row.weights, row.rate) not in known)]

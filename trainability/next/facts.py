@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.utils._pytree import tree_leaves, tree_map
 
-from rhn.errors import UsersCodeError
 from trainability.next.data import Minibatch, example_axis
 from trainability.next.not_finite import first_not_finite
 from trainability.next.scores import CLASSES, main_output, slopes, with_main_output
 from trainability.next.snapshot import Snapshot, seed_all
-from trainability.next.training import Run, differs, train
+from trainability.next.training import FAILS, Run, differs, train
 
 FACTS = (
     "other outputs that change with one example",
@@ -64,8 +63,6 @@ FACTS = (
 EPOCH = 64  # minibatches, at most
 DRAWS = 8  # of random weights; both ends of a range are missed once in 128
 GROWTH = 2.0  # ends that are linear in the weights grow tenfold, those of a range not at all
-FAILS = (RuntimeError, IndexError, TypeError, ValueError, UsersCodeError)
-"""Errors of a model or loss that a probe may cause; the fact is then not measured."""
 Numbers = tuple[float, ...] | None
 
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from trainability.next.data import Minibatch
-from trainability.next.training import Run
+from trainability.next.training import FAILS, Run
 
 LIBRARIES = (str(Path(torch.__file__).parent), contextlib.__file__)
 OURS = str(Path(__file__).parent)
@@ -78,7 +78,7 @@ def first_not_finite(run: Run, step: int, batch: Minibatch) -> tuple[tuple[int, 
         line = line_of_gradient(run, batch)
     examples = []
     for k, row in enumerate(batch.rows[:MOST]):
-        with contextlib.suppress(RuntimeError, ValueError, IndexError):
+        with contextlib.suppress(*FAILS):
             x, y = run.data.train.take(batch.rows[k : k + 1])
             run.optimizer.zero_grad()
             one = run.loss(run.output(x), x, y)

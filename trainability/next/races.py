@@ -10,16 +10,16 @@ Legend: E held-out examples of a half.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from trainability.next.changes import CHANGES, LONGER, NONE, Known
-from trainability.next.facts import FAILS
 from trainability.next.scores import RAW
 from trainability.next.snapshot import Snapshot, seed_all
-from trainability.next.training import Held, Run, held_of, train
+from trainability.next.training import FAILS, Held, Run, held_of, train
 
 CLOSES = 0.8  # of the gap
 LEARNED = 0.1  # error of a run that has learned well
@@ -60,6 +60,14 @@ class Race:
         """Return the errors of a run on both halves."""
         first, other = (held.errors(run) for held in self.held)
         return first, other
+
+    def remeasure(self, label: str, *, size: int | None = None, training: bool = False) -> None:
+        """Measure the run without a change, which has just been trained, in another way."""
+        with suppress(*FAILS):
+            first, other = (h.errors(self.run, size=size, training=training) for h in self.held)
+            self.found[label, 0] = first, other
+            return
+        self.failed.add(label)
 
     def broken(self) -> Pair:
         """Return the errors of a run whose loss was not finite."""

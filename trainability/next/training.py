@@ -35,6 +35,11 @@ from trainability.next.snapshot import seed_all
 ROUNDINGS = 64  # of the largest output: a sum of some thousand terms in another order
 BLOCKS = 8  # minibatches of a raw loss, at least: a standard error needs several numbers
 
+FAILS = (RuntimeError, IndexError, TypeError, ValueError, UsersCodeError)
+"""Errors of a model or loss on inputs that it was not written for. What they keep from being
+measured is `-`.
+"""
+
 
 @dataclass(frozen=True)
 class Run:
