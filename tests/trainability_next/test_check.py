@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import Last, N, T, other_words, sums
 from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
+from training_runs import Last, N, T, other_words, sums
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability.next import checks, races

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from runs import Last, other_words, sums
 from tables import for_each
 from test_snapshot import flat
 from torch import nn
+from training_runs import Last, other_words, sums
 
 from rhn.cells.init import orthogonal_
 from rhn.errors import InvalidInputError

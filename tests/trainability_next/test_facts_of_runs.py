@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import Every, Last, N, T, run_of, sums
 from tables import for_each
 from torch import nn
+from training_runs import Every, Last, N, T, run_of, sums
 
 from trainability.next import facts as f
 from trainability.next.snapshot import restored

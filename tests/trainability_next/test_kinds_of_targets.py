@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import Every, Last, N, T, run_of, sums
 from tables import for_each
 from torch import nn
+from training_runs import Every, Last, N, T, run_of, sums
 
 from rhn.errors import InvalidInputError
 from trainability.next.training import held_of

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from runs import Last, parts, run_of, sums
 from tables import for_each
 from torch import nn
+from training_runs import Last, parts, run_of, sums
 
 from trainability.next.snapshot import Snapshot, restored
 from trainability.next.training import train
