@@ -129,7 +129,7 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
 def _plain(value: Any) -> str | float | None:
     """Return a number or text for JSON, which has no NaN and no infinity."""
     if not isinstance(value, str | int | float | None):
-        raise OutputError(f"a result has a {type(value).__name__}: expected numbers and texts")
+        raise OutputError(f"field of a result: {type(value).__name__}, expected numbers and texts")
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

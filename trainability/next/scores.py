@@ -73,7 +73,7 @@ def main_output(output: Any) -> Tensor:
     output = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(output, Tensor) or not output.dim():
         raise UsersCodeError(
-            f"the model returned {type(output).__name__}: expected a tensor, or predict= that "
+            f"output of the model: {type(output).__name__}, expected a tensor, or predict= that "
             "returns one"
         )
     return output
