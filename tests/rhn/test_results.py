@@ -86,7 +86,7 @@ def test_other_files_and_classes_are_refused(tmp_path):
             Sizes.load(path)
     with pytest.raises(OutputError):
         sizes().save(tmp_path / "a.csv")
-    with pytest.raises(OutputError, match="has a complex"):
+    with pytest.raises(OutputError, match="field of a result: complex"):
         sizes(half_life=1j).save(tmp_path / "b.json")
 
 
