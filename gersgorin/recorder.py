@@ -241,12 +241,6 @@ class Recorder:
                 warnings.warn(NO_GRADIENTS, stacklevel=2)
             self.measure(self._steps, loss)
 
-    def since_last(self) -> dict[str, float]:
-        """Numbers about the optimiser steps since the last measurement, by the names of fields of
-        `Recording`.
-        """
-        return {"explained": math.nan}
-
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, independently of `every`. The measures are NaN if weights or states are not
         finite.
@@ -257,7 +251,7 @@ class Recorder:
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = self._count_training()
         norms, rates = gradient_norms(self._module)
-        numbers = {"step": step, "loss": _number(loss), **self.since_last()}
+        numbers = {"step": step, "loss": _number(loss)}
         row = {name: np.array(number) for name, number in numbers.items()}
         row |= {"gradient_norm": norms, "relative_rate": rates} | self._look_or_nan()
         self._rows.append(row)

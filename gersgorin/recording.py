@@ -137,9 +137,6 @@ RECORDED_MEASURES = {
     "relative_rate": RecordedMeasure(
         "relative rate", "Relative rates ||dL/dW|| / ||W||", of_loss=True
     ),
-    "explained": RecordedMeasure(
-        "explained by the outputs", "Share of the loss that the outputs explain", colour=BLUE
-    ),
 }
 OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have one legend
 
@@ -202,10 +199,6 @@ class Recording(Result, kind="recording"):
     relative_rate: np.ndarray
     """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero. Tables have the
     mean over all weights but biases.
-    """
-    explained: np.ndarray
-    """Share of the loss that the outputs explain, (M,): 1 - loss / (loss of the mean output), over
-    the optimiser steps since the last measurement and the targets that the loss counts.
     """
     measuring_seconds: float = 0.0
     """Time of all measurements, in seconds."""
@@ -280,7 +273,6 @@ class Recording(Result, kind="recording"):
             "parameters": ("weight",),
             "gradient_norm": ("step", "weight"),
             "relative_rate": ("step", "weight"),
-            "explained": ("step",),
         }
 
     def table(self) -> list[dict]:
@@ -490,8 +482,7 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
         band = values.min(1), values.max(1)
         ax.fill_between(recording.step, *band, color=color, alpha=0.2, linewidth=0)
     least, largest = np.fmin.reduce(mean[drawn]), np.fmax.reduce(mean[drawn])
-    falls_far = name == "loss" and 0 < 3 * least < largest
-    if falls_far or (name == "explained" and largest > 0):
+    if name == "loss" and 0 < 3 * least < largest:
         ax.set_yscale("log", nonpositive="mask")
     if name == "loss" and recording.constant > 0:
         constant = recording.constant
