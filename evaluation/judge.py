@@ -1,293 +1,367 @@
-"""Judge the answers of a tool: `python -m evaluation.judge ANSWERS.jsonl ...`
+"""Judge `trainability.check`: a row for each training, by steps only; a stopped run goes on.
 
-A part is *right* if the owner's repair changes the part (threads.csv), or if a replacement of only
-this part closes at least 80 % of the gap in error between the training run as written and the
-repaired one, in plain loops from fresh seeds (right_parts.csv). A part is *wrong* if it closes less
-than half of the gap. Otherwise, or without a measurement, it is *open*. A fault in a healthy
-training run is wrong.
+    nice python -m evaluation.judge run ROWS.csv --set later
+    python -m evaluation.judge table ROWS.csv
+    python -m evaluation.judge again ROWS.csv       # ten rows once more, in plain loops
 
-`--list` prints the threads in which the tool is wrong or not right. `--csv` writes a row for each
-answer.
+The *first star* is the first starred row of a table. It is right if the owner's repair changes its
+part, or if its change closes at least 0.7 of the gap in plain loops (`right_parts.csv`, or trained
+here), else wrong. A row *helps* if the part of any of its stars is right in this way, or if a fact
+names a part that the owner's repair changes. A star in a healthy training is counted by itself.
+
+`run` takes `--only NUMBER ...`, and `--of K N` for share K (from 0) of N shares.
 """
 
 import argparse
 import csv
 import json
+import random
 import statistics
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evaluation.parts import CLOSES, TABLE
-from evaluation.sets import SETS, THREADS
+import torch
 
-RIGHT, WRONG, OPEN = "right", "wrong", "open"
-HALF = 0.5  # of the gap
-TWICE, TENFOLD = 0.5, 0.1  # of the error of a healthy training, in a row that does better
-DEAD = "does not learn", "diverges"
-OTHER_NAMES = {"loop": "order", "weights": "initial weights", "regularisation": "regularization"}
-OF_DATA = {"data": {"data", "inputs", "targets"}}  # parts that a coarser name takes in
+from evaluation import replacements as plain
+from evaluation.parts import SEEDS, TABLE, clipped, measured, seed_of
+from evaluation.replacements import Change, sample_of, with_optimizer
+from evaluation.sets import SETS, THREADS, trainings
+from evaluation.threads.trainings import Training, error, fit
+from rhn.errors import InvalidInputError, UsersCodeError
+from trainability.next.checks import Check, check
+from trainability.next.facts import (
+    FINITE,
+    LOOP,
+    OF_Y,
+    OTHERS,
+    RANGE,
+    REACHED,
+    TO_ONE,
+    WEIGHTS,
+)
 
-Answer = dict[str, Any]
+RIGHT, WRONG = "right", "wrong"
+CLOSES = 0.7  # of the gap
+CAP = 120.0  # processor seconds of a plain loop
+AGAIN, ALLOWED = 10, 0.1  # rows that are trained again, and the difference of their errors
+GRU = "a GRU of 64 units"
+COLUMNS = (
+    *("set", "number", "refused", "steps", "first", "verdict", "share", "stars", "seeds", "facts"),
+    *("helps", "line", "errors"),
+)
+LONG = "seeds", "errors"
+Row = dict[str, str]
 
 
-class RightParts:
-    """What is right for a thread: the owner's parts, and those that mend it by experiment."""
+def times_rate(factor: float, written: Training, _: Training) -> Training:
+    """All learning rates times a factor, those of a schedule too."""
+    for group in written.optimizer.param_groups:
+        group["lr"] *= factor
+        if "initial_lr" in group:
+            group["initial_lr"] *= factor
+    schedule = written.options.get("scheduler")
+    if schedule is not None and hasattr(schedule, "base_lrs"):
+        schedule.base_lrs = [factor * rate for rate in schedule.base_lrs]
+    return written
+
+
+def without_schedule(written: Training, _: Training) -> Training:
+    """The optimiser at its first rate, without schedule and clipping."""
+    for group in written.optimizer.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])
+    bare = replace(written, options={})
+    return with_optimizer(written, written.optimizer, bare)
+
+
+def other_axis(written: Training, _: Training) -> Training:
+    """Layers that read the examples along the other axis."""
+    for module in written.model.modules():
+        if isinstance(getattr(module, "batch_first", None), bool):
+            module.batch_first = not module.batch_first  # type: ignore[assignment]
+    return written
+
+
+PARTS: dict[str, tuple[set[str], str, Change]] = {
+    GRU: ({"network"}, "GRU of 64 units", plain.gru),
+    "Adam 0.003, clip 1": ({"optimizer"}, "Adam 0.003", partial(plain.with_adam, 0.003)),
+    "the usual loss": ({"loss"}, "the usual one", plain.usual_loss),
+    "inputs standardised": ({"inputs"}, "standardised", plain.inputs_standardised),
+    "targets standardised": ({"targets"}, "standardised", plain.targets_standardised),
+    "targets to the range of the outputs": (
+        {"targets"},
+        "from 0 to 1",
+        plain.targets_from_0_to_1,
+    ),
+    "shuffled": ({"order"}, "shuffled", plain.shuffled),
+    "no dropout, no decay": ({"regularization"}, "none", plain.no_regularization),
+    "plain optimiser: your rate, no schedule, no clipping": (
+        {"optimizer"},
+        "",
+        without_schedule,
+    ),
+    "a tenth of the rate": ({"optimizer"}, "", partial(times_rate, 0.1)),
+    "ten times the rate": ({"optimizer"}, "", partial(times_rate, 10.0)),
+    "torch's initial weights": ({"initial weights"}, "of torch", plain.default_weights),
+    "examples along the other axis": ({"network", "inputs"}, "", other_axis),
+}
+"""By the label of a row: its parts, the replacement of `right_parts.csv` that is the same change
+("" for none), and that change in a plain loop.
+"""
+
+PARTS_OF_FACTS = {
+    OTHERS: {"network"},
+    WEIGHTS: {"network", "optimizer"},
+    REACHED: {"network"},
+    RANGE: {"network", "targets"},
+    TO_ONE: {"network", "loss"},
+    FINITE: {"network", "loss"},
+    LOOP: {"order"},
+}
+"""By the name of a fact: the parts that it names. `RANGE` names them if y lies outside it, `LOOP`
+if the own loop ends with a loss a quarter above that of this one, all others if they are starred.
+"""
+
+
+def shown(found: Check) -> list[str]:
+    """The names of the facts of a check that name a part."""
+    numbers = {fact.name: fact.numbers for fact in found.facts}
+    names = [fact.name for fact in found.facts if fact.starred]
+    range_, of_y, losses = numbers[RANGE], numbers[OF_Y], numbers[LOOP]
+    if range_ and of_y and found.kind == "numbers":
+        names += [RANGE] * (of_y[0] < range_[0] or of_y[1] > range_[1])
+    if losses and losses[0] > 1.25 * losses[1]:
+        names.append(LOOP)
+    return names
+
+
+class Judge:
+    """What is right for a thread, by its owner and by plain loops."""
 
     def __init__(self, threads: Path = THREADS, table: Path = TABLE):
         self.owners = {
             (row["set"], row["number"]): {part.strip() for part in row["part"].split("|")}
             for row in csv.DictReader(threads.open())
         }
-        self.rows: dict[tuple[str, str, str], list[dict]] = {}
-        for row in csv.DictReader(table.open()) if table.exists() else ():
-            self.rows.setdefault((row["set"], row["number"], row["part"]), []).append(row)
+        self.shares = {
+            (row["set"], row["number"], row["part"], row["replacement"]): float(row["share"])
+            for row in csv.DictReader(table.open())
+            if row["share"]
+        }
 
-    def is_owners(self, answer: Answer, part: str) -> bool:
-        """True if the owner's repair changes this part."""
-        part = OTHER_NAMES.get(part, part)
-        owners = self.owners.get((answer["set"], answer["number"]), set())
-        return bool(owners & OF_DATA.get(part, {part}))
+    def is_owners(self, key: tuple[str, str], parts: set[str]) -> bool:
+        """True if the owner's repair changes one of the parts."""
+        own = self.owners.get(key, set())
+        return bool(own & parts) or ("data" in own and bool({"inputs", "targets"} & parts))
 
-    def shares(self, answer: Answer, part: str) -> list[float]:
-        """The shares of the gap that the replacements of a part close, as far as they are known."""
-        key = answer["set"], answer["number"], OTHER_NAMES.get(part, part)
-        rows = self.rows.get(key, [])
-        return [float(row["share"]) for row in rows if row["closes"]]
+    def share(self, key: tuple[str, str], label: str, make: Callable[..., Training]) -> float:
+        """The share of the gap that the change of a row closes; 0 if it does not apply."""
+        parts, name, change = PARTS[label]
+        known = [self.shares[k] for part in parts if (k := (*key, part, name)) in self.shares]
+        return known[0] if known else trained_share(key[1], change, make)
 
-    def experiment(self, answer: Answer, part: str) -> str:
-        """`RIGHT`, `WRONG` or `OPEN` by these shares."""
-        best = max(self.shares(answer, part), default=HALF)
-        return RIGHT if best >= CLOSES else WRONG if best < HALF else OPEN
-
-    def verdict(self, answer: Answer, part: str) -> str:
-        """The same with the owner's repair; every part of a healthy training is wrong."""
-        if is_healthy(answer):
-            return WRONG
-        return RIGHT if self.is_owners(answer, part) else self.experiment(answer, part)
+    def judged(
+        self, key: tuple[str, str], label: str, make: Callable[..., Training]
+    ) -> tuple[str, str]:
+        """(`RIGHT` or `WRONG`, share) of a starred row of a thread."""
+        share = self.share(key, label, make)
+        right = self.is_owners(key, PARTS[label][0]) or share >= CLOSES
+        return RIGHT if right else WRONG, f"{share:.2f}"
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A line of the table: how many of which answers or parts, or a median."""
-
-    name: str
-    hits: Callable[[list[Answer], RightParts], list[float]]
-    """0 or 1 for each answer or part that counts, or numbers."""
-    median: bool = False
-
-    def text(self, answers: list[Answer], right: RightParts) -> str:
-        """What stands in the table."""
-        values = self.hits(answers, right)
-        if self.median:
-            return f"{statistics.median(values):.1f}" if values else ""
-        return f"{sum(values):.0f} of {len(values)}" if values else "0"
-
-
-def is_healthy(answer: Answer) -> bool:
-    return answer["set"].endswith("healthy")
-
-
-def certain_parts(answer: Answer) -> list[str]:
-    """The parts of proofs, and the faults that are confirmed."""
-    return [fact["part"] for fact in answer.get("proven", ())] + answer.get("confirmed", [])
-
-
-def certain_and_wrong(answer: Answer, right: RightParts) -> list[str]:
-    """Proven or confirmed parts that are wrong."""
-    return [part for part in certain_parts(answer) if right.verdict(answer, part) == WRONG]
-
-
-def called_dead(answer: Answer) -> bool:
-    """True if a healthy training is called one that does not learn."""
-    return is_healthy(answer) and answer.get("outcome") in DEAD
-
-
-def little_without_reason(answer: Answer) -> bool:
-    """True if a healthy training is called "learns little" and no row does twice as well, or has a
-    fault and no row does ten times as well.
-    """
-    share = TENFOLD if answer.get("faults") else TWICE
-    if not is_healthy(answer) or not (answer.get("faults") or answer["outcome"] == "learns little"):
-        return False
-    error, best = answer.get("error"), answer.get("best")
-    return error is None or best is None or best > share * error
-
-
-def unfinished(answer: Answer) -> bool:
-    """True if not all steps were run, and yet it "does not learn" or has a fault.
-
-    A training run that diverges has no further steps.
-    """
-    run, of = answer.get("steps") or (0, 0)
-    stopped = run < of and answer.get("outcome") != DEAD[1]
-    return stopped and (answer.get("outcome") == DEAD[0] or bool(answer.get("faults")))
-
-
-def helps(answer: Answer, right: RightParts) -> bool:
-    """True if a fault is right, or what is called enough holds, or a fact names a right part."""
-    facts = [fact["part"] for fact in (*answer.get("proven", ()), *answer.get("facts", ()))]
-    named = [*answer.get("faults", ()), *facts]
-    return any(right.verdict(answer, part) == RIGHT for part in named) or any(
-        right.experiment(answer, part) == RIGHT for part in answer.get("enough", ())
-    )
-
-
-def of_faults(answers: list[Answer], right: RightParts) -> list[float]:
-    """For each fault in a thread whether it is right."""
-    return [
-        right.verdict(answer, part) == RIGHT
-        for answer in threads(answers)
-        for part in answer.get("faults", ())
+def trained_share(number: str, change: Change, make: Callable[..., Training]) -> float:
+    """The share of the gap that a change closes in plain loops from two seeds."""
+    errors = [
+        [
+            clipped(measured(one, drawn, CAP))
+            for one in (
+                partial(make, False, drawn),
+                partial(make, True, drawn),
+                lambda drawn=drawn: change(make(False, drawn), make(True, drawn)),
+            )
+        ]
+        for drawn in (seed_of(number, seed) for seed in SEEDS[:2])
     ]
+    written, repaired, changed = map(statistics.fmean, zip(*errors, strict=True))
+    return (written - changed) / (written - repaired) if written > repaired else 0.0
 
 
-def of_enough(answers: list[Answer], right: RightParts) -> list[float]:
-    """For each part that is called enough, and was measured, whether it closes the gap."""
-    shares = [
-        right.shares(answer, part)
-        for answer in threads(answers)
-        for part in answer.get("enough", ())
-    ]
-    return [max(known) >= CLOSES for known in shares if known]
+def checked(make: Callable[[], Training]) -> Check:
+    """The check of a training, with the losses of its own loop if it has one."""
+    training, other = make(), make()
+    losses = training.fit(other) if training.fit is not None else []
+
+    def loss_of_first(output: Any, y: Any) -> Any:
+        return training.loss_fn(output[0], y)
+
+    with torch.no_grad():
+        several = isinstance(make().model(sample_of(training)[0]), tuple)
+    return check(
+        training.model, training.x, training.y, loss_of_first if several else training.loss_fn,
+        training.optimizer, steps=training.steps, batch_size=training.batch_size, losses=losses,
+        **training.options,
+    )  # fmt: skip
 
 
-def of_cleared(answers: list[Answer], right: RightParts) -> list[float]:
-    """For each part that is cleared whether it is the owner's, and so not to be cleared."""
-    return [
-        right.is_owners(answer, part)
-        for answer in threads(answers)
-        for part in answer.get("cleared", ())
-    ]
+def row_of(judge: Judge, name: str, number: str, make: Callable[..., Training]) -> Row:
+    """The row of a training."""
+    healthy, key = name.endswith("healthy"), (name, number)
+    row = dict.fromkeys(COLUMNS, "") | {"set": name, "number": number}
+    try:
+        found = checked(make if healthy else partial(make, False))
+    except (InvalidInputError, UsersCodeError) as refused:
+        return row | {"refused": str(refused).splitlines()[0][:200]}
+    facts = shown(found)
+    row |= {
+        "steps": str(found.steps),
+        "stars": " | ".join(found.starred),
+        "seeds": json.dumps({r.label: r.seeds for r in found.rows if r.seeds}),
+        "facts": " | ".join(facts),
+        "line": found.line,
+        "errors": json.dumps({r.label: round(r.error, 4) for r in found.rows}),
+    }
+    if healthy:
+        return row
+    judged = {label: judge.judged(key, label, make) for label in found.starred}
+    if judged:
+        row["first"] = found.starred[0]
+        row["verdict"], row["share"] = judged[found.starred[0]]
+    helps = any(verdict == RIGHT for verdict, _ in judged.values())
+    by_fact = any(judge.is_owners(key, PARTS_OF_FACTS[fact]) for fact in facts)
+    return row | {"helps": "yes" if helps or by_fact else "no"}
 
 
-def threads(answers: list[Answer]) -> list[Answer]:
-    return [answer for answer in answers if not is_healthy(answer)]
+def run(out: Path, name: str, chosen: list[str]) -> None:
+    """Append the rows that the file lacks, in an order drawn at random."""
+    known = {(row["set"], row["number"]) for row in read(out)}
+    judge, every = Judge(), trainings(name)
+    for number, make in random.Random(0).sample(every, len(every)):
+        if number not in chosen or (name, number) in known:
+            continue
+        row = row_of(judge, name, number, make)
+        begins = not out.exists()
+        with out.open("a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if begins:
+                writer.writeheader()
+            writer.writerow(row)
+        print(*(row[k] for k in COLUMNS if k not in LONG), sep=" ; ", flush=True)
 
 
-def healthy(answers: list[Answer]) -> list[Answer]:
-    return [answer for answer in answers if is_healthy(answer)]
+def read(path: Path) -> list[Row]:
+    """The rows of a file, none if it is not there."""
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
-def costs(answers: list[Answer], learns: bool) -> list[float]:
-    """In trainings, of answers with this outcome or another one."""
-    return [a["cost"] for a in answers if (a.get("outcome") == "learns") == learns]
-
-
-MEASURES = (
-    Measure(
-        "proven or confirmed, and wrong",
-        lambda answers, right: [bool(certain_and_wrong(a, right)) for a in answers],
-    ),
-    Measure(
-        "unfinished, and called at fault or dead",
-        lambda answers, right: [unfinished(a) for a in answers],
-    ),
-    Measure(
-        'healthy, called "does not learn" or "diverges"',
-        lambda answers, right: [called_dead(a) for a in healthy(answers)],
-    ),
-    Measure(
-        'healthy, called "learns little" or at fault, and no row shows it',
-        lambda answers, right: [little_without_reason(a) for a in healthy(answers)],
-    ),
-    Measure("fault right, of the faults", of_faults),
-    Measure(
-        "threads with a fault",
-        lambda answers, right: [bool(a.get("faults")) for a in threads(answers)],
-    ),
-    Measure(
-        "threads with true help (fault, enough or fact)",
-        lambda answers, right: [helps(a, right) for a in threads(answers)],
-    ),
-    Measure("enough, and it holds", of_enough),
-    Measure("cleared, though the owner repaired it", of_cleared),
-    Measure("cost in trainings, learns", lambda answers, right: costs(answers, True), median=True),
-    Measure("cost in trainings, others", lambda answers, right: costs(answers, False), median=True),
-)
-
-
-def report(answers: list[Answer], right: RightParts) -> str:
-    """The table: a line for each measure, a column for each set and one for all."""
-    present = [name for name in SETS if any(a["set"] == name for a in answers)]
-    columns = {name: [a for a in answers if a["set"] == name] for name in present}
-    columns["all"] = answers
-    lines = [["", *(f"{name} ({len(own)})" for name, own in columns.items())]]
-    lines += [[m.name, *(m.text(own, right) for own in columns.values())] for m in MEASURES]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-def misses(answers: list[Answer], right: RightParts) -> list[str]:
-    """A line for each answer that is wrong, or whose fault is not right."""
-    lines = []
-    for answer in answers:
-        name = f"{answer['set']} {answer['number']} ({answer.get('outcome')})"
-        certain = certain_and_wrong(answer, right)
-        faults = [p for p in answer.get("faults", ()) if right.verdict(answer, p) != RIGHT]
-        if certain:
-            lines.append(f"{name}: certain and wrong: {', '.join(certain)}")
-        elif faults:
-            lines.append(f"{name}: fault not right: {', '.join(faults)}")
-        elif called_dead(answer) or little_without_reason(answer):
-            lines.append(f"{name}: healthy")
-    return lines
-
-
-def row_of(answer: Answer, right: RightParts) -> dict[str, Any]:
-    """An answer with what is right and wrong in it, for a table."""
-
-    def judged(parts: list[str]) -> str:
-        return ", ".join(f"{part} ({right.verdict(answer, part)})" for part in parts)
-
-    steps, of = answer.get("steps") or ("", "")
-    facts = [fact["part"] for fact in answer.get("facts", ())]
-    return {
-        "set": answer["set"],
-        "number": answer["number"],
-        "outcome": answer.get("outcome", ""),
-        "error": answer.get("error"),
-        "best": answer.get("best"),
-        "steps": steps,
-        "of": of,
-        "fault": judged(answer.get("faults", [])),
-        "confirmed": ", ".join(answer.get("confirmed", ())),
-        "enough": judged(answer.get("enough", [])),
-        "cleared": ", ".join(answer.get("cleared", ())),
-        "proven": judged([fact["part"] for fact in answer.get("proven", ())]),
-        "facts": judged(facts),
-        "cost": answer["cost"],
+def counts(rows: list[Row], judge: Judge) -> dict[str, str]:
+    """What is counted of the rows of a set."""
+    done = [row for row in rows if not row["refused"]]
+    starred = [row for row in done if row["stars"]]
+    found = {
+        "trainings": str(len(rows)),
+        "refused": str(len(rows) - len(done)),
+        "with a star": str(len(starred)),
+    }
+    if rows[0]["set"].endswith("healthy"):
+        return found
+    gru = [judge_of_gru(judge, row) for row in rows]
+    return found | {
+        "first star right": str(sum(row["verdict"] == RIGHT for row in rows)),
+        "first star wrong": str(sum(row["verdict"] == WRONG for row in rows)),
+        "fact or star of a right part": str(sum(row["helps"] == "yes" for row in rows)),
+        "always the GRU: right": str(sum(gru)),
+        "always the GRU: wrong": str(len(gru) - sum(gru)),
     }
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A CSV file of rows."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def judge_of_gru(judge: Judge, row: Row) -> bool:
+    """True if a tool that stars the GRU of every training would be right here."""
+    key = row["set"], row["number"]
+    share = judge.shares.get((*key, "network", PARTS[GRU][1]), 0.0)
+    return judge.is_owners(key, {"network"}) or share >= CLOSES
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each set, and one for each star of a healthy training."""
+    judge, lines = Judge(), []
+    for name in SETS:
+        own = [row for row in rows if row["set"] == name]
+        if own:
+            lines.append(", ".join(f"{k}: {v}" for k, v in counts(own, judge).items()))
+            lines[-1] = f"{name}: {lines[-1]}"
+    for row in rows:
+        if row["set"].endswith("healthy") and row["stars"]:
+            seeds = json.loads(row["seeds"])
+            each = [f"{label} {seeds[label]}" for label in row["stars"].split(" | ")]
+            lines.append(f"{row['set']} {row['number']}: none {seeds['none']}, {', '.join(each)}")
+    return "\n".join(lines)
+
+
+def again(rows: list[Row]) -> None:
+    """Train ten rows that are drawn at random in plain loops, and print both errors."""
+    makes = {(name, number): make for name in SETS for number, make in trainings(name)}
+    pairs = [
+        (row["set"], row["number"], label, value)
+        for row in rows
+        if not row["refused"]
+        for label, value in json.loads(row["errors"]).items()
+        if label in PARTS or label == "none"
+    ]
+    agreed = done = 0
+    for name, number, label, value in random.Random(0).sample(pairs, len(pairs)):
+        errors = plain_errors(makes[name, number], name, label)
+        if errors is None:
+            continue
+        mean, spread = statistics.fmean(errors), max(errors) - min(errors)
+        same = abs(mean - min(value, 1.0)) <= max(ALLOWED, spread)
+        done, agreed = done + 1, agreed + same
+        print(f"{name} {number}, {label}: {value}; plain loops {errors}; {same}", flush=True)
+        if done == AGAIN:
+            break
+    print(f"{agreed} of {done} agree")
+
+
+def plain_errors(make: Callable[..., Training], name: str, label: str) -> list[float] | None:
+    """Errors of a changed training in plain loops from three seeds, at most 1; None if its owner
+    has another measure, or if the change does not apply.
+    """
+    errors = []
+    for seed in SEEDS:
+        pair = [make() if name.endswith("healthy") else make(side) for side in (False, True)]
+        changed = pair[0] if label == "none" else PARTS[label][2](*pair)
+        if changed is None or changed.error is not None:
+            return None
+        fit(changed, seed)
+        errors.append(round(min(error(changed), 1.0), 4))
+    return errors
 
 
 def main(words: list[str] | None = None) -> None:
-    """Print the table."""
+    """The command."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m evaluation.judge",
     )
-    parser.add_argument("answers", type=Path, nargs="+")
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("what", choices=("run", "table", "again"))
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--set", choices=SETS, default="later")
+    parser.add_argument("--only", nargs="*", metavar="NUMBER")
+    parser.add_argument("--of", nargs=2, type=int, default=(0, 1), metavar=("K", "N"))
     asked = parser.parse_args(words)
-    answers = [json.loads(line) for path in asked.answers for line in path.open()]
-    right = RightParts()
-    if asked.csv:
-        write_rows(asked.csv, [row_of(answer, right) for answer in answers])
-    print(report(answers, right))
-    if asked.list:
-        print("", *misses(answers, right), sep="\n")
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if asked.what == "run":
+        share, count = asked.of
+        numbers = [number for number, _ in trainings(asked.set)]
+        run(asked.rows, asked.set, asked.only or numbers[share::count])
+    elif asked.what == "table":
+        print(table(read(asked.rows)))
+    else:
+        again(read(asked.rows))
 
 
 if __name__ == "__main__":

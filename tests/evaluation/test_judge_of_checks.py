@@ -1,0 +1,98 @@
+"""The judge of `check` says what is right by owner or experiment; a stopped run goes on."""
+
+from types import SimpleNamespace
+
+import pytest
+from tables import for_each
+
+from evaluation.judge import GRU, PARTS, PARTS_OF_FACTS, RIGHT, WRONG, Judge, main, shown, table
+from trainability.next.changes import LABELS, NEVER_STARRED
+from trainability.next.facts import FACTS, LOOP, OF_Y, OTHERS, RANGE, Fact
+
+TABLE = """set,number,part,replacement,errors,share,closes,note
+fresh,701,as written,,1.0,0.00,no,
+fresh,701,network,GRU of 64 units,0.3,0.75,no,
+fresh,701,inputs,standardised,0.4,0.65,no,
+"""
+THREADS = """set,number,address,date,cause,part,symptom,reason
+fresh,701,https://x,2020,a cause,order | targets,,
+fresh,702,https://x,2020,a cause,data,,
+"""
+
+
+@pytest.fixture
+def judge(tmp_path):
+    for name, text in (("threads.csv", THREADS), ("parts.csv", TABLE)):
+        (tmp_path / name).write_text(text)
+    return Judge(tmp_path / "threads.csv", tmp_path / "parts.csv")
+
+
+def test_every_row_that_can_have_a_star_has_a_part():
+    assert set(PARTS) == set(LABELS) - set(NEVER_STARRED)
+    assert set(PARTS_OF_FACTS) <= set(FACTS)
+
+
+@for_each(
+    ("label", "verdict"),
+    [
+        ("shuffled", (RIGHT, "0.00")),  # of the owner, though nothing applies
+        (GRU, (RIGHT, "0.75")),  # by experiment
+        ("inputs standardised", (WRONG, "0.65")),
+    ],
+)
+def test_the_verdict_on_a_star(judge, monkeypatch, label, verdict):
+    monkeypatch.setattr("evaluation.judge.trained_share", lambda *given: 0.0)
+    assert judge.judged(("fresh", "701"), label, lambda *given: None) == verdict
+
+
+def test_the_part_data_takes_in_inputs_and_targets(judge):
+    assert judge.is_owners(("fresh", "702"), {"targets"})
+    assert not judge.is_owners(("fresh", "702"), {"network"})
+
+
+def test_facts_that_name_a_part():
+    def of(name, numbers, sound=None):
+        return Fact(name, numbers, sound)
+
+    def names(*facts, kind="numbers"):
+        every = {name: of(name, None) for name in FACTS} | {f.name: f for f in facts}
+        return shown(SimpleNamespace(facts=tuple(every.values()), kind=kind))
+
+    assert names() == []
+    assert names(of(OTHERS, (3,), (0,))) == [OTHERS]
+    outside = of(RANGE, (0.0, 1.0)), of(OF_Y, (1.0, 5.0))
+    assert names(*outside) == [RANGE] and names(*outside, kind="classes") == []
+    assert names(of(LOOP, (2.0, 1.0))) == [LOOP] and names(of(LOOP, (1.2, 1.0))) == []
+
+
+def test_the_counts_of_a_table():
+    def row(**own):
+        keys = "refused stars verdict helps seeds"
+        return {"set": "later", "number": "804", **dict.fromkeys(keys.split(), "")} | own
+
+    seeds = '{"none": [1.0, 1.0, 1.0], "a GRU of 64 units": [0.1, 0.2, 0.1]}'
+    rows = [
+        row(stars=GRU, verdict=RIGHT, helps="yes"),
+        row(number="805", stars=GRU, verdict=WRONG, helps="no"),
+        row(number="807", refused="no"),
+        row(set="later_healthy", number="quantiles", stars=GRU, seeds=seeds),
+    ]
+    lines = table(rows).splitlines()
+    assert lines[0] == (
+        "later: trainings: 3, refused: 1, with a star: 2, first star right: 1, first star wrong: "
+        "1, fact or star of a right part: 1, always the GRU: right: 2, always the GRU: wrong: 1"
+    )
+    assert lines[1] == "later_healthy: trainings: 1, refused: 0, with a star: 1"
+    assert lines[2].endswith("none [1.0, 1.0, 1.0], a GRU of 64 units [0.1, 0.2, 0.1]")
+
+
+def test_a_run_writes_a_row_at_once_and_goes_on(tmp_path, capsys):
+    out = tmp_path / "rows.csv"
+    words = ["run", str(out), "--set", "development", "--only", "49"]
+    main(words)
+    first = out.read_text()
+    assert first.splitlines()[1].startswith('development,49,"x has 10 examples')
+    main(words)
+    assert out.read_text() == first
+    main(["table", str(out)])
+    assert "development: trainings: 1, refused: 1" in capsys.readouterr().out
