@@ -28,12 +28,12 @@ import torch
 
 from evaluation import replacements as plain
 from evaluation.parts import SEEDS, TABLE, clipped, measured, seed_of
-from evaluation.replacements import Change, sample_of, with_optimizer
+from evaluation.replacements import Change, data_of, with_optimizer
 from evaluation.sets import SETS, THREADS, trainings
 from evaluation.threads.trainings import Training, error, fit
 from rhn.errors import InvalidInputError, UsersCodeError
-from trainability.next.checks import Check, check
-from trainability.next.facts import (
+from trainability.checks import Check, check
+from trainability.facts import (
     FINITE,
     LOOP,
     OF_Y,
@@ -43,6 +43,7 @@ from trainability.next.facts import (
     TO_ONE,
     WEIGHTS,
 )
+from trainability.training import model_output
 
 RIGHT, WRONG = "right", "wrong"
 CLOSES = 0.7  # of the gap
@@ -85,17 +86,21 @@ def other_axis(written: Training, _: Training) -> Training:
     return written
 
 
+def targets_from_0_to_1(written: Training, _: Training) -> Training | None:
+    """Targets moved to 0 to 1, if all outputs lie there."""
+    if plain.output_kind(written) not in ("probability", "classes"):
+        return None
+    y = data_of(written)[1]
+    return plain.scaled_targets(written, y.min(), y.max() - y.min())
+
+
 PARTS: dict[str, tuple[set[str], str, Change]] = {
     GRU: ({"network"}, "GRU of 64 units", plain.gru),
     "Adam 0.003, clip 1": ({"optimizer"}, "Adam 0.003", partial(plain.with_adam, 0.003)),
     "the usual loss": ({"loss"}, "the usual one", plain.usual_loss),
     "inputs standardised": ({"inputs"}, "standardised", plain.inputs_standardised),
     "targets standardised": ({"targets"}, "standardised", plain.targets_standardised),
-    "targets to the range of the outputs": (
-        {"targets"},
-        "from 0 to 1",
-        plain.targets_from_0_to_1,
-    ),
+    "targets to the range of the outputs": ({"targets"}, "from 0 to 1", targets_from_0_to_1),
     "shuffled": ({"order"}, "shuffled", plain.shuffled),
     "no dropout, no decay": ({"regularization"}, "none", plain.no_regularization),
     "plain optimiser: your rate, no schedule, no clipping": (
@@ -197,8 +202,11 @@ def checked(make: Callable[[], Training]) -> Check:
     def loss_of_first(output: Any, y: Any) -> Any:
         return training.loss_fn(output[0], y)
 
+    x = training.x if training.y is not None else tuple(next(iter(training.x))[:-1])
+    if training.y is None and len(x) == 1:
+        x = tuple(x[0]) if isinstance(x[0], list) else x[0]
     with torch.no_grad():
-        several = isinstance(make().model(sample_of(training)[0]), tuple)
+        several = isinstance(model_output(make().model, x), tuple)
     return check(
         training.model, training.x, training.y, loss_of_first if several else training.loss_fn,
         training.optimizer, steps=training.steps, batch_size=training.batch_size, losses=losses,
@@ -285,19 +293,25 @@ def judge_of_gru(judge: Judge, row: Row) -> bool:
 
 
 def table(rows: list[Row]) -> str:
-    """A line for each set, and one for each star of a healthy training."""
+    """A line for each set, and one for each healthy training with a star."""
     judge, lines = Judge(), []
     for name in SETS:
         own = [row for row in rows if row["set"] == name]
         if own:
-            lines.append(", ".join(f"{k}: {v}" for k, v in counts(own, judge).items()))
-            lines[-1] = f"{name}: {lines[-1]}"
-    for row in rows:
-        if row["set"].endswith("healthy") and row["stars"]:
-            seeds = json.loads(row["seeds"])
-            each = [f"{label} {seeds[label]}" for label in row["stars"].split(" | ")]
-            lines.append(f"{row['set']} {row['number']}: none {seeds['none']}, {', '.join(each)}")
-    return "\n".join(lines)
+            found = counts(own, judge).items()
+            lines.append(f"{name}: {', '.join(f'{what}: {count}' for what, count in found)}")
+    return "\n".join([*lines, *map(stars_of, filter(is_healthy_with_star, rows))])
+
+
+def is_healthy_with_star(row: Row) -> bool:
+    return row["set"].endswith("healthy") and bool(row["stars"])
+
+
+def stars_of(row: Row) -> str:
+    """The errors of three seeds of the starred rows, and of none."""
+    seeds = json.loads(row["seeds"])
+    each = [f"{label} {seeds[label]}" for label in ("none", *row["stars"].split(" | "))]
+    return f"{row['set']} {row['number']}: {', '.join(each)}"
 
 
 def again(rows: list[Row]) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from evaluation.threads.trainings import Training
 
-SETS = ("development", "set_aside", "fresh", "healthy", "fresh_healthy", "later", "later_healthy")
+SETS = (
+    *("development", "set_aside", "fresh", "healthy", "fresh_healthy", "later", "later_healthy"),
+    *("reports", "reports_healthy"),
+)
 THREADS = Path(__file__).with_name("threads.csv")
 
 

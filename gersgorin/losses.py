@@ -9,12 +9,10 @@ Legend: T frames, B sequences, K outputs.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gersgorin.validate import finite_tensor, users_code
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted, in_short, kind_of
 
@@ -95,17 +93,6 @@ def frame_costs(name: str, z: Tensor, y: Tensor, given: tuple[int, ...]) -> Tens
     return FRAME_COSTS[name](z, y.to(z.dtype))
 
 
-def mean_of_frames(name: str) -> Loss:
-    """Return a loss function that computes the mean cost of a frame. name: a key of
-    `FRAME_COSTS`.
-    """
-
-    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
-        return FRAME_COSTS[name](outputs, targets).mean()
-
-    return loss_fn
-
-
 def output_of(output: Any) -> Tensor:
     """Extract the output from what a module returns: the output itself, an object with `logits`, or
     a tuple (output, state).
@@ -119,13 +106,3 @@ def output_of(output: Any) -> Tensor:
             "begins with one"
         )
     return output
-
-
-def numbers_of(name: str, given: Any) -> Tensor:
-    """Convert a user's numbers to a tensor without a graph. Raises InvalidInputError unless they
-    are finite and real.
-    """
-    if not isinstance(given, Tensor):
-        with users_code(f"{name} is not an array of numbers"):
-            given = np.asarray(given)
-    return finite_tensor(name, given).detach()

@@ -1,605 +1,303 @@
-"""`Training` holds all parts of a training run: model, data, loss, optimiser, schedule, and so on.
+"""A training run in place: its steps, and its errors on held-out examples.
 
-    training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), 1e-3))
-    other = training.copy()              # an independent copy, whose parts may be changed
-    for x, y in islice(other.data.stream(0), 100):
-        other.step(x, y)
+    run = TrainingRun(model, loss_fn, optimizer, scheduler, data, score)
+    losses = train_run(run, steps=400, seed=0)
+    held.errors(run)                        # (E,), with mean 1 for the constant predictor
 
-What you pass is not changed: model, optimiser and scheduler are copied.
+Rows change a run by `dataclasses.replace`, and its objects in place; a `Snapshot` undoes this.
+
+Legend: E held-out examples, or minibatches of them for a raw loss.
 """
 
-import copy
+import inspect
 import math
-import time
-import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.data import DataLoader, default_collate
+from torch.utils._pytree import tree_leaves
 
-from gersgorin.data.inputs import call
-from gersgorin.data.layout import Layout, check_batch_axis
-from gersgorin.losses import Loss, output_of
-from gersgorin.validate import (
-    check_order,
-    check_weights,
-    random_numbers_kept,
-    uncompiled,
-    users_code,
-)
-from rhn.errors import InvalidInputError, RhnError
-from rhn.utils.keywords import typed
+from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.utils.validation import number, whole_number
-from rhn.utils.wording import kind_of, listed
-from trainability.autograd import graph
-from trainability.axes import OutputAxes, axes_of_examples, check_layers_take_axis_0
-from trainability.copies import attributes, copied, states_in
-from trainability.data import (
-    Batches,
-    Data,
-    Examples,
-    Inputs,
-    InputsChange,
-    Pair,
-    count_of,
-    inputs_of,
-    numbers_like,
-    sequence_of,
-    take,
+from rhn.utils.wording import in_short
+from trainability.data import Data, Examples, example_axis
+from trainability.scores import (
+    NUMBERS,
+    RAW,
+    Score,
+    main_output,
+    mask_of,
 )
-from trainability.given_loss import misfit, reads, target_loss
-from trainability.losses import one_hot, one_hot_axes, one_hot_axis
-from trainability.not_finite import Failure, failure_of, gradient_failure
-from trainability.optimizers import Schedule, optimizer_of, scaled_rate, scheduler_of
-from trainability.starts import default_
+from trainability.snapshot import seed_all
+
+ROUNDINGS = 64  # of the largest output: a sum of some thousand terms in another order
+BLOCKS = 8  # minibatches of a raw loss, at least: a standard error needs several numbers
+
+FAILS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError,
+         UsersCodeError)  # fmt: skip
+"""Errors of a model or loss on inputs that it was not written for. What they keep from being
+measured is `-`.
+"""
 
 
-def same(values: Any) -> Any:
-    """Return values unchanged."""
-    return values
+@dataclass(frozen=True)
+class TrainingRun:
+    """All parts of a training run."""
+
+    model: nn.Module
+    loss_fn: Callable[[Any, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    data: Data
+    score: Score
+    clip_norm: float | None = None
+    predict: Callable[[Any], Tensor] | None = None
+    shuffle: bool = True
+    factor: float = 1.0
+    """Factor of the learning rate of every step."""
+    change_x: Callable[[Any], Any] | None = None
+    """What is done to x before the model reads it."""
+    shift: Tensor | float = 0.0
+    """Of targets: the run is trained on (y - shift) / scale."""
+    scale: Tensor | float = 1.0
+    usual: bool = False
+    """True if the usual loss replaces the user's."""
+    last: str = ""
+    """The last operation of the model."""
+
+    def output(self, x: Any) -> Any:
+        """Return what the model returns for x."""
+        return model_output(self.model, x if self.change_x is None else self.change_x(x))
+
+    def main(self, output: Any) -> Tensor:
+        """Return the part of an output that is compared with y."""
+        return (self.predict or main_output)(output)
+
+    def loss(self, output: Any, x: Any, y: Tensor) -> Tensor:
+        """Return the loss of outputs for a minibatch (x, y)."""
+        like = tree_leaves(x)[0]
+        if self.usual:
+            first, target = (self.score.first(t, like) for t in (self.main(output), y))
+            return self.score.usual(first, self._scaled(target), self.last)
+        if isinstance(self.shift, Tensor):
+            axis = example_axis(y, like, self.score.axis)
+            y = self._scaled(y.movedim(axis, 0)).movedim(0, axis)
+        return self.loss_fn(output, y)
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return (y - self.shift) / self.scale if isinstance(self.shift, Tensor) else y
+
+    def guess(self, output: Any, x: Any, y: Tensor) -> Tensor:
+        """Return the predictions in the shape of y, with examples along axis 0."""
+        like = tree_leaves(x)[0]
+        first, target = (self.score.first(t, like) for t in (self.main(output), y))
+        given = self.last in ("Sigmoid", "Softmax") if self.usual else not self.score.takes_logits
+        guess = self.score.guess(first, target, logits=not given)
+        return guess * self.scale + self.shift if self.score.kind == NUMBERS else guess
 
 
-NO_TIME = "no time was left"
-
-
-class OutOfTime(BaseException):
-    """The time limit for computing facts has passed. It is no Exception, so that no handler of
-    errors of the user's code takes it for one.
+def model_output(model: nn.Module, x: Any) -> Any:
+    """Return the output of a model for x: model(*x) for a tuple. A dictionary is passed by name if
+    `forward` has its names, and as one argument otherwise.
     """
+    if isinstance(x, Mapping):
+        known = inspect.signature(model.forward).parameters
+        named = x.keys() <= known.keys() or any(p.kind is p.VAR_KEYWORD for p in known.values())
+        return model(**x) if named else model(x)
+    return model(*x) if isinstance(x, tuple) else model(x)
 
 
-STEPS = 3000  # of a training run whose length is not given
-BATCH_SIZE = 32  # of minibatches drawn from tensors
-
-
-class Training:
-    """All parts of a training run: model, data, loss, optimiser, schedule, clipping, and length.
-
-    Model, optimiser and scheduler are copied, so yours stay unchanged. To change a part, take a
-    `copy()`, and change the part there.
-
-    Args:
-        model: any module. It is called as model(x), or for several inputs as model(*x) or
-            model(**x). A module that takes the whole dictionary gets it as model(x).
-        x, y: inputs and targets of all examples, as tensors. Several inputs are a tuple or a
-            dictionary, the sequence first. y is one tensor. Other numbers that the loss needs, such
-            as the lengths of CTC, are further columns of y. x can also be a DataLoader or a list of
-            batches; y is then left out. A batch is (x, y), (x, further inputs, y), or a dictionary
-            whose targets are named y, target, targets, label or labels.
-        loss_fn: a function loss_fn(output, y) that returns a scalar; or "mse", "cross-entropy" or
-            "bernoulli". If the loss takes a softmax of outputs, `data` stores one-hot targets as
-            class numbers; the loss still gets one-hot targets.
-        optimizer: an instance of an optimiser of `torch.optim`, made from the model's parameters;
-            or "sgd", "adam", "adamw" or "rmsprop".
-        learning_rate: learning rate of an optimiser given by name; None: torch's default.
-        steps: number of optimiser steps.
-        batch_size: size of the minibatches that are drawn from tensors.
-        batch_axis: axis of the examples in x and y: 0 for (B, T, ...), 1 for (T, B, ...). None: 1
-            if only axis 1 of x has as many entries as there are targets, otherwise 0. The axis is
-            required if both axes fit and the model's layers take (T, B, ...). It is not required if
-            a DataLoader stacks the examples.
-        clip_norm: norm at which gradients are clipped; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser, stepped after each optimiser step.
-        predict: function that returns the prediction, a tensor, given the output of the model.
-            None: the prediction is the output itself, its `logits`, or the first entry of a tuple.
-        loading_seconds: time limit, in seconds, for reading batches of a DataLoader.
-
-    Raises:
-        InvalidInputError or DataError: a part is invalid or does not fit the others.
-
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
-    >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
-    >>> training = Training(model, torch.rand(50, 3, 2), torch.rand(50, 1), "mse", sgd)
-    >>> training.steps, len(training.data.held_out)
-    (3000, 0)
-    """
-
-    @typed
-    def __init__(
-        self,
-        model: nn.Module,
-        x: Any,
-        y: Any = None,
-        loss_fn: str | Loss = "mse",
-        optimizer: str | Optimizer = "adam",
-        *,
-        learning_rate: float | None = None,
-        steps: int = STEPS,
-        batch_size: int = BATCH_SIZE,
-        batch_axis: int | None = None,
-        clip_norm: float | None = None,
-        scheduler: Any = None,
-        predict: Callable[[Any], Tensor] | None = None,
-        loading_seconds: float = 10.0,
-    ):
-        check_order(
-            "model, x, y, loss_fn, optimizer",
-            model=model,
-            x=x,
-            y=y,
-            loss_fn=loss_fn,
-            optimizer=optimizer,
-        )
-        check_model(model)
-        steps = whole_number("steps", steps)
-        batch_size = whole_number("batch_size", batch_size)
-        if clip_norm is not None:
-            clip_norm = number("clip_norm", clip_norm, above=0)
-        model = uncompiled(model)
-        self.steps, self.clip_norm = steps, clip_norm
-        self.predict = predict or output_of
-        self._loss = target_loss(loss_fn)
-        given = optimizer_of(model, optimizer, learning_rate)
-        self._original = model
-        self._given = [
-            *model.parameters(),
-            *(p for group in given.param_groups for p in group["params"]),
-        ]
-        self.model, self.optimizer, self.scheduler = copied(
-            model, given, scheduler_of(scheduler, given)
-        )
-        self.failure: tuple[Failure, Inputs] | None = None
-        self.one_hot: int | None = None
-        """Class axis of the one-hot targets that the loss takes; `data` stores class numbers
-        instead. None: the loss takes the targets of `data` unchanged.
-        """
-        self.change_inputs: InputsChange = same
-        self.change_targets: InputsChange = same
-        self.restore_outputs: InputsChange = same
-        self.until = math.inf
-        """Deadline on the clock of `time.monotonic`; after it, `output` and `loss` raise
-        OutOfTime.
-        """
-        self.is_mean: bool | None = None
-        """Whether the loss of a minibatch is the mean of the losses of its examples; None: not
-        known yet.
-        """
-        self.draws = 5
-        """Seed of the new weights that a swap (the replacement of a part) draws."""
-        self.either_axis = False
-        """True if either of the first two axes of x may hold the examples, and batch_axis was not
-        given.
-        """
-        self._is_loaded = y is None  # from minibatches of a DataLoader
-        stacked = stacks_examples(x)
-        like = next(self.model.parameters())
-        check_batch_axis(batch_axis)
-
-        def possible_axes(x: Inputs, y: Tensor) -> list[int]:
-            return axes_of_examples(x, y) if batch_axis is None else [batch_axis]
-
-        def axis_of(x: Inputs, y: Tensor) -> int:
-            axes = possible_axes(x, y)
-            self.either_axis = len(axes) > 1 and not stacked
-            if self.either_axis:
-                check_layers_take_axis_0(self.model, x, y)
-            return axes[0]
-
-        if y is None:
-            self.data: Data = Batches(
-                x, like, loading_seconds, axis_of, self._fits, self._find_classes
-            )
-        else:
-            x, y = inputs_of(x, like), numbers_like("y", y, like)
-            axis = possible_axes(x, y)[0]
-            first = torch.arange(min(batch_size, count_of((x, y), axis)))
-            ((x, y),) = self._find_classes([(x, y)], lambda pair: take(pair, first, axis))
-            self.data = Examples(x, y, batch_size, axis_of(x, y), self._fits)
-
-    @property
-    def layout(self) -> Layout:
-        """The axes of x that hold the examples and the time steps."""
-        return self.data.layout
-
-    def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
-        """Return the axes of the outputs that hold examples, frames and classes."""
-        known = [each for each in self.data.targets if each.numel() and not y.is_floating_point()]
-        largest = max((int(each.max()) for each in known), default=0)
-        return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout, largest)
-
-    def copy(self) -> "Training":
-        """Return an independent copy, which shares only the data."""
-        other = copy.copy(self)
-        other.failure = None
-        other.model, other.optimizer, other.scheduler = copied(
-            self.model, self.optimizer, self.scheduler
-        )
-        return other
-
-    def _fits(self, x: Inputs) -> bool:
-        """True if the model runs on inputs x, whose size may differ from that of the data."""
-        return self._tried(x) is not None
-
-    @torch.no_grad()
-    def _tried(self, x: Inputs) -> Tensor | None:
-        """The output of a copy of the model in evaluation mode; None if the model fails on x."""
-        other = copy.copy(self)
-        other.model = copied(self.model, self.optimizer, None)[0].eval()
-        try:
-            with random_numbers_kept(other.model):
-                return other.output(x)
-        except RhnError:
-            return None
-
-    def _find_classes(self, every: list[Pair], part: Callable[[Pair], Pair] = same) -> list[Pair]:
-        """Return all pairs, with one-hot targets replaced by class numbers; see `one_hot_axis`.
-
-        part: selects the examples of the first pair on which the model is run.
-        """
-        axes = one_hot_axes([y for _, y in every])
-        if axes:
-            x, y = part(every[0])
-            output = self._tried(x)
-            self.one_hot = None if output is None else one_hot_axis(output, y, axes, self._loss)
-        return self.with_classes(every)
-
-    def with_classes(self, pairs: list[Pair]) -> list[Pair]:
-        """Return the pairs, with one-hot targets replaced by class numbers if the loss takes
-        one-hot targets.
-        """
-        axis = self.one_hot
-        return pairs if axis is None else [(x, y.argmax(axis)) for x, y in pairs]
-
-    def _as_given(self, y: Tensor, output: Tensor) -> Tensor:
-        """Return targets in the form that the loss takes: one-hot if the user's are."""
-        return y if self.one_hot is None else one_hot(y, output, self.one_hot)
-
-    @property
-    def axis(self) -> int:
-        """The axis of the examples in x."""
-        return self.data.axis
-
-    @property
-    def learning_rate(self) -> float:
-        """The largest learning rate of the optimiser's parameter groups; with a schedule, the
-        largest initial_lr.
-        """
-        return max(self.rates())
-
-    def rates(self, factor: float = 1.0) -> list[float]:
-        """Return the learning rates of the parameter groups times a factor; with a schedule, their
-        initial_lr times the factor.
-        """
-        groups = self.optimizer.param_groups
-        return [scaled_rate(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
-
-    def output(self, x: Inputs) -> Tensor:
-        """Return the prediction of the model for inputs, as a tensor.
-
-        The inputs are copied first, since forward may change them in place. Raises
-        InvalidInputError with the model's own error if the model fails, and OutOfTime after
-        `until`.
-        """
-        self._check_time()
-        x = self.change_inputs(tree_map(Tensor.clone, x))
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(x))
-        hint = partial(self._why_not, x)
-        with users_code(f"the model does not run on x of shape {shapes}", hint):
-            output = self.predict(call(self.model, x))
-        if not isinstance(output, Tensor):
-            raise InvalidInputError(
-                f"predict returned {kind_of(output)}, expected the prediction as a tensor"
-            )
-        if not output.numel():
-            raise InvalidInputError(
-                f"the output for x of shape {shapes} has shape {tuple(output.shape)}: no numbers"
-            )
-        return output
-
-    def _check_time(self) -> None:
-        """Raise OutOfTime after `until`."""
-        if time.monotonic() > self.until:
-            raise OutOfTime(NO_TIME)
-
-    def _why_not(self, x: Inputs) -> str:
-        """A hint about the states that a model keeps, or about the entries of a minibatch that are
-        its inputs; "" if there are neither.
-        """
-        if kept := self._keeps():
-            return kept
-        if not self._is_loaded or not isinstance(x, tuple):
-            return ""
-        return (
-            f"the last of the {len(x) + 1} entries of a minibatch is taken as y, and the others as "
-            "inputs of the model"
-        )
-
-    def _keeps(self) -> str:
-        """A hint about states that the model keeps from call to call, which do not fit inputs of
-        another size; "" if it keeps none.
-        """
-        before = states_in(self._original)
-        kept = {k: v for k, v in states_in(self.model).items() if before.get(k) != v}
-        if not kept:
-            return ""
-        words = listed([f"{name} of shape {shape}" for name, shape in kept.items()])
-        return (
-            f"it keeps a state from call to call, {words}: set it to None at the beginning of "
-            "forward, or pass it as an input"
-        )
-
-    def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of an output, a scalar tensor.
-
-        Raises InvalidInputError with the loss function's own error if this function fails, and
-        OutOfTime after `until`.
-        """
-        self._check_time()
-        y = self._as_given(y, output)
-        said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
-        version = None if y.is_inference() else y._version
-        with users_code(said, lambda: misfit(self._loss, output, y) or self._never_run()):
-            loss = self._loss(output, y)
-        if version is not None and y._version != version:
-            raise InvalidInputError(
-                "the loss changes its targets in place, so later losses are of other ones: let it "
-                "begin with y = y.clone()"
-            )
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else kind_of(loss)
-            raise InvalidInputError(f"loss_fn(output, y) returned {got}, expected a scalar tensor")
-        return loss.reshape(())
-
-    def check_loss(self, loss: Tensor, stored: list[str]) -> None:
-        """Raise InvalidInputError if a loss reads the user's own model or optimiser.
-
-        Copies of both are trained, so the loss would not see the weights that are trained. A loss
-        is also refused if it may read attributes that forward changes.
-
-        Args:
-            loss: the loss of the model's output.
-            stored: attributes of the model that forward changes.
-        """
-        objects, names = reads(self._loss)
-        objects_read, modules = {*map(id, objects)}, self._original.named_modules()
-        reached = tuple(
-            f".{path}.".replace("..", ".") for path, part in modules if id(part) in objects_read
-        )
-        weights = dict(self._original.named_parameters())
-        there = attributes(self._original) | weights
-        read = [
-            name
-            for name in (*stored, *weights)
-            if id(there.get(name, self)) in objects_read
-            or (f".{name}".startswith(reached) and name.split(".")[-1] in names)
-        ]
-        if read:
-            raise InvalidInputError(
-                f"the loss reads {listed(read)} of your model, and copies of it are trained here: "
-                "return what the loss needs as part of the output; a penalty is weight_decay"
-            )
-        given = {id(p) for p in self._given}
-        if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
-            raise InvalidInputError(
-                "the loss reads weights that your optimiser has, or what forward has stored on "
-                "your model, and copies are trained here: give a loss of output and y only, a "
-                "penalty as weight_decay, weights of the loss as part of the model, or return "
-                "what it needs as part of the output"
-            )
-
-    def _never_run(self) -> str:
-        """The reason why a loss that reads the user's model may fail: that model is never run. ""
-        if the loss does not read it.
-        """
-        read = {*map(id, reads(self._loss)[0])}
-        if read.isdisjoint(map(id, self._original.modules())):
-            return ""
-        return (
-            "copies of your model are trained here, and it is never run itself: return what the "
-            "loss needs as part of the output"
-        )
-
-    def with_loss(self, loss_fn: Loss) -> "Training":
-        """Return a copy with another loss."""
-        other = self.copy()
-        other._loss, other.one_hot, other.is_mean = loss_fn, None, None
-        return other
-
-    def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
-        """Return a copy with another network, and an optimiser of the same class, settings and
-        schedule.
-
-        If the user's optimiser has several parameter groups, the settings are those of the group
-        with the largest learning rate.
-
-        predict: function that returns the prediction, given the output of the new network; None:
-        the user's function.
-        """
-        other = self.copy()
-        other.predict = predict or self.predict
-        rates = self.rates()
-        largest = rates.index(max(rates))
-        theirs, scheduler = other.optimizer, other.scheduler
-        other.model = model
-        other.optimizer = type(theirs)(model.parameters(), lr=self.learning_rate)
-        for group in other.optimizer.param_groups:
-            named = theirs.param_groups[largest].items()
-            group.update({name: value for name, value in named if name != "params"})
-        if scheduler is not None:
-            other.scheduler = Schedule(scheduler, theirs, other.optimizer, [largest])
-        return other
-
-    def with_default_weights(self) -> "Training":
-        """Return a copy with new weights, as torch.nn draws them; see `starts.default_`."""
-        other = self.copy()
-        default_(other.model, seed=self.draws)
-        return other
-
-    def with_rates(self, factor: float) -> "Training":
-        """Return a copy with all learning rates multiplied by a factor, including those that a
-        schedule sets.
-        """
-        other = self.copy()
-        if other.scheduler is not None:
-            like, groups = other.optimizer, range(len(other.optimizer.param_groups))
-            other.scheduler = Schedule(other.scheduler, like, like, [*groups], factor)
-            other.scheduler.set_rates()
-            return other
-        for group in other.optimizer.param_groups:
-            group["lr"] = scaled_rate(group["lr"], factor)
-        return other
-
-    def with_adam(self, rate: float) -> "Training":
-        """Return a copy that trains the same weights by Adam, with gradients clipped at norm 1 and
-        no schedule. Sparse gradients of embeddings, which Adam does not take, become dense.
-        """
-        other = self.copy()
-        for part in other.model.modules():
-            if isinstance(part, nn.Embedding | nn.EmbeddingBag):
-                part.sparse = False
-        weights = [p for group in other.optimizer.param_groups for p in group["params"]]
-        other.optimizer = torch.optim.Adam(weights, rate)
-        other.scheduler, other.clip_norm = None, 1.0
-        return other
-
-    def loss_in_double(self) -> Loss:
-        """Return the loss function with its buffers, such as class weights, in double precision."""
-        loss = self._loss
-        loss = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
-        return lambda output, y: loss(output, self._as_given(y, output))
-
-    def step(self, x: Inputs, y: Tensor) -> float:
-        """Take one optimiser step on a minibatch; return the loss before the step."""
-        y = self.change_targets(y)
-
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            loss = self.loss(self.output(x), y)
-            if not loss.isfinite():
-                self._fail(failure_of(self, x, y), x)
-            loss.backward()
-            self._fail(gradient_failure(self.model), x)
-            if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-            return loss
-
-        with users_code(f"a step of {type(self.optimizer).__name__} fails"):
-            loss = float(self.optimizer.step(closure).detach())
-        if self.scheduler is not None:
-            said = f"a step of {type(self.scheduler).__name__} fails"
-            with users_code(said), warnings.catch_warnings():  # a copy of an optimiser counts none
-                warnings.simplefilter("ignore")
-                self.scheduler.step()
-        return loss
-
-    def _fail(self, failure: Failure | None, x: Inputs) -> None:
-        """Store a failure and its inputs, unless an earlier one is stored."""
-        if failure is not None and self.failure is None:
-            self.failure = failure, x
-
-    @torch.no_grad()
-    def answers(self, inputs: list[Inputs], *, by_minibatch: bool = False) -> list[Tensor]:
-        """Return the outputs for each of the inputs in evaluation mode, on the scale of the user's
-        targets.
-
-        by_minibatch: layers with running averages use the statistics of each minibatch instead, as
-        in training mode. Their averages change.
-        """
-        training = self.model.training
-        self.model.eval()
-        for layer in averaging_layers(self.model) if by_minibatch else ():
-            layer.train()
-        try:
-            return [self.restore_outputs(self.output(x)) for x in inputs]
-        finally:
-            self.model.train(training)
-
-
-def averaging_layers(model: nn.Module) -> list[nn.Module]:
-    """Return the modules with buffers of floats, such as the running averages of nn.BatchNorm1d."""
-    kept = ((layer, layer.buffers(recurse=False)) for layer in model.modules())
-    return [layer for layer, values in kept if any(v.is_floating_point() for v in values)]
-
-
-def as_training(
-    model: nn.Module | Training,
-    x: Any,
-    y: Any,
-    loss_fn: Any,
-    optimizer: Any,
+def train_run(
+    run: TrainingRun,
+    steps: int,
+    seed: int,
     *,
-    steps: int | None,
-    loading_seconds: float,
-    **parts: Any,
-) -> Training:
-    """Return a copy of a `Training`, or make a `Training` from its parts.
+    before: Callable[[int, Any, Tensor, Tensor], None] | None = None,
+    after: Callable[[int, float], bool] | None = None,
+) -> list[float]:
+    """Train in place; return the loss of each step, which ends with the first that is not finite.
 
-    Raises InvalidInputError if a `Training` is given together with parts, or if the parts do not
-    fit together.
+    seed: shuffle seed, and seed of all random states. before: called with (step, x, y, rows) before
+    each step, counted from 1. after: called with (step, loss) before the optimiser changes weights;
+    a result of True ends the training.
     """
-    if not isinstance(model, Training):
-        length = STEPS if steps is None else steps
-        return Training(
-            model,
-            x,
-            y,
-            loss_fn,
-            optimizer,
-            steps=length,
-            loading_seconds=loading_seconds,
-            **parts,
+    seed_all(seed)
+    if not run.model.training:
+        run.model.train()
+    losses = list[float]()
+    for step, (x, y, rows) in enumerate(run.data.minibatches(seed, shuffle=run.shuffle), 1):
+        if step > steps:
+            break
+        if before is not None:
+            before(step, x, y, rows)
+        run.optimizer.zero_grad()
+        loss = run.loss(run.output(x), x, y)
+        loss.backward()
+        if run.clip_norm is not None:
+            nn.utils.clip_grad_norm_(run.model.parameters(), run.clip_norm)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]) or (after is not None and after(step, losses[-1])):
+            break
+        optimizer_step(run)
+        if run.scheduler is not None:
+            run.scheduler.step()
+    return losses
+
+
+def optimizer_step(run: TrainingRun) -> None:
+    """One step of the optimiser, with all rates multiplied by the factor."""
+    if run.factor == 1:
+        run.optimizer.step()
+        return
+    rates = [group["lr"] for group in run.optimizer.param_groups]
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["lr"] * run.factor
+    run.optimizer.step()
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out examples, and the errors of the constant predictor on them."""
+
+    examples: Examples
+    size: int
+    """Examples of a minibatch."""
+    mask: Tensor
+    """Targets that the user's loss counts, with examples along axis 0."""
+    constant: Tensor = field(default_factory=lambda: torch.ones(1))
+    """Errors of the constant predictor, (E,), with mean 1; empty for a raw loss."""
+    unit: float = 1.0
+    """The mean error of the constant predictor, by which all errors are divided."""
+
+    @torch.no_grad()
+    def errors(
+        self, run: TrainingRun, *, size: int | None = None, training: bool = False
+    ) -> Tensor:
+        """Return the relative error of each example, (E,); for a raw loss the loss of each
+        minibatch.
+
+        size: examples of a minibatch, if not as in training. training: whether the model is in
+        training mode.
+        """
+        run.model.train(training)
+        if run.score.kind == RAW:
+            return self._losses(run, size)
+        found, start = list[Tensor](), 0
+        for x, y, count in self.examples.in_order(size or self.size):
+            output = run.output(x)
+            guess, target = run.guess(output, x, y), run.score.first(y, tree_leaves(x)[0])
+            mask = self.mask[torch.arange(start, start + len(target)) % len(self.mask)]
+            each = run.score.errors(guess, target, mask)
+            main = run.score.first(run.main(output), tree_leaves(x)[0])
+            broken = main.isnan().reshape(len(target), -1).any(1).cpu()
+            found.append(torch.where(broken, torch.inf, each)[:count])
+            start += count
+        return torch.cat(found) / self.unit
+
+    def _losses(self, run: TrainingRun, size: int | None) -> Tensor:
+        size = size or max(1, min(self.size, len(self.examples) // BLOCKS))
+        batches = self.examples.in_order(size)
+        each = [run.loss(run.output(x), x, y).double().cpu() for x, y, n in batches if n == size]
+        return torch.stack(each).nan_to_num(nan=torch.inf)
+
+
+def held_of(run: TrainingRun, examples: Examples) -> Held:
+    """Prepare held-out examples: masks by the slopes of the loss, and the constant predictor."""
+    score, size, masks = run.score, run.data.batch_size, list[Tensor]()
+    if score.kind == RAW:
+        return Held(examples, size, torch.empty(0), torch.empty(0))
+    loss_fn = run.loss_fn if run.predict is None else None
+    for x, y, count in examples.in_order(size):
+        with torch.no_grad():
+            output = run.output(x)
+        masks.append(
+            mask_of(score, loss_fn, output, run.main(output), y, tree_leaves(x)[0])[:count]
         )
-    if x is not None or y is not None or parts:
+    mask, like = torch.cat(masks), tree_leaves(examples.x)[0]
+    each = score.of_constant(score.first(examples.y, like), mask)
+    unit = float(each.mean())
+    if not unit:
+        raise InvalidInputError("the held-out targets are equal: expected targets that differ")
+    return Held(examples, size, mask, each / unit, unit)
+
+
+def check_parts(
+    model: Any, loss_fn: Any, optimizer: Any, *, steps: Any, batch_size: Any, clip_norm: Any,
+    batch_axis: Any, predict: Any,
+) -> None:  # fmt: skip
+    """Raise InvalidInputError unless the parts of a training run are of the right kind."""
+    for name, part, kind, expected in (
+        ("model", model, nn.Module, "a module of torch"),
+        ("loss_fn", loss_fn, Callable, "a function loss_fn(output, y) that returns one number"),
+        ("optimizer", optimizer, torch.optim.Optimizer, "one optimizer of torch.optim"),
+        ("predict", predict or len, Callable, "a function of the output of the model"),
+    ):
+        if not isinstance(part, kind):  # type: ignore[arg-type]
+            raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InvalidInputError("optimizer is LBFGS: expected one that steps without a closure")
+    whole_number("steps", steps)
+    whole_number("batch_size", batch_size)
+    whole_number("batch_axis", batch_axis, 0, 1)
+    if clip_norm is not None:
+        number("clip_norm", clip_norm, above=0)
+
+
+def try_step(model: nn.Module, loss_fn: Any, optimizer: Any, scheduler: Any, data: Data) -> None:
+    """Raise UsersCodeError unless the model, its loss, the optimiser and the scheduler step."""
+    x, y, _ = next(data.minibatches(0))
+    shapes = [tuple(leaf.shape) for leaf in tree_leaves(x)]
+    tried = f"model(x) for x of shapes {shapes}"
+    try:
+        output = model_output(model, x)
+        tried = "loss_fn(output, y)"
+        loss = loss_fn(output, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise UsersCodeError(f"loss_fn returned {in_short(loss)}: expected one number")
+        tried = "loss.backward()"
+        loss.backward()
+        tried = "optimizer.step()"
+        optimizer.step()
+        if scheduler is not None:
+            tried = "scheduler.step()"
+            scheduler.step()
+    except UsersCodeError:
+        raise
+    except Exception as error:
+        raise raised_by(tried, error) from error
+
+
+def raised_by(tried: str, error: Exception) -> UsersCodeError:
+    """Return the error of the user's code, with the first line of its message."""
+    reason = str(error).split("\n")[0]
+    return UsersCodeError(f"{tried} raised {type(error).__name__}: {reason}")
+
+
+@torch.no_grad()
+def refuse_kept_state(model: nn.Module, data: Data) -> None:
+    """Raise InvalidInputError if two calls of the model with the same x differ."""
+    x, _, _ = next(data.minibatches(0))
+    model.eval()
+    outputs = list[list[Tensor]]()
+    for _ in range(2):
+        seed_all(0)
+        output = model_output(model, x)
+        outputs.append([t.clone() for t in tree_leaves(output) if isinstance(t, Tensor)])
+    if any(bool(differs(one, other).any()) for one, other in zip(*outputs, strict=True)):
         raise InvalidInputError(
-            "a Training has its own data and options: give only it, steps and seconds"
+            "two calls of the model with the same x differ: expected no state that is kept between "
+            "minibatches"
         )
-    training = model.copy()
-    training.steps = training.steps if steps is None else whole_number("steps", steps)
-    return training
 
 
-def name_of(model: nn.Module | Training) -> str:
-    """Return the class name of a network."""
-    return type(uncompiled(model.model if isinstance(model, Training) else model)).__name__
-
-
-def check_model(model: Any) -> None:
-    """Raise InvalidInputError unless the model is a module with finite weights of known sizes."""
-    if not isinstance(model, nn.Module):
-        raise InvalidInputError(f"the model is {kind_of(model)}, expected a torch.nn.Module")
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        raise InvalidInputError(
-            f"{type(model).__name__} has weights of no size yet: run it once before"
-        )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise InvalidInputError(
-            "a scripted module cannot be copied: give it as it was before torch.jit.script"
-        )
-    if any(p.is_meta for p in model.parameters()):
-        raise InvalidInputError(
-            f"{type(model).__name__} has weights on the meta device, without numbers: "
-            "build it on a device"
-        )
-    if next(model.parameters(), None) is None:
-        raise InvalidInputError(f"{type(model).__name__} has no parameters: nothing can be trained")
-    check_weights(uncompiled(model))
-
-
-def stacks_examples(batches: Any) -> bool:
-    """True for a DataLoader that stacks examples along axis 0, which is the default."""
-    return isinstance(batches, DataLoader) and batches.collate_fn is default_collate
+def differs(one: Tensor, other: Tensor) -> Tensor:
+    """Return where two tensors differ by more than rounding, as booleans."""
+    if not one.is_floating_point():
+        return one != other
+    one, other = one.nan_to_num(), other.nan_to_num()
+    room = ROUNDINGS * torch.finfo(one.dtype).eps * one.abs().amax()
+    return (one - other).abs() > room

@@ -86,7 +86,7 @@ def threads(functions: dict[str, Any]) -> dict[int, Callable[..., Training]]:
         torch.manual_seed(number if seed is None else seed)
         return functions[f"t{number:02}"](repaired)
 
-    return {n: partial(seeded, n) for n in range(1, 900) if f"t{n:02}" in functions}
+    return {n: partial(seeded, n) for n in range(1, 1000) if f"t{n:02}" in functions}
 
 
 def fit(training: Training, seed: int = 0) -> list[float]:

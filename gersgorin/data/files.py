@@ -28,7 +28,7 @@ from gersgorin.data.inputs import one_sequence, reads_ids
 from gersgorin.data.layout import Layout, has_batch, with_batch
 from gersgorin.validate import real_tensor
 from rhn.data import Piece
-from rhn.data.jsb import chorales, music21_version
+from rhn.data.jsb import music21_version
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.io import check_file
 from rhn.utils.validation import plain
@@ -40,7 +40,6 @@ EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 ZIP = (b"PK\3\4", b"PK\5\6")  # beginnings of an archive, and of an empty one
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 CHORALE = "bwv269"  # read if nothing is named
-EXCERPT = 25  # frames of a chorale, at most: a step is four times as fast as with whole ones
 MOST_NAMES = 4  # names of inputs in a figure's title
 COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
 
@@ -412,19 +411,3 @@ def chorales_origin(data: Path | None = None) -> str:
     return (
         f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
     )
-
-
-def chorale_excerpts(data: Path | None = None) -> np.ndarray:
-    """Excerpts (T, B, 88) of the training chorales, which begin at different frames.
-
-    T is 25, or the length of the longest piece; shorter pieces are left out. data: an original file
-    of chorales instead of those rebuilt from music21.
-    """
-    pieces = chorales(data).train
-    T = min(EXCERPT, max(map(len, pieces)))
-    cut = []
-    for k, piece in enumerate(pieces):
-        if len(piece) >= T:
-            start = 5 * k % (len(piece) - T + 1)
-            cut.append(piece[start : start + T])
-    return np.stack(cut, 1).astype(float)

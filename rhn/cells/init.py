@@ -288,8 +288,8 @@ def haar(normal: Tensor) -> Tensor:
 @torch.no_grad()
 def orthogonal_(model: nn.Module, generator: torch.Generator | None = None) -> int:
     """Draw new weights in place: recurrent matrices (n, n) are random rotations, other matrices are
-    normal with standard deviation 1/sqrt(fan_in), biases are 0, and those of forget and transform
-    gates 1 and -1. Return the number of recurrent matrices.
+    normal with standard deviation 1/sqrt(fan_in), biases are 0, but 1 for forget and update gates
+    and -1 for transform gates. Return the number of recurrent matrices.
 
     Linear layers (n, n) and square matrices of your own modules count as recurrent. Embeddings,
     normalisations and parameters without a gradient stay unchanged.

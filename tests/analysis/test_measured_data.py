@@ -18,7 +18,6 @@ from rhn.checkpoints import read_metadata, save_checkpoint
 from rhn.cli.main import main as rhn
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
-from trainability.cli import main as trainability
 
 SIZES = ["--hidden-size", "6", "--epochs", "2", "--device", "cpu"]
 
@@ -84,7 +83,7 @@ def test_the_best_network_of_a_study_is_measured_on_the_data_of_the_study(capsys
     assert caplog.messages == []
 
 
-def test_spectra_and_checks_read_the_data_of_the_network(capsys, caplog):
+def test_gains_read_the_data_of_the_network(capsys, caplog):
     for subject in ("runs/one", best()):
         words = ["--checkpoint", subject, "--json"]
         found = []
@@ -93,7 +92,6 @@ def test_spectra_and_checks_read_the_data_of_the_network(capsys, caplog):
             assert gersgorin(["gains", *words, *more, "--output", "gains.png"]) == 0
             found.append(json.loads(capsys.readouterr().out))
         assert found[0] == found[1]
-        assert trainability(["check", "--checkpoint", subject, "--steps", "2", "--json"]) == 0
     assert caplog.messages == []
 
 
@@ -112,7 +110,6 @@ def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_p
         (rhn, ["evaluate", str(file)]),
         (analyze, ["lesion", str(file)]),
         (gersgorin, ["gains", "--checkpoint", str(file)]),
-        (trainability, ["check", "--checkpoint", str(file)]),
     ):
         capsys.readouterr()
         assert run(words) == 2

@@ -6,8 +6,8 @@ import pytest
 from tables import for_each
 
 from evaluation.judge import GRU, PARTS, PARTS_OF_FACTS, RIGHT, WRONG, Judge, main, shown, table
-from trainability.next.changes import LABELS, NEVER_STARRED
-from trainability.next.facts import FACTS, LOOP, OF_Y, OTHERS, RANGE, Fact
+from trainability.changes import NEVER_STARRED, ROW_LABELS
+from trainability.facts import FACTS, LOOP, OF_Y, OTHERS, RANGE, Fact
 
 TABLE = """set,number,part,replacement,errors,share,closes,note
 fresh,701,as written,,1.0,0.00,no,
@@ -28,7 +28,7 @@ def judge(tmp_path):
 
 
 def test_every_row_that_can_have_a_star_has_a_part():
-    assert set(PARTS) == set(LABELS) - set(NEVER_STARRED)
+    assert set(PARTS) == set(ROW_LABELS) - set(NEVER_STARRED)
     assert set(PARTS_OF_FACTS) <= set(FACTS)
 
 

@@ -3,7 +3,6 @@
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.ensemble import build_model
-from trainability.cli import CheckOptions, of_next_frames
 
 UNITS = 16
 LIMIT = UNITS**-0.5  # within which torch draws
@@ -41,16 +39,7 @@ def x(own_folder):
     np.save("x.npy", np.random.default_rng(0).random((6, 3)))
 
 
-def checked(*, init: str | None = None, cell: str = "torch.nn:LSTM") -> nn.Module:
-    options = CheckOptions(cell=cell, hidden_size=UNITS, input=Path("x.npy"), init=init)
-    return of_next_frames(options)["model"]
-
-
-def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x):
-    model = checked()
-    assert (
-        0.9 * LIMIT < largest(model.cells) <= LIMIT and 0.8 * LIMIT < largest(model.output) <= LIMIT
-    )
+def test_torch_s_cells_start_as_torch_does_in_plot_and_train(x):
     radii = [
         spectra(
             load_network(NewOrTrained(cell=cell, hidden_size=UNITS, init=init), 3)[0], "x.npy"
@@ -82,14 +71,6 @@ def test_a_language_model_of_torch_s_cell_starts_so_too_unless_told(capsys):
         assert json.loads(capsys.readouterr().out)["init"] == init
     model = LanguageModel("torch.nn:LSTM", vocabulary_size=50, hidden_size=UNITS, init=None)
     assert 0.9 * LIMIT < largest(model) <= LIMIT
-
-
-@pytest.mark.parametrize("cell", ["rhn", "lstm"])
-def test_check_and_plot_draw_the_same_cell_where_nothing_is_said(x, cell):
-    given, default = checked(cell=cell, init="uniform:0.04"), checked(cell=cell)
-    assert all(
-        torch.equal(p, q) for p, q in zip(given.parameters(), default.parameters(), strict=True)
-    )
 
 
 def test_a_cell_of_a_user_s_own_keeps_its_start():

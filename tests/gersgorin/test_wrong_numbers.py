@@ -7,7 +7,6 @@ import torch
 from tables import for_each
 
 import gersgorin
-import trainability
 from rhn.cells import LSTM, RHN
 from rhn.errors import InvalidInputError, RhnError
 from rhn.models import PolyphonicModel
@@ -20,12 +19,6 @@ X, S = (
 CELL = RHN(M, N, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 MODEL = PolyphonicModel("rhn", hidden_size=4, depth=1, generator=torch.Generator().manual_seed(0))
 FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).double()
-
-
-def training(x):
-    """A training on the next frames of FRAMES."""
-    options = {"learning_rate": 0.1, "batch_axis": 1, "steps": 40}
-    return trainability.Training(MODEL, x, FRAMES[1:, None], "bernoulli", "sgd", **options)
 
 
 WRONG = {
@@ -44,7 +37,6 @@ TAKERS = {
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], starts=s), S, ()),
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "influence": (lambda x: gersgorin.influence(MODEL, x).influence, FRAMES[:-1], ()),
-    "Training": (lambda x: training(x).data.x, FRAMES[:-1, None].float(), ()),
 }
 wherever = for_each("taker", TAKERS)
 

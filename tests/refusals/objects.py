@@ -18,7 +18,6 @@ import analysis
 import gersgorin
 import optim_study
 import rhn
-import trainability
 from gersgorin.recording import MOMENTS
 from optim_study.protocol import StudyConfig
 from rhn.cells import (
@@ -50,7 +49,6 @@ from rhn.presets import preset
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_model
 from rhn.training.run import train_in_folder
-from trainability import starts
 
 CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
 MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)
@@ -184,9 +182,6 @@ RUN = gersgorin.open_run(nn.GRU(3, 4), rand(9, 3))
 SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
     lambda x, s: torch.sqrt(s + x[0]), torch.tensor([[4.0], [-2.0], [1.0], [1.0]]), s0=zeros(4)
 )
-LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-ADAM = torch.optim.Adam(LINEAR.parameters(), 0.01)
-X, Y = rand(60, 4, 3), rand(60, 1)
 CONFIGURATIONS = {
     "twice": '{"preset": "ptb-sota", "hidden_size": 3, "hidden_size": 4}',
     "list": "[]",
@@ -221,7 +216,6 @@ def files() -> None:
     Path("empty.txt").write_text("")
     save_checkpoint("short.safetensors", build_model(TEXT, 5), **language)
     np.save("x.npy", np.zeros((9, 3)))
-    np.save("single.npy", np.zeros((1, 3)))
     np.save("nan.npy", np.full((9, 3), nan))
     np.savez("unit.npz", x=np.zeros((9, 3)), unit=3)
     Path("index.csv").write_text(",a,b\n0,0.1,0.2\n1,0.3,0.4\n2,0.5,0.6\n")

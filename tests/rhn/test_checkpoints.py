@@ -23,7 +23,6 @@ from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from rhn.errors import CheckpointError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_checkpoint
-from trainability.cli import stored_settings
 
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 
@@ -68,7 +67,6 @@ def test_metadata_is_kept_and_read_without_the_weights(tmp_path):
 def test_metadata_of_anyone_by_the_name_of_ours_are_described(train, tmp_path):
     path = save_checkpoint(tmp_path / "a.safetensors", RNN(3, 4), train=train, study=train)
     assert words_of_checkpoint(path).startswith(f"{tmp_path.name}/a.safetensors")
-    assert isinstance(stored_settings(path), dict)
 
 
 def test_others_may_read_the_file(tmp_path):

@@ -51,6 +51,12 @@ MAIN = {
     "trainability": trainability.cli.main,
 }
 MADE = "--cell rnn --hidden-size 3"
+TRAINING = """
+import torch
+x, model = torch.randn(100, 3), torch.nn.Linear(3, 1)
+sgd = torch.optim.SGD(model.parameters(), 0.1)
+parts = dict(model=model, x=x, y=x[:, :1], loss_fn=torch.nn.MSELoss(), optimizer=sgd)
+"""
 
 
 @contextmanager
@@ -73,13 +79,14 @@ def without_reader():
         "rhn sample model.safetensors --bars 1 --output out.mid",
         "rhn report deep.csv --depth --output out.csv",
         "rhn-analyze gates model.safetensors --chorales 0 --output out.npz",
-        f"trainability check {MADE} --steps 2 --seconds 2 --output out.json",
+        "trainability check training.py:parts --steps 4 --output out.json",
     ],
 )
 def test_a_command_whose_reader_has_ended_writes_its_files(command):
     save_checkpoint("model.safetensors", PolyphonicModel("gru", hidden_size=3))
     trial = {"arch": "rhn", "depth": 2, "trial": 0, "epochs": 50, "diverged": False}
     optim_study.write_csv([optim_study.TrialRow(**trial, **SETTINGS, **LOSSES)], "trials.csv")
+    Path("training.py").write_text(TRAINING)
     Path("deep.csv").write_text(f"{DEEP}\nmine,rhn,True,1,8,2,,,3,80.5\n")
     program, *words = command.split()
     with (

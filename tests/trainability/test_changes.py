@@ -1,0 +1,334 @@
+"""Each change trains as a plain loop in which one part is replaced, with errors by NumPy."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tables import for_each
+from torch import nn
+from training_runs import Every, Last, N, T, run_of, sums
+
+from trainability.changes import CHANGES, ROW_LABELS, Known, parameters_of_loss
+from trainability.reader import Reader
+from trainability.snapshot import restored, seed_all
+from trainability.training import held_of, train_run
+
+STEPS = 6
+(EVERYTHING, GRU, ADAM, USUAL, INPUTS, TARGETS, RANGE, SHUFFLED, DROPOUT, PLAIN, TENTH, TEN,
+ WEIGHTS, AXIS) = CHANGES  # fmt: skip
+UNKNOWN = Known(False, -np.inf, np.inf)
+
+
+class Scaled(nn.Module):
+    """A linear network of numbers (N, T, 2), with dropout."""
+
+    def __init__(self, end=None):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(2 * T, 1))
+        self.end = end or nn.Identity()
+
+    def forward(self, x):
+        return self.end(self.inner(x))
+
+
+def made(model=None, loss_fn=None, schedule=False, kind="SGD", rate=1e-3, data=None, **how):
+    torch.manual_seed(3)
+    model = model or Scaled()
+    optimizer = getattr(torch.optim, kind)(model.parameters(), rate, weight_decay=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5) if schedule else None
+    x, y = data or sums()
+    x = 100 + 20 * x if data is None else x
+    return run_of(
+        model, x, 5 + 3 * y, loss_fn or nn.L1Loss(), optimizer, scheduler=scheduler, **how
+    )
+
+
+def of_change(run, label, known=UNKNOWN):
+    """The error of a row on the first half, and the objects after training are given back."""
+    with restored(run.model, run.loss_fn, run.optimizer, run.scheduler):
+        held = held_of(run, run.data.halves[0])
+        seed_all(0)
+        changed = CHANGES[label](run, known)
+        train_run(changed, STEPS, 0)
+        return float(held.errors(changed).mean())
+
+
+def plainly(run, *, model=None, optimizer=None, loss_fn=None, scheduler=None, clip=None,
+            inputs=lambda x: x, targets=lambda y: y, back=lambda z: z, shuffle=True):  # fmt: skip
+    """The same error by a plain loop."""
+    train_x, train_y = inputs(run.data.train.x), targets(run.data.train.y)
+    model = model or copy.deepcopy(run.model)
+    if optimizer is None:
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3, weight_decay=0.1)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer(model.parameters())
+    loss_fn = loss_fn or run.loss_fn
+    torch.manual_seed(0)
+    generator, done = torch.Generator().manual_seed(0), 0
+    model.train()
+    while done < STEPS:
+        order = torch.randperm(160, generator=generator) if shuffle else torch.arange(160)
+        for rows in order.split(32)[: STEPS - done]:
+            optimizer.zero_grad()
+            loss_fn(model(train_x[rows]), train_y[rows]).backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            done += 1
+    half, mean = run.data.halves[0], run.data.train.y.mean().numpy()
+    with torch.no_grad():
+        z = back(model.eval()(inputs(half.x))).numpy()
+    y = half.y.numpy()
+    return ((z - y) ** 2).sum() / ((y - mean) ** 2).sum()
+
+
+def standard(run):
+    x = run.data.train.x
+    mean, spread = x.mean((0, 1)), x.flatten(0, 1).std(0, correction=0)
+    return lambda x: (x - mean) / spread
+
+
+def without_dropout(run):
+    model = copy.deepcopy(run.model)
+    model.inner[1].p = 0.0
+    return model
+
+
+def decayed(rate, decay=0.1):
+    return lambda weights: torch.optim.SGD(weights, rate, weight_decay=decay)
+
+
+ORACLES = {
+    ADAM: (made, lambda run: {"optimizer": lambda w: torch.optim.Adam(w, 0.003), "clip": 1.0}),
+    USUAL: (made, lambda run: {"loss_fn": nn.MSELoss()}),
+    INPUTS: (made, lambda run: {"inputs": standard(run)}),
+    TARGETS: (
+        made,
+        lambda run: {
+            "targets": lambda y: (y - y.mean()) / y.std(correction=0),
+            "back": lambda z: z * run.data.train.y.std(correction=0) + run.data.train.y.mean(),
+        },
+    ),
+    SHUFFLED: (lambda: made(shuffle=False), lambda run: {}),
+    DROPOUT: (
+        made,
+        lambda run: {"model": (model := without_dropout(run)),
+                     "optimizer": decayed(1e-3, 0.0)(model.parameters())},
+    ),
+    PLAIN: (lambda: made(schedule=True), lambda run: {}),
+    TENTH: (made, lambda run: {"optimizer": decayed(1e-4)}),
+    TEN: (made, lambda run: {"optimizer": decayed(1e-2)}),
+}  # fmt: skip
+
+
+@for_each("label", list(ORACLES))
+def test_a_row_is_a_plain_loop_with_one_part_replaced(label):
+    make, oracle = ORACLES[label]
+    run = make()
+    np.testing.assert_allclose(of_change(run, label), plainly(run, **oracle(run)), rtol=1e-3)
+
+
+def test_targets_move_into_the_range_of_a_sigmoid():
+    run = made(Scaled(nn.Sigmoid()), nn.MSELoss())
+    y = run.data.train.y
+    low, size = y.min(), y.max() - y.min()
+    known = Known(False, 0.0, 1.0)
+    expected = plainly(run, targets=lambda y: (y - low) / size, back=lambda z: z * size + low)
+    np.testing.assert_allclose(of_change(run, RANGE, known), expected, rtol=1e-3)
+    inside = Known(False, -100.0, 100.0)
+    assert CHANGES[RANGE](run, UNKNOWN) is None and CHANGES[RANGE](run, inside) is None
+    above = CHANGES[RANGE](run, Known(False, 7.0, np.inf))
+    assert float(above._scaled(y).min()) == pytest.approx(7.0) and float(above.scale) == 1.0
+
+
+def test_new_weights_are_those_of_torch():
+    run = made(Last())
+    with restored(run.model):
+        torch.manual_seed(7)
+        CHANGES[WEIGHTS](run, UNKNOWN)
+        torch.manual_seed(7)
+        rnn, out = nn.GRU(2, 8, batch_first=True), nn.Linear(8, 1)
+        assert torch.equal(run.model.rnn.weight_hh_l0, rnn.weight_hh_l0)
+        assert torch.equal(run.model.out.weight, out.weight)
+
+
+def test_the_other_axis_turns_layers_that_mix_examples():
+    model = Last()
+    model.rnn.batch_first = False
+    run = made(model)
+    assert CHANGES[AXIS](run, UNKNOWN) is None
+    with restored(model):
+        assert CHANGES[AXIS](run, replace(UNKNOWN, mixes=True)) is run and model.rnn.batch_first
+    assert not model.rnn.batch_first
+
+
+def test_changes_that_change_nothing_do_not_apply():
+    run = made(nn.Sequential(nn.Flatten(), nn.Linear(2 * T, 1)), nn.MSELoss())
+    run.optimizer.param_groups[0]["weight_decay"] = 0
+    for label in (USUAL, SHUFFLED, DROPOUT, PLAIN, AXIS, RANGE):
+        assert CHANGES[label](run, UNKNOWN) is None, label
+    classes = run_of(
+        Last(3), torch.ones(N, T, 2).cumsum(0), torch.arange(N) % 3, nn.CrossEntropyLoss()
+    )
+    assert CHANGES[TARGETS](classes, UNKNOWN) is None and CHANGES[USUAL](classes, UNKNOWN) is None
+    predicted = run_of(Last(), *sums(), nn.MSELoss(), predict=lambda output: 2 * output)
+    for label in (USUAL, TARGETS, RANGE):
+        assert CHANGES[label](predicted, Known(False, 0.0, 0.1)) is None, label
+    assert CHANGES[RANGE](run_of(Last(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0)) is None
+    masks = run_of(Last(), (sums()[0] > 0).float(), sums()[1], nn.MSELoss())
+    assert CHANGES[INPUTS](masks, UNKNOWN) is None
+
+
+class WithWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z, y):
+        return ((z - y).square() * self.weight.exp() - self.weight).mean()
+
+
+def test_parameters_of_the_loss_are_trained_in_every_row():
+    model, loss_fn = Scaled(), WithWeight()
+    x, y = sums()
+    sgd = torch.optim.SGD([*model.parameters(), loss_fn.weight], 1e-4)
+    run = run_of(model, x, y, loss_fn, sgd)
+    known = replace(UNKNOWN, of_loss=parameters_of_loss(loss_fn, model))
+    assert known.of_loss == (loss_fn.weight,)
+    for label in (GRU, ADAM, EVERYTHING):
+        with restored(model, loss_fn, sgd):
+            changed = CHANGES[label](run, known)
+            groups = changed.optimizer.param_groups
+            assert any(p is loss_fn.weight for group in groups for p in group["params"]), label
+
+
+def cross(z, y):
+    return F.cross_entropy(z.flatten(0, 1), y.flatten())
+
+
+TASKS = {
+    "the last of words": (Last(3), None, torch.arange(N) % 3, nn.CrossEntropyLoss(), {}),
+    "every step": (Every(3), None, torch.arange(N * T).reshape(N, T) % 3, cross, {}),
+    "classes on axis 1": (
+        nn.Sequential(Every(3), nn.Flatten(1), nn.Unflatten(1, (3, T))),
+        None,
+        torch.arange(N * T).reshape(N, T) % 3,
+        nn.CrossEntropyLoss(),
+        {},
+    ),
+    "classes of all steps": (
+        nn.Sequential(Every(3), nn.Flatten(0, 1)),
+        None,
+        torch.arange(N * T).reshape(N, T) % 3,
+        lambda z, y: F.cross_entropy(z, y.flatten()),
+        {},
+    ),
+    "probabilities": (
+        nn.Sequential(Last(1), nn.Sigmoid()),
+        None,
+        (torch.arange(N) % 2).float()[:, None],
+        nn.BCELoss(),
+        {},
+    ),
+    "log-probabilities": (
+        nn.Sequential(Last(3), nn.LogSoftmax(-1)),
+        None,
+        torch.arange(N) % 3,
+        nn.NLLLoss(),
+        {},
+    ),
+    "numbers of every step": (Every(), None, sums()[0][..., :1], nn.MSELoss(), {}),
+    "axis 1": (
+        Every(3),
+        sums()[0].transpose(0, 1),
+        (torch.arange(N * T) % 3).reshape(T, N),
+        cross,
+        {"axis": 1},
+    ),
+}
+
+
+class Pair(nn.Module):
+    """Reads words and a number for each example."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(9, 4), nn.Linear(5, 1)
+
+    def forward(self, ids, other):
+        return self.out(torch.cat([self.embed(ids).mean(1), other], 1))
+
+
+TASKS["words and a number"] = (
+    Pair(),
+    (torch.randint(9, (N, T)), torch.randn(N, 1)),
+    torch.randn(N, 1),
+    nn.MSELoss(),
+    {},
+)
+
+
+class Named(Pair):
+    """Takes a dictionary as one argument."""
+
+    def forward(self, inputs):
+        return super().forward(inputs["ids"], inputs["other"])
+
+
+names = {"ids": torch.randint(9, (N, T)), "other": torch.randn(N, 1)}
+TASKS["a dictionary"] = (Named(), names, torch.randn(N, 1), nn.MSELoss(), {})
+TASKS["arguments by name"] = (Pair(), names, torch.randn(N, 1), nn.MSELoss(), {})
+
+
+@for_each("name", list(TASKS))
+def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
+    model, x, y, loss_fn, how = TASKS[name]
+    if name == "axis 1":
+        model.rnn.batch_first = False
+    run = run_of(model, sums()[0] if x is None else x, y, loss_fn, **how)
+    for label in (GRU, EVERYTHING):
+        with restored(model, run.optimizer):
+            other = CHANGES[label](run, UNKNOWN)
+            assert isinstance(other.model, Reader), label
+            x, y, _ = next(run.data.minibatches(0))
+            assert other.output(x).shape == run.output(x).shape, label
+            assert np.isfinite(train_run(other, 2, 0)).all()
+            assert held_of(run, run.data.halves[0]).errors(other).isfinite().all()
+            grads = [p.grad is not None for p in other.model.rnn.parameters()]
+            assert all(grads), label
+
+
+class Tagger(nn.Module):
+    """An output for each step."""
+
+    def __init__(self, both):
+        super().__init__()
+        self.rnn = nn.GRU(2, 3, batch_first=True, bidirectional=both)
+        self.out = nn.Linear(3 + 3 * both, 1)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+@for_each("both", [False, True])
+@for_each("every", [False, True])
+def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
+    x, _ = sums()
+    tagger = Tagger(both)
+    model = tagger if every else nn.Sequential(tagger, nn.Flatten(), nn.Linear(T, 1))
+    run = run_of(model, x, torch.randn(N, T, 1) if every else torch.randn(N, 1), nn.MSELoss())
+    with restored(model, run.optimizer):
+        other = CHANGES[GRU](run, UNKNOWN).model
+        assert other.rnn.bidirectional == both and other.every == every
+        x = x[:4].clone().requires_grad_()
+        output = other(x)
+        (output[:, 0] if every else output).sum().backward()
+        assert (x.grad[:, -1] != 0).any() == (both or not every)
+        assert (x.grad[:, 0] != 0).all()
+
+
+def test_labels_are_literals_and_each_once():
+    assert len(set(ROW_LABELS)) == len(ROW_LABELS) == 18

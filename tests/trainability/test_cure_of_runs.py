@@ -1,0 +1,195 @@
+"""`cure`, `assert_learns` and the commands."""
+
+import json
+
+import pytest
+import torch
+from tables import for_each
+from test_snapshot import flat
+from torch import nn
+from training_runs import Last, other_words, sums
+
+from rhn.cells.init import orthogonal_
+from rhn.errors import InvalidInputError
+from trainability.cli import main
+from trainability.cures import BOTH, LABELS, RATES, Candidate, Cure, cure, draw_weights
+from trainability.testing import assert_learns
+
+
+class Deep(nn.Module):
+    """A deep network of small weights, whose gradient vanishes."""
+
+    def __init__(self, scale=1e-2):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = nn.ModuleList(nn.Linear(12, 12) for _ in range(6))
+        self.out = nn.Linear(12, 1)
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.weight.mul_(scale)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return self.out(x)
+
+
+def cured(model, rate=1e-2, steps=80, kind="Adam", **how):
+    torch.manual_seed(2)
+    optimizer = getattr(torch.optim, kind)(model.parameters(), rate)
+    return cure(model, *sums(), nn.MSELoss(), optimizer, steps=steps, **how), optimizer
+
+
+def test_small_weights_are_cured_by_rotations():
+    model = Deep(1e-4)
+    before = flat(model)
+    found, _ = cured(model, rate=0.1, steps=160, kind="SGD")
+    assert flat(model) == before
+    assert found.best.weights != "yours" and found.best.error < 0.5 and found.best.starred
+    yours = next(row for row in found.rows if (row.weights, row.rate) == ("yours", 1.0))
+    assert yours.error > 2 * found.best.error and len(yours.seeds) == len(found.best.seeds) == 3
+
+
+@pytest.fixture(scope="module")
+def simple():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    return cured(model, rate=2e-3, kind="SGD")
+
+
+def test_a_rate_that_is_too_low_is_cured_by_ten_times_the_rate(simple):
+    found, optimizer = simple
+    assert found.best.rate == 10.0 and optimizer.param_groups[0]["lr"] == 2e-3
+
+
+def test_half_of_the_pairs_go_on_after_each_round(simple):
+    """10 pairs for an eighth of the steps, 5 for a quarter, 3 for a half, 2 for all; and yours."""
+    found, _ = simple
+    pairs = [(row.weights, row.rate) for row in found.rows]
+    assert sorted(pairs) == sorted((w, r) for w in ("yours", "torch's") for r in RATES)
+    steps = [row.steps for row in found.rows if (row.weights, row.rate) != ("yours", 1.0)]
+    assert steps == sorted(steps, reverse=True) and steps.count(80) == 2
+    assert found.rows[2].weights == "yours" and found.rows[2].steps == 80
+    full = [row.error for row in found.rows[:2]]
+    assert full == sorted(full)
+
+
+def test_weights_apply_to_networks_that_have_them():
+    applied = {
+        name: [label for label in LABELS if draw_weights(model, label, 50)]
+        for name, model in (("GRU", Last()), ("RNN", Last(kind="RNN")), ("linear", nn.Linear(3, 1)))
+    }
+    assert applied["GRU"] == ["yours", "torch's", "orthogonal", "chrono gates", BOTH]
+    assert applied["RNN"] == ["yours", "torch's", "orthogonal", "remembering"]
+    assert applied["linear"] == ["yours", "torch's"]
+
+
+def test_a_cure_prints_a_line_for_each_pair(snapshot, tmp_path):
+    rows = (
+        Candidate(BOTH, 3.0, 80, 0.021, (0.02, 0.03, 0.02), True),
+        Candidate("yours", 1.0, 80, 0.98, (1.0, 0.97, 1.02), False),
+        Candidate("torch's", 0.3, 10, float("inf"), None, False),
+    )
+    found = Cure(kind="numbers", time_steps=6, rows=rows)
+    assert str(found) == snapshot and other_words(found) == set()
+    assert str(Cure.load(found.save(tmp_path / "cure.npz"))) == str(found)
+
+
+def test_the_best_weights_are_drawn_by_apply():
+    row = Candidate("orthogonal", 1.0, 80, 0.1, None, False)
+    model, other = Last(), Last()
+    torch.manual_seed(5)
+    Cure(kind="numbers", time_steps=6, rows=(row,)).apply(model)
+    torch.manual_seed(5)
+    orthogonal_(other)
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+
+
+def test_too_few_steps_are_refused():
+    with pytest.raises(InvalidInputError, match="steps is 7: expected at least 8"):
+        cured(Last(), steps=7)
+
+
+def learn(rate, **how):
+    torch.manual_seed(0)
+    model = Last()
+    adam = torch.optim.Adam(model.parameters(), rate)
+    before = flat((model, adam))
+    try:
+        assert_learns(model, *sums(), nn.MSELoss(), adam, steps=120, **how)
+    finally:
+        assert flat((model, adam)) == before
+
+
+def test_a_run_that_learns_passes_and_another_fails_with_its_error():
+    learn(1e-2)
+    with pytest.raises(AssertionError, match=r"the error is [\d.]+: expected less than 0.5"):
+        learn(1e-6)
+    learn(1e-6, below=100)
+    with pytest.raises(InvalidInputError, match="below is 'low'"):
+        learn(1e-2, below="low")
+
+
+FILE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(100, 3)
+model = nn.Linear(3, 1)
+parts = dict(model=model, x=x, y=x.sum(1, keepdim=True), loss_fn=nn.MSELoss(),
+             optimizer=torch.optim.SGD(model.parameters(), 1e-2), steps=60)
+
+
+def make():
+    return parts
+
+
+number = 3
+other, wrong = parts | {"losses": [1.0], "seconds": 99}, parts | {"rate": 3}
+"""
+
+
+@pytest.fixture
+def file(own_folder):
+    (own_folder / "train.py").write_text(FILE)
+    return own_folder
+
+
+def test_the_commands_print_and_write_what_the_functions_return(file, capsys):
+    assert main(["check", "train.py:parts", "--output", "a.json"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "ten times the rate" in printed and json.loads((file / "a.json").read_text())["steps"] == 60
+    )
+    assert main(["check", "train.py:make", "--steps", "50"]) == 0
+    assert ", 50 steps" in capsys.readouterr().out
+    assert main(["cure", "train.py:parts", "--steps", "16"]) == 0
+    assert "initial weights" in capsys.readouterr().out
+
+
+def test_wrong_arguments_in_a_file_and_names_of_outputs_are_refused_before_the_training(
+    file, capsys
+):
+    assert main(["cure", "train.py:other", "--steps", "16"]) == 0
+    for words, said in (
+        (["check", "train.py:wrong"], "train.py:wrong: got an unexpected keyword argument 'rate'"),
+        (["cure", "train.py:parts", "--output", "a.png"], "a.png"),
+    ):
+        capsys.readouterr()
+        assert main(words) == 2
+        printed = capsys.readouterr()
+        assert said in printed.err and printed.out == ""
+
+
+def test_the_best_pair_has_the_lowest_error_of_all_that_trained_to_the_end(simple):
+    rows, _ = simple
+    last = [row.error for row in rows.rows if row.steps == 80]
+    assert last == sorted(last) and rows.best.error == last[0]
+
+
+@for_each("word", ["train.py", "other.py:parts", "train.py:number", "train.py:none"])
+def test_other_words_are_refused(word, file, capsys):
+    assert main(["check", word]) == 2
+    assert "expected" in capsys.readouterr().err

@@ -1,0 +1,150 @@
+"""The door for x and y: which examples are trained on, which are held out, what is refused."""
+
+import pytest
+import torch
+from tables import for_each
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, TensorDataset
+
+from rhn.errors import InvalidInputError
+from trainability.data import read_examples
+
+
+def read(x, y=None, **changes):
+    usual = {"batch_size": 32, "axis": 0, "shuffle": True, "validation": None, "seed": 0}
+    return read_examples(x, y, **usual | changes, device=torch.device("cpu"))
+
+
+def numbers(count, *shape):
+    """Examples that are their own numbers: example i holds i everywhere."""
+    return torch.arange(count).float().reshape(-1, *[1] * len(shape)).expand(count, *shape).clone()
+
+
+def held(data):
+    return torch.cat([half.rows for half in data.halves])
+
+
+@for_each(("count", "out"), [(40, 20), (99, 20), (100, 20), (400, 80), (6000, 1000)])
+def test_a_fifth_is_held_out_but_20_to_1000_in_two_halves(count, out):
+    data = read(numbers(count, 3), numbers(count))
+    assert (data.held_out, len(data.train), data.count) == (out, count - out, count)
+    assert abs(len(data.halves[0]) - len(data.halves[1])) <= 1
+    assert sorted([*data.train.rows.tolist(), *held(data).tolist()]) == [*range(count)]
+
+
+def test_time_steps_lie_along_the_other_axis():
+    assert read(numbers(100), numbers(100)).time_steps == 1
+    assert read(numbers(100, 7, 2), numbers(100)).time_steps == 7
+    assert read(numbers(100, 7, 2).movedim(0, 1), numbers(100), axis=1).time_steps == 7
+
+
+def test_equal_rows_are_on_one_side():
+    x, y = numbers(100, 3).repeat(4, 1), numbers(400)
+    data = read(x, y)
+    trained, out = set(data.train.x[:, 0].tolist()), set(x[held(data), 0].tolist())
+    assert not trained & out and data.held_out == 80 and data.distinct == 100
+
+
+def test_a_group_that_is_too_large_is_trained_on():
+    x = torch.cat([torch.zeros(200, 2), numbers(200, 2) + 1])
+    data = read(x, numbers(400))
+    assert data.held_out == 80 and not (held(data) < 200).any()
+
+
+def test_without_shuffling_the_last_ones_are_held_out_in_order():
+    data = read(numbers(100, 2), numbers(100), shuffle=False)
+    assert held(data).tolist() == [*range(80, 100)]
+    assert next(data.minibatches(0)).rows.tolist() == [*range(32)]
+
+
+def test_validation_replaces_the_held_out_examples():
+    data = read(numbers(64, 2), numbers(64), validation=(numbers(30, 2) + 500, numbers(30)))
+    assert len(data.train) == 64 and data.held_out == 30
+    assert (torch.cat([half.x for half in data.halves]) >= 500).all()
+
+
+def test_minibatches_are_those_of_a_loader_with_this_generator():
+    data = read(numbers(100, 2), numbers(100))
+    generator = torch.Generator().manual_seed(3)
+    order = [torch.randperm(80, generator=generator).split(32)[:2] for _ in range(2)]
+    stream = data.minibatches(3)
+    for rows in [rows for epoch in order for rows in epoch]:
+        batch = next(stream)
+        assert torch.equal(batch.rows, rows) and torch.equal(batch.x, data.train.x[rows])
+        assert torch.equal(batch.y, data.train.y[rows])
+
+
+def test_tuples_and_dictionaries_are_split_alike():
+    x, lengths = numbers(100, 5, 2), numbers(100)
+    for given in ((x, lengths), {"a": x, "b": lengths}):
+        batch = next(read(given, numbers(100)).minibatches(0))
+        a, b = tree_leaves(batch.x)
+        assert (
+            torch.equal(a[:, 0, 0], b) and torch.equal(b, batch.y) and type(batch.x) is type(given)
+        )
+
+
+def test_examples_on_axis_1_stay_there():
+    x, y = numbers(100, 7, 2).transpose(0, 1), numbers(100, 7).T
+    data = read((x, numbers(100)), y, axis=1)
+    (batch, lengths), target, _ = next(data.minibatches(0))
+    assert batch.shape == (7, 32, 2) and target.shape == (7, 32) and data.count == 100
+    assert torch.equal(batch[0, :, 0], target[0]) and torch.equal(lengths, target[0])
+    assert read(x, numbers(100, 3), axis=1).train.y.shape == (80, 3)
+
+
+@for_each("shuffle", [True, False])
+def test_one_epoch_of_a_loader_is_joined(shuffle):
+    loader = DataLoader(TensorDataset(numbers(100, 2), numbers(100)), 16, shuffle=shuffle)
+    data = read(loader)
+    assert data.count == 100 and data.batch_size == 16 and data.shuffle == shuffle
+    assert torch.equal(data.train.x[:, 0], data.train.y)
+    three = DataLoader(TensorDataset(numbers(60, 2), numbers(60), numbers(60)), 16)
+    assert isinstance(read(three).train.x, tuple)
+
+
+def test_the_last_minibatch_is_filled_up_with_the_first_examples():
+    half = read(numbers(100, 2), numbers(100)).halves[0]
+    found = [(y.tolist(), count) for _, y, count in half.in_order(8)]
+    y = half.y.tolist()
+    assert found == [(y[:8], 8), ([*y[8:], *y[:6]], 2)]
+
+
+NAN = torch.where(numbers(100, 3) == 7, torch.nan, 1.0)
+WRONG = {
+    "x is (1, 2): expected a tensor": ([1, 2], numbers(100)),
+    "x is a Tensor of shape (90, 3): expected 100": (
+        (numbers(100, 3), numbers(90, 3)),
+        numbers(100),
+    ),
+    "y is None: expected a tensor": (numbers(100, 3), None),
+    "y is a Tensor of shape (90,): expected 100 examples along axis 0": (
+        numbers(100, 3),
+        numbers(90),
+    ),
+    "x has NaN in 1 of 100 examples": (NAN, numbers(100)),
+    "y has NaN in 1 of 100 examples": (numbers(100, 3), NAN),
+    "y is 1 in all 100 examples": (numbers(100, 3), torch.ones(100)),
+    "x has 30 examples, 30 of them distinct, and 20 can be held out": (numbers(30, 3), numbers(30)),
+    "x has 100 examples, 1 of them distinct, and 0 can be held out": (
+        torch.ones(100, 3),
+        numbers(100),
+    ),
+    "x is a DataLoader: expected minibatches (x, y)": (DataLoader(numbers(100, 3), 16), None),
+    "minibatches of the DataLoader cannot be joined": (
+        [(torch.ones(4, k), torch.ones(4)) for k in (2, 3)],
+        None,
+    ),
+}
+
+
+@for_each("message", list(WRONG))
+def test_other_data_are_refused(message):
+    x, y = WRONG[message]
+    if isinstance(x, list) and isinstance(x[0], tuple):
+        x = DataLoader(x, batch_size=None)
+    with pytest.raises(InvalidInputError) as refused:
+        read(x, y)
+    assert message in str(refused.value)
+    with pytest.raises(InvalidInputError, match="validation is 3: expected"):
+        read(numbers(100, 2), numbers(100), validation=3)

@@ -1,0 +1,67 @@
+"""Small training runs that tests share: a sum of two inputs, classes, and signs."""
+
+import re
+
+import torch
+from torch import nn
+
+from rhn.utils.tables import MISSING
+from trainability.data import read_examples
+from trainability.scores import score_of
+from trainability.training import TrainingRun, model_output
+
+N, T, M = 200, 6, 2
+
+
+class Last(nn.Module):
+    """The last output of a recurrent layer, through a linear layer."""
+
+    def __init__(self, outputs=1, kind="GRU", units=8, inputs=M):
+        super().__init__()
+        self.rnn = getattr(nn, kind)(inputs, units, batch_first=True)
+        self.out = nn.Linear(units, outputs)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+class Every(Last):
+    """An output of every time step."""
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+def sums(count=N, steps=T):
+    """x (N, T, M), and y (N, 1), the sum of the first numbers of two time steps."""
+    x = torch.randn(count, steps, M)
+    return x, x[:, :2, 0].sum(1, keepdim=True)
+
+
+def parts(model, loss_fn=None, kind="Adam", rate=1e-2, **how):
+    """(model, x, y, loss, optimiser) of the sums."""
+    optimizer = getattr(torch.optim, kind)(model.parameters(), rate, **how)
+    return (model, *sums(), loss_fn or nn.MSELoss(), optimizer)
+
+
+def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None, **data):
+    """A `Run` of these parts."""
+    usual = {"batch_size": 32, "axis": 0, "shuffle": True, "validation": None, "seed": 0}
+    read = read_examples(x, y, **usual | data, device=torch.device("cpu"))
+    score = score_of(lambda x: model_output(model, x), read, loss_fn, predict)
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3)
+    more = {"predict": predict, "shuffle": read.shuffle, "last": score.last}
+    return TrainingRun(model, loss_fn, optimizer, scheduler, read, score, **more)
+
+
+FRAME = {"examples", "(", "distinct,", "held", "out),", "steps;", ":", "error:", ";", "rate", "to",
+         "steps", ",", "rows", "explained:", "note:", "SGD,", "Adam,"}  # fmt: skip
+
+
+def other_words(found):
+    """The words of a printed result that are no numbers and no literals of its class."""
+    text = str(found)
+    for literal in sorted((*found.texts, found.page), key=len, reverse=True):
+        text = text.replace(literal, " ")
+    text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)
+    return {*text.split()} - {MISSING} - FRAME

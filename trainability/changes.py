@@ -1,0 +1,274 @@
+"""Changes of a training run, each of one part, in the order of the rows.
+
+    run = CHANGES["no dropout, no decay"](run, known)     # in place; None if it does not apply
+
+A change gets a run whose objects are as the user gave them; a `Snapshot` undoes it. Random weights
+are drawn from torch's random state.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from rhn.cells import Cell, Initialization
+from trainability.data import example_axis
+from trainability.reader import LINKS, Reader
+from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS
+from trainability.snapshot import Snapshot
+from trainability.training import TrainingRun, differs
+
+RATE, CLIP = 0.003, 1.0  # of Adam
+NONE, IN_TRAINING, SINGLE = "none", "none, in training mode", "none, single examples"
+EVERYTHING, LONGER = "everything", "four times the steps"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What facts know of a run."""
+
+    mixes: bool
+    """True if outputs change with other examples."""
+    low: float
+    """The smallest output over random weights."""
+    high: float
+    """The largest output over random weights."""
+    of_loss: tuple[Tensor, ...] = ()
+    """Parameters that only the loss has."""
+
+
+def gru(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """A GRU in place of the network, trained by the user's optimiser and loss."""
+    x, y, _ = next(run.data.minibatches(0))
+    with torch.no_grad():
+        output = run.output(x)
+    if not isinstance(output, Tensor) and not run.usual:
+        return None
+    output = output if isinstance(output, Tensor) else run.main(output)
+    last = "" if run.usual else needed(run)
+    both = any(getattr(m, "bidirectional", False) for m in run.model.modules())
+    model = Reader(run.data.train.x, x, output, y, run.score, last, both)
+    model = model.to(output.device, output.dtype)
+    retarget(run, model)
+    return replace(run, model=model, last=last)
+
+
+def needed(run: TrainingRun) -> str:
+    """Return the last operation that the user's loss needs, a key of `LINKS`; "" for none."""
+    kind, last = run.score.kind, run.score.last
+    if run.score.takes_logits or kind == NUMBERS:
+        return ""
+    usual = {CLASSES: "LogSoftmax", SIGNS: "Sigmoid"}.get(kind, "")
+    return last if last in LINKS else usual
+
+
+def retarget(run: TrainingRun, model: nn.Module) -> None:
+    """Let the optimiser train the weights of another model in place of those of the run's."""
+    old, groups = {id(p) for p in run.model.parameters()}, run.optimizer.param_groups
+    held = [any(id(p) in old for p in group["params"]) for group in groups]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if id(p) not in old]
+    first = groups[held.index(True) if any(held) else 0]
+    first["params"] = [*model.parameters(), *first["params"]]
+
+
+def adam(run: TrainingRun, known: Known) -> TrainingRun:
+    """Adam with clipping, for all weights of the model and the loss."""
+    others = [p for group in run.optimizer.param_groups for p in group["params"]]
+    weights = {id(p): p for p in [*run.model.parameters(), *others, *known.of_loss]}
+    optimizer = torch.optim.Adam([p for p in weights.values() if p.requires_grad], RATE)
+    return replace(run, optimizer=optimizer, scheduler=None, clip_norm=CLIP)
+
+
+def usual_loss(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """The usual loss for the kind of targets, if the user's is another one."""
+    if run.score.kind == RAW or run.predict is not None:
+        return None
+    x, y, _ = next(run.data.minibatches(0))
+    other = replace(run, usual=True)
+    with torch.no_grad():
+        output = run.output(x)
+        turned = tree_map(lambda t: t.roll(1, 0) if isinstance(t, Tensor) else t, output)
+        pairs = [[one.loss(z, x, y) for one in (run, other)] for z in (output, turned)]
+    same = [not differs(one.reshape(1), two.reshape(1)).any() for one, two in pairs]
+    return None if all(same) else other
+
+
+def inputs_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """Each feature of x with mean 0 and standard deviation 1; masks of 0 and 1 stay."""
+    leaves, axis = tree_leaves(run.data.train.x), run.data.train.axis
+    scales = [
+        scale_of(t.movedim(example_axis(t, leaves[0], axis), 0))
+        if t.is_floating_point() and not ((t == 0) | (t == 1)).all() else None
+        for t in leaves
+    ]  # fmt: skip
+    if not any(scales):
+        return None
+
+    def change(x: Any) -> Any:
+        own, spec = torch.utils._pytree.tree_flatten(x)
+        changed = []
+        for t, scale in zip(own, scales, strict=True):
+            at = example_axis(t, own[0], axis)
+            new = t if scale is None else ((t.movedim(at, 0) - scale[0]) / scale[1]).movedim(0, at)
+            changed.append(new)
+        return torch.utils._pytree.tree_unflatten(changed, spec)
+
+    return replace(run, change_x=change)
+
+
+def targets_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """Each output of y with mean 0 and standard deviation 1."""
+    if run.score.kind != NUMBERS or run.predict is not None:
+        return None
+    mean, spread = scale_of(run.score.first(run.data.train.y, tree_leaves(run.data.train.x)[0]))
+    return replace(run, shift=mean, scale=spread)
+
+
+def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (mean, standard deviation) of each feature of numbers (N, ..., m); the deviation of a
+    constant feature is 1.
+
+    >>> scale_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    (tensor([2., 5.]), tensor([1., 1.]))
+    """
+    flat = (values.flatten(0, -2) if values.dim() > 1 else values.unsqueeze(1)).double()
+    mean, spread = flat.mean(0), flat.std(0, correction=0)
+    tiny = torch.finfo(torch.float32).eps * flat.abs().amax(0)
+    spread = torch.where(spread > tiny, spread, 1.0)
+    kind = values.dtype if values.is_floating_point() else torch.float32
+    return mean.to(kind), spread.to(kind)
+
+
+def targets_in_range(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """y moved into the range of the outputs, if it is outside."""
+    y = run.data.train.y
+    if run.score.kind != NUMBERS or run.predict is not None:
+        return None
+    (least, most), low, high = map(float, y.aminmax()), known.low, known.high
+    if (low <= least and most <= high) or low == high:
+        return None
+    scale = (most - least) / (high - low) if math.isfinite(high - low) else 1.0
+    shift = least - low * scale if math.isfinite(low) else most - high * scale
+    return replace(run, shift=torch.tensor(shift), scale=torch.tensor(scale))
+
+
+def shuffled(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """A new order of the examples in each epoch."""
+    return None if run.shuffle else replace(run, shuffle=True)
+
+
+def no_dropout(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """No dropout in layers of torch, no weight decay."""
+    found = False
+    for module in run.model.modules():
+        name = "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout"
+        rate = getattr(module, name, None)
+        if isinstance(rate, float) and rate > 0:
+            setattr(module, name, 0.0)
+            found = True
+    for group in run.optimizer.param_groups:
+        found = found or group.get("weight_decay", 0) > 0
+        group["weight_decay"] = 0.0
+    return run if found else None
+
+
+def plain_optimizer(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """The user's optimiser at its first rate, without schedule and clipping."""
+    if run.scheduler is None and run.clip_norm is None:
+        return None
+    for group in run.optimizer.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])
+    return replace(run, scheduler=None, clip_norm=None)
+
+
+def tenth_of_rate(run: TrainingRun, known: Known) -> TrainingRun:
+    """All learning rates divided by ten."""
+    return replace(run, factor=0.1)
+
+
+def ten_times_rate(run: TrainingRun, known: Known) -> TrainingRun:
+    """All learning rates multiplied by ten."""
+    return replace(run, factor=10.0)
+
+
+def torch_weights(run: TrainingRun, known: Known) -> TrainingRun:
+    """New initial weights."""
+    initial_weights(run.model)
+    return run
+
+
+@torch.no_grad()
+def initial_weights(model: nn.Module) -> None:
+    """Draw new weights as torch's layers do; matrices of the user's own modules are uniform."""
+    drawn = set[int]()
+    for module in model.modules():
+        if isinstance(module, Cell):
+            module.init = Initialization.parse("scaled")
+        draw = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+        with contextlib.suppress(TypeError):  # one that needs arguments
+            if draw is not None:
+                draw()
+                drawn |= {id(p) for p in module.parameters(recurse=False)}
+    for p in model.parameters():
+        if id(p) not in drawn and p.dim() > 1:
+            bound = p.shape[-1] ** -0.5
+            p.uniform_(-bound, bound)
+
+
+def other_axis(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """Layers of torch that read the examples along the other axis, if outputs mix examples."""
+    layers = [m for m in run.model.modules() if isinstance(getattr(m, "batch_first", None), bool)]
+    if not layers or not known.mixes:
+        return None
+    for layer in layers:
+        layer.batch_first = not layer.batch_first  # type: ignore[assignment]
+    return run
+
+
+def everything(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """A GRU, Adam, the usual loss, standardised inputs and targets, shuffled."""
+    for change in (usual_always, inputs_standardised, targets_standardised, gru, adam, shuffled):
+        run = change(run, known) or run
+    return run if isinstance(run.model, Reader) else None
+
+
+def usual_always(run: TrainingRun, known: Known) -> TrainingRun | None:
+    """The usual loss, also if the user's is the same."""
+    scored = run.score.kind != RAW and run.predict is None
+    return replace(run, usual=True) if scored else None
+
+
+Change = Callable[[TrainingRun, Known], TrainingRun | None]
+CHANGES: dict[str, Change] = {
+    EVERYTHING: everything,
+    "a GRU of 64 units": gru,
+    "Adam 0.003, clip 1": adam,
+    "the usual loss": usual_loss,
+    "inputs standardised": inputs_standardised,
+    "targets standardised": targets_standardised,
+    "targets to the range of the outputs": targets_in_range,
+    "shuffled": shuffled,
+    "no dropout, no decay": no_dropout,
+    "plain optimiser: your rate, no schedule, no clipping": plain_optimizer,
+    "a tenth of the rate": tenth_of_rate,
+    "ten times the rate": ten_times_rate,
+    "torch's initial weights": torch_weights,
+    "examples along the other axis": other_axis,
+}
+"""Changes by their labels, in the order of the rows."""
+ROW_LABELS = (NONE, IN_TRAINING, SINGLE, *CHANGES, LONGER)
+"""The labels of all rows, in their order."""
+NEVER_STARRED = (NONE, IN_TRAINING, SINGLE, EVERYTHING, LONGER)
+
+
+def parameters_of_loss(loss_fn: Any, model: nn.Module) -> tuple[Tensor, ...]:
+    """Return the trainable tensors that a loss holds, and the model does not."""
+    own = {id(p) for p in model.parameters()}
+    found = Snapshot(loss_fn).tensors
+    return tuple(t for t in found if t.is_leaf and t.requires_grad and id(t) not in own)

@@ -1,0 +1,368 @@
+"""`check`: facts of a training run, and its error if one part is changed at a time.
+
+found = check(model, x, y, loss_fn, optimizer, steps=1000)
+print(found)
+found.starred                   # labels of the changes that close the gap
+found.facts[0].numbers          # of this run, beside those of every sound run
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
+
+from rhn.errors import InvalidInputError
+from rhn.utils.results import Result
+from rhn.utils.tables import MISSING, all_formatted, formatted
+from rhn.utils.validation import check_seed, number
+from trainability.changes import (
+    CHANGES,
+    IN_TRAINING,
+    LONGER,
+    NEVER_STARRED,
+    NONE,
+    ROW_LABELS,
+    SINGLE,
+    Known,
+    parameters_of_loss,
+)
+from trainability.data import read_examples
+from trainability.facts import FACTS, OTHERS, RANGE, Fact, facts
+from trainability.races import SEEDS, Race, seconds_of
+from trainability.scores import CLASSES, MEANINGS, RAW, score_of
+from trainability.snapshot import Snapshot, restored
+from trainability.training import (
+    FAILS,
+    TrainingRun,
+    check_parts,
+    model_output,
+    raised_by,
+    refuse_kept_state,
+    train_run,
+    try_step,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FEWEST = 50  # steps of a row, if `seconds` chooses them
+DIVISORS = (1, 2, 4, 8)
+TIMED = 2  # steps of each row that are timed, after one more
+OF_Y = {
+    "classes": "classes of y",
+    "signs": "signs of y",
+    "numbers": "numbers of y",
+    "raw": "entries of y",
+}
+YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
+CHANGE, CLOSED = "change", "* closes 80 % of the gap to the lowest error"
+LINE = "line of the first number that is not finite: "
+FAILED = "rows that raised an error"
+DIVERGED = "rows whose error is not finite"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change of a training run."""
+
+    label: str
+    error: float
+    """On the first half of the held-out examples, with the first seed."""
+    seeds: tuple[float, ...] | None
+    """On the other half, with three seeds; None if they were not run."""
+    starred: bool
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Check(Result):
+    """Facts and rows of a training run.
+
+    >>> x, model = torch.randn(100, 3), nn.Linear(3, 1)
+    >>> sgd = torch.optim.SGD(model.parameters(), 1e-2)
+    >>> found = check(model, x, x[:, :1], nn.MSELoss(), sgd, steps=2)
+    >>> found.rows[0].label, found.facts[0].name
+    ('none', 'other outputs that change with one example')
+    """
+
+    page: ClassVar[str] = "docs/guides/check.md"
+    texts: ClassVar[tuple[str, ...]] = (
+        *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
+        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED,
+    )  # fmt: skip
+
+    examples: int
+    distinct: int
+    """Different rows of x."""
+    held_out: int
+    time_steps: int
+    """Of the first input; 1 without a time axis."""
+    kind: str
+    """classes, signs, numbers or raw."""
+    entries: int
+    """Classes, or numbers of an example's y."""
+    optimizer: str
+    """The class of the optimiser."""
+    rates: tuple[float, float]
+    """The learning rate at the first and the last step."""
+    steps: int
+    """Optimiser steps of every row but `four times the steps`."""
+    facts: tuple[Fact, ...]
+    rows: tuple[Row, ...]
+    line: str
+    """The line of the user's code with the first number that is not finite; "" if there is none."""
+    failed: int
+    """Rows that raised an error."""
+
+    @property
+    def starred(self) -> tuple[str, ...]:
+        """The labels of the rows that close the gap."""
+        return tuple(row.label for row in self.rows if row.starred)
+
+    def title(self) -> list[str]:
+        data = f"{self.examples} examples ({self.distinct} distinct, {self.held_out} held out), "
+        first, last = map(formatted, self.rates)
+        rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} steps"
+        return [
+            f"{data}{self.time_steps} steps; {OF_Y[self.kind]}: {self.entries}",
+            f"error: {MEANINGS[self.kind]}; {rates}",
+        ]
+
+    def table(self) -> Mapping[str, Any]:
+        """Return the numbers of each fact, and the error of each row."""
+        return {f.name: f.numbers for f in self.facts} | {r.label: r.error for r in self.rows}
+
+    def notes(self) -> Mapping[str, int]:
+        return {FAILED: self.failed, DIVERGED: sum(row.error == torch.inf for row in self.rows)}
+
+    def blocks(self) -> list[list[list[str]]]:
+        known = [["", YOURS, SOUND]]
+        for fact in self.facts:
+            pair = all_formatted(fact.numbers), all_formatted(fact.sound)
+            known.append([fact.name, *pair, STAR * fact.starred])
+        rows = [[CHANGE, ERROR_COLUMN, THREE]]
+        for row in self.rows:
+            error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
+            rows.append([row.label, error, " ".join(seeds), STAR * row.starred])
+        return [known, [[f"{LINE}{self.line or MISSING}"]], [*rows, [CLOSED]]]
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the errors of all rows, and those of three seeds as smaller dots."""
+        from matplotlib import pyplot as plt
+
+        ax = plt.subplots(layout="constrained")[1] if ax is None else ax
+        for k, row in enumerate(self.rows):
+            ax.plot(row.error, k, "o", color="C3" if row.starred else "C0")
+            ax.plot(row.seeds or (), [k] * len(row.seeds or ()), ".", color="0.5")
+        ax.set_yticks(range(len(self.rows)), [row.label for row in self.rows])
+        ax.invert_yaxis()
+        ax.set_xlabel(MEANINGS[self.kind])
+        return ax
+
+
+def shown_error(error: float, kind: str) -> str:
+    """Return an error as text: two decimals, or four digits of a raw loss."""
+    return formatted(error, ".4g" if kind == RAW or error >= 1000 else ".2f")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A training run behind the door."""
+
+    run: TrainingRun
+    saved: Snapshot
+    steps: int
+    seed: int
+
+    def race(self, known: Known, steps: int) -> Race:
+        """Return a race of its rows."""
+        self.saved.restore()
+        return Race(self.run, self.saved, known, steps, self.seed)
+
+
+@contextmanager
+def opened_run(
+    model: Any, x: Any, y: Any, loss_fn: Any, optimizer: Any, *, steps: int = 1000,
+    batch_size: int = 32, clip_norm: float | None = None, scheduler: Any = None,
+    predict: Any = None, batch_axis: int = 0, shuffle: bool = True, validation: Any = None,
+    seed: int = 0,
+) -> Iterator[Opened]:  # fmt: skip
+    """Context manager: check all arguments, and yield the run; at the end everything is restored.
+    Raises InvalidInputError.
+    """
+    check_parts(model, loss_fn, optimizer, steps=steps, batch_size=batch_size,
+                clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
+    seed = check_seed(seed)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    loader = x if isinstance(x, DataLoader) else None
+    with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:
+        data = read_examples(x, y, batch_size=batch_size, axis=batch_axis, shuffle=shuffle,
+                         validation=validation, seed=seed, device=device)  # fmt: skip
+        try_step(model, loss_fn, optimizer, scheduler, data)
+        saved.restore()
+        refuse_kept_state(model, data)
+        saved.restore()
+        score = score_of(lambda x: model_output(model, x), data, loss_fn, predict)
+        saved.restore()
+        run = TrainingRun(model, loss_fn, optimizer, scheduler, data, score, clip_norm, predict,
+                  data.shuffle, last=score.last)  # fmt: skip
+        yield Opened(run, saved, steps, seed)
+
+
+def check(
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    loss_fn: Callable[[Any, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int = 1000,
+    batch_size: int = 32,
+    clip_norm: float | None = None,
+    scheduler: Any = None,
+    predict: Callable[[Any], Tensor] | None = None,
+    batch_axis: int = 0,
+    shuffle: bool = True,
+    validation: tuple[Any, Tensor] | None = None,
+    losses: Sequence[float] = (),
+    seconds: float | None = None,
+    seed: int = 0,
+) -> Check:
+    """Measure facts of a training run, and train it with one part changed at a time.
+
+    All is done in place. At the end everything that was given is as before, bit for bit.
+
+    Args:
+        model: module that is trained; it is called as model(x), model(*x) for a tuple, and
+            model(**x) for a dictionary whose names `forward` has.
+        x: inputs: a tensor (N, ...), a tuple or dictionary of tensors, or a DataLoader of (x, y),
+            of which one epoch is read.
+        y: targets (N, ...); None for a DataLoader.
+        loss_fn: loss_fn(model(x), y) returns one number.
+        optimizer: optimiser of the weights.
+        steps: optimiser steps of each row.
+        batch_size: examples of a minibatch. Smaller ones at the end of an epoch are left out.
+        clip_norm: norm at which gradients are clipped; None: no clipping.
+        scheduler: scheduler of the learning rate, which steps after each optimiser step.
+        predict: function that returns what is compared with y, given the output of the model; None:
+            the output, its `logits`, or the first entry of a tuple.
+        batch_axis: axis of the examples, 0 or 1.
+        shuffle: whether each epoch has a new order. False: the last examples are held out.
+        validation: held-out examples (x, y); None: a fifth of the examples, 20 to 1,000.
+        losses: losses of your own loop, to compare with this one.
+        seconds: time limit: the largest of steps / 1, 2, 4 and 8 that fits; None: all steps.
+        seed: first of three seeds, and seed of the split.
+
+    Raises:
+        InvalidInputError: an argument is wrong, fewer than 20 examples can be held out, all targets
+            are equal, x or y has NaN, or the model keeps a state between minibatches.
+        UsersCodeError: the model or its loss raises an error.
+
+    >>> _ = torch.manual_seed(0)
+    >>> x, model = torch.randn(100, 3), nn.Linear(3, 1)
+    >>> sgd = torch.optim.SGD(model.parameters(), 1e-2)
+    >>> found = check(model, x, x.sum(1, keepdim=True), nn.MSELoss(), sgd, steps=60)
+    >>> found.rows[0].label, "ten times the rate" in found.starred
+    ('none', True)
+    """
+    losses = [float(loss) for loss in losses]
+    with opened_run(model, x, y, loss_fn, optimizer, steps=steps, batch_size=batch_size,
+                clip_norm=clip_norm, scheduler=scheduler, predict=predict, batch_axis=batch_axis,
+                shuffle=shuffle, validation=validation, seed=seed) as own:  # fmt: skip
+        of_loss = parameters_of_loss(loss_fn, model)
+        race = own.race(Known(False, -torch.inf, torch.inf, of_loss), steps)
+        if seconds is not None:
+            race.steps = steps_within(race, number("seconds", seconds, above=0))
+        found, line, rates = measure_none(race, losses)
+        rows = rows_of(race)
+        return result(own.run, race, found, line, rates, rows)
+
+
+def steps_within(race: Race, seconds: float) -> int:
+    """Return the largest of steps / 1, 2, 4, 8 with which all rows fit into some seconds. Raises
+    InvalidInputError if fewer than 50 steps would fit.
+    """
+    times = dict[str, float]()
+    for label in (NONE, *CHANGES):
+        run = race.changed(label, race.seed)
+        if run is not None:
+            train_run(run, 1, race.seed)
+            times[label] = seconds_of(lambda run=run: train_run(run, TIMED, race.seed)) / TIMED  # type: ignore[misc]
+    each = sum(times.values()) + 6 * times[NONE] + 2 * max(times.values())
+    parts = [race.steps // d for d in DIVISORS if race.steps // d >= FEWEST] or [race.steps]
+    fitting = [steps for steps in parts if steps * each <= seconds]
+    if not fitting:
+        least = parts[-1]
+        raise InvalidInputError(
+            f"seconds is {seconds:g}: expected at least {least * each:.3g} for {least} steps"
+        )
+    return fitting[0]
+
+
+def measure_none(
+    race: Race, losses: Sequence[float]
+) -> tuple[tuple[Fact, ...], str, tuple[float, float]]:
+    """Measure all facts and the rows without a change."""
+    race.saved.restore()
+    run = race.run
+    try:
+        found, line, trained = facts(run, race.saved, race.steps, losses, race.seed)
+    except FAILS as error:
+        raise raised_by("the training", error) from error
+    known = {fact.name: fact.numbers for fact in found}
+    low, high = known[RANGE] or (-torch.inf, torch.inf)
+    race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
+    if math.isfinite(trained[-1]):
+        race.found[NONE, 0] = race.measured(run)
+        if run.score.kind != RAW:
+            race.remeasure(SINGLE, size=1)
+        race.remeasure(IN_TRAINING, training=True)
+    else:
+        race.found[NONE, 0] = race.broken()
+    first, last = known[FACTS[-1]] or (0.0, 0.0)
+    return found, line, (first, last)
+
+
+def rows_of(race: Race) -> tuple[Row, ...]:
+    """Train all other rows, and star those that close the gap on both halves."""
+    for label in (*CHANGES, LONGER):
+        race.errors(label, 0)
+    labels = [label for label in ROW_LABELS if (label, 0) in race.found]
+    rivals = [label for label in labels if label != LONGER]
+    free = [label for label in labels if label not in NEVER_STARRED]
+    chosen = race.closing(free, 0, rivals)
+    for label in [NONE, *chosen] if chosen else []:
+        for seed in SEEDS:
+            race.errors(label, seed)
+    starred = race.closing(chosen, 1, rivals)
+    return tuple(
+        Row(label, float(race.found[label, 0][0].mean()), seeds_of(race, label), label in starred)
+        for label in labels
+    )
+
+
+def seeds_of(race: Race, label: str) -> tuple[float, ...] | None:
+    """Return the errors of a row on the other half with three seeds; None if they were not run."""
+    known = [race.found[label, seed][1] for seed in SEEDS if (label, seed) in race.found]
+    return tuple(float(each.mean()) for each in known) if len(known) == len(SEEDS) else None
+
+
+def result(
+    run: TrainingRun, race: Race, found: tuple[Fact, ...], line: str, rates: tuple[float, float],
+    rows: tuple[Row, ...],
+) -> Check:  # fmt: skip
+    """Return all that was measured."""
+    data, first = run.data, tree_leaves(run.data.train.x)[0]
+    y = run.score.first(data.train.y, first)
+    entries = int(y.max()) + 1 if run.score.kind == CLASSES else y[0].numel()
+    return Check(
+        examples=data.count, distinct=data.distinct, held_out=data.held_out,
+        time_steps=data.time_steps,
+        kind=run.score.kind, entries=entries, optimizer=type(run.optimizer).__name__, rates=rates,
+        steps=race.steps, facts=found, rows=rows, line=line, failed=len(race.failed),
+    )  # fmt: skip

@@ -1,0 +1,152 @@
+"""Train rows for the same steps, and compare their errors on held-out examples.
+
+    race = Race(run, saved, known, steps=400, seed=0)
+    race.errors("inputs standardised", seed=0)      # a pair (E,): one for each half
+    race.closing(labels, half=0, rivals=labels)     # those that close the gap of none
+
+Legend: E held-out examples of a half.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trainability.changes import CHANGES, LONGER, NONE, Change, Known
+from trainability.scores import RAW
+from trainability.snapshot import Snapshot, seed_all
+from trainability.training import FAILS, Held, TrainingRun, held_of, raised_by, train_run
+
+CLOSES = 0.8  # of the gap
+LEARNED = 0.1  # error of a run that has learned well; of a raw loss: gap / gap of the untrained
+HALVES = 0.5  # of the error of a run that is below the constant predictor
+ERRORS = 2.0  # standard errors of a difference
+SEEDS = (0, 1, 2)
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Race:
+    """The rows of a training run."""
+
+    run: TrainingRun
+    saved: Snapshot
+    known: Known
+    steps: int
+    seed: int = 0
+    """The first of three seeds that follow each other."""
+    held: tuple[Held, ...] = ()
+    constant: tuple[Tensor, ...] = ()
+    """Errors of the constant predictor for each half; for a raw loss, of the untrained network."""
+    found: dict[tuple[str, int], Pair] = field(default_factory=dict)
+    """Errors on both halves, by label and seed; infinite if the loss was not finite in training."""
+    failed: set[str] = field(default_factory=set)
+    """Rows that raised an error."""
+    changes: Mapping[str, Change] = field(default_factory=CHANGES.copy)
+    """The changes, by label."""
+    base: str = NONE
+    """The label of the row without a change."""
+
+    def __post_init__(self) -> None:
+        self.held = tuple(held_of(self.run, half) for half in self.run.data.halves)
+        raw = self.run.score.kind == RAW
+        self.constant = self.measured(self.run) if raw else tuple(h.constant for h in self.held)
+
+    def measured(self, run: TrainingRun) -> Pair:
+        """Return the errors of a run on both halves."""
+        first, other = (held.errors(run) for held in self.held)
+        return first, other
+
+    def remeasure(self, label: str, *, size: int | None = None, training: bool = False) -> None:
+        """Measure the run without a change, which has just been trained, in another way."""
+        with suppress(*FAILS):
+            first, other = (h.errors(self.run, size=size, training=training) for h in self.held)
+            self.found[label, 0] = first, other
+            return
+        self.failed.add(label)
+
+    def broken(self) -> Pair:
+        """Return the errors of a run whose loss was not finite."""
+        first, other = (torch.full_like(each, math.inf) for each in self.constant)
+        return first, other
+
+    def changed(self, label: str, seed: int) -> TrainingRun | None:
+        """Put everything back, and return the run of a row; None if the change does not apply."""
+        self.saved.restore()
+        seed_all(seed)
+        if label in (NONE, LONGER):
+            return self.run
+        try:
+            return self.changes[label](self.run, self.known)
+        except FAILS:
+            self.failed.add(label)
+            return None
+
+    def errors(self, label: str, seed: int) -> Pair | None:
+        """Train a row; return its errors, or None if its change does not apply."""
+        if (label, seed) not in self.found:
+            run = self.changed(label, self.seed + seed)
+            if run is None:
+                return None
+            try:
+                steps = self.steps * (4 if label == LONGER else 1)
+                losses = train_run(run, steps, self.seed + seed)
+                finite = math.isfinite(losses[-1])
+                self.found[label, seed] = self.measured(run) if finite else self.broken()
+            except FAILS as error:
+                if label == self.base:
+                    raise raised_by("the training", error) from error
+                self.failed.add(label)
+                return None
+        return self.found[label, seed]
+
+    def error(self, label: str) -> float | None:
+        """Return the mean error on the first half, with the first seed."""
+        found = self.errors(label, 0)
+        return None if found is None else float(found[0].mean())
+
+    def mean(self, label: str, half: int, seeds: tuple[int, ...]) -> Tensor:
+        """Return the errors of a row on a half, averaged over seeds that have been run."""
+        known = [self.found[label, s][half] for s in seeds if (label, s) in self.found]
+        return torch.stack(known).mean(0)
+
+    def closing(self, labels: list[str], half: int, rivals: list[str]) -> list[str]:
+        """Return those rows that close the gap between none and the lowest error of the rivals, on
+        the first half with the first seed, or on the other half with three seeds.
+        """
+        seeds = SEEDS if half else SEEDS[:1]
+        lowest = min(float(self.mean(label, half, seeds).mean()) for label in rivals)
+        return [label for label in labels if self.closes(label, half, seeds, lowest)]
+
+    def closes(self, label: str, half: int, seeds: tuple[int, ...], lowest: float) -> bool:
+        """Return whether a row closes most of the gap between none and the lowest error."""
+        base, error = (self.mean(each, half, seeds) for each in (self.base, label))
+        constant = self.constant[half]
+        if not base.mean() <= constant.mean():
+            base = constant  # a run that has learned nothing counts as the constant predictor
+        gap = float(base.mean()) - lowest
+        closes = is_below(error, base) and float(base.mean() - error.mean()) >= CLOSES * gap
+        if self.run.score.kind == RAW:
+            return closes and gap > LEARNED * (float(constant.mean()) - lowest)
+        halved = not is_below(base, constant) or float(error.mean()) <= HALVES * float(base.mean())
+        return closes and halved and float(base.mean()) > LEARNED
+
+
+def is_below(low: Tensor, high: Tensor) -> bool:
+    """True if the mean of paired errors is lower by two standard errors of the difference."""
+    difference = high - low
+    if not difference.isfinite().all():
+        return bool(low.isfinite().all())
+    deviation = difference.std() / math.sqrt(len(difference))
+    return float(difference.mean()) > ERRORS * float(deviation)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the time of some work, in seconds."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
