@@ -76,7 +76,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as numbers, texts, lists and dictionaries, with the name of the class
-        as "result". NaN and infinity become the texts "nan", "inf" and "-inf".
+        as "result". NaN and infinity become the texts "nan", "inf" and "-inf", complex arrays
+        {"real": ..., "imag": ...}.
         """
         return {"result": type(self).__name__, **_encoded(self, None)}
 
@@ -121,6 +122,8 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
         name = f"array {len(arrays)}"
         arrays[name] = value
         return name
+    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
+        return {"real": _encoded(value.real, None), "imag": _encoded(value.imag, None)}
     if isinstance(value, tuple | list | np.ndarray):
         return [_encoded(each, arrays) for each in value]
     return _plain(value.item() if isinstance(value, np.generic) else value)
@@ -141,6 +144,9 @@ def _decoded(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         hints = get_type_hints(hint)
         known = {name: _decoded(hints[name], each, arrays) for name, each in value.items()}
         return hint(**known)  # type: ignore[operator]
+    if hint is np.ndarray and isinstance(value, Mapping):
+        real, imag = (_decoded(hint, value[part], arrays) for part in ("real", "imag"))
+        return real + 1j * imag
     if hint is np.ndarray:
         found = arrays[value] if isinstance(value, str) else np.asarray(value)
         return found.astype(float) if found.dtype.kind == "U" else found

@@ -1,0 +1,29 @@
+"""Jacobians of recurrent networks along a sequence: spectra, Geršgorin discs, products, gains and
+gates.
+
+    found = spectra(model, x)                   # print(found) shows one table for every network
+    found.eigenvalues, found.log_norm_product   # (T, N), (T,)
+    found.figure().savefig("spectra.png")
+
+    run = open_run(model, x)                    # computed once, for several analyses
+    products(run), gains(run), gates(run)
+
+    layer_inputs(model, x, layer="rnn")         # what a layer inside a module reads
+
+`import gersgorin.next` is fast: torch is imported when one of these names is first used.
+"""
+
+from rhn.utils.lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "gains": ("Gains", "gains"),
+        "gates": ("MeanGates", "gates"),
+        "layer_inputs": ("layer_inputs",),
+        "products": ("Products", "products"),
+        "run": ("Run", "open_run"),
+        "spectra": ("Spectra", "spectra"),
+        "step": ("Step", "as_step"),
+    },
+)

@@ -1,0 +1,135 @@
+"""Panels of results: curves over time with their names at their ends, and the complex plane.
+
+    +-----------------+-----------------+
+    | discs of a step | its eigenvalues |      complex plane
+    +-----------------+-----------------+
+    | radius, reach of the discs, norms |      each step
+    +-----------------------------------+
+    | log10 ||ds[t]/ds[0]||             |
+    +-----------------------------------+
+
+Colours: Okabe and Ito.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gersgorin.linalg.outlines import discs_outline, support_corners
+from rhn.utils.tables import formatted
+
+if TYPE_CHECKING:
+    from gersgorin.next.spectra import Spectra
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE = "#CC79A7"
+COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "black")
+LETTERS = 8.5  # points
+APART = 0.09  # of a panel's height: least distance of two names
+DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
+REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
+DRAWN = {
+    "row discs": BLUE,
+    "column discs": ORANGE,
+    "numerical range": PURPLE,
+    "eigenvalues": RED,
+    "unit circle": "black",
+}
+PANEL_TEXTS = (REAL, IMAGINARY, TIME, *DRAWN)
+"""The words of all panels, without the names of rows."""
+GROWTH = "log10 ||ds[t]/ds[0]||"
+
+
+def new_axes() -> Axes:
+    """Return the axes of a new figure."""
+    return Figure(figsize=(7.5, 4), layout="constrained").add_subplot()
+
+
+def over_steps(ax: Axes, rows: Mapping[str, np.ndarray], unit: str) -> Axes:
+    """Draw one curve for each row (T,) over the time steps, with its name at its end."""
+    ends, every = [], [np.asarray(row, float) for row in rows.values()]
+    for k, (name, row) in enumerate(zip(rows, every, strict=True)):
+        colour = COLOURS[k % len(COLOURS)]
+        ax.plot(np.where(np.isfinite(row), row, np.nan), color=colour, linewidth=1.3)
+        ends.append((name, row, colour))
+    known = np.concatenate([row[np.isfinite(row)] for row in every])
+    if len(known) and known.min() > 0 and known.max() > 10**DECADES * known.min():
+        ax.set_yscale("log")
+    ax.set_xlabel(f"{TIME} ({unit})", fontsize=LETTERS)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    name_ends(ax, [end for end in ends if np.isfinite(end[1]).any()])
+    return ax
+
+
+def name_ends(ax: Axes, ends: list[tuple[str, np.ndarray, str]]) -> None:
+    """Write names of curves right of the axes, at the height of their last finite value, moved
+    apart as little as possible.
+    """
+    low, high = ax.get_ylim()
+    to = math.log if ax.get_yscale() == "log" else float
+    last = [to(row[np.isfinite(row)][-1]) for _, row, _ in ends]
+    order = np.argsort(last)
+    wanted = (np.array(last)[order] - to(low)) / (to(high) - to(low))
+    least = np.arange(len(ends)) * APART
+    up = np.maximum.accumulate(wanted - least) + least
+    down = np.minimum.accumulate((wanted - least)[::-1])[::-1] + least
+    for k, y in zip(order, (up + down) / 2, strict=True):
+        name, row, colour = ends[k]
+        text = f"{name} {formatted(row[np.isfinite(row)][-1], '.3g')}"
+        ax.annotate(text, (1.01, y), xycoords="axes fraction", color=colour, fontsize=LETTERS,
+                    va="center", annotation_clip=False)  # fmt: skip
+
+
+def draw_discs(ax: Axes, found: "Spectra", step: int, half: float | None = None) -> Axes:
+    """Draw the unions of the row and column discs, the numerical range and the eigenvalues of one
+    step, and the unit circle. half: half the width of the panel, around the eigenvalues; None: all.
+    """
+    c, values = found.centers[step], found.eigenvalues[step]
+    radii = ((found.row_radii[step], BLUE, "-"), (found.column_radii[step], ORANGE, "--"))
+    for r, colour, line in radii:
+        for polygon in discs_outline(c, r, 65) if np.isfinite(r).all() else ():
+            ax.plot(polygon.real, polygon.imag, color=colour, linestyle=line, linewidth=1.2)
+    around = support_corners(found.support[step])
+    ax.fill(around.real, around.imag, color=PURPLE, alpha=0.2, linewidth=0)
+    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+    ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+    known, middle = values[np.isfinite(values)], 0.0
+    if half is None:
+        reach = [(np.abs(c) + r).max() for r, *_ in radii]
+        half = 1.1 * max(1.0, *np.nan_to_num(reach))
+    elif len(known):
+        middle = (known.real.min() + known.real.max()) / 2
+    ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
+    ax.set_xlabel(REAL, fontsize=LETTERS)
+    ax.set_ylabel(IMAGINARY, fontsize=LETTERS)
+    for k, (name, colour) in enumerate(DRAWN.items()):
+        ax.annotate(name, (0.01, 0.99 - 0.05 * k), xycoords="axes fraction", va="top",
+                    color=colour, fontsize=LETTERS)  # fmt: skip
+    return ax
+
+
+def figure_of_spectra(found: "Spectra", step: int, title: str) -> Figure:
+    """Draw one step of a result, all its steps, and the growth of the product."""
+    figure = Figure(figsize=(8.2, 9), layout="constrained")
+    grid = figure.add_gridspec(3, 2, height_ratios=(3.5, 1.8, 1.4))
+    whole, near = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    known = np.nan_to_num(found.eigenvalues[step])
+    half = max(np.ptp(known.real) / 2, np.abs(known.imag).max()) or float(np.abs(known).max())
+    draw_discs(whole, found, step)
+    draw_discs(near, found, step, 1.2 * half or 0.1)
+    for ax in (whole, near):
+        ax.set_title(f"{TIME} {step}", loc="left", fontsize=10)
+    table = found.table()
+    rows = {name: table[name] for name in found.drawn}
+    over_steps(figure.add_subplot(grid[1, :]), rows, found.unit).axhline(1, color="0.6", zorder=0)
+    logs = np.append(0, found.log_norm_product) / math.log(10)
+    over_steps(figure.add_subplot(grid[2, :]), {GROWTH: logs}, found.unit)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure

@@ -1,0 +1,122 @@
+"""Norms of the products of the Jacobians of one run, forward and back.
+
+Spectra of single steps do not compose: a gradient over many steps grows by at most the norm of the
+product A[t] ... A[0].
+
+Legend: T time steps; N entries of a state; A[t] = ds[t+1]/ds[t]. Logarithms are natural.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.linalg.products import RunningProduct
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.next.run import Run, open_run
+from gersgorin.next.step_result import DOUBLING, HALF_LIFE, LOG_NORM, RATE, StepResult, growth_rows
+from rhn.utils.tables import formatted
+
+FORWARD, BACK = "log10 ||ds[t]/ds[0]||", "log10 ||ds[T]/ds[t]||"
+LARGEST, SMALLEST = (
+    "step t of the largest ||ds[t]/ds[0]||",
+    "step t of the smallest ||ds[t]/ds[0]||",
+)
+ZERO = "steps whose product is 0"
+
+PerStep = Annotated[np.ndarray, "step"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Products(StepResult):
+    """Logarithms of the norms of Jacobian products of one run.
+
+    >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(1))
+    >>> round(found.table()[HALF_LIFE], 4), round(float(np.exp(found.log_norm_back[-2])), 4)
+    (1.0, 0.25)
+    """
+
+    page: ClassVar[str] = "docs/guides/products.md"
+    texts: ClassVar[tuple[str, ...]] = (
+        *StepResult.run_texts, FORWARD, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,
+        SMALLEST, ZERO,
+    )  # fmt: skip
+
+    log_norm: PerStep
+    """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf from a product of 0 on."""
+    log_norm_back: PerStep
+    """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
+
+    @property
+    def step_count(self) -> int:
+        return len(self.log_norm)
+
+    @property
+    def exponent(self) -> np.ndarray:
+        """log_norm[t] / (t + 1), (T,): the mean growth per step of the change that grows most."""
+        return self.log_norm / np.arange(1, len(self.log_norm) + 1)
+
+    def table(self) -> Mapping[str, Any]:
+        return {
+            FORWARD: self.log_norm / math.log(10),
+            BACK: self.log_norm_back / math.log(10),
+            **growth_rows(self.log_norm),
+            LARGEST: int(self.log_norm.argmax()) + 1,
+            SMALLEST: int(self.log_norm.argmin()) + 1,
+        }
+
+    def notes(self) -> Mapping[str, int]:
+        return {ZERO: int(np.isneginf(self.log_norm).sum())}
+
+    def figure_title(self) -> str:
+        """The network, the data, and two numbers."""
+        rows = growth_rows(self.log_norm)
+        numbers = [f"{name} {formatted(rows[name], '.3g')}" for name in (LOG_NORM, HALF_LIFE)]
+        return f"{self.title()[0]}\n{', '.join(numbers)}"
+
+
+class ProductNorms:
+    """Log norms of the product of Jacobians M 2^e that are passed in blocks."""
+
+    def __init__(self) -> None:
+        self.product, self.exponent = RunningProduct(), 0
+
+    def multiply(self, M: Tensor, e: Tensor) -> list[float]:
+        """Multiply by Jacobians (steps, N, N), the first one first. Returns log norms (steps,)."""
+        logs = []
+        for A, exponent in zip(M, e.tolist(), strict=True):
+            self.exponent += exponent
+            log_norm = float(self.product.multiply(A).log_norm())
+            logs.append(log_norm + self.exponent * math.log(2))
+        return logs
+
+
+@torch.no_grad()
+@one_thread()
+def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Products:
+    """Measure the norms of two products for each step: from the first state, and to the last one.
+
+    network, x, s0, how: as for `open_run`, with its errors. Logarithms have no unit.
+
+    >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
+    >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
+    [1.0, 10.0]
+    """
+    run = open_run(network, x, s0, **how)
+    forward, back = log_norms(run), log_norms(run, back=True)[::-1]
+    return Products(**run.heading, log_norm=forward, log_norm_back=back)
+
+
+def log_norms(run: Run, back: bool = False) -> np.ndarray:
+    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,); log ||A[T-1] ... A[t]||_2 for t = T-1..0 if
+    `back` is True.
+    """
+    product, logs = ProductNorms(), list[float]()
+    for _, M, e in run.blocks(back):
+        M = M.cpu().double()
+        logs += product.multiply(M.mT.flip(0), e.flip(0)) if back else product.multiply(M, e)
+    return np.array(logs)

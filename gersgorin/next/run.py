@@ -1,0 +1,176 @@
+"""`open_run`: the states of a network along one sequence, which every analysis takes.
+
+    run = open_run(model, x)
+    run.inputs, run.states, run.jacobians()    (T, m), (T + 1, N), (T, N, N)
+
+Legend: T time steps, m inputs, N entries of a state.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gersgorin.next import door
+from gersgorin.next.autodiff import BLOCK
+from gersgorin.next.jacobians import input_jacobians, jacobians, with_scale
+from gersgorin.next.layer_inputs import record
+from gersgorin.next.step import Step, as_step
+from rhn.utils.io import check_output, write_arrays
+
+LONGEST = 4096  # steps of a block; autograd holds several times its numbers
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Run:
+    """The states of a step along inputs x, and the derivatives at these states.
+
+    >>> run = open_run(lambda x, s: s / 2 + x, torch.ones(3, 1), torch.zeros(1))
+    >>> run.states.ravel().tolist(), run.jacobians().ravel().tolist()
+    ([0.0, 1.0, 1.5, 1.75], [0.5, 0.5, 0.5])
+    """
+
+    step: Step
+    inputs: Tensor
+    """The inputs (T, m), or ids (T,)."""
+    states: Tensor
+    """The states (T + 1, N); the first one is the state before the run."""
+    data: str = "x"
+    """Name of the sequence in titles."""
+    unit: str = "steps"
+    """Length of a time step: "quarter notes", "tokens"."""
+    title: str = ""
+    """Title of the network; "": its name, depth and units."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def state_size(self) -> int:
+        """N, the number of entries of a state."""
+        return self.states.shape[1]
+
+    @property
+    def heading(self) -> dict[str, Any]:
+        """The fields of a result that name the run."""
+        own = f"{self.step.name}, depth {self.step.depth}, {self.step.units} units"
+        return {"network": self.title or own, "data": self.data, "unit": self.unit}
+
+    def slices(self) -> Iterator[slice]:
+        """Yield slices of consecutive steps whose Jacobians are one block."""
+        size = min(LONGEST, max(1, BLOCK // self.state_size**2))
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+
+    def at(self, now: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The inputs and states before some steps."""
+        return self.inputs[now], self.states[:-1][now]
+
+    def jacobians(self, now: slice = slice(None)) -> Tensor:
+        """The Jacobians ds[t+1]/ds[t] of some steps, (steps, N, N). Raises NotFiniteError."""
+        return jacobians(self.step, *self.at(now), now.start or 0)
+
+    def input_jacobians(self, now: slice = slice(None)) -> Tensor:
+        """The Jacobians ds[t+1]/dx[t] of some steps, (steps, N, m). Raises NotFiniteError."""
+        return input_jacobians(self.step, *self.at(now), now.start or 0)
+
+    def blocks(self, back: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield (slice of steps, M, integers e) for the Jacobians M 2^e (steps, N, N); the last
+        block first if `back` is True. e is 0 unless a Jacobian over- or underflows.
+        """
+        slices = [*self.slices()]
+        for now in reversed(slices) if back else slices:
+            M, e = with_scale(self.step, "jacobian", self.jacobians(now), *self.at(now))
+            door.derivative_is_finite(self.step.name, M, now.start)
+            yield now, M, e
+
+    @torch.no_grad()
+    def log_norm_bound(self) -> float:
+        """The logarithm of a bound on ||ds[t+1]/ds[t]||_2 over all inputs, and all states whose
+        entries are as large as those of the run; NaN if the cell has no bound.
+        """
+        largest = float(self.states[:-1].abs().max())
+        if own := self.step.own("scaled_norm_bound"):
+            bound, e = own(largest)
+            return float(bound.double().log()) + float(e) * math.log(2)
+        own = self.step.own("norm_bound")
+        return float(torch.as_tensor(own(largest)).double().log()) if own else math.nan
+
+    def save(self, path: str | Path) -> Path:
+        """Write `inputs` and `states` to an .npz file. Raises OutputError."""
+        arrays = {"inputs": self.inputs.numpy(force=True), "states": self.states.numpy(force=True)}
+        return write_arrays(check_output(path, (".npz",)), arrays)
+
+
+def open_run(
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    state_size: door.Sizes | None = None,
+    layer: str | None = None,
+    batch_first: bool | None = None,
+    data: str = "x",
+    unit: str = "steps",
+    title: str = "",
+) -> Run:
+    """Run a network along a sequence.
+
+    Args:
+        network: a cell of rhn.cells, torch.nn.RNN, LSTM or GRU, a module (x, state) -> (output,
+            state), a module with step(x, s), a function f(x, s), or a module with one recurrent
+            layer inside. A module is copied and runs in float64, a function in the precision of
+            s0; a module whose state is optional, with a layer inside, is a step only with s0. A
+            `Run` is returned as it is.
+        x: numbers (T, m), or ids (T,), of any unit. The axis of the batch, if there is one, has
+            the length 1, and is the one that `batch_first` says.
+        s0: the first state in the shapes of the network, real or complex, of one or several
+            tensors; None: that of the network.
+        state_size: the number of entries of a first state of zeros, or of each of its tensors.
+        layer: the recurrent layer of the module that is measured; None: its only one.
+        batch_first: True for x (B, T, m), False for (T, B, m); None: the attribute of the module.
+        data, unit, title: names of the sequence, of a time step and of the network in titles.
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: the arguments do not fit each other.
+
+    >>> run = open_run(torch.nn.LSTM(3, 4), torch.rand(9, 3))
+    >>> run.states.shape, run.heading["network"]
+    (torch.Size([10, 8]), 'LSTM, depth 1, 4 units')
+    """
+    if isinstance(network, Run):
+        return network
+    network = door.a_network(network)
+    has_state = s0 is not None or state_size is not None
+    if layer is not None or not door.is_step(network, has_state):
+        network, x, s0 = record(network, x, layer, batch_first)
+        batch_first = None
+    step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
+    states = run_states(step, x)
+    names = {"data": data, "unit": unit, "title": title}
+    return Run(step=step, inputs=x, states=states, **names)
+
+
+@torch.no_grad()
+def run_states(step: Step, x: Tensor) -> Tensor:
+    """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
+    unless all steps in one batch give the same states.
+    """
+    if step.own("states"):
+        rows = step.cell.states(x[:, None], step.first[None])[:, 0]
+        found = torch.cat([step.first[None], rows])
+    else:
+        states = [step.first[None]]
+        for t in range(len(x)):
+            with door.users_code(f"{step.name} fails at step {t}"):
+                states.append(step.rows(x[t : t + 1], states[-1]))
+        found = torch.cat(states)
+    door.states_are_finite(step.name, found)
+    with door.users_code(f"{step.name} fails at {len(x)} rows"):
+        together = step.rows(x, found[:-1])
+    door.rows_are_alone(step.name, together, found[1:])
+    return found

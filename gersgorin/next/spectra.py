@@ -1,0 +1,226 @@
+"""Spectra, Geršgorin discs and norms of the Jacobian of every time step, and the norms of their
+products.
+
+A state of up to 4,096 entries is measured by whole Jacobians, block by block, a larger one by
+products with vectors (`gersgorin.next.leading`).
+
+Legend: T time steps; N entries of a state; k eigenvalues; A[t] = ds[t+1]/ds[t]. Jacobians have no
+unit, logarithms are natural.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+
+from gersgorin.linalg.outlines import overlap_ends, support_corners
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.next import door
+from gersgorin.next.matrices import measured
+from gersgorin.next.run import open_run
+from gersgorin.next.step_result import (
+    DOUBLING,
+    HALF_LIFE,
+    LOG_NORM,
+    RATE,
+    ROUNDING,
+    StepResult,
+    growth_rows,
+)
+from rhn.utils.tables import formatted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RADIUS, NORM = "spectral radius", "2-norm"
+ROW_REACH = "largest modulus in the row discs"
+COLUMN_REACH = "largest modulus in the column discs"
+OVERLAP_REACH = "largest modulus in the overlap of both"
+ROWS = (
+    RADIUS, ROW_REACH, COLUMN_REACH, OVERLAP_REACH,
+    "rightmost point of the row discs", "rightmost point of the column discs",
+    "rightmost point of the overlap of both",
+    "row discs inside the unit circle (share)", "column discs inside the unit circle (share)",
+    NORM, "numerical radius (upper bound)", "departure from normality (0 to 1)",
+    "largest eigenvalue condition", "Jacobian against differences (relative)",
+    "2-norm for any input (upper bound)", LOG_NORM, RATE, HALF_LIFE, DOUBLING,
+    "entries of a state", "eigenvalues of a step",
+)  # fmt: skip
+NOT_CONVERGED = "steps whose eigenvalues did not converge"
+NO_NUMBER = "steps whose Jacobian over- or underflows"
+LARGE, COUNT = 4096, 32  # entries of the largest whole Jacobian; eigenvalues of a larger one
+
+PerStep = Annotated[np.ndarray, "step"]
+PerEntry = Annotated[np.ndarray, "step", "entry"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Spectra(StepResult):
+    """Measures of the Jacobian A[t] of every step t = 0..T-1, and of A[t] ... A[0].
+
+    >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
+    >>> found.eigenvalues.shape, found.spectral_radius.shape
+    ((8, 4), (8,))
+    """
+
+    page: ClassVar[str] = "docs/guides/spectra.md"
+    drawn: ClassVar[tuple[str, ...]] = (RADIUS, ROW_REACH, COLUMN_REACH, NORM)
+    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, *ROWS, NOT_CONVERGED, NO_NUMBER)
+
+    eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
+    """(T, k) complex, the largest modulus first; NaN at a step where they did not converge."""
+    eigenvalue_condition: PerStep
+    """The largest condition number of an eigenvalue, (T,); NaN with `leading`."""
+    centers: PerEntry
+    """Centres of the discs, (T, N), the same for rows and columns."""
+    row_radii: PerEntry
+    """Radii of the row discs, (T, N)."""
+    column_radii: PerEntry
+    """Radii of the column discs, (T, N)."""
+    norm: PerStep
+    """2-norm, (T,)."""
+    support: Annotated[np.ndarray, "step", "angle"]
+    """How far the numerical range extends at equal angles of a full turn, (T, angles); NaN with
+    `leading`.
+    """
+    departure_from_normality: PerStep
+    """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
+    difference: PerStep
+    """|A v - d| / |d| for a central difference d of the step along random signs v, (T,)."""
+    log_norm_product: PerStep
+    """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
+    log_norm_bound: float
+    """Logarithm of a bound on `norm` over all inputs, and all states with entries as large as those
+    of the run; NaN without a bound.
+    """
+
+    @property
+    def step_count(self) -> int:
+        return len(self.norm)
+
+    @property
+    def spectral_radius(self) -> np.ndarray:
+        """Largest modulus of an eigenvalue, (T,)."""
+        return np.abs(self.eigenvalues[:, 0])
+
+    @property
+    def row_reach(self) -> np.ndarray:
+        """Largest modulus in the row discs, (T,), which is the row-sum norm."""
+        return (np.abs(self.centers) + self.row_radii).max(1)
+
+    @property
+    def column_reach(self) -> np.ndarray:
+        """Largest modulus in the column discs, (T,), which is the column-sum norm."""
+        return (np.abs(self.centers) + self.column_radii).max(1)
+
+    @cached_property
+    def overlap(self) -> np.ndarray:
+        """(Largest modulus, largest real part) in both unions of discs, (2, T)."""
+        c, r, q = self.centers, self.row_radii, self.column_radii
+        found = [overlap_ends(*step) for step in zip(c, r, c, q, strict=True)]
+        return np.array(found, dtype=float).T
+
+    @property
+    def numerical_radius(self) -> np.ndarray:
+        """Upper bound on the largest modulus in the numerical range, (T,), at most 0.5 % too large
+        (2 % for N > 256).
+        """
+        return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
+
+    @property
+    def finite_time_exponent(self) -> np.ndarray:
+        """log ||ds[t+1]/ds[0]||_2 / (t + 1), (T,)."""
+        return self.log_norm_product / np.arange(1, len(self.norm) + 1)
+
+    @property
+    def typical_step(self) -> int:
+        """The step with the median spectral radius, the lower of two; 0 if no radius is known."""
+        known = np.flatnonzero(~np.isnan(self.spectral_radius))
+        order = known[np.argsort(self.spectral_radius[known], kind="stable")]
+        return int(order[(len(order) - 1) // 2]) if len(order) else 0
+
+    def inside(self, radii: np.ndarray) -> np.ndarray:
+        """The share of discs with these radii (T, N) inside the unit circle, (T,); a disc that
+        touches the circle up to rounding is not inside.
+        """
+        ends = np.abs(self.centers) + radii
+        return np.where(np.isnan(ends).any(1), np.nan, (ends < 1 - ROUNDING).mean(1))
+
+    def table(self) -> Mapping[str, Any]:
+        right = [(self.centers + r).max(1) for r in (self.row_radii, self.column_radii)]
+        values = [
+            self.spectral_radius, self.row_reach, self.column_reach, self.overlap[0],
+            *right, self.overlap[1], self.inside(self.row_radii), self.inside(self.column_radii),
+            self.norm, self.numerical_radius, self.departure_from_normality,
+            self.eigenvalue_condition, self.difference, np.exp(self.log_norm_bound),
+            *growth_rows(self.log_norm_product).values(),
+            self.centers.shape[1], self.eigenvalues.shape[1],
+        ]  # fmt: skip
+        return dict(zip(ROWS, values, strict=True))
+
+    def notes(self) -> Mapping[str, int]:
+        lost = np.isnan(self.norm)
+        unknown = np.isnan(self.spectral_radius) & ~lost
+        return {NOT_CONVERGED: int(unknown.sum()), NO_NUMBER: int(lost.sum())}
+
+    def figure_title(self) -> str:
+        """The network, the data, and two numbers."""
+        life = growth_rows(self.log_norm_product)[HALF_LIFE]
+        radius = np.nanmedian(self.spectral_radius)
+        numbers = f"{RADIUS} {formatted(radius, '.3g')}, {HALF_LIFE} {formatted(life, '.3g')}"
+        return f"{self.title()[0]}\n{numbers}"
+
+    def plot(self, ax: "Axes | None" = None, step: int | None = None) -> "Axes":
+        """Draw the discs and eigenvalues of one step; None: of the typical step."""
+        from gersgorin.next.panels import draw_discs, new_axes  # loads matplotlib
+
+        step = self.typical_step if step is None else door.step_of_run(step, len(self.norm))
+        return draw_discs(new_axes() if ax is None else ax, self, step)
+
+    def figure(self, step: int | None = None, title: str | None = None) -> "Figure":
+        """Draw one step, all steps, and the growth of the product in one figure."""
+        from gersgorin.next.panels import figure_of_spectra  # loads matplotlib
+
+        step = self.typical_step if step is None else door.step_of_run(step, len(self.norm))
+        return figure_of_spectra(self, step, self.figure_title() if title is None else title)
+
+
+@torch.no_grad()
+@one_thread()
+def spectra(
+    network: Any, x: Any = None, s0: Any = None, *, leading: int | None = None, **how: Any
+) -> Spectra:
+    """Measure the Jacobian of every step of a run, and the norms of their products.
+
+    Args:
+        network, x, s0, how: as for `open_run`.
+        leading: the number of eigenvalues of largest modulus that are computed, for large states;
+            None: all, or 32 for a state of more than 4,096 entries.
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or `leading` is wrong.
+
+    >>> found = spectra(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(2))
+    >>> float(found.spectral_radius[0]), round(found.table()[HALF_LIFE])
+    (0.5, 1)
+    """
+    run = open_run(network, x, s0, **how)
+    N = run.state_size
+    if leading is not None:
+        leading = door.count_of_eigenvalues(leading, N, N if N <= LARGE else N - 2)
+    elif N > LARGE:
+        leading = COUNT
+    if N > LARGE:
+        from gersgorin.next.leading import measured_by_products  # loads SciPy
+
+        found = measured_by_products(run, leading or COUNT)
+    else:
+        found = measured(run, leading)
+    bound = math.nan if leading else run.log_norm_bound()
+    fields: dict[str, Any] = {**run.heading, **found, "log_norm_bound": bound}
+    return Spectra(**fields)
