@@ -18,12 +18,12 @@ from rhn.utils.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "gains": ("Gains", "gains"),
-        "gates": ("MeanGates", "gates"),
-        "layer_inputs": ("layer_inputs",),
-        "products": ("Products", "products"),
+        "analyses.gains": ("Gains", "gains"),
+        "analyses.gates": ("MeanGates", "gates"),
+        "layers": ("layer_inputs",),
+        "analyses.products": ("Products", "products"),
         "run": ("Run", "open_run"),
-        "spectra": ("Spectra", "spectra"),
+        "analyses.spectra": ("Spectra", "spectra"),
         "step": ("Step", "as_step"),
     },
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 from gersgorin.next import door
 from gersgorin.next.autodiff import BLOCK
 from gersgorin.next.jacobians import input_jacobians, jacobians, with_scale
-from gersgorin.next.layer_inputs import record
+from gersgorin.next.layers import record
 from gersgorin.next.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 
@@ -58,7 +58,12 @@ class Run:
     def heading(self) -> dict[str, Any]:
         """The fields of a result that name the run."""
         own = f"{self.step.name}, depth {self.step.depth}, {self.step.units} units"
-        return {"network": self.title or own, "data": self.data, "unit": self.unit}
+        return {
+            "network": self.title or own,
+            "data": self.data,
+            "unit": self.unit,
+            "steps": len(self),
+        }
 
     def slices(self) -> Iterator[slice]:
         """Yield slices of consecutive steps whose Jacobians are one block."""

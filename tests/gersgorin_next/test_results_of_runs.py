@@ -9,11 +9,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from tables import for_each
 
-from gersgorin.next.gains import gains
-from gersgorin.next.gates import gates
-from gersgorin.next.products import products
+from gersgorin.next.analyses.gains import gains
+from gersgorin.next.analyses.gates import gates
+from gersgorin.next.analyses.products import products
+from gersgorin.next.analyses.spectra import spectra
 from gersgorin.next.run import open_run
-from gersgorin.next.spectra import spectra
 from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
 from rhn.utils.tables import MISSING
 from tests.gersgorin_next.test_step_of_networks import RECORDED, recorded_only
@@ -212,13 +212,13 @@ def words_in(figure):
 
 
 def test_figures_show_the_numbers_and_no_other_words():
-    from gersgorin.next.panels import PANEL_TEXTS
+    from gersgorin.next.analyses.panels import PANEL_TEXTS
 
     f, x, how = NETWORKS["rhn 3"]()
     found = spectra(f, x, **how)
     figure = found.figure(step=2)
     whole, near, over, growth = figure.axes
-    np.testing.assert_array_equal(over.lines[0].get_ydata(), found.spectral_radius)
+    np.testing.assert_array_equal(over.lines[1].get_ydata(), found.spectral_radius)
     np.testing.assert_array_equal(growth.lines[0].get_ydata()[1:],
                                   found.log_norm_product / math.log(10))  # fmt: skip
     for ax in (whole, near):
@@ -227,14 +227,16 @@ def test_figures_show_the_numbers_and_no_other_words():
     more = ("log10 ||ds[t]/ds[0]||", "(steps)", *PANEL_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
-        ax = result.plot()
-        rows = [row for row in result.table().values() if np.ndim(row)]
-        for line, row in zip(ax.lines, rows, strict=True):
-            np.testing.assert_array_equal(line.get_ydata(), row)
+        ax = result.figure().axes[0]
+        assert [line.get_ydata().tolist() for line in ax.lines] == [
+            row.tolist() for row in result.curves().values()
+        ]
+        assert other_words(" ".join(words_in(ax.figure)), result, more) == set()
+    assert products(f, x).curves()["log10 ||ds[t]/ds[0]||"][0] == 0
 
 
 def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
-    from gersgorin.next import spectra as home
+    from gersgorin.next.analyses import spectra as home
 
     torch.manual_seed(0)
     W = torch.randn(40, 40, dtype=torch.float64) / 8

@@ -16,11 +16,13 @@ from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
 # norm by a thousandth in 10,000 steps.
 ROUNDING = 1e-7
 DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
+GROWTH = "log10 ||ds[t]/ds[0]||"
 LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
 HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
 DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
@@ -31,40 +33,58 @@ class StepResult(Result):
     """Numbers along one run of T steps."""
 
     run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X)
+    headline: ClassVar[tuple[str, ...]] = ()
+    """The rows whose medians stand in the title of a figure, at most two."""
 
     network: str
     """The network in titles: its name, depth and units."""
-    data: str = X
+    data: str
     """Name of the sequence."""
-    unit: str = STEPS
+    unit: str
     """Length of a time step."""
-
-    @property
-    def step_count(self) -> int:
-        """T."""
-        raise NotImplementedError
+    steps: int
+    """T."""
 
     def title(self) -> list[str]:
-        return [f"{self.network}; {self.data}, {self.step_count} {self.unit}"]
+        return [f"{self.network}; {self.data}, {self.steps} {self.unit}"]
 
     def blocks(self) -> list[list[list[str]]]:
         arrays, single = [["", *COLUMNS]], []
         for label, value in self.table().items():
-            if np.ndim(value) == 0:
-                single.append([label, formatted(value)])
-                continue
-            known = np.ma.masked_invalid(value).compressed()
-            found = [np.median(known), known.min(), known.max()] if known.size else [None] * 3
-            arrays.append([label, *map(formatted, found)])
+            cells = map(formatted, summary(value) if np.ndim(value) else [value])
+            (arrays if np.ndim(value) else single).append([label, *cells])
         return [arrays, single] if single else [arrays]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the result over the time steps, into these axes or new ones."""
-        from gersgorin.next.panels import new_axes, over_steps  # loads matplotlib
+        from gersgorin.next.analyses.panels import new_axes, over_steps  # loads matplotlib
 
-        ax = new_axes() if ax is None else ax
-        rows = {name: row for name, row in self.table().items() if np.ndim(row)}
-        return over_steps(ax, rows, self.unit)
+        return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit)
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw the result in a figure of its own with a title; None: network, data, numbers."""
+        from gersgorin.next.analyses.panels import new_axes  # loads matplotlib
+
+        ax = self.plot(new_axes())
+        ax.set_title(self.figure_title() if title is None else title, loc="left", fontsize=11)
+        return ax.get_figure(root=True)  # type: ignore[return-value]
+
+    def figure_title(self) -> str:
+        """The network, the data, and at most two numbers under the names of their rows."""
+        table = self.table()
+        each = [f"{row} {formatted(summary(table[row])[0], '.3g')}" for row in self.headline]
+        return "\n".join([*self.title(), ", ".join(each)])
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """The curves of a figure by their names, from time step 0 on."""
+        return {name: row for name, row in self.table().items() if np.ndim(row)}
+
+
+def summary(values: Any) -> list[Any]:
+    """The median, smallest and largest of numbers, without NaN; three times None without any."""
+    known = np.atleast_1d(np.asarray(values, float))
+    known = known[~np.isnan(known)]
+    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
 
 
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from tables import for_each
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from gersgorin.next.layer_inputs import layer_inputs
+from gersgorin.next.layers import layer_inputs
 from gersgorin.next.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError

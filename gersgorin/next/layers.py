@@ -9,8 +9,7 @@ Legend: T time steps, m inputs of the layer.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +30,14 @@ class Call:
     """One call of a layer."""
 
     x: Any
-    state: list[Tensor]
-    """The tensors of the state argument; empty for a call without a state."""
-    given: Any = None
-    """The state argument."""
+    given: Any
+    """The state argument; None for a call without a state."""
     returned: Any = None
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The tensors of the state argument."""
+        return [] if self.given is None else tree_leaves(self.given)
 
 
 def layer_inputs(
@@ -113,34 +115,25 @@ def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = No
     def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
         values = [*args, *kwargs.values()]
         given = values[1] if len(values) > 1 else None
-        x, kept = tree_map(_kept, (values[0], given))
-        found.append(Call(x, [] if kept is None else tree_leaves(kept), kept))
+        found.append(Call(*tree_map(_kept, (values[0], given))))
 
     def after(_: nn.Module, args: Any, returned: Any) -> Any:
         returned = returned if change is None else tree_map(change, returned)
         found[-1].returned = tree_map(_kept, returned)
         return returned
 
-    hooks = [
-        part.register_forward_pre_hook(before, with_kwargs=True),
-        part.register_forward_hook(after, prepend=True),
-    ]
     named = x if isinstance(x, dict) else {}
     args = () if named else x if isinstance(x, tuple) else (x,)
     said = f"{type(model).__name__} cannot read x"
-    with _removed(hooks), door.users_code(said), torch.no_grad(), module_runs():
+    with (
+        part.register_forward_pre_hook(before, with_kwargs=True),
+        part.register_forward_hook(after, prepend=True),
+        door.users_code(said),
+        torch.no_grad(),
+        module_runs(),
+    ):
         model(*args, **named)
     return found
-
-
-@contextmanager
-def _removed(hooks: list[Any]) -> Iterator[None]:
-    """Remove hooks at the end of the block."""
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _kept(value: Any) -> Any:
@@ -153,7 +146,7 @@ def _changes() -> Change:
     generator = torch.Generator().manual_seed(0)
 
     def change(t: Any) -> Any:
-        if not isinstance(t, Tensor) or not (t.is_floating_point() or t.is_complex()):
+        if not isinstance(t, Tensor):
             return t
         noise = torch.randn(t.shape, generator=generator, dtype=torch.float64)
         return t + (1 + t.abs()) * noise.to(t.device)

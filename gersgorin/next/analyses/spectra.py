@@ -2,7 +2,7 @@
 products.
 
 A state of up to 4,096 entries is measured by whole Jacobians, block by block, a larger one by
-products with vectors (`gersgorin.next.leading`).
+products with vectors (`gersgorin.next.analyses.leading`).
 
 Legend: T time steps; N entries of a state; k eigenvalues; A[t] = ds[t+1]/ds[t]. Jacobians have no
 unit, logarithms are natural.
@@ -20,9 +20,8 @@ import torch
 from gersgorin.linalg.outlines import overlap_ends, support_corners
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.next import door
-from gersgorin.next.matrices import measured
-from gersgorin.next.run import open_run
-from gersgorin.next.step_result import (
+from gersgorin.next.analyses.matrices import measured
+from gersgorin.next.analyses.step_result import (
     DOUBLING,
     HALF_LIFE,
     LOG_NORM,
@@ -31,7 +30,7 @@ from gersgorin.next.step_result import (
     StepResult,
     growth_rows,
 )
-from rhn.utils.tables import formatted
+from gersgorin.next.run import open_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,6 +68,7 @@ class Spectra(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/spectra.md"
+    headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
     drawn: ClassVar[tuple[str, ...]] = (RADIUS, ROW_REACH, COLUMN_REACH, NORM)
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, *ROWS, NOT_CONVERGED, NO_NUMBER)
 
@@ -98,10 +98,6 @@ class Spectra(StepResult):
     """Logarithm of a bound on `norm` over all inputs, and all states with entries as large as those
     of the run; NaN without a bound.
     """
-
-    @property
-    def step_count(self) -> int:
-        return len(self.norm)
 
     @property
     def spectral_radius(self) -> np.ndarray:
@@ -168,25 +164,20 @@ class Spectra(StepResult):
         unknown = np.isnan(self.spectral_radius) & ~lost
         return {NOT_CONVERGED: int(unknown.sum()), NO_NUMBER: int(lost.sum())}
 
-    def figure_title(self) -> str:
-        """The network, the data, and two numbers."""
-        life = growth_rows(self.log_norm_product)[HALF_LIFE]
-        radius = np.nanmedian(self.spectral_radius)
-        numbers = f"{RADIUS} {formatted(radius, '.3g')}, {HALF_LIFE} {formatted(life, '.3g')}"
-        return f"{self.title()[0]}\n{numbers}"
-
     def plot(self, ax: "Axes | None" = None, step: int | None = None) -> "Axes":
         """Draw the discs and eigenvalues of one step; None: of the typical step."""
-        from gersgorin.next.panels import draw_discs, new_axes  # loads matplotlib
+        from gersgorin.next.analyses.panels import draw_discs, name_discs, new_axes
 
-        step = self.typical_step if step is None else door.step_of_run(step, len(self.norm))
-        return draw_discs(new_axes() if ax is None else ax, self, step)
+        step = self.typical_step if step is None else door.step_of_run(step, self.steps)
+        return name_discs(draw_discs(new_axes() if ax is None else ax, self, step))
 
-    def figure(self, step: int | None = None, title: str | None = None) -> "Figure":
-        """Draw one step, all steps, and the growth of the product in one figure."""
-        from gersgorin.next.panels import figure_of_spectra  # loads matplotlib
+    def figure(self, title: str | None = None, step: int | None = None) -> "Figure":
+        """Draw one step, all steps, and the growth of the product; None: the usual title, and the
+        typical step.
+        """
+        from gersgorin.next.analyses.panels import figure_of_spectra  # loads matplotlib
 
-        step = self.typical_step if step is None else door.step_of_run(step, len(self.norm))
+        step = self.typical_step if step is None else door.step_of_run(step, self.steps)
         return figure_of_spectra(self, step, self.figure_title() if title is None else title)
 
 
@@ -216,7 +207,7 @@ def spectra(
     elif N > LARGE:
         leading = COUNT
     if N > LARGE:
-        from gersgorin.next.leading import measured_by_products  # loads SciPy
+        from gersgorin.next.analyses.leading import measured_by_products  # loads SciPy
 
         found = measured_by_products(run, leading or COUNT)
     else:

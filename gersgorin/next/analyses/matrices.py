@@ -15,8 +15,8 @@ from torch import Tensor
 from gersgorin.linalg import eigenvalue_conditions, eigenvalues, gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.spectrum import departure_from_normality
+from gersgorin.next.analyses.products import ProductNorms
 from gersgorin.next.jacobians import differences
-from gersgorin.next.products import ProductNorms
 from gersgorin.next.run import Run
 from rhn.errors import InvalidInputError
 

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from gersgorin.next import door
+from gersgorin.next.analyses.step_result import StepResult
 from gersgorin.next.run import Run, open_run
 from gersgorin.next.step import module_runs
-from gersgorin.next.step_result import StepResult
-from rhn.utils.tables import formatted
 
 ALL, LAYER = "mean of all gates", ", layer"
 NAMES = ("transform gate", "carry gate", "input gate", "forget gate", "1 - update gate", "gate")
@@ -31,6 +30,7 @@ class MeanGates(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/gates.md"
+    headline: ClassVar[tuple[str, ...]] = (ALL,)
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, ALL, *NAMES, LAYER)
 
     mean: Annotated[np.ndarray, "step", "gate"]
@@ -38,19 +38,10 @@ class MeanGates(StepResult):
     names: tuple[str, ...]
     """The name of each gate, (G,)."""
 
-    @property
-    def step_count(self) -> int:
-        return len(self.mean)
-
     def table(self) -> Mapping[str, Any]:
         known = self.mean.shape[1] > 0
         whole = self.mean.mean(1) if known else np.full(len(self.mean), np.nan)
         return {ALL: whole, **dict(zip(self.names, self.mean.T, strict=True))}
-
-    def figure_title(self) -> str:
-        """The network, the data, and one number."""
-        whole = self.table()[ALL].mean()
-        return f"{self.title()[0]}\n{ALL} {formatted(whole, '.3g')}"
 
 
 @torch.no_grad()

@@ -17,11 +17,18 @@ from torch import Tensor
 
 from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.next.analyses.step_result import (
+    DOUBLING,
+    GROWTH,
+    HALF_LIFE,
+    LOG_NORM,
+    RATE,
+    StepResult,
+    growth_rows,
+)
 from gersgorin.next.run import Run, open_run
-from gersgorin.next.step_result import DOUBLING, HALF_LIFE, LOG_NORM, RATE, StepResult, growth_rows
-from rhn.utils.tables import formatted
 
-FORWARD, BACK = "log10 ||ds[t]/ds[0]||", "log10 ||ds[T]/ds[t]||"
+BACK = "log10 ||ds[T]/ds[t]||"
 LARGEST, SMALLEST = (
     "step t of the largest ||ds[t]/ds[0]||",
     "step t of the smallest ||ds[t]/ds[0]||",
@@ -41,8 +48,9 @@ class Products(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/products.md"
+    headline: ClassVar[tuple[str, ...]] = (LOG_NORM, HALF_LIFE)
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, FORWARD, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,
+        *StepResult.run_texts, GROWTH, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,
         SMALLEST, ZERO,
     )  # fmt: skip
 
@@ -52,31 +60,25 @@ class Products(StepResult):
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
 
     @property
-    def step_count(self) -> int:
-        return len(self.log_norm)
-
-    @property
     def exponent(self) -> np.ndarray:
         """log_norm[t] / (t + 1), (T,): the mean growth per step of the change that grows most."""
         return self.log_norm / np.arange(1, len(self.log_norm) + 1)
 
     def table(self) -> Mapping[str, Any]:
         return {
-            FORWARD: self.log_norm / math.log(10),
+            GROWTH: self.log_norm / math.log(10),
             BACK: self.log_norm_back / math.log(10),
             **growth_rows(self.log_norm),
             LARGEST: int(self.log_norm.argmax()) + 1,
             SMALLEST: int(self.log_norm.argmin()) + 1,
         }
 
+    def curves(self) -> dict[str, np.ndarray]:
+        from_first, to_last = np.append(0, self.log_norm), np.append(self.log_norm_back, 0)
+        return {GROWTH: from_first / math.log(10), BACK: to_last / math.log(10)}
+
     def notes(self) -> Mapping[str, int]:
         return {ZERO: int(np.isneginf(self.log_norm).sum())}
-
-    def figure_title(self) -> str:
-        """The network, the data, and two numbers."""
-        rows = growth_rows(self.log_norm)
-        numbers = [f"{name} {formatted(rows[name], '.3g')}" for name in (LOG_NORM, HALF_LIFE)]
-        return f"{self.title()[0]}\n{', '.join(numbers)}"
 
 
 class ProductNorms:

@@ -1,6 +1,6 @@
 """Gains: 2-norms of the Jacobians of the input and of each layer of a step.
 
-Gains of single steps do not compose, see `gersgorin.next.products`.
+Gains of single steps do not compose, see `gersgorin.next.analyses.products`.
 
 Legend: T time steps; L layers; N entries of a state; s_l the state after layer l.
 """
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.next.analyses.step_result import StepResult
 from gersgorin.next.jacobians import with_scale
 from gersgorin.next.run import Run, open_run
-from gersgorin.next.step_result import StepResult
-from rhn.utils.tables import formatted
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "||ds_l/ds_l-1||_2 of layer"
-NO_NUMBER = "steps whose input Jacobian over- or underflows"
+NO_NUMBER = "steps without an input gain"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -35,6 +34,7 @@ class Gains(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/products.md"
+    headline: ClassVar[tuple[str, ...]] = (INPUT,)
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, INPUT, LAYER, NO_NUMBER)
 
     input: Annotated[np.ndarray, "step"]
@@ -44,23 +44,13 @@ class Gains(StepResult):
     stack: of each layer's state with respect to its own state before the step. Without known
     layers: ||ds'/ds||_2, (T, 1).
     """
-    lost: int = 0
-    """Steps whose input Jacobian over- or underflows."""
-
-    @property
-    def step_count(self) -> int:
-        return len(self.input)
 
     def table(self) -> Mapping[str, Any]:
         layers = {f"{LAYER} {k + 1}": gain for k, gain in enumerate(self.layers.T)}
         return {INPUT: self.input, **layers}
 
     def notes(self) -> Mapping[str, int]:
-        return {NO_NUMBER: self.lost}
-
-    def figure_title(self) -> str:
-        """The network, the data, and one number."""
-        return f"{self.title()[0]}\n{INPUT} {formatted(np.median(self.input), '.3g')}"
+        return {NO_NUMBER: int(np.isnan(self.input).sum())}
 
 
 @torch.no_grad()
@@ -76,7 +66,7 @@ def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
     ([3.0, 3.0, 3.0, 3.0, 3.0], [2.0])
     """
     run = open_run(network, x, s0, **how)
-    inputs, layers, lost = [], [], 0
+    inputs, layers = [], []
     for now in run.slices():
         B, e = with_scale(run.step, "input_jacobian", run.input_jacobians(now), *run.at(now))
         gain = torch.full_like(e, torch.nan, dtype=B.dtype)
@@ -84,9 +74,8 @@ def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
         gain[known] = torch.linalg.matrix_norm(B[known], 2)
         inputs.append(gain)
         layers.append(layer_gains(run, now))
-        lost += int((e != 0).sum())
     arrays = [torch.cat(each).cpu().double().numpy() for each in (inputs, layers)]
-    return Gains(**run.heading, input=arrays[0], layers=arrays[1], lost=lost)
+    return Gains(**run.heading, input=arrays[0], layers=arrays[1])
 
 
 def layer_gains(run: Run, now: slice) -> Tensor:

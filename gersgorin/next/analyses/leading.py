@@ -14,9 +14,9 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
 from gersgorin.linalg.spectrum import largest_first
+from gersgorin.next.analyses.matrices import difference, join_steps
 from gersgorin.next.autodiff import BLOCK
 from gersgorin.next.jacobians import LargeJacobian
-from gersgorin.next.matrices import difference, join_steps
 from gersgorin.next.run import Run
 from rhn.utils.scale import scaled
 

@@ -21,13 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.linalg.outlines import discs_outline, support_corners
+from gersgorin.next.analyses.step_result import GROWTH
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
-    from gersgorin.next.spectra import Spectra
+    from gersgorin.next.analyses.spectra import Spectra
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE = "#CC79A7"
+PURPLE, GREY = "#CC79A7", "0.5"
 COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "black")
 LETTERS = 8.5  # points
 APART = 0.09  # of a panel's height: least distance of two names
@@ -36,13 +37,13 @@ REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
 DRAWN = {
     "row discs": BLUE,
     "column discs": ORANGE,
+    "overlap of both": GREY,
     "numerical range": PURPLE,
     "eigenvalues": RED,
     "unit circle": "black",
 }
 PANEL_TEXTS = (REAL, IMAGINARY, TIME, *DRAWN)
 """The words of all panels, without the names of rows."""
-GROWTH = "log10 ||ds[t]/ds[0]||"
 
 
 def new_axes() -> Axes:
@@ -95,6 +96,10 @@ def draw_discs(ax: Axes, found: "Spectra", step: int, half: float | None = None)
     for r, colour, line in radii:
         for polygon in discs_outline(c, r, 65) if np.isfinite(r).all() else ():
             ax.plot(polygon.real, polygon.imag, color=colour, linestyle=line, linewidth=1.2)
+    x = np.linspace(-1, 1, 1001)[:, None] * np.nanmax(np.abs(c) + radii[0][0])
+    heights = [np.sqrt(np.clip((r - x + c) * (r + x - c), 0, None)).max(1) for r, *_ in radii]
+    low = np.minimum(*heights)
+    ax.fill_between(x[:, 0], -low, low, color=GREY, alpha=0.12, linewidth=0)
     around = support_corners(found.support[step])
     ax.fill(around.real, around.imag, color=PURPLE, alpha=0.2, linewidth=0)
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
@@ -107,29 +112,34 @@ def draw_discs(ax: Axes, found: "Spectra", step: int, half: float | None = None)
     elif len(known):
         middle = (known.real.min() + known.real.max()) / 2
     ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
+    ax.set_title(f"{TIME} {step}", loc="left", fontsize=10)
     ax.set_xlabel(REAL, fontsize=LETTERS)
     ax.set_ylabel(IMAGINARY, fontsize=LETTERS)
+    return ax
+
+
+def name_discs(ax: Axes) -> Axes:
+    """Write what `draw_discs` draws right of the axes, in its colours."""
     for k, (name, colour) in enumerate(DRAWN.items()):
-        ax.annotate(name, (0.01, 0.99 - 0.05 * k), xycoords="axes fraction", va="top",
-                    color=colour, fontsize=LETTERS)  # fmt: skip
+        ax.annotate(name, (1.03, 0.97 - 0.06 * k), xycoords="axes fraction", va="top",
+                    color=colour, fontsize=LETTERS, annotation_clip=False)  # fmt: skip
     return ax
 
 
 def figure_of_spectra(found: "Spectra", step: int, title: str) -> Figure:
     """Draw one step of a result, all its steps, and the growth of the product."""
     figure = Figure(figsize=(8.2, 9), layout="constrained")
-    grid = figure.add_gridspec(3, 2, height_ratios=(3.5, 1.8, 1.4))
-    whole, near = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.1), squeeze=False)[:, 0]
+    whole, near = above.subplots(1, 2)
     known = np.nan_to_num(found.eigenvalues[step])
     half = max(np.ptp(known.real) / 2, np.abs(known.imag).max()) or float(np.abs(known).max())
     draw_discs(whole, found, step)
-    draw_discs(near, found, step, 1.2 * half or 0.1)
-    for ax in (whole, near):
-        ax.set_title(f"{TIME} {step}", loc="left", fontsize=10)
+    name_discs(draw_discs(near, found, step, 1.2 * half or 0.1))
+    each, growth = below.subplots(2, 1, height_ratios=(1.4, 1))
+    each.axhline(1, color="0.6", zorder=0)
     table = found.table()
-    rows = {name: table[name] for name in found.drawn}
-    over_steps(figure.add_subplot(grid[1, :]), rows, found.unit).axhline(1, color="0.6", zorder=0)
+    over_steps(each, {name: table[name] for name in found.drawn}, found.unit)
     logs = np.append(0, found.log_norm_product) / math.log(10)
-    over_steps(figure.add_subplot(grid[2, :]), {GROWTH: logs}, found.unit)
+    over_steps(growth, {GROWTH: logs}, found.unit)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure

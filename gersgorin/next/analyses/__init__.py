@@ -1,0 +1,1 @@
+"""Analyses of a run, each a result, its function and its table."""
