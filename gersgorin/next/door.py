@@ -96,6 +96,12 @@ def a_network(network: Any) -> Any:
     return getattr(network, "_orig_mod", network)
 
 
+def nothing_beside_a_run(**given: Any) -> None:
+    """Refuse arguments beside a `Run`, which was computed without them."""
+    for name, value in given.items():
+        require(value is None, name, kind(value), "None beside a Run")
+
+
 def copied(module: nn.Module) -> nn.Module:
     """A copy in float64 and evaluation mode, whose weights are constants."""
     name = type(module).__name__
@@ -131,11 +137,17 @@ def takes(function: Callable, *given: Any) -> bool:
     return True
 
 
+def has_step(module: Any) -> bool:
+    """True for an object with a method step(x, s)."""
+    own = getattr(module, "step", None)
+    return callable(own) and takes(own, None, None)
+
+
 def is_step(network: Any, has_state: bool) -> bool:
     """True for a function, a recurrent layer, and a module that takes a state; a module with a
     recurrent layer inside whose state is optional is a step only if a state is given.
     """
-    if not isinstance(network, nn.Module) or is_recurrent(network) or hasattr(network, "step"):
+    if not isinstance(network, nn.Module) or is_recurrent(network) or has_step(network):
         return True
     optional = takes(network, None) and not has_state
     return takes(network, None, None) and not (optional and bool(recurrent_layers(network)))
@@ -144,7 +156,7 @@ def is_step(network: Any, has_state: bool) -> bool:
 def is_recurrent(module: nn.Module) -> bool:
     """True for a layer that `layer=` can name: of torch.nn, of rhn.cells, or with a step."""
     ours = isinstance(module, nn.RNNBase | nn.RNNCellBase | Cell)
-    return ours or (hasattr(module, "step") and hasattr(module, "state_size"))
+    return ours or (has_step(module) and hasattr(module, "state_size"))
 
 
 def recurrent_layers(module: nn.Module) -> list[str]:
@@ -164,9 +176,10 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
         names = f"None, in {type(module).__name__} with {', '.join(found) or 'no'} recurrent layer"
         require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]
-    every = dict(module.named_modules())
-    require(isinstance(name, str) and bool(name) and name in every, "layer", repr(name),
-            f"the name of a layer, such as {', '.join(found) or 'rnn'}")  # fmt: skip
+    part = dict(module.named_modules()).get(name) if name else None
+    good = part is not None and (is_recurrent(part) or takes(part, None, None))
+    usual = ", ".join(found) or "rnn"
+    require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")
     return name
 
 
@@ -230,14 +243,6 @@ def step_runs(name: str, rows: Callable, x: Tensor, s: Tensor) -> None:
     require(good, f"next state of {name}", kind(after), f"{s.dtype} of shape {tuple(s.shape)}")
 
 
-def states_are_finite(name: str, states: Tensor) -> None:
-    """Refuse a run (T + 1, N) that leaves the finite numbers."""
-    bad = (~torch.isfinite(states)).any(1)
-    if bad.any():
-        said = f"state of {name} is NaN or infinite after {int(bad.int().argmax())} steps"
-        raise NotFiniteError(f"{said}: expected numbers", of="states")
-
-
 def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
     """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
     random numbers, or a state that the network keeps.
@@ -248,12 +253,12 @@ def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
             "the same one: rows are independent, no dropout, no kept state")  # fmt: skip
 
 
-def derivative_is_finite(name: str, A: Tensor, first: int) -> None:
-    """Refuse derivatives (B, N, k) by autograd, from step `first` on, that are NaN or infinite."""
-    bad = (~torch.isfinite(A)).flatten(1).any(1)
+def are_finite(name: str, t: Tensor, first: int = 0) -> None:
+    """Refuse states (T, N) or derivatives (T, N, k), from step `first` on, that are not finite."""
+    bad = (~torch.isfinite(t)).flatten(1).any(1)
     if bad.any():
-        said = f"derivative of {name} is NaN or infinite at step {first + int(bad.int().argmax())}"
-        raise NotFiniteError(f"{said}: expected numbers", of="derivative")
+        said = f"{name} is NaN or infinite at step {first + int(bad.int().argmax())}"
+        raise NotFiniteError(f"{said}: expected numbers", of=name)
 
 
 def count_of_eigenvalues(leading: Any, N: int, most: int) -> int:

@@ -62,7 +62,7 @@ def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int) ->
         B, N = after.shape
         W = torch.eye(N, dtype=s.dtype, device=s.device)[:, None].expand(N, B, N)
         A = vjps(after, [leaf], W)[0].transpose(0, 1).detach()
-    door.derivative_is_finite(step.name, A, first)
+    door.are_finite(f"derivative of {step.name}", A, first)
     return A
 
 

@@ -99,11 +99,12 @@ def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
         if not isinstance(value, Tensor | np.ndarray) and not hasattr(value, "to_numpy"):
             return value
         t = door.numbers("x", value).to(like.device)
-        t = t.to(torch.float64) if t.is_floating_point() else t
-        frames = t.dim() == (2 if t.is_floating_point() else 1)
-        return t.unsqueeze(int(not batch_first)) if frames and batch_first is not None else t
+        return t.to(torch.float64) if t.is_floating_point() else t
 
-    return tree_map(one, x)
+    t = tree_map(one, x)
+    if batch_first is None or not isinstance(t, Tensor) or t.dim() != 1 + t.is_floating_point():
+        return t
+    return t.unsqueeze(int(not batch_first))
 
 
 def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = None) -> list[Call]:

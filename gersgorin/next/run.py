@@ -39,12 +39,12 @@ class Run:
     """The inputs (T, m), or ids (T,)."""
     states: Tensor
     """The states (T + 1, N); the first one is the state before the run."""
-    data: str = "x"
-    """Name of the sequence in titles."""
-    unit: str = "steps"
+    title: str
+    """Title of the network."""
+    data: str
+    """Name of the sequence."""
+    unit: str
     """Length of a time step: "quarter notes", "tokens"."""
-    title: str = ""
-    """Title of the network; "": its name, depth and units."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -57,13 +57,8 @@ class Run:
     @property
     def heading(self) -> dict[str, Any]:
         """The fields of a result that name the run."""
-        own = f"{self.step.name}, depth {self.step.depth}, {self.step.units} units"
-        return {
-            "network": self.title or own,
-            "data": self.data,
-            "unit": self.unit,
-            "steps": len(self),
-        }
+        names = {"network": self.title, "data": self.data, "unit": self.unit}
+        return {**names, "steps": len(self)}
 
     def slices(self) -> Iterator[slice]:
         """Yield slices of consecutive steps whose Jacobians are one block."""
@@ -90,7 +85,7 @@ class Run:
         slices = [*self.slices()]
         for now in reversed(slices) if back else slices:
             M, e = with_scale(self.step, "jacobian", self.jacobians(now), *self.at(now))
-            door.derivative_is_finite(self.step.name, M, now.start)
+            door.are_finite(f"Jacobian of {self.step.name}", M, now.start)
             yield now, M, e
 
     @torch.no_grad()
@@ -119,9 +114,9 @@ def open_run(
     state_size: door.Sizes | None = None,
     layer: str | None = None,
     batch_first: bool | None = None,
-    data: str = "x",
-    unit: str = "steps",
-    title: str = "",
+    title: str | None = None,
+    data: str | None = None,
+    unit: str | None = None,
 ) -> Run:
     """Run a network along a sequence.
 
@@ -130,7 +125,7 @@ def open_run(
             state), a module with step(x, s), a function f(x, s), or a module with one recurrent
             layer inside. A module is copied and runs in float64, a function in the precision of
             s0; a module whose state is optional, with a layer inside, is a step only with s0. A
-            `Run` is returned as it is.
+            `Run`, which then stands alone, is returned as it is.
         x: numbers (T, m), or ids (T,), of any unit. The axis of the batch, if there is one, has
             the length 1, and is the one that `batch_first` says.
         s0: the first state in the shapes of the network, real or complex, of one or several
@@ -138,7 +133,8 @@ def open_run(
         state_size: the number of entries of a first state of zeros, or of each of its tensors.
         layer: the recurrent layer of the module that is measured; None: its only one.
         batch_first: True for x (B, T, m), False for (T, B, m); None: the attribute of the module.
-        data, unit, title: names of the sequence, of a time step and of the network in titles.
+        title, data, unit: names of the network, the sequence and a time step; None: the name, depth
+            and units of the network, x, and steps.
 
     Raises:
         InvalidInputError, NotFiniteError, UsersCodeError: the arguments do not fit each other.
@@ -148,16 +144,19 @@ def open_run(
     (torch.Size([10, 8]), 'LSTM, depth 1, 4 units')
     """
     if isinstance(network, Run):
+        given = {"s0": s0, "state_size": state_size, "layer": layer, "batch_first": batch_first}
+        door.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
         return network
     network = door.a_network(network)
     has_state = s0 is not None or state_size is not None
     if layer is not None or not door.is_step(network, has_state):
-        network, x, s0 = record(network, x, layer, batch_first)
-        batch_first = None
+        network, x, own = record(network, x, layer, batch_first)
+        s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
     states = run_states(step, x)
-    names = {"data": data, "unit": unit, "title": title}
-    return Run(step=step, inputs=x, states=states, **names)
+    title = title or f"{step.name}, depth {step.depth}, {step.units} units"
+    return Run(step=step, inputs=x, states=states, title=title, data=data or "x",
+               unit=unit or "steps")  # fmt: skip
 
 
 @torch.no_grad()
@@ -165,17 +164,15 @@ def run_states(step: Step, x: Tensor) -> Tensor:
     """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
     unless all steps in one batch give the same states.
     """
-    if step.own("states"):
-        rows = step.cell.states(x[:, None], step.first[None])[:, 0]
-        found = torch.cat([step.first[None], rows])
-    else:
-        states = [step.first[None]]
-        for t in range(len(x)):
-            with door.users_code(f"{step.name} fails at step {t}"):
-                states.append(step.rows(x[t : t + 1], states[-1]))
-        found = torch.cat(states)
-    door.states_are_finite(step.name, found)
-    with door.users_code(f"{step.name} fails at {len(x)} rows"):
-        together = step.rows(x, found[:-1])
-    door.rows_are_alone(step.name, together, found[1:])
+    states = [step.first[None]]
+    for t in range(len(x)):
+        with door.users_code(f"{step.name} fails at step {t}"):
+            states.append(step.rows(x[t : t + 1], states[-1]))
+    found = torch.cat(states)
+    door.are_finite(f"state of {step.name}", found)
+    for start in range(0, len(x), LONGEST):
+        now = slice(start, min(start + LONGEST, len(x)))
+        with door.users_code(f"{step.name} fails at {len(x[now])} rows"):
+            together = step.rows(x[now], found[:-1][now])
+        door.rows_are_alone(step.name, together, found[1:][now])
     return found

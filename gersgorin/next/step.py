@@ -66,8 +66,8 @@ class Step:
     @property
     def depth(self) -> int:
         """The number of layers of a step, or of a stack; 1 if it is unknown."""
-        depth = max(getattr(self.cell, "stacked", 1), getattr(self.cell, "depth", 1))
-        return depth if isinstance(depth, int) else 1
+        known = [getattr(self.cell, name, 1) for name in ("stacked", "depth")]
+        return max(depth for depth in (1, *known) if isinstance(depth, int))
 
 
 @contextmanager
@@ -130,10 +130,17 @@ def name_of(network: Any) -> str:
     return "f(x, s)" if name == "<lambda>" else name
 
 
+def units_of(network: Any, N: int) -> int:
+    """The hidden_size of a network; N if it has none."""
+    size = getattr(network, "hidden_size", None)
+    return size if isinstance(size, int) else N
+
+
 def layout_of(network: Any) -> bool | None:
-    """The attribute batch_first of a module, or of the first part that has it; None: unknown."""
-    parts = network.modules() if isinstance(network, nn.Module) else ()
-    known = (getattr(part, "batch_first", None) for part in parts)
+    """The attribute batch_first of a module, or of its first recurrent layer; None: unknown."""
+    inside = network.modules() if isinstance(network, nn.Module) else ()
+    known = [getattr(part, "batch_first", None) for part in inside if door.is_recurrent(part)]
+    known = [getattr(network, "batch_first", None), *known]
     return next((bool(first) for first in known if first is not None), None)
 
 
@@ -147,7 +154,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
             return _of_batches(module, name, x, s0, batch_first)
     if isinstance(module, Cell):
         return _of_cell(module, name, x, s0)
-    if hasattr(module, "step"):
+    if door.has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
         return _of_function(module, s0, name)
@@ -214,8 +221,8 @@ def _of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step
                 [one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)]
             )
 
-    units = getattr(cell or f, "hidden_size", None) or packing.pack(s0).numel()
     first, name = packing.pack(s0), packing.name
+    units = units_of(cell or f, len(first))
     return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, units=units)
 
 
@@ -237,8 +244,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
             return packing.next_of(module(read(x).clone(), packing.unpack(s.clone())), s)
 
     first = packing.pack(s0)[0]
-    units = getattr(module, "hidden_size", None) or len(first)
-    return Step(name=name, rows=rows, first=first, units=units,
+    return Step(name=name, rows=rows, first=first, units=units_of(module, len(first)),
                 unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
 
 

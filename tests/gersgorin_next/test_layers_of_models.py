@@ -33,6 +33,17 @@ class Packed(Tagger):
         return self.rnn(x, torch.ones(1, 1, N))[0].data
 
 
+class Resetting(nn.Module):
+    """A loop that gives its own recurrent part zeros at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.mine = WithState()
+
+    def forward(self, x):
+        return [self.mine(x_t, (torch.zeros(1, N),) * 2) for x_t in x[:, None]]
+
+
 class Unused(nn.ModuleDict):
     """A layer that is not called."""
 
@@ -127,7 +138,8 @@ REFUSED = {
     r"layer is None, in Linear with no recurrent layer: expected": (nn.Linear(M, N), X, None),
     r"input of one call of the layer is torch.float64 of shape \(24, 3\): expected one row":
         (WithState(), X, None),
-    r"layer is 'lstm': expected the name of a layer, such as rnn": (GRU, X, "lstm"),
+    r"layer is 'lstm': expected the name of a recurrent layer, such as rnn": (GRU, X, "lstm"),
+    r"layer is 'out': expected the name of a recurrent layer, such as rnn": (GRU, X, "out"),
     r"layer is 'rnn': expected None for a function": (torch.tanh, X, "rnn"),
     r"Tagger cannot read x: RuntimeError: ": (GRU, X[:, :2], "rnn"),
     r"x is torch.float64 of shape \(2, 12, 3\): expected one sequence":
@@ -144,6 +156,13 @@ def test_other_layers_are_refused(words):
     model, x, layer = REFUSED[words]
     with pytest.raises(InvalidInputError, match=words):
         open_run(model, x, layer=layer) if layer else open_run(model, x)
+
+
+def test_a_given_state_and_the_own_layers_of_users():
+    model, s0 = filled(Tagger(nn.GRU(M, N, batch_first=True))), torch.rand(1, 1, N).double()
+    assert torch.equal(open_run(model, X, s0, layer="rnn").states[0], s0.flatten())
+    with pytest.raises(InvalidInputError, match="at call 1 is not the state"):
+        open_run(Resetting(), X, layer="mine")
 
 
 def test_the_model_is_not_changed():

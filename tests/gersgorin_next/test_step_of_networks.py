@@ -42,6 +42,9 @@ def test_states_and_jacobians_are_those_that_were_recorded(name):
         close(value.numpy(), RECORDED[f"{name}/run/{key}"], tolerance)
 
 
+NAMES = {"title": "net", "data": "x", "unit": "steps"}
+
+
 class WithState(nn.Module):
     """(x, (h, c)) -> (output, (h, c)) of a batch, around a cell of torch.nn."""
 
@@ -172,7 +175,8 @@ def test_a_large_state_is_measured_by_products():
 def test_a_deep_cell_keeps_a_jacobian_that_underflows():
     cell = filled(make_cell("rhn", M, 4, depth=1500))
     step, x = as_step(cell, X[:1])
-    ((_, A, e),) = Run(step=step, inputs=x, states=torch.zeros(2, 4).double()).blocks()
+    run = Run(step=step, inputs=x, states=torch.zeros(2, 4).double(), **NAMES)
+    ((_, A, e),) = run.blocks()
     P, log_scale = jacobian_product(torch.stack(cell.layer_jacobians(x[0], step.first)))
     close(float(e) * math.log(2) + A[0].norm().log(), log_scale + P.norm().log())
     assert e < -1000
@@ -224,6 +228,8 @@ REFUSED = {
     "two directions": lambda: open_run(nn.GRU(M, N, bidirectional=True), X),
     "NaN in weights": lambda: open_run(filled(nn.GRU(M, N)).to(torch.float64).apply(
         lambda part: part.bias_hh_l0.data.fill_(torch.nan)), X),
+    "a sequence beside a run": lambda: open_run(open_run(LSTM, X), X),
+    "a title beside a run": lambda: open_run(open_run(LSTM, X), title="A"),
     "no start at zero": lambda: open_run(Starting(), X),
     "overflow": lambda: open_run(lambda x, s: (s + 2) ** 9, X, S0.double()),
     "no derivative": lambda: open_run(detached, X, S0[:1]).jacobians(),

@@ -49,7 +49,7 @@ class StepResult(Result):
         return [f"{self.network}; {self.data}, {self.steps} {self.unit}"]
 
     def blocks(self) -> list[list[list[str]]]:
-        arrays, single = [["", *COLUMNS]], []
+        arrays, single = [["", *COLUMNS]], list[list[str]]()
         for label, value in self.table().items():
             cells = map(formatted, summary(value) if np.ndim(value) else [value])
             (arrays if np.ndim(value) else single).append([label, *cells])
