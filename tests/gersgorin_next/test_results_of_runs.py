@@ -12,8 +12,10 @@ from tables import for_each
 from gersgorin.next.analyses.gains import gains
 from gersgorin.next.analyses.gates import gates
 from gersgorin.next.analyses.products import products
-from gersgorin.next.analyses.spectra import spectra
+from gersgorin.next.analyses.spectra import NO_NUMBER, NOT_CONVERGED, ROWS, Spectra, spectra
 from gersgorin.next.run import open_run
+from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
 from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
 from rhn.utils.tables import MISSING
 from tests.gersgorin_next.test_step_of_networks import RECORDED, recorded_only
@@ -147,11 +149,53 @@ def test_gates_of_a_function_have_its_names():
     assert gates(linear(DIAGONAL)).table()["mean of all gates"].shape == (10,)
 
 
-def test_steps_without_numbers_are_counted():
+def test_steps_without_numbers_are_counted(tmp_path):
     found = spectra(filled(torch.nn.RNN(3, 4)), X)
-    found.eigenvalues[3], found.norm[5] = np.nan, np.nan
-    found.eigenvalues[5] = np.nan
-    assert [*found.notes().values()] == [1, 1] and "did not converge: 1" in str(found)
+    found.eigenvalues[3] = np.nan
+    deep = spectra(filled(make_cell("rhn", 3, 4, depth=1500)), X[:2])
+    assert found.notes() == {NOT_CONVERGED: 1, NO_NUMBER: 0} and f"{NOT_CONVERGED}: 1" in str(found)
+    assert deep.notes() == {NOT_CONVERGED: 0, NO_NUMBER: 2} and deep.typical_step == 0
+    known = {name for name, value in deep.table().items() if not np.isnan(value).all()}
+    wanted = {"departure from normality (0 to 1)", "largest eigenvalue condition", *ROWS[14:]}
+    assert known == wanted
+        "departure from normality (0 to 1)",
+        "largest eigenvalue condition",
+        *ROWS[14:],
+    }
+    for result in (found, deep):
+        assert str(Spectra.load(result.save(tmp_path / "a.json"))) == str(result)
+        result.figure().canvas.draw()
+
+
+def test_the_typical_step_has_the_median_radius():
+    found = spectra(lambda x, s: x * s, torch.arange(1.0, 7.0)[:, None] % 5, torch.ones(1))
+    assert found.spectral_radius.tolist() == [1, 2, 3, 4, 0, 1] and found.typical_step in (0, 5)
+    assert found.figure_title().splitlines()[1].startswith("spectral radius 1.5, half-life")
+    assert found.plot().get_title(loc="left") == f"time step {found.typical_step}"
+
+
+LSTM = torch.nn.LSTM(3, 4)
+REFUSED = {
+    "leading is 0: the state has 8 entries; expected a whole number from 1 to 8":
+        lambda: spectra(LSTM, X, leading=0),
+    "step is 24: expected a whole number from 0 to 23": lambda: spectra(LSTM, X).plot(step=24),
+    "gate is 2 to 2: expected 0 to 1": lambda: gates(LSTM, X, of=lambda x, s: 2 + 0 * x),
+    r"what gates(x, s) returns is int: expected a tensor": lambda: gates(LSTM, X, of=lambda *_: 1),
+    r"gates(x, s) fails: TypeError: ": lambda: gates(LSTM, X, of=lambda x: x),
+}  # fmt: skip
+
+
+@for_each("words", REFUSED)
+def test_other_arguments_are_refused(words):
+    with pytest.raises(InvalidInputError, match=re.escape(words)):
+        REFUSED[words]()
+
+
+def test_a_run_is_saved_and_named(tmp_path):
+    run = open_run(LSTM, X, title="mine", data="bwv269", unit="quarter notes")
+    stored = np.load(run.save(tmp_path / "run.npz"))
+    assert stored["states"].shape == (25, 8) and (stored["inputs"] == X.numpy()).all()
+    assert str(products(run)).startswith("mine; bwv269, 24 quarter notes\n")
 
 
 def every_result():

@@ -92,14 +92,17 @@ def draw_discs(ax: Axes, found: "Spectra", step: int, half: float | None = None)
     step, and the unit circle. half: half the width of the panel, around the eigenvalues; None: all.
     """
     c, values = found.centers[step], found.eigenvalues[step]
-    radii = ((found.row_radii[step], BLUE, "-"), (found.column_radii[step], ORANGE, "--"))
-    for r, colour, line in radii:
-        for polygon in discs_outline(c, r, 65) if np.isfinite(r).all() else ():
-            ax.plot(polygon.real, polygon.imag, color=colour, linestyle=line, linewidth=1.2)
-    x = np.linspace(-1, 1, 1001)[:, None] * np.nanmax(np.abs(c) + radii[0][0])
-    heights = [np.sqrt(np.clip((r - x + c) * (r + x - c), 0, None)).max(1) for r, *_ in radii]
-    low = np.minimum(*heights)
-    ax.fill_between(x[:, 0], -low, low, color=GREY, alpha=0.12, linewidth=0)
+    radii = (found.row_radii[step], found.column_radii[step])
+    reach = 0.0
+    if np.isfinite(c).all():
+        reach = max(float((np.abs(c) + r).max()) for r in radii)
+        for r, colour, line in zip(radii, (BLUE, ORANGE), ("-", "--"), strict=True):
+            for polygon in discs_outline(c, r, 65) if reach else ():
+                ax.plot(polygon.real, polygon.imag, color=colour, linestyle=line, linewidth=1.2)
+        x = np.linspace(-reach, reach, 1001)[:, None]
+        heights = [np.sqrt(np.clip((r - x + c) * (r + x - c), 0, None)).max(1) for r in radii]
+        low = np.minimum(*heights)
+        ax.fill_between(x[:, 0], -low, low, color=GREY, alpha=0.12, linewidth=0)
     around = support_corners(found.support[step])
     ax.fill(around.real, around.imag, color=PURPLE, alpha=0.2, linewidth=0)
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
@@ -107,8 +110,7 @@ def draw_discs(ax: Axes, found: "Spectra", step: int, half: float | None = None)
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
     known, middle = values[np.isfinite(values)], 0.0
     if half is None:
-        reach = [(np.abs(c) + r).max() for r, *_ in radii]
-        half = 1.1 * max(1.0, *np.nan_to_num(reach))
+        half = 1.1 * max(1.0, reach)
     elif len(known):
         middle = (known.real.min() + known.real.max()) / 2
     ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")

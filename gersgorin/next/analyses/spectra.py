@@ -119,7 +119,7 @@ class Spectra(StepResult):
         """(Largest modulus, largest real part) in both unions of discs, (2, T)."""
         c, r, q = self.centers, self.row_radii, self.column_radii
         found = [overlap_ends(*step) for step in zip(c, r, c, q, strict=True)]
-        return np.array(found, dtype=float).T
+        return np.where(np.isnan(c[:, 0]), np.nan, np.array(found, dtype=float).T)
 
     @property
     def numerical_radius(self) -> np.ndarray:
@@ -127,6 +127,12 @@ class Spectra(StepResult):
         (2 % for N > 256).
         """
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
+
+    @property
+    def norm_bound(self) -> float:
+        """A bound on `norm`, see `log_norm_bound`; inf above the range of numbers."""
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.log_norm_bound))
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -153,7 +159,7 @@ class Spectra(StepResult):
             self.spectral_radius, self.row_reach, self.column_reach, self.overlap[0],
             *right, self.overlap[1], self.inside(self.row_radii), self.inside(self.column_radii),
             self.norm, self.numerical_radius, self.departure_from_normality,
-            self.eigenvalue_condition, self.difference, np.exp(self.log_norm_bound),
+            self.eigenvalue_condition, self.difference, self.norm_bound,
             *growth_rows(self.log_norm_product).values(),
             self.centers.shape[1], self.eigenvalues.shape[1],
         ]  # fmt: skip
