@@ -13,7 +13,7 @@ Colours: Okabe and Ito.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,11 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.linalg.outlines import discs_outline, support_corners
-from gersgorin.next.analyses.step_result import GROWTH
 from rhn.utils.tables import formatted
-
-if TYPE_CHECKING:
-    from gersgorin.next.analyses.spectra import Spectra
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, GREY = "#CC79A7", "0.5"
@@ -87,7 +83,7 @@ def name_ends(ax: Axes, ends: list[tuple[str, np.ndarray, str]]) -> None:
                     va="center", annotation_clip=False)  # fmt: skip
 
 
-def draw_discs(ax: Axes, found: "Spectra", step: int, half: float | None = None) -> Axes:
+def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Axes:
     """Draw the unions of the row and column discs, the numerical range and the eigenvalues of one
     step, and the unit circle. half: half the width of the panel, around the eigenvalues; None: all.
     """
@@ -128,8 +124,10 @@ def name_discs(ax: Axes) -> Axes:
     return ax
 
 
-def figure_of_spectra(found: "Spectra", step: int, title: str) -> Figure:
-    """Draw one step of a result, all its steps, and the growth of the product."""
+def figure_of_spectra(
+    found: Any, step: int, title: str, growth: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draw one step of `Spectra`, all its steps, and the growth of the product."""
     figure = Figure(figsize=(8.2, 9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.1), squeeze=False)[:, 0]
     whole, near = above.subplots(1, 2)
@@ -137,11 +135,9 @@ def figure_of_spectra(found: "Spectra", step: int, title: str) -> Figure:
     half = max(np.ptp(known.real) / 2, np.abs(known.imag).max()) or float(np.abs(known).max())
     draw_discs(whole, found, step)
     name_discs(draw_discs(near, found, step, 1.2 * half or 0.1))
-    each, growth = below.subplots(2, 1, height_ratios=(1.4, 1))
+    each, last = below.subplots(2, 1, height_ratios=(1.4, 1))
     each.axhline(1, color="0.6", zorder=0)
-    table = found.table()
-    over_steps(each, {name: table[name] for name in found.drawn}, found.unit)
-    logs = np.append(0, found.log_norm_product) / math.log(10)
-    over_steps(growth, {GROWTH: logs}, found.unit)
+    over_steps(each, found.curves(), found.unit)
+    over_steps(last, growth, found.unit)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure

@@ -24,6 +24,7 @@ from gersgorin.next.analyses.step_result import (
     LOG_NORM,
     RATE,
     StepResult,
+    growth_curve,
     growth_rows,
 )
 from gersgorin.next.run import Run, open_run
@@ -74,8 +75,8 @@ class Products(StepResult):
         }
 
     def curves(self) -> dict[str, np.ndarray]:
-        from_first, to_last = np.append(0, self.log_norm), np.append(self.log_norm_back, 0)
-        return {GROWTH: from_first / math.log(10), BACK: to_last / math.log(10)}
+        back = np.append(self.log_norm_back, 0) / math.log(10)
+        return {**growth_curve(self.log_norm), BACK: back}
 
     def notes(self) -> Mapping[str, int]:
         return {ZERO: int(np.isneginf(self.log_norm).sum())}

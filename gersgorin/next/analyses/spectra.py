@@ -28,6 +28,7 @@ from gersgorin.next.analyses.step_result import (
     RATE,
     ROUNDING,
     StepResult,
+    growth_curve,
     growth_rows,
 )
 from gersgorin.next.run import open_run
@@ -69,7 +70,6 @@ class Spectra(StepResult):
 
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
-    drawn: ClassVar[tuple[str, ...]] = (RADIUS, ROW_REACH, COLUMN_REACH, NORM)
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, *ROWS, NOT_CONVERGED, NO_NUMBER)
 
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
@@ -165,6 +165,10 @@ class Spectra(StepResult):
         ]  # fmt: skip
         return dict(zip(ROWS, values, strict=True))
 
+    def curves(self) -> dict[str, np.ndarray]:
+        table = self.table()
+        return {name: table[name] for name in (RADIUS, ROW_REACH, COLUMN_REACH, NORM)}
+
     def notes(self) -> Mapping[str, int]:
         lost = np.isnan(self.norm)
         unknown = np.isnan(self.spectral_radius) & ~lost
@@ -184,7 +188,8 @@ class Spectra(StepResult):
         from gersgorin.next.analyses.panels import figure_of_spectra  # loads matplotlib
 
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
-        return figure_of_spectra(self, step, self.figure_title() if title is None else title)
+        title = self.figure_title() if title is None else title
+        return figure_of_spectra(self, step, title, growth_curve(self.log_norm_product))
 
 
 @torch.no_grad()

@@ -98,6 +98,11 @@ def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
     }
 
 
+def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
+    """The curve of log norms (T,) of a figure, in decades, from the first state on."""
+    return {GROWTH: np.append(0, log_norm) / math.log(10)}
+
+
 def growth_rate(log_norm: np.ndarray) -> float:
     """log ||ds[T]/ds[0]|| / T of log norms (T,); 0 if rounding may cause it."""
     rate = float(log_norm[-1]) / len(log_norm)
