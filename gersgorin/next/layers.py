@@ -84,11 +84,16 @@ def record(
     door.one_sequence_read(name, sum(not call.state for call in calls[1:]) + bool(calls))
     for k, (one, other) in enumerate(itertools.pairwise(calls), 1):
         door.state_is_returned(name, k, _is_returned(one.returned, other.state))
+    rows = _rows_of(calls, part)
     if len(calls) > 1:
-        changed = _calls(model, part, given, _changes())
-        door.inputs_are_free(name, _same_inputs(calls, changed))
-    rows = torch.cat([_rows(call.x, layout_of(part)) for call in calls])
+        changed = _rows_of(_calls(model, part, given, _changes()), part)
+        door.inputs_are_free(name, torch.equal(rows, changed))
     return part, rows, calls[0].given
+
+
+def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
+    """The steps (T, m) or ids (T,) that calls of a part read."""
+    return torch.cat([_rows(call.x, layout_of(part)) for call in calls])
 
 
 def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
@@ -161,14 +166,6 @@ def _is_returned(returned: Any, state: list[Tensor]) -> bool:
     return any(
         len(parts) == len(state) and all(map(_equal, parts, state))
         for parts in map(tree_leaves, (returned, returned[1]) if pair else (returned,))
-    )
-
-
-def _same_inputs(calls: list[Call], others: list[Call]) -> bool:
-    """True if two records have the same inputs."""
-    pairs = zip(calls, others, strict=False)
-    return len(calls) == len(others) and all(
-        all(map(_equal, tree_leaves(one.x), tree_leaves(other.x))) for one, other in pairs
     )
 
 

@@ -123,6 +123,16 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     assert table["step t of the largest ||ds[t]/ds[0]||"] == (10 if factor == 2 else 1)
 
 
+def test_blocks_of_steps_change_nothing(monkeypatch):
+    f, x, _ = cell("rhn", "3")
+    whole = [analysis(f, x) for analysis in (spectra, products, gains)]
+    monkeypatch.setattr("gersgorin.next.run.BLOCK", 5 * 6**2)
+    for one, other in zip(whole, (spectra(f, x), products(f, x), gains(f, x)), strict=True):
+        for name, value in vars(one).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_allclose(getattr(other, name), value, 1e-9, 1e-9)
+
+
 def test_gains_of_layers_are_norms_of_layer_jacobians():
     f, x, _ = cell("dts-rnn", "3")
     run = open_run(f, x)

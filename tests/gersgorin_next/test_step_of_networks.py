@@ -241,9 +241,11 @@ REFUSED = {
 
 
 class Starting(nn.Module):
+    """Starts from zeros and ones."""
+
     def forward(self, x, state=None):
-        state = torch.ones(1, N) if state is None else state
-        return x, torch.tanh(state + x[:, :1])
+        h, c = (torch.zeros(1, N), torch.ones(1, N)) if state is None else state
+        return x, (torch.tanh(h + x[:, :1]), torch.tanh(c))
 
 
 @for_each("name", REFUSED)
