@@ -217,10 +217,12 @@ def one_row(name: str, parts: list[Tensor], good: bool) -> None:
     require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
 
 
-def entries(name: str, s0: Tensor, count: int) -> Tensor:
-    """A first state with the number of entries that a cell has."""
-    require(s0.numel() == count, "s0", f"{s0.numel()} numbers", f"{count} for {name}")
-    return s0
+def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:
+    """The tensors of a first state with the number of entries that a cell has."""
+    total = sum(t.numel() for t in parts)
+    good = total == count and not any(t.numel() % layers for t in parts)
+    require(good, "s0", f"{total} numbers", f"{count} for {name}")
+    return parts
 
 
 def state_known(name: str, known: bool) -> None:

@@ -84,6 +84,16 @@ def module_runs() -> Iterator[None]:
         torch.set_default_dtype(usual)
 
 
+def in_module(f: Callable) -> Callable:
+    """The same function of a module, which runs as `module_runs` says."""
+
+    def run(*given: Any) -> Any:
+        with module_runs():
+            return f(*given)
+
+    return run
+
+
 def as_step(
     network: Any,
     x: Any,
@@ -157,7 +167,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
     if door.has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
-        return _of_function(module, s0, name)
+        return _of_function(in_module(module), s0, name)
     return _of_batches(module, name, x, s0, batch_first)
 
 
@@ -169,8 +179,8 @@ def has_rows(parts: list[Tensor]) -> bool:
 def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
     first = x.new_zeros(cell.state_size, dtype=torch.float64)
     if s0 is not None:
-        by_layer = [part.reshape(cell.stacked, -1) for part in tree_leaves(s0)]
-        first = door.entries(name, torch.cat(by_layer, 1).flatten(), cell.state_size)
+        parts = door.entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
+        first = torch.cat([part.reshape(cell.stacked, -1) for part in parts], 1).flatten()
 
     def unpack(s: Tensor) -> Any:
         if not cell.of_torch:
@@ -189,7 +199,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
         s0 = _declared_state(module, x)
         door.state_known(name, s0 is not None)
     s0 = tree_map(lambda t: t.flatten(), s0)
-    return _of_function(module.step, s0, name, module)
+    return _of_function(in_module(module.step), s0, name, module)
 
 
 def _declared_state(module: Any, x: Tensor) -> Any:
@@ -211,15 +221,12 @@ def _of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step
         return packing.next_of(f(x[None] if row else x, packing.unpack(s)), s)
 
     def rows(x: Tensor, s: Tensor) -> Tensor:
-        with torch.backends.cudnn.flags(enabled=False):
-            if len(s) > 1:
-                try:
-                    return vmap(one)(x.clone(), s.clone())
-                except Exception:  # an operation that has no rule for many rows
-                    pass
-            return torch.stack(
-                [one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)]
-            )
+        if len(s) > 1:
+            try:
+                return vmap(one)(x.clone(), s.clone())
+            except Exception:  # an operation that has no rule for many rows
+                pass
+        return torch.stack([one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)])
 
     first, name = packing.pack(s0), packing.name
     units = units_of(cell or f, len(first))

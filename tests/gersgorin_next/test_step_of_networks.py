@@ -57,6 +57,17 @@ class WithState(nn.Module):
         return 2 * h, (h, c)
 
 
+class OneRow(nn.Module):
+    """(x, s) -> s of one row, with a new tensor of zeros at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.B = nn.Linear(N, N), nn.Linear(M, N)
+
+    def forward(self, x, s):
+        return torch.tanh(self.W(torch.cat([s[:2], torch.zeros(1), s[3:]])) + self.B(x))
+
+
 class Layered(nn.Module):
     """(x, state) -> (output, state) of sequences, through an embedding or as numbers."""
 
@@ -102,12 +113,14 @@ MODULES = {
     "step of vectors": filled(Vectors()),
     "cell with only a step": filled(Compact()),
     "projection": LOSSY,
+    "module of one row": filled(OneRow()),
     "torch.nn cell": filled(nn.GRUCell(M, N)),
     "function": lambda x, s: torch.sigmoid(s.flip(0) * x.sum()),
 }
 
 
-STATES = {"function": torch.rand(4).double(), "module of two tensors": (torch.zeros(1, N),) * 2}
+STATES = {"function": torch.rand(4).double(), "module of two tensors": (torch.zeros(1, N),) * 2,
+          "module of one row": torch.ones(N)}  # fmt: skip
 
 
 @for_each("name", MODULES)
@@ -222,6 +235,7 @@ REFUSED = {
     "state twice": lambda: open_run(lambda x, s: s, X, S0, state_size=N),
     "state of a batch": lambda: open_run(MODULES["time first"], X, torch.zeros(2, 3, N)),
     "state of another size": lambda: open_run(LSTM, X, torch.zeros(3)),
+    "parts of other sizes": lambda: open_run(nn.GRU(M, 4, 2), X, (torch.zeros(3), torch.zeros(5))),
     "another state back": lambda: open_run(lambda x, s: s[:2], X, S0),
     "numpy back": lambda: open_run(lambda x, s: s.numpy(), X, S0),
     "an error": lambda: open_run(lambda x, s: s @ x, X, S0),
