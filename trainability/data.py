@@ -150,7 +150,7 @@ def read_examples(
         names = "x of validation", "y of validation"
         other = examples_of(names[0], validation[0], names[1], validation[1], axis, device)
         kept, out = torch.arange(len(whole)), torch.arange(len(other))
-        held = other.part(mixed(out, seed) if shuffle else out)
+        held = other.part(mixed(out, seed))
     else:
         kept, out = split(groups, seed) if shuffle else last_ones(len(whole))
         held = whole.part(out)

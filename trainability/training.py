@@ -24,6 +24,7 @@ from rhn.utils.validation import number, whole_number
 from rhn.utils.wording import in_short
 from trainability.data import Data, Examples, example_axis
 from trainability.scores import (
+    CLASSES,
     NUMBERS,
     RAW,
     Score,
@@ -218,6 +219,11 @@ def held_of(run: TrainingRun, examples: Examples) -> Held:
             mask_of(score, loss_fn, output, run.main(output), y, tree_leaves(x)[0])[:count]
         )
     mask, like = torch.cat(masks), tree_leaves(examples.x)[0]
+    if score.kind == CLASSES and not torch.isin(examples.y, run.data.train.y).any():
+        raise InvalidInputError(
+            "no held-out class is one that is trained on: expected shuffle=True, or "
+            "validation=(x, y)"
+        )
     each = score.of_constant(score.first(examples.y, like), mask)
     unit = float(each.mean())
     if not unit:

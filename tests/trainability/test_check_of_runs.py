@@ -286,6 +286,12 @@ REFUSED = {
     "scheduler.step() raised TypeError": {
         "scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(sgd)
     },
+    "no held-out class is one that is trained on": {
+        "model": nn.Sequential(nn.Flatten(), nn.Linear(2 * T, 10)),
+        "y": torch.arange(200) // 20,
+        "loss_fn": nn.CrossEntropyLoss(),
+        "shuffle": False,
+    },
     "the held-out targets are equal": {
         "y": torch.cat([torch.zeros(160, 1), torch.ones(40, 1)]),
         "loss_fn": lambda z, y: nn.functional.binary_cross_entropy_with_logits(z, y),
