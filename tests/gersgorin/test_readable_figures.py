@@ -200,6 +200,7 @@ FIGURES = {  # what each is drawn from
 INSIDE = {  # drawn only as part of others
     "analyses.bands.plot_bands",
     "figures.plot_crowd",
+    "next.analyses.panels.draw_discs",
 }
 
 
