@@ -31,7 +31,7 @@ demo: $(VENV)/.base ## set up, draw the spectrum of a network on a chorale, trai
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --learning-rate 0.2 --epochs 50 --out runs/demo
 	$(BIN)/gersgorin compare runs/demo --before-training --limit 1.3 --output gersgorin-demo-before-after.png
 
-test: lint ## set up and run lint and the tests, 10 to 15 minutes on two cores
+test: lint ## set up and run lint and the tests, five to ten minutes on two cores
 	$(PYTEST) -m 'not slow and not chaos and not docs'
 
 test-all: lint ## run everything: also the slow tests, test-chaos and test-docs
