@@ -9,7 +9,8 @@ part, or if its change closes at least 0.7 of the gap in plain loops (`right_par
 here), else wrong. A row *helps* if the part of any of its stars is right in this way, or if a fact
 names a part that the owner's repair changes. A star in a healthy training is counted by itself.
 
-`run` takes `--only NUMBER ...`, and `--of K N` for share K (from 0) of N shares.
+`run` takes `--only NUMBER ...`. `table` also counts the faults that earlier rules named in the same
+trainings (`docs/results/check-earlier.csv`).
 """
 
 import argparse
@@ -45,6 +46,7 @@ from trainability.facts import (
 )
 from trainability.training import model_output
 
+EARLIER = THREADS.parents[1] / "docs/results/check-earlier.csv"
 RIGHT, WRONG = "right", "wrong"
 CLOSES = 0.7  # of the gap
 CAP = 120.0  # processor seconds of a plain loop
@@ -273,6 +275,14 @@ def counts(rows: list[Row], judge: Judge) -> dict[str, str]:
         "refused": str(len(rows) - len(done)),
         "with a star": str(len(starred)),
     }
+    before = earlier_faults(rows)
+    if before:
+        named = [fault for fault in before if fault]
+        found |= {
+            "earlier answers": str(len(before)),
+            "earlier faults": str(len(named)),
+            "of them right": str(sum("(right)" in fault for fault in named)),
+        }
     if rows[0]["set"].endswith("healthy"):
         return found
     gru = [judge_of_gru(judge, row) for row in rows]
@@ -283,6 +293,12 @@ def counts(rows: list[Row], judge: Judge) -> dict[str, str]:
         "always the GRU: right": str(sum(gru)),
         "always the GRU: wrong": str(len(gru) - sum(gru)),
     }
+
+
+def earlier_faults(rows: list[Row]) -> list[str]:
+    """Faults that earlier rules named in the same trainings, if they were asked; "" for none."""
+    keys = {(row["set"], row["number"]) for row in rows}
+    return [row["fault"] for row in read(EARLIER) if (row["set"], row["number"]) in keys]
 
 
 def judge_of_gru(judge: Judge, row: Row) -> bool:
@@ -304,6 +320,7 @@ def table(rows: list[Row]) -> str:
 
 
 def is_healthy_with_star(row: Row) -> bool:
+    """True if a healthy training has a star."""
     return row["set"].endswith("healthy") and bool(row["stars"])
 
 
@@ -364,14 +381,11 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("rows", type=Path)
     parser.add_argument("--set", choices=SETS, default="later")
     parser.add_argument("--only", nargs="*", metavar="NUMBER")
-    parser.add_argument("--of", nargs=2, type=int, default=(0, 1), metavar=("K", "N"))
     asked = parser.parse_args(words)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if asked.what == "run":
-        share, count = asked.of
-        numbers = [number for number, _ in trainings(asked.set)]
-        run(asked.rows, asked.set, asked.only or numbers[share::count])
+        run(asked.rows, asked.set, asked.only or [number for number, _ in trainings(asked.set)])
     elif asked.what == "table":
         print(table(read(asked.rows)))
     else:

@@ -1,6 +1,6 @@
 """Examples of a training run: the one door for x and y, the held-out split, minibatches.
 
-    data = read_data(x, y, batch_size=32, axis=0, shuffle=True, validation=None, seed=0)
+    data = read_examples(x, y, batch_size=32, axis=0, shuffle=True, validation=None, seed=0)
     data.train.take(rows)                   # (x, y) of some examples
     next(data.minibatches(seed=0))          # (x, y, rows), without end
 

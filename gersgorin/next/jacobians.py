@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from gersgorin.next import door
-from gersgorin.next.autodiff import Linearized, vjps, with_gradients
 from gersgorin.next.step import Step
+from gersgorin.run.autodiff import Linearized, vjps
+from gersgorin.validate import with_gradients
 from rhn.utils.scale import Scaled, scaled
 
 

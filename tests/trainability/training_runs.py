@@ -45,7 +45,7 @@ def parts(model, loss_fn=None, kind="Adam", rate=1e-2, **how):
 
 
 def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None, **data):
-    """A `Run` of these parts."""
+    """A `TrainingRun` of these parts."""
     usual = {"batch_size": 32, "axis": 0, "shuffle": True, "validation": None, "seed": 0}
     read = read_examples(x, y, **usual | data, device=torch.device("cpu"))
     score = score_of(lambda x: model_output(model, x), read, loss_fn, predict)
