@@ -25,8 +25,8 @@ from rhn.plotting.figure import (
     shade_style,
 )
 from rhn.utils.figures import GREY, drawable
+from rhn.utils.old import counted, percent, table
 from rhn.utils.result import Result
-from rhn.utils.wording import counted, percent, table
 
 HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale

@@ -10,10 +10,10 @@ from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs, figure_name
+from rhn.utils.old import counted
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count
 from rhn.utils.shared_options import Device, TrainedOptions, given_flags
-from rhn.utils.wording import counted
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.

@@ -34,7 +34,7 @@ from analysis.network import Place, carried, cells_of, open_network, original, p
 from analysis.sequences import width_of
 from rhn.cells import Cell, Layer, Part
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short
 
 SHUT = -1e4
 

@@ -49,8 +49,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
 from rhn.utils.keywords import typed
-from rhn.utils.validation import free_memory, whole_number
-from rhn.utils.wording import with_article
+from rhn.utils.validation import free_memory, whole_number, with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20

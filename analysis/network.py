@@ -23,10 +23,10 @@ from torch.nn.utils.rnn import PackedSequence
 from gersgorin.data.layout import Layout, check_batch_axis, declared_axis
 from gersgorin.losses import output_of
 from rhn.cells import Cell, Layer, described_layers, from_torch
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError, first_line
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.utils.old import counted
 from rhn.utils.validation import check_device
-from rhn.utils.wording import counted, first_line
 
 STEPS, ROWS = 5, 3  # of the frames that a module reads to show its cells
 OURS = (PolyphonicModel, LanguageModel)

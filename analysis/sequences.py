@@ -24,8 +24,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import ChoraleBatch, evaluation_batches
-from rhn.utils.validation import whole_number
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short, whole_number
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20

@@ -13,7 +13,7 @@ from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.training.trained import corpus_of, load_text_model
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of
 
 
 def trained_with_data(

@@ -30,7 +30,7 @@ from benchmarks.registry import (
     write_rows,
 )
 from rhn.training.ensemble import tune_malloc
-from rhn.utils.wording import counted
+from rhn.utils.old import counted
 
 if importlib.util.find_spec("jax"):
     from benchmarks import peers  # noqa: F401

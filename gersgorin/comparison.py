@@ -49,8 +49,9 @@ from rhn.errors import InvalidInputError, RhnError
 from rhn.plotting.figure import WIDTH, Block, Shown, compose, plain_ticks, title_of
 from rhn.utils.figures import drawable, set_limit, sized
 from rhn.utils.keywords import keywords_of
+from rhn.utils.old import counted, table
 from rhn.utils.result import COLUMNS, Result, fitted
-from rhn.utils.wording import counted, in_short, kind_of, table
+from rhn.utils.validation import in_short, kind_of
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most

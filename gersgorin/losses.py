@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import counted, in_short, kind_of
+from rhn.utils.old import counted
+from rhn.utils.validation import in_short, kind_of
 
 IGNORED = -100  # a class without a loss, as of torch's cross entropy
 Loss = Callable[[Tensor, Tensor], Tensor]

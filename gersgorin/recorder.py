@@ -57,8 +57,8 @@ from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
 from rhn.utils.keywords import typed
-from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short
+from rhn.utils.old import counted
+from rhn.utils.validation import in_short, whole_number
 
 
 @torch.no_grad()

@@ -21,10 +21,10 @@ from rhn.errors import (
     NotFiniteError,
     RhnError,
     UsersCodeError,
+    first_line,
     is_out_of_memory,
 )
-from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import first_line, in_short, kind_of
+from rhn.utils.validation import in_short, kind_of, not_dense_real
 
 SEVERAL = (
     "; for several sequences give a packed sequence (torch.nn.utils.rnn.pack_sequence), or pad "

@@ -19,8 +19,8 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import TrialRow, best_row
 from optim_study.storage import Storage
 from optim_study.worker import Job, OutOfMemory
+from rhn.errors import first_line
 from rhn.training.state import STOPPING
-from rhn.utils.wording import first_line
 
 _logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective
 from rhn.utils.figures import drawable
-from rhn.utils.wording import counted
+from rhn.utils.old import counted
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates

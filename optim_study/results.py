@@ -18,8 +18,8 @@ from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path, check_file
-from rhn.utils.validation import check_fields, convert, kinds_of
-from rhn.utils.wording import counted, in_short, rows_table
+from rhn.utils.old import counted, rows_table
+from rhn.utils.validation import check_fields, convert, in_short, kinds_of
 
 _logger = logging.getLogger(__name__)
 By = Literal["arch", "depth"]

@@ -25,7 +25,7 @@ from rhn.training.state import LOCK, Interrupted, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_folder, check_output
 from rhn.utils.progress import Advance, progress_bars
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 

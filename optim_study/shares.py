@@ -28,8 +28,8 @@ from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import TrialRow, by_network, columns_table, distinct_trials
 from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
 from rhn.training.state import Objective
+from rhn.utils.old import capitalised, counted
 from rhn.utils.validation import number
-from rhn.utils.wording import capitalised, counted
 
 BELOW = 9.5
 SIGNIFICANT = 0.05  # p below which one architecture trains more often than another

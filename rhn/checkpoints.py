@@ -22,10 +22,17 @@ from torch import Tensor, nn
 
 from rhn.cells import CELLS
 from rhn.cells.registry import TORCH_CELLS, is_known, resolve_cell, unknown_cell
-from rhn.errors import CheckpointError, DamagedError, DataError, InvalidInputError, UsersCodeError
+from rhn.errors import (
+    CheckpointError,
+    DamagedError,
+    DataError,
+    InvalidInputError,
+    UsersCodeError,
+    first_line,
+)
 from rhn.files import checksum, foreign_kind, is_torch_save, read_tensors, write_tensors
 from rhn.utils.io import as_path
-from rhn.utils.wording import first_line, with_article
+from rhn.utils.validation import with_article
 from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header

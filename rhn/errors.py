@@ -5,7 +5,10 @@ The commands turn any `RhnError` into one sentence on stderr and exit code 2; an
 a bug and keeps its traceback.
 """
 
+import re
 from typing import Any
+
+OBJECT = re.compile(r":? <[^<>]* object at 0x[0-9a-f]+>")
 
 
 class RhnError(Exception):
@@ -86,3 +89,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     of_device = type(error).__name__ == "OutOfMemoryError"
     return isinstance(error, MemoryError) or of_device or "can't allocate memory" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without errno, addresses of objects and the C++
+    frames of torch, or the name of its class if the message is empty.
+
+    >>> first_line(RuntimeError("too large\\nException raised from malloc"))
+    'too large'
+    >>> first_line(ValueError()), first_line(ValueError("malformed: <ast.Name object at 0x7f2a>"))
+    ('ValueError', 'malformed')
+    >>> first_line(UnicodeDecodeError("utf-8", bytes([255]), 0, 1, "invalid start byte"))
+    'it is not a text in UTF-8'
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text in UTF-8"
+    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    return OBJECT.sub("", lines[0]) if lines else type(error).__name__

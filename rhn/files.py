@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
-from rhn.errors import DamagedError, DataError, OutputError
+from rhn.errors import DamagedError, DataError, OutputError, first_line
 from rhn.utils.io import atomic_path, check_file
-from rhn.utils.wording import first_line
 
 if TYPE_CHECKING:  # help of commands needs no torch
     from torch import Tensor

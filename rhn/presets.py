@@ -33,9 +33,10 @@ from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.keywords import check_keywords
+from rhn.utils.old import nearest
 from rhn.utils.shared_options import default_of
-from rhn.utils.validation import convert, expected, fits
-from rhn.utils.wording import in_short, listed, nearest
+from rhn.utils.tables import listed
+from rhn.utils.validation import convert, expected, fits, in_short
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell
 from rhn.cells.convert import from_torch
-from rhn.errors import CheckpointError, DataError
+from rhn.errors import CheckpointError, DataError, first_line
 from rhn.files import foreign_kind, is_torch_save
 from rhn.utils.io import check_file
-from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import first_line, kind_of, listed
+from rhn.utils.tables import listed
+from rhn.utils.validation import kind_of, not_dense_real
 
 # keys of the weights in files of training runs
 WRAPPED = ("state_dict", "model_state_dict", "model")

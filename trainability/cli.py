@@ -17,7 +17,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.io import check_output
 from rhn.utils.results import SUFFIXES, Result
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, SequentialSampler
 
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short
 
 SHARE = 5  # one of five examples is held out
 LEAST = 20  # two halves of ten: below, a standard error is itself uncertain by a quarter

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from rhn.utils.validation import number, whole_number
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short, number, whole_number
 from trainability.data import Data, Examples, example_axis
 from trainability.scores import (
     CLASSES,

@@ -54,8 +54,8 @@ from rhn.utils.figures import (
     set_limit,
     time_label,
 )
+from rhn.utils.old import capitalised, counted, quantity_line
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import capitalised, counted, quantity_line
 
 # of each step, named as in `Spectra`
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")

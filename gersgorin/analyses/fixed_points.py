@@ -44,10 +44,10 @@ from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
+from rhn.utils.old import counted, sentence
 from rhn.utils.ranges import Count, Finite
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import number, whole_number
-from rhn.utils.wording import counted, in_short, sentence, with_article
+from rhn.utils.validation import in_short, number, whole_number, with_article
 
 STARTS = 50
 # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most

@@ -17,7 +17,7 @@ import torch
 
 from gersgorin.linalg.products import doubling_time, half_life
 from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
-from rhn.utils.wording import counted, sentence
+from rhn.utils.old import counted, sentence
 
 # Rounding moves a double eigenvalue by the square root of the precision, 1.5e-8 in float64. A rate
 # of 1e-7 changes a gradient by a thousandth in 10,000 steps.

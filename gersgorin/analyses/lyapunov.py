@@ -69,10 +69,10 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
+from rhn.utils.old import counted, sentence
 from rhn.utils.ranges import NonNegative
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import LARGEST_FLOAT, check_room, check_seed, number, whole_number
-from rhn.utils.wording import counted, sentence
 
 DEFAULT_COUNT = 10  # exponents of the command
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks

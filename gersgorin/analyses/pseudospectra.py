@@ -35,9 +35,9 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED
 from rhn.utils.keywords import keywords_of
+from rhn.utils.old import counted
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short
+from rhn.utils.validation import in_short, whole_number
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 64  # entries of a state up to which the grid has all of them, half of them beyond

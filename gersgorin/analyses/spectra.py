@@ -49,9 +49,9 @@ from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
+from rhn.utils.old import capitalised, counted, percent, quantity_line, sentence
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import whole_number
-from rhn.utils.wording import capitalised, counted, in_short, percent, quantity_line, sentence
+from rhn.utils.validation import in_short, whole_number
 
 DISC_WORDS = {
     "row": "row discs",

@@ -39,8 +39,9 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
+from rhn.utils.old import capitalised, percent
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import capitalised, kind_of, percent
+from rhn.utils.validation import kind_of
 
 GIVE_GATES = (
     "the gates of your step, a function gates=f of x and s (gersgorin gates --gates module:name)"

@@ -8,7 +8,7 @@ import sys
 from gersgorin.analyses import ANALYSES
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import nearest
+from rhn.utils.old import nearest
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args, prog), one line)

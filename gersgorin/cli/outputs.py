@@ -20,7 +20,7 @@ from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import Result
 from rhn.utils.shared_options import default_of
-from rhn.utils.wording import printable
+from rhn.utils.tables import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

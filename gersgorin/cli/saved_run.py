@@ -9,7 +9,7 @@ from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
 from rhn.utils.shared_options import OUTPUT_GROUP, Device
-from rhn.utils.wording import printable
+from rhn.utils.tables import printable
 
 
 @dataclass(frozen=True, kw_only=True)

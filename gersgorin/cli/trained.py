@@ -26,12 +26,11 @@ from rhn.checkpoints import weights_file
 from rhn.data.corpus import KEYS, Corpus
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.models import LanguageModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint
 from rhn.training.trained import initial_model, load_text_model, stored_data
 from rhn.utils.io import check_file
-from rhn.utils.wording import first_line
 from rhn.weights import load_weights
 
 TEXT_STEPS = 100

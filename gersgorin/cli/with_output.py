@@ -30,7 +30,7 @@ from rhn.data.corpus import KEYS
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_new
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of
 
 
 def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:

@@ -29,10 +29,11 @@ from gersgorin.data.layout import Layout, has_batch, with_batch
 from gersgorin.validate import real_tensor
 from rhn.data import Piece
 from rhn.data.jsb import music21_version
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import check_file
-from rhn.utils.validation import plain
-from rhn.utils.wording import counted, first_line, in_short, kind_of, listed
+from rhn.utils.old import counted
+from rhn.utils.tables import listed
+from rhn.utils.validation import in_short, kind_of, plain
 
 SUFFIXES = (".npy", ".npz", ".csv")
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

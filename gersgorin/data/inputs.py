@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from gersgorin.data.layout import Layout, is_ids
 from gersgorin.validate import finite_tensor
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of
 
 Input = Tensor | PackedSequence | tuple | dict
 

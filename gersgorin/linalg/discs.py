@@ -27,7 +27,7 @@ from torch import Tensor
 
 from gersgorin.validate import check_square
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short
 
 
 class Discs(NamedTuple):

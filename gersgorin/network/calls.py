@@ -29,7 +29,7 @@ from gersgorin.data.inputs import Input, call
 from gersgorin.run.state import state_in
 from gersgorin.validate import like_weights, random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import counted
+from rhn.utils.old import counted
 
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 

@@ -22,7 +22,7 @@ from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import BEST, weights_file
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of
 from rhn.weights import sizes_in_file
 
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size

@@ -25,8 +25,8 @@ from gersgorin.run.state import Sizes, State, checked_sizes, flat_state, zero_st
 from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import typed
-from rhn.utils.validation import check_device, check_room
-from rhn.utils.wording import counted, in_short
+from rhn.utils.old import counted
+from rhn.utils.validation import check_device, check_room, in_short
 
 NetworkLike = nn.Module | Callable | Run  # see `open_run`
 DataLike = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None

@@ -60,7 +60,7 @@ from gersgorin.validate import (
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short
 
 OUTPUTS = "outputs"
 LENGTHS = re.compile(r"((x|seq|sequence|input|src)_?)?(lens?|lengths?)")  # names of an argument

@@ -68,7 +68,8 @@ from gersgorin.validate import (
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.keywords import typed
-from rhn.utils.wording import counted, in_short
+from rhn.utils.old import counted
+from rhn.utils.validation import in_short
 
 
 class OneStepError(InvalidInputError):

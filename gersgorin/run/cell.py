@@ -34,9 +34,9 @@ from gersgorin.validate import check_precision, users_code, with_gradients
 from rhn.cells import Cell, Gates
 from rhn.cells.registry import TOOLKIT_CELLS
 from rhn.errors import InvalidInputError, RhnError
+from rhn.utils.old import counted
 from rhn.utils.scale import scaled
-from rhn.utils.validation import is_whole_number
-from rhn.utils.wording import counted, in_short, kind_of
+from rhn.utils.validation import in_short, is_whole_number, kind_of
 
 Step = Callable[[Tensor, Any], Any]
 GatesOf = Callable[[Tensor, Any], Any]

@@ -29,8 +29,7 @@ from gersgorin.run.state import (
 )
 from gersgorin.validate import check_gradients, check_order, real_tensor
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import plain
-from rhn.utils.wording import in_short
+from rhn.utils.validation import in_short, plain
 
 
 def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:

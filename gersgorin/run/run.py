@@ -26,8 +26,8 @@ from gersgorin.run.slopes import gradient_note
 from rhn.cells import Gates, StackedCell
 from rhn.errors import NotFiniteError
 from rhn.utils.io import check_output, write_arrays
+from rhn.utils.old import counted
 from rhn.utils.validation import check_room
-from rhn.utils.wording import counted
 
 COPIES = 32  # of a block of Jacobians, in all that a command holds at its peak (measured: 23 to 31)
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores

@@ -19,7 +19,7 @@ from torch import Tensor
 from gersgorin.run.autodiff import Linearized, pushed
 from gersgorin.run.cell import StepCell
 from rhn.errors import RhnError
-from rhn.utils.wording import percent
+from rhn.utils.old import percent
 
 BESIDE = 0.1  # of 1 + |s|: the distance of the compared state, since s = 0 may be a kink
 SMALL, LARGE = 1e-4, 1e-3  # h and 10 h, of a direction of the size 1 + |p|

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import check_room, is_whole_number
-from rhn.utils.wording import in_short
+from rhn.utils.validation import check_room, in_short, is_whole_number
 
 State = Tensor | tuple[Tensor, ...]
 Sizes = int | tuple[int, ...]

@@ -17,8 +17,7 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
-from rhn.utils.validation import LARGEST, whole_number
-from rhn.utils.wording import in_short
+from rhn.utils.validation import LARGEST, in_short, whole_number
 
 KERNELS = "manual", "reference"
 ClosedForm = Callable[..., Tensor] | None

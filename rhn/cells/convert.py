@@ -21,8 +21,7 @@ from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import whole_number
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of, whole_number
 
 OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH_CELLS.items()}
 

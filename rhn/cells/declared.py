@@ -18,11 +18,11 @@ from rhn.utils.validation import (
     check_room,
     expected,
     fits,
+    in_short,
     kinds_of,
     plain,
     require,
 )
-from rhn.utils.wording import in_short
 
 Shapes = dict[str, tuple[int, ...]]
 FLOATS = Range(least=-LARGEST_FLOAT, most=LARGEST_FLOAT)

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from rhn.cli.entry import print_json
 from rhn.data.datasets import CHORALES, TEXT_SETS, Unit, data_set, get
 from rhn.errors import InvalidInputError
+from rhn.utils.old import table
 from rhn.utils.progress import progress_bars
-from rhn.utils.wording import table
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line with the beginning
 

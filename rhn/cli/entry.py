@@ -26,7 +26,7 @@ from rhn.errors import (
 )
 from rhn.utils.cache import replace_unwritable_cache
 from rhn.utils.io import finite_json
-from rhn.utils.wording import printable
+from rhn.utils.tables import printable
 
 INTERRUPTED = 130
 NO_MEMORY = "there is not enough memory: use fewer units, steps or sequences at a time"

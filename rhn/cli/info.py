@@ -9,7 +9,7 @@ from typing import Any
 
 from rhn.cli.entry import print_json
 from rhn.presets import PRESETS, parameters, preset
-from rhn.utils.wording import counted, table
+from rhn.utils.old import counted, table
 from rhn.version import __version__
 
 HEADER = ("preset", "cell", "size", "depth", "layers", "units", "tied", "paper")

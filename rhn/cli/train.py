@@ -27,11 +27,11 @@ from rhn.presets import (
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Configured, print_help, settings_type
 from rhn.utils.io import check_folder, run_folder
+from rhn.utils.old import table
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
 from rhn.utils.shared_options import Device, flag, given_flags
 from rhn.utils.validation import check_seed, fits
-from rhn.utils.wording import table
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus

@@ -13,7 +13,7 @@ from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Natural, within
 from rhn.utils.shared_options import Device, TrainedOptions, given_flags
-from rhn.utils.wording import printable
+from rhn.utils.tables import printable
 
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import nearest
+from rhn.utils.old import nearest
 
 SPLITS = ("train", "valid", "test")
 KEYS = 88

@@ -25,7 +25,7 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled, gated, losses, transition
 from rhn.kernels.function import Code, batched_function, is_traced
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of
 
 C, FUSED = "C", "fused"
 NEVER_EMPTY = ("T", "L", "n")  # sizes

@@ -37,12 +37,11 @@ from rhn.cells.declared import DeclaredCell
 from rhn.cells.init import OWN, draw, remember
 from rhn.cells.layers import recurrent_parts
 from rhn.cells.registry import COMMON, accepts, check_options, is_ours
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError, first_line
 from rhn.kernels import OUTPUT, SOFTMAX
 from rhn.kernels.losses import frame_nll
 from rhn.models.dropout import Masks
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import first_line
 
 MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared
 States = tuple[Tensor, ...]

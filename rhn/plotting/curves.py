@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rhn.cells.registry import lacking
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.plotting.figure import Block, Shown, WholeTicks, compose
 from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
@@ -26,7 +26,7 @@ from rhn.training.config import LanguageConfig
 from rhn.training.state import Objective, best_epoch
 from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable
 from rhn.utils.io import check_file, read_json, real_path, run_folder
-from rhn.utils.wording import counted, first_line
+from rhn.utils.old import counted
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 DASHED = {"linestyle": "--", "linewidth": 1}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rhn.utils.io import check_file, read_json
-from rhn.utils.wording import counted
+from rhn.utils.old import counted
 
 if TYPE_CHECKING:
     from torch import nn

@@ -47,8 +47,7 @@ from rhn.training.state import (
 )
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
-from rhn.utils.validation import check_device, plain
-from rhn.utils.wording import in_short
+from rhn.utils.validation import check_device, in_short, plain
 
 # share of the time for saving: a kill costs as much as is trained between two saves
 SAVE_SHARE = 0.02

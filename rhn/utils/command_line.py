@@ -28,8 +28,8 @@ from cyclopts import (
 from cyclopts.help import DefaultFormatter, PanelSpec
 
 from rhn.errors import InvalidInputError
+from rhn.utils.old import nearest
 from rhn.utils.validation import expected
-from rhn.utils.wording import nearest
 from rhn.version import __version__
 
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)

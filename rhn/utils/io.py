@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
-from rhn.utils.validation import free_memory, in_words
-from rhn.utils.wording import in_short
+from rhn.utils.validation import free_memory, in_short, in_words
 from rhn.version import __version__
 
 DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader

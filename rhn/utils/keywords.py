@@ -13,8 +13,8 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import COLLECTIONS, expected, fits, kinds_of
-from rhn.utils.wording import in_short, nearest
+from rhn.utils.old import nearest
+from rhn.utils.validation import COLLECTIONS, expected, fits, in_short, kinds_of
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 

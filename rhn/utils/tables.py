@@ -1,14 +1,17 @@
-"""Format numbers, and align the rows of a printed table.
+"""Format numbers and texts for printing, and align the rows of a table.
 
 formatted(0.5613), formatted(None)            "0.5613", "-"
 aligned([["none", "1.02"], ...])      lines of equal columns
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 MISSING = "-"
+# control characters but tab and line feed, and those that change the direction of writing
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def formatted(value: Any, form: str = ".4g") -> str:
@@ -50,3 +53,23 @@ def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
         cells = [cell.rjust(size) for cell, size in zip(others, sizes[1:], strict=True)]
         lines.append((" " * gap).join([first.ljust(sizes[0]), *cells]).rstrip())
     return lines
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal, with control characters escaped. Such characters in a user's
+    file could move the cursor or change colours. Newlines and tabs are kept.
+
+    >>> print(printable("a \\x1b[31mred\\x1b[0m name"))
+    a \\x1b[31mred\\x1b[0m name
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """List names in one line, and count those after the first few.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

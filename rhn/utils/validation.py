@@ -7,6 +7,7 @@ same ranges as types of options. `gersgorin.validate` has the checks of tensors 
 """
 
 import contextlib
+import inspect
 import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,12 +15,12 @@ from dataclasses import dataclass, fields
 from functools import cache
 from math import inf
 from pathlib import Path
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import in_short
 
+SHORT = 60  # characters of a value in a message
 _hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
@@ -399,3 +400,51 @@ def _left_in_group(group: Path) -> float:
         return max(0, limit - used + cached)
     except (OSError, KeyError, ValueError):
         return math.inf
+
+
+def in_short(value: object) -> str:
+    """Describe a value for a message: the kind and shape of an array or tensor, the beginning of a
+    text, the repr of any other value, or its kind if the repr is long.
+
+    >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
+    ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{kind_of(value)} of shape {tuple(shape)}"
+    text = repr(value)
+    if isinstance(value, str):
+        return text[:SHORT]
+    whole = len(text) <= SHORT and "\n" not in text and not text.startswith("<")
+    return text if whole else kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """Name the kind of an object for a message, with an article, or with the object's own name if
+    it has one.
+
+    >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int), kind_of(math)
+    ('an int', 'None', 'the function len', 'the class int', 'the Python module math')
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, ModuleType):
+        return f"the Python module {value.__name__}"
+    if inspect.isclass(value):
+        return f"the class {value.__name__}"
+    name = getattr(value, "__name__", "")
+    if inspect.isroutine(value) and name:
+        return "a lambda function" if name == "<lambda>" else f"the function {name}"
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Return a name with the article "a" or "an", as it is spoken. Capitals at the beginning of the
+    name are read as single letters.
+
+    >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
+    ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
+    """
+    by_letters = name[:2].isupper()
+    spoken_with_vowel = "AEFHILMNORSX" if by_letters else "AEIOUaeiou"
+    return f"an {name}" if name[:1] in [*spoken_with_vowel] else f"a {name}"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from rhn.utils.wording import without_password
+from rhn.utils.old import without_password
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.%é", min_size=1)
 PASSWORDS = st.text(

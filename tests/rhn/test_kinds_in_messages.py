@@ -12,7 +12,7 @@ from torch import nn
 
 import gersgorin
 from rhn.cells import RNN
-from rhn.utils.wording import kind_of
+from rhn.utils.validation import kind_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")

@@ -1,29 +1,23 @@
-"""Functions that format texts for messages: plurals, tables, kinds of objects, the first line of an
-error, addresses without passwords.
-"""
+"""What only older code uses; a later version deletes this file."""
 
-import inspect
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from types import ModuleType
 from typing import Any
+
+from rhn.utils.tables import printable
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
 PASSWORD = re.compile(r"(?<=://)([^:/@?\s]*):(?:[^?\s]*|[^@\s]*)@")
 NAMES = 26  # columns of a terminal for the name of a quantity
-SHORT = 60  # characters of a value in a message
 OTHER_WORDS = {  # of other libraries
     "criterion": "loss_fn",
     "epochs": "steps",
     "iterations": "steps",
     "units": "hidden_size",
 }
-# control characters but tab and line feed, and those that change the direction of writing
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-OBJECT = re.compile(r":? <[^<>]* object at 0x[0-9a-f]+>")
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 
@@ -76,16 +70,6 @@ def _abbreviates(letters: str, words: str) -> bool:
     initials = "".join(word[0] for word in words.split("-"))
     starts = words.replace("-", "").startswith(letters)
     return bool(letters) and (starts or letters == initials)
-
-
-def rounded_up(value: float) -> str:
-    """Format a number above 0, rounded up to a whole number with two significant digits.
-
-    >>> rounded_up(0.52), rounded_up(7.1), rounded_up(1201)
-    ('1', '8', '1300')
-    """
-    unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
-    return f"{unit * math.ceil(value / unit)}"
 
 
 def table(
@@ -158,81 +142,6 @@ def rows_table(
     return table(columns, lines)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without errno, addresses of objects and the C++
-    frames of torch, or the name of its class if the message is empty.
-
-    >>> first_line(RuntimeError("too large\\nException raised from malloc"))
-    'too large'
-    >>> first_line(ValueError()), first_line(ValueError("malformed: <ast.Name object at 0x7f2a>"))
-    ('ValueError', 'malformed')
-    >>> first_line(UnicodeDecodeError("utf-8", bytes([255]), 0, 1, "invalid start byte"))
-    'it is not a text in UTF-8'
-    """
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not a text in UTF-8"
-    lines = str(getattr(error, "strerror", None) or error).splitlines()
-    return OBJECT.sub("", lines[0]) if lines else type(error).__name__
-
-
-def printable(text: str) -> str:
-    """Return a text for a terminal, with control characters escaped. Such characters in a user's
-    file could move the cursor or change colours. Newlines and tabs are kept.
-
-    >>> print(printable("a \\x1b[31mred\\x1b[0m name"))
-    a \\x1b[31mred\\x1b[0m name
-    """
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def in_short(value: object) -> str:
-    """Describe a value for a message: the kind and shape of an array or tensor, the beginning of a
-    text, the repr of any other value, or its kind if the repr is long.
-
-    >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
-    ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
-    """
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        return f"{kind_of(value)} of shape {tuple(shape)}"
-    text = repr(value)
-    if isinstance(value, str):
-        return text[:SHORT]
-    plain = len(text) <= SHORT and "\n" not in text and not text.startswith("<")
-    return text if plain else kind_of(value)
-
-
-def kind_of(value: object) -> str:
-    """Name the kind of an object for a message, with an article, or with the object's own name if
-    it has one.
-
-    >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int), kind_of(math)
-    ('an int', 'None', 'the function len', 'the class int', 'the Python module math')
-    """
-    if value is None:
-        return "None"
-    if isinstance(value, ModuleType):
-        return f"the Python module {value.__name__}"
-    if inspect.isclass(value):
-        return f"the class {value.__name__}"
-    name = getattr(value, "__name__", "")
-    if inspect.isroutine(value) and name:
-        return "a lambda function" if name == "<lambda>" else f"the function {name}"
-    return with_article(type(value).__name__)
-
-
-def with_article(name: str) -> str:
-    """Return a name with the article "a" or "an", as it is spoken. Capitals at the beginning of the
-    name are read as single letters.
-
-    >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
-    ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
-    """
-    by_letters = name[:2].isupper()
-    spoken_with_vowel = "AEFHILMNORSX" if by_letters else "AEIOUaeiou"
-    return f"an {name}" if name[:1] in [*spoken_with_vowel] else f"a {name}"
-
-
 def without_password(address: str) -> str:
     """Remove the password from the address of a database. A connection by this address still works
     if ~/.pgpass or PGPASSWORD has the password.
@@ -260,13 +169,3 @@ def sentence(*clauses: str) -> str:
     """
     words = "; ".join(filter(None, clauses))
     return f"{capitalised(words)}." if words else ""
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """List names in one line, and count those after the first few.
-
-    >>> listed(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
