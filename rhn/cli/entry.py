@@ -234,7 +234,7 @@ def users_frames(error: BaseException) -> list[str]:
     """
     if hasattr(error, "frames"):  # sent by another process
         return error.frames
-    from rhn.utils.tracebacks import frames_outside
+    from rhn.cli.tracebacks import frames_outside
 
     frames: list = []
     cause: BaseException | None = error

@@ -10,8 +10,8 @@ from rhn import cells
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.entry import run_command
 from rhn.cli.main import main
+from rhn.cli.tracebacks import frames_outside
 from rhn.models import PolyphonicModel
-from rhn.utils.tracebacks import frames_outside
 
 
 def leave(*arguments, **keywords):
