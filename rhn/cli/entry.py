@@ -10,8 +10,10 @@ import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -24,8 +26,7 @@ from rhn.errors import (
     UsersCodeError,
     is_out_of_memory,
 )
-from rhn.utils.cache import replace_unwritable_cache
-from rhn.utils.io import finite_json
+from rhn.utils.io import cache_folder, finite_json
 from rhn.utils.tables import printable
 
 INTERRUPTED = 130
@@ -128,6 +129,32 @@ def _prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def replace_unwritable_cache() -> None:
+    """Use a temporary cache folder, and print a notice, if the user's cache folder cannot be
+    written, as in a container without a home folder. This applies to this process, the processes
+    that it starts, and matplotlib.
+
+    The temporary folder is removed when the process ends. Raises OSError if temporary files cannot
+    be written either.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error)
+    replacement = tempfile.mkdtemp(prefix="rhn-cache-")
+    atexit.register(shutil.rmtree, replacement, ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"] = replacement
+    os.environ.setdefault("MPLCONFIGDIR", replacement)
+    print(
+        f"The cache folder {folder} cannot be written ({reason}): the chorales are rebuilt and the "
+        "kernels compiled anew each time; to keep them, set XDG_CACHE_HOME to a folder of yours",
+        file=sys.stderr,
+    )
 
 
 def _refused(sentence: str, frames: Sequence[str] = ()) -> int:

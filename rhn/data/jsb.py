@@ -56,8 +56,7 @@ import numpy as np
 
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, lookup
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.utils.cache import cache_folder
-from rhn.utils.io import arrays_of, check_file, write_arrays
+from rhn.utils.io import arrays_of, cache_folder, check_file, write_arrays
 
 # a version of music21, and the checksum of the set rebuilt with it
 EXPECTED_MUSIC21 = "10.5.1"

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.utils.cache import cache_folder
+from rhn.utils.io import cache_folder
 
 LANES = 32
 SMALL, LARGE = 64, 1000

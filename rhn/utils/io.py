@@ -17,12 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.utils.validation import free_memory, in_short, in_words
 from rhn.version import __version__
 
 DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder, which may not exist yet."""
+    return user_cache_path("rhn", appauthor=False)
 
 
 def read_json(path: str | Path):

@@ -133,7 +133,7 @@ def test_a_home_that_cannot_be_written_is_one_sentence_for_all_caches(tmp_path):
         "    from rhn.data.jsb import chorales\n"
         "    import matplotlib\n"
         "    matplotlib.get_cachedir(), missing(), chorales()\n"
-        '    child = "from rhn.utils import cache; cache.replace_unwritable_cache()"\n'
+        '    child = "from rhn.cli import entry; entry.replace_unwritable_cache()"\n'
         '    subprocess.run([sys.executable, "-c", child], check=True)\n'
         "sys.exit(run_command(main))'"
     )
