@@ -8,12 +8,10 @@ from gersgorin.cli.options import ResultOptions
 from gersgorin.cli.outputs import SILENT, given_words, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import command_line, run_read
+from rhn.utils.command_line import Count, command_line
 from rhn.utils.figures import Outputs, figure_name
-from rhn.utils.old import counted
+from rhn.utils.old import Device, TrainedOptions, counted, given_flags, run_read
 from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import Count
-from rhn.utils.shared_options import Device, TrainedOptions, given_flags
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.

@@ -11,7 +11,8 @@ from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_type
+from rhn.utils.command_line import command_line
+from rhn.utils.old import Configured, print_help, run_read, settings_type
 
 DESCRIPTION = """\
 Can deep recurrences be optimised? Train random settings of each architecture and depth.

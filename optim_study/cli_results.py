@@ -26,9 +26,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import real_path
-from rhn.utils.old import counted
-from rhn.utils.ranges import Drawable
-from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
+from rhn.utils.old import OUTPUT_GROUP, Drawable, Drawing, counted, flag, given_flags
 
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
 

@@ -33,8 +33,7 @@ from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.keywords import check_keywords
-from rhn.utils.old import nearest
-from rhn.utils.shared_options import default_of
+from rhn.utils.old import default_of, nearest
 from rhn.utils.tables import listed
 from rhn.utils.validation import convert, expected, fits, in_short
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rhn.utils.ranges import Count, Finite, NonNegative
+from rhn.utils.command_line import Count, NonNegative
+from rhn.utils.old import Finite
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from gersgorin.cli.options import DataOptions, ModelOptions, NetworkOptions, Out
 from gersgorin.cli.outputs import check_step, default_figure, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import Outputs
+from rhn.utils.old import given_flags, run_read, single
 from rhn.utils.progress import progress_bars
-from rhn.utils.shared_options import given_flags
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:

@@ -36,12 +36,10 @@ from rhn.cells.registry import (
 )
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import run_read, single
+from rhn.utils.command_line import within
 from rhn.utils.figures import Outputs
-from rhn.utils.old import counted
+from rhn.utils.old import counted, given_flags, run_read, single
 from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import within
-from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_seed, convert
 
 MOST_RUNS, MOST_NETWORKS = 1000, 24

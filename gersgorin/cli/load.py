@@ -32,7 +32,7 @@ from rhn.data import Piece, chorale
 from rhn.data.corpus import KEYS
 from rhn.data.jsb import chorales
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.utils.shared_options import given_flags
+from rhn.utils.old import given_flags
 
 
 def load_network(

@@ -17,7 +17,7 @@ from rhn.cells import is_known, read_options, resolve_cell
 from rhn.cells.registry import TORCH_CELLS
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_new
-from rhn.utils.shared_options import given_flags
+from rhn.utils.old import given_flags
 from rhn.utils.validation import check_seed
 
 Options = TypeVar("Options", bound=NewOrTrained)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from rhn.cells.registry import CELLS
-from rhn.utils.ranges import Count, Drawable, Natural, within
-from rhn.utils.shared_options import OUTPUT_GROUP, CellOptions, Device, Drawing
+from rhn.utils.command_line import Count, Natural, within
+from rhn.utils.old import OUTPUT_GROUP, CellOptions, Device, Drawable, Drawing
 
 CELL = f"New cell: {', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
 NETWORK = Parameter(group=Group("network", sort_key=1))

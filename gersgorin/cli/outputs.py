@@ -17,9 +17,9 @@ from gersgorin.analyses import Analysis
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import Outputs, figure_name, place
+from rhn.utils.old import default_of
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import Result
-from rhn.utils.shared_options import default_of
 from rhn.utils.tables import printable
 
 if TYPE_CHECKING:

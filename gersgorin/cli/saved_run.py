@@ -6,9 +6,8 @@ from typing import Annotated
 
 from gersgorin.cli.options import DataOptions, NetworkOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
-from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
-from rhn.utils.shared_options import OUTPUT_GROUP, Device
+from rhn.utils.old import OUTPUT_GROUP, Device, run_read, single
 from rhn.utils.tables import printable
 
 

@@ -10,7 +10,8 @@ from rhn.cli.info import Info, Presets
 from rhn.cli.report import Report
 from rhn.cli.train import Resume, Train
 from rhn.cli.trained import Evaluate, Generate, Sample
-from rhn.utils.command_line import command_line, run_read
+from rhn.utils.command_line import command_line
+from rhn.utils.old import run_read
 
 COMMANDS = command_line(
     "rhn",

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import atomic_path, real_path
-from rhn.utils.old import rows_table
-from rhn.utils.shared_options import OUTPUT_GROUP, Drawing
+from rhn.utils.old import OUTPUT_GROUP, Drawing, rows_table
 
 # headings of the printed table
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}

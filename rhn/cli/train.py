@@ -25,12 +25,10 @@ from rhn.presets import (
     starting_point,
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
-from rhn.utils.command_line import Configured, print_help, settings_type
+from rhn.utils.command_line import Count, NonNegative
 from rhn.utils.io import check_folder, run_folder
-from rhn.utils.old import table
+from rhn.utils.old import Configured, Device, flag, given_flags, print_help, settings_type, table
 from rhn.utils.progress import Advance, progress_bars
-from rhn.utils.ranges import Count, NonNegative
-from rhn.utils.shared_options import Device, flag, given_flags
 from rhn.utils.validation import check_seed, fits
 
 if TYPE_CHECKING:

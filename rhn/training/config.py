@@ -12,9 +12,9 @@ from cyclopts import Parameter
 from rhn.cells.registry import CELLS, accepts, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, OnOff, Positive, within
 from rhn.utils.io import read_json
-from rhn.utils.ranges import Count, Fraction, Natural, NonNegative, Positive, within
-from rhn.utils.shared_options import CellOptions, OnOff
+from rhn.utils.old import CellOptions
 from rhn.utils.validation import LARGEST_FLOAT, check_fields, require
 
 if TYPE_CHECKING:

@@ -2,11 +2,33 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
-from typing import Any
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, get_origin, get_type_hints
 
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
+from cyclopts.parameter import get_parameters
+
+from rhn.errors import InvalidInputError
+from rhn.utils.command_line import command_line, within
+from rhn.utils.figures import inches_of
 from rhn.utils.tables import printable
+from rhn.utils.validation import DRAWN, expected
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
@@ -169,3 +191,215 @@ def sentence(*clauses: str) -> str:
     """
     words = "; ".join(filter(None, clauses))
     return f"{capitalised(words)}." if words else ""
+
+
+Drawable = Annotated[float, within(**DRAWN)]
+Finite = Annotated[float, within()]
+
+
+Device = Literal["auto", "cpu", "cuda"]
+OUTPUT_GROUP = Parameter(group=Group("output", sort_key=9))
+
+
+def _entries(hint: Any, tokens: Sequence[Any]) -> dict[str, str]:
+    """Read entries NAME=VALUE, one from each use of the option; gate-constant=1 is the entry
+    gate_constant.
+    """
+    found = {}
+    for token in tokens:
+        name, equals, value = token.value.partition("=")
+        if not (name.strip() and equals):
+            raise ValueError(f"expected NAME=VALUE, such as skip=last, got {token.value!r:.60}")
+        found[name.strip().replace("-", "_")] = value
+    return found
+
+
+ENTRIES = Parameter(
+    converter=_entries,
+    accepts_keys=False,
+    n_tokens=-1,
+    consume_multiple=False,
+    metavar="NAME=VALUE",
+)
+CellOptions = Annotated[dict, ENTRIES, Parameter(name="--cell-option")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOptions:
+    """The options of every command that reads a trained network."""
+
+    checkpoint: Path = field(kw_only=False)
+    """The folder of a training run, or the file best.safetensors of a training run or a study."""
+    cell: str | None = None
+    """The cell of the checkpoint, if it is your own, as package.module:factory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """The option for the size of figures."""
+
+    figure: Annotated[str | None, OUTPUT_GROUP, Parameter(metavar="SIZE")] = None
+    """Width of the figure: column (3.25 inches), page (6.75 inches), slide (13.33 inches), or a
+    number of inches.
+    """
+
+    def __post_init__(self):
+        if self.figure is not None:
+            inches_of(self.figure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Sized):
+    """The options of every command that draws."""
+
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
+    """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
+    title: Annotated[str | None, OUTPUT_GROUP] = None
+    """Title of the figure. Default: a sentence with the result, if there is one."""
+    footer: Annotated[bool, OUTPUT_GROUP, Parameter(negative="--no-footer", show=True)] = True
+    """Write the network, the data and the version of the toolkit at the bottom of the figure."""
+
+
+def default_of(f: Field) -> Any:
+    """Return the default of a field, or MISSING if it has none."""
+    return f.default if f.default_factory is MISSING else f.default_factory()
+
+
+def flag(name: str) -> str:
+    """Return a field's name as an option: hidden_size becomes --hidden-size."""
+    return "--" + name.replace("_", "-")
+
+
+def given_flags(options: Any, names: Iterable[str]) -> list[str]:
+    """Among the named options, return those whose values are not the defaults, such as
+    ["--mc-official"].
+    """
+    hints = get_type_hints(type(options), include_extras=True)
+    named = [f for f in fields(options) if f.name in names]
+    given = [f.name for f in named if getattr(options, f.name) != default_of(f)]
+    about = {name: get_parameters(hints[name])[1] for name in given}
+    return [next((n for p in about[name] for n in p.name or ()), flag(name)) for name in given]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configured:
+    """A command whose further options are the fields of a configuration (`settings_type`). Their
+    defaults follow from the command's own options, so the command prints its help itself
+    (`print_help`).
+    """
+
+    help: Annotated[bool, Parameter(name=("--help", "-h"))] = False
+    """Print this help and exit."""
+
+
+def settings_type(*configs: type) -> Any:
+    """Return the type of a dictionary that holds the fields of configurations that are given as
+    options.
+    """
+    hints = {
+        name: hint
+        for config in configs
+        for name, hint in get_type_hints(config, include_extras=True).items()
+    }
+    return Annotated[
+        TypedDict("Settings", hints, total=False),  # type: ignore[operator]
+        Parameter(name="*", show=False),
+    ]
+
+
+def single(name: str, command: type, **how: Any) -> App:
+    """Return the command line of a command without subcommands."""
+    app = command_line(name, command.__doc__ or "", **how)
+    app.default(command)
+    return app
+
+
+def read(app: App, args: Sequence[str] | None) -> Any:
+    """Read arguments into the dataclass of the command that they name; None after `--help` and
+    `--version`.
+
+    args: the arguments; None: the arguments of this process.
+
+    Raises InvalidInputError, with one sentence, for arguments that cannot be read.
+    """
+    words = list(map(str, sys.argv[1:] if args is None else args))
+    if not words and app.default_command is None:
+        names = ", ".join(_commands(app))
+        raise InvalidInputError(f"a command is missing, expected one of {names}")
+    try:
+        return app(words, exit_on_error=False, print_error=False, verbose=False)
+    except CycloptsError as error:
+        place = " ".join((app.name[0], *(error.command_chain or ())))
+        raise InvalidInputError(f"{_sentence(error)} (see {place} --help)") from None
+
+
+def _sentence(error: CycloptsError) -> str:
+    """Return the message of an error as one sentence."""
+    option = error.argument
+    if isinstance(error, UnknownOptionError):
+        return _unknown_option(error)
+    if isinstance(error, UnknownCommandError):
+        return _unknown_command(error)
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        return f"{words}: unexpected argument; is the name of an option missing before it?"
+    if isinstance(error, ValidationError) and option:
+        return f"{option.name} is {option.value}, {error.exception_message}"
+    if isinstance(error, CoercionError) and option and error.token and error.msg is None:
+        kind = error.target_type
+        if get_origin(kind) is not Literal:  # cyclopts suggests the nearest word
+            name = error.token.keyword or option.name
+            return f"{name}: expected {expected(kind)}, got {error.token.value!r:.60}"
+    return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
+
+
+def _unknown_command(error: UnknownCommandError) -> str:
+    """Return the sentence for an unknown command, with the nearest known command, or all of
+    them.
+    """
+    word, known = (error.unused_tokens or [""])[0], _commands(error.app) if error.app else []
+    near = nearest(word, known)
+    hint = f"; did you mean {near[0]}?" if near else f" (commands: {', '.join(known)})"
+    return f"Unknown command: {word}{hint}"
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    """Return the sentence for an unknown option, with the nearest known option."""
+    word = (error.token.keyword or error.token.value).partition("=")[0]
+    near = nearest(word, (name for a in error.argument_collection if a.parse for name in a.names))
+    return f"Unknown option: {word}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def run_read(
+    app: App, args: Sequence[str] | None, run: Callable[[Any], None] = methodcaller("run")
+) -> None:
+    """Read arguments, and run the command that they name."""
+    if (command := read(app, args)) is not None:
+        run(command)
+
+
+def print_help(name: str, command: type, config: Any) -> None:
+    """Print the help of a `Configured` command, with the fields of a configuration as options and
+    their values as defaults.
+
+    config: the configuration; None: print only the command's own options.
+    """
+    shown = command if config is None else _with_fields(command, config)
+    single(name, shown, help_flags=(), version_flags=()).help_print([])
+
+
+def _with_fields(command: type, config: Any) -> type:
+    """Return a command with the fields of a configuration as further options."""
+    group, kind = Parameter(group=Group("configuration", sort_key=5)), type(config)
+    own: list = [("settings", Annotated[dict, Parameter(parse=False)], field(default_factory=dict))]
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        default = field(default_factory=partial(getattr, config, name))
+        own.append((name, Annotated[hint, group], default))
+    space = {"__module__": command.__module__, "__doc__": command.__doc__}
+    bases = (command, kind)
+    return make_dataclass("Shown", own, bases=bases, namespace=space, frozen=True, kw_only=True)
+
+
+def _commands(app: App) -> list[str]:
+    """Return the names of the commands of a command line."""
+    return [name for name in app if not name.startswith("-")]

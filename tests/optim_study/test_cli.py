@@ -18,7 +18,7 @@ from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import Plot
 from optim_study.presets import RunConfig, small
 from optim_study.results import TRIAL_COLUMNS
-from rhn.utils.command_line import read
+from rhn.utils.old import read
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -251,6 +251,7 @@ SHARED_NAMES = {
     "limit": "of a kernel",
     "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
     "GRU": "the cell, and rhn.kernels.GRU, its kernel",
+    "run_read": "of rhn.utils.command_line, and of rhn.utils.old with sentences of our own",
     "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
 }
 """Public names that several modules define, and why."""

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Configured, command_line, print_help, read, settings_type
-from rhn.utils.ranges import Count, Fraction
-from rhn.utils.shared_options import CellOptions, Drawing, OnOff, given_flags
+from rhn.utils.command_line import Count, Fraction, OnOff, command_line, run_read
+from rhn.utils.old import (
+    CellOptions,
+    Configured,
+    Drawing,
+    given_flags,
+    print_help,
+    read,
+    settings_type,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,3 +180,32 @@ def test_help_of_a_configuration_has_its_values(capsys):
     text = printed(capsys)
     assert "--tied --no-tied Whether weights are shared. [default: True]" in text
     assert "--units INT Units of a layer. None: as many as fit. [default: 5]" in text
+
+
+@for_each(
+    ("words", "reason"),
+    [
+        ("", "a command is missing, expected one of draw"),
+        ("draw --share 1", "for --share. expected 0 or more, less than 1"),
+        ("draw --steps 1.5", 'for --steps: unable to convert "1.5" into int'),
+        ("draw --output=", 'for --output: unable to convert "" into Path'),
+        ("draw --stepps 1", "Unknown option: --stepps. Did you mean --steps?"),
+    ],
+)
+def test_a_command_is_not_run_with_words_that_cannot_be_read(words, reason):
+    drawn, tool = [], command_line("tool", "A tool.")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Draw:
+        """Draw."""
+
+        share: Fraction = 0.5
+        steps: int = 3
+        output: Path = Path("a.png")
+
+    tool.command(Draw, name="draw")
+    run_read(tool, ["draw", "--steps", "4"], drawn.append)
+    assert drawn == [Draw(steps=4)]
+    with pytest.raises(InvalidInputError) as refused:
+        run_read(tool, words.split(), drawn.append)
+    assert reason in str(refused.value) and len(drawn) == 1
