@@ -19,7 +19,7 @@ from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
-from rhn.utils.keywords import typed
+from rhn.utils.old import typed
 
 OPEN, CLOSED = 0.9, 0.1
 EXCERPT = 60  # tokens of an excerpt of a text

@@ -48,7 +48,7 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.utils.keywords import typed
+from rhn.utils.old import typed
 from rhn.utils.validation import free_memory, whole_number, with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)

@@ -48,8 +48,7 @@ from gersgorin.run.run import Label, Progress, Run, silent
 from rhn.errors import InvalidInputError, RhnError
 from rhn.plotting.figure import WIDTH, Block, Shown, compose, plain_ticks, title_of
 from rhn.utils.figures import drawable, set_limit, sized
-from rhn.utils.keywords import keywords_of
-from rhn.utils.old import counted, table
+from rhn.utils.old import counted, keywords_of, table
 from rhn.utils.result import COLUMNS, Result, fitted
 from rhn.utils.validation import in_short, kind_of
 

@@ -56,8 +56,7 @@ from gersgorin.run.state import Sizes
 from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
-from rhn.utils.keywords import typed
-from rhn.utils.old import counted
+from rhn.utils.old import counted, typed
 from rhn.utils.validation import in_short, whole_number
 
 

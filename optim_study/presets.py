@@ -19,8 +19,7 @@ from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import NonNegative
 from rhn.utils.io import as_path
-from rhn.utils.old import CellOptions, Device
-from rhn.utils.validation import require
+from rhn.utils.old import CellOptions, Device, require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 ARCHITECTURES = (

@@ -26,7 +26,8 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Fraction, Natural, within
-from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
+from rhn.utils.old import check_fields, require
+from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT
 
 READINGS = """\
 Where the paper leaves a choice, this study uses the following:

@@ -18,8 +18,8 @@ from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path, check_file
-from rhn.utils.old import counted, rows_table
-from rhn.utils.validation import check_fields, convert, in_short, kinds_of
+from rhn.utils.old import check_fields, convert, counted, kinds_of, rows_table
+from rhn.utils.validation import in_short
 
 _logger = logging.getLogger(__name__)
 By = Literal["arch", "depth"]

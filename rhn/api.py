@@ -21,7 +21,7 @@ from rhn.training.run import TrainingResult, check_data
 from rhn.training.run import train_in_folder as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 from rhn.training.trained import initial_model
-from rhn.utils.keywords import check_keywords, keywords, typed
+from rhn.utils.old import check_keywords, keywords, typed
 from rhn.utils.validation import in_short
 
 save = save_checkpoint

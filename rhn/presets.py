@@ -32,10 +32,9 @@ from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
-from rhn.utils.keywords import check_keywords
-from rhn.utils.old import default_of, nearest
+from rhn.utils.old import check_keywords, convert, default_of, expected, fits, nearest
 from rhn.utils.tables import listed
-from rhn.utils.validation import convert, expected, fits, in_short
+from rhn.utils.validation import in_short
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus

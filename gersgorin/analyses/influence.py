@@ -44,10 +44,9 @@ from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolated_points
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
-from rhn.utils.keywords import typed
-from rhn.utils.old import counted, percent, sentence
+from rhn.utils.old import counted, fits, percent, sentence, typed
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_seed, fits, in_short, plain, whole_number
+from rhn.utils.validation import check_seed, in_short, plain, whole_number
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise

@@ -69,8 +69,7 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.command_line import NonNegative
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
-from rhn.utils.keywords import keywords_of
-from rhn.utils.old import counted, sentence
+from rhn.utils.old import counted, keywords_of, sentence
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import LARGEST_FLOAT, check_room, check_seed, number, whole_number
 

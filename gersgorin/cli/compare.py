@@ -38,9 +38,9 @@ from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import within
 from rhn.utils.figures import Outputs
-from rhn.utils.old import counted, given_flags, run_read, single
+from rhn.utils.old import convert, counted, given_flags, run_read, single
 from rhn.utils.progress import progress_bars
-from rhn.utils.validation import check_seed, convert
+from rhn.utils.validation import check_seed
 
 MOST_RUNS, MOST_NETWORKS = 1000, 24
 SEEDS, SEQUENCES = 5, 20  # of bands, by default

@@ -13,8 +13,8 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.utils.old import counted
-from rhn.utils.validation import fits, in_short
+from rhn.utils.old import counted, fits
+from rhn.utils.validation import in_short
 
 
 @dataclass(frozen=True)

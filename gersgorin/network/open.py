@@ -24,8 +24,7 @@ from gersgorin.run.run import Label, Run
 from gersgorin.run.state import Sizes, State, checked_sizes, flat_state, zero_state
 from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
-from rhn.utils.keywords import typed
-from rhn.utils.old import counted
+from rhn.utils.old import counted, typed
 from rhn.utils.validation import check_device, check_room, in_short
 
 NetworkLike = nn.Module | Callable | Run  # see `open_run`

@@ -67,8 +67,7 @@ from gersgorin.validate import (
 )
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.plotting.provenance import words_of_built
-from rhn.utils.keywords import typed
-from rhn.utils.old import counted
+from rhn.utils.old import counted, typed
 from rhn.utils.validation import in_short
 
 

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST_INIT, fits
+from rhn.utils.validation import LARGEST_INIT, is_number
 
 DEFAULT_SCALE = {
     "uniform": 0.04,
@@ -81,7 +81,7 @@ def _check(text: str, scheme: str, scale: float, constant: float | None) -> None
     initialisation as the user gave it.
     """
     numbers = (scale, 0.0 if constant is None else constant)
-    known = scheme in DEFAULT_SCALE and all(fits(number, float) for number in numbers)
+    known = scheme in DEFAULT_SCALE and all(map(is_number, numbers))
     if not known or any(map(math.isnan, numbers)):
         raise _unknown(text)
     whole = scheme == "memory"
@@ -445,6 +445,6 @@ def _layers_of_torch(module: nn.Module, own: Mapping[str, Tensor]) -> Iterator[L
 
 def _short(number: Any) -> str:
     """Return a number as text, in the fewest digits that are exact; any other value as it is."""
-    if not fits(number, float):
+    if not is_number(number):
         return str(number)
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)

@@ -27,9 +27,18 @@ from rhn.presets import (
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Count, NonNegative
 from rhn.utils.io import check_folder, run_folder
-from rhn.utils.old import Configured, Device, flag, given_flags, print_help, settings_type, table
+from rhn.utils.old import (
+    Configured,
+    Device,
+    fits,
+    flag,
+    given_flags,
+    print_help,
+    settings_type,
+    table,
+)
 from rhn.utils.progress import Advance, progress_bars
-from rhn.utils.validation import check_seed, fits
+from rhn.utils.validation import check_seed
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus

@@ -14,8 +14,8 @@ from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, OnOff, Positive, within
 from rhn.utils.io import read_json
-from rhn.utils.old import CellOptions
-from rhn.utils.validation import LARGEST_FLOAT, check_fields, require
+from rhn.utils.old import CellOptions, check_fields, require
+from rhn.utils.validation import LARGEST_FLOAT
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout

@@ -1,15 +1,30 @@
 """What only older code uses; a later version deletes this file."""
 
+import contextlib
+import functools
+import inspect
 import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from cyclopts import (
     App,
@@ -28,7 +43,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, within
 from rhn.utils.figures import inches_of
 from rhn.utils.tables import printable
-from rhn.utils.validation import DRAWN, expected
+from rhn.utils.validation import LARGEST, Range, in_short, plain
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
@@ -193,6 +208,7 @@ def sentence(*clauses: str) -> str:
     return f"{capitalised(words)}." if words else ""
 
 
+DRAWN = {"least": 1e-30, "most": 1e30}  # of axes: Matplotlib squares and multiplies their ends
 Drawable = Annotated[float, within(**DRAWN)]
 Finite = Annotated[float, within()]
 
@@ -403,3 +419,272 @@ def _with_fields(command: type, config: Any) -> type:
 def _commands(app: App) -> list[str]:
     """Return the names of the commands of a command line."""
     return [name for name in app if not name.startswith("-")]
+
+
+_hints = cache(get_type_hints)
+
+
+def check_fields(config) -> None:
+    """Raise InvalidInputError unless every value of a dataclass has its field's type and is within
+    its field's range. The message names the field. NumPy numbers are replaced by Python numbers.
+    """
+    hints, ranges = _hints(config.__class__), _ranges_of(config.__class__)
+    for f in fields(config):
+        value = plain(getattr(config, f.name))
+        object.__setattr__(config, f.name, value)
+        if not fits(value, hints[f.name]):
+            raise InvalidInputError(
+                f"{f.name} is {in_short(value)}, expected {expected(hints[f.name])}"
+            )
+    for name, range_ in ranges:
+        if (value := getattr(config, name)) not in range_:
+            raise InvalidInputError(f"{name} is {value}, expected {range_}")
+
+
+@cache
+def _ranges_of(kind: Any) -> list[tuple[str, Range]]:
+    """Return the ranges of the fields of a dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [(name, range_) for name, hint in hints.items() for range_ in _ranges_in(hint)]
+
+
+def _ranges_in(hint: Any) -> list[Range]:
+    """Return the ranges in an annotation for cyclopts, such as `Annotated[Count | None, GROUP]`."""
+    if get_origin(hint) is not Annotated:
+        kinds = [kind for kind in kinds_of(hint) if kind is not NoneType]
+        return _ranges_in(kinds[0]) if kinds not in ([hint], []) and len(kinds) == 1 else []
+    kind, *about = get_args(hint)
+    validators = (v for a in about for v in getattr(a, "validator", ()))
+    return [*_ranges_in(kind), *(v for v in validators if isinstance(v, Range))]
+
+
+def require(config, name: str, holds: bool, expected: str) -> None:
+    """Raise InvalidInputError, with the field's name and value and the expected value, unless
+    `holds` is True.
+    """
+    if not holds:
+        raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {expected}")
+
+
+def fits(value, hint) -> bool:
+    """Return True if a value has a type: bool, int, float, str, None, Path, dict, Callable, a
+    Literal, a tuple, a Sequence (of any kind of collection) or a union of these.
+
+    >>> fits(3, float), fits(True, int), fits(10**400, float)
+    (True, False, False)
+    >>> fits("all", Literal["all", "last"]), fits(None, int | None)
+    (True, True)
+    >>> fits({"a", "b"}, Sequence[str]), fits("ab", Sequence[str]), fits(max, Callable[[int], int])
+    (True, False, True)
+    """
+    value = plain(value)
+    if get_origin(hint) in COLLECTIONS:
+        return _is_collection_of(get_args(hint)[0], value)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if (origin := get_origin(hint)) in (Mapping, Callable):
+        return isinstance(value, origin)
+    if get_origin(hint) is tuple:
+        return type(value) is tuple and _fit_each(value, get_args(hint))
+    if len(kinds := kinds_of(hint)) > 1:
+        return any(fits(value, kind) for kind in kinds)
+    if hint is float:
+        return type(value) is float or fits(value, int)
+    if hint is int:
+        return type(value) is int and abs(value) <= LARGEST
+    return isinstance(value, Path) if hint is Path else type(value) is hint
+
+
+COLLECTIONS = (Collection, Sequence)
+
+
+def _is_collection_of(kind: Any, value: Any) -> bool:
+    """Return True for a collection of values of a type. A text and a dictionary are one value."""
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+    return several and all(fits(each, kind) for each in value)
+
+
+def _fit_each(values: tuple, kinds: tuple) -> bool:
+    """Return True if the entries of a tuple have the types in `tuple[int, ...]` or `tuple[int,
+    int]`.
+    """
+    if kinds[-1] is ...:
+        kinds = kinds[:1] * len(values)
+    return len(values) == len(kinds) and all(map(fits, values, kinds))
+
+
+def convert(word: str, hint) -> Any:
+    """Convert a text to a value of a type. "None" becomes None only if the type is neither str nor
+    Path. Raises ValueError with the expected type.
+
+    >>> convert("3", int | None), convert("None", int | None)
+    (3, None)
+    >>> convert("auto", int | Literal["auto"])
+    'auto'
+    """
+    for kind in sorted(kinds_of(hint), key=lambda kind: kind is NoneType):
+        with contextlib.suppress(ValueError, KeyError):
+            value = word if get_origin(kind) is Literal else CONVERTERS.get(kind, kind)(word)
+            if fits(value, kind):
+                return value
+    raise ValueError(f"expected {expected(hint)}, got {word!r:.60}")
+
+
+def _path(word: str) -> Path:
+    """Return a path. An empty text raises ValueError, because it is commonly an unset shell
+    variable.
+    """
+    if not word.strip():
+        raise ValueError
+    return Path(word)
+
+
+CONVERTERS = {
+    Path: _path,
+    bool: lambda word: {"true": True, "yes": True, "false": False, "no": False}[word.lower()],
+    NoneType: {"None": None}.__getitem__,
+}
+
+
+def kinds_of(hint) -> tuple:
+    """Return the types in a union; for another type, the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def expected(hint) -> str:
+    """Describe a type in words, for a message.
+
+    >>> expected(int | None), expected(Literal["words", "characters"])
+    ('a whole number or None', "'words' or 'characters'")
+    >>> expected(tuple[int, ...]), expected(tuple[float, float])
+    ('whole numbers', '2 numbers')
+    >>> expected(str | Sequence[str] | None), expected(Callable[[int], int])
+    ('a text, texts or None', 'a function')
+    """
+    if get_origin(hint) is Literal:
+        names = list(map(repr, get_args(hint)))
+        return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        NoneType: "None",
+        dict: "a dictionary",
+        Path: "a path",
+    }
+    if get_origin(hint) is Callable:
+        return "a function"
+    if get_origin(hint) in (tuple, *COLLECTIONS):
+        kinds = get_args(hint) if get_origin(hint) is tuple else (*get_args(hint), ...)
+        several = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}[kinds[0]]
+        return several if kinds[-1] is ... else f"{len(kinds)} {several}"
+    kinds = kinds_of(hint)
+    if len(kinds) == 1:
+        return words.get(hint, str(hint))
+    *first, last = map(expected, kinds)
+    return f"{', '.join(first)} or {last}"
+
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+
+def check_keywords(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise InvalidInputError for the first of the `given` keywords that is not `known`. `name` is
+    the function's name, for the message.
+
+    >>> check_keywords("spectra", ["hidden"], ["depth", "hidden_size"])
+    Traceback (most recent call last):
+    rhn.errors.InvalidInputError: spectra() has no argument 'hidden': did you mean hidden_size?
+    """
+    known = list(known)
+    unknown = next((word for word in given if word not in known), None)
+    if unknown is None:
+        return
+    near = nearest(unknown, known)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+    raise InvalidInputError(f"{name}() has no argument {unknown!r}: {hint}")
+
+
+def keywords(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def typed(function: AnyFunction) -> AnyFunction:
+    """Decorate a function so that it refuses values of its keywords that do not have the annotated
+    types: texts, flags, functions, and collections of texts. Numbers and arrays are left to the
+    function, because they have ranges and shapes too.
+
+    >>> @typed
+    ... def draw(step: int, *, unit: str = "steps"):
+    ...     return f"{step} {unit}"
+    >>> draw(3, unit=4)
+    Traceback (most recent call last):
+    rhn.errors.InvalidInputError: unit is 4: expected a text
+    """
+    types = _types_of(inspect.signature(function).parameters.values())
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        __tracebackhide__ = True  # pytest shows the lines of the caller only
+        _check_types(options, types)
+        return function(*args, **options)
+
+    return cast(AnyFunction, checked)
+
+
+def _types_of(parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
+    """Return the annotations of keyword-only parameters, by name, that `_check_types` can check."""
+    hints = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {name: hint for name, hint in hints.items() if all(map(_is_checked, kinds_of(hint)))}
+
+
+def _is_checked(kind: Any) -> bool:
+    if get_origin(kind) in COLLECTIONS:
+        return get_args(kind) == (str,)
+    return kind in (str, bool, Path, NoneType) or get_origin(kind) in (Literal, Callable)
+
+
+def _check_types(given: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError for the first given value that does not have its type."""
+    for name, value in given.items():
+        if name in types and not fits(value, types[name]):
+            kind = expected(types[name])
+            raise InvalidInputError(f"{name} is {in_short(value)}: expected {kind}")
+
+
+def keywords_of(
+    target: Callable[..., Any], without: tuple[str, ...] = ()
+) -> Callable[[AnyFunction], AnyFunction]:
+    """Return a decorator for a function that passes **options to a target. In the function's
+    signature the target's keywords replace **options, and other keywords are refused. Values are
+    checked as by `typed`.
+
+    target: a function or a class. without: keywords of the target that the function itself passes.
+    """
+
+    def decorate(function: AnyFunction) -> AnyFunction:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        taken = {p.name for p in own} | {*without}
+        more = [
+            p.replace(kind=p.KEYWORD_ONLY)
+            for p in inspect.signature(target).parameters.values()
+            if p.name not in taken and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        known = [p.name for p in (*own, *more)]
+        types = _types_of((*own, *more))
+
+        @functools.wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            __tracebackhide__ = True  # pytest shows the lines of the caller only
+            check_keywords(function.__name__, options, known)
+            _check_types(options, types)
+            return function(*args, **options)
+
+        vars(checked)["__signature__"] = signature.replace(parameters=[*own, *more])
+        return cast(AnyFunction, checked)
+
+    return decorate

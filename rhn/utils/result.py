@@ -44,8 +44,8 @@ from rhn.utils.io import (
     write_json,
     write_rows,
 )
-from rhn.utils.old import counted, rows_table
-from rhn.utils.validation import DRAWN, in_short, kinds_of, number, plain
+from rhn.utils.old import DRAWN, counted, kinds_of, rows_table
+from rhn.utils.validation import in_short, number, plain
 
 if TYPE_CHECKING:
     import pandas as pd

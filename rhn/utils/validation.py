@@ -1,30 +1,23 @@
-"""Check values that a user gives: numbers by their ranges, values and texts by their types, sizes
-by the free memory of a device.
+"""Check values that a user gives: numbers by their ranges, devices, and sizes by the free memory.
 
-`whole_number` and `number` check arguments of functions, `check_fields` checks fields of
-dataclasses, and `convert` reads texts such as the value in `skip=last`. `rhn.utils.ranges` has the
-same ranges as types of options. `gersgorin.validate` has the checks of tensors and modules.
+whole_number("count", 3, 1, 5), number("seconds", 1.5, above=0)     return the number
+check_device("cuda:1"), check_room(2**30, "the cell", "use fewer units")
 """
 
-import contextlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
+from types import ModuleType
+from typing import Any, TypeGuard
 
 from rhn.errors import InvalidInputError
 
 SHORT = 60  # characters of a value in a message
-_hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
-DRAWN = {"least": 1e-30, "most": 1e30}  # of axes: Matplotlib squares and multiplies their ends
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
@@ -85,48 +78,6 @@ class Range:
             raise ValueError(f"expected {self}")
 
 
-def check_fields(config) -> None:
-    """Raise InvalidInputError unless every value of a dataclass has its field's type and is within
-    its field's range. The message names the field. NumPy numbers are replaced by Python numbers.
-    """
-    hints, ranges = _hints(config.__class__), _ranges_of(config.__class__)
-    for f in fields(config):
-        value = plain(getattr(config, f.name))
-        object.__setattr__(config, f.name, value)
-        if not fits(value, hints[f.name]):
-            raise InvalidInputError(
-                f"{f.name} is {in_short(value)}, expected {expected(hints[f.name])}"
-            )
-    for name, range_ in ranges:
-        if (value := getattr(config, name)) not in range_:
-            raise InvalidInputError(f"{name} is {value}, expected {range_}")
-
-
-@cache
-def _ranges_of(kind: Any) -> list[tuple[str, Range]]:
-    """Return the ranges of the fields of a dataclass."""
-    hints = get_type_hints(kind, include_extras=True)
-    return [(name, range_) for name, hint in hints.items() for range_ in _ranges_in(hint)]
-
-
-def _ranges_in(hint: Any) -> list[Range]:
-    """Return the ranges in an annotation for cyclopts, such as `Annotated[Count | None, GROUP]`."""
-    if get_origin(hint) is not Annotated:
-        kinds = [kind for kind in kinds_of(hint) if kind is not NoneType]
-        return _ranges_in(kinds[0]) if kinds not in ([hint], []) and len(kinds) == 1 else []
-    kind, *about = get_args(hint)
-    validators = (v for a in about for v in getattr(a, "validator", ()))
-    return [*_ranges_in(kind), *(v for v in validators if isinstance(v, Range))]
-
-
-def require(config, name: str, holds: bool, expected: str) -> None:
-    """Raise InvalidInputError, with the field's name and value and the expected value, unless
-    `holds` is True.
-    """
-    if not holds:
-        raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {expected}")
-
-
 def not_dense_real(t) -> str | None:
     """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
     real and in memory; otherwise None.
@@ -150,6 +101,16 @@ def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuar
     """
     value = plain(value)
     return type(value) is int and least <= value <= most
+
+
+def is_number(value: Any) -> bool:
+    """Return True for a number of Python, NumPy or torch, also for NaN and infinity. A whole number
+    has at most 63 bits.
+
+    >>> is_number(2.5), is_number(True), is_number(10**400)
+    (True, False, False)
+    """
+    return type(plain(value)) is float or is_whole_number(value, -LARGEST)
 
 
 def whole_number(
@@ -183,7 +144,7 @@ def number(name: str, value: Any, **bounds: float) -> float:
     1.5
     """
     found, range_ = plain(value), Range(**bounds)
-    if not fits(found, float) or found not in range_:
+    if not is_number(found) or found not in range_:
         raise InvalidInputError(f"{name} is {in_short(value)}: expected {range_}")
     return found
 
@@ -219,126 +180,6 @@ def _devices() -> str:
     if not gpus:
         return "'cpu'; torch finds no GPU"
     *first, last = map(repr, ("cpu", *gpus))
-    return f"{', '.join(first)} or {last}"
-
-
-def fits(value, hint) -> bool:
-    """Return True if a value has a type: bool, int, float, str, None, Path, dict, Callable, a
-    Literal, a tuple, a Sequence (of any kind of collection) or a union of these.
-
-    >>> fits(3, float), fits(True, int), fits(10**400, float)
-    (True, False, False)
-    >>> fits("all", Literal["all", "last"]), fits(None, int | None)
-    (True, True)
-    >>> fits({"a", "b"}, Sequence[str]), fits("ab", Sequence[str]), fits(max, Callable[[int], int])
-    (True, False, True)
-    """
-    value = plain(value)
-    if get_origin(hint) in COLLECTIONS:
-        return _is_collection_of(get_args(hint)[0], value)
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if (origin := get_origin(hint)) in (Mapping, Callable):
-        return isinstance(value, origin)
-    if get_origin(hint) is tuple:
-        return type(value) is tuple and _fit_each(value, get_args(hint))
-    if len(kinds := kinds_of(hint)) > 1:
-        return any(fits(value, kind) for kind in kinds)
-    if hint is float:
-        return type(value) is float or fits(value, int)
-    if hint is int:
-        return type(value) is int and abs(value) <= LARGEST
-    return isinstance(value, Path) if hint is Path else type(value) is hint
-
-
-COLLECTIONS = (Collection, Sequence)
-
-
-def _is_collection_of(kind: Any, value: Any) -> bool:
-    """Return True for a collection of values of a type. A text and a dictionary are one value."""
-    several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
-    return several and all(fits(each, kind) for each in value)
-
-
-def _fit_each(values: tuple, kinds: tuple) -> bool:
-    """Return True if the entries of a tuple have the types in `tuple[int, ...]` or `tuple[int,
-    int]`.
-    """
-    if kinds[-1] is ...:
-        kinds = kinds[:1] * len(values)
-    return len(values) == len(kinds) and all(map(fits, values, kinds))
-
-
-def convert(word: str, hint) -> Any:
-    """Convert a text to a value of a type. "None" becomes None only if the type is neither str nor
-    Path. Raises ValueError with the expected type.
-
-    >>> convert("3", int | None), convert("None", int | None)
-    (3, None)
-    >>> convert("auto", int | Literal["auto"])
-    'auto'
-    """
-    for kind in sorted(kinds_of(hint), key=lambda kind: kind is NoneType):
-        with contextlib.suppress(ValueError, KeyError):
-            value = word if get_origin(kind) is Literal else CONVERTERS.get(kind, kind)(word)
-            if fits(value, kind):
-                return value
-    raise ValueError(f"expected {expected(hint)}, got {word!r:.60}")
-
-
-def _path(word: str) -> Path:
-    """Return a path. An empty text raises ValueError, because it is commonly an unset shell
-    variable.
-    """
-    if not word.strip():
-        raise ValueError
-    return Path(word)
-
-
-CONVERTERS = {
-    Path: _path,
-    bool: lambda word: {"true": True, "yes": True, "false": False, "no": False}[word.lower()],
-    NoneType: {"None": None}.__getitem__,
-}
-
-
-def kinds_of(hint) -> tuple:
-    """Return the types in a union; for another type, the type itself."""
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def expected(hint) -> str:
-    """Describe a type in words, for a message.
-
-    >>> expected(int | None), expected(Literal["words", "characters"])
-    ('a whole number or None', "'words' or 'characters'")
-    >>> expected(tuple[int, ...]), expected(tuple[float, float])
-    ('whole numbers', '2 numbers')
-    >>> expected(str | Sequence[str] | None), expected(Callable[[int], int])
-    ('a text, texts or None', 'a function')
-    """
-    if get_origin(hint) is Literal:
-        names = list(map(repr, get_args(hint)))
-        return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "True or False",
-        str: "a text",
-        NoneType: "None",
-        dict: "a dictionary",
-        Path: "a path",
-    }
-    if get_origin(hint) is Callable:
-        return "a function"
-    if get_origin(hint) in (tuple, *COLLECTIONS):
-        kinds = get_args(hint) if get_origin(hint) is tuple else (*get_args(hint), ...)
-        several = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}[kinds[0]]
-        return several if kinds[-1] is ... else f"{len(kinds)} {several}"
-    kinds = kinds_of(hint)
-    if len(kinds) == 1:
-        return words.get(hint, str(hint))
-    *first, last = map(expected, kinds)
     return f"{', '.join(first)} or {last}"
 
 

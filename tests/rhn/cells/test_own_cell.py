@@ -31,7 +31,7 @@ from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.run import train_in_folder
-from rhn.utils.validation import fits
+from rhn.utils.old import fits
 
 
 @pytest.fixture(autouse=True)
