@@ -28,7 +28,8 @@ from rhn.plotting.figure import (
     ink,
     over_time,
 )
-from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style, remove_legends
+from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style
+from rhn.utils.old import remove_legends
 from rhn.utils.result import checked_limit
 
 ENLARGED = 1.5  # the least magnification of a view that is called so

@@ -24,9 +24,18 @@ from optim_study.shares import ALL_TRIALS, BELOW, REGIONS, share_table, training
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import real_path
-from rhn.utils.old import OUTPUT_GROUP, Drawable, Drawing, counted, flag, given_flags
+from rhn.utils.old import (
+    OUTPUT_GROUP,
+    Drawable,
+    Drawing,
+    Outputs,
+    counted,
+    figure_name,
+    flag,
+    given_flags,
+    place,
+)
 
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
 

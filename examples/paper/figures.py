@@ -28,7 +28,8 @@ from rhn.plotting.figure import (
     compose,
     line_style,
 )
-from rhn.utils.figures import BLUE, GREY, RED, save_figure, time_label
+from rhn.utils.figures import BLUE, GREY, RED, save_figure
+from rhn.utils.old import time_label
 
 CELLS = {"rnn": "RNN with tanh", "irnn": "IRNN (ReLU)", "rhn": "RHN with gates"}
 MATRICES = {

@@ -47,14 +47,8 @@ from rhn.plotting.figure import (
     log_scale,
     over_time,
 )
-from rhn.utils.figures import (
-    GREY,
-    drawable,
-    mark_step,
-    set_limit,
-    time_label,
-)
-from rhn.utils.old import capitalised, counted, quantity_line
+from rhn.utils.figures import GREY, drawable
+from rhn.utils.old import capitalised, counted, mark_step, quantity_line, set_limit, time_label
 from rhn.utils.result import Result, table_rows
 
 # of each step, named as in `Spectra`

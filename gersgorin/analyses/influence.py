@@ -43,8 +43,8 @@ from gersgorin.run.state import Sizes, State
 from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolated_points
-from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
-from rhn.utils.old import counted, fits, percent, sentence, typed
+from rhn.utils.figures import BLUE, GREY, ORANGE
+from rhn.utils.old import counted, fits, percent, sentence, time_label, typed
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_seed, in_short, plain, whole_number
 

@@ -68,8 +68,8 @@ from rhn.plotting.figure import (
     shade_style,
 )
 from rhn.utils.command_line import NonNegative
-from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
-from rhn.utils.old import counted, keywords_of, sentence
+from rhn.utils.figures import COLOURS, drawable
+from rhn.utils.old import MARKERS, counted, keywords_of, sentence, time_label
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import LARGEST_FLOAT, check_room, check_seed, number, whole_number
 

@@ -13,8 +13,7 @@ from gersgorin.cli.options import DataOptions, ModelOptions, NetworkOptions, Out
 from gersgorin.cli.outputs import check_step, default_figure, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import Outputs
-from rhn.utils.old import given_flags, run_read, single
+from rhn.utils.old import Outputs, given_flags, run_read, single
 from rhn.utils.progress import progress_bars
 
 

@@ -25,17 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get
 import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.figures import (
-    SUFFIXES,
-    add_legend,
-    fold_to_axes,
-    image,
-    mark_step,
-    our_style,
-    remove_legends,
-    save_figure,
-    set_limit,
-)
+from rhn.utils.figures import our_style, save_figure
 from rhn.utils.io import (
     arrays_of,
     check_output,
@@ -44,7 +34,19 @@ from rhn.utils.io import (
     write_json,
     write_rows,
 )
-from rhn.utils.old import DRAWN, counted, kinds_of, rows_table
+from rhn.utils.old import (
+    DRAWN,
+    SUFFIXES,
+    add_legend,
+    counted,
+    fold_to_axes,
+    image,
+    kinds_of,
+    mark_step,
+    remove_legends,
+    rows_table,
+    set_limit,
+)
 from rhn.utils.validation import in_short, number, plain
 
 if TYPE_CHECKING:

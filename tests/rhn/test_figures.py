@@ -14,12 +14,12 @@ from gersgorin import spectra
 from gersgorin.figures import draw_run
 from rhn import make_cell
 from rhn.plotting.figure import LogLabels, LogTicks
-from rhn.utils import figures
+from rhn.utils import figures, old
 
 
 def simple() -> Figure:
     figure = Figure()
-    figures.titled(figure, "What is shown", "seed 0")
+    old.titled(figure, "What is shown", "seed 0")
     figure.subplots().plot([1, 2], label="a line")
     return figure
 
@@ -31,11 +31,11 @@ def test_a_default_name_tells_folders_of_one_name_apart(tmp_path, own_folder):
         "../dt",
         "runs/runs/dt",
     ]
-    assert {figures.place(Path(path)) for path in plain} == {None}
-    assert len({figures.place(Path(path)) for path in others} | {None}) == 4
+    assert {old.place(Path(path)) for path in plain} == {None}
+    assert len({old.place(Path(path)) for path in others} | {None}) == 4
 
 
-@pytest.mark.parametrize("suffix", figures.SUFFIXES)
+@pytest.mark.parametrize("suffix", figures.FIGURE_SUFFIXES)
 def test_a_figure_has_the_same_bytes_on_another_day(tmp_path, monkeypatch, suffix):
     one, other = tmp_path / f"one{suffix}", tmp_path / f"other{suffix}"
     for path, seconds in ((one, "0"), (other, "1000000")):
@@ -48,10 +48,10 @@ def test_dollars_of_a_user_are_no_mathematics(tmp_path):
     def draw():
         figure = simple()
         figure.axes[0].set(title=figures.drawable("of $\\frac$"), xlabel=r"$\log_{10} x$")
-        figures.titled(figure, "a$b$ and $\\frac$, \udcff", "text a$b$.txt")
+        old.titled(figure, "a$b$ and $\\frac$, \udcff", "text a$b$.txt")
         return figure
 
-    for suffix in figures.SUFFIXES:
+    for suffix in figures.FIGURE_SUFFIXES:
         figures.save_figure(tmp_path / f"figure{suffix}", draw)
 
 
@@ -60,7 +60,7 @@ def test_a_title_in_given_axes_is_where_their_style_has_it_and_none_is_erased(dr
     ax = Figure().subplots()
     ax.set_title("theirs")
     ax.set_title(drawn_title, loc="left")
-    figures.fold_to_axes(ax)
+    old.fold_to_axes(ax)
     assert (ax.get_title(), ax.get_title("left")) == (kept, "")
 
 
@@ -68,7 +68,7 @@ def test_a_title_in_given_axes_is_folded_to_their_width():
     left, _ = Figure(figsize=(4, 2)).subfigures(1, 2)
     ax = left.subplots()
     ax.set_title("what the products of the steps do", loc="left")
-    figures.fold_to_axes(ax)
+    old.fold_to_axes(ax)
     assert "\n" in ax.get_title()
 
 
@@ -113,7 +113,7 @@ def test_folded_lines_fit_whatever_the_resolution_is(dots):
     renderer, font = RendererAgg(9, 9, dots), FontProperties()
     for size in (6, 7, 8, 9, 12):
         font.set_size(size)
-        lines = figures.folded(text, 5.0, size).split("\n")
+        lines = old.folded(text, 5.0, size).split("\n")
         widths = [
             renderer.get_text_width_height_descent(line, font, False)[0] / dots for line in lines
         ]
@@ -125,7 +125,7 @@ def test_folded_lines_fit_whatever_the_resolution_is(dots):
 def test_a_word_is_broken_only_if_it_is_longer_than_a_line():
     words = "how far the rhn-toolkit reaches without time step (days) " + "x" * 300
     for inches in np.linspace(1.2, 3, 40):
-        assert figures.folded(words, inches, 9).split()[:8] == words.split()[:8]
+        assert old.folded(words, inches, 9).split()[:8] == words.split()[:8]
 
 
 def test_the_letters_of_a_figure_have_the_sizes_of_the_guide():
