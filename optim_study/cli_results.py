@@ -24,7 +24,6 @@ from optim_study.shares import ALL_TRIALS, BELOW, REGIONS, share_table, training
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.io import real_path
 from rhn.utils.old import (
     OUTPUT_GROUP,
     Drawable,
@@ -35,6 +34,7 @@ from rhn.utils.old import (
     flag,
     given_flags,
     place,
+    real_path,
 )
 
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")

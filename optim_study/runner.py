@@ -23,7 +23,8 @@ from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.state import LOCK, Interrupted, locked
 from rhn.utils.figures import save_figure
-from rhn.utils.io import check_folder, check_output
+from rhn.utils.io import check_output
+from rhn.utils.old import check_folder
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.validation import in_short
 

@@ -26,14 +26,15 @@ from rhn.presets import (
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Count, NonNegative
-from rhn.utils.io import check_folder, run_folder
 from rhn.utils.old import (
     Configured,
     Device,
+    check_folder,
     fits,
     flag,
     given_flags,
     print_help,
+    run_folder,
     settings_type,
     table,
 )

@@ -6,14 +6,13 @@ without NaN.
 """
 
 import contextlib
-import csv
 import json
 import math
 import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from platformdirs import user_cache_path
 
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.utils.validation import free_memory, in_short, in_words
-from rhn.version import __version__
 
 DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
@@ -61,26 +59,6 @@ def as_path(path: str | Path) -> Path:
     if not isinstance(path, str | os.PathLike) or path == "":
         raise InvalidInputError(f"expected the path of a file, got {in_short(path)}")
     return Path(path)
-
-
-def run_folder(path: str | Path) -> Path:
-    """Return the path of a training run's folder. Raises InvalidInputError if there is no such
-    folder.
-    """
-    path = as_path(path)
-    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
-        fault = "is a file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
-        raise InvalidInputError(
-            f"{path} {fault}: expected the folder of a training run (`rhn train`)"
-        )
-    return path
-
-
-def real_path(path: Path) -> Path:
-    """Return the absolute path without symbolic links. Links that form a loop stay, because
-    `Path.resolve` would raise RuntimeError for them.
-    """
-    return Path(os.path.realpath(path))
 
 
 def check_file(path: Path) -> None:
@@ -191,13 +169,6 @@ def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
         temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
 
 
-def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
-    """Write a table as a .csv file, atomically. Numbers keep every digit. Raises OutputError."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return Path(path)
-
-
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
     """Write named arrays to an .npz file, atomically. Raises OutputError."""
     import numpy as np
@@ -240,17 +211,6 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
     return path
 
 
-def check_folder(path: str | Path) -> Path:
-    """Check that a folder can be created, or written to, later, and return its path. Raises
-    OutputError.
-    """
-    path = as_path(path)
-    with writing(path):
-        place = _existing_folder(path, path)
-        _try_to_write(place / f".{_MARK}-{secrets.token_hex(4)}")
-    return path
-
-
 def _existing_folder(folder: Path, path: Path) -> Path:
     """Return a folder for `path`, or the nearest folder above it that exists. Raises OutputError if
     a file has its name.
@@ -274,8 +234,3 @@ def _file(path: str | Path) -> Path:
         if path.exists() and not path.is_file():
             raise OutputError(f"cannot write {path}: it is a folder or a device, expected a file")
     return path
-
-
-def made_with() -> str:
-    """Return the name and version of the toolkit, such as "rhn-toolkit 0.2.0"."""
-    return f"rhn-toolkit {__version__}"

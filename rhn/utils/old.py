@@ -2,11 +2,14 @@
 
 import base64
 import contextlib
+import csv
 import functools
 import inspect
 import io
 import math
+import os
 import re
+import secrets
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,9 +54,18 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, within
 from rhn.utils.figures import FIGURE_SUFFIXES as SUFFIXES
 from rhn.utils.figures import GREY, _chosen, drawable, inches_of, our_style, save_figure
-from rhn.utils.io import check_output, made_with, real_path
+from rhn.utils.io import (
+    _MARK,
+    _existing_folder,
+    _try_to_write,
+    as_path,
+    atomic_path,
+    check_output,
+    writing,
+)
 from rhn.utils.tables import printable
 from rhn.utils.validation import LARGEST, Range, in_short, plain
+from rhn.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -926,3 +938,46 @@ def _folded_line(line: str, inches: float, width_of: Callable[[str], float]) -> 
             else:
                 lines.append(piece)
     return "\n".join(filter(None, lines))
+
+
+def run_folder(path: str | Path) -> Path:
+    """Return the path of a training run's folder. Raises InvalidInputError if there is no such
+    folder.
+    """
+    path = as_path(path)
+    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
+        fault = "is a file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
+        raise InvalidInputError(
+            f"{path} {fault}: expected the folder of a training run (`rhn train`)"
+        )
+    return path
+
+
+def real_path(path: Path) -> Path:
+    """Return the absolute path without symbolic links. Links that form a loop stay, because
+    `Path.resolve` would raise RuntimeError for them.
+    """
+    return Path(os.path.realpath(path))
+
+
+def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
+    """Write a table as a .csv file, atomically. Numbers keep every digit. Raises OutputError."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return Path(path)
+
+
+def check_folder(path: str | Path) -> Path:
+    """Check that a folder can be created, or written to, later, and return its path. Raises
+    OutputError.
+    """
+    path = as_path(path)
+    with writing(path):
+        place = _existing_folder(path, path)
+        _try_to_write(place / f".{_MARK}-{secrets.token_hex(4)}")
+    return path
+
+
+def made_with() -> str:
+    """Return the name and version of the toolkit, such as "rhn-toolkit 0.2.0"."""
+    return f"rhn-toolkit {__version__}"

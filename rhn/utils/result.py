@@ -26,14 +26,7 @@ import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.figures import our_style, save_figure
-from rhn.utils.io import (
-    arrays_of,
-    check_output,
-    finite_json,
-    write_arrays,
-    write_json,
-    write_rows,
-)
+from rhn.utils.io import arrays_of, check_output, finite_json, write_arrays, write_json
 from rhn.utils.old import (
     DRAWN,
     SUFFIXES,
@@ -46,6 +39,7 @@ from rhn.utils.old import (
     remove_legends,
     rows_table,
     set_limit,
+    write_rows,
 )
 from rhn.utils.validation import in_short, number, plain
 

@@ -31,7 +31,7 @@ from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import SIZES, our_style
-from rhn.utils.io import made_with
+from rhn.utils.old import made_with
 from tests.readable import WIDTHS, alone, drawn_texts, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
