@@ -25,8 +25,7 @@ from rhn.plotting.figure import (
     shade_style,
 )
 from rhn.utils.figures import GREY, drawable
-from rhn.utils.old import counted, percent, table
-from rhn.utils.result import Result
+from rhn.utils.old import Result, counted, percent, table
 
 HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale

@@ -29,8 +29,7 @@ from rhn.plotting.figure import (
     over_time,
 )
 from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style
-from rhn.utils.old import remove_legends
-from rhn.utils.result import checked_limit
+from rhn.utils.old import checked_limit, remove_legends
 
 ENLARGED = 1.5  # the least magnification of a view that is called so
 # height and side of an inset, as shares of a panel, and its place at the left or right

@@ -40,8 +40,7 @@ from rhn.plotting.figure import (
 )
 from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
-from rhn.utils.old import counted, percent, quantity_line
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import Result, counted, percent, quantity_line, table_rows
 
 EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
 

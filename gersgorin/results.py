@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 
 from rhn.errors import DataError
-from rhn.utils import result
+from rhn.utils import old
 from rhn.utils.io import arrays_of
 from rhn.utils.lazy import lazy_names
-from rhn.utils.result import Result as Result
+from rhn.utils.old import Result as Result
 
 HOMES = {
     "analyses.influence": ("Influence",),
@@ -38,7 +38,7 @@ def load(path: str | Path) -> Result:
     gains
     """
     with arrays_of(path, Result.writer) as arrays:
-        if result.KIND not in arrays and "states" in arrays:
+        if old.KIND not in arrays and "states" in arrays:
             raise DataError(
                 f"{path} holds a run, not a result: numpy.load reads its inputs, states and weights"
             )
@@ -46,4 +46,4 @@ def load(path: str | Path) -> Result:
         import_module(f"gersgorin.{home}")
     from analysis.damage import LesionTable  # noqa: F401 (registers it, and with it GateActivity)
 
-    return result.load_result(path)
+    return old.load_result(path)

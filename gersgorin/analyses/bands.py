@@ -48,8 +48,16 @@ from rhn.plotting.figure import (
     over_time,
 )
 from rhn.utils.figures import GREY, drawable
-from rhn.utils.old import capitalised, counted, mark_step, quantity_line, set_limit, time_label
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import (
+    Result,
+    capitalised,
+    counted,
+    mark_step,
+    quantity_line,
+    set_limit,
+    table_rows,
+    time_label,
+)
 
 # of each step, named as in `Spectra`
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")

@@ -44,8 +44,7 @@ from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolated_points
 from rhn.utils.figures import BLUE, GREY, ORANGE
-from rhn.utils.old import counted, fits, percent, sentence, time_label, typed
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import Result, counted, fits, percent, sentence, table_rows, time_label, typed
 from rhn.utils.validation import check_seed, in_short, plain, whole_number
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default

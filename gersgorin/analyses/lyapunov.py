@@ -69,8 +69,7 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.command_line import NonNegative
 from rhn.utils.figures import COLOURS, drawable
-from rhn.utils.old import MARKERS, counted, keywords_of, sentence, time_label
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import MARKERS, Result, counted, keywords_of, sentence, table_rows, time_label
 from rhn.utils.validation import LARGEST_FLOAT, check_room, check_seed, number, whole_number
 
 DEFAULT_COUNT = 10  # exponents of the command

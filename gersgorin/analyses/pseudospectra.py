@@ -34,8 +34,7 @@ from gersgorin.run.state import State
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED
-from rhn.utils.old import counted, keywords_of
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import Result, counted, keywords_of, table_rows
 from rhn.utils.validation import in_short, whole_number
 
 SIDE = 101  # points along a side of the grid

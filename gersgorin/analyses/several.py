@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gersgorin.analyses import ANALYSES
-from rhn.utils.result import KIND, Result, optional_xarray
+from rhn.utils.old import KIND, Result, optional_xarray
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -48,8 +48,16 @@ from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
-from rhn.utils.old import capitalised, counted, keywords_of, percent, quantity_line, sentence
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import (
+    Result,
+    capitalised,
+    counted,
+    keywords_of,
+    percent,
+    quantity_line,
+    sentence,
+    table_rows,
+)
 from rhn.utils.validation import in_short, whole_number
 
 DISC_WORDS = {

@@ -38,8 +38,7 @@ from rhn.plotting.figure import (
     log_scale,
 )
 from rhn.utils.figures import GREEN
-from rhn.utils.old import capitalised, keywords_of, percent
-from rhn.utils.result import Result, table_rows
+from rhn.utils.old import Result, capitalised, keywords_of, percent, table_rows
 from rhn.utils.validation import kind_of
 
 GIVE_GATES = (

@@ -16,7 +16,7 @@ from gersgorin.results import load
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.errors import OutputError
-from rhn.utils.result import COLUMNS, LINES
+from rhn.utils.old import COLUMNS, LINES
 
 pytestmark = pytest.mark.usefixtures("unarranged")
 

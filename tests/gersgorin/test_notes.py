@@ -14,7 +14,7 @@ from gersgorin.analyses.fixed_points import FixedPoints
 from gersgorin.analyses.influence import Influence
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.results import HOMES
-from rhn.utils.result import Result
+from rhn.utils.old import Result
 
 d = torch.float64
 A = torch.tensor([[0.5, 0.2], [0.0, 0.25]], dtype=d)

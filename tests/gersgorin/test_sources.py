@@ -26,7 +26,7 @@ from rhn.data.jsb import read_original
 from rhn.data.text import read_text
 from rhn.errors import DataError
 from rhn.files import read_tensors
-from rhn.utils.result import Result
+from rhn.utils.old import Result
 
 SINE = np.sin(np.arange(12) / 3)
 

@@ -176,12 +176,12 @@ LONGEST = 450  # lines of a file
 LONGER_TEXT = """
     analysis/network.py 489
     evaluation/replacements.py 556
-    gersgorin/analyses/bands.py 512
+    gersgorin/analyses/bands.py 514
     gersgorin/analyses/fixed_points.py 812
     gersgorin/analyses/growth.py 518
     gersgorin/analyses/influence.py 774
     gersgorin/analyses/lyapunov.py 758
-    gersgorin/analyses/spectra.py 805
+    gersgorin/analyses/spectra.py 812
     gersgorin/analyses/steps.py 470
     gersgorin/cli/compare.py 613
     gersgorin/comparison.py 565
@@ -189,13 +189,12 @@ LONGER_TEXT = """
     gersgorin/network/trace.py 481
     gersgorin/recording.py 637
     gersgorin/run/cell.py 676
-    rhn/cli/train.py 454
+    rhn/cli/train.py 462
     rhn/data/jsb.py 472
     rhn/plotting/figure.py 564
     rhn/presets.py 502
     rhn/training/ensemble.py 451
     rhn/training/trainer.py 512
-    rhn/utils/result.py 484
     tests/gersgorin/test_comparison.py 610
     tests/gersgorin/test_fixed_points.py 744
     tests/gersgorin/test_growth.py 472
@@ -251,13 +250,12 @@ SHARED_NAMES = {
     "limit": "of a kernel",
     "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
     "GRU": "the cell, and rhn.kernels.GRU, its kernel",
-    "run_read": "of rhn.utils.command_line, and of rhn.utils.old with sentences of our own",
     "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
 }
 """Public names that several modules define, and why."""
 
-BESIDE_THE_OLD = ("rhn.utils.results", "gersgorin.next")
-"""Modules beside their predecessors, until the switch."""
+BESIDE_THE_OLD = ("rhn.utils.old", "gersgorin.next")
+"""Modules beside their successors or predecessors, until the switch."""
 
 
 def public_names(tree: ast.Module) -> set[str]:
