@@ -32,8 +32,7 @@ from optim_study.results import TrialRow, stored_row
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training.state import AGAIN
 from rhn.utils.io import check_file, writing
-from rhn.utils.old import without_password
-from rhn.utils.progress import duration
+from rhn.utils.old import duration, without_password
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)

@@ -336,8 +336,8 @@ def _threads(config: Config, options: Running) -> int:
 
 
 class EpochProgress:
-    """A callback that shows the epoch, its loss so far, the validation losses of all seeds after
-    the previous epoch, and the time left.
+    """A callback that shows the epoch, its loss so far, and the validation losses of all seeds
+    after the previous epoch.
     """
 
     def __init__(self, advance: Advance):

@@ -1442,3 +1442,21 @@ def fitted(text: str) -> str:
         return fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line
 
     return "\n".join(map(wrapped, text.split("\n")))
+
+
+def duration(seconds: float) -> str:
+    """Format a duration, such as "38 min".
+
+    >>> duration(42), duration(60 * 38), duration(3600 * 5.25)
+    ('42 s', '38 min', '5.2 h')
+    >>> duration(86400 * 3), duration(86400 * 1400)
+    ('3 days', '4 years')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    days = seconds / 86400
+    return f"{days:.0f} days" if days < 2 * 365 else f"{days / 365:.0f} years"
