@@ -24,8 +24,8 @@ from rhn.plotting.figure import (
     name_ends,
     shade_style,
 )
-from rhn.utils.figures import GREY, drawable
-from rhn.utils.old import Result, counted, percent, table
+from rhn.utils.figures import GREY
+from rhn.utils.old import Result, counted, drawable, percent, table
 
 HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale

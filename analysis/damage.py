@@ -19,8 +19,7 @@ from matplotlib.axes import Axes
 from analysis.activity import layer_ticks
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import BLUE, GREY, ORANGE
-from rhn.utils.old import Result, counted, table, table_rows
-from rhn.utils.tables import listed
+from rhn.utils.old import Result, counted, listed, table, table_rows
 
 LINES = {
     "layer": "layer {}",

@@ -47,8 +47,17 @@ from gersgorin.network.open import open_run
 from gersgorin.run.run import Label, Progress, Run, silent
 from rhn.errors import InvalidInputError, RhnError
 from rhn.plotting.figure import WIDTH, Block, Shown, compose, plain_ticks, title_of
-from rhn.utils.figures import drawable, sized
-from rhn.utils.old import COLUMNS, Result, counted, fitted, keywords_of, set_limit, table
+from rhn.utils.old import (
+    COLUMNS,
+    Result,
+    counted,
+    drawable,
+    fitted,
+    keywords_of,
+    set_limit,
+    sized,
+    table,
+)
 from rhn.utils.validation import in_short, kind_of
 
 OVER = "seeds", "sequences"

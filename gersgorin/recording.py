@@ -39,8 +39,8 @@ from rhn.plotting.figure import (
     shade_style,
 )
 from rhn.training.state import LEFT
-from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
-from rhn.utils.old import Result, counted, percent, quantity_line, table_rows
+from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED
+from rhn.utils.old import Result, counted, drawable, percent, quantity_line, sized, table_rows
 
 EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
 

@@ -29,8 +29,7 @@ from optim_study.shares import BELOW, STD_RANGE, area_title
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective
-from rhn.utils.figures import drawable
-from rhn.utils.old import counted
+from rhn.utils.old import counted, drawable
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates

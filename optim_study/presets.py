@@ -17,9 +17,8 @@ from cyclopts import Parameter
 from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import NonNegative
 from rhn.utils.io import as_path
-from rhn.utils.old import CellOptions, Device, require
+from rhn.utils.old import CellOptions, Device, NonNegative, require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 ARCHITECTURES = (

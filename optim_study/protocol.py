@@ -25,8 +25,7 @@ from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.command_line import Count, Fraction, Natural, within
-from rhn.utils.old import check_fields, require
+from rhn.utils.old import Count, Fraction, Natural, check_fields, require, within
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT
 
 READINGS = """\

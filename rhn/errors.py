@@ -1,8 +1,5 @@
-"""Errors that the toolkit raises on purpose. Each message names the fault, the expected value and
-the remedy.
-
-The commands turn any `RhnError` into one sentence on stderr and exit code 2; any other exception is
-a bug and keeps its traceback.
+"""Errors that the toolkit raises on purpose: a command prints one sentence, and exits with 2. Any
+other exception is a bug, and keeps its traceback.
 """
 
 import re
@@ -14,11 +11,8 @@ OBJECT = re.compile(r":? <[^<>]* object at 0x[0-9a-f]+>")
 class RhnError(Exception):
     """The base class of all errors that are raised on purpose.
 
-    >>> try:
-    ...     raise InvalidInputError("hidden_size is 0, expected at least 1")
-    ... except RhnError as error:
-    ...     print(error)
-    hidden_size is 0, expected at least 1
+    >>> isinstance(InvalidInputError("hidden_size is 0: expected at least 1"), RhnError)
+    True
     """
 
 
@@ -31,9 +25,7 @@ class UsersCodeError(InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError):
-    """States, derivatives or data are NaN or infinite. The attribute `of` names them; `values` has
-    the numbers if they are data.
-    """
+    """States, derivatives or data (`of`) are NaN or infinite; `values` has the numbers of data."""
 
     def __init__(self, message: str, of: str = "", values: Any = None):
         super().__init__(message)
@@ -65,9 +57,7 @@ class DivergedError(RhnError):
 
 
 class NotConvergedError(RhnError):
-    """An iteration did not converge within its number of steps. The attribute `found` holds the
-    converged part.
-    """
+    """An iteration did not converge within its number of steps; `found` has what converged."""
 
     def __init__(self, message: str, found=None) -> None:
         super().__init__(message)
@@ -75,14 +65,11 @@ class NotConvergedError(RhnError):
 
 
 USERS_FAULT = (Exception, SystemExit)
-"""The exceptions that user code may raise. SystemExit is one of them: a `sys.exit` in user code
-must not end a command as if it had succeeded.
-"""
+"""The exceptions of user code: a `sys.exit` must not end a command as if it had succeeded."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if an error reports a lack of memory. Torch's error is recognised without an
-    import of torch.
+    """Return True if an error of Python or torch, which is not imported, reports a lack of memory.
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("a shape is wrong"))
     (True, False)
@@ -99,8 +86,6 @@ def first_line(error: BaseException) -> str:
     'too large'
     >>> first_line(ValueError()), first_line(ValueError("malformed: <ast.Name object at 0x7f2a>"))
     ('ValueError', 'malformed')
-    >>> first_line(UnicodeDecodeError("utf-8", bytes([255]), 0, 1, "invalid start byte"))
-    'it is not a text in UTF-8'
     """
     if isinstance(error, UnicodeDecodeError):
         return "it is not a text in UTF-8"

@@ -32,8 +32,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
-from rhn.utils.old import check_keywords, convert, default_of, expected, fits, nearest
-from rhn.utils.tables import listed
+from rhn.utils.old import check_keywords, convert, default_of, expected, fits, listed, nearest
 from rhn.utils.validation import in_short
 
 if TYPE_CHECKING:

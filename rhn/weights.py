@@ -24,7 +24,7 @@ from rhn.cells.convert import from_torch
 from rhn.errors import CheckpointError, DataError, first_line
 from rhn.files import foreign_kind, is_torch_save
 from rhn.utils.io import check_file
-from rhn.utils.tables import listed
+from rhn.utils.old import listed
 from rhn.utils.validation import kind_of, not_dense_real
 
 # keys of the weights in files of training runs

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rhn.utils.command_line import Count, NonNegative
-from rhn.utils.old import Finite
+from rhn.utils.old import Count, Finite, NonNegative
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,12 @@ from rhn.plotting.figure import (
     log_scale,
     over_time,
 )
-from rhn.utils.figures import GREY, drawable
+from rhn.utils.figures import GREY
 from rhn.utils.old import (
     Result,
     capitalised,
     counted,
+    drawable,
     mark_step,
     quantity_line,
     set_limit,

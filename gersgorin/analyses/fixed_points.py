@@ -42,9 +42,8 @@ from gersgorin.run.state import State
 from gersgorin.validate import as_numbers
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.plotting.figure import WIDE, Block, complex_plane
-from rhn.utils.command_line import Count
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
-from rhn.utils.old import Finite, Result, counted, keywords_of, sentence, table_rows
+from rhn.utils.old import Count, Finite, Result, counted, keywords_of, sentence, table_rows
 from rhn.utils.validation import in_short, number, whole_number, with_article
 
 STARTS = 50

@@ -44,8 +44,18 @@ from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map, isolated_points
 from rhn.utils.figures import BLUE, GREY, ORANGE
-from rhn.utils.old import Result, counted, fits, percent, sentence, table_rows, time_label, typed
-from rhn.utils.validation import check_seed, in_short, plain, whole_number
+from rhn.utils.old import (
+    Result,
+    counted,
+    fits,
+    percent,
+    plain,
+    sentence,
+    table_rows,
+    time_label,
+    typed,
+)
+from rhn.utils.validation import check_seed, in_short, whole_number
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise

@@ -67,9 +67,18 @@ from rhn.plotting.figure import (
     name_ends,
     shade_style,
 )
-from rhn.utils.command_line import NonNegative
-from rhn.utils.figures import COLOURS, drawable
-from rhn.utils.old import MARKERS, Result, counted, keywords_of, sentence, table_rows, time_label
+from rhn.utils.figures import COLOURS
+from rhn.utils.old import (
+    MARKERS,
+    NonNegative,
+    Result,
+    counted,
+    drawable,
+    keywords_of,
+    sentence,
+    table_rows,
+    time_label,
+)
 from rhn.utils.validation import LARGEST_FLOAT, check_room, check_seed, number, whole_number
 
 DEFAULT_COUNT = 10  # exponents of the command

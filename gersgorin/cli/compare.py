@@ -36,8 +36,7 @@ from rhn.cells.registry import (
 )
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import within
-from rhn.utils.old import Outputs, convert, counted, given_flags, run_read, single
+from rhn.utils.old import Outputs, convert, counted, given_flags, run_read, single, within
 from rhn.utils.progress import progress_bars
 from rhn.utils.validation import check_seed
 

@@ -7,8 +7,16 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from rhn.cells.registry import CELLS
-from rhn.utils.command_line import Count, Natural, within
-from rhn.utils.old import OUTPUT_GROUP, CellOptions, Device, Drawable, Drawing
+from rhn.utils.old import (
+    OUTPUT_GROUP,
+    CellOptions,
+    Count,
+    Device,
+    Drawable,
+    Drawing,
+    Natural,
+    within,
+)
 
 CELL = f"New cell: {', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
 NETWORK = Parameter(group=Group("network", sort_key=1))

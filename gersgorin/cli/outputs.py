@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, get_type_hints
 from gersgorin.analyses import Analysis
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
-from rhn.utils.old import Outputs, Result, default_of, figure_name, place
+from rhn.utils.figures import figure_name
+from rhn.utils.old import Outputs, Result, default_of, place
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 

@@ -7,7 +7,8 @@ from gersgorin.cli.options import ResultOptions
 from gersgorin.cli.outputs import show_result
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.old import Outputs, figure_name, place, run_read, single
+from rhn.utils.figures import figure_name
+from rhn.utils.old import Outputs, place, run_read, single
 
 FILE = "record.npz"  # of a training run with `rhn train --record N`, in its folder
 

@@ -31,9 +31,8 @@ from rhn.data import Piece
 from rhn.data.jsb import music21_version
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import check_file
-from rhn.utils.old import counted
-from rhn.utils.tables import listed
-from rhn.utils.validation import in_short, kind_of, plain
+from rhn.utils.old import counted, listed, plain
+from rhn.utils.validation import in_short, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

@@ -23,8 +23,7 @@ from rhn.cells import Cell, name_of_cell
 from rhn.cells.registry import TOOLKIT_CELLS
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
-from rhn.utils.old import counted, nearest
-from rhn.utils.tables import listed
+from rhn.utils.old import counted, listed, nearest
 from rhn.utils.validation import in_short, whole_number, with_article
 
 TORCH_CLASSES = (nn.RNNBase, nn.RNNCellBase)

@@ -29,7 +29,8 @@ from gersgorin.run.state import (
 )
 from gersgorin.validate import check_gradients, check_order, real_tensor
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import in_short, plain
+from rhn.utils.old import plain
+from rhn.utils.validation import in_short
 
 
 def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:

@@ -21,8 +21,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, BudgetError, InvalidInputError, RhnError
-from rhn.utils.old import convert, expected, fits, nearest
-from rhn.utils.validation import in_short, plain, whole_number
+from rhn.utils.old import convert, expected, fits, nearest, plain
+from rhn.utils.validation import in_short, whole_number
 
 if TYPE_CHECKING:
     from torch import nn

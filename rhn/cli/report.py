@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from rhn.utils.figures import figure_name
 from rhn.utils.io import atomic_path
-from rhn.utils.old import OUTPUT_GROUP, Drawing, Outputs, figure_name, place, real_path, rows_table
+from rhn.utils.old import OUTPUT_GROUP, Drawing, Outputs, place, real_path, rows_table
 
 # headings of the printed table
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}

@@ -25,10 +25,11 @@ from rhn.presets import (
     starting_point,
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
-from rhn.utils.command_line import Count, NonNegative
 from rhn.utils.old import (
     Configured,
+    Count,
     Device,
+    NonNegative,
     check_folder,
     fits,
     flag,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Count, Natural, within
 from rhn.utils.io import check_output
-from rhn.utils.old import Device, TrainedOptions, given_flags
+from rhn.utils.old import Count, Device, Natural, TrainedOptions, given_flags, within
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 

@@ -24,9 +24,9 @@ from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.training.state import Objective, best_epoch
-from rhn.utils.figures import COLOURS, GREY, drawable
+from rhn.utils.figures import COLOURS, GREY
 from rhn.utils.io import check_file, read_json
-from rhn.utils.old import MARKERS, counted, real_path, run_folder
+from rhn.utils.old import MARKERS, counted, drawable, real_path, run_folder
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 DASHED = {"linestyle": "--", "linewidth": 1}

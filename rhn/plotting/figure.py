@@ -22,8 +22,8 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from rhn.utils.figures import COLOURS, GREY, our_style, sized
-from rhn.utils.old import SLIDE_HEIGHT, folded, highest, time_label, titled
+from rhn.utils.figures import COLOURS, GREY, SLIDE_HEIGHT, our_style
+from rhn.utils.old import folded, highest, sized, time_label, titled
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))

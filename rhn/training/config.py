@@ -12,9 +12,19 @@ from cyclopts import Parameter
 from rhn.cells.registry import CELLS, accepts, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, OnOff, Positive, within
 from rhn.utils.io import read_json
-from rhn.utils.old import CellOptions, check_fields, require
+from rhn.utils.old import (
+    CellOptions,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    OnOff,
+    Positive,
+    check_fields,
+    require,
+    within,
+)
 from rhn.utils.validation import LARGEST_FLOAT
 
 if TYPE_CHECKING:

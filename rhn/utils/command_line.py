@@ -1,11 +1,9 @@
 """Read command lines with cyclopts: a command is a dataclass, its fields are options, and their
 docstrings are the help.
 
-    TOOL = command_line("tool", "Draws.")
-    TOOL.command(Draw, name="draw")         # a dataclass with `run`
-    run_read(TOOL, None)                    # the arguments of this process
-
-Types of numbers with a range, as in `epochs: Count = 300`, are checked when a command is read.
+TOOL = command_line("tool", "Draws.")
+TOOL.command(Draw, name="draw")         # a dataclass with `run`
+run_read(TOOL, None)                    # the arguments of this process
 """
 
 import inspect
@@ -14,31 +12,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.help import DefaultFormatter, PanelSpec
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST_FLOAT, Range
 from rhn.version import __version__
 
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
 USUAL_FLAGS = {"--help", "--version"}  # of every command, left out of its help
-
-
-def within(**bounds: float) -> Parameter:
-    """Return the annotation of a number with these bounds of `Range`."""
-    return Parameter(validator=Range(**bounds))
-
-
-Count = Annotated[int, within(least=1)]
-Natural = Annotated[int, within(least=0)]
-Positive = Annotated[float, within(above=0)]
-NonNegative = Annotated[float, within(least=0, most=LARGEST_FLOAT)]
-Fraction = Annotated[float, within(least=0, below=1)]
-OnOff = Annotated[bool, Parameter(negative=None)]
-"""A flag --name that can also be given as --no-name."""
 
 
 def command_line(name: str, help: str, **how: Any) -> App:
@@ -87,9 +70,7 @@ def run_read(
 
 
 class _Plain(DefaultFormatter):
-    """A formatter of help: texts are folded to the width of the terminal, options are tables
-    without lines, and --help and --version are left out.
-    """
+    """Fold texts to the width of the terminal, and show options as tables without lines."""
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
         from rich.box import Box
@@ -119,9 +100,7 @@ def _shown_default(value: Any) -> str | None:
 
 
 def _check_words(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
-    """Raise CoercionError for words that cyclopts would read as something else: it would round 1.5
-    to a whole number, and an empty path would be the current folder.
-    """
+    """Refuse 1.5 for a whole number, which cyclopts would round, and an empty path."""
     for argument in arguments:
         types = _types_in(argument.hint)
         for token in argument.tokens:

@@ -1,7 +1,7 @@
 """Colours, style, sizes and files of figures.
 
 with our_style("column"):
-    figure = Figure(figsize=(sized(8), 4), layout="constrained")
+    figure = Figure(figsize=(inches_of("column"), 3), layout="constrained")
 save_figure(Path("a.svg"), lambda: figure)
 """
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from rhn.errors import InvalidInputError
 from rhn.utils.io import atomic_path
@@ -24,6 +25,8 @@ PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")  # of several series
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 40 / 3}  # widths of figures, in inches
+PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
+LONGEST_NAME = 100  # characters of a figure's default name
 NO_DATE = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # metadata of files
 STYLE: dict = {
     "axes.spines.top": False,
@@ -83,11 +86,6 @@ def inches_of(figure: str | float) -> float:
     return inches
 
 
-def sized(width: float) -> float:
-    """Return the width of figures that `our_style` chose, or `width` if it chose none."""
-    return _chosen.get() or width
-
-
 def save_figure(
     path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None
 ) -> None:
@@ -99,23 +97,17 @@ def save_figure(
         draw().savefig(temporary, metadata=NO_DATE.get(path.suffix.lower()))
 
 
-def drawable(text: str) -> str:
-    r"""Escape a user's text for a figure. Characters that the font lacks are written as in Python;
-    dollars are escaped, so that they do not start mathematics.
+def figure_name(*words: object) -> Path:
+    """Return the default name of a figure, made from all options that change the figure. None and
+    empty words are left out.
 
-    Use it for names of files, data and architectures; `titled` calls it. A second call changes
-    nothing.
-
-    >>> print(drawable("naïve 字 $x$"))
-    naïve \u5b57 \$x\$
+    >>> str(figure_name("swarm", "small", None, "by-depth"))
+    'swarm-small-by-depth.png'
     """
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties()))
-
-    def shown(character: str) -> str:
-        if character.isprintable() and font.get_char_index(ord(character)):
-            return character
-        return character.encode("unicode_escape").decode()
-
-    return re.sub(r"(?<!\\)\$", r"\\$", "".join(map(shown, text)))
+    whole = "-".join(str(word) for word in words if word not in (None, ""))
+    name = re.sub(r"[^\w.-]+", "-", whole)
+    if len(name.encode()) > LONGEST_NAME or name != whole:
+        # a checksum keeps names apart that were changed
+        beginning = name.encode()[:LONGEST_NAME].decode(errors="ignore")
+        name = f"{beginning}-{crc32(whole.encode(errors='replace')):08x}"
+    return Path(f"{name.lstrip('.-')}.png")

@@ -1,18 +1,18 @@
 """Write files atomically, and read JSON and arrays.
 
-Writers write a temporary file that replaces the old file, so a reader never sees half a file, and a
-crash or a full disk never leaves one. Formats are tables (.csv), arrays by name (.npz) and JSON
-without NaN.
+Writers write a temporary file that replaces the old file, so no reader, crash or full disk leaves
+half a file.
 """
 
 import contextlib
+import csv
 import json
 import math
 import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ def cache_folder() -> Path:
 
 
 def read_json(path: str | Path):
-    """Read and return the value in a JSON file. Raises OSError, DataError for a file that
-    `check_file` refuses, or ValueError with the reason if the content is not JSON.
+    """Read and return the value in a JSON file. Raises OSError, DataError (see `check_file`), or
+    ValueError if the content is not JSON.
     """
     check_file(Path(path))
     try:
@@ -53,9 +53,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_path(path: str | Path) -> Path:
-    """Return a path. Raises InvalidInputError for anything else, and for an empty text, which
-    `Path` would read as the current folder.
-    """
+    """Return a path. Raises InvalidInputError; also for "", for `Path` the current folder."""
     if not isinstance(path, str | os.PathLike) or path == "":
         raise InvalidInputError(f"expected the path of a file, got {in_short(path)}")
     return Path(path)
@@ -134,7 +132,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _try_to_write(temporary: Path) -> None:
-    """Write and remove a file, to find out whether permissions, name and disk allow it."""
+    """Find out whether permissions, name and disk allow a file."""
     try:
         temporary.write_bytes(b"\0")
     finally:
@@ -143,9 +141,7 @@ def _try_to_write(temporary: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes from a folder. Call it only while no other
-    process writes there.
-    """
+    """Remove the temporary files of killed processes from a folder, where no process writes."""
     for left in folder.glob(f".*.{_MARK}-*"):
         if left.is_file():
             with contextlib.suppress(OSError):  # another user's file stays
@@ -162,11 +158,16 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
-    """Write a value to a file as one JSON text, atomically. NaN and infinity become null. Raises
-    OutputError.
-    """
+    """Write a value as JSON, atomically. NaN and infinity become null. Raises OutputError."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
+
+
+def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
+    """Write a table as a .csv file, atomically. Numbers keep every digit. Raises OutputError."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return Path(path)
 
 
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
@@ -192,8 +193,7 @@ def finite_json(value):
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
-    """Check that a file can be written later, by writing another file in the same folder, and
-    return the path.
+    """Return a path where a file can be written later, tried with another file in its folder.
 
     suffixes: the allowed suffixes; if empty, all are allowed. Raises OutputError.
     """
@@ -212,9 +212,7 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
 
 
 def _existing_folder(folder: Path, path: Path) -> Path:
-    """Return a folder for `path`, or the nearest folder above it that exists. Raises OutputError if
-    a file has its name.
-    """
+    """Return a folder for `path`, or the nearest one above it that exists; refuse a file."""
     place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not place.is_dir():
         raise OutputError(
@@ -224,9 +222,7 @@ def _existing_folder(folder: Path, path: Path) -> Path:
 
 
 def _file(path: str | Path) -> Path:
-    """Return the path, and raise OutputError if it is a folder or a device: a rename over /dev/null
-    would remove the device.
-    """
+    """Return the path; refuse a folder or a device: a rename over /dev/null would remove it."""
     path = as_path(path)
     if "\0" in str(path):
         raise OutputError(f"cannot write {str(path)!r}: a name has no null characters")

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import csv
 import functools
 import html
 import inspect
@@ -39,7 +38,6 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from zlib import crc32
 
 from cyclopts import (
     App,
@@ -55,24 +53,32 @@ from cyclopts import (
 from cyclopts.parameter import get_parameters
 
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.command_line import command_line, within
+from rhn.utils.command_line import command_line
 from rhn.utils.figures import FIGURE_SUFFIXES as SUFFIXES
-from rhn.utils.figures import GREY, _chosen, drawable, inches_of, our_style, save_figure
+from rhn.utils.figures import (
+    GREY,
+    PAGE_HEIGHT,
+    SLIDE_HEIGHT,
+    _chosen,
+    inches_of,
+    our_style,
+    save_figure,
+)
 from rhn.utils.io import (
     _MARK,
     _existing_folder,
     _try_to_write,
     arrays_of,
     as_path,
-    atomic_path,
     check_output,
     finite_json,
     write_arrays,
     write_json,
+    write_rows,
     writing,
 )
 from rhn.utils.tables import printable
-from rhn.utils.validation import LARGEST, Range, in_short, number, plain
+from rhn.utils.validation import LARGEST, LARGEST_FLOAT, Range, in_short, number
 from rhn.version import __version__
 
 if TYPE_CHECKING:
@@ -248,6 +254,44 @@ def sentence(*clauses: str) -> str:
     return f"{capitalised(words)}." if words else ""
 
 
+def plain(value: Any) -> Any:
+    """Return the Python value of a NumPy or torch number, including numbers within a list, tuple or
+    dictionary. Other values are returned unchanged.
+
+    >>> import numpy as np
+    >>> plain([np.float64(0.5), np.int32(3), np.array(True)]), plain("rhn")
+    ([0.5, 3, True], 'rhn')
+    """
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if type(value) is dict:
+        return {name: plain(each) for name, each in value.items()}
+    return value
+
+
+class _OptionRange(Range):
+    """Bounds of an option."""
+
+    def __call__(self, hint: Any, value: float | None) -> None:
+        """Raise ValueError for a number outside the bounds. cyclopts prescribes the signature."""
+        if value not in self:
+            raise ValueError(f"expected {self}")
+
+
+def within(**bounds: float) -> Parameter:
+    """Return the annotation of a number with these bounds of `Range`."""
+    return Parameter(validator=_OptionRange(**bounds))
+
+
+Count = Annotated[int, within(least=1)]
+Natural = Annotated[int, within(least=0)]
+Positive = Annotated[float, within(above=0)]
+NonNegative = Annotated[float, within(least=0, most=LARGEST_FLOAT)]
+Fraction = Annotated[float, within(least=0, below=1)]
+OnOff = Annotated[bool, Parameter(negative=None)]
+"""A flag --name that can also be given as --no-name."""
 DRAWN = {"least": 1e-30, "most": 1e30}  # of axes: Matplotlib squares and multiplies their ends
 Drawable = Annotated[float, within(**DRAWN)]
 Finite = Annotated[float, within()]
@@ -732,10 +776,8 @@ def keywords_of(
 
 MARKERS = "osD^vPX*"  # of several series
 NUMBERS = (".npz", ".json", ".csv")
-PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
 FOOT = 10  # points of the foot of a figure, at most
 BOLD = 1.18  # times the width of letters: bold ones
-LONGEST_NAME = 100  # characters of a figure's default name
 _texts: ContextVar[tuple[str | None, bool]] = ContextVar("_texts", default=(None, True))
 
 
@@ -855,22 +897,6 @@ def image(draw: Callable[[], "Figure"], label: str) -> str:
     return f'<img alt="{escape(label)}" style="{style}" src="data:image/webp;base64,{encoded}">'
 
 
-def figure_name(*words: object) -> Path:
-    """Return the default name of a figure, made from `words`: all options that change the figure.
-    None and empty words are left out.
-
-    >>> str(figure_name("swarm", "small", None, "by-depth"))
-    'swarm-small-by-depth.png'
-    """
-    whole = "-".join(str(word) for word in words if word not in (None, ""))
-    name = re.sub(r"[^\w.-]+", "-", whole)
-    if len(name.encode()) > LONGEST_NAME or name != whole:
-        # a checksum keeps names apart that were changed
-        beginning = name.encode()[:LONGEST_NAME].decode(errors="ignore")
-        name = f"{beginning}-{crc32(whole.encode(errors='replace')):08x}"
-    return Path(f"{name.lstrip('.-')}.png")
-
-
 def place(path: Path) -> str | None:
     """Return the name of a file's folder, for a default name; None if that is the current folder or
     its subfolder runs/.
@@ -972,13 +998,6 @@ def real_path(path: Path) -> Path:
     `Path.resolve` would raise RuntimeError for them.
     """
     return Path(os.path.realpath(path))
-
-
-def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
-    """Write a table as a .csv file, atomically. Numbers keep every digit. Raises OutputError."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return Path(path)
 
 
 def check_folder(path: str | Path) -> Path:
@@ -1460,3 +1479,40 @@ def duration(seconds: float) -> str:
         return f"{seconds / 3600:.1f} h"
     days = seconds / 86400
     return f"{days:.0f} days" if days < 2 * 365 else f"{days / 365:.0f} years"
+
+
+def sized(width: float) -> float:
+    """Return the width of figures that `our_style` chose, or `width` if it chose none."""
+    return _chosen.get() or width
+
+
+def drawable(text: str) -> str:
+    r"""Escape a user's text for a figure. Characters that the font lacks are written as in Python;
+    dollars are escaped, so that they do not start mathematics.
+
+    Use it for names of files, data and architectures; `titled` calls it. A second call changes
+    nothing.
+
+    >>> print(drawable("naïve 字 $x$"))
+    naïve \u5b57 \$x\$
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+
+    def shown(character: str) -> str:
+        if character.isprintable() and font.get_char_index(ord(character)):
+            return character
+        return character.encode("unicode_escape").decode()
+
+    return re.sub(r"(?<!\\)\$", r"\\$", "".join(map(shown, text)))
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """List names in one line, and count those after the first few.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

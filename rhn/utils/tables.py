@@ -63,13 +63,3 @@ def printable(text: str) -> str:
     a \\x1b[31mred\\x1b[0m name
     """
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """List names in one line, and count those after the first few.
-
-    >>> listed(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

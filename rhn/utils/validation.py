@@ -22,30 +22,22 @@ LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with
 
 
 def plain(value: Any) -> Any:
-    """Return the Python value of a NumPy or torch number, including numbers within a list, tuple or
-    dictionary. Other values are returned unchanged.
+    """Return the Python value of a NumPy or torch number; another value unchanged.
 
     >>> import numpy as np
-    >>> plain([np.float64(0.5), np.int32(3), np.array(True)]), plain("rhn")
-    ([0.5, 3, True], 'rhn')
+    >>> plain(np.float64(0.5)), plain([3])
+    (0.5, [3])
     """
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return value.item()
-    if type(value) in (list, tuple):
-        return type(value)(map(plain, value))
-    if type(value) is dict:
-        return {name: plain(each) for name, each in value.items()}
-    return value
+    one = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if one else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
     """Bounds of a finite number; `number in range` compares, and str() describes the bounds.
 
-    >>> str(Range(least=0, below=1)), str(Range(above=0, most=9)), str(Range(least=1, most=9))
-    ('0 or more, less than 1', 'a number above 0, at most 9', 'a number from 1 to 9')
-    >>> str(Range(above=0))
-    'a finite number above 0'
+    >>> str(Range(least=0, below=1)), str(Range(above=0)), str(Range(least=1, most=9))
+    ('0 or more, less than 1', 'a finite number above 0', 'a number from 1 to 9')
     """
 
     least: float = -inf
@@ -68,19 +60,18 @@ class Range:
 
     def __contains__(self, value: float | None) -> bool:
         """Return True for a number within the bounds, and for None."""
-        return value is None or (
-            self.least <= value <= self.most and self.above < value < self.below
-        )
-
-    def __call__(self, hint: Any, value: float | None) -> None:
-        """Raise ValueError for a number outside the bounds. cyclopts prescribes the signature."""
-        if value not in self:
-            raise ValueError(f"expected {self}")
+        if value is None:
+            return True
+        return self.least <= value <= self.most and self.above < value < self.below
 
 
-def not_dense_real(t) -> str | None:
+def not_dense_real(t: Any) -> str | None:
     """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
     real and in memory; otherwise None.
+
+    >>> import torch
+    >>> not_dense_real(torch.ones(2) * 1j), not_dense_real(torch.ones(2))
+    ('complex', None)
     """
     if t.is_nested:
         return "nested"
@@ -104,8 +95,7 @@ def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuar
 
 
 def is_number(value: Any) -> bool:
-    """Return True for a number of Python, NumPy or torch, also for NaN and infinity. A whole number
-    has at most 63 bits.
+    """Return True for a number, also for NaN and infinity; a whole number has at most 63 bits.
 
     >>> is_number(2.5), is_number(True), is_number(10**400)
     (True, False, False)
@@ -116,11 +106,10 @@ def is_number(value: Any) -> bool:
 def whole_number(
     name: str, value: Any, least: int = 1, most: int | None = None, why: str = ""
 ) -> int:
-    """Return a whole number between two limits, as an int. Raises InvalidInputError for any other
-    value.
+    """Return a whole number between two limits, as an int. Raises InvalidInputError.
 
-    name: the name of the value, for the message. most: the upper limit; None: the largest possible
-    number of elements of a tensor. why: the reason for the limits, for the message.
+    name, why: the name of the value, and the reason for the limits, for the message. most: None:
+    the largest possible number of elements of a tensor.
 
     >>> whole_number("count", 3, 1, 5)
     3
@@ -137,8 +126,7 @@ def whole_number(
 
 
 def number(name: str, value: Any, **bounds: float) -> float:
-    """Return a finite number within these bounds of `Range`. Raises InvalidInputError for any other
-    value.
+    """Return a finite number within these bounds of `Range`. Raises InvalidInputError.
 
     >>> number("seconds", 1.5, above=0)
     1.5
@@ -150,16 +138,12 @@ def number(name: str, value: Any, **bounds: float) -> float:
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed as an int. Raises InvalidInputError unless the seed is valid for every
-    generator.
-    """
+    """Return a seed that is valid for every generator, as an int. Raises InvalidInputError."""
     return whole_number("the seed", seed, 0, LARGEST)
 
 
 def check_device(device: Any) -> str:
-    """Return torch's name of a device. Raises InvalidInputError for a device that this machine does
-    not have.
-    """
+    """Return torch's name of a device. Raises InvalidInputError if this machine has no such one."""
     import torch  # here, because most callers of this file need no torch
 
     try:
@@ -219,9 +203,7 @@ def in_words(size: float) -> str:
 
 
 def _available() -> int:
-    """Return the number of bytes that new processes may take, or of all memory if the system does
-    not report it.
-    """
+    """Return the bytes that new processes may take, or those of all memory if it is not known."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024
@@ -230,9 +212,7 @@ def _available() -> int:
 
 
 def _left_in_group(group: Path) -> float:
-    """Return the number of bytes left in a container (control groups, version 2). Cached files
-    count as free.
-    """
+    """Return the bytes left in a container (control groups, version 2). Cached files are free."""
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())

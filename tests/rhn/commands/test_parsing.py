@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Count, Fraction, OnOff, command_line, run_read
+from rhn.utils.command_line import command_line, run_read
 from rhn.utils.old import (
     CellOptions,
     Configured,
+    Count,
     Drawing,
+    Fraction,
+    OnOff,
     given_flags,
     print_help,
     read,
