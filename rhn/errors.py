@@ -1,6 +1,4 @@
-"""Errors that the toolkit raises on purpose: a command prints one sentence, and exits with 2. Any
-other exception is a bug, and keeps its traceback.
-"""
+"""Errors that the toolkit raises on purpose. Any other exception is a bug."""
 
 import re
 from typing import Any

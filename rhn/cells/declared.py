@@ -12,8 +12,8 @@ from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.registry import CellOption
 from rhn.errors import InvalidInputError
-from rhn.utils.old import expected, fits, kinds_of, plain, require
-from rhn.utils.validation import LARGEST_FLOAT, Range, check_room, in_short
+from rhn.utils.old import Range, expected, fits, kinds_of, plain, require
+from rhn.utils.validation import LARGEST_FLOAT, check_room, in_short
 
 Shapes = dict[str, tuple[int, ...]]
 FLOATS = Range(least=-LARGEST_FLOAT, most=LARGEST_FLOAT)

@@ -1,3 +1,1 @@
-"""Functions that all packages share: files, validation, options of dataclasses, progress,
-results.
-"""
+"""What all packages share: results, tables, figures, commands, files, validation, progress."""

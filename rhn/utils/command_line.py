@@ -1,9 +1,5 @@
 """Read command lines with cyclopts: a command is a dataclass, its fields are options, and their
 docstrings are the help.
-
-TOOL = command_line("tool", "Draws.")
-TOOL.command(Draw, name="draw")         # a dataclass with `run`
-run_read(TOOL, None)                    # the arguments of this process
 """
 
 import inspect
@@ -49,12 +45,8 @@ def command_line(name: str, help: str, **how: Any) -> App:
 def run_read(
     app: App, args: Sequence[str] | None, run: Callable[[Any], None] = methodcaller("run")
 ) -> None:
-    """Read arguments into the dataclass of the command that they name, and run it. `--help` and
-    `--version` print.
-
-    args: the arguments; None: the arguments of this process.
-
-    Raises InvalidInputError, with the message of cyclopts, for arguments that cannot be read.
+    """Read arguments (None: those of this process) into the dataclass of the command that they
+    name, and run it. Raises InvalidInputError, with the message of cyclopts.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
     if not words and app.default_command is None:

@@ -1,9 +1,4 @@
-"""Colours, style, sizes and files of figures.
-
-with our_style("column"):
-    figure = Figure(figsize=(inches_of("column"), 3), layout="constrained")
-save_figure(Path("a.svg"), lambda: figure)
-"""
+"""Colours, style, sizes and files of figures."""
 
 import re
 from collections.abc import Callable, Iterator

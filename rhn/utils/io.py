@@ -1,8 +1,4 @@
-"""Write files atomically, and read JSON and arrays.
-
-Writers write a temporary file that replaces the old file, so no reader, crash or full disk leaves
-half a file.
-"""
+"""Write files atomically, by a temporary file that replaces the old one; read JSON and arrays."""
 
 import contextlib
 import csv
@@ -12,6 +8,7 @@ import os
 import secrets
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +41,10 @@ def read_json(path: str | Path):
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object as a dictionary. Raises ValueError for a name that occurs twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r:.60} occurs twice in one object")
-    return found
+    times = Counter(name for name, _ in pairs)
+    if twice := [name for name in times if times[name] > 1]:
+        raise ValueError(f"the name {twice[0]!r:.60} occurs twice in one object")
+    return dict(pairs)
 
 
 def as_path(path: str | Path) -> Path:
@@ -60,8 +55,8 @@ def as_path(path: str | Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError unless a path is a regular file whose content fits into the free memory. The
-    content of an archive must fit unpacked. Raises OSError if the file does not exist.
+    """Raise DataError unless a path is a regular file whose content, that of an archive unpacked,
+    fits into the free memory. Raises OSError if the file does not exist.
     """
     size, mode = path.stat().st_size, path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -107,11 +102,8 @@ _MARK = "rhn-partial"  # in the name of every temporary file
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Return a context that yields a temporary path beside `path`. At the end the temporary file is
-    flushed to disk and renamed to `path`, or removed after an error.
-
-    The temporary path has the suffix of `path`, because many writers choose a format by it. Raises
-    OutputError if the file cannot be written.
+    """Return a context that yields a temporary path beside `path`, with its suffix. At the end the
+    file is flushed to disk and renamed to `path`, or removed after an error. Raises OutputError.
     """
     path = _file(path)
     temporary = _temporary(path)
@@ -193,9 +185,8 @@ def finite_json(value):
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
-    """Return a path where a file can be written later, tried with another file in its folder.
-
-    suffixes: the allowed suffixes; if empty, all are allowed. Raises OutputError.
+    """Return a path, and raise OutputError unless a file can be written there. suffixes: the
+    allowed ones; if empty, all are allowed.
     """
     path = _file(path)
     if suffixes and path.suffix.lower() not in suffixes:

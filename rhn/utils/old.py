@@ -19,6 +19,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
 from functools import cache, partial
 from html import escape
+from math import inf
 from operator import methodcaller
 from pathlib import Path
 from textwrap import fill, wrap
@@ -78,7 +79,7 @@ from rhn.utils.io import (
     writing,
 )
 from rhn.utils.tables import printable
-from rhn.utils.validation import LARGEST, LARGEST_FLOAT, Range, in_short, number
+from rhn.utils.validation import LARGEST, LARGEST_FLOAT, in_short, number
 from rhn.version import __version__
 
 if TYPE_CHECKING:
@@ -271,8 +272,37 @@ def plain(value: Any) -> Any:
     return value
 
 
-class _OptionRange(Range):
-    """Bounds of an option."""
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Bounds of a finite number; `number in range` compares, and str() describes the bounds.
+
+    >>> str(Range(least=0, below=1)), str(Range(above=0)), str(Range(least=1, most=9))
+    ('0 or more, less than 1', 'a finite number above 0', 'a number from 1 to 9')
+    """
+
+    least: float = -inf
+    above: float = -inf
+    below: float = inf
+    most: float = inf
+
+    def __str__(self) -> str:
+        if max(-self.least, self.most) < inf:
+            return f"a number from {self.least:g} to {self.most:g}"
+        number = "a finite number" if min(self.below, self.most) == inf else "a number"
+        words = {
+            "{:g} or more": self.least,
+            f"{number} above {{:g}}": self.above,
+            "less than {:g}": self.below,
+            "at most {:g}": self.most,
+        }
+        given = [text.format(bound) for text, bound in words.items() if abs(bound) < inf]
+        return ", ".join(given) or "a finite number"
+
+    def __contains__(self, value: float | None) -> bool:
+        """Return True for a number within the bounds, and for None."""
+        if value is None:
+            return True
+        return self.least <= value <= self.most and self.above < value < self.below
 
     def __call__(self, hint: Any, value: float | None) -> None:
         """Raise ValueError for a number outside the bounds. cyclopts prescribes the signature."""
@@ -282,7 +312,7 @@ class _OptionRange(Range):
 
 def within(**bounds: float) -> Parameter:
     """Return the annotation of a number with these bounds of `Range`."""
-    return Parameter(validator=_OptionRange(**bounds))
+    return Parameter(validator=Range(**bounds))
 
 
 Count = Annotated[int, within(least=1)]

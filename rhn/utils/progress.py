@@ -1,9 +1,4 @@
-"""Show the progress of long work on stderr: bars in a terminal, elsewhere a line every half minute.
-
-with progress_bars() as report:
-    advance = report("spectra")
-    advance(10, 85)                     # done, total
-"""
+"""Show the progress of long work on stderr: bars in a terminal, else a line each half minute."""
 
 import contextlib
 import sys
@@ -48,9 +43,7 @@ def _bars() -> Iterator[Callable[[str], Advance]]:
 
 @contextlib.contextmanager
 def _lines() -> Iterator[Callable[[str], Advance]]:
-    """Return a context that prints a line about the task that reported last, also during a long
-    call.
-    """
+    """Return a context that prints a line about the task that reported last, now and then."""
     current: list[str] = []
     ended = threading.Event()
 

@@ -4,14 +4,13 @@
     class Gains(Result):
         page = "docs/guides/gains.md"           # explains the rows
         texts = ("gain of a step",)             # all strings that are printed
-
-        gains: np.ndarray                       # (T,)
+        gains: Annotated[np.ndarray, "step"]    # (T,), and the names of its axes
 
         def table(self):
             return {"gain of a step": self.gains}
 
 Fields are numbers, texts, None, NumPy arrays, dataclasses of these, and tuples and dictionaries of
-these. A file holds all fields; `load` reads JSON and .npz back. This module does not import torch.
+these. This module does not import torch.
 """
 
 import json
@@ -19,7 +18,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -75,11 +74,33 @@ class Result:
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as numbers, texts, lists and dictionaries, with the name of the class
-        as "result". NaN and infinity become the texts "nan", "inf" and "-inf", complex arrays
-        {"real": ..., "imag": ...}.
+        """Return all fields as numbers, texts, lists and dictionaries, and the class as "result".
+        NaN and infinity become "nan", "inf" and "-inf", complex arrays {"real": ..., "imag": ...}.
         """
         return {"result": type(self).__name__, **_encoded(self, None)}
+
+    def to_frame(self) -> Any:
+        """Return the table as a data frame of pandas, with a column for each row of the table."""
+        import pandas as pd
+
+        columns = {row: np.ravel(value) for row, value in self.table().items()}
+        return pd.DataFrame({row: pd.Series(v, dtype=float) for row, v in columns.items()})
+
+    def to_xarray(self) -> Any:
+        """Return the arrays with the axes in their types, such as Annotated[np.ndarray, "step"], as
+        a dataset of xarray. Its attributes are the numbers and texts.
+        """
+        import xarray as xr
+
+        arrays, attributes = {}, {"result": type(self).__name__}
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            axes = [get_args(h)[1:] for h in (hint, *get_args(hint)) if get_origin(h) is Annotated]
+            if axes and value is not None:
+                arrays[name] = axes[0], value
+            elif get_origin(hint) is not ClassVar and isinstance(value, str | int | float):
+                attributes[name] = value
+        return xr.Dataset(arrays, attrs=attributes)
 
     def save(self, path: str | Path) -> Path:
         """Write all fields to a file that ends in .json or .npz, which `load` reads. Raises

@@ -1,8 +1,4 @@
-"""Format numbers and texts for printing, and align the rows of a table.
-
-formatted(0.5613), formatted(None)            "0.5613", "-"
-aligned([["none", "1.02"], ...])      lines of equal columns
-"""
+"""Format numbers and texts for printing, and align the rows of a table."""
 
 import math
 import re

@@ -1,13 +1,8 @@
-"""Check values that a user gives: numbers by their ranges, devices, and sizes by the free memory.
-
-whole_number("count", 3, 1, 5), number("seconds", 1.5, above=0)     return the number
-check_device("cuda:1"), check_room(2**30, "the cell", "use fewer units")
-"""
+"""Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
 
 import inspect
 import math
 import os
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from types import ModuleType
@@ -30,39 +25,6 @@ def plain(value: Any) -> Any:
     """
     one = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
     return value.item() if one else value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Bounds of a finite number; `number in range` compares, and str() describes the bounds.
-
-    >>> str(Range(least=0, below=1)), str(Range(above=0)), str(Range(least=1, most=9))
-    ('0 or more, less than 1', 'a finite number above 0', 'a number from 1 to 9')
-    """
-
-    least: float = -inf
-    above: float = -inf
-    below: float = inf
-    most: float = inf
-
-    def __str__(self) -> str:
-        if max(-self.least, self.most) < inf:
-            return f"a number from {self.least:g} to {self.most:g}"
-        number = "a finite number" if min(self.below, self.most) == inf else "a number"
-        words = {
-            "{:g} or more": self.least,
-            f"{number} above {{:g}}": self.above,
-            "less than {:g}": self.below,
-            "at most {:g}": self.most,
-        }
-        given = [text.format(bound) for text, bound in words.items() if abs(bound) < inf]
-        return ", ".join(given) or "a finite number"
-
-    def __contains__(self, value: float | None) -> bool:
-        """Return True for a number within the bounds, and for None."""
-        if value is None:
-            return True
-        return self.least <= value <= self.most and self.above < value < self.below
 
 
 def not_dense_real(t: Any) -> str | None:
@@ -116,8 +78,7 @@ def whole_number(
     """
     largest = LARGEST if most is None else most
     if not is_whole_number(value, least, largest):
-        too_large = isinstance(value, int) and value > largest
-        above = most is None and not too_large
+        above = most is None and not (isinstance(value, int) and value > largest)
         limits = f"of at least {least}" if above else f"from {least} to {largest}"
         wanted = f"{least}" if least == largest else f"a whole number {limits}"
         because = f"{why}; " if why else ""
@@ -125,16 +86,35 @@ def whole_number(
     return plain(value)
 
 
-def number(name: str, value: Any, **bounds: float) -> float:
-    """Return a finite number within these bounds of `Range`. Raises InvalidInputError.
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -inf,
+    above: float = -inf,
+    below: float = inf,
+    most: float = inf,
+) -> float:
+    """Return a finite number between these limits. Raises InvalidInputError.
 
     >>> number("seconds", 1.5, above=0)
     1.5
     """
-    found, range_ = plain(value), Range(**bounds)
-    if not is_number(found) or found not in range_:
-        raise InvalidInputError(f"{name} is {in_short(value)}: expected {range_}")
-    return found
+    found = plain(value)
+    if is_number(found) and least <= found <= most and above < found < below:
+        return found
+    kind = "a finite number" if min(below, most) == inf else "a number"
+    limits = {
+        "{:g} or more": least,
+        f"{kind} above {{:g}}": above,
+        "less than {:g}": below,
+        "at most {:g}": most,
+    }
+    given = [text.format(limit) for text, limit in limits.items() if abs(limit) < inf]
+    wanted = ", ".join(given) or kind
+    if max(-least, most) < inf:
+        wanted = f"a number from {least:g} to {most:g}"
+    raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
 
 
 def check_seed(seed: int) -> int:
@@ -150,21 +130,11 @@ def check_device(device: Any) -> str:
         torch.empty(1, device=(place := torch.device(device))).item()
     # the several errors of torch for a missing device
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        raise InvalidInputError(f"device is {in_short(device)}: expected {_devices()}") from error
+        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        gpus += ["mps"] * torch.backends.mps.is_available()
+        found = " or ".join(map(repr, ("cpu", *gpus)))
+        raise InvalidInputError(f"device is {in_short(device)}: expected {found}") from error
     return str(place)
-
-
-def _devices() -> str:
-    """List the devices of this machine that torch can use."""
-    import torch
-
-    count = torch.cuda.device_count()
-    gpus = ["cuda"] if count == 1 else [f"cuda:{k}" for k in range(count)]
-    gpus += ["mps"] * torch.backends.mps.is_available()
-    if not gpus:
-        return "'cpu'; torch finds no GPU"
-    *first, last = map(repr, ("cpu", *gpus))
-    return f"{', '.join(first)} or {last}"
 
 
 def free_memory(device: str = "cpu") -> int:
@@ -241,8 +211,7 @@ def in_short(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Name the kind of an object for a message, with an article, or with the object's own name if
-    it has one.
+    """Name the kind of an object for a message, with an article, or with the object's own name.
 
     >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int), kind_of(math)
     ('an int', 'None', 'the function len', 'the class int', 'the Python module math')
@@ -260,8 +229,7 @@ def kind_of(value: object) -> str:
 
 
 def with_article(name: str) -> str:
-    """Return a name with the article "a" or "an", as it is spoken. Capitals at the beginning of the
-    name are read as single letters.
+    """Return a name with "a" or "an", as it is spoken. Capitals at its begin are single letters.
 
     >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
     ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
@@ -26,8 +26,9 @@ class Sizes(Result):
     texts: ClassVar[tuple[str, ...]] = ("size of a step", "half-life (steps)", "sizes not finite")
 
     network: str
-    sizes: np.ndarray
+    sizes: Annotated[np.ndarray, "step"]
     half_life: float | None = None
+    modes: Annotated[np.ndarray, "step", "mode"] | None = None
     parts: tuple[Part, ...] = ()
     counts: dict[str, float] = field(default_factory=dict)
 
@@ -76,6 +77,21 @@ def test_a_file_gives_back_every_field(suffix, tmp_path_factory):
 def test_json_has_numbers_by_field_and_no_nan(tmp_path):
     text = sizes().save(tmp_path / "a.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["sizes"] == [1.0, 4.0, "nan", 2.0]
+
+
+def test_a_data_frame_has_the_numbers_of_each_row():
+    frame = sizes(half_life=None).to_frame()
+    np.testing.assert_array_equal(frame["size of a step"], [1, 4, np.nan, 2])
+    assert frame["half-life (steps)"].isna().all()
+    assert sizes().to_frame()["half-life (steps)"].dropna().tolist() == [1.25]
+
+
+def test_a_dataset_has_named_axes_and_the_numbers():
+    pytest.importorskip("xarray", reason="xarray is optional")
+    found = sizes().to_xarray()
+    assert found.sizes == {"step": 4} and float(found["sizes"].sel(step=1)) == 4
+    assert found.attrs == {"result": "Sizes", "network": "rnn", "half_life": 1.25}
+    assert sizes(modes=np.ones((4, 2))).to_xarray()["modes"].dims == ("step", "mode")
 
 
 def test_other_files_and_classes_are_refused(tmp_path):
