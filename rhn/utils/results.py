@@ -92,7 +92,7 @@ class Result:
         """
         import xarray as xr
 
-        arrays, attributes = {}, {"result": type(self).__name__}
+        arrays, attributes = {}, dict[str, Any](result=type(self).__name__)
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
             axes = [get_args(h)[1:] for h in (hint, *get_args(hint)) if get_origin(h) is Annotated]
