@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from gersgorin.next import door
+from gersgorin.next.autodiff import Linearized, vjps, with_gradients
 from gersgorin.next.step import Step
-from gersgorin.run.autodiff import Linearized, vjps
-from gersgorin.validate import with_gradients
-from rhn.utils.scale import Scaled, scaled
+from rhn.utils.scale import Scaled, out_of_range, scaled
 
 
 def jacobians(step: Step, x: Tensor, s: Tensor, first: int = 0) -> Tensor:
@@ -71,8 +70,7 @@ def with_scale(step: Step, name: str, A: Tensor, x: Tensor, s: Tensor) -> Scaled
     """Write the derivatives A (B, N, k) that the method `name` of a cell computes at rows x and s
     as M 2^e. The integer e is 0 unless A over- or underflows and the cell has a scaled form.
     """
-    largest, kind = A.abs().amax((-2, -1)), torch.finfo(A.dtype)
-    lost = ~((largest >= kind.tiny / kind.eps) & (largest <= kind.max))
+    lost = out_of_range(A)
     e, own = torch.zeros_like(lost, dtype=torch.long), step.own(f"scaled_{name}")
     if own and lost.any():
         with torch.no_grad():

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from gersgorin.next import door
+from gersgorin.next.autodiff import BLOCK
 from gersgorin.next.jacobians import input_jacobians, jacobians, with_scale
 from gersgorin.next.layers import record
 from gersgorin.next.step import Step, as_step
-from gersgorin.run.autodiff import BLOCK
 from rhn.utils.io import check_output, write_arrays
 
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers

@@ -13,11 +13,11 @@ import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import largest_first
 from gersgorin.next.analyses.matrices import difference, join_steps
+from gersgorin.next.autodiff import BLOCK
 from gersgorin.next.jacobians import LargeJacobian
+from gersgorin.next.linalg.spectrum import largest_first
 from gersgorin.next.run import Run
-from gersgorin.run.autodiff import BLOCK
 from rhn.utils.scale import scaled
 
 BASIS, NORM_BASIS = 80, 16  # least number of Arnoldi vectors; Lanczos vectors of a norm

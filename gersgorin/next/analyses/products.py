@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.products import RunningProduct
-from gersgorin.linalg.spectrum import one_thread
 from gersgorin.next.analyses.step_result import (
     DOUBLING,
     GROWTH,
@@ -27,6 +25,8 @@ from gersgorin.next.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
+from gersgorin.next.linalg.products import RunningProduct
+from gersgorin.next.linalg.spectrum import one_thread
 from gersgorin.next.run import Run, open_run
 
 BACK = "log10 ||ds[T]/ds[t]||"
