@@ -126,7 +126,7 @@ def as_step(
     else:
         door.state_known(name_of(network), s0 is not None)
         x = x if x.dim() == 1 else x.to(tree_leaves(s0)[0].dtype.to_real())
-        step = _of_function(network, s0)
+        step = step_of_function(network, s0)
     with torch.no_grad():
         door.step_runs(step.name, step.rows, x[:1], step.first[None])
     return step, x
@@ -167,7 +167,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
     if door.has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
-        return _of_function(in_module(module), s0, name)
+        return step_of_function(in_module(module), s0, name)
     return _of_batches(module, name, x, s0, batch_first)
 
 
@@ -196,13 +196,13 @@ def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
 def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     """A module of the user's with step(x, s) for vectors x (m,), s (N,)."""
     if s0 is None:
-        s0 = _declared_state(module, x)
+        s0 = declared_state(module, x)
         door.state_known(name, s0 is not None)
     s0 = tree_map(lambda t: t.flatten(), s0)
-    return _of_function(in_module(module.step), s0, name, module)
+    return step_of_function(in_module(module.step), s0, name, module)
 
 
-def _declared_state(module: Any, x: Tensor) -> Any:
+def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
     own = getattr(module, "initial_state", None)
     if callable(own) and door.takes(own):
@@ -211,7 +211,7 @@ def _declared_state(module: Any, x: Tensor) -> Any:
     return in_double(door.first_state(None, size), x.device)
 
 
-def _of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
+def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
     """A step of one row. If all tensors of its state are (1, ...), it reads x as (1, m)."""
     parts, tree = tree_flatten(s0)
     packing = Packing(name or name_of(f), parts, tree)
@@ -258,7 +258,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
 @torch.no_grad()
 def _started(module: nn.Module, name: str, x: Tensor) -> Any:
     """The first state of one row: the declared one, or zeros if module(x) starts from them."""
-    declared = _declared_state(module, x)
+    declared = declared_state(module, x)
     if declared is not None:
         return tree_map(lambda t: t.reshape(1, -1), declared)
     with door.users_code(f"s0 is None and {name} fails without a state"), module_runs():
