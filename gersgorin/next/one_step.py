@@ -7,11 +7,10 @@
     norm_bound          a bound on ||A||_2 over all inputs
 
 The cell is not copied: it computes in its own precision, and gradients reach its weights. The paper
-(Zilly et al. 2017, equations 2-3 and 10-15) prints the transposed matrices. Their spectrum is the
-same; row and column discs are swapped.
+(Zilly et al. 2017, equations 2-3 and 10-15) prints the transposed matrices, whose spectrum is the
+same, and whose row discs are our column discs.
 
-Legend: m inputs; N entries of a state (n for a cell of n units, 2n for an LSTM); L layers of a
-step.
+Legend: m inputs; N entries of a state; L layers of a step.
 """
 
 from collections.abc import Callable
@@ -48,15 +47,11 @@ def temporal_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None
         s: states (..., n), or a tuple of tensors, which are joined side by side. A complex state
             (..., n) counts as 2 n entries: real and imaginary part of each entry in turn.
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
-            otherwise) or "jacfwd". Closed forms compute derivatives from pre-activations z, to a
-            few units in the last place. The others are torch's own: tanh' = 1 - h^2 has no correct
-            digits from |z| = 9 on in float32, and from 19 on in float64.
+            otherwise) or "jacfwd". Torch's two compute tanh' = 1 - h^2, which has no correct digits
+            if the pre-activation is above 9 in float32, or 19 in float64; closed forms have them.
 
-    Returns:
-        The Jacobian A (..., N, N) in the dtype of s, with gradients.
-
-    Raises:
-        InvalidInputError: the cell does not have the method, or the shapes do not fit.
+    Returns the Jacobian A (..., N, N) in the dtype of s, with gradients. Raises InvalidInputError
+    if the cell does not have the method, or the shapes do not fit.
 
     >>> A = temporal_jacobian(lambda x, s: 2 * s.flip(-1), torch.zeros(1), torch.zeros(2))
     >>> A.tolist()
@@ -99,12 +94,13 @@ def layer_jacobians(
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
     step, lead, x, s = _at_rows(cell, x, s)
-    if getattr(step.cell, "depth", 1) == 1:
+    own, depth = step.own("layer_jacobians"), getattr(step.cell, "depth", 1)
+    if not isinstance(depth, int) or depth == 1:
         return _derivative("jacobian", step, lead, x, s, method)[None]
-    own, by = step.own("layer_jacobians"), "analytic" if method is None else method
-    door.require(by == "analytic", "method", repr(method), "analytic for several layers")
-    door.require(own is not None, f"layer_jacobians of {step.name}", None, "a method")
-    matrices = [J.reshape(*lead, *J.shape[1:]) for J in own(x, s)]  # type: ignore[misc, union-attr]
+    if own is None or method not in (None, "analytic"):
+        wanted = "analytic, its own layer_jacobians(x, s)"
+        raise InvalidInputError(f"method for {depth} layers of {step.name}: expected {wanted}")
+    matrices = [J.reshape(*lead, *J.shape[1:]) for J in own(x, s)]
     return torch.stack(matrices) if len({J.shape for J in matrices}) == 1 else matrices
 
 
@@ -144,11 +140,8 @@ def trajectory(
 @torch.no_grad()
 def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound
-    (0-dim tensor).
-
-    The formula of the bound is next to the equation of each cell in `rhn.cells`. For the RNN the
-    bound is gamma sigma_max(R), with gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017,
-    section 3). Raises InvalidInputError for a cell without a bound.
+    (0-dim tensor), by the formula next to the equation of each cell in `rhn.cells`. Raises
+    InvalidInputError for a cell without a bound.
 
     >>> from rhn.cells import RNN
     >>> cell = RNN(3, 2)

@@ -22,6 +22,7 @@ from gersgorin.next.layers import record
 from gersgorin.next.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 
+FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 
 
@@ -162,7 +163,7 @@ def open_run(
 @torch.no_grad()
 def run_states(step: Step, x: Tensor) -> Tensor:
     """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
-    unless all steps in one batch give the same states.
+    unless all steps in one batch give the same states, and other states twice the same.
     """
     states = [step.first[None]]
     for t in range(len(x)):
@@ -170,6 +171,10 @@ def run_states(step: Step, x: Tensor) -> Tensor:
             states.append(step.rows(x[t : t + 1], states[-1]))
     found = torch.cat(states)
     door.are_finite(f"state of {step.name}", found)
+    moved = found[:-1][:FEW_ROWS] + MOVED * (1 + found[:-1][:FEW_ROWS].abs())
+    with door.users_code(f"{step.name} fails at a state beside its run"):
+        twice = [step.rows(x[:FEW_ROWS], moved) for _ in range(2)]  # dropout of zeros is invisible
+    door.rows_are_alone(step.name, *twice)
     for start in range(0, len(x), LONGEST):
         now = slice(start, min(start + LONGEST, len(x)))
         with door.users_code(f"{step.name} fails at {len(x[now])} rows"):

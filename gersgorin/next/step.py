@@ -122,11 +122,12 @@ def as_step(
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         s0 = in_double(s0, like.device)
+        s0 = s0 if state_size is None else tree_map(lambda t: t[None], _zeros(network, state_size))
         step = _of_module(network, x[:1], s0, batch_first)
     else:
         door.state_known(name_of(network), s0 is not None)
-        x = x if x.dim() == 1 else x.to(tree_leaves(s0)[0].dtype.to_real())
         step = step_of_function(network, s0)
+        x = x if x.dim() == 1 else x.to(step.first.dtype)
     with torch.no_grad():
         door.step_runs(step.name, step.rows, x[:1], step.first[None])
     return step, x
@@ -206,9 +207,18 @@ def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
     own = getattr(module, "initial_state", None)
     if callable(own) and door.takes(own):
-        return tree_map(lambda t: t.detach(), own())
-    size = getattr(module, "state_size", None)
-    return in_double(door.first_state(None, size), x.device)
+        return in_double(tree_map(torch.detach, own()), x.device)
+    return _zeros(module, getattr(module, "state_size", None))
+
+
+def _zeros(module: Any, size: Any) -> Any:
+    """The first state of a size; None for the size None. It is complex if a weight is complex."""
+    weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
+    like = next((t for t in weights if t.is_complex()), [*weights, torch.zeros(())][0])
+    zeros = in_double(door.first_state(None, size), like.device)
+    if like.is_complex() and zeros is not None:
+        zeros = tree_map(lambda t: t.to(like.dtype), zeros)
+    return zeros
 
 
 def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
