@@ -151,7 +151,8 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     """
     cell = _converted(cell)
     own = getattr(cell, "norm_bound", None)
-    door.require(callable(own), f"norm_bound of {name_of(cell)}", own, "a method")
+    if not callable(own):
+        raise InvalidInputError(f"norm_bound of {name_of(cell)} is {own}: expected a method")
     bound = own(number("state_bound", state_bound, least=0))
     return torch.as_tensor(bound).reshape(())
 

@@ -11,8 +11,8 @@ import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin.next.linalg import jacobian_product
 from gersgorin.next.jacobians import LargeJacobian, differences, jacobians
+from gersgorin.next.linalg import jacobian_product
 from gersgorin.next.run import Run, open_run
 from gersgorin.next.step import as_step
 from rhn.cells import Cell, make_cell
