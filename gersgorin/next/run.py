@@ -165,19 +165,22 @@ def run_states(step: Step, x: Tensor) -> Tensor:
     """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
     unless all steps in one batch give the same states, and other states twice the same.
     """
-    states = [step.first[None]]
-    for t in range(len(x)):
-        with door.users_code(f"{step.name} fails at step {t}"):
-            states.append(step.rows(x[t : t + 1], states[-1]))
+    states, own = [step.first[None]], step.own("states")
+    if own:
+        with door.users_code(f"{step.name} fails along x"):
+            states.append(own(x[:, None], step.first[None])[:, 0])
+    else:
+        for t in range(len(x)):
+            with door.users_code(f"{step.name} fails at step {t}"):
+                states.append(step.rows(x[t : t + 1], states[-1]))
     found = torch.cat(states)
     door.are_finite(f"state of {step.name}", found)
-    moved = found[:-1][:FEW_ROWS] + MOVED * (1 + found[:-1][:FEW_ROWS].abs())
-    with door.users_code(f"{step.name} fails at a state beside its run"):
-        twice = [step.rows(x[:FEW_ROWS], moved) for _ in range(2)]  # dropout of zeros is invisible
-    door.rows_are_alone(step.name, *twice)
-    for start in range(0, len(x), LONGEST):
-        now = slice(start, min(start + LONGEST, len(x)))
-        with door.users_code(f"{step.name} fails at {len(x[now])} rows"):
-            together = step.rows(x[now], found[:-1][now])
-        door.rows_are_alone(step.name, together, found[1:][now])
+    first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
+    moved = before + MOVED * (1 + before.abs())  # dropout of zeros is invisible
+    X, S = torch.cat((x, first, first)), torch.cat((found[:-1], moved, moved))
+    with door.users_code(f"{step.name} fails at {len(X)} rows"):
+        parts = zip(X.split(LONGEST), S.split(LONGEST), strict=True)
+        after = torch.cat([step.rows(*part) for part in parts])
+    door.rows_are_alone(step.name, after[: len(x)], found[1:])
+    door.rows_are_alone(step.name, *after[len(x) :].chunk(2))
     return found

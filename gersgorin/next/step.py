@@ -15,6 +15,7 @@ torch.nn stand one after the other, each with h and c.
 Legend: B rows, m inputs, N entries of a state, L layers, n units.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from gersgorin.next import door
+from gersgorin.next.autodiff import SLOW
 from gersgorin.next.states import Packing, in_double
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -233,7 +235,9 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
     def rows(x: Tensor, s: Tensor) -> Tensor:
         if len(s) > 1:
             try:
-                return vmap(one)(x.clone(), s.clone())
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", SLOW)
+                    return vmap(one)(x.clone(), s.clone())
             except Exception:  # an operation that has no rule for many rows
                 pass
         return torch.stack([one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)])

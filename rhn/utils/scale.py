@@ -75,7 +75,8 @@ def out_of_range(M: Tensor) -> Tensor:
     >>> out_of_range(torch.tensor([[[1.0, 0.0]], [[1e-40, 0.0]]])).tolist()
     [False, True]
     """
-    largest, kind = M.detach().abs().amax((-2, -1)), torch.finfo(M.dtype)
+    M, kind = M.detach(), torch.finfo(M.dtype)
+    largest = torch.maximum(M.amax((-2, -1)), -M.amin((-2, -1)))  # without a copy for the moduli
     return ~((largest >= kind.tiny / kind.eps) & (largest <= kind.max))
 
 
