@@ -50,8 +50,9 @@ def temporal_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None
             otherwise) or "jacfwd". Torch's two compute tanh' = 1 - h^2, which has no correct digits
             if the pre-activation is above 9 in float32, or 19 in float64; closed forms have them.
 
-    Returns the Jacobian A (..., N, N) in the dtype of s, with gradients. Raises InvalidInputError
-    if the cell does not have the method, or the shapes do not fit.
+    Returns the Jacobian A (..., N, N) in the dtype of s, with gradients. A path without a gradient,
+    such as `.detach()`, counts as 0. Raises InvalidInputError if the cell does not have the method,
+    or the shapes do not fit.
 
     >>> A = temporal_jacobian(lambda x, s: 2 * s.flip(-1), torch.zeros(1), torch.zeros(2))
     >>> A.tolist()

@@ -339,6 +339,12 @@ def test_the_distance_to_the_circle_is_the_least_over_all_angles(n):
         assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(least, rel=1e-6)
 
 
+def test_the_distance_of_an_eigenvalue_between_two_angles_of_the_grid_is_found():
+    spacing, A = 2 * math.pi / home.ANGLES, np.diag([1 - 1e-3, 1 - 1e-6]).astype(complex)
+    A *= np.exp(1j * spacing * np.array([0.25, 0.625]))  # the first one is lower on the grid
+    assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(1e-6, rel=1e-6)
+
+
 def test_a_product_of_two_thousand_steps_is_that_of_exact_integers():
     integers, P = np.random.default_rng(1).integers(-30, 31, (2000, 3, 3)), np.eye(3, dtype=int)
     for step in integers.astype(object):
