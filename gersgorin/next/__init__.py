@@ -9,6 +9,7 @@ gates.
     products(run), gains(run), gates(run)
 
     layer_inputs(model, x, layer="rnn")         # what a layer inside a module reads
+    temporal_jacobian(cell, x, s)               # of single steps: gersgorin.next.one_step
 
 `import gersgorin.next` is fast: torch is imported when one of these names is first used.
 """
@@ -21,6 +22,16 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.gains": ("Gains", "gains"),
         "analyses.gates": ("MeanGates", "gates"),
         "layers": ("layer_inputs",),
+        "linalg.discs": ("gersgorin_discs",),
+        "linalg.products": ("jacobian_product",),
+        "linalg.spectrum": ("eigenvalues",),
+        "one_step": (
+            "input_jacobian",
+            "layer_jacobians",
+            "norm_bound",
+            "temporal_jacobian",
+            "trajectory",
+        ),
         "analyses.products": ("Products", "products"),
         "run": ("Run", "open_run"),
         "analyses.spectra": ("Spectra", "spectra"),

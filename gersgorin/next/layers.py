@@ -1,9 +1,9 @@
 """`layer_inputs`: what a recurrent layer reads while its module reads a sequence.
 
 Forward hooks record the input and the state of each call of the layer. Two numerical tests guard
-the record: the state given to a call equals the state that the call before returned, and inputs do
-not change if all outputs of the layer change. In any other loop the Jacobian of a step is not that
-of the layer alone.
+the record, also if all outputs of the layer change: the state given to a call equals the state that
+the call before returned, and inputs do not change. In any other loop the Jacobian of a step is not
+that of the layer alone.
 
 Legend: T time steps, m inputs of the layer.
 """
@@ -82,12 +82,13 @@ def record(
     given = _as_read(x, layout_of(part) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
     door.one_sequence_read(name, sum(not call.state for call in calls[1:]) + bool(calls))
-    for k, (one, other) in enumerate(itertools.pairwise(calls), 1):
-        door.state_is_returned(name, k, _is_returned(one.returned, other.state))
     rows = _rows_of(calls, part)
     if len(calls) > 1:
-        changed = _rows_of(_calls(model, part, given, _changes()), part)
-        door.inputs_are_free(name, torch.equal(rows, changed))
+        changed = _calls(model, part, given, _changes())
+        for each in (calls, changed):
+            for k, (one, other) in enumerate(itertools.pairwise(each), 1):
+                door.state_is_returned(name, k, _is_returned(one.returned, other.state))
+        door.inputs_are_free(name, torch.equal(rows, _rows_of(changed, part)))
     return part, rows, calls[0].given
 
 

@@ -15,6 +15,7 @@ torch.nn stand one after the other, each with h and c.
 Legend: B rows, m inputs, N entries of a state, L layers, n units.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from gersgorin.next import door
+from gersgorin.next.autodiff import SLOW
 from gersgorin.next.states import Packing, in_double
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -122,11 +124,12 @@ def as_step(
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         s0 = in_double(s0, like.device)
+        s0 = s0 if state_size is None else tree_map(lambda t: t[None], _zeros(network, state_size))
         step = _of_module(network, x[:1], s0, batch_first)
     else:
         door.state_known(name_of(network), s0 is not None)
-        x = x if x.dim() == 1 else x.to(tree_leaves(s0)[0].dtype.to_real())
-        step = _of_function(network, s0)
+        step = step_of_function(network, s0)
+        x = x if x.dim() == 1 else x.to(step.first.dtype)
     with torch.no_grad():
         door.step_runs(step.name, step.rows, x[:1], step.first[None])
     return step, x
@@ -167,7 +170,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
     if door.has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
-        return _of_function(in_module(module), s0, name)
+        return step_of_function(in_module(module), s0, name)
     return _of_batches(module, name, x, s0, batch_first)
 
 
@@ -196,22 +199,31 @@ def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
 def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     """A module of the user's with step(x, s) for vectors x (m,), s (N,)."""
     if s0 is None:
-        s0 = _declared_state(module, x)
+        s0 = declared_state(module, x)
         door.state_known(name, s0 is not None)
     s0 = tree_map(lambda t: t.flatten(), s0)
-    return _of_function(in_module(module.step), s0, name, module)
+    return step_of_function(in_module(module.step), s0, name, module)
 
 
-def _declared_state(module: Any, x: Tensor) -> Any:
+def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
     own = getattr(module, "initial_state", None)
     if callable(own) and door.takes(own):
-        return tree_map(lambda t: t.detach(), own())
-    size = getattr(module, "state_size", None)
-    return in_double(door.first_state(None, size), x.device)
+        return in_double(tree_map(torch.detach, own()), x.device)
+    return _zeros(module, getattr(module, "state_size", None))
 
 
-def _of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
+def _zeros(module: Any, size: Any) -> Any:
+    """The first state of a size; None for the size None. It is complex if a weight is complex."""
+    weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
+    like = next((t for t in weights if t.is_complex()), [*weights, torch.zeros(())][0])
+    zeros = in_double(door.first_state(None, size), like.device)
+    if like.is_complex() and zeros is not None:
+        zeros = tree_map(lambda t: t.to(like.dtype), zeros)
+    return zeros
+
+
+def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
     """A step of one row. If all tensors of its state are (1, ...), it reads x as (1, m)."""
     parts, tree = tree_flatten(s0)
     packing = Packing(name or name_of(f), parts, tree)
@@ -223,7 +235,9 @@ def _of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step
     def rows(x: Tensor, s: Tensor) -> Tensor:
         if len(s) > 1:
             try:
-                return vmap(one)(x.clone(), s.clone())
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", SLOW)
+                    return vmap(one)(x.clone(), s.clone())
             except Exception:  # an operation that has no rule for many rows
                 pass
         return torch.stack([one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)])
@@ -258,7 +272,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
 @torch.no_grad()
 def _started(module: nn.Module, name: str, x: Tensor) -> Any:
     """The first state of one row: the declared one, or zeros if module(x) starts from them."""
-    declared = _declared_state(module, x)
+    declared = declared_state(module, x)
     if declared is not None:
         return tree_map(lambda t: t.reshape(1, -1), declared)
     with door.users_code(f"s0 is None and {name} fails without a state"), module_runs():

@@ -28,7 +28,7 @@ inputs: the bound is infinite.
 
 import math
 from collections.abc import Iterator
-from itertools import chain
+from functools import partial
 from typing import Literal
 
 import torch
@@ -41,7 +41,7 @@ from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
-from rhn.utils.scale import Scaled, bound_of, scaled_product, unscaled
+from rhn.utils.scale import Scaled, bound_of, product, scaled_product
 
 
 class RHN(DeclaredCell):
@@ -141,7 +141,7 @@ class RHN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return unscaled(*self.scaled_jacobian(x, s))
+        return product(partial(self._layer_jacobians, x, s))
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
@@ -153,12 +153,16 @@ class RHN(DeclaredCell):
         return [*self._layer_jacobians(x, s)]
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return unscaled(*self.scaled_input_jacobian(x, s))
+        return product(partial(self._from_input, x, s))
 
     def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """Return the Jacobian dy'/dx as (M, e), which stands for M 2^e."""
-        B = self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
-        return scaled_product(chain((B,), self._layer_jacobians(x, s, first=1)))
+        return scaled_product(self._from_input(x, s))
+
+    def _from_input(self, x: Tensor, s: Tensor) -> Iterator[Tensor]:
+        """Yield the Jacobians from the input through each layer."""
+        yield self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
+        yield from self._layer_jacobians(x, s, first=1)
 
     def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
         """Yield J_l for each layer from `first` on. Layers are counted from 0."""

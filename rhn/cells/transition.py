@@ -35,7 +35,7 @@ from rhn.cells.base import CellMasks, largest_singular_value
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.utils.scale import Scaled, bound_of, plus, scaled, scaled_matmul, unscaled
+from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
 
 
 class DTRNN(DeclaredCell):
@@ -110,17 +110,30 @@ class DTRNN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        M, exponent = self.scaled_jacobian(x, s)
-        return M if self.depth == 1 else unscaled(M, exponent)
+        return self._through(self.weight_hh[0], x, s, self._shortcuts)
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
         at any depth.
         """
-        return self._through(self.weight_hh[0], x, s, self._shortcuts)
+        return self._scaled_through(self.weight_hh[0], x, s, self._shortcuts)
 
-    def _through(self, P: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Scaled:
-        """Compute D_L R_L ... R_2 D_1 P as M 2^e, with the last `shortcuts` shortcuts."""
+    def _through(self, first: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Tensor:
+        """Compute D_L R_L ... R_2 D_1 P for the first factor P, with the last `shortcuts`
+        shortcuts; in scaled form if a partial product over- or underflows.
+        """
+        P = first
+        for layer, D in enumerate(self._derivatives(x, s)):
+            P = self.weight_hh[layer] @ P if layer else P
+            if layer >= self.depth - shortcuts:
+                P = P + self.weight_skip[layer - self.depth]
+            P = D * P
+            if layer and out_of_range(P).any():
+                return unscaled(*self._scaled_through(first, x, s, shortcuts))
+        return P
+
+    def _scaled_through(self, P: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Scaled:
+        """Compute the same product as M 2^e."""
         exponent = torch.zeros((), dtype=torch.long, device=P.device)
         for layer, D in enumerate(self._derivatives(x, s)):
             if layer:
@@ -145,11 +158,11 @@ class DTRNN(DeclaredCell):
         return J
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return unscaled(*self.scaled_input_jacobian(x, s))
+        return self._through(self.weight_ih, x, s)
 
     def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """Return the Jacobian dy'/dx as (M, e), which stands for M 2^e."""
-        return self._through(self.weight_ih, x, s)
+        return self._scaled_through(self.weight_ih, x, s)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return bound_of(*self.scaled_norm_bound(state_bound))

@@ -6,7 +6,7 @@ more than the type's range are lost.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -66,6 +66,35 @@ def scaled_product(factors: Iterable[Tensor]) -> Scaled:
     for J in others:
         P, exponent = scaled_matmul(J, P, exponent)
     return P, exponent
+
+
+def out_of_range(M: Tensor) -> Tensor:
+    """Return True, (...,), for matrices M (..., k, l) that over- or underflow: the largest modulus
+    of an entry is infinite, NaN, or so small that its last digits may be lost.
+
+    >>> out_of_range(torch.tensor([[[1.0, 0.0]], [[1e-40, 0.0]]])).tolist()
+    [False, True]
+    """
+    M, kind = M.detach(), torch.finfo(M.dtype)
+    largest = torch.maximum(M.amax((-2, -1)), -M.amin((-2, -1)))  # without a copy for the moduli
+    return ~((largest >= kind.tiny / kind.eps) & (largest <= kind.max))
+
+
+def product(factors: Callable[[], Iterable[Tensor]]) -> Tensor:
+    """Return the product J_L ... J_1 of the factors J_1, J_2, ..., J_L that a function yields. If a
+    partial product over- or underflows, they are multiplied again in scaled form.
+
+    >>> sizes = (1e-30, 1e-30, 1e30, 1e30)
+    >>> round(float(product(lambda: [torch.full((1, 1), size) for size in sizes])), 4)
+    1.0
+    """
+    others = iter(factors())
+    P = next(others)
+    for J in others:
+        P = J @ P
+        if out_of_range(P).any():
+            return unscaled(*scaled_product(factors()))
+    return P
 
 
 def bound_of(bound: Tensor, exponent: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from gersgorin.next.layers import layer_inputs
 from gersgorin.next.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
-from tests.gersgorin_next.test_step_of_networks import WithState
+from tests.gersgorin_next.test_step_of_networks import WithState, close
 from tests.numbers.record import M, N, T, X, filled
 
 
@@ -73,6 +73,10 @@ class Loop(nn.Module):
                 h = nn.functional.layer_norm(h, (N,))
             if self.kind == "detached":
                 h = h.detach()
+            if self.kind == "scaled":
+                h, c = 2 * h, 2 * c
+            if self.kind == "twice":
+                h, c = self.cell(x_t, (h, c))
         return self.out(h)
 
 
@@ -122,6 +126,7 @@ LOOPS = {
     "feeds back without gradient": "the input of layer cell is a function of its earlier outputs",
     "normalised": "at call 1 is not the state that the call before returned",
     "no state": "number of sequences that layer cell reads is 24: expected 1",
+    "scaled": "at call 1 is not the state that the call before returned",
 }
 
 
@@ -129,6 +134,44 @@ LOOPS = {
 def test_a_loop_that_does_more_than_call_its_cell_is_refused(kind):
     with pytest.raises(InvalidInputError, match=LOOPS[kind]):
         open_run(filled(Loop(kind)), X[None])
+
+
+def test_a_changed_state_of_zeros_is_refused_and_each_call_is_a_step():
+    loop = Loop("scaled")
+    for p in loop.parameters():
+        p.data.zero_()
+    with pytest.raises(InvalidInputError, match="at call 1 is not the state"):
+        open_run(loop, X[None])
+    twice = filled(Loop("twice"))
+    assert torch.equal(open_run(twice, X[None]).inputs, X.repeat_interleave(2, 0))
+
+
+class InWindows(nn.ModuleList):
+    """Gives the state of the first window to the second."""
+
+    def forward(self, x):
+        y, state = self[0](x[:4])
+        return y, self[0](x[4:], state)[0]
+
+
+class OverSteps(nn.ModuleList):
+    """A loop over a module with forward(x, state) and state_size."""
+
+    def forward(self, x):
+        state = (torch.zeros(1, N),) * 2
+        for x_t in x[:, None]:
+            _, state = self[0](x_t, state)
+        return state
+
+
+def test_windows_and_modules_of_a_known_size_are_layers():
+    model = filled(InWindows([nn.GRU(M, N)]))
+    close(open_run(model, X[:, None]).states, open_run(model[0], X).states)
+    model = filled(OverSteps([WithState()]))
+    model[0].state_size = (N, N)
+    run = open_run(model, X, layer="0")
+    close(open_run(model, X).states, run.states)
+    close(run.states, open_run(model[0].cell, X).states)
 
 
 TWO = nn.Sequential(nn.GRU(M, N), nn.GRU(N, N))

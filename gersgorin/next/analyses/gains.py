@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import one_thread
 from gersgorin.next.analyses.step_result import StepResult
 from gersgorin.next.jacobians import with_scale
+from gersgorin.next.linalg.spectrum import one_thread
 from gersgorin.next.run import Run, open_run
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "||ds_l/ds_l-1||_2 of layer"

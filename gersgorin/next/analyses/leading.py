@@ -13,11 +13,11 @@ import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import largest_first
 from gersgorin.next.analyses.matrices import difference, join_steps
+from gersgorin.next.autodiff import BLOCK
 from gersgorin.next.jacobians import LargeJacobian
+from gersgorin.next.linalg.spectrum import largest_first
 from gersgorin.next.run import Run
-from gersgorin.run.autodiff import BLOCK
 from rhn.utils.scale import scaled
 
 BASIS, NORM_BASIS = 80, 16  # least number of Arnoldi vectors; Lanczos vectors of a norm
@@ -76,15 +76,18 @@ def leading_eigenvalues(A: Map, N: int, k: int) -> np.ndarray:
     Arnoldi's method; NaN if they do not converge. Of two conjugates the upper one is first.
     """
     start = np.random.default_rng(0).standard_normal(N)
-    if not A(start).any():  # only A = 0 maps a random vector to 0
+    size = np.linalg.norm(A(start)) / np.linalg.norm(start)
+    if not size:  # only A = 0 maps a random vector to 0
         return np.zeros(k, complex)
-    operator, basis = LinearOperator((N, N), matvec=A, dtype=float), min(N, max(3 * (k + 1), BASIS))
+    # ARPACK's accuracy is absolute for small eigenvalues
+    operator = LinearOperator((N, N), matvec=lambda v: A(v) / size, dtype=float)
+    basis = min(N, max(3 * (k + 1), BASIS))
     how = {"v0": start, "ncv": basis, "maxiter": ITERATIONS, "return_eigenvectors": False}
     try:
         values = eigs(operator, k + 1, **how)  # one more: the last may be half of a pair
     except ArpackError:
         return np.full(k, np.nan + 0j)
-    return largest_first(torch.from_numpy(values))[0].numpy()[:k]
+    return largest_first(torch.from_numpy(size * values))[0].numpy()[:k]
 
 
 def leading_norm(A: Map, AT: Map, N: int) -> float:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg import eigenvalue_conditions, eigenvalues, gersgorin_discs
-from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.spectrum import departure_from_normality
 from gersgorin.next.analyses.products import ProductNorms
 from gersgorin.next.jacobians import differences
+from gersgorin.next.linalg import eigenvalue_conditions, eigenvalues, gersgorin_discs
+from gersgorin.next.linalg.ranges import support_function
+from gersgorin.next.linalg.spectrum import departure_from_normality
 from gersgorin.next.run import Run
 from rhn.errors import InvalidInputError
 

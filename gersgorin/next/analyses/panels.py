@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.linalg.outlines import discs_outline, support_corners
+from gersgorin.next.linalg.discs import discs_outline
+from gersgorin.next.linalg.ranges import support_corners
 from rhn.utils.tables import formatted
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"

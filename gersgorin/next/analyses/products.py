@@ -7,7 +7,7 @@ Legend: T time steps; N entries of a state; A[t] = ds[t+1]/ds[t]. Logarithms are
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.products import RunningProduct
-from gersgorin.linalg.spectrum import one_thread
 from gersgorin.next.analyses.step_result import (
     DOUBLING,
     GROWTH,
@@ -27,7 +25,9 @@ from gersgorin.next.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.next.run import Run, open_run
+from gersgorin.next.linalg.products import RunningProduct
+from gersgorin.next.linalg.spectrum import one_thread
+from gersgorin.next.run import open_run
 
 BACK = "log10 ||ds[T]/ds[t]||"
 LARGEST, SMALLEST = (
@@ -110,16 +110,17 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Product
     [1.0, 10.0]
     """
     run = open_run(network, x, s0, **how)
-    forward, back = log_norms(run), log_norms(run, back=True)[::-1]
-    return Products(**run.heading, log_norm=forward, log_norm_back=back)
+    one = [*run.blocks()] if len([*run.slices()]) == 1 else None
+    forward, back = (log_norms(one or run.blocks(back), back) for back in (False, True))
+    return Products(**run.heading, log_norm=forward, log_norm_back=back[::-1])
 
 
-def log_norms(run: Run, back: bool = False) -> np.ndarray:
-    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,); log ||A[T-1] ... A[t]||_2 for t = T-1..0 if
-    `back` is True.
+def log_norms(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:
+    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of a run; log ||A[T-1] ...
+    A[t]||_2 for t = T-1..0, from the last block on, if `back` is True.
     """
     product, logs = ProductNorms(), list[float]()
-    for _, M, e in run.blocks(back):
+    for _, M, e in blocks:
         M = M.cpu().double()
         logs += product.multiply(M.mT.flip(0), e.flip(0)) if back else product.multiply(M, e)
     return np.array(logs)

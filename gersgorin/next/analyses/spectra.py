@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import torch
 
-from gersgorin.linalg.outlines import overlap_ends, support_corners
-from gersgorin.linalg.spectrum import one_thread
 from gersgorin.next import door
 from gersgorin.next.analyses.matrices import measured
 from gersgorin.next.analyses.step_result import (
@@ -31,6 +29,9 @@ from gersgorin.next.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
+from gersgorin.next.linalg.discs import overlap_ends
+from gersgorin.next.linalg.ranges import support_corners
+from gersgorin.next.linalg.spectrum import one_thread
 from gersgorin.next.run import open_run
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from gersgorin.linalg import doubling_time, half_life
+from gersgorin.next.linalg import doubling_time, half_life
 from rhn.utils.results import COLUMNS, Result
 from rhn.utils.tables import formatted
 
