@@ -1,0 +1,398 @@
+"""Lyapunov exponents of a run: the mean growth rates of small changes of the state, with standard
+errors.
+
+A frame of k directions is multiplied at each step by the Jacobian A[t] = ds[t+1]/ds[t] (G. Benettin
+et al., Meccanica 15, 1980). All directions turn to the direction that grows fastest. A QR
+decomposition after each step, A[t] Q = Q' R, makes them orthogonal again, and log |R_ii| is the
+growth of the i-th direction. The sum over i is exactly the growth of the volume of the frame; for a
+full frame (k = N) it is the sum of log |det A[t]|.
+
+If A[t] is the product of the Jacobians of several layers, its rounding moves log |R_ii| by about
+eps |longest column of A[t] Q| / |R_ii|. A step at which this exceeds 1e-11 is done again, with a QR
+decomposition after each layer. Compared with 60 digits, the estimate is at most five times too low.
+
+The standard errors are computed from the means of consecutive blocks of one run. If b blocks have
+the standard deviation d, and each has the correlation r with the next, the standard error of their
+mean is
+
+    d sqrt(s / b),   s = (1 + r) / (1 - r).
+
+This is the error of b / s independent blocks, and is exact for an autoregression. With few blocks
+the estimate of r is too low by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954), which is
+added. Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. A short
+run uses two numbers of blocks and takes the larger error. Directions that still turn grow too
+slowly, which the scatter of blocks does not show: the error is at least half of the difference
+between the two halves of the run.
+
+Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
+descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents
+are natural logarithms per step.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.next import door
+from gersgorin.next.analyses.jumps import jumps
+from gersgorin.next.analyses.listed_result import ListedResult
+from gersgorin.next.jacobians import LargeJacobian
+from gersgorin.next.run import Run, open_run, run_states
+from gersgorin.run.autodiff import BLOCK
+from rhn.utils.validation import check_seed, whole_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Map = Callable[[Tensor], Tensor]
+
+LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
+EXACT = 1e-11  # largest error of a log growth that a QR decomposition of a whole step may leave
+PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
+BLOCKS = 20, 10  # numbers of blocks for standard errors
+LEAST_STEPS = 20  # of a run with standard errors
+LONG = 100  # steps from which 20 blocks are long enough
+QUANTILE = 0.975  # of Student's distribution, for intervals of 95 %
+LEAST_FREEDOM = 1.5  # degrees of freedom of a standard error, at least
+
+EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
+HALVES = ("first half", "second half")
+LARGEST, SUM, COUNTED = "largest exponent (1/step)", "sum of the exponents", "steps counted"
+DIMENSION = ("Kaplan-Yorke dimension, from", "Kaplan-Yorke dimension, to")
+MOVED = "movement of the state in the second half (share of its largest entry)"
+JUMP = "largest jump of the Jacobian"
+HIDDEN = "exponents that rounding hides"
+NUMBER, MEANS = "number of the exponent", "mean over the steps counted"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class LyapunovSpectrum(ListedResult):
+    """The k leading exponents of one run with their standard errors.
+
+    >>> found = lyapunov(lambda x, s: s / 2, torch.zeros(20, 1), torch.ones(1))
+    >>> found.exponents.round(4).tolist()  # log(1/2)
+    [-0.6931]
+    """
+
+    page: ClassVar[str] = "docs/guides/dynamics.md"
+    item: ClassVar[str] = "number"
+    headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
+    texts: ClassVar[tuple[str, ...]] = (
+        *ListedResult.run_texts, item, EXPONENT, MARGIN, *HALVES, BOUND, LARGEST, SUM, COUNTED,
+        *DIMENSION, MOVED, JUMP, HIDDEN, NUMBER, MEANS,
+    )  # fmt: skip
+
+    exponents: Annotated[np.ndarray, "exponent"]
+    """The exponents, (k,), descending; -inf if a Jacobian maps all directions to 0, and NaN, at the
+    end, for those that rounding hides.
+    """
+    standard_errors: Annotated[np.ndarray, "exponent"]
+    """Standard errors, (k,), rounding included: the 95 % interval is the exponent +- two of them,
+    for this run only. NaN for fewer than 20 steps.
+    """
+    halves: Annotated[np.ndarray, "half", "exponent"]
+    """The exponents of the first and the second half of the counted steps, (2, k)."""
+    curve_steps: Annotated[np.ndarray, "estimate"]
+    """Number of steps from which each running estimate is computed, (C,); the last is T."""
+    curve: Annotated[np.ndarray, "estimate", "exponent"]
+    """Running estimates of the exponents, (C, k), each from the first `curve_steps` counted
+    steps.
+    """
+    lost_below: float
+    """Upper bound of each exponent that rounding hides: in a QR decomposition, its growth cannot be
+    distinguished from rounding of the direction that grows most. NaN if there is none.
+    """
+    jumps: Annotated[np.ndarray, "step"]
+    """How far the Jacobian jumps at the state before each counted step, (T,): the difference of its
+    products with random signs on two sides, over their norm. About 1e-7 for smooth steps.
+    """
+    moved: float
+    """Largest range of an entry of the state in the second half of the counted steps, over the
+    largest modulus of an entry there.
+    """
+    state_size: int
+    """N, the number of entries of a state."""
+
+    @property
+    def margins(self) -> np.ndarray:
+        """Half-widths of the 95 % intervals, which are two standard errors, (k,)."""
+        return 2 * self.standard_errors
+
+    @property
+    def sum(self) -> float:
+        """Sum of the k exponents: the mean log growth per step of k-dimensional volumes. NaN if
+        rounding hides an exponent.
+        """
+        return float(self.exponents.sum())
+
+    @property
+    def kaplan_yorke(self) -> float:
+        """The Kaplan-Yorke dimension of the exponents themselves; NaN if it needs more exponents,
+        depends on those that rounding hides, or volumes do not shrink.
+        """
+        ends = [np.nan_to_num(self.exponents, nan=end, neginf=-math.inf)
+                for end in (-math.inf, self.lost_below)]  # fmt: skip
+        least, most = map(kaplan_yorke_dimension, ends)
+        return least if least == most else math.nan
+
+    @property
+    def dimension(self) -> tuple[float, float]:
+        """The smallest and largest Kaplan-Yorke dimension of exponents within their margins; NaN if
+        it needs more exponents. Margins that are not known are infinite.
+        """
+        margins = np.nan_to_num(self.margins, nan=math.inf)
+        hidden, infinite = np.isnan(self.exponents), np.isneginf(self.exponents)
+        low = np.where(hidden | infinite, -math.inf, self.exponents - margins)
+        high = np.where(hidden, self.lost_below, self.exponents + margins)
+        high = np.minimum(np.where(infinite, -math.inf, high), high[0])
+        whole = len(high) == self.state_size
+        if whole and len(high) > 1 and -math.inf < self.sum < 0:  # known better than its parts
+            high[-1] = min(high[-1], self.sum - high[:-1].sum())
+        least, most = map(kaplan_yorke_dimension, (low, high))
+        return least, len(high) if whole and least >= 0 and math.isnan(most) else most
+
+    def table(self) -> Mapping[str, Any]:
+        hidden = np.isnan(self.exponents)
+        return {
+            EXPONENT: self.exponents,
+            MARGIN: self.margins,
+            **dict(zip(HALVES, self.halves, strict=True)),
+            BOUND: np.where(hidden, self.lost_below, math.nan),
+            LARGEST: float(self.exponents[0]),
+            SUM: self.sum,
+            COUNTED: int(self.curve_steps[-1]),
+            **dict(zip(DIMENSION, self.dimension, strict=True)),
+            MOVED: self.moved,
+            JUMP: float(self.jumps.max()),
+        }
+
+    def notes(self) -> Mapping[str, int]:
+        return {HIDDEN: int(np.isnan(self.exponents).sum())}
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the exponents against their number, with their margins."""
+        from gersgorin.next.analyses.panels import LETTERS, RED, new_axes  # loads matplotlib
+
+        ax = new_axes() if ax is None else ax
+        number, margins = 1 + np.arange(len(self.exponents)), np.nan_to_num(self.margins)
+        known = np.isfinite(self.exponents)
+        ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        ax.errorbar(number[known], self.exponents[known], margins[known], fmt="o", color=RED,
+                    markersize=3.5, capsize=2)  # fmt: skip
+        ax.set(xlim=(0.5, len(number) + 0.5))
+        ax.set_xlabel(NUMBER, fontsize=LETTERS)
+        ax.set_ylabel(EXPONENT, fontsize=LETTERS)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw the exponents, and their means over the first steps; None: the usual title."""
+        from matplotlib.figure import Figure
+
+        from gersgorin.next.analyses.panels import BLUE, LETTERS
+
+        figure = Figure(figsize=(8.2, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        self.plot(left)
+        known = np.isfinite(self.curve[-1])
+        right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        curves = np.where(np.isfinite(self.curve), self.curve, math.nan)[:, known]
+        right.plot(self.curve_steps, curves, color=BLUE, linewidth=1, alpha=0.7)
+        right.set_title(MEANS, loc="left", fontsize=LETTERS)
+        right.set_xlabel(f"{COUNTED} ({self.unit})", fontsize=LETTERS)
+        right.spines[["top", "right"]].set_visible(False)
+        title = self.figure_title() if title is None else title
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        return figure
+
+
+@torch.no_grad()
+@one_thread()
+def lyapunov(
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    count: int | None = None,
+    warmup: int = 0,
+    repeat: int = 1,
+    seed: int = 0,
+    **how: Any,
+) -> LyapunovSpectrum:
+    """Compute the Lyapunov exponents of a run, as natural logarithms per time step.
+
+    A negative largest exponent means that runs from nearby states come together under this input.
+    States that are far apart may stay apart: compare runs from several s0, or `fixed_points`.
+
+    Args:
+        network, x, s0, how: as for `open_run`.
+        count: number k of exponents, at most the N entries of a state; None: all. For k = N the sum
+            is exactly the mean of log |det A[t]|.
+        warmup: number of steps at the start of the run that are not counted, because the directions
+            have not settled yet.
+        repeat: how many times the sequence is read, one after the other.
+        seed: seed of the first directions.
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a number is out of
+            range.
+
+    >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    >>> found = lyapunov(lambda x, s: A @ s, torch.zeros(1000, 1), torch.zeros(2).double())
+    >>> np.exp(found.exponents).round(2), round(abs(found.sum), 9)
+    (array([2. , 0.5]), 0.0)
+    """
+    run = repeated(open_run(network, x, s0, **how), whole_number("repeat", repeat))
+    T, N = len(run), run.state_size
+    k = whole_number("count", N if count is None else count, 1, N, f"the state has {N} entries")
+    warmup = whole_number("warmup", warmup, 0, T - 1, f"the run has {T} steps")
+    frame = random_frame(N, k, check_seed(seed), run.states)
+    logs = torch.stack([*growth(run, frame)])
+    door.are_finite("growth of small changes", torch.where(logs.isneginf(), 0, logs))
+    log, most = logs[warmup:].cpu().numpy().swapaxes(0, 1)
+    T -= warmup
+    # a direction after a hidden one starts from rounding
+    hidden = np.logical_or.accumulate((most > log).any(0) & np.isfinite(most).all(0))
+    pieces = min(PIECES, T)
+    edges = np.array([round(T * piece / pieces) for piece in range(pieces + 1)])
+    sums, lengths = np.add.reduceat(np.where(hidden, np.nan, log), edges[:-1]), np.diff(edges)
+    curve = sums.cumsum(0) / edges[1:, None]
+    order = np.argsort(-curve[-1], kind="stable")
+    layers = run.step.depth if run.step.own("layer_jacobians") else 1
+    rounding = layers * torch.finfo(run.states.dtype).eps * math.sqrt(N)
+    later = run.states[warmup + T // 2 :].cpu().double().numpy()
+    beside = [jumps(run.step.rows, *run.at(now), run.states[1:][now]) for now in run.slices()]
+    return LyapunovSpectrum(
+        **run.heading,
+        exponents=curve[-1, order],
+        standard_errors=np.hypot(standard_errors(lengths, sums), rounding)[order],
+        halves=_means(lengths, sums, 2)[:, order],
+        curve_steps=edges[1:],
+        curve=curve[:, order],
+        lost_below=float(most.mean(0)[hidden].max()) if hidden.any() else math.nan,
+        jumps=torch.cat(beside)[warmup:].cpu().double().numpy(),
+        moved=float(np.ptp(later, axis=0).max() / (np.abs(later).max() or 1)),
+        state_size=N,
+    )
+
+
+def repeated(run: Run, times: int) -> Run:
+    """The run of the same step along its inputs, read several times."""
+    if times == 1:
+        return run
+    inputs = torch.cat([run.inputs] * times)
+    return replace(run, inputs=inputs, states=run_states(run.step, inputs))
+
+
+def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
+    """k random orthonormal directions (N, k); a larger k adds directions to the same first ones."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = [torch.randn(N, generator=generator, dtype=torch.float64) for _ in range(k)]
+    return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
+
+
+def growth(run: Run, Q: Tensor) -> Iterator[Tensor]:
+    """Yield log |R_ii| and its upper bound, (2, k), for each step, from the QR decomposition after
+    the step, or after each of its factors. The bound is larger if |R_ii| may be only rounding of
+    the longest column.
+    """
+    for maps in maps_of(run):
+        after, size, error = _factored(reduce(lambda columns, J: J(columns), maps, Q))
+        sizes = [size]
+        if len(maps) > 1 and not error <= EXACT:
+            after, sizes = Q, []
+            for J in maps:
+                after, size, _ = _factored(J(after))
+                sizes.append(size)
+        Q = after
+        yield torch.stack(sizes).double().log().sum(0)
+
+
+def _factored(columns: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The factor Q, |R_ii| and its upper bound (2, k), and the error of log |R_ii|."""
+    eps = torch.finfo(columns.dtype).eps
+    Q, R = torch.linalg.qr(columns)
+    size, rounding = R.diagonal().abs(), eps * R.norm(dim=0).max()
+    sizes = torch.stack([size, size.maximum(len(Q) * rounding)])
+    return Q, sizes, float(rounding / size.min())
+
+
+def maps_of(run: Run) -> Iterator[list[Map]]:
+    """Yield the maps Q -> J Q of each step: of its layers, if they are known, or of the step."""
+    step, N = run.step, run.state_size
+    layers = step.own("layer_jacobians") if step.depth > 1 else None
+    if N > LARGE:
+        yield from ([LargeJacobian(step, x, s).push] for x, s in zip(*run.at(), strict=True))
+        return
+    size = max(1, BLOCK // (N * N * (step.depth if layers else 1)))
+    for start in range(0, len(run), size):
+        now = slice(start, min(start + size, len(run)))
+        J = layers(*run.at(now)) if layers else [run.jacobians(now)]
+        yield from ([A.matmul for A in matrices] for matrices in zip(*J, strict=True))
+
+
+def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Standard errors of the exponents, (k,), from the number of steps (C,) and the growth (C, k)
+    of consecutive pieces of the run; NaN for fewer than 20 steps.
+    """
+    if lengths.sum() < LEAST_STEPS:
+        return np.full(sums.shape[1], np.nan)
+    numbers = BLOCKS if lengths.sum() < LONG else BLOCKS[:1]
+    scatter = [_of_blocks(_means(lengths, sums, b)) for b in numbers]
+    first, second = _means(lengths, sums, 2)
+    with np.errstate(invalid="ignore"):
+        return np.max([*scatter, np.abs(second - first) / 2], axis=0)
+
+
+def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:
+    """Mean growth of consecutive blocks of (nearly) equal length, (b, k); NaN without a step."""
+    pieces = np.array_split(np.arange(len(lengths)), blocks)
+    with np.errstate(invalid="ignore"):
+        return np.array([sums[piece].sum(0) / lengths[piece].sum() for piece in pieces])
+
+
+def _of_blocks(means: np.ndarray) -> np.ndarray:
+    """Standard errors (k,) from the means (b, k) of blocks; NaN if a mean is infinite."""
+    from scipy.special import stdtrit  # loads in a fifth of a second
+
+    b = len(means)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rest = means - means.mean(0)
+        squares = (rest * rest).sum(0)
+        r = np.where(squares > 0, (rest[1:] * rest[:-1]).sum(0) / squares, 0)
+        r = np.clip(r + (1 + 3 * r) / b, 0, 1 - 2 / b)
+        s = (1 + r) / (1 - r)
+        student = stdtrit(np.maximum(b / s - 1, LEAST_FREEDOM), QUANTILE) / 2
+        return np.sqrt(squares / (b - 1) * s / b) * student
+
+
+def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
+    """The Kaplan-Yorke dimension j + (l_1 + ... + l_j) / |l_{j+1}| of exponents l_1, l_2, ..., with
+    the largest j whose sum l_1 + ... + l_j is not negative (J. Kaplan, J. Yorke 1979).
+
+    0 if the largest exponent is negative: nearby states end on one orbit. NaN if no partial sum is
+    negative. The dimension is then not defined if these are all exponents of the state; if they are
+    a part, more exponents are needed. NaN also if an exponent is NaN or inf. The order of the
+    exponents does not matter.
+
+    >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
+    2.062
+    """
+    exponents = -np.sort(-np.asarray(exponents, dtype=float))
+    if not (exponents < math.inf).all():
+        return math.nan
+    sums = np.cumsum(exponents)
+    negative = np.flatnonzero(sums < 0)
+    if len(negative) == 0:
+        return math.nan
+    j = int(negative[0])
+    return j + (float(sums[j - 1]) / abs(float(exponents[j])) if j else 0.0)
