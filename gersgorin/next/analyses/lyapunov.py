@@ -256,9 +256,9 @@ def lyapunov(
     k = whole_number("count", N if count is None else count, 1, N, f"the state has {N} entries")
     warmup = whole_number("warmup", warmup, 0, T - 1, f"the run has {T} steps")
     frame = random_frame(N, k, check_seed(seed), run.states)
-    logs = torch.stack([*growth(run, frame)])
-    door.are_finite("growth of small changes", torch.where(logs.isneginf(), 0, logs))
-    log, most = logs[warmup:].cpu().numpy().swapaxes(0, 1)
+    logs = growth(run, frame)
+    door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
+    log, most = logs[:, warmup:].cpu().numpy()
     T -= warmup
     # a direction after a hidden one starts from rounding
     hidden = np.logical_or.accumulate((most > log).any(0) & np.isfinite(most).all(0))
@@ -300,30 +300,35 @@ def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
-def growth(run: Run, Q: Tensor) -> Iterator[Tensor]:
-    """Yield log |R_ii| and its upper bound, (2, k), for each step, from the QR decomposition after
-    the step, or after each of its factors. The bound is larger if |R_ii| may be only rounding of
-    the longest column.
+def growth(run: Run, Q: Tensor) -> Tensor:
+    """log |R_ii| and its upper bound, (2, T, k), from the QR decomposition after each step, or
+    after each of its factors. The bound is larger if |R_ii| may be only rounding of the longest
+    column.
     """
-    for maps in maps_of(run):
-        after, size, error = _factored(reduce(lambda columns, J: J(columns), maps, Q))
-        sizes = [size]
-        if len(maps) > 1 and not error <= EXACT:
-            after, sizes = Q, []
+    eps = torch.finfo(Q.dtype).eps
+    sizes, longest, at = list[Tensor](), list[Tensor](), list[int]()
+    for t, maps in enumerate(maps_of(run)):
+        after, size, most = _factored(reduce(lambda columns, J: J(columns), maps, Q))
+        parts = [(size, most)]
+        if len(maps) > 1 and not eps * float(most) <= EXACT * float(size.min()):
+            after, parts = Q, []
             for J in maps:
-                after, size, _ = _factored(J(after))
-                sizes.append(size)
+                after, *part = _factored(J(after))
+                parts.append(part)
         Q = after
-        yield torch.stack(sizes).double().log().sum(0)
+        sizes += [size for size, _ in parts]
+        longest += [most for _, most in parts]
+        at += [t] * len(parts)
+    size = torch.stack(sizes).double()
+    bound = size.maximum(len(Q) * eps * torch.stack(longest)[:, None])
+    logs = torch.stack([size, bound]).log()
+    return logs.new_zeros(2, t + 1, logs.shape[-1]).index_add_(1, logs.new_tensor(at).long(), logs)
 
 
-def _factored(columns: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The factor Q, |R_ii| and its upper bound (2, k), and the error of log |R_ii|."""
-    eps = torch.finfo(columns.dtype).eps
+def _factored(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The factor Q, |R_ii| (k,), and the length of the longest column."""
     Q, R = torch.linalg.qr(columns)
-    size, rounding = R.diagonal().abs(), eps * R.norm(dim=0).max()
-    sizes = torch.stack([size, size.maximum(len(Q) * rounding)])
-    return Q, sizes, float(rounding / size.min())
+    return Q, R.diagonal().abs(), R.norm(dim=0).max()
 
 
 def maps_of(run: Run) -> Iterator[list[Map]]:
