@@ -20,22 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.next import door
+from gersgorin.next import door, zeros
 from gersgorin.next.analyses.jumps import jumps
 from gersgorin.next.analyses.listed_result import ListedResult
 from gersgorin.next.jacobians import jacobians
 from gersgorin.next.run import Run, open_run
 from gersgorin.next.step import Step
-from gersgorin.next.zeros import (
-    APART,
-    MET,
-    STILL,
-    ZeroSearch,
-    blocks,
-    distinct,
-    least_of_each,
-    meeting,
-)
+from gersgorin.next.zeros import ZeroSearch
 from rhn.utils.validation import check_seed, number, whole_number
 
 if TYPE_CHECKING:
@@ -63,30 +54,6 @@ COUNTS = (
     "starts that led to a shorter period", "starts that ended at the edge of the box",
     "starts that failed elsewhere", "least |F(s) - s| of all ends", "margin of the box",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Modes:
-    """Modes of a small deviation d from a point. After t steps of F^k the deviation is right @
-    (eigenvalues**t * (left @ d)).
-
-    >>> Modes(np.array([0.5, 0.2]), np.eye(2)).left.tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
-    """
-
-    eigenvalues: np.ndarray
-    """Eigenvalues, complex, (N,), the largest modulus first."""
-    right: np.ndarray
-    """Directions of the modes, (N, N): columns of length 1."""
-
-    @property
-    def left(self) -> np.ndarray:
-        """The matrix (N, N) that gives the shares of the modes in a deviation: the inverse of
-        `right`. Raises numpy.linalg.LinAlgError if the modes do not span all states.
-        """
-        if not np.linalg.cond(self.right) < 1 / np.finfo(float).eps:
-            raise np.linalg.LinAlgError("the modes do not span all states")
-        return np.linalg.inv(self.right)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -152,17 +119,16 @@ class FixedPoints(ListedResult):
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in super().to_dict().items() if name != "jacobians"}
 
-    def modes(self, point: int = 0) -> Modes:
-        """The modes of one point, counted from 0. Raises InvalidInputError if there is no such
-        point, or no Jacobian.
+    def modes(self, point: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The eigenvalues (N,) of one point, counted from 0, the largest modulus first, and the
+        directions of its modes, the columns of V (N, N). After t steps of F^k, a small deviation d
+        is V (eigenvalues^t * V^-1 d). Raises InvalidInputError without such a point or Jacobian.
         """
-        A = self.jacobians
-        known = 0 if A is None else len(A)
-        door.require(A is not None and known > 0, "jacobians", A, "those of a search with points")
-        point = whole_number("point", point, 0, known - 1)
-        values, right = np.linalg.eig(A[point])
+        A = np.zeros(0) if self.jacobians is None else self.jacobians
+        door.require(len(A) > 0, "number of Jacobians", len(A), "those of a search with points")
+        values, right = np.linalg.eig(A[whole_number("point", point, 0, len(A) - 1)])
         order = np.argsort(-np.abs(values), kind="stable")
-        return Modes(values[order], right[:, order])
+        return values[order], right[:, order]
 
     @property
     def unstable(self) -> np.ndarray:
@@ -212,6 +178,19 @@ class FixedPoints(ListedResult):
         )  # fmt: skip
         rows = dict(zip(COLUMNS, columns, strict=True))
         return rows | dict(zip(COUNTS, numbers, strict=True))
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the points, the starts and the run along the principal axes of the starts."""
+        from gersgorin.next.analyses.dynamics_figures import draw_states
+        from gersgorin.next.analyses.panels import new_axes  # loads matplotlib
+
+        return draw_states(new_axes() if ax is None else ax, self)
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw the states and the eigenvalues of all points; None: the usual title."""
+        from gersgorin.next.analyses.dynamics_figures import figure_of_points
+
+        return figure_of_points(self, self.figure_title() if title is None else title)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,11 +246,15 @@ class IteratedMap:
         side = (starts - starts.mean(0)).abs().max().clamp(min=1)
         while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
             path = self.along(s, AT_ONCE * self.period)[:: self.period]
-            drift, steps = _drifts(path, MET * side), steps + AT_ONCE
+            drift, steps = _drifts(path, zeros.MET * side), steps + AT_ONCE
             s = path[-1][path[-1].isfinite().all(-1)]
-            s = s[least_of_each(meeting(s, MET * side), torch.zeros_like(s[:, 0])).sort().values]
+            s = s[
+                zeros.least_of_each(zeros.meeting(s, zeros.MET * side), torch.zeros_like(s[:, 0]))
+                .sort()
+                .values
+            ]
         none = torch.zeros_like(s[:, 0])
-        return s[distinct(s, none, none == 0, APART * side, len(s))[0]], steps
+        return s[zeros.distinct(s, none, none == 0, zeros.APART * side, len(s))[0]], steps
 
 
 def _drifts(path: Tensor, still: Tensor) -> bool:
@@ -332,7 +315,11 @@ def fixed_points(
         door.require(vectors, "starts", door.kind(given), "a number, or vectors (B, N)")
         known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
         s0 = given[0] if s0 is None and not known else s0
-    if isinstance(x, Tensor | np.ndarray) and x.ndim == 1 and torch.as_tensor(x).is_floating_point():
+    if (
+        isinstance(x, Tensor | np.ndarray)
+        and x.ndim == 1
+        and torch.as_tensor(x).is_floating_point()
+    ):
         x = x[None]
     run = open_run(network, x, s0, **how)
     period = whole_number("period", period, 1, LONGEST_PERIOD)
@@ -386,7 +373,7 @@ def _points(F: IteratedMap, starts: Tensor, margin: float) -> dict[str, Any]:
     """
     (settled, steps), B = F.settled(starts), len(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
-    at_starts, apart = search.r.speed(starts), APART * search.scale
+    at_starts, apart = search.r.speed(starts), zeros.APART * search.scale
     door.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
     ends, minima = search.find(torch.cat((starts, settled)))
     if F.period > 1:  # and from the other points of the cycles
@@ -395,13 +382,15 @@ def _points(F: IteratedMap, starts: Tensor, margin: float) -> dict[str, Any]:
         minima = torch.cat((minima, minima.new_zeros(len(orbits))))
     speeds, closed = search.r.speed(ends), search.are_zeros(ends)
     fixed = closed & ~F.closes_early(ends, apart)
-    still = (minima & (speeds <= SLOW * at_starts.median())) | (speeds <= STILL * search.scale)
+    still = (minima & (speeds <= SLOW * at_starts.median())) | (
+        speeds <= zeros.STILL * search.scale
+    )
     slow = still & ~closed & (F.period == 1)
-    some, from_some = distinct(ends, speeds, fixed, apart, B)
-    others, from_others = distinct(ends, speeds, slow, apart, B)
+    some, from_some = zeros.distinct(ends, speeds, fixed, apart, B)
+    others, from_others = zeros.distinct(ends, speeds, slow, apart, B)
     rows = torch.cat((some, others))
     points, failed = ends[rows], ~(closed | slow)[:B]
-    A = torch.cat([F.jacobian(part) for part in blocks(points)] or [F.jacobian(points)])
+    A = torch.cat([F.jacobian(part) for part in zeros.blocks(points)] or [F.jacobian(points)])
     door.are_finite(f"derivative of {F.step.name} at a point", A)
     arrays = {
         "states": points,

@@ -11,11 +11,12 @@ from gersgorin.next.step import Rows
 
 
 def jumps(rows: Rows, x: Tensor, s: Tensor, after: Tensor, size: Tensor | None = None) -> Tensor:
-    """|d - e| / |v| at rows x (B, m) and s (B, N), (B,), with next states `after` (B, N): the difference quotients d and e of a step
+    """|d - e| / |v| at rows x (B, m) and s (B, N), (B,): the difference quotients d and e of a step
     on two sides of s, along random signs v. Near 0 for a smooth step; the difference of the slopes
-    at a kink; above 1 if the step itself jumps. The smaller number of two distances: the short one
-    has the rounding of the step, the long one its curvature.
+    at a kink; far above 1 if the step itself jumps. The smaller number of two distances: the short
+    one has the rounding of the step, the long one its curvature.
 
+    after: the next states (B, N).
     size: the unit of a state, (B, 1) or 0-dim; None: the largest modulus of an entry, or 1 for 0.
 
     >>> s = torch.tensor([[0.0], [1.0]], dtype=torch.float64)

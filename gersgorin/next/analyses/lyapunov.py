@@ -8,21 +8,15 @@ growth of the i-th direction. The sum over i is exactly the growth of the volume
 full frame (k = N) it is the sum of log |det A[t]|.
 
 If A[t] is the product of the Jacobians of several layers, its rounding moves log |R_ii| by about
-eps |longest column of A[t] Q| / |R_ii|. A step at which this exceeds 1e-11 is done again, with a QR
-decomposition after each layer. Compared with 60 digits, the estimate is at most five times too low.
+eps |longest column of A[t] Q| / |R_ii|, as 60 digits confirm. A step at which this exceeds 1e-11 is
+done again, with a QR decomposition after each layer.
 
-The standard errors are computed from the means of consecutive blocks of one run. If b blocks have
-the standard deviation d, and each has the correlation r with the next, the standard error of their
-mean is
-
-    d sqrt(s / b),   s = (1 + r) / (1 - r).
-
-This is the error of b / s independent blocks, and is exact for an autoregression. With few blocks
-the estimate of r is too low by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954), which is
-added. Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. A short
-run uses two numbers of blocks and takes the larger error. Directions that still turn grow too
-slowly, which the scatter of blocks does not show: the error is at least half of the difference
-between the two halves of the run.
+If b blocks of a run have the standard deviation d, and each has the correlation r with the next,
+the standard error of their mean is d sqrt(s / b), s = (1 + r) / (1 - r), that of b / s independent
+blocks. The estimate of r is too low by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954), which
+is added. Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. A
+short run takes the larger error of two numbers of blocks. Directions that still turn grow too
+slowly: the error is at least half of the difference between the two halves of the run.
 
 Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
 descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents
@@ -30,7 +24,7 @@ are natural logarithms per step.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -67,10 +61,8 @@ EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
 HALVES = ("first half", "second half")
 LARGEST, SUM, COUNTED = "largest exponent (1/step)", "sum of the exponents", "steps counted"
 DIMENSION = ("Kaplan-Yorke dimension, from", "Kaplan-Yorke dimension, to")
-MOVED = "movement of the state in the second half (share of its largest entry)"
 JUMP = "largest jump of the Jacobian"
 HIDDEN = "exponents that rounding hides"
-NUMBER, MEANS = "number of the exponent", "mean over the steps counted"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -87,7 +79,7 @@ class LyapunovSpectrum(ListedResult):
     headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
     texts: ClassVar[tuple[str, ...]] = (
         *ListedResult.run_texts, item, EXPONENT, MARGIN, *HALVES, BOUND, LARGEST, SUM, COUNTED,
-        *DIMENSION, MOVED, JUMP, HIDDEN, NUMBER, MEANS,
+        *DIMENSION, JUMP, HIDDEN,
     )  # fmt: skip
 
     exponents: Annotated[np.ndarray, "exponent"]
@@ -113,10 +105,6 @@ class LyapunovSpectrum(ListedResult):
     jumps: Annotated[np.ndarray, "step"]
     """How far the Jacobian jumps at the state before each counted step, (T,): the difference of its
     products with random signs on two sides, over their norm. About 1e-7 for smooth steps.
-    """
-    moved: float
-    """Largest range of an entry of the state in the second half of the counted steps, over the
-    largest modulus of an entry there.
     """
     state_size: int
     """N, the number of entries of a state."""
@@ -170,7 +158,6 @@ class LyapunovSpectrum(ListedResult):
             SUM: self.sum,
             COUNTED: int(self.curve_steps[-1]),
             **dict(zip(DIMENSION, self.dimension, strict=True)),
-            MOVED: self.moved,
             JUMP: float(self.jumps.max()),
         }
 
@@ -179,40 +166,16 @@ class LyapunovSpectrum(ListedResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the exponents against their number, with their margins."""
-        from gersgorin.next.analyses.panels import LETTERS, RED, new_axes  # loads matplotlib
+        from gersgorin.next.analyses.dynamics_figures import draw_exponents  # loads matplotlib
+        from gersgorin.next.analyses.panels import new_axes
 
-        ax = new_axes() if ax is None else ax
-        number, margins = 1 + np.arange(len(self.exponents)), np.nan_to_num(self.margins)
-        known = np.isfinite(self.exponents)
-        ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        ax.errorbar(number[known], self.exponents[known], margins[known], fmt="o", color=RED,
-                    markersize=3.5, capsize=2)  # fmt: skip
-        ax.set(xlim=(0.5, len(number) + 0.5))
-        ax.set_xlabel(NUMBER, fontsize=LETTERS)
-        ax.set_ylabel(EXPONENT, fontsize=LETTERS)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.spines[["top", "right"]].set_visible(False)
-        return ax
+        return draw_exponents(new_axes() if ax is None else ax, self)
 
     def figure(self, title: str | None = None) -> "Figure":
         """Draw the exponents, and their means over the first steps; None: the usual title."""
-        from matplotlib.figure import Figure
+        from gersgorin.next.analyses.dynamics_figures import figure_of_exponents
 
-        from gersgorin.next.analyses.panels import BLUE, LETTERS
-
-        figure = Figure(figsize=(8.2, 3.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        self.plot(left)
-        known = np.isfinite(self.curve[-1])
-        right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        curves = np.where(np.isfinite(self.curve), self.curve, math.nan)[:, known]
-        right.plot(self.curve_steps, curves, color=BLUE, linewidth=1, alpha=0.7)
-        right.set_title(MEANS, loc="left", fontsize=LETTERS)
-        right.set_xlabel(f"{COUNTED} ({self.unit})", fontsize=LETTERS)
-        right.spines[["top", "right"]].set_visible(False)
-        title = self.figure_title() if title is None else title
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        return figure
+        return figure_of_exponents(self, self.figure_title() if title is None else title)
 
 
 @torch.no_grad()
@@ -269,7 +232,6 @@ def lyapunov(
     order = np.argsort(-curve[-1], kind="stable")
     layers = run.step.depth if run.step.own("layer_jacobians") else 1
     rounding = layers * torch.finfo(run.states.dtype).eps * math.sqrt(N)
-    later = run.states[warmup + T // 2 :].cpu().double().numpy()
     beside = [jumps(run.step.rows, *run.at(now), run.states[1:][now]) for now in run.slices()]
     return LyapunovSpectrum(
         **run.heading,
@@ -280,7 +242,6 @@ def lyapunov(
         curve=curve[:, order],
         lost_below=float(most.mean(0)[hidden].max()) if hidden.any() else math.nan,
         jumps=torch.cat(beside)[warmup:].cpu().double().numpy(),
-        moved=float(np.ptp(later, axis=0).max() / (np.abs(later).max() or 1)),
         state_size=N,
     )
 
@@ -308,16 +269,15 @@ def growth(run: Run, Q: Tensor) -> Tensor:
     eps = torch.finfo(Q.dtype).eps
     sizes, longest, at = list[Tensor](), list[Tensor](), list[int]()
     for t, maps in enumerate(maps_of(run)):
-        after, size, most = _factored(reduce(lambda columns, J: J(columns), maps, Q))
-        parts = [(size, most)]
+        parts = [_factored(reduce(lambda columns, J: J(columns), maps, Q))]
+        _, size, most = parts[0]
         if len(maps) > 1 and not eps * float(most) <= EXACT * float(size.min()):
-            after, parts = Q, []
-            for J in maps:
-                after, *part = _factored(J(after))
-                parts.append(part)
-        Q = after
-        sizes += [size for size, _ in parts]
-        longest += [most for _, most in parts]
+            parts = [_factored(maps[0](Q))]
+            for J in maps[1:]:
+                parts.append(_factored(J(parts[-1][0])))
+        Q = parts[-1][0]
+        sizes += [size for _, size, _ in parts]
+        longest += [most for *_, most in parts]
         at += [t] * len(parts)
     size = torch.stack(sizes).double()
     bound = size.maximum(len(Q) * eps * torch.stack(longest)[:, None])
@@ -331,7 +291,7 @@ def _factored(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return Q, R.diagonal().abs(), R.norm(dim=0).max()
 
 
-def maps_of(run: Run) -> Iterator[list[Map]]:
+def maps_of(run: Run) -> Iterator[Sequence[Map]]:
     """Yield the maps Q -> J Q of each step: of its layers, if they are known, or of the step."""
     step, N = run.step, run.state_size
     layers = step.own("layer_jacobians") if step.depth > 1 else None
