@@ -137,10 +137,11 @@ class LyapunovSpectrum(ListedResult):
         it needs more exponents. Margins that are not known are infinite.
         """
         margins = np.nan_to_num(self.margins, nan=math.inf)
-        hidden, infinite = np.isnan(self.exponents), np.isneginf(self.exponents)
-        low = np.where(hidden | infinite, -math.inf, self.exponents - margins)
+        margins = np.where(np.isneginf(self.exponents), 0, margins)
+        hidden = np.isnan(self.exponents)
+        low = np.where(hidden, -math.inf, self.exponents - margins)
         high = np.where(hidden, self.lost_below, self.exponents + margins)
-        high = np.minimum(np.where(infinite, -math.inf, high), high[0])
+        high = np.minimum(high, high[0])
         whole = len(high) == self.state_size
         if whole and len(high) > 1 and -math.inf < self.sum < 0:  # known better than its parts
             high[-1] = min(high[-1], self.sum - high[:-1].sum())
