@@ -28,6 +28,7 @@ SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no e
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
 ITERATIONS = 200
+FAR = 10  # longest edge of the starts that sets the scale, in edges of the settled states, or in 1
 BLOCK = 1 << 19  # entries of Jacobians held at once: about what a core's cache holds
 
 # Shares of the scale of a search:
@@ -89,7 +90,7 @@ class ZeroSearch:
     unit: Tensor
     """Unit of each entry of a state at the start of a search, (N,)."""
     scale: Tensor
-    """The longest edge of the box of the starts, or of that of the settled states and 1."""
+    """The longest edge of the box of the starts; at most ten times that of the settled states."""
     tolerance: float
     """Largest speed at a zero of a state up to 1, and its largest share of a larger state."""
 
@@ -111,7 +112,7 @@ class ZeroSearch:
             low=every.amin(0) - margin * longest.clamp(min=1),
             high=every.amax(0) + margin * longest.clamp(min=1),
             unit=(sides / width).clamp(min=NARROW) if longest > 0 else torch.ones_like(sides),
-            scale=width.minimum((ends.amax(0) - ends.amin(0)).max().clamp(min=1)),
+            scale=width.minimum(FAR * (ends.amax(0) - ends.amin(0)).max().clamp(min=1)),
             tolerance=tolerance,
         )
 

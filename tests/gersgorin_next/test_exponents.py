@@ -1,4 +1,4 @@
-"""Lyapunov exponents: recorded numbers, known systems, exact sums, loops of NumPy, 60 digits, two
+"""Lyapunov exponents: recorded numbers, known systems, exact sums, loops of NumPy, 200 digits, two
 trajectories, kinks.
 """
 
@@ -162,13 +162,13 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(name, 
 
 @for_each(("name", "depth", "lost"), [("rhn", 5, False), ("dt-rnn", 16, True)])
 def test_log_growth_has_the_digits_of_an_exact_product(name, depth, lost):
-    """Against 60 digits; one QR decomposition of a step with 16 layers would lose them."""
+    """Against 200 digits; one QR decomposition of a step with 16 layers would lose them."""
     f, x, _ = cell(name, str(depth))
     run = open_run(f, x[:3])
     Q = random_frame(6, 6, 0, run.states)
     (log, most), layers = growth(run, Q).numpy(), run.step.cell.layer_jacobians(*run.at())
     assert np.array_equal(log, most)
-    with mpmath.workdps(60):
+    with mpmath.workdps(200):
         P, before, exact = mpmath.matrix(Q.tolist()), 0, []
         for t in range(3):
             for J in layers:
