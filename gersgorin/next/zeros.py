@@ -78,7 +78,7 @@ class ZeroSearch:
 
     >>> F, slopes = lambda s: s / 2, lambda s: torch.full((len(s), 1, 1), 0.5).double()
     >>> starts = torch.tensor([[1.0], [2.0]]).double()
-    >>> ZeroSearch.around(F, slopes, starts, starts, 0.5, 1e-10).find(starts)[0].tolist()
+    >>> ZeroSearch.around(F, slopes, starts, starts, 5, 1e-10).find(starts)[0].tolist()
     [[0.0], [0.0]]
     """
 

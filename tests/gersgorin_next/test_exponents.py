@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.procedures import exponents_by_autograd, exponents_by_diagonals
 from gersgorin.next.analyses import lyapunov as home
+from gersgorin.next.analyses.block_errors import standard_errors
 from gersgorin.next.analyses.dynamics_figures import FIGURE_TEXTS
 from gersgorin.next.analyses.lyapunov import (
     LyapunovSpectrum,
@@ -22,10 +23,8 @@ from gersgorin.next.analyses.lyapunov import (
     kaplan_yorke_dimension,
     lyapunov,
     random_frame,
-    standard_errors,
 )
 from gersgorin.next.run import open_run
-from rhn.cells import IRNN
 from rhn.errors import InvalidInputError
 from tests.gersgorin_next.test_results_of_runs import largest_difference, other_words, words_in
 from tests.gersgorin_next.test_step_of_networks import RECORDED, recorded_only
@@ -82,7 +81,6 @@ def lorenz(x, s):
 @for_each(
     ("step", "s0", "exponent", "near"),
     [
-        (henon, [0.1, 0.1], 0.419, 0.05),
         (lambda x, s: 4 * s * (1 - s), [0.3], math.log(2), 0.05),
         (ikeda, [0.1, 0.1], 0.507, 0.08),
         (lorenz, [1.0, 1.0, 20.0], 0.05 * 0.906, 0.015),
@@ -250,13 +248,6 @@ def test_standard_errors_count_what_has_not_settled():
     found = lyapunov(lambda x, s: x.exp() * s, trend, torch.zeros(1, dtype=d))
     np.testing.assert_allclose(found.halves[:, 0], [0.25, 0.75], atol=2e-3)
     assert found.standard_errors[0] > 0.25
-    # directions still turn, as at the start of Mamba
-    rates = (torch.logspace(-3, -1, 16, dtype=d)[:, None] * torch.arange(1, 5)).flatten()
-    x = drawn(60, 1, seed=3).exp().repeat(10, 1)
-    found = lyapunov(
-        lambda x, s: (-x * rates).exp() * s, x, torch.zeros(64, dtype=d), count=1, warmup=60
-    )
-    assert abs(found.exponents[0] + 1e-3 * float(x.mean())) < 2 * found.standard_errors[0]
 
 
 @for_each("N", [4, 8, 64])
@@ -385,22 +376,13 @@ def test_the_kink_at_a_single_step_is_found():
     assert np.flatnonzero(found.jumps > 1e-3).tolist() == [78 - 5]
 
 
-SMOOTH = {
-    "rnn": lambda: nn.RNN(3, 8),
-    "two layers": lambda: nn.LSTM(3, 8, 2),
-    "relu": lambda: nn.RNN(3, 16, nonlinearity="relu"),
-    "ours, relu": lambda: IRNN(3, 16),
-}
-
-
-@for_each("name", SMOOTH)
-def test_networks_at_states_in_general_position_have_no_jumps(name):
-    for scale in (1.0, 1e-6, 30.0):
-        module = SMOOTH[name]()
-        with torch.no_grad():
-            for p in module.parameters():
-                p.mul_(min(scale, 3.0))
-        assert lyapunov(module, scale * drawn(40, 3), count=2).jumps.max() < 1e-5
+@for_each("scale", [1.0, 1e-6, 30.0])
+def test_a_relu_network_at_states_in_general_position_has_no_jumps(scale):
+    module = nn.RNN(3, 16, nonlinearity="relu")
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(min(scale, 3.0))
+    assert lyapunov(module, scale * drawn(40, 3), count=2).jumps.max() < 1e-5
 
 
 @for_each("dtype", [torch.float32, torch.float64])

@@ -226,44 +226,11 @@ def test_starts_are_states_of_the_run_points_between_them_or_random():
     assert sorted(still.states.ravel().round(3)) == [-0.958, 0, 0.958]
 
 
-class Bistable(nn.Module):
-    """tanh(2 s) for each of two units, with the sizes of the batches of its Jacobians."""
-
-    state_size = 2
-    batches: list[int] = []  # noqa: RUF012 - of all copies
-
-    def step(self, x, s):
-        return torch.tanh(2 * s + x)
-
-    def jacobian(self, x, s):
-        self.batches.append(len(s))
-        return torch.diag_embed(2 / torch.cosh(2 * s + x) ** 2)
-
-
-def test_a_batch_shrinks_as_searches_end_and_ends_that_meet_go_on_as_one():
-    cell = Bistable()
-    found = fixed_points(cell, torch.zeros(2, dtype=d), starts=drawn(400, 2))
-    assert len(found.states) == 9
-    searching = next(k for k, size in enumerate(cell.batches) if size <= 9)
-    sizes, later = cell.batches[:searching], cell.batches[searching:]
-    assert sizes == sorted(sizes, reverse=True) and max(later) == 9 == later[-1]
-
-
 def test_blocks_change_nothing(monkeypatch):
     f, x, _ = CELLS["gru"]()
     whole = fixed_points(f, x, starts=60)
     monkeypatch.setattr(zeros, "BLOCK", 4 * 36)
     np.testing.assert_allclose(fixed_points(f, x, starts=60).states, whole.states, atol=1e-9)
-
-
-def test_states_that_meet_have_one_number_and_go_on_as_the_slowest():
-    s = drawn(5, 3).repeat_interleave(4, 0) + 1e-9 * drawn(20, 3, seed=1)
-    numbers = zeros.meeting(s, 1e-7)
-    assert numbers.reshape(5, 4).unique(dim=1).shape == (5, 1)
-    assert sorted(numbers.unique().tolist()) == [0, 1, 2, 3, 4]
-    key = drawn(20, seed=2)
-    for number, row in enumerate(zeros.least_of_each(numbers, key).tolist()):
-        assert key[row] == key[numbers == number].min() and numbers[row] == number
 
 
 def toggle(s):
@@ -274,8 +241,11 @@ def memories(s):
     return 0.9 * s + 0.5 * torch.tanh(s)  # two bits, at about +-5 each
 
 
-def hidden(s, v=drawn(200)):
-    return s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100))
+PATTERN = drawn(200)  # that a network of 200 units stores
+
+
+def pattern(s):
+    return s + 0.1 * (-s + (torch.tanh(s) @ PATTERN) * PATTERN / 100)
 
 
 def valley(offset):
@@ -290,7 +260,7 @@ MAPS = (  # step, starts, {(moduli above 1, at 1): number of points}
     (lambda s: s - 0.5e10 * s * (s - 1e-5) * (s - 2e-5), grid(-3e-5, 5e-5, 60),
      {(0, 0): 2, (1, 0): 1}),
     (memories, 2 * drawn(200, 2), {(0, 0): 4, (1, 0): 4, (2, 0): 1}),
-    (hidden, 2 * drawn(60, 200, seed=1), {(0, 0): 2, (1, 0): 1}),
+    (pattern, 2 * drawn(60, 200, seed=1), {(0, 0): 2, (1, 0): 1}),
     (torch.tanh, grid(-2, 2, 50), {(0, 1): 1}),  # each of Newton's steps takes off a third
     (toggle, 2 * torch.rand(40, 2, generator=torch.Generator().manual_seed(0)).double(),
      {(0, 1): 1}),  # a pitchfork: the speed is tiny along a curve

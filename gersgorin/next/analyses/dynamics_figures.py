@@ -71,7 +71,7 @@ def draw_states(ax: Axes, found: Any) -> Axes:
     axes, middle = principal_axes(found.starts), found.starts.mean(0)
     ax.plot(*((found.trajectory - middle) @ axes.T).T, color="0.85", linewidth=0.7, label=RUN)
     ax.plot(*((found.starts - middle) @ axes.T).T, ".", color="0.6", markersize=3, label=STARTED)
-    _draw_kinds(ax, found, ((found.states - middle) @ axes.T)[:, :, None], 5)
+    _draw_kinds(ax, found, ((found.states - middle) @ axes.T)[:, :, None], 7)
     if found.is_slow.any():
         ax.plot([], [], "o", color="black", markerfacecolor="none", label=SLOWLY)
     ax.set_aspect("equal", adjustable="datalim")
@@ -83,7 +83,7 @@ def draw_eigenvalues(ax: Axes, found: Any) -> Axes:
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
     ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
     values = found.eigenvalues
-    _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 3.5)
+    _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 6.5)
     ax.set_aspect("equal", adjustable="datalim")
     return _named(ax, REAL, IMAGINARY)
 
@@ -93,6 +93,7 @@ def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
     every = found.unstable == found.eigenvalues.shape[1]
     kind = np.select([every, found.unstable > 0, found.neutral > 0], [3, 2, 1], 0)
     for k, (name, (colour, marker)) in enumerate(KINDS.items()):
+        size -= 1  # equal eigenvalues of two kinds stay visible
         if (kind == k).any():
             ax.plot([], [], marker, color=colour, markersize=size, label=name)
         for rows, inside in ((~found.is_slow, colour), (found.is_slow, "none")):

@@ -11,15 +11,8 @@ If A[t] is the product of the Jacobians of several layers, its rounding moves lo
 eps |longest column of A[t] Q| / |R_ii|, as 60 digits confirm. A step at which this exceeds 1e-11 is
 done again, with a QR decomposition after each layer.
 
-If b blocks of a run have the standard deviation d, and each has the correlation r with the next,
-the standard error of their mean is d sqrt(s / b), s = (1 + r) / (1 - r), that of b / s independent
-blocks. The estimate of r is too low by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954), which
-is added. Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. A
-short run takes the larger error of two numbers of blocks. Directions that still turn grow too
-slowly: the error is at least half of the difference between the two halves of the run.
-
 Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
-descending; C pieces of the run, which are the points of the convergence curve; b blocks. Exponents
+descending; C pieces of the run, which are the points of the convergence curve. Exponents
 are natural logarithms per step.
 """
 
@@ -35,6 +28,7 @@ from torch import Tensor
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.next import door
+from gersgorin.next.analyses.block_errors import block_means, standard_errors
 from gersgorin.next.analyses.jumps import jumps
 from gersgorin.next.analyses.listed_result import ListedResult
 from gersgorin.next.jacobians import LargeJacobian
@@ -51,11 +45,6 @@ Map = Callable[[Tensor], Tensor]
 LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
 EXACT = 1e-11  # largest error of a log growth that a QR decomposition of a whole step may leave
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
-BLOCKS = 20, 10  # numbers of blocks for standard errors
-LEAST_STEPS = 20  # of a run with standard errors
-LONG = 100  # steps from which 20 blocks are long enough
-QUANTILE = 0.975  # of Student's distribution, for intervals of 95 %
-LEAST_FREEDOM = 1.5  # degrees of freedom of a standard error, at least
 
 EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
 HALVES = ("first half", "second half")
@@ -238,7 +227,7 @@ def lyapunov(
         **run.heading,
         exponents=curve[-1, order],
         standard_errors=np.hypot(standard_errors(lengths, sums), rounding)[order],
-        halves=_means(lengths, sums, 2)[:, order],
+        halves=block_means(lengths, sums, 2)[:, order],
         curve_steps=edges[1:],
         curve=curve[:, order],
         lost_below=float(most.mean(0)[hidden].max()) if hidden.any() else math.nan,
@@ -304,41 +293,6 @@ def maps_of(run: Run) -> Iterator[Sequence[Map]]:
         now = slice(start, min(start + size, len(run)))
         J = layers(*run.at(now)) if layers else [run.jacobians(now)]
         yield from ([A.matmul for A in matrices] for matrices in zip(*J, strict=True))
-
-
-def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Standard errors of the exponents, (k,), from the number of steps (C,) and the growth (C, k)
-    of consecutive pieces of the run; NaN for fewer than 20 steps.
-    """
-    if lengths.sum() < LEAST_STEPS:
-        return np.full(sums.shape[1], np.nan)
-    numbers = BLOCKS if lengths.sum() < LONG else BLOCKS[:1]
-    scatter = [_of_blocks(_means(lengths, sums, b)) for b in numbers]
-    first, second = _means(lengths, sums, 2)
-    with np.errstate(invalid="ignore"):
-        return np.max([*scatter, np.abs(second - first) / 2], axis=0)
-
-
-def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:
-    """Mean growth of consecutive blocks of (nearly) equal length, (b, k); NaN without a step."""
-    pieces = np.array_split(np.arange(len(lengths)), blocks)
-    with np.errstate(invalid="ignore"):
-        return np.array([sums[piece].sum(0) / lengths[piece].sum() for piece in pieces])
-
-
-def _of_blocks(means: np.ndarray) -> np.ndarray:
-    """Standard errors (k,) from the means (b, k) of blocks; NaN if a mean is infinite."""
-    from scipy.special import stdtrit  # loads in a fifth of a second
-
-    b = len(means)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rest = means - means.mean(0)
-        squares = (rest * rest).sum(0)
-        r = np.where(squares > 0, (rest[1:] * rest[:-1]).sum(0) / squares, 0)
-        r = np.clip(r + (1 + 3 * r) / b, 0, 1 - 2 / b)
-        s = (1 + r) / (1 - r)
-        student = stdtrit(np.maximum(b / s - 1, LEAST_FREEDOM), QUANTILE) / 2
-        return np.sqrt(squares / (b - 1) * s / b) * student
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
