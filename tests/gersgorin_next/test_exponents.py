@@ -9,7 +9,6 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq
 from tables import for_each
 from torch import nn
 
@@ -328,15 +327,6 @@ def test_kaplan_and_yorkes_dimension():
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5])))
     assert math.isnan(kaplan_yorke_dimension(np.array([0.2, math.nan, -1.0])))
     assert kaplan_yorke_dimension(np.array([-2.0, 1.0, -math.inf])) == 1.5
-
-
-def test_two_ends_of_one_exponent():
-    """s' = tanh(2 s) from both sides of 0."""
-    end = brentq(lambda s: np.tanh(2 * s) - s, 0.5, 1)
-    for start in (-0.1, 0.1):
-        s0 = torch.tensor([start]).double()
-        found = lyapunov(lambda x, s: torch.tanh(2 * s), steps(500), s0, warmup=100)
-        assert found.exponents[0] == pytest.approx(math.log(2 * (1 - end**2)))
 
 
 def test_numbers_times_entries_of_the_state_keep_its_type():

@@ -309,7 +309,7 @@ def fixed_points(
     >>> found.states.round(4).ravel().tolist()
     [-0.9575, 0.0, 0.9575]
     """
-    given = None if isinstance(starts, int) else door.numbers("starts", starts)
+    given = None if isinstance(starts, int | np.integer) else door.numbers("starts", starts)
     if given is not None:
         vectors = given.dim() == 2 and given.dtype in TOLERANCES
         door.require(vectors, "starts", door.kind(given), "a number, or vectors (B, N)")
