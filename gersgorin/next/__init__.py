@@ -19,6 +19,7 @@ from rhn.utils.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "analyses.fixed_points": ("FixedPoints", "fixed_points"),
         "analyses.gains": ("Gains", "gains"),
         "analyses.gates": ("MeanGates", "gates"),
         "layers": ("layer_inputs",),
@@ -32,6 +33,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "temporal_jacobian",
             "trajectory",
         ),
+        "analyses.lyapunov": ("LyapunovSpectrum", "kaplan_yorke_dimension", "lyapunov"),
         "analyses.products": ("Products", "products"),
         "run": ("Run", "open_run"),
         "analyses.spectra": ("Spectra", "spectra"),

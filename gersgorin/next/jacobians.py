@@ -24,11 +24,11 @@ from gersgorin.next.step import Step
 from rhn.utils.scale import Scaled, out_of_range, scaled
 
 
-def jacobians(step: Step, x: Tensor, s: Tensor, first: int = 0) -> Tensor:
+def jacobians(step: Step, x: Tensor, s: Tensor, first: int | None = 0) -> Tensor:
     """Return ds'/ds (B, N, N), with A[b, i, j] = ds'_i/ds_j, at rows x (B, m) and s (B, N).
 
     first: the number of the first row, for messages. Raises NotFiniteError for a derivative by
-    autograd that is NaN or infinite.
+    autograd that is NaN or infinite; not for `first` None.
 
     >>> from gersgorin.next.step import as_step
     >>> step, x = as_step(lambda x, s: 2 * s.flip(-1), torch.zeros(1, 1), torch.zeros(2))
@@ -54,14 +54,15 @@ def _closed(own: Callable, x: Tensor, s: Tensor) -> Tensor:
     return own(x, s)
 
 
-def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int) -> Tensor:
+def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int | None) -> Tensor:
     """The derivative with respect to x (0) or s (1)."""
     with door.users_code(f"{step.name} cannot be differentiated"):
         try:
             A = _by_reverse_passes(step, x, s, argument)
         except RuntimeError:  # a step that writes in place
             A = _by_forward_passes(step, x, s, argument)
-    door.are_finite(f"derivative of {step.name}", A, first)
+    if first is not None:
+        door.are_finite(f"derivative of {step.name}", A, first)
     return A
 
 

@@ -1,0 +1,411 @@
+"""Fixed points of one step F under constant input: the states s with F(s) = s, the cycles of F, and
+the eigenvalues and modes there.
+
+Zeros of F(s) - s are searched from many starting states at once, and so are minima of its norm, the
+slow points (`gersgorin.next.zeros`). The search stays in a box: far from the states of a run gates
+saturate, and |F(s) - s| falls below every tolerance although the state still moves.
+
+Legend: B starts (starting states); N entries of a state; P points; m inputs; k period; F^k the map
+of k steps. Fixed points come before slow points; in each group, the points to which most starts led
+come first.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.next import door, zeros
+from gersgorin.next.analyses.jumps import jumps
+from gersgorin.next.analyses.listed_result import ListedResult
+from gersgorin.next.jacobians import jacobians
+from gersgorin.next.run import Run, open_run
+from gersgorin.next.step import Step
+from gersgorin.next.zeros import ZeroSearch
+from rhn.utils.validation import check_seed, number, whole_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STARTS = 50
+# of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
+NEUTRAL = 1e-6
+LEAST = 1e-7  # or this far
+LONGEST_PERIOD = 256  # of which a search takes minutes
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+SLOW = 0.01  # largest |F(s) - s| at a slow point, of the median at the starts
+SETTLED, LONGEST = 200, 10_000  # steps, at least and at most, in which starts settle
+AT_ONCE = 20  # steps between two looks at the states that settle
+
+COLUMNS = (
+    "from starts", "|F(s) - s|", "slow", "moduli > 1", "= 1", "< 1", "radius", "growth time",
+    "decay time", "jump", "cycle",
+)  # fmt: skip
+FIXED, SLOWLY = "fixed points", "slow points"
+COUNTS = (
+    FIXED, SLOWLY, "period", "starts", "distinct starts", "starts outside the run",
+    "states in which starts settle", "steps until they settle", "starts that led to a point",
+    "starts that led to a shorter period", "starts that ended at the edge of the box",
+    "starts that failed elsewhere", "least |F(s) - s| of all ends", "margin of the box",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class FixedPoints(ListedResult):
+    """Fixed and slow points of one step under constant input, or the points of its cycles.
+
+    >>> starts = torch.linspace(-1, 1, 5).double()[:, None]
+    >>> found = fixed_points(lambda x, s: torch.tanh(2 * s + x), torch.zeros(1), starts=starts)
+    >>> sorted(abs(found.states[:, 0]).round(3).tolist()), sorted(found.unstable.tolist())
+    ([0.0, 0.958, 0.958], [0, 0, 1])
+    """
+
+    page: ClassVar[str] = "docs/guides/dynamics.md"
+    item: ClassVar[str] = "point"
+    headline: ClassVar[tuple[str, ...]] = (FIXED, SLOWLY)
+    texts: ClassVar[tuple[str, ...]] = (*ListedResult.run_texts, item, *COLUMNS, *COUNTS)
+
+    states: Annotated[np.ndarray, "point", "entry"]
+    """The fixed and slow points, (P, N). P may be 0."""
+    residuals: Annotated[np.ndarray, "point"]
+    """|F^k(s) - s|_2 at each point, (P,)."""
+    is_slow: Annotated[np.ndarray, "point"]
+    """True for slow points, (P,). They are not fixed, but |F(s) - s| is at most 1e-7 of the scale
+    of the search, or a local minimum of at most a hundredth of its median at the starts.
+    """
+    eigenvalues: Annotated[np.ndarray, "point", "eigenvalue"]
+    """Eigenvalues of dF^k/ds at each point, (P, N) complex, the largest modulus first."""
+    found_from: Annotated[np.ndarray, "point"]
+    """Number of starts from which the search led to each point, (P,); 0 if the search led to the
+    point only from a state in which starts settle, or from another point of its cycle.
+    """
+    jumps: Annotated[np.ndarray, "point"]
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.next.analyses.jumps`. At a
+    kink the eigenvalues may hold on one side or on none.
+    """
+    cycle: Annotated[np.ndarray, "point"]
+    """The number of the cycle of each point, (P,), counted from 0; for k = 1 that of the point."""
+    starts: Annotated[np.ndarray, "start", "entry"]
+    """The starts of the search, (B, N)."""
+    input: np.ndarray
+    """The constant input (m,)."""
+    trajectory: Annotated[np.ndarray, "time", "entry"]
+    """States of the run, (T + 1, N)."""
+    period: int
+    """The period k; above 1 for points of cycles."""
+    shorter: int
+    """Number of starts that led to a point whose period is a divisor of k."""
+    at_edge: int
+    """Number of starts whose search failed at the edge of the box: a point may lie outside."""
+    settled: int
+    """Number of distinct states in which the starts settle, where the search also begins."""
+    settled_after: int
+    """Number of time steps from the starts to the settled states, from 200 to 10,000."""
+    least_residual: float
+    """Least |F^k(s) - s|_2 at the ends of all searches."""
+    margin: float
+    """Distance between the box of the search and the box of the starts and settled states, as a
+    share of the longest edge of the box of the starts.
+    """
+    jacobians: Annotated[np.ndarray, "point", "entry", "entry"] | None = None
+    """dF^k/ds at each point, (P, N, N); None in a result from a JSON file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in super().to_dict().items() if name != "jacobians"}
+
+    def modes(self, point: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The eigenvalues (N,) of one point, counted from 0, the largest modulus first, and the
+        directions of its modes, the columns of V (N, N). After t steps of F^k, a small deviation d
+        is V (eigenvalues^t * V^-1 d). Raises InvalidInputError without such a point or Jacobian.
+        """
+        A = np.zeros(0) if self.jacobians is None else self.jacobians
+        door.require(len(A) > 0, "number of Jacobians", len(A), "those of a search with points")
+        values, right = np.linalg.eig(A[whole_number("point", point, 0, len(A) - 1)])
+        order = np.argsort(-np.abs(values), kind="stable")
+        return values[order], right[:, order]
+
+    @property
+    def unstable(self) -> np.ndarray:
+        """Number of eigenvalues outside the unit circle, for each point, (P,)."""
+        return (self._beyond > 0).sum(-1)
+
+    @property
+    def neutral(self) -> np.ndarray:
+        """Number of eigenvalues on the unit circle, for each point, (P,): at most 1e-7 (2e-6 in
+        single precision) from it, or 1e-6 times the largest distance of an eigenvalue from 1.
+        """
+        return (self._beyond == 0).sum(-1)
+
+    @property
+    def _beyond(self) -> np.ndarray:
+        """The distances |eigenvalue| - 1, (P, N); 0 for neutral eigenvalues."""
+        beyond = np.abs(self.eigenvalues) - 1
+        spread = np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True)
+        least = max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
+        return np.where(np.abs(beyond) <= np.maximum(least, NEUTRAL * spread), 0, beyond)
+
+    @property
+    def time_constants(self) -> np.ndarray:
+        """Time constants -k / log |eigenvalue|, (P, N): the number of time steps in which a
+        deviation falls to 1/e; negative if it grows, and inf for a neutral eigenvalue.
+        """
+        with np.errstate(divide="ignore"):
+            times = -self.period / np.log(np.abs(self.eigenvalues))
+        return np.where(self._beyond == 0, np.inf, times)
+
+    def table(self) -> Mapping[str, Any]:
+        P, N = self.eigenvalues.shape
+        above, at, led = self.unstable, self.neutral, int(self.found_from.sum())
+        times = np.pad(self.time_constants, ((0, 0), (0, 1)), constant_values=np.nan)
+        run = {state.tobytes() for state in self.trajectory}
+        columns = (
+            self.found_from, self.residuals, self.is_slow, above, at, N - above - at,
+            np.abs(self.eigenvalues[:, 0]), np.where(above > 0, -times[:, 0], np.inf),
+            times[np.arange(P), above], self.jumps, self.cycle + 1,
+        )  # fmt: skip
+        numbers = (
+            int((~self.is_slow).sum()), int(self.is_slow.sum()), self.period, len(self.starts),
+            len(np.unique(self.starts, axis=0)),
+            sum(start.tobytes() not in run for start in self.starts),
+            self.settled, self.settled_after, led, self.shorter, self.at_edge,
+            len(self.starts) - led - self.shorter - self.at_edge, self.least_residual, self.margin,
+        )  # fmt: skip
+        rows = dict(zip(COLUMNS, columns, strict=True))
+        return rows | dict(zip(COUNTS, numbers, strict=True))
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the points, the starts and the run along the principal axes of the starts."""
+        from gersgorin.next.analyses.dynamics_figures import draw_states
+        from gersgorin.next.analyses.panels import new_axes  # loads matplotlib
+
+        return draw_states(new_axes() if ax is None else ax, self)
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw the states and the eigenvalues of all points; None: the usual title."""
+        from gersgorin.next.analyses.dynamics_figures import figure_of_points
+
+        return figure_of_points(self, self.figure_title() if title is None else title)
+
+
+@dataclass(frozen=True, eq=False)
+class IteratedMap:
+    """The map F^k of a step for a constant input x (1, m), or id (1,).
+
+    >>> from gersgorin.next.step import as_step
+    >>> step, x = as_step(lambda x, s: 3 * s + x, torch.ones(1, 1), torch.zeros(1))
+    >>> twice, s = IteratedMap(step, x, 2), torch.tensor([[1.0], [0.0]])
+    >>> twice(s).tolist(), twice.jacobian(s).flatten().tolist()
+    ([[13.0], [4.0]], [9.0, 9.0])
+    """
+
+    step: Step
+    x: Tensor
+    period: int
+
+    def along(self, s: Tensor, steps: int) -> Tensor:
+        """The states s, F(s), F(F(s)), ..., (steps + 1, b, N)."""
+        path, x = [s], self.x.expand(len(s), *self.x.shape[1:])
+        for _ in range(steps if len(s) else 0):
+            path.append(self.step.rows(x, path[-1]))
+        return torch.stack(path) if len(s) else s.expand(steps + 1, *s.shape)
+
+    def __call__(self, s: Tensor) -> Tensor:
+        """F^k(s), (b, N)."""
+        return self.along(s, self.period)[-1]
+
+    def jacobian(self, s: Tensor) -> Tensor:
+        """dF^k/ds, (b, N, N)."""
+        A = torch.eye(s.shape[1]).to(s).expand(len(s), -1, -1)
+        for now in self.along(s, self.period - 1) if len(s) else ():
+            A = jacobians(self.step, self.x.expand(len(s), *self.x.shape[1:]), now, None) @ A
+        return A
+
+    def closes_early(self, s: Tensor, apart: Tensor) -> Tensor:
+        """True if F^d(s) = s for a divisor d < k of k, up to `apart` in every entry, (b,)."""
+        orbit = self.along(s, self.period - 1)
+        divisors = [d for d in range(1, self.period) if self.period % d == 0]
+        return ((orbit[divisors] - s).abs() <= apart).all(-1).any(0)
+
+    def cycle_of(self, points: Tensor, apart: Tensor) -> Tensor:
+        """The number of the cycle of each point, (P,), from 0 in the order of the points."""
+        gaps = (self.along(points, self.period - 1)[:, :, None] - points).abs().amax(-1)
+        first = (gaps <= apart).any(0).int()  # (P, P)
+        return first.argmax(1).unique(return_inverse=True)[1] if len(points) else first.sum(1)
+
+    def settled(self, starts: Tensor) -> tuple[Tensor, int]:
+        """The distinct finite states (b, N) that the starts reach, and the number of steps: 200, or
+        up to 10,000 while a state still drifts.
+        """
+        s, steps, drift = starts, 0, True
+        side = (starts - starts.mean(0)).abs().max().clamp(min=1)
+        while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
+            path = self.along(s, AT_ONCE * self.period)[:: self.period]
+            drift, steps = _drifts(path, zeros.MET * side), steps + AT_ONCE
+            s = path[-1][path[-1].isfinite().all(-1)]
+            s = s[
+                zeros.least_of_each(zeros.meeting(s, zeros.MET * side), torch.zeros_like(s[:, 0]))
+                .sort()
+                .values
+            ]
+        none = torch.zeros_like(s[:, 0])
+        return s[zeros.distinct(s, none, none == 0, zeros.APART * side, len(s))[0]], steps
+
+
+def _drifts(path: Tensor, still: Tensor) -> bool:
+    """True if one of b states moves along its path (T, b, N) by more than `still`, and mostly in
+    one direction. A state that turns or wanders stays in its region.
+    """
+    moved, way = (path[-1] - path[0]).norm(dim=-1), path.diff(dim=0).norm(dim=-1).sum(0)
+    return bool(((moved > still) & (moved > way / 2)).any())
+
+
+@torch.no_grad()
+@one_thread()
+def fixed_points(
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    starts: Any = STARTS,
+    period: int = 1,
+    margin: float = 0.5,
+    seed: int = 0,
+    **how: Any,
+) -> FixedPoints:
+    """Search from many starting states for the fixed points F(s) = s of one step under a constant
+    input, and compute the eigenvalues at these points.
+
+    The search stays in a box around the starts and the states in which they settle. Points outside
+    are not found, and the search may miss points inside.
+
+    Args:
+        network, s0, how: as for `open_run`; s0 None, for a function: the first of the starts.
+        x: the constant input (m,), or a sequence as for `open_run`, whose mean is the input.
+        starts: the states to search from (B, N), each as one vector; or the number B of states of
+            the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states, random
+            points between two of them are added. If the input is constant, or the state never
+            moves, the starts are random states around the first one. The search also begins at the
+            states that the starts reach in 200 steps, or in up to 10,000 if a state still drifts.
+        period: number k of steps. If k is above 1, the search is for the points of cycles of k
+            steps, F is the map of k steps, and the eigenvalues are the multipliers of the cycle.
+            Slow points, and points whose period is a smaller divisor of k, are left out.
+        margin: distance, on each side, between the box of the search and the box of the starts and
+            settled states, in units of the longest edge of the box of the starts, or of 1 if this
+            edge is shorter.
+        seed: seed of the random starts.
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a number or the
+            starts do not fit.
+
+    >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
+    >>> found = fixed_points(lambda x, s: torch.tanh(2 * s), torch.zeros(1), starts=starts)
+    >>> found.states.round(4).ravel().tolist()
+    [-0.9575, 0.0, 0.9575]
+    """
+    given = None if isinstance(starts, int | np.integer) else door.numbers("starts", starts)
+    if given is not None:
+        vectors = given.dim() == 2 and given.dtype in TOLERANCES
+        door.require(vectors, "starts", door.kind(given), "a number, or vectors (B, N)")
+        known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
+        s0 = given[0] if s0 is None and not known else s0
+    if (
+        isinstance(x, Tensor | np.ndarray)
+        and x.ndim == 1
+        and torch.as_tensor(x).is_floating_point()
+    ):
+        x = x[None]
+    run = open_run(network, x, s0, **how)
+    period = whole_number("period", period, 1, LONGEST_PERIOD)
+    margin, seed = number("margin", margin, above=0), check_seed(seed)
+    if given is None:
+        given = spread(run, whole_number("starts", starts), seed)
+    good = given.shape[1] == run.state_size
+    door.require(good, "starts", door.kind(given), f"states of {run.state_size} entries")
+    given = given.to(run.states)
+    F = IteratedMap(run.step, held(run), period)
+    return FixedPoints(
+        **run.heading,
+        **_points(F, given, margin),
+        starts=given.cpu().numpy(),
+        input=F.x[0].cpu().numpy(),
+        trajectory=run.states.cpu().numpy(),
+        period=period,
+        margin=margin,
+    )
+
+
+def held(run: Run) -> Tensor:
+    """The constant input: the mean of the inputs of a run (1, m), or its only id (1,)."""
+    x = run.inputs
+    if x.is_floating_point():
+        return x.mean(0, keepdim=True)
+    door.require(bool((x == x[0]).all()), "x", "a sequence of different ids", "one id, repeated")
+    return x[:1]
+
+
+def spread(run: Run, count: int, seed: int) -> Tensor:
+    """The starts (count, N) of a search along a run, as `fixed_points` says."""
+    states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
+    draw = partial(torch.rand, generator=generator, dtype=torch.float64, device="cpu")
+    if bool((run.inputs == run.inputs[0]).all()) or bool((states == states[0]).all()):
+        size = count, run.state_size
+        noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(states)
+        noise[0] = 0
+        return states[0] + states[0].abs().max().clamp(min=1) * noise
+    whole = min(count, len(states))
+    some = states[torch.arange(whole, device=states.device) * len(states) // whole]
+    pairs = torch.randint(len(states), (2, count - whole), generator=generator, device="cpu")
+    first, second = pairs.to(states.device)
+    share = draw(count - whole, 1).to(states)
+    return torch.cat((some, share * states[first] + (1 - share) * states[second]))
+
+
+def _points(F: IteratedMap, starts: Tensor, margin: float) -> dict[str, Any]:
+    """Search from the starts and from the states in which they settle. Returns the fields of
+    `FixedPoints` about the points and the search.
+    """
+    (settled, steps), B = F.settled(starts), len(starts)
+    search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
+    at_starts, apart = search.r.speed(starts), zeros.APART * search.scale
+    door.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
+    ends, minima = search.find(torch.cat((starts, settled)))
+    if F.period > 1:  # and from the other points of the cycles
+        orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
+        ends = torch.cat((ends, search.to_zeros(orbits)))
+        minima = torch.cat((minima, minima.new_zeros(len(orbits))))
+    speeds, closed = search.r.speed(ends), search.are_zeros(ends)
+    fixed = closed & ~F.closes_early(ends, apart)
+    still = (minima & (speeds <= SLOW * at_starts.median())) | (
+        speeds <= zeros.STILL * search.scale
+    )
+    slow = still & ~closed & (F.period == 1)
+    some, from_some = zeros.distinct(ends, speeds, fixed, apart, B)
+    others, from_others = zeros.distinct(ends, speeds, slow, apart, B)
+    rows = torch.cat((some, others))
+    points, failed = ends[rows], ~(closed | slow)[:B]
+    A = torch.cat([F.jacobian(part) for part in zeros.blocks(points)] or [F.jacobian(points)])
+    door.are_finite(f"derivative of {F.step.name} at a point", A)
+    arrays = {
+        "states": points,
+        "residuals": speeds[rows],
+        "found_from": torch.cat((from_some, from_others)),
+        "jacobians": A,
+        "eigenvalues": eigenvalues(A),
+        "jumps": jumps(lambda _, s: F(s), points, points, F(points), search.scale),
+        "cycle": F.cycle_of(points, apart),
+    }
+    return {name: array.cpu().numpy() for name, array in arrays.items()} | {
+        "is_slow": np.arange(len(rows)) >= len(some),
+        "least_residual": float(speeds.min()),
+        "shorter": int((closed & ~fixed)[:B].sum()),
+        "at_edge": int((failed & search.at_edge(ends)[:B]).sum()),
+        "settled": len(settled),
+        "settled_after": steps,
+    }
