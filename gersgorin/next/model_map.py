@@ -31,7 +31,7 @@ from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 
 OUTPUTS = "outputs"
-ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
+ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches
 Read = Callable[[Any], tuple[Tensor, Tensor, int]]
 """A number or tensor that is added to the leaf -> (the leaf, the output, its position)."""
 
@@ -50,7 +50,7 @@ class Axes:
     def outputs(self, o: Tensor) -> Tensor | None:
         """Outputs, costs or targets as (T, B, k), or (1, B, k); None for other shapes."""
         if self.B == 1:
-            o = o.reshape(*(n for n in o.shape[:2] if n > 1), *o.shape[2:])
+            o = o.reshape([*(n for n in o.shape[:2] if n > 1), *o.shape[2:]])
             each_step = o.shape[:1] == (self.T,)
         else:
             each_step = o.shape[:2] == ((self.B, self.T) if self.batch == 0 else (self.T, self.B))
@@ -234,7 +234,7 @@ class _Reader:
         named = {name: value for name, value in given.items() if isinstance(name, str)}
         args = () if named else given.values()
         said = f"{self.name} cannot read x {tuple(x.shape)}"
-        with torch.random.fork_rng([]), door.users_code(said), runs:
+        with door.users_code(said), runs:
             with embedded if self.ids else nullcontext():
                 position, o = first_output(model(*args, **named))
         leaf = embedded.leaf if leaf is None else leaf

@@ -44,7 +44,7 @@ EQUAL = 1e-9  # of the largest influence: a difference by rounding
 AGAIN = 2  # times the longest stretch below half so far: one that is shorter may end as well
 LAG, INFLUENCE, ERROR = "lag", "influence ||d o[t + lag] / d x[t]||", "standard error"
 SHARE, BEYOND = "share", "share beyond"
-TO_HALF, LARGEST = "lags from the largest influence to half", "lag of the largest influence"
+TO_HALF, LARGEST = "steps from the largest influence to half", "lag of the largest influence"
 LENGTH, AHEAD = "effective length (steps)", "from later inputs (share)"
 WITHOUT, SEQUENCES = "outputs without influence", "sequences"
 POSITION, PROBED = "position of the output", "random vectors for each output"
@@ -288,9 +288,10 @@ def influence(
         probes = whole_number("probes", probes, 0)
         door.require(probes != 1, "probes", probes, "0, or at least 2")
     parts, headings = list[_Part](), list[dict[str, Any]]()
-    for each in model_maps(model, x, s0, of=of, y=y, lengths=lengths, **how):
-        parts.append(_measured(each, feature, probes, generator, progress))
-        headings.append({**each.heading, "position": each.position})
+    with torch.random.fork_rng([]):
+        for each in model_maps(model, x, s0, of=of, y=y, lengths=lengths, **how):
+            parts.append(_measured(each, feature, probes, generator, progress))
+            headings.append({**each.heading, "position": each.position})
     found, error = _over_sequences(parts)
     gap, *sizes = np.sum([part.gap for part in parts], 0) ** 0.5
     return Influence(
