@@ -1,5 +1,4 @@
-"""`model_maps`: a model as a differentiable map from its inputs x[t] to its outputs o[t], or to their
-losses.
+"""`model_maps`: a model as a differentiable map from inputs x[t] to outputs o[t], or their losses.
 
     model(x)        any module or function; x gets an axis of the batch if its place is known
     a step, a Run   one step after the other; an output is what the step returns beside its state,
@@ -32,13 +31,13 @@ from rhn.errors import USERS_FAULT, InvalidInputError
 
 OUTPUTS = "outputs"
 ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches
-Read = Callable[[Any], tuple[Tensor, Tensor, int]]
-"""A number or tensor that is added to the leaf -> (the leaf, the output, its position)."""
+Read = Callable[..., tuple[Tensor, Tensor, int]]
+"""(What is added to the leaf, number of steps) -> (the leaf, the output, number of outputs)."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of x."""
+    """The axes of x: T steps of B sequences."""
 
     T: int
     B: int
@@ -47,8 +46,8 @@ class Axes:
     one: bool = False
     """Whether each sequence has one output."""
 
-    def outputs(self, o: Tensor) -> Tensor | None:
-        """Outputs, costs or targets as (T, B, k), or (1, B, k); None for other shapes."""
+    def frames(self, name: str, o: Tensor) -> Tensor:
+        """Outputs, losses or targets as (T, B, k), or (1, B, k). Raises InvalidInputError."""
         if self.B == 1:
             o = o.reshape([*(n for n in o.shape[:2] if n > 1), *o.shape[2:]])
             each_step = o.shape[:1] == (self.T,)
@@ -59,7 +58,9 @@ class Axes:
             return o.reshape(self.T, self.B, -1)
         numbers = o.shape[-1] if o.dim() > (self.B > 1) else 1
         fits = o.numel() == self.B * numbers and (self.B == 1 or self.B in o.shape[:2])
-        return o.reshape(1, self.B, -1) if fits else None
+        wanted = f"{self.T} steps, or one, of {self.B} sequences"
+        door.require(fits, name, door.kind(o), wanted)
+        return o.reshape(1, self.B, -1)
 
     def by_step(self, slopes: Tensor) -> Tensor:
         """Derivatives (j, ...) with the axes of x after j, as (j, T, B, m)."""
@@ -76,34 +77,30 @@ class ModelMap:
     (torch.Size([9, 1, 4]), torch.Size([3, 9, 1, 2]))
     """
 
-    heading: dict[str, str]
-    """The fields of a result that name the network, the data and the unit of time."""
+    heading: dict[str, Any]
+    """Fields of a result: network, data, unit, steps, and `returned`, the number of tensors."""
     leaf: Tensor
     outputs: Tensor
     """(S, B, k); losses (S, B, 1), or (1, 1, 1) for one loss of all sequences."""
-    position: int
-    """The position, from 1, of the output among all that the model returns."""
     axes: Axes
-    lengths: Tensor | None
-    """The steps of each sequence, (B,); None: T."""
+    lengths: Tensor
+    """The steps of each sequence, (B,)."""
     again: Callable[[Tensor], Tensor]
-    """A tensor that is added to the leaf -> the outputs, without a graph."""
+    """What is added to the leaf -> the outputs, without a graph."""
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """The number of steps of the longest sequence."""
-        return self.axes.T if self.lengths is None else int(self.lengths.max())
+        return int(self.lengths.max())
 
     @cached_property
     def has(self) -> Tensor:
         """True for the steps that a sequence has, (longest, B). All sequences end at the last step
         if each has one output.
         """
-        lengths = torch.full((self.axes.B,), self.longest, device="cpu")
-        lengths = lengths if self.lengths is None else self.lengths
-        steps = torch.arange(self.longest, device="cpu")[:, None]
-        has = steps < lengths if len(self.outputs) > 1 else steps >= self.longest - lengths
-        return has.to(self.outputs.device)
+        steps = torch.arange(self.longest, device=self.lengths.device)[:, None]
+        ends = len(self.outputs) == 1
+        return steps >= self.longest - self.lengths if ends else steps < self.lengths
 
     @property
     def at_once(self) -> int:
@@ -118,7 +115,7 @@ class ModelMap:
     def by_step(self, slopes: Tensor) -> Tensor:
         """Derivatives (j, *leaf.shape) as (j, longest, B, m); 0 if a sequence has no such step."""
         found = self.axes.by_step(slopes)
-        if self.lengths is None:
+        if int(self.lengths.min()) == self.axes.T:
             return found
         if len(self.outputs) == 1:
             ends = (self.longest - self.lengths).tolist()
@@ -139,131 +136,132 @@ def model_maps(
     of: str | Loss = OUTPUTS,
     y: Any = None,
     lengths: Any = None,
-    state_size: door.Sizes | None = None,
-    layer: str | None = None,
     batch_first: bool | None = None,
     title: str | None = None,
     data: str | None = None,
     unit: str | None = None,
+    **first: Any,
 ) -> Iterator[ModelMap]:
-    """Yield a map for x, or for each x in a list. Arguments and errors as for `influence`.
+    """Yield a map for x, or for each x in a list. Arguments and errors as for `influence`; first:
+    state_size and layer.
 
-    >>> [found.longest for found in model_maps(lambda x: 2 * x, [torch.ones(3, 1), torch.ones(4, 1)])]
+    >>> [each.longest for each in model_maps(torch.sin, [torch.ones(3, 1), torch.ones(4, 1)])]
     [3, 4]
     """
     model = model if isinstance(model, Run) else door.a_network(model)
-    loss = None if isinstance(of, str) and of == OUTPUTS else (of, name_of_loss(of))
+    loss = None if isinstance(of, str) and of == OUTPUTS else of
     door.require((y is None) == (loss is None), "y", door.kind(y), "targets if `of` is a loss")
     several = isinstance(x, list)
     door.require(not several or lengths is None, "lengths", lengths, "None beside a list of x")
-    pairs = [(x, y)]
-    if several:
-        ys = [None] * len(x) if y is None else y
-        good = len(x) > 0 and isinstance(ys, list) and len(ys) == len(x)
-        door.require(good, "y", door.kind(y), "a list like x, of at least one")
-        pairs = [*zip(x, ys, strict=True)]
-    first = {"state_size": state_size, "layer": layer, "batch_first": batch_first}
-    names = {"title": title, "data": data, "unit": unit}
-    for x_i, y_i in pairs:
-        if _is_step(model, x_i, s0, state_size, layer):
-            door.require(lengths is None, "lengths", lengths, "None for a step")
-            yield _of_run(open_run(model, x_i, s0, **first, **names), loss, y_i)
+    xs, ys = (x, [None] * len(x) if y is None else y) if several else ([x], [y])
+    good = len(xs) > 0 and isinstance(ys, list) and len(ys) == len(xs)
+    door.require(good, "y", door.kind(y), "a list like x, of at least one")
+    names: Any = {"title": title, "data": data, "unit": unit}
+    has_state = any(given is not None for given in (s0, *first.values()))
+    for x_i, y_i in zip(xs, ys, strict=True):
+        if has_state or _is_step(model, x_i):
+            run = open_run(model, x_i, s0, batch_first=batch_first, **first, **names)
+            read, axes, heading = _along(run), Axes(len(run), 1, None), run.heading
         else:
-            yield _of_model(_Reader(model, x_i, batch_first), names, lengths, loss, y_i)
+            read = _Reader(model, x_i, batch_first)
+            axes, heading = read.axes, read.heading(**names)
+        yield _built(read, axes, heading, lengths, loss, y_i)
 
 
-def _is_step(model: Any, x: Any, *first: Any) -> bool:
-    """True for a run, with a first state, and for a module that reads no sequence."""
-    if isinstance(model, Run) or any(given is not None for given in first):
-        return True
+def _is_step(model: Any, x: Any) -> bool:
+    """True for a run, and for a module that does not read a sequence by itself."""
     if not isinstance(model, nn.Module) or isinstance(x, tuple | Mapping):
-        return False
+        return isinstance(model, Run)
     own = type(model).forward is not nn.Module.forward
     return not own or isinstance(model, nn.RNNCellBase) or not door.takes(model, None)
 
 
+def _along(run: Run) -> Read:
+    """Reads the inputs of a run step by step."""
+    x = run.inputs
+    door.require(x.is_floating_point(), "x", door.kind(x), "numbers (T, m) for a step")
+
+    def read(shift: Any) -> tuple[Tensor, Tensor, int]:
+        leaf, s, outputs = x.clone().requires_grad_(), run.states[:1], list[Tensor]()
+        for x_t in (leaf + shift).split(1):
+            o, s = run.step.both(x_t, s)
+            outputs.append(o)
+        return leaf, torch.stack(outputs), 1
+
+    return read
+
+
 class _Reader:
-    """A model with its arguments, of which the first one is the sequence."""
+    """Reads x with a model: a sequence, or arguments of which the first one is the sequence."""
 
     def __init__(self, model: Any, x: Any, batch_first: bool | None):
-        self.model, self.name = model, name_of(model)
+        self._name, self._model, self._is_module = (
+            name_of(model),
+            model,
+            isinstance(model, nn.Module),
+        )
         named = dict(x) if isinstance(x, Mapping) else {}
-        given = named or (dict(enumerate(x)) if type(x) is tuple else {0: x})
-        door.require(len(given) > 0, "x", "empty", "a sequence")
-        self.arguments = {name: self._converted(value) for name, value in given.items()}
-        self.first, x = next(iter(self.arguments.items()))
-        good = isinstance(x, Tensor) and not x.is_complex()
-        door.require(good, "x", door.kind(x), "a sequence of real numbers, or of ids")
-        self.ids = not x.is_floating_point() and (x.dim() == 1 or _may_read_ids(model))
-        self.x = x if self.ids or x.is_floating_point() else x.double()
-        batch_first = batch_first_of(model) if batch_first is None else batch_first
-        self.axes = self._axes(batch_first)
+        given = named or dict(enumerate(x if type(x) is tuple else [x]))
+        self._arguments = {name: self._converted(value) for name, value in given.items()}
+        self._first: Any = next(iter(given), 0)
+        x = self._arguments.get(self._first)
+        good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
+        door.require(good, "x", door.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
+        parts = model.modules() if self._is_module else [nn.Embedding(1, 1)]
+        embeds = [isinstance(p, nn.Embedding) or getattr(p, "takes_ids", False) for p in parts]
+        self._ids = not x.is_floating_point() and (x.dim() == 1 or any(embeds))
+        self._x = x if self._ids or x.is_floating_point() else x.double()
+        self.axes = self._axes(batch_first_of(model) if batch_first is None else batch_first)
 
     def _converted(self, value: Any) -> Any:
         """An argument of the user's; numbers for a module in float64, on its device."""
         if not isinstance(value, Tensor | np.ndarray) and not hasattr(value, "to_numpy"):
             return value
         t = door.numbers("x", value)
-        if not isinstance(self.model, nn.Module):
-            return t
-        t = t.to(next((p.device for p in self.model.parameters()), t.device))
-        return t.double() if t.is_floating_point() else t
+        if self._is_module:
+            t = t.to(next((p.device for p in self._model.parameters()), t.device))
+            t = t.double() if t.is_floating_point() else t
+        return t
 
     def _axes(self, batch_first: bool | None) -> Axes:
-        x, least = self.x, 1 if self.ids else 2
-        door.require(x.dim() >= least, "x", door.kind(x), "numbers (T, m), or ids (T,)")
-        known = batch_first is not None
-        if x.dim() == least and known and len(self.arguments) == 1:
-            x = self.x = x.unsqueeze(int(not batch_first))
-        several, said = x.dim() > least, f"batch_first for x {tuple(x.shape)}"
-        door.require(known or not several, said, None, "True for (B, T, ...), False for (T, B, ...)")
+        x, least, known = self._x, 1 if self._ids else 2, batch_first is not None
+        if x.dim() == least and known and len(self._arguments) == 1:
+            x = self._x = x.unsqueeze(int(not batch_first))
+        several, wanted = x.dim() > least, "True for (B, T, ...), False for (T, B, ...)"
+        door.require(known or not several, f"batch_first of x {tuple(x.shape)}", None, wanted)
         batch = int(not batch_first) if several else None
-        B = 1 if batch is None else x.shape[batch]
-        T = x.shape[0 if batch is None else 1 - batch]
-        door.require(T > 1, f"time steps in x {tuple(x.shape)}", T, "at least 2")
+        T, B = x.shape[int(batch == 0)], 1 if batch is None else x.shape[batch]
+        door.require(T > 1, f"number of time steps in x {tuple(x.shape)}", T, "at least 2")
         return Axes(T, B, batch)
 
+    def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
+        """The fields of a result that name the model and x."""
+        names = {"network": title or self._name, "data": data or "x", "unit": unit or "steps"}
+        return {**names, "steps": self.axes.T}
+
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
-        model, runs = self.model, torch.backends.cudnn.flags(enabled=False)
-        if isinstance(model, nn.Module):
+        model, runs = self._model, torch.backends.cudnn.flags(enabled=False)
+        if self._is_module:
             model, runs = _by_equations(door.copied(model)), module_runs()
-        x = self.x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
-        embedded = Embedded(x, shift)
-        leaf = None if self.ids else x.clone().requires_grad_()
-        given = self.arguments | {self.first: x if leaf is None else leaf + shift}
+        x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
+        embedded = _Embedded(x, shift)
+        leaf = None if self._ids else x.clone().requires_grad_()
+        given = self._arguments | {self._first: x if leaf is None else leaf + shift}
         named = {name: value for name, value in given.items() if isinstance(name, str)}
-        args = () if named else given.values()
-        said = f"{self.name} cannot read x {tuple(x.shape)}"
-        with door.users_code(said), runs:
-            with embedded if self.ids else nullcontext():
-                position, o = first_output(model(*args, **named))
+        said = f"{self._name} cannot read x {tuple(x.shape)}"
+        with door.users_code(said), runs, embedded if self._ids else nullcontext():
+            found = outputs_in(model(**named) if named else model(*given.values()))
         leaf = embedded.leaf if leaf is None else leaf
         if leaf is None:
-            door.require(False, "x", door.kind(x), "real numbers, or ids that an embedding reads")
-        return leaf, o, position
-
-    def has_one_output(self, o: Tensor) -> bool:
-        """True if each sequence has one output: with as many numbers as there are steps, it has as
-        many for a shorter x.
-        """
-        T, B = self.axes.T, self.axes.B
-        if o.numel() != B * T or o.shape[-1:] != (T,) or len(self.arguments) > 1:
-            return self.axes.outputs(o) is not None and len(self.axes.outputs(o)) == 1
-        try:
-            with torch.no_grad():
-                return self(0.0, T - 1)[1].shape == o.shape
-        except USERS_FAULT:
-            return False
+            raise InvalidInputError(
+                f"x is {door.kind(x)}: expected numbers, or ids of an embedding"
+            )
+        return leaf, found[0], len(found)
 
 
-class Embedded(TorchFunctionMode):
+class _Embedded(TorchFunctionMode):
     """Context in which the vectors that an embedding returns at its first call for the ids x are a
     leaf, to which a shift is added.
-
-    >>> ids = torch.tensor([2, 0])
-    >>> with Embedded(ids, 1.0) as found:
-    ...     F.embedding(ids, torch.eye(3)).tolist(), found.leaf.tolist()
-    ([[1.0, 1.0, 2.0], [2.0, 1.0, 1.0]], [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     """
 
     def __init__(self, x: Tensor, shift: Any):
@@ -300,27 +298,17 @@ def batch_first_of(model: Any) -> bool | None:
     return known.pop() if len(known) == 1 else None
 
 
-def first_output(returned: Any) -> tuple[int, Tensor]:
-    """Return (the position from 1, the tensor) of the first floating-point tensor that a model
-    returns, alone or in a tuple, list or dictionary. Raises InvalidInputError without one.
+def outputs_in(returned: Any) -> list[Tensor]:
+    """Return the floating-point tensors that a model returns, alone or in tuples, lists and
+    dictionaries; the first one counts as its output. Raises InvalidInputError without one.
 
-    >>> first_output((None, torch.ones(2), torch.zeros(1)))
-    (2, tensor([1., 1.]))
+    >>> outputs_in((None, {"y": torch.ones(2)}))
+    [tensor([1., 1.])]
     """
-    values = tuple(returned.values()) if isinstance(returned, Mapping) else returned
-    for position, value in enumerate(values if isinstance(values, tuple | list) else (values,), 1):
-        for t in tree_leaves(value):
-            if isinstance(t, Tensor) and t.is_floating_point():
-                return position, t
-    raise InvalidInputError(f"output of the model is {door.kind(returned)}: expected real numbers")
-
-
-def _may_read_ids(model: Any) -> bool:
-    """True for a function, and for a module with an embedding."""
-    if not isinstance(model, nn.Module):
-        return True
-    parts = model.modules()
-    return any(isinstance(p, nn.Embedding) or getattr(p, "takes_ids", False) for p in parts)
+    leaves = tree_leaves(dict(returned) if isinstance(returned, Mapping) else returned)
+    found = [t for t in leaves if isinstance(t, Tensor) and t.is_floating_point()]
+    door.require(len(found) > 0, "output of the model", door.kind(returned), "real numbers")
+    return found
 
 
 def _by_equations(module: nn.Module) -> nn.Module:
@@ -331,62 +319,46 @@ def _by_equations(module: nn.Module) -> nn.Module:
     return module
 
 
-def _of_model(
-    reader: _Reader, names: dict, lengths: Any, loss: tuple | None, y: Any
-) -> ModelMap:
-    heading = {"network": names["title"] or reader.name, "data": names["data"] or "x",
-               "unit": names["unit"] or "steps"}  # fmt: skip
-    first = reader(0.0)
-    axes = replace(reader.axes, one=reader.has_one_output(first[1]))
-    if lengths is not None:
-        lengths = torch.as_tensor(lengths, device="cpu")
-        good = lengths.shape == (axes.B,) and not lengths.is_floating_point()
-        good = good and 1 <= int(lengths.min()) <= int(lengths.max()) <= axes.T
-        door.require(good, "lengths", lengths.tolist(), f"{axes.B} whole numbers from 1 to {axes.T}")
-    return _built(reader, first, axes, heading, lengths, loss, y)
-
-
-def _of_run(run: Run, loss: tuple | None, y: Any) -> ModelMap:
-    """The map of the steps of a run."""
-    x = run.inputs
-    door.require(x.is_floating_point(), "x", door.kind(x), "numbers (T, m) for a step")
-    heading = {"network": run.title, "data": run.data, "unit": run.unit}
-
-    def read(shift: Any) -> tuple[Tensor, Tensor, int]:
-        leaf, s, outputs = x.clone().requires_grad_(), run.states[:1], list[Tensor]()
-        for x_t in (leaf + shift).split(1):
-            o, s = run.step.both(x_t, s)
-            outputs.append(o)
-        return leaf, torch.stack(outputs), 1
-
-    return _built(read, read(0.0), Axes(len(x), 1, None), heading, None, loss, y)
-
-
 def _built(
-    read: Read, first: tuple, axes: Axes, heading: dict, lengths: Any, loss: tuple | None, y: Any
+    read: Read, axes: Axes, heading: dict[str, Any], lengths: Any, loss: str | Loss | None, y: Any
 ) -> ModelMap:
-    """The map of a model that is read, from its first reading."""
-    leaf, o, position = first
-    name = heading["network"]
-    z = axes.outputs(o)
-    if z is None:
-        each = f"one output for each of {axes.T} steps, or one, of {axes.B} sequences"
-        raise InvalidInputError(f"output of {name} is {door.kind(o)}: expected {each}")
-    door.are_finite(f"output of {name}", z)
-    door.require(z.requires_grad, f"output of {name}", "no function of x", "one with a gradient")
-    if axes.B > 1:
-        _check_apart(name, z, leaf, axes)
+    """The map of a model that is read."""
+    leaf, o, heading["returned"] = read(0.0)
+    name = f"output of {heading['network']}"
+    axes = replace(axes, one=_is_one(read, axes, name, o))
+    z = axes.frames(name, o)
+    door.are_finite(name, z)
+    door.require(z.requires_grad, name, "no function of x", "one with a gradient")
+    _check_apart(name, z, leaf, axes)
     y = None if y is None else door.numbers("y", y).to(z.device)
+    full = [axes.T] * axes.B
+    steps = torch.as_tensor(full if lengths is None else lengths, device=z.device)
+    good = steps.shape == (axes.B,) and steps.dtype == torch.long and int(steps.min()) > 0
+    wanted = f"{axes.B} whole numbers from 1 to {axes.T}"
+    door.require(good and int(steps.max()) <= axes.T, "lengths", lengths, wanted)
 
     def measured(o: Tensor) -> Tensor:
-        return axes.outputs(o) if loss is None else _losses(loss, axes, o, y)
+        return axes.frames(name, o) if loss is None else _losses(loss, axes, name, o, y)
 
     @torch.no_grad()
     def again(shift: Tensor) -> Tensor:
         return measured(read(shift)[1])
 
-    return ModelMap(heading=heading, leaf=leaf, outputs=measured(o), position=position, axes=axes,
-                    lengths=lengths, again=again)  # fmt: skip
+    return ModelMap(heading=heading, leaf=leaf, outputs=measured(o), axes=axes, lengths=steps,
+                    again=again)  # fmt: skip
+
+
+def _is_one(read: Read, axes: Axes, name: str, o: Tensor) -> bool:
+    """True if each sequence has one output. An output of as many numbers as there are steps is
+    one if it has as many for a shorter x.
+    """
+    if o.numel() != axes.B * axes.T or o.shape[-1:] != (axes.T,):
+        return len(axes.frames(name, o)) == 1
+    try:
+        with torch.no_grad():
+            return read(0.0, axes.T - 1)[1].shape == o.shape
+    except USERS_FAULT:
+        return False
 
 
 def _check_apart(name: str, z: Tensor, leaf: Tensor, axes: Axes) -> None:
@@ -394,26 +366,22 @@ def _check_apart(name: str, z: Tensor, leaf: Tensor, axes: Axes) -> None:
     generator = torch.Generator("cpu").manual_seed(0)  # weights above 0: no derivatives cancel
     w = z.new_zeros(2, *z.shape)
     w[0, :, 0] = w[1, :, -1] = torch.rand(z.shape[2], generator=generator, device="cpu").to(z) + 0.5
-    first, last = axes.by_step(vjps(z, [leaf], w)[0])
+    first, last = axes.by_step(vjps(z, [leaf], w)[0]) if axes.B > 1 else z.new_zeros(2, 1, 1)
     apart = not first[:, 1:].any() and not last[:, :-1].any()
-    said = f"output of {name} for one of {axes.B} sequences"
-    door.require(apart, said, "a function of another sequence", "none, with another batch_first")
+    wanted = "one of its own sequence, with another batch_first"
+    door.require(apart, name, "a function of other sequences", wanted)
 
 
-def _losses(loss: tuple, axes: Axes, o: Tensor, y: Tensor) -> Tensor:
+def _losses(loss: str | Loss, axes: Axes, name: str, o: Tensor, y: Tensor) -> Tensor:
     """The losses of outputs o as the model returns them, (S, B, 1) or (1, 1, 1)."""
-    of, name = loss
-    if isinstance(of, str):
-        z, targets = axes.outputs(o), axes.outputs(y)
-        said = f"{axes.T} or 1 targets of {axes.B} sequences"
-        door.require(targets is not None, "y", door.kind(y), said)
-        return frame_losses(of, z, targets)[..., None]
+    of = name_of_loss(loss)
+    if isinstance(loss, str):
+        return frame_losses(of, axes.frames(name, o), axes.frames("y", y))[..., None]
     y = y.to(o.dtype) if y.is_floating_point() else y
-    with door.users_code(f"{name} cannot read outputs {tuple(o.shape)} and y {tuple(y.shape)}"):
-        costs = of(o, y)
-    good = isinstance(costs, Tensor) and costs.is_floating_point()
-    found = (costs.reshape(1, 1, 1) if not costs.dim() else axes.outputs(costs)) if good else None
-    if found is None:
-        wanted = "one number, or one for each frame or sequence"
-        raise InvalidInputError(f"what {name} returns is {door.kind(costs)}: expected {wanted}")
+    with door.users_code(f"{of} cannot read outputs {tuple(o.shape)} and y {tuple(y.shape)}"):
+        losses = loss(o, y)
+    good = isinstance(losses, Tensor) and losses.is_floating_point()
+    door.require(good, f"what {of} returns", door.kind(losses), "real numbers")
+    one = losses.dim() == 0
+    found = losses.reshape(1, 1, 1) if one else axes.frames(f"what {of} returns", losses)
     return found.sum(2, keepdim=True)

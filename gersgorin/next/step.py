@@ -45,6 +45,8 @@ class Step:
     name: str
     rows: Rows
     """x (B, m) or ids (B,), s (B, N) -> s' (B, N)."""
+    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """x (1, m), s (1, N) -> (output (k,), s' (1, N)); see `Packing.output_of`."""
     first: Tensor
     """The state before the first step, (N,)."""
     cell: Any = None
@@ -53,8 +55,6 @@ class Step:
     """s (N,) -> the state of one row in the user's shapes."""
     units: int = 0
     """n, the units of a layer; N if it is unknown."""
-    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    """x (1, m), s (1, N) -> (output (k,), s' (1, N)); see `Packing.output_of`."""
 
     def own(self, name: str) -> Callable | None:
         """The method of the cell with this name; None if it has none.

@@ -1,14 +1,12 @@
-"""The influence of inputs: how strongly each output of a model, or the loss of each frame, depends on
-each earlier input.
+"""Influence: how strongly each output of a model, or the loss of each frame, depends on each input.
 
     found = influence(model, x)                                    on the outputs
     found = influence(model, x[:-1], of="squared", y=x[1:])        on a loss
     found.influence[t2, t1]    ||d o[t2] / d x[t1]||_F
     found.by_lag[k]            root mean square over all pairs t2 - t1 = k
 
-Only inputs and outputs count, so recurrences, convolutions and attention can be compared. The
-influence is computed exactly, from k vector-Jacobian products for each output (one for a loss), or,
-for long sequences, by Hutchinson's estimate from a few products with random signs v:
+The influence is computed exactly, from k vector-Jacobian products for each output (one for a loss),
+or, for long sequences, by Hutchinson's estimate from a few products with random signs v:
 E ||v^T J||^2 = ||J||_F^2.
 
 Legend: T time steps; B sequences; m numbers of an input; S outputs (T, or 1 if there is one output
@@ -19,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -42,17 +40,15 @@ EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 EQUAL = 1e-9  # of the largest influence: a difference by rounding
 AGAIN = 2  # times the longest stretch below half so far: one that is shorter may end as well
-LAG, INFLUENCE, ERROR = "lag", "influence ||d o[t + lag] / d x[t]||", "standard error"
-SHARE, BEYOND = "share", "share beyond"
-TO_HALF, LARGEST = "steps from the largest influence to half", "lag of the largest influence"
-LENGTH, AHEAD = "effective length (steps)", "from later inputs (share)"
-WITHOUT, SEQUENCES = "outputs without influence", "sequences"
-POSITION, PROBED = "position of the output", "random vectors for each output"
-DIFFERENCE = "gradient against difference (relative)"
-ROWS = (INFLUENCE, ERROR, SHARE, BEYOND, TO_HALF, LARGEST, LENGTH, AHEAD, WITHOUT, SEQUENCES,
-        POSITION, PROBED, DIFFERENCE)  # fmt: skip
-OF, FEATURE = "of", "feature"
-OUTPUT, INPUT = "output", "input"
+LAG, INFLUENCE = "lag", "||d o[t + lag] / d x[t]||"
+TO_HALF, LENGTH = "steps from the largest influence to half", "effective length (steps)"
+OF, FEATURE, OUTPUT, INPUT = "of", "feature", "output", "input"
+ROWS = (
+    INFLUENCE, "standard error", "share", "share beyond", TO_HALF, "lag of the largest influence",
+    LENGTH, "from later inputs (share)", "outputs without influence", "sequences",
+    "tensors that the model returns", "random vectors for each output",
+    "gradient against differences (relative)",
+)  # fmt: skip
 
 Pairs = Annotated[np.ndarray, "output", "input"]
 Progress = Callable[[int, int], object]
@@ -75,9 +71,8 @@ class Influence(StepResult):
     )  # fmt: skip
 
     influence: Pairs
-    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (S, T), output over input. T is the length of
-    the longest sequence. S = 1 if each sequence has one output or loss, which belongs to its last
-    step.
+    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (S, T), output over input. T is that of the
+    longest sequence. S = 1 if each sequence has one output or loss, which belongs to its last step.
     """
     error: Pairs
     """Standard error of each influence, (S, T); 0 if the influence is exact."""
@@ -91,11 +86,11 @@ class Influence(StepResult):
     """Number of sequences."""
     without: int
     """Number of outputs, over all sequences, that depend on no input."""
-    position: int
-    """The position, from 1, of the measured output among all that the model returns."""
+    returned: int
+    """Number of tensors that the model returns; the first one is measured."""
     difference: float
-    """|g - d| / max(|g|, |d|) for central differences d of the outputs along one random direction
-    of x, and the same g by the gradient; over all outputs.
+    """|g - d| / max(|g|, |d|) over all outputs, for central differences d along one random
+    direction of x, and the same g by the gradient.
     """
 
     @cached_property
@@ -132,18 +127,17 @@ class Influence(StepResult):
 
     @property
     def steps_to_half(self) -> float:
-        """Lags from the largest influence until the curve stays at or below half of it, with the
+        """Steps from the largest influence until `by_lag` stays at or below half of it, with the
         logarithm interpolated: log 2 / -log r for an influence r^k.
 
-        inf if the curve is above half at the last lag, or if the last lags below half are fewer
-        than twice the longest earlier stretch of such lags; NaN without influence.
+        inf if `by_lag` is above half at the last lag, or if the last lags below half are fewer than
+        twice the longest earlier stretch of such lags; NaN without influence.
         """
         tail = self.by_lag[self.largest :]
         above = np.flatnonzero(tail > tail[0] / 2 * (1 + EQUAL))
         if not len(above):
             return math.nan
-        k = int(above[-1])
-        between = int(np.diff(above).max(initial=1)) - 1
+        k, between = int(above[-1]), int(np.diff(above).max(initial=1)) - 1
         if len(tail) - 1 - k < max(1, AGAIN * between):
             return math.inf
         last, after = tail[k], tail[k + 1]
@@ -153,8 +147,7 @@ class Influence(StepResult):
     @property
     def effective_length(self) -> float:
         """Sum of `by_lag` over its largest value: 1 / (1 - r) for an influence r^k."""
-        largest = self.by_lag.max()
-        return float(self.by_lag.sum() / largest) if largest > 0 else 0.0
+        return float(_scaled(self.by_lag).sum())
 
     @property
     def ahead(self) -> float:
@@ -163,45 +156,35 @@ class Influence(StepResult):
         later = 1 + squares.shape[1] - len(squares)
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
-    def share_beyond(self, lag: int) -> float:
-        """Share of the squared influence, summed over lags, from more than `lag` steps back."""
-        lag = whole_number(LAG, lag, 0)
-        return float(np.nan_to_num(self.share[lag + 1 :]).sum())
-
     def table(self) -> Mapping[str, Any]:
-        beyond = np.append(self.share[:0:-1].cumsum()[::-1], 0.0)
+        beyond = np.append(self.reach[1:] ** 2, 0.0)
         values = [
             self.by_lag, self.by_lag_error, self.share, beyond, self.steps_to_half, self.largest,
-            self.effective_length, self.ahead, self.without, self.sequences, self.position,
+            self.effective_length, self.ahead, self.without, self.sequences, self.returned,
             self.probes, self.difference,
         ]  # fmt: skip
         return dict(zip(ROWS, values, strict=True))
 
     def title(self) -> list[str]:
-        feature = formatted(self.feature)
-        return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {feature}"]
+        return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
 
     def blocks(self) -> list[list[list[str]]]:
         table = self.table()
         names = [name for name, value in table.items() if np.ndim(value)]
         lags = [0, *(2**k for k in range((self.steps - 1).bit_length()))]
         rows = [[str(lag), *(formatted(table[name][lag]) for name in names)] for lag in lags]
-        single = [[name, formatted(table[name])] for name in table if name not in names]
-        return [[[LAG, *names], *rows], single]
+        return [[[LAG, *names], *rows], [[k, formatted(table[k])] for k in ROWS if k not in names]]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""
-        from gersgorin.next.analyses.panels import BLUE, LETTERS, name_ends, new_axes
+        from gersgorin.next.analyses.panels import BLUE, LETTERS, new_axes  # loads matplotlib
 
         ax = new_axes() if ax is None else ax
-        lags = np.arange(self.steps)
-        shown = np.where(self.by_lag > 0, self.by_lag, np.nan)
-        low = np.maximum(shown - 2 * self.by_lag_error, shown / 100)
+        shown, error = np.where(self.by_lag > 0, self.by_lag, np.nan), 2 * self.by_lag_error
+        lags, low = np.arange(self.steps), np.maximum(shown - error, shown / 100)
         ax.plot(lags, shown, color=BLUE, marker=".", markersize=4, linewidth=1.3)
-        ax.fill_between(lags, low, shown + 2 * self.by_lag_error, color=BLUE, alpha=0.25)
-        if np.isfinite(shown).any():
-            ax.set_yscale("log")
-            name_ends(ax, [("", shown, BLUE)])
+        ax.fill_between(lags, low, shown + error, color=BLUE, alpha=0.25, linewidth=0)
+        ax.set_yscale("log" if np.isfinite(shown).any() else "linear")
         ax.set_xlabel(f"{LAG} ({self.unit})", fontsize=LETTERS)
         ax.set_ylabel(INFLUENCE, fontsize=LETTERS)
         ax.spines[["top", "right"]].set_visible(False)
@@ -214,16 +197,15 @@ class Influence(StepResult):
         from matplotlib.colors import LogNorm  # loads matplotlib
         from matplotlib.figure import Figure
 
-        from gersgorin.next.analyses.panels import LETTERS
-
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
         self.plot(left)
         shown = np.where(self.influence > 0, self.influence, np.nan)
         norm = LogNorm() if np.isfinite(shown).any() else None
-        image = right.imshow(shown, norm=norm, aspect="auto", interpolation="nearest")
-        right.set_xlabel(f"{INPUT} ({self.unit})", fontsize=LETTERS)
-        right.set_ylabel(f"{OUTPUT} ({self.unit})", fontsize=LETTERS)
+        S, T = shown.shape
+        ends = (-0.5, T - 0.5, T - 0.5, T - S - 0.5)
+        image = right.imshow(shown, norm=norm, aspect="auto", interpolation="nearest", extent=ends)
+        right.set(xlabel=f"{INPUT} ({self.unit})", ylabel=f"{OUTPUT} ({self.unit})")
         figure.colorbar(image, ax=right)
         title = self.figure_title() if title is None else title
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -253,10 +235,9 @@ def influence(
 
     Args:
         model: a module or function model(x) with one output for each time step, or one for each
-            sequence; the first floating-point tensor that it returns counts. With s0,
-            `state_size` or `layer`, a step, which runs along x as in `open_run`, or a `Run`: its
-            outputs are what the step returns beside its state, the hidden units of a cell, or
-            else the state.
+            sequence; the first floating-point tensor that it returns counts. Or a `Run`, or, with
+            s0, state_size or layer, a step, which runs along x as in `open_run`: its outputs are
+            what the step returns beside its state, the hidden units of a cell, or else the state.
         x: numbers (T, m) or ids (T,), whose inputs are the vectors that the first embedding
             returns; one or several sequences (B, T, ...) or (T, B, ...), as `batch_first` says; a
             tuple or dictionary of arguments, of which the first is the sequence; or a list of
@@ -264,14 +245,14 @@ def influence(
         s0: the first state of a step.
         of: "outputs", or a loss: "bernoulli", "categorical" (class ids, -100 without a loss),
             "squared" (half the sum of squares of a frame), or a function of outputs and y that
-            returns a number for each frame, each sequence, or one.
+            returns a number for each frame, for each sequence, or one.
         y: the targets of a loss; for a list of x a list.
         lengths: the steps of each sequence of a batch, (B,); later steps are not counted. None: T.
         feature: the number of the input, from 0, whose influence is measured; None: all.
         probes: the number of random vectors for each output, at least 2; 0: the exact influence.
             None: exact if S k is at most 16,384 or k at most 16, else 16 vectors.
         seed: the seed of the random vectors.
-        progress: called with (outputs done, outputs in all).
+        progress: called with (outputs done, outputs in all), for each x of a list.
         how: batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the
             model or of its parts. title, data, unit, state_size, layer: as for `open_run`.
 
@@ -291,76 +272,67 @@ def influence(
     with torch.random.fork_rng([]):
         for each in model_maps(model, x, s0, of=of, y=y, lengths=lengths, **how):
             parts.append(_measured(each, feature, probes, generator, progress))
-            headings.append({**each.heading, "position": each.position})
+            headings.append(each.heading)
     found, error = _over_sequences(parts)
     gap, *sizes = np.sum([part.gap for part in parts], 0) ** 0.5
     return Influence(
-        **headings[0],
+        **headings[0] | {"steps": found.shape[1]},
         influence=found,
         error=error,
-        steps=found.shape[1],
-        of=of if of == OUTPUTS else name_of_loss(of),
+        of=OUTPUTS if y is None else name_of_loss(of),
         feature=feature,
         probes=max(part.probes for part in parts),
         sequences=sum(part.sequences for part in parts),
         without=sum(part.without for part in parts),
-        difference=float(gap / max(sizes)) if max(sizes) else 0.0,
+        difference=float(gap / (max(sizes) or 1)),
     )
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """The influence in the sequences of one map."""
 
-    norm: np.ndarray
-    """The root of the sum over sequences of squared influences, (S, T)."""
-    deviation: np.ndarray
-    """Standard error of this sum, (S, T)."""
-    count: np.ndarray
-    """The number of sequences that have a pair, (S, T)."""
-    gap: np.ndarray
-    """The squares of |g - d|, |g| and |d|, see `Influence.difference`."""
+    norm: np.ndarray  # the root of the sum over sequences of squared influences, (S, T)
+    deviation: np.ndarray  # standard error of this sum, (S, T)
+    present: np.ndarray  # number of sequences that have a pair, (S, T)
+    gap: np.ndarray  # squares of |g - d|, |g| and |d|, see `Influence.difference`
     probes: int
     sequences: int
     without: int
 
 
 def _measured(
-    map_: ModelMap,
+    of: ModelMap,
     feature: int | None,
     probes: int | None,
     generator: torch.Generator,
     progress: Progress | None,
 ) -> _Part:
-    """The influence in one map."""
-    S, (_, B, k) = min(map_.longest, len(map_.outputs)), map_.outputs.shape
-    m = map_.leaf.numel() // (map_.axes.T * map_.axes.B)
-    numbers = slice(None)
+    S, (_, B, k) = min(of.longest, len(of.outputs)), of.outputs.shape
+    m = of.leaf.numel() // (of.axes.T * of.axes.B)
+    numbers = slice(m)
     if feature is not None:
         feature = whole_number(FEATURE, feature, 0, m - 1)
         numbers = slice(feature, feature + 1)
     if probes is None:
         probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
-    v = _direction(map_.leaf)
-    d, has, rows, without = map_.difference(v), map_.has, [], 0
-    gap = torch.zeros(3, dtype=torch.float64, device="cpu")
-    for steps in torch.arange(S, device="cpu").split(max(1, map_.at_once // (probes or k))):
-        n, present = len(steps), has[steps] if S > 1 else has[-1:]
-        units = torch.eye(k, device="cpu")[:, None].expand(n, k, B, k)
-        w = _signs((n, probes, B, k), generator) if probes else units
-        w = w.to(map_.outputs) * present[:, None, :B, None]
-        norms, depends, g = _products(map_, steps, w, v, numbers)
-        wanted = (w * d[steps][:, None]).sum((2, 3))
-        gap += torch.stack([each.double().square().sum().cpu() for each in (g - wanted, g, wanted)])
-        count = (present[:, None] & has).sum(-1).double()
+    v = _direction(of.leaf)
+    d, rows, without, gap = of.difference(v), [], 0, np.zeros(3)
+    for steps in torch.arange(S, device="cpu").split(max(1, of.at_once // (probes or k))):
+        n, present = len(steps), of.has[steps] if S > 1 else of.has[-1:]
+        w = _signs((n, probes, B, k), generator) if probes else _units(n, B, k)
+        w = w.to(of.outputs) * present[:, None, :B, None]
+        norms, depends, g = _products(of, steps, w, v, numbers)
+        along = (w * d[steps][:, None]).sum((2, 3))
+        gap += [float(each.double().square().sum()) for each in (g - along, g, along)]
+        count = (present[:, None] & of.has).sum(-1)
         rows.append((*_of_weights(norms, estimate=probes > 0), count))
         without += int((present & ~depends).sum())
         if progress is not None:
             progress(int(steps[-1]) + 1, S)
     norm, deviation, count = (torch.cat(each).cpu() for each in zip(*rows, strict=True))
-    door.are_finite(f"derivative of {map_.heading['network']}", norm)
-    return _Part(norm.numpy(), deviation.numpy(), count.numpy(), gap.numpy(), probes,
-                 map_.axes.B, without)  # fmt: skip
+    door.are_finite(f"derivative of {of.heading['network']}", norm)
+    arrays = norm.numpy(), deviation.numpy(), count.numpy()
+    return _Part(*arrays, gap, probes, of.axes.B, without)
 
 
 def _direction(leaf: Tensor) -> Tensor:
@@ -369,29 +341,35 @@ def _direction(leaf: Tensor) -> Tensor:
     return torch.randn(leaf.shape, generator=generator, device="cpu").to(leaf)
 
 
+def _units(n: int, B: int, k: int) -> Tensor:
+    """One unit vector as weights for each number of n outputs, (n, k, B, k)."""
+    return torch.eye(k, device="cpu")[:, None].expand(n, k, B, k)
+
+
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randint(2, shape, generator=generator, device="cpu").mul(2).sub(1)
 
 
 def _products(
-    map_: ModelMap, steps: Tensor, w: Tensor, v: Tensor, numbers: slice
+    of: ModelMap, steps: Tensor, w: Tensor, v: Tensor, numbers: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """||w[i, j] d o[steps[i]] / d x[t]|| (n, j, T, B) for weights w (n, j, B, k), whether an output
-    depends on any input (n, B), and the derivatives w[i, j] d o[steps[i]] / d x along v (n, j).
+    depends on any input (n, B), and the derivatives of w[i, j] o[steps[i]] along v (n, j).
     """
     n, j = w.shape[:2]
-    whole = w.new_zeros(n, j, *map_.outputs.shape)
+    whole = w.new_zeros(n, j, *of.outputs.shape)
     whole[range(n), :, steps] = w
     norms, depends, along = [], [], []
-    for part in whole.flatten(0, 1).split(map_.at_once):
-        slopes = map_.pull(part)
+    for part in whole.flatten(0, 1).split(of.at_once):
+        slopes = of.pull(part)
         along.append((slopes * v).flatten(1).sum(1))
-        each = map_.by_step(slopes)
+        each = of.by_step(slopes)
         depends.append(each.any(-1).any(1))
         norms.append(scaled_norm(each[..., numbers], -1))
-    found = (torch.cat(each).unflatten(0, (n, j)) for each in (norms, depends, along))
-    norm, depend, derivative = found
-    return norm, depend.any(1), derivative
+    norm, depend, along_v = (
+        torch.cat(each).unflatten(0, (n, j)) for each in (norms, depends, along)
+    )
+    return norm, depend.any(1), along_v
 
 
 def _of_weights(norms: Tensor, *, estimate: bool) -> tuple[Tensor, Tensor]:
@@ -414,7 +392,7 @@ def _over_sequences(parts: list[_Part]) -> tuple[np.ndarray, np.ndarray]:
         now = slice(s), slice(t) if S > 1 else slice(T - t, T)
         norm[now] = np.hypot(norm[now], part.norm)
         deviation[now] = np.hypot(deviation[now], part.deviation)
-        count[now] += part.count
+        count[now] += part.present
     count = np.maximum(count, 1)
     found = norm / np.sqrt(count)
     error = np.divide(deviation / count, 2 * found, out=np.zeros_like(found), where=found > 0)
@@ -428,9 +406,8 @@ def _by_lag(pairs: np.ndarray) -> list[np.ndarray]:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Values divided by the largest, so that their squares do not overflow."""
-    largest = values.max()
-    return values / largest if largest > 0 else values
+    """Values over the largest, so that their squares do not overflow."""
+    return values / (values.max() or 1)
 
 
 def scaled_norm(values: Tensor, axis: int) -> Tensor:

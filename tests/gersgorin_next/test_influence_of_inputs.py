@@ -1,0 +1,622 @@
+"""The influence of inputs: recorded numbers, plain autograd, central differences, closed forms."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tables import for_each
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from gersgorin.next.analyses import influence as home
+from gersgorin.next.analyses.influence import ROWS, Influence, influence
+from gersgorin.next.losses import frame_losses
+from gersgorin.next.model_map import batch_first_of, outputs_in
+from gersgorin.next.run import open_run
+from rhn.cells import make_cell
+from rhn.errors import InvalidInputError, NotFiniteError
+from tests.gersgorin_next.test_results_of_runs import largest_difference, other_words, words_in
+from tests.gersgorin_next.test_step_of_networks import RECORDED, recorded_only
+from tests.numbers.record import DOUBLE, LAGS, NETWORKS, SINGLE, cell, filled
+from tests.numbers.record import N as UNITS
+from tests.numbers.record import T as STEPS
+from tests.numbers.record import W as TARGETS
+
+T, B, M, N = 7, 2, 3, 4
+RENAMED = {"half_life": "steps_to_half"}
+DETECTED, HEALTHY_GAP = 0.05, 1e-6  # of the gradient against differences
+
+
+@recorded_only
+@for_each("network", NETWORKS)
+def test_the_numbers_are_those_of_the_record(network):
+    f, x, how = NETWORKS[network]()
+    how |= {"batch_first": True} if network == "loop" else {}
+    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
+    for name, options in {"influence": {}, "estimate": {"probes": 4, "feature": 0}}.items():
+        found = influence(f, x, **how, **options)
+        for key in LAGS.split():
+            got = getattr(found, RENAMED.get(key, key))
+            wanted = RECORDED[f"{network}/{name}/{key}"]
+            assert largest_difference(key, got, wanted) <= tolerance, (name, key)
+
+
+@recorded_only
+def test_the_losses_are_those_of_the_record():
+    model, x, _ = cell("gru", seed=2)
+    y = {"squared": TARGETS.tile(4, 1), "categorical": torch.arange(STEPS) % UNITS}
+    for of, targets in y.items():
+        wanted = RECORDED[f"comparisons/losses/{of}"]
+        assert largest_difference(of, influence(model, x, of=of, y=targets).influence, wanted) < 1e-9
+
+
+class Causal(nn.Module):
+    """A causal convolution over time of (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(M, N, 3)
+
+    def forward(self, x):
+        return torch.tanh(self.conv(F.pad(x.transpose(1, 2), (2, 0)))).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Causal self-attention of (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(M, 1, batch_first=True)
+
+    def forward(self, x):
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        return self.attention(x, x, x, attn_mask=mask)[0]
+
+
+class Loop(nn.Module):
+    """A loop over a cell and a norm of (B, T, m), which hands the state on by a function."""
+
+    def __init__(self, hand_on=torch.clone, ids=False):
+        super().__init__()
+        self.embed = nn.Embedding(9, M) if ids else nn.Identity()
+        self.cell, self.norm, self.hand_on = nn.GRUCell(M, N), nn.LayerNorm(N), hand_on
+
+    def forward(self, x):
+        return self.read(self.embed(x))
+
+    def read(self, x):
+        h, outputs = x.new_zeros(len(x), N), []
+        for x_t in x.unbind(1):
+            h = self.norm(self.cell(x_t, self.hand_on(h)))
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+class Reader(nn.Module):
+    """A GRU of (B, T, m) with an output for each frame, or only for the last one."""
+
+    def __init__(self, outputs, last=False, ids=False):
+        super().__init__()
+        self.embed = nn.Embedding(6, M) if ids else nn.Identity()
+        self.rnn, self.out, self.last = nn.GRU(M, N, batch_first=True), nn.Linear(N, outputs), last
+
+    def forward(self, x):
+        return self.read(self.embed(x))
+
+    def read(self, x):
+        states = self.rnn(x)[0]
+        return self.out(states[:, -1] if self.last else states)
+
+
+class Placed(nn.Module):
+    """Looks up positions first, then ids (B, T) in another layout, and computes with time first."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.embed, self.rnn = nn.Embedding(T, M), nn.Embedding(6, M), nn.GRU(2 * M, N)
+
+    def forward(self, ids):
+        return {"none": None, "logits": self.read(self.embed(ids.T), False)}
+
+    def read(self, x, batch_first=True):
+        x = x.transpose(0, 1) if batch_first else x
+        places = self.places(torch.arange(T))[:, None].expand(-1, x.shape[1], -1)
+        return self.rnn(torch.cat((x, places), -1))[0].transpose(0, 1)
+
+
+class InPlace(nn.Module):
+    """Changes its input and its outputs in place, (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(M, N, batch_first=True)
+
+    def forward(self, x):
+        o = self.rnn(x.mul_(2))[0]
+        o[:, 0] = 0
+        return o
+
+    def read(self, x):
+        return self(x.clone())
+
+
+class Keeping(nn.Module):
+    """Keeps its state from call to call, (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.state = nn.GRU(M, N, batch_first=True), None
+
+    def forward(self, x):
+        outputs, state = self.rnn(x, self.state)
+        self.state = state.detach()
+        return outputs
+
+
+def numbers(first=True):
+    return torch.randn(*((B, T) if first else (T, B)), M, dtype=torch.float64)
+
+
+def ids():
+    return torch.randint(6, (B, T))
+
+
+CASES = {  # name: (model, x, options)
+    "rnn": lambda: (nn.RNN(M, N), numbers(False), {}),
+    "lstm": lambda: (nn.LSTM(M, N, 2, batch_first=True), numbers(), {}),
+    "rhn": lambda: (make_cell("rhn", M, N, depth=2), numbers(False), {}),
+    "both ways": lambda: (nn.GRU(M, N, bidirectional=True), numbers(False), {}),
+    "convolution": lambda: (Causal(), numbers(), {"batch_first": True}),
+    "attention": lambda: (Attention(), numbers(), {}),
+    "loop": lambda: (Loop(), numbers(), {"batch_first": True}),
+    "in place": lambda: (InPlace(), numbers(), {}),
+    "kept state": lambda: (Keeping(), numbers(), {}),
+    "ids": lambda: (Reader(5, ids=True), ids(), {}),
+    "ids by places": lambda: (Placed(), ids(), {"batch_first": True}),
+    "one output": lambda: (Reader(5, last=True), numbers(), {}),
+    "as many outputs as steps": lambda: (Reader(T, last=True), numbers(), {}),
+}
+
+
+def slopes(outputs, leaf, axis):
+    """Root mean square over sequences of ||d outputs[t2, b] / d leaf[t1, b]||, (S, T), of outputs
+    (S, B, k), one gradient at a time.
+    """
+    squares = torch.zeros(len(outputs), leaf.shape[1 - axis], dtype=torch.float64)
+    for t2, frame in enumerate(outputs):
+        for b, each in enumerate(frame):
+            for one in each:
+                slope = torch.autograd.grad(one, leaf, retain_graph=True, allow_unused=True)[0]
+                if slope is not None:
+                    squares[t2] += slope.select(axis, b).square().sum(1)
+    return (squares / leaf.shape[axis]).sqrt().numpy()
+
+
+def by_autograd(model, x, axis):
+    """The influence by plain autograd, of a model in float64."""
+    leaf = (x if x.is_floating_point() else model.embed(x)).detach().requires_grad_()
+    outputs = getattr(model, "read", model)(leaf)
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    outputs = outputs[None] if outputs.dim() == 2 else outputs.movedim(1 - axis, 0)
+    return slopes(outputs, leaf, axis)
+
+
+def close(found, wanted, tolerance=1e-9):
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=1e-14)
+
+
+@for_each("name", CASES)
+def test_the_influence_on_outputs_is_that_of_autograd(name):
+    model, x, how = CASES[name]()
+    found, axis = influence(model, x, **how), 1 - int(how.get("batch_first", batch_first_of(model)))
+    close(found.influence, by_autograd(copy.deepcopy(model).double().eval(), x, axis))
+    assert not found.error.any() and found.difference < HEALTHY_GAP and found.sequences == B
+    listed = influence(model, [*x.unbind(axis)], **{"batch_first": not axis} | how)
+    close(listed.influence, found.influence)  # the root mean square over the sequences
+    later = np.triu(found.influence**2, 1 + T - len(found.influence)).sum()
+    assert found.ahead == pytest.approx(later / (found.influence**2).sum())
+    assert (found.ahead > 0.1) == (name == "both ways")
+
+
+LOSSES = {  # name: (model, y, the loss by torch, (B, T) or (B,))
+    "bernoulli": lambda: (Reader(M), numbers().sigmoid().round(), lambda o, y:
+        F.binary_cross_entropy_with_logits(o, y, reduction="none").sum(-1)),
+    "categorical": lambda: (Reader(5), torch.tensor([[0, 1, 2, 3, -100, -100, 4], [1] * T]),
+        lambda o, y: F.cross_entropy(o.transpose(1, 2), y, reduction="none")),
+    "squared": lambda: (Reader(1), numbers()[..., :1],
+        lambda o, y: F.mse_loss(o, y, reduction="none").sum(-1) / 2),
+}  # fmt: skip
+
+
+@for_each("name", LOSSES)
+def test_the_gradient_of_a_loss_is_that_of_autograd(name):
+    x, (model, y, by_torch) = numbers(), LOSSES[name]()
+    found, own = (influence(model, x, of=of, y=y) for of in (name, by_torch))
+    leaf = x.clone().requires_grad_()
+    losses = by_torch(model.double()(leaf), y)
+    close(found.influence, slopes(losses.T[..., None], leaf, 0))
+    close(own.influence, found.influence)
+    assert found.without == 2 * (name == "categorical") and found.of == name
+    one = influence(model, x, of=lambda o, y: by_torch(o, y).sum(1), y=y)
+    close(one.influence, slopes(losses.sum(1)[None, :, None], leaf, 0))
+    whole = influence(model, x, of=lambda o, y: by_torch(o, y).mean(), y=y)
+    close(whole.influence, one.influence / losses.numel())
+    listed = influence(model, [*x], of=name, y=[*y])
+    close(listed.influence, found.influence)
+
+
+def test_classes_of_one_output():
+    x, y, model = numbers(), torch.tensor([4, 1]), Reader(5, last=True)
+    found = influence(model, x, of="categorical", y=y)
+    leaf = x.clone().requires_grad_()
+    costs = F.cross_entropy(model.double()(leaf), y, reduction="none")
+    close(found.influence, slopes(costs[None, :, None], leaf, 0))
+
+
+V = torch.randn(N, M + N, generator=torch.Generator().manual_seed(1)).double()
+
+
+def function(x, s):
+    return torch.tanh(V @ torch.cat([x, s]))
+
+
+def pair(x, state):
+    h, c = state
+    c = 0.9 * c + 0.1 * torch.tanh(V @ torch.cat([x, h]))
+    return h + c, (torch.tanh(c), c)
+
+
+class Own(nn.Module):
+    """A cell with only a step."""
+
+    state_size = N
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(M + N, N)
+
+    def step(self, x, s):
+        return torch.tanh(self.mix(torch.cat([x, s], -1)))
+
+
+class Written(Own):
+    """A step as forward(x, state) of a batch, which returns (output, state)."""
+
+    step = None
+
+    def forward(self, x, state):
+        state = torch.tanh(self.mix(torch.cat([x, state], -1)))
+        return state[..., :2] ** 2, state
+
+
+ZERO = torch.zeros(N).double()
+STEPWISE = {  # name: (step, options, first state)
+    "function": lambda: (function, {"state_size": N}, ZERO),
+    "first state": lambda: (function, {"s0": ZERO + 0.3}, ZERO + 0.3),
+    "output beside a tuple": lambda: (pair, {"state_size": (N, N)}, (ZERO, ZERO)),
+    "cell": lambda: (filled(Own()), {}, ZERO),
+    "module of a batch": lambda: (filled(Written()), {}, ZERO),
+}
+
+
+@for_each("name", STEPWISE)
+def test_a_step_runs_along_x(name):
+    (f, how, s0), x = STEPWISE[name](), numbers()[0]
+
+    def outputs(x):
+        found, state = [], s0
+        for x_t in x:
+            after = (getattr(f, "step", None) or f)(x_t, state)
+            output, state = after if isinstance(after, tuple) else (after, after)
+            found.append(output)
+        return torch.stack(found)
+
+    wanted = torch.autograd.functional.jacobian(outputs, x).square().sum((1, 3)).sqrt()
+    for found in (influence(f, x, **how), influence(open_run(f, x, **how))):
+        close(found.influence, wanted)
+        assert found.difference < HEALTHY_GAP
+    close(influence(f, [x, 2 * x], **how).influence[0, 0] ** 2,
+          (wanted[0, 0] ** 2 + influence(f, 2 * x, **how).influence[0, 0] ** 2) / 2)  # fmt: skip
+
+
+@for_each("kind", ["RNN", "LSTM", "GRU"])
+def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
+    layer, one = getattr(nn, kind)(M, N), getattr(nn, f"{kind}Cell")(M, N)
+    for name, weight in one.named_parameters():
+        weight.data.copy_(getattr(layer, f"{name}_l0"))
+    x, model = numbers()[0], nn.Sequential(nn.Tanh(), layer)
+    wanted = influence(layer, x).influence
+    close(influence(one, x).influence, wanted)
+    close(influence(open_run(layer, x)).influence, wanted)
+    close(influence(layer, x[:, None]).influence, wanted)
+    close(influence(model, x, layer="1").influence, influence(layer, x.tanh()).influence)
+
+
+def test_a_model_of_transformers_by_a_dictionary():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=11, n_positions=T, n_embd=4, n_layer=2, n_head=2)
+    model, tokens = transformers.GPT2LMHeadModel(config), torch.tensor([[3, 1, 4, 1, 5, 9, 2]])
+    given = {"input_ids": tokens, "attention_mask": torch.ones(1, T), "use_cache": False}
+    found = influence(model, given, batch_first=True)
+    double = copy.deepcopy(model).double().eval()
+    leaf = double.transformer.wte(tokens).detach().requires_grad_()
+    outputs = double(inputs_embeds=leaf, use_cache=False).logits
+    close(found.influence, slopes(outputs.movedim(1, 0), leaf, 0), 1e-7)
+    assert found.ahead == 0 and found.difference < HEALTHY_GAP
+    close(influence(model, tokens, batch_first=True).influence, found.influence, 1e-7)
+
+
+class Scan(nn.Module):
+    """h = a h + x, (B, T, m)."""
+
+    def __init__(self, a):
+        super().__init__()
+        self.a = a
+
+    def forward(self, x):
+        h, outputs = torch.zeros_like(x[:, 0]), []
+        for x_t in x.unbind(1):
+            h = self.a * h + x_t
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+def test_a_linear_recurrence_has_its_closed_forms():
+    a, length = 0.8, 80
+    found = influence(Scan(a), torch.randn(1, length, 2), batch_first=True)
+    close(found.by_lag, 2**0.5 * a ** np.arange(length))
+    assert found.steps_to_half == pytest.approx(math.log(2) / -math.log(a))
+    assert found.effective_length == pytest.approx(1 / (1 - a), rel=1e-6)
+    tails = (a ** (2 * np.arange(length + 1)) - a ** (2 * length)) / (1 - a ** (2 * length))
+    close(found.reach**2, tails[:-1], 1e-6)
+    close(found.table()["share beyond"], tails[1:], 1e-6)
+    tiny = influence(Scan(1e-80), torch.randn(1, 5, 1), batch_first=True)
+    close(tiny.by_lag[:4] / 1e-80 ** np.arange(4), np.ones(4))  # their squares underflow
+
+
+def of_weights(w):
+    """The influence |w_k| at lag k of the filter sum_k w_k x[t - k]."""
+    lag = torch.arange(len(w))[:, None] - torch.arange(len(w))
+    filled_in = torch.where(lag >= 0, torch.tensor(np.array(w, float))[lag.clamp(0)], 0.0)
+    return influence(lambda x: filled_in @ x, torch.ones(len(w), 1).double())
+
+
+HALVES = {  # weights by lag: steps to half
+    "growth": (2.0 ** np.arange(9), math.inf),
+    "exactly half": ([1, *[0.5] * 19], 1),
+    "ends": ([0.2, 1, 0.8, 0.6, 0, 0], 3),
+    "none": (np.zeros(9), math.nan),
+    "alternating": (np.tile([1, 0.4], 25), math.inf),
+    "cosine": (np.cos(0.3 * np.arange(64)), math.inf),
+    "echo": (np.eye(50)[5] + 0.8 * np.eye(50)[45], math.inf),
+}
+
+
+@for_each("name", HALVES)
+def test_steps_to_half(name):
+    w, half = HALVES[name]
+    found = of_weights(w)
+    close(found.by_lag, np.abs(w))
+    assert found.steps_to_half == pytest.approx(half, nan_ok=True)
+    assert found.largest == int(np.argmax(np.abs(w)))
+    if name != "none":
+        close(found.share, np.square(w) / np.square(w).sum())
+    waves = 0.9 ** np.arange(60) * np.cos(np.pi * np.arange(60) / 4)
+    last = np.flatnonzero(np.abs(waves) > 0.5)[-1]
+    assert last < of_weights(waves).steps_to_half <= last + 1
+
+
+def test_the_estimate_is_within_its_errors(monkeypatch):
+    x, module = torch.randn(12, M).double(), nn.GRU(M, 40)
+    exact, found = influence(module, x), influence(module, x, probes=24)
+    causal = np.tril_indices(12)
+    z = (found.influence - exact.influence)[causal] / found.error[causal]
+    assert 0.6 < np.sqrt(np.mean(z**2)) < 1.6 and np.abs(z).max() < 6
+    assert np.abs((found.by_lag - exact.by_lag) / found.by_lag_error).max() < 5
+    assert found.difference < HEALTHY_GAP and found.probes == 24
+    two = influence(module, [x, x], probes=24)  # independent: the error is less by sqrt(2)
+    assert 0.4 < np.median(two.by_lag_error / found.by_lag_error) < 1
+    monkeypatch.setattr(home, "EXACT", 100)
+    assert influence(module, x).probes == home.PROBES
+
+
+def test_single_numbers_add_up():
+    x, model = numbers(), nn.GRU(M, N, batch_first=True)
+    each = [influence(model, x, feature=k).influence for k in range(M)]
+    close(np.sqrt(np.square(each).sum(0)), influence(model, x).influence)
+    leaf = x.clone().requires_grad_()
+    found = torch.autograd.functional.jacobian(lambda x: model.double()(x)[0][:, -1].sum(0), leaf)
+    close(each[1][-1], found[..., 1].square().sum((0, 1)).div(B).sqrt())
+
+
+LENGTHS = (7, 4)
+
+
+class Packs(nn.Module):
+    """Packs padded sequences (B, T, m)."""
+
+    def __init__(self, last=False):
+        super().__init__()
+        self.rnn, self.out, self.last = nn.GRU(M, N, batch_first=True), nn.Linear(N, 2), last
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        outputs, state = self.rnn(packed)
+        if self.last:
+            return self.out(state[0])
+        return self.out(pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0])
+
+
+@for_each("last", [False, True])
+def test_steps_after_given_lengths_are_not_counted(last):
+    model, x, lengths = Packs(last), numbers(), torch.tensor(LENGTHS)
+    found = influence(model, (F.pad(x, (0, 0, 0, 5)), lengths), lengths=LENGTHS)
+    alone = [influence(lambda x: model(x, lengths[b : b + 1]), x[b : b + 1, :n].float(),
+                       batch_first=True).influence for b, n in enumerate(LENGTHS)]  # fmt: skip
+    squares, count = np.zeros((2, len(alone[0]), T))
+    for each in alone:
+        now = np.s_[:, T - each.shape[1] :] if last else np.s_[: len(each), : len(each)]
+        squares[now] += each**2
+        count[now] += 1
+    np.testing.assert_allclose(found.influence, np.sqrt(squares / np.maximum(count, 1)), 1e-3, 1e-7)
+    assert found.without == 0 and found.steps == T
+    if not last:
+        assert influence(model, (x, lengths)).without == T - LENGTHS[1]  # without lengths=
+
+
+def test_an_argument_called_lengths_changes_nothing():
+    class ReadsPadding(Reader):
+        def forward(self, x, lengths):
+            return self.out(self.rnn(x)[1][0])
+
+    model, x = ReadsPadding(1).double(), numbers()[:1]
+    leaf = x.clone().requires_grad_()
+    model(leaf, None).sum().backward()
+    found = influence(model, (x, torch.tensor([3])))
+    close(found.by_lag[::-1], leaf.grad[0].norm(dim=1))
+
+
+def without_gradient(h):
+    with torch.no_grad():
+        return h * 1
+
+
+def half_detached(h):
+    return torch.cat((h[:, :2], h[:, 2:].detach()), 1)
+
+
+class Truncated(Loop):
+    """Detaches its state before the last step."""
+
+    def read(self, x):
+        h = super().read(x[:, :-1])
+        return torch.cat((h, self.cell(x[:, -1], h[:, -1].detach())[:, None]), 1)
+
+
+class Noisy(Loop):
+    def read(self, x):
+        return super().read(F.dropout(x, 0.5, True))
+
+
+GAPS = {  # name: (model, x, whether the gradient is the slope)
+    "detached": (lambda: Loop(torch.detach), numbers, False),
+    "partly detached": (lambda: Loop(half_detached), numbers, False),
+    "no_grad": (lambda: Loop(without_gradient), numbers, False),
+    "ids": (lambda: Loop(torch.detach, ids=True), ids, False),
+    "truncated": (Truncated, numbers, False),
+    "random": (Noisy, numbers, False),
+    "sound": (Loop, numbers, True),
+    "saturated": (lambda: filled(nn.LSTM(M, N, batch_first=True)), lambda: 30 * numbers(), True),
+    "zeros": (lambda: nn.RNN(M, N, batch_first=True), lambda: 0 * numbers(), True),
+    "no memory": (nn.Tanh, numbers, True),
+}
+
+
+@for_each("name", GAPS)
+def test_the_gradient_is_compared_with_differences(name):
+    make, x, sound = GAPS[name]
+    model, x = make(), x()
+    state = torch.get_rng_state()
+    found = influence(model, x, batch_first=True)
+    assert (found.difference < HEALTHY_GAP) == sound and (found.difference > DETECTED) != sound
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_gap_is_its_formula():
+    """s' = 0.9 s + x with the state detached: the gradient is v, the slope its discounted sum."""
+    found = influence(lambda x, s: 0.9 * s.detach() + x, torch.ones(9, 1).double(), ZERO[:1])
+    v = home._direction(torch.zeros(9, 1).double())
+    d = np.array([sum(0.9 ** (t - s) * float(v[s, 0]) for s in range(t + 1)) for t in range(9)])
+    v = v[:, 0].numpy()
+    gap, sizes = np.linalg.norm(v - d), (np.linalg.norm(v), np.linalg.norm(d))
+    assert found.difference == pytest.approx(gap / max(sizes), rel=1e-6)
+
+
+def test_nothing_of_the_user_changes():
+    module = nn.Sequential(nn.Linear(M, M), nn.Dropout(0.5), Keeping()).train()
+    x, before = numbers().float(), {k: t.clone() for k, t in module.state_dict().items()}
+    with torch.inference_mode():
+        first, again = (influence(module, x).influence for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert module.training and module[2].state is None and torch.get_default_dtype() == torch.float32
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in module.parameters())
+    assert all(torch.equal(before[k], t) for k, t in module.state_dict().items())
+
+
+def test_the_first_of_several_outputs_is_measured_and_whole_numbers_are_frames():
+    class Both(Reader):
+        def forward(self, x):
+            return {"none": None, "last": self.rnn(x)[1], "states": self.rnn(x)[0]}
+
+    model, x = Both(1).double(), numbers()
+    found = influence(model, x)
+    leaf = x.clone().requires_grad_()
+    close(found.influence, slopes(model.rnn(leaf)[1], leaf, 0))
+    assert found.returned == 2 and outputs_in([None, (None, x)])[0] is x
+    frames = F.one_hot(torch.arange(T) % M, M)
+    close(influence(model.rnn, frames).influence, influence(model.rnn, frames.double()).influence)
+
+
+LAYER, ONE = nn.GRU(M, N, batch_first=True), torch.randn(T, M)
+REFUSED = {
+    "a batch without a layout": lambda: influence(Causal(), numbers()),
+    "parts that differ": lambda: influence(nn.Sequential(LAYER, nn.GRU(N, N)), numbers()),
+    "the other axis": lambda: influence(Loop(), numbers(), batch_first=False),
+    "one step": lambda: influence(LAYER, ONE[:1]),
+    "a vector": lambda: influence(LAYER, ONE[:, 0]),
+    "NaN": lambda: influence(LAYER, ONE.log()),
+    "ids without an embedding": lambda: influence(lambda x: x.double(), torch.arange(T)),
+    "ids out of range": lambda: influence(Reader(2, ids=True), torch.arange(T)),
+    "other outputs": lambda: influence(lambda x: x[1:], ONE),
+    "no gradient": lambda: influence(lambda x: x.detach(), ONE),
+    "no tensor": lambda: influence(lambda x: None, ONE),
+    "infinite outputs": lambda: influence(lambda x: x / 0, ONE),
+    "infinite gradient": lambda: influence(lambda x: (x - x.detach()).abs().sqrt(), ONE),
+    "y alone": lambda: influence(LAYER, ONE, y=ONE),
+    "a loss alone": lambda: influence(LAYER, ONE, of="squared"),
+    "another loss": lambda: influence(LAYER, ONE, of="mse", y=ONE),
+    "other targets": lambda: influence(LAYER, ONE, of="squared", y=ONE),
+    "classes out of range": lambda: influence(LAYER, ONE, of="categorical", y=torch.arange(T)),
+    "bernoulli of 2": lambda: frame_losses("bernoulli", ONE[None], 2 * ONE[None].abs() + 2),
+    "a loss of another shape": lambda: influence(LAYER, ONE, of=lambda o, y: o[:, 1:], y=ONE),
+    "lengths": lambda: influence(LAYER, numbers(), lengths=[T, T + 1]),
+    "lengths of a list": lambda: influence(LAYER, [ONE], lengths=[T]),
+    "no sequences": lambda: influence(LAYER, []),
+    "feature": lambda: influence(LAYER, ONE, feature=M),
+    "probes": lambda: influence(LAYER, ONE, probes=1),
+    "ids of a step": lambda: influence(lambda x, s: s, torch.arange(T), ZERO),
+}
+
+
+@for_each("name", REFUSED)
+def test_a_refusal_is_one_sentence(name):
+    with pytest.raises((InvalidInputError, NotFiniteError)) as raised:
+        REFUSED[name]()
+    text = str(raised.value)
+    assert "\n" not in text and ("expected" in text or "Error" in text), text
+
+
+def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
+    model, x = nn.GRU(M, N), numbers(False)
+    every = [influence(model, x), influence(Reader(2, last=True), x), of_weights(np.zeros(9)),
+             influence(model, x, probes=3, feature=1, data="bwv269", unit="bars"),
+             influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
+    for number, found in enumerate(every):
+        assert (*found.table(),) == ROWS
+        assert str(found).count("\n") >= len(ROWS) and other_words(f"{found}", found) <= {found.unit}
+        for suffix in (".json", ".npz"):
+            again = Influence.load(found.save(tmp_path / f"{number}{suffix}"))
+            assert str(again) == str(found)
+            np.testing.assert_array_equal(again.error, found.error)
+        figure = found.figure()
+        shown = np.where(found.by_lag > 0, found.by_lag, np.nan)
+        np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), shown)
+        drawn = figure.axes[1].images[0].get_array().filled(np.nan)
+        np.testing.assert_array_equal(np.nan_to_num(drawn), found.influence)
+        more = (f"({found.unit})", "×", "10^{")
+        assert other_words(" ".join(words_in(figure)), found, more) <= {found.unit, "-,", "$", "}", "}}", "}}$"}
+    lags = [line.split()[0] for line in str(every[0]).splitlines()[4:8]]
+    assert lags == ["0", "1", "2", "4"]
