@@ -20,10 +20,7 @@ from rhn.cells import make_cell
 from rhn.errors import InvalidInputError, NotFiniteError
 from tests.gersgorin_next.test_results_of_runs import largest_difference, other_words, words_in
 from tests.gersgorin_next.test_step_of_networks import RECORDED, recorded_only
-from tests.numbers.record import DOUBLE, LAGS, NETWORKS, SINGLE, cell, filled
-from tests.numbers.record import N as UNITS
-from tests.numbers.record import T as STEPS
-from tests.numbers.record import W as TARGETS
+from tests.numbers.record import DOUBLE, LAGS, NETWORKS, SINGLE, W, cell, filled
 
 T, B, M, N = 7, 2, 3, 4
 RENAMED = {"half_life": "steps_to_half"}
@@ -47,45 +44,45 @@ def test_the_numbers_are_those_of_the_record(network):
 @recorded_only
 def test_the_losses_are_those_of_the_record():
     model, x, _ = cell("gru", seed=2)
-    y = {"squared": TARGETS.tile(4, 1), "categorical": torch.arange(STEPS) % UNITS}
-    for of, targets in y.items():
-        wanted = RECORDED[f"comparisons/losses/{of}"]
-        assert largest_difference(of, influence(model, x, of=of, y=targets).influence, wanted) < 1e-9
+    for of, y in {"squared": W.tile(4, 1), "categorical": torch.arange(len(x)) % len(W)}.items():
+        got, wanted = influence(model, x, of=of, y=y), RECORDED[f"comparisons/losses/{of}"]
+        assert largest_difference(of, got.influence, wanted) < DOUBLE
 
 
-class Causal(nn.Module):
+KERNEL = torch.randn(N, M, 3, generator=torch.Generator().manual_seed(2)).double()
+
+
+def causal(x):
     """A causal convolution over time of (B, T, m)."""
+    return torch.tanh(F.conv1d(F.pad(x.transpose(1, 2), (2, 0)), KERNEL)).transpose(1, 2)
 
-    def __init__(self):
+
+def in_place(x):
+    """Changes its input and its outputs in place, (B, T, m)."""
+    o = x.mul_(2).cumsum(1) ** 2
+    o[:, 0] = 0
+    return o
+
+
+class Model(nn.Module):
+    """A model of (B, T, m), or of ids (B, T)."""
+
+    def __init__(self, ids=False, **parts):
         super().__init__()
-        self.conv = nn.Conv1d(M, N, 3)
-
-    def forward(self, x):
-        return torch.tanh(self.conv(F.pad(x.transpose(1, 2), (2, 0)))).transpose(1, 2)
-
-
-class Attention(nn.Module):
-    """Causal self-attention of (B, T, m)."""
-
-    def __init__(self):
-        super().__init__()
-        self.attention = nn.MultiheadAttention(M, 1, batch_first=True)
-
-    def forward(self, x):
-        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
-        return self.attention(x, x, x, attn_mask=mask)[0]
-
-
-class Loop(nn.Module):
-    """A loop over a cell and a norm of (B, T, m), which hands the state on by a function."""
-
-    def __init__(self, hand_on=torch.clone, ids=False):
-        super().__init__()
-        self.embed = nn.Embedding(9, M) if ids else nn.Identity()
-        self.cell, self.norm, self.hand_on = nn.GRUCell(M, N), nn.LayerNorm(N), hand_on
+        self.embed = nn.Embedding(6, M) if ids else nn.Identity()
+        for name, part in parts.items():
+            self.add_module(name, part)
 
     def forward(self, x):
         return self.read(self.embed(x))
+
+
+class Loop(Model):
+    """A loop over a cell and a norm, which hands the state on by a function."""
+
+    def __init__(self, hand_on=torch.clone, ids=False):
+        super().__init__(ids, cell=nn.GRUCell(M, N), norm=nn.LayerNorm(N))
+        self.hand_on = hand_on
 
     def read(self, x):
         h, outputs = x.new_zeros(len(x), N), []
@@ -95,62 +92,44 @@ class Loop(nn.Module):
         return torch.stack(outputs, 1)
 
 
-class Reader(nn.Module):
-    """A GRU of (B, T, m) with an output for each frame, or only for the last one."""
+class Reader(Model):
+    """A GRU with an output for each frame, or only for the last one."""
 
     def __init__(self, outputs, last=False, ids=False):
-        super().__init__()
-        self.embed = nn.Embedding(6, M) if ids else nn.Identity()
-        self.rnn, self.out, self.last = nn.GRU(M, N, batch_first=True), nn.Linear(N, outputs), last
-
-    def forward(self, x):
-        return self.read(self.embed(x))
+        super().__init__(ids, rnn=nn.GRU(M, N, batch_first=True), out=nn.Linear(N, outputs))
+        self.last = last
 
     def read(self, x):
         states = self.rnn(x)[0]
         return self.out(states[:, -1] if self.last else states)
 
 
-class Placed(nn.Module):
-    """Looks up positions first, then ids (B, T) in another layout, and computes with time first."""
+class Placed(Model):
+    """Looks up positions first, then ids in another layout, and computes with time first."""
 
     def __init__(self):
-        super().__init__()
-        self.places, self.embed, self.rnn = nn.Embedding(T, M), nn.Embedding(6, M), nn.GRU(2 * M, N)
+        super().__init__(True, places=nn.Embedding(T, M), rnn=nn.GRU(2 * M, N))
 
     def forward(self, ids):
-        return {"none": None, "logits": self.read(self.embed(ids.T), False)}
-
-    def read(self, x, batch_first=True):
-        x = x.transpose(0, 1) if batch_first else x
-        places = self.places(torch.arange(T))[:, None].expand(-1, x.shape[1], -1)
-        return self.rnn(torch.cat((x, places), -1))[0].transpose(0, 1)
-
-
-class InPlace(nn.Module):
-    """Changes its input and its outputs in place, (B, T, m)."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(M, N, batch_first=True)
-
-    def forward(self, x):
-        o = self.rnn(x.mul_(2))[0]
-        o[:, 0] = 0
-        return o
+        places = self.places(torch.arange(T))[:, None].expand(-1, len(ids), -1)
+        return {"none": None, "logits": self.after(places, self.embed(ids.T))}
 
     def read(self, x):
-        return self(x.clone())
+        places = self.places(torch.arange(T))[:, None].expand(-1, len(x), -1)
+        return self.after(places, x.transpose(0, 1))
+
+    def after(self, *parts):
+        return self.rnn(torch.cat(parts, -1))[0].transpose(0, 1)
 
 
-class Keeping(nn.Module):
-    """Keeps its state from call to call, (B, T, m)."""
+class Keeping(Model):
+    """Keeps its state from call to call."""
 
     def __init__(self):
-        super().__init__()
-        self.rnn, self.state = nn.GRU(M, N, batch_first=True), None
+        super().__init__(rnn=nn.GRU(M, N, batch_first=True))
+        self.state = None
 
-    def forward(self, x):
+    def read(self, x):
         outputs, state = self.rnn(x, self.state)
         self.state = state.detach()
         return outputs
@@ -169,10 +148,10 @@ CASES = {  # name: (model, x, options)
     "lstm": lambda: (nn.LSTM(M, N, 2, batch_first=True), numbers(), {}),
     "rhn": lambda: (make_cell("rhn", M, N, depth=2), numbers(False), {}),
     "both ways": lambda: (nn.GRU(M, N, bidirectional=True), numbers(False), {}),
-    "convolution": lambda: (Causal(), numbers(), {"batch_first": True}),
-    "attention": lambda: (Attention(), numbers(), {}),
+    "convolution": lambda: (causal, numbers(), {"batch_first": True}),
+    "attention": lambda: (nn.TransformerEncoderLayer(M, 1, 8, batch_first=True), numbers(), {}),
     "loop": lambda: (Loop(), numbers(), {"batch_first": True}),
-    "in place": lambda: (InPlace(), numbers(), {}),
+    "in place": lambda: (in_place, numbers(), {"batch_first": True}),
     "kept state": lambda: (Keeping(), numbers(), {}),
     "ids": lambda: (Reader(5, ids=True), ids(), {}),
     "ids by places": lambda: (Placed(), ids(), {"batch_first": True}),
@@ -196,9 +175,10 @@ def slopes(outputs, leaf, axis):
 
 
 def by_autograd(model, x, axis):
-    """The influence by plain autograd, of a model in float64."""
+    """The influence by plain autograd, of a copy in float64."""
+    model = copy.deepcopy(model).double().eval() if isinstance(model, nn.Module) else model
     leaf = (x if x.is_floating_point() else model.embed(x)).detach().requires_grad_()
-    outputs = getattr(model, "read", model)(leaf)
+    outputs = getattr(model, "read", model)(1 * leaf)
     outputs = outputs[0] if isinstance(outputs, tuple) else outputs
     outputs = outputs[None] if outputs.dim() == 2 else outputs.movedim(1 - axis, 0)
     return slopes(outputs, leaf, axis)
@@ -212,13 +192,13 @@ def close(found, wanted, tolerance=1e-9):
 def test_the_influence_on_outputs_is_that_of_autograd(name):
     model, x, how = CASES[name]()
     found, axis = influence(model, x, **how), 1 - int(how.get("batch_first", batch_first_of(model)))
-    close(found.influence, by_autograd(copy.deepcopy(model).double().eval(), x, axis))
+    close(found.influence, by_autograd(model, x, axis))
     assert not found.error.any() and found.difference < HEALTHY_GAP and found.sequences == B
     listed = influence(model, [*x.unbind(axis)], **{"batch_first": not axis} | how)
     close(listed.influence, found.influence)  # the root mean square over the sequences
     later = np.triu(found.influence**2, 1 + T - len(found.influence)).sum()
     assert found.ahead == pytest.approx(later / (found.influence**2).sum())
-    assert (found.ahead > 0.1) == (name == "both ways")
+    assert (found.ahead > 0.1) == (name in ("both ways", "attention"))
 
 
 LOSSES = {  # name: (model, y, the loss by torch, (B, T) or (B,))
@@ -270,35 +250,31 @@ def pair(x, state):
 
 
 class Own(nn.Module):
-    """A cell with only a step."""
+    """A cell with only a step, or a step forward(x, state) of a batch with outputs."""
 
     state_size = N
 
-    def __init__(self):
+    def __init__(self, own=True):
         super().__init__()
         self.mix = nn.Linear(M + N, N)
+        self.step = self.after if own else None
 
-    def step(self, x, s):
+    def after(self, x, s):
         return torch.tanh(self.mix(torch.cat([x, s], -1)))
 
 
 class Written(Own):
-    """A step as forward(x, state) of a batch, which returns (output, state)."""
-
-    step = None
-
     def forward(self, x, state):
-        state = torch.tanh(self.mix(torch.cat([x, state], -1)))
+        state = self.after(x, state)
         return state[..., :2] ** 2, state
 
 
 ZERO = torch.zeros(N).double()
 STEPWISE = {  # name: (step, options, first state)
-    "function": lambda: (function, {"state_size": N}, ZERO),
     "first state": lambda: (function, {"s0": ZERO + 0.3}, ZERO + 0.3),
     "output beside a tuple": lambda: (pair, {"state_size": (N, N)}, (ZERO, ZERO)),
     "cell": lambda: (filled(Own()), {}, ZERO),
-    "module of a batch": lambda: (filled(Written()), {}, ZERO),
+    "module of a batch": lambda: (filled(Written(False)), {}, ZERO),
 }
 
 
@@ -349,31 +325,16 @@ def test_a_model_of_transformers_by_a_dictionary():
     close(influence(model, tokens, batch_first=True).influence, found.influence, 1e-7)
 
 
-class Scan(nn.Module):
-    """h = a h + x, (B, T, m)."""
-
-    def __init__(self, a):
-        super().__init__()
-        self.a = a
-
-    def forward(self, x):
-        h, outputs = torch.zeros_like(x[:, 0]), []
-        for x_t in x.unbind(1):
-            h = self.a * h + x_t
-            outputs.append(h)
-        return torch.stack(outputs, 1)
-
-
 def test_a_linear_recurrence_has_its_closed_forms():
-    a, length = 0.8, 80
-    found = influence(Scan(a), torch.randn(1, length, 2), batch_first=True)
-    close(found.by_lag, 2**0.5 * a ** np.arange(length))
+    a, length, zero = 0.8, 80, torch.zeros(1).double()
+    found = influence(lambda x, s: a * s + x, torch.randn(length, 1).double(), zero)
+    close(found.by_lag, a ** np.arange(length))
     assert found.steps_to_half == pytest.approx(math.log(2) / -math.log(a))
     assert found.effective_length == pytest.approx(1 / (1 - a), rel=1e-6)
     tails = (a ** (2 * np.arange(length + 1)) - a ** (2 * length)) / (1 - a ** (2 * length))
     close(found.reach**2, tails[:-1], 1e-6)
     close(found.table()["share beyond"], tails[1:], 1e-6)
-    tiny = influence(Scan(1e-80), torch.randn(1, 5, 1), batch_first=True)
+    tiny = influence(lambda x, s: 1e-80 * s + x, torch.randn(5, 1).double(), zero)
     close(tiny.by_lag[:4] / 1e-80 ** np.arange(4), np.ones(4))  # their squares underflow
 
 
@@ -432,39 +393,30 @@ def test_single_numbers_add_up():
     close(each[1][-1], found[..., 1].square().sum((0, 1)).div(B).sqrt())
 
 
-LENGTHS = (7, 4)
-
-
-class Packs(nn.Module):
+class Packs(Reader):
     """Packs padded sequences (B, T, m)."""
-
-    def __init__(self, last=False):
-        super().__init__()
-        self.rnn, self.out, self.last = nn.GRU(M, N, batch_first=True), nn.Linear(N, 2), last
 
     def forward(self, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         outputs, state = self.rnn(packed)
-        if self.last:
-            return self.out(state[0])
-        return self.out(pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0])
+        steps = {"batch_first": True, "total_length": x.shape[1]}
+        return self.out(state[0] if self.last else pad_packed_sequence(outputs, **steps)[0])
 
 
 @for_each("last", [False, True])
 def test_steps_after_given_lengths_are_not_counted(last):
-    model, x, lengths = Packs(last), numbers(), torch.tensor(LENGTHS)
-    found = influence(model, (F.pad(x, (0, 0, 0, 5)), lengths), lengths=LENGTHS)
-    alone = [influence(lambda x: model(x, lengths[b : b + 1]), x[b : b + 1, :n].float(),
-                       batch_first=True).influence for b, n in enumerate(LENGTHS)]  # fmt: skip
-    squares, count = np.zeros((2, len(alone[0]), T))
-    for each in alone:
-        now = np.s_[:, T - each.shape[1] :] if last else np.s_[: len(each), : len(each)]
+    model, x, lengths = Packs(2, last), numbers(), torch.tensor([T, T - 3])
+    found = influence(model, (F.pad(x, (0, 0, 0, 5)), lengths), lengths=lengths)
+    squares, count = np.zeros((2, *found.influence.shape))
+    for b, n in enumerate(lengths):
+        each = by_autograd(model, x[b : b + 1, :n], 0)
+        now = np.s_[:, T - n :] if last else np.s_[:n, :n]
         squares[now] += each**2
         count[now] += 1
-    np.testing.assert_allclose(found.influence, np.sqrt(squares / np.maximum(count, 1)), 1e-3, 1e-7)
+    close(found.influence, np.sqrt(squares / np.maximum(count, 1)))
     assert found.without == 0 and found.steps == T
     if not last:
-        assert influence(model, (x, lengths)).without == T - LENGTHS[1]  # without lengths=
+        assert influence(model, (x, lengths)).without == 3  # without lengths=
 
 
 def test_an_argument_called_lengths_changes_nothing():
@@ -479,15 +431,6 @@ def test_an_argument_called_lengths_changes_nothing():
     close(found.by_lag[::-1], leaf.grad[0].norm(dim=1))
 
 
-def without_gradient(h):
-    with torch.no_grad():
-        return h * 1
-
-
-def half_detached(h):
-    return torch.cat((h[:, :2], h[:, 2:].detach()), 1)
-
-
 class Truncated(Loop):
     """Detaches its state before the last step."""
 
@@ -496,18 +439,11 @@ class Truncated(Loop):
         return torch.cat((h, self.cell(x[:, -1], h[:, -1].detach())[:, None]), 1)
 
 
-class Noisy(Loop):
-    def read(self, x):
-        return super().read(F.dropout(x, 0.5, True))
-
-
 GAPS = {  # name: (model, x, whether the gradient is the slope)
     "detached": (lambda: Loop(torch.detach), numbers, False),
-    "partly detached": (lambda: Loop(half_detached), numbers, False),
-    "no_grad": (lambda: Loop(without_gradient), numbers, False),
     "ids": (lambda: Loop(torch.detach, ids=True), ids, False),
     "truncated": (Truncated, numbers, False),
-    "random": (Noisy, numbers, False),
+    "random": (lambda: lambda x: F.dropout(x, 0.5, True), numbers, False),
     "sound": (Loop, numbers, True),
     "saturated": (lambda: filled(nn.LSTM(M, N, batch_first=True)), lambda: 30 * numbers(), True),
     "zeros": (lambda: nn.RNN(M, N, batch_first=True), lambda: 0 * numbers(), True),
@@ -528,7 +464,7 @@ def test_the_gradient_is_compared_with_differences(name):
 def test_the_gap_is_its_formula():
     """s' = 0.9 s + x with the state detached: the gradient is v, the slope its discounted sum."""
     found = influence(lambda x, s: 0.9 * s.detach() + x, torch.ones(9, 1).double(), ZERO[:1])
-    v = home._direction(torch.zeros(9, 1).double())
+    v = torch.randn(9, 1, generator=torch.Generator().manual_seed(0)).double()
     d = np.array([sum(0.9 ** (t - s) * float(v[s, 0]) for s in range(t + 1)) for t in range(9)])
     v = v[:, 0].numpy()
     gap, sizes = np.linalg.norm(v - d), (np.linalg.norm(v), np.linalg.norm(d))
@@ -541,9 +477,9 @@ def test_nothing_of_the_user_changes():
     with torch.inference_mode():
         first, again = (influence(module, x).influence for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert module.training and module[2].state is None and torch.get_default_dtype() == torch.float32
-    assert all(p.requires_grad and p.dtype == torch.float32 for p in module.parameters())
-    assert all(torch.equal(before[k], t) for k, t in module.state_dict().items())
+    assert module.training and module[2].state is None
+    assert all(p.requires_grad and torch.equal(before[k], p) for k, p in module.named_parameters())
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_the_first_of_several_outputs_is_measured_and_whole_numbers_are_frames():
@@ -562,29 +498,22 @@ def test_the_first_of_several_outputs_is_measured_and_whole_numbers_are_frames()
 
 LAYER, ONE = nn.GRU(M, N, batch_first=True), torch.randn(T, M)
 REFUSED = {
-    "a batch without a layout": lambda: influence(Causal(), numbers()),
+    "a batch without a layout": lambda: influence(causal, numbers()),
     "parts that differ": lambda: influence(nn.Sequential(LAYER, nn.GRU(N, N)), numbers()),
     "the other axis": lambda: influence(Loop(), numbers(), batch_first=False),
     "one step": lambda: influence(LAYER, ONE[:1]),
-    "a vector": lambda: influence(LAYER, ONE[:, 0]),
-    "NaN": lambda: influence(LAYER, ONE.log()),
     "ids without an embedding": lambda: influence(lambda x: x.double(), torch.arange(T)),
     "ids out of range": lambda: influence(Reader(2, ids=True), torch.arange(T)),
     "other outputs": lambda: influence(lambda x: x[1:], ONE),
     "no gradient": lambda: influence(lambda x: x.detach(), ONE),
-    "no tensor": lambda: influence(lambda x: None, ONE),
-    "infinite outputs": lambda: influence(lambda x: x / 0, ONE),
     "infinite gradient": lambda: influence(lambda x: (x - x.detach()).abs().sqrt(), ONE),
     "y alone": lambda: influence(LAYER, ONE, y=ONE),
-    "a loss alone": lambda: influence(LAYER, ONE, of="squared"),
     "another loss": lambda: influence(LAYER, ONE, of="mse", y=ONE),
     "other targets": lambda: influence(LAYER, ONE, of="squared", y=ONE),
     "classes out of range": lambda: influence(LAYER, ONE, of="categorical", y=torch.arange(T)),
     "bernoulli of 2": lambda: frame_losses("bernoulli", ONE[None], 2 * ONE[None].abs() + 2),
     "a loss of another shape": lambda: influence(LAYER, ONE, of=lambda o, y: o[:, 1:], y=ONE),
     "lengths": lambda: influence(LAYER, numbers(), lengths=[T, T + 1]),
-    "lengths of a list": lambda: influence(LAYER, [ONE], lengths=[T]),
-    "no sequences": lambda: influence(LAYER, []),
     "feature": lambda: influence(LAYER, ONE, feature=M),
     "probes": lambda: influence(LAYER, ONE, probes=1),
     "ids of a step": lambda: influence(lambda x, s: s, torch.arange(T), ZERO),
@@ -604,19 +533,16 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
     every = [influence(model, x), influence(Reader(2, last=True), x), of_weights(np.zeros(9)),
              influence(model, x, probes=3, feature=1, data="bwv269", unit="bars"),
              influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
+    more = {"bars", "(bars)", "(steps)", "-,", "$", "10^{", "}", "}}", "}}$", "×"}
     for number, found in enumerate(every):
-        assert (*found.table(),) == ROWS
-        assert str(found).count("\n") >= len(ROWS) and other_words(f"{found}", found) <= {found.unit}
+        assert (*found.table(),) == ROWS and other_words(f"{found}", found) <= {"bars"}
         for suffix in (".json", ".npz"):
             again = Influence.load(found.save(tmp_path / f"{number}{suffix}"))
-            assert str(again) == str(found)
-            np.testing.assert_array_equal(again.error, found.error)
+            assert str(again) == str(found) and np.array_equal(again.error, found.error)
         figure = found.figure()
         shown = np.where(found.by_lag > 0, found.by_lag, np.nan)
         np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), shown)
         drawn = figure.axes[1].images[0].get_array().filled(np.nan)
         np.testing.assert_array_equal(np.nan_to_num(drawn), found.influence)
-        more = (f"({found.unit})", "×", "10^{")
-        assert other_words(" ".join(words_in(figure)), found, more) <= {found.unit, "-,", "$", "}", "}}", "}}$"}
-    lags = [line.split()[0] for line in str(every[0]).splitlines()[4:8]]
-    assert lags == ["0", "1", "2", "4"]
+        assert other_words(" ".join(words_in(figure)), found, more) <= more
+    assert [line.split()[0] for line in str(every[0]).splitlines()[4:8]] == ["0", "1", "2", "4"]

@@ -315,12 +315,12 @@ def _measured(
         numbers = slice(feature, feature + 1)
     if probes is None:
         probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
-    v = _direction(of.leaf)
+    one_direction = torch.Generator("cpu").manual_seed(0)
+    v = torch.randn(of.leaf.shape, generator=one_direction, device="cpu").to(of.leaf)
     d, rows, without, gap = of.difference(v), [], 0, np.zeros(3)
     for steps in torch.arange(S, device="cpu").split(max(1, of.at_once // (probes or k))):
         n, present = len(steps), of.has[steps] if S > 1 else of.has[-1:]
-        w = _signs((n, probes, B, k), generator) if probes else _units(n, B, k)
-        w = w.to(of.outputs) * present[:, None, :B, None]
+        w = _weights(n, B, k, probes, generator).to(of.outputs) * present[:, None, :B, None]
         norms, depends, g = _products(of, steps, w, v, numbers)
         along = (w * d[steps][:, None]).sum((2, 3))
         gap += [float(each.double().square().sum()) for each in (g - along, g, along)]
@@ -335,19 +335,11 @@ def _measured(
     return _Part(*arrays, gap, probes, of.axes.B, without)
 
 
-def _direction(leaf: Tensor) -> Tensor:
-    """Random normal numbers like a leaf."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    return torch.randn(leaf.shape, generator=generator, device="cpu").to(leaf)
-
-
-def _units(n: int, B: int, k: int) -> Tensor:
-    """One unit vector as weights for each number of n outputs, (n, k, B, k)."""
+def _weights(n: int, B: int, k: int, probes: int, generator: torch.Generator) -> Tensor:
+    """Random signs (n, probes, B, k), or a unit vector for each number, (n, k, B, k)."""
+    if probes:
+        return torch.randint(2, (n, probes, B, k), generator=generator, device="cpu") * 2 - 1
     return torch.eye(k, device="cpu")[:, None].expand(n, k, B, k)
-
-
-def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randint(2, shape, generator=generator, device="cpu").mul(2).sub(1)
 
 
 def _products(
