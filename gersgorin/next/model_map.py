@@ -195,11 +195,8 @@ class _Reader:
     """Reads x with a model: a sequence, or arguments of which the first one is the sequence."""
 
     def __init__(self, model: Any, x: Any, batch_first: bool | None):
-        self._name, self._model, self._is_module = (
-            name_of(model),
-            model,
-            isinstance(model, nn.Module),
-        )
+        self._name, self._model = name_of(model).replace("(x, s)", "(x)"), model
+        self._is_module = isinstance(model, nn.Module)
         named = dict(x) if isinstance(x, Mapping) else {}
         given = named or dict(enumerate(x if type(x) is tuple else [x]))
         self._arguments = {name: self._converted(value) for name, value in given.items()}
@@ -207,9 +204,10 @@ class _Reader:
         x = self._arguments.get(self._first)
         good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
         door.require(good, "x", door.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
-        parts = model.modules() if self._is_module else [nn.Embedding(1, 1)]
+        parts = model.modules() if self._is_module else ()
         embeds = [isinstance(p, nn.Embedding) or getattr(p, "takes_ids", False) for p in parts]
-        self._ids = not x.is_floating_point() and (x.dim() == 1 or any(embeds))
+        may_be_ids = x.dim() == 1 or not self._is_module or any(embeds)
+        self._ids = may_be_ids and not x.is_floating_point()
         self._x = x if self._ids or x.is_floating_point() else x.double()
         self.axes = self._axes(batch_first_of(model) if batch_first is None else batch_first)
 
@@ -236,7 +234,11 @@ class _Reader:
 
     def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
         """The fields of a result that name the model and x."""
-        names = {"network": title or self._name, "data": data or "x", "unit": unit or "steps"}
+        name, model = self._name, self._model
+        if isinstance(model, nn.RNNBase | Cell):
+            depth = getattr(model, "num_layers", getattr(model, "depth", 1))
+            name = f"{name}, depth {depth}, {model.hidden_size} units"
+        names = {"network": title or name, "data": data or "x", "unit": unit or "steps"}
         return {**names, "steps": self.axes.T}
 
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:

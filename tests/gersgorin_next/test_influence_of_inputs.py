@@ -16,7 +16,7 @@ from gersgorin.next.analyses.influence import ROWS, Influence, influence
 from gersgorin.next.model_map import batch_first_of, outputs_in
 from gersgorin.next.run import open_run
 from rhn.cells import make_cell
-from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.errors import InvalidInputError
 from tests.gersgorin_next.test_results_of_runs import largest_difference, other_words, words_in
 from tests.gersgorin_next.test_step_of_networks import RECORDED, Vectors, WithState, recorded_only
 from tests.numbers.record import DOUBLE, LAGS, NETWORKS, SINGLE, W, cell, filled
@@ -115,7 +115,6 @@ def ids():
 
 
 CASES = {  # name: (model, x, options)
-    "rnn": lambda: (nn.RNN(M, N), numbers(False), {}),
     "lstm": lambda: (nn.LSTM(M, N, 2, batch_first=True), numbers(), {}),
     "rhn": lambda: (make_cell("rhn", M, N, depth=2), numbers(False), {}),
     "both ways": lambda: (nn.GRU(M, N, bidirectional=True), numbers(False), {}),
@@ -205,10 +204,6 @@ def test_the_gradient_of_a_loss_is_that_of_autograd(name):
 V = torch.randn(N, M + N, generator=torch.Generator().manual_seed(1)).double()
 
 
-def function(x, s):
-    return torch.tanh(V @ torch.cat([x, s]))
-
-
 def pair(x, state):
     h, c = state
     c = 0.9 * c + 0.1 * torch.tanh(V @ torch.cat([x, h]))
@@ -217,7 +212,7 @@ def pair(x, state):
 
 ZERO, WITH_STATE, OWN = torch.zeros(N).double(), filled(WithState()), filled(Vectors())
 STEPWISE = {  # name: (step, options, first state)
-    "first state": (function, {"s0": ZERO + 0.3}, ZERO + 0.3),
+    "first state": (lambda x, s: torch.tanh(V @ torch.cat([x, s])), {"s0": ZERO + 0.3}, ZERO + 0.3),
     "output beside a tuple": (pair, {"state_size": (N, N)}, (ZERO, ZERO)),
     "cell": (OWN, {}, torch.zeros(OWN.state_size).double()),
 }
@@ -338,9 +333,7 @@ def test_a_single_number_of_the_inputs():
 class Packs(Reader):
     """Packs padded sequences (B, T, m)."""
 
-    def forward(self, x, lengths=None):
-        if lengths is None:
-            return super().forward(x)
+    def forward(self, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         outputs, state = self.rnn(packed)
         steps = {"batch_first": True, "total_length": x.shape[1]}
@@ -349,11 +342,11 @@ class Packs(Reader):
 
 @for_each("last", [False, True])
 def test_steps_after_given_lengths_are_not_counted(last):
-    model, x, lengths = Packs(2, last), numbers(), torch.tensor([T, T - 3])
+    model, x, lengths = Packs(2, last).double(), numbers(), torch.tensor([T, T - 3])
     found = influence(model, (F.pad(x, (0, 0, 0, 5)), lengths), lengths=lengths)
     squares, count = np.zeros((2, *found.influence.shape))
     for b, n in enumerate(lengths):
-        each = by_autograd(model, x[b : b + 1, :n], 0)
+        each = by_autograd(lambda x: Reader.forward(model, x), x[b : b + 1, :n], 0)
         now = np.s_[:, T - n :] if last else np.s_[:n, :n]
         squares[now] += each**2
         count[now] += 1
@@ -368,9 +361,8 @@ def test_an_argument_called_lengths_changes_nothing():
         def forward(self, x, lengths=None):
             return super().forward(x)
 
-    for model, x in ((Ignores(last=True), numbers()), (Ignores(), numbers())):
-        found = influence(model, (x, torch.tensor([3, 5])))
-        close(found.influence, by_autograd(model, x, 0))
+    model, x = Ignores(last=True), numbers()
+    close(influence(model, (x, torch.tensor([3, 5]))).influence, by_autograd(model, x, 0))
 
 
 GAPS = {  # name: (model, x, whether the gradient is the slope)
@@ -386,8 +378,7 @@ GAPS = {  # name: (model, x, whether the gradient is the slope)
 def test_the_gradient_is_compared_with_differences(name):
     make, x, sound = GAPS[name]
     model, x = make(), x()
-    state = torch.get_rng_state()
-    found = influence(model, x, batch_first=True)
+    state, found = torch.get_rng_state(), influence(model, x, batch_first=True)
     assert (found.difference < HEALTHY_GAP) == sound and (found.difference > DETECTED) != sound
     assert torch.equal(state, torch.get_rng_state())
 
@@ -395,9 +386,8 @@ def test_the_gradient_is_compared_with_differences(name):
 def test_the_gap_is_its_formula():
     """s' = 0.9 s + x with the state detached: the gradient is v, the slope its discounted sum."""
     found = influence(lambda x, s: 0.9 * s.detach() + x, torch.ones(9, 1).double(), ZERO[:1])
-    v = torch.randn(9, 1, generator=torch.Generator().manual_seed(0)).double()
-    d = np.array([sum(0.9 ** (t - s) * float(v[s, 0]) for s in range(t + 1)) for t in range(9)])
-    v = v[:, 0].numpy()
+    v = torch.randn(9, 1, generator=torch.Generator().manual_seed(0)).double()[:, 0].numpy()
+    d = np.array([sum(0.9 ** (t - s) * v[s] for s in range(t + 1)) for t in range(9)])
     gap, sizes = np.linalg.norm(v - d), (np.linalg.norm(v), np.linalg.norm(d))
     assert found.difference == pytest.approx(gap / max(sizes), rel=1e-6)
 
@@ -408,16 +398,14 @@ def test_nothing_of_the_user_changes():
     with torch.inference_mode():
         first, again = (influence(module, x).influence for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert module.training and module.state is None
+    assert module.training and module.state is None and torch.get_default_dtype() == torch.float32
     assert all(p.requires_grad and torch.equal(before[k], p) for k, p in module.named_parameters())
-    assert torch.get_default_dtype() == torch.float32
 
 
 def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted():
     model, frames = nn.GRU(M, N), F.one_hot(torch.arange(T) % M, M)
     close(influence(model, frames).influence, influence(model, frames.double()).influence)
-    found = influence(Placed(), ids())
-    assert found.returned == 2 and influence(nn.LSTM(M, N), frames).returned == 3
+    assert [influence(f, x).returned for f, x in ((Placed(), ids()), (model, frames))] == [2, 2]
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
 
 
@@ -427,21 +415,16 @@ REFUSED = {
     "the other axis": lambda: influence(Loop(), numbers(), batch_first=False),
     "one step": lambda: influence(LAYER, ONE[:1]),
     "ids without an embedding": lambda: influence(lambda x: x.double(), torch.arange(T)),
-    "ids out of range": lambda: influence(Reader(2, ids=True), torch.arange(T)),
     "other outputs": lambda: influence(lambda x: x[1:], ONE),
     "no gradient": lambda: influence(lambda x: x.detach(), ONE),
-    "infinite gradient": lambda: influence(lambda x: (x - x.detach()).abs().sqrt(), ONE),
     "another loss": lambda: influence(LAYER, ONE, of="mse", y=ONE),
-    "other targets": lambda: influence(LAYER, ONE, of="squared", y=ONE),
-    "classes out of range": lambda: influence(LAYER, ONE, of="categorical", y=torch.arange(T)),
     "lengths": lambda: influence(LAYER, numbers(), lengths=[T, T + 1]),
-    "probes": lambda: influence(LAYER, ONE, probes=1),
 }
 
 
 @for_each("name", REFUSED)
 def test_a_refusal_is_one_sentence(name):
-    with pytest.raises((InvalidInputError, NotFiniteError)) as raised:
+    with pytest.raises(InvalidInputError) as raised:
         REFUSED[name]()
     text = str(raised.value)
     assert "\n" not in text and ("expected" in text or "Error" in text), text
