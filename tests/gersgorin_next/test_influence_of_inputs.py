@@ -274,8 +274,8 @@ def test_a_linear_recurrence_has_its_closed_forms():
     tails = (a ** (2 * np.arange(length + 1)) - a ** (2 * length)) / (1 - a ** (2 * length))
     close(found.reach**2, tails[:-1], 1e-6)
     close(found.table()["share beyond"], tails[1:], 1e-6)
-    tiny = influence(lambda x, s: 1e-80 * s + x, torch.randn(5, 1).double(), zero)
-    close(tiny.by_lag[:4] / 1e-80 ** np.arange(4), np.ones(4))  # their squares underflow
+    tiny = influence(lambda x, s: 1e-80 * s + x, torch.ones(5, 2).double(), ZERO[:2])
+    close(tiny.by_lag[:4] / 1e-80 ** np.arange(4), [2**0.5] * 4)  # their squares underflow
 
 
 def of_weights(w):
