@@ -56,6 +56,12 @@ class Packing:
         door.next_state(self.name, fits, returned, self.like)
         return self.pack(parts).to(s.dtype)
 
+    def output_of(self, returned: Any) -> Tensor:
+        """The output (k,) of one row that a step returns beside its state; else the state."""
+        parts = tree_leaves(returned)
+        alone = len(parts) == len(self.like)
+        return torch.cat([real_view(t).flatten() for t in (parts if alone else parts[:1])])
+
     def _shapes(self, parts: list[Tensor]) -> list[torch.Size]:
         """The shapes of the real parts, without the axis of the rows."""
         shapes = [list(real_view(t).shape) for t in parts]

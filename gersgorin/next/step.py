@@ -47,6 +47,8 @@ class Step:
     name: str
     rows: Rows
     """x (B, m) or ids (B,), s (B, N) -> s' (B, N)."""
+    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """x (1, m), s (1, N) -> (output (k,), s' (1, N)); see `Packing.output_of`."""
     first: Tensor
     """The state before the first step, (N,)."""
     cell: Any = None
@@ -192,8 +194,12 @@ def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
         one = [part if cell.stacked > 1 else part[0] for part in parts]
         return tuple(one) if len(one) > 1 else one[0]
 
-    units = cell.hidden_size
-    return Step(name=name, rows=cell.step, first=first, cell=cell, unpack=unpack, units=units)
+    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        after = cell.step(x, s)
+        return cell.outputs_of(after)[0], after
+
+    return Step(name=name, rows=cell.step, first=first, cell=cell, unpack=unpack, both=both,
+                units=cell.hidden_size)  # fmt: skip
 
 
 def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
@@ -229,8 +235,15 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
     packing = Packing(name or name_of(f), parts, tree)
     row = has_rows(parts)
 
+    def returned(x: Tensor, s: Tensor) -> Any:
+        return f(x[None] if row else x, packing.unpack(s))
+
     def one(x: Tensor, s: Tensor) -> Tensor:
-        return packing.next_of(f(x[None] if row else x, packing.unpack(s)), s)
+        return packing.next_of(returned(x, s), s)
+
+    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        found = returned(x[0].clone(), s[0].clone())
+        return packing.output_of(found), packing.next_of(found, s[0])[None]
 
     def rows(x: Tensor, s: Tensor) -> Tensor:
         if len(s) > 1:
@@ -244,7 +257,8 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
 
     first, name = packing.pack(s0), packing.name
     units = units_of(cell or f, len(first))
-    return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, units=units)
+    return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, both=both,
+                units=units)  # fmt: skip
 
 
 def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
@@ -260,12 +274,19 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     door.one_row(name, parts, good)
     packing = Packing(name, parts, tree, axes)
 
+    @in_module
+    def returned(x: Tensor, s: Tensor) -> Any:
+        return module(read(x).clone(), packing.unpack(s.clone()))
+
     def rows(x: Tensor, s: Tensor) -> Tensor:
-        with module_runs():
-            return packing.next_of(module(read(x).clone(), packing.unpack(s.clone())), s)
+        return packing.next_of(returned(x, s), s)
+
+    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        found = returned(x, s)
+        return packing.output_of(found), packing.next_of(found, s)
 
     first = packing.pack(s0)[0]
-    return Step(name=name, rows=rows, first=first, units=units_of(module, len(first)),
+    return Step(name=name, rows=rows, first=first, units=units_of(module, len(first)), both=both,
                 unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
 
 
