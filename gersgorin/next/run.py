@@ -20,6 +20,7 @@ from gersgorin.next.jacobians import input_jacobians, jacobians, with_scale
 from gersgorin.next.layers import record
 from gersgorin.next.step import Step, as_step
 from gersgorin.run.autodiff import BLOCK
+from rhn.cells import Cell
 from rhn.utils.io import check_output, write_arrays
 
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
@@ -165,7 +166,10 @@ def run_states(step: Step, x: Tensor) -> Tensor:
     unless all steps in one batch give the same states.
     """
     states = [step.first[None]]
-    for t in range(len(x)):
+    if isinstance(step.cell, Cell):  # by its kernel
+        with door.users_code(f"{step.name} fails"):
+            states.append(step.cell.states(x[:, None], states[0])[:, 0])
+    for t in range(len(x) if len(states) == 1 else 0):
         with door.users_code(f"{step.name} fails at step {t}"):
             states.append(step.rows(x[t : t + 1], states[-1]))
     found = torch.cat(states)
