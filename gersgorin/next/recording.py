@@ -251,6 +251,8 @@ class Recording(Result):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a recording from a file of `save`, or of version 0.6.0. Raises DataError."""
+        if Path(path).suffix.lower() != ".npz":
+            return super().load(path)
         with arrays_of(path, WRITER) as stored:
             if "kind" not in stored:
                 return super().load(path)
