@@ -48,22 +48,19 @@ class Recorder:
         x: the probe, one sequence as for `open_run`, or a list of sequences, of which the first P
             are read.
         every: number N of optimiser steps from one measurement to the next.
-        path: an .npz file for the recording; None: nothing is written. The file is complete at
-            every moment. `close`, or the end of the program, writes the last measurements.
-        log: a function of (name, value, step) that is called with the mean of each measure, such as
-            `mlflow.log_metric` or the `add_scalar` of TensorBoard's writer.
+        path: an .npz file, which is complete at every moment. `close`, or the end of the program,
+            writes the last measurements.
+        log: a function of (name, value, step), which gets the mean of each measure.
         start: number of optimiser steps done before, if the training run is resumed. The
-            measurements of these steps in the file at `path` are kept.
-        loss: the loss before the first optimiser step; None: unknown.
-        constant: the loss of the constant predictor; None: unknown.
+            measurements of these steps in the file are kept.
+        loss, constant: the loss before training, and that of the constant predictor, if known.
         positions: number P of time steps at which spectra, gains and gates are measured. Position k
-            of P lies in sequence k of the probe, from the first one again after the last, at the
-            share (k - 1) / (P - 1) of its length.
+            of P lies in sequence k of the probe (after the last one, in the first one again), at
+            the share (k - 1) / (P - 1) of its length.
         how: as for `open_run`.
 
     Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a number is out of
-            range.
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a wrong number.
         DataError: the resumed file records another network, probe, `every` or `positions`.
         OutputError: the file cannot be written.
 
@@ -113,7 +110,7 @@ class Recorder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        self.save()
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Count an optimiser step, and measure at every N-th one, with the gradients in `.grad`.
@@ -154,9 +151,7 @@ class Recorder:
         write(self._path, self._fixed, self._rows, self._saved)
         self._next_save = time.monotonic() + LONGEST_UNSAVED
 
-    def close(self) -> None:
-        """Write the file a last time."""
-        self.save()
+    close = save
 
     @property
     def recording(self) -> Recording:
@@ -248,18 +243,23 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
     """Pairs (weight, its gradient) by name. If a cell of `rhn` stacks the weights of its layers in
     one tensor, each layer has its own name, such as "cells.0.weight_hh[1]".
     """
-    cells = [cell for cell in module.modules() if isinstance(cell, Cell)]
-    named = [each for cell in cells for each in cell.named_parameters()]
-    stacks = {p for name, p in named if p.dim() == (2 if "bias" in name else 3)}
+    stacks = {p for cell in module.modules() if isinstance(cell, Cell) for p in _stacks(cell)}
     found: dict[str, tuple[Tensor, Tensor | None]] = {}
     for name, weight in module.named_parameters():
         gradient = None if weight.grad is None else weight.grad.to_dense()
-        if weight not in stacks:
+        if weight in stacks:
+            layers = zip(
+                weight, [None] * len(weight) if gradient is None else gradient, strict=True
+            )
+            found |= {f"{name}[{k}]": layer for k, layer in enumerate(layers)}
+        else:
             found[name] = weight, gradient
-            continue
-        for k, layer in enumerate(weight):
-            found[f"{name}[{k}]"] = layer, None if gradient is None else gradient[k]
     return found
+
+
+def _stacks(cell: Cell) -> list[Tensor]:
+    """The parameters that have an axis of layers."""
+    return [p for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)]
 
 
 @torch.no_grad()

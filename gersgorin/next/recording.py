@@ -75,9 +75,7 @@ class Recording(Result):
     probe: str
     """Checksum of the numbers of the probe."""
     parameters: tuple[str, ...]
-    """Names of the weights, (K,). If a tensor stacks the weights of all layers, each layer has its
-    own name: "cells.0.weight_hh[1]" is the weight of the second layer.
-    """
+    """Names of the weights, (K,); of each layer in a stack: "cells.0.weight_hh[1]"."""
     exponent_steps: int
     """Number of time steps of `exponent`: 32, or the length of the shortest sequence."""
     constant: float | None
@@ -97,17 +95,13 @@ class Recording(Result):
     state_gain: Annotated[np.ndarray, "measurement", "position", "layer"]
     """||ds_l/ds_{l-1}||_2 of each layer, (M, P, L), see `gersgorin.next.Gains.layers`."""
     gate: Annotated[np.ndarray, "measurement", "position", "gate"]
-    """Mean over the units of the first gate of each layer, (M, P, G): transform gate, input gate,
-    or 1 - update gate; G = 0 for a network without known gates.
+    """Mean over the units of each layer's transform, input or 1 - update gate, (M, P, G); G = 0
+    without known gates.
     """
     exponent: PerMoment
-    """log ||ds[T]/ds[0]||_2 / T, (M,), for T = `exponent_steps`: the mean over the first P
-    sequences of the probe.
-    """
+    """log ||ds[T]/ds[0]||_2 / T, (M,), for T = `exponent_steps`: the mean over the sequences."""
     eigenvalues: Annotated[np.ndarray, "measurement", "eigenvalue"]
-    """Eigenvalues at the middle position (the third of four): complex, (M, N), the largest modulus
-    first.
-    """
+    """Eigenvalues at the middle position (the third of four), (M, N), the largest modulus first."""
     centers: PerEntry
     """Centres of the row discs at the middle position, (M, N)."""
     radii: PerEntry
@@ -206,8 +200,8 @@ class Recording(Result):
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
         ends = np.abs(self.centers) + self.radii
         half = 1.1 * ends.max(where=np.isfinite(ends), initial=1)
-        ax.set(xlim=(-half, half), ylim=(-half, half), aspect="equal", xlabel=REAL)
-        ax.set(ylabel=IMAGINARY)
+        square = (-half, half)
+        ax.set(xlim=square, ylim=square, aspect="equal", xlabel=REAL, ylabel=IMAGINARY)
         ax.set_title(f"{STEP} {self.step[moment]}", loc="left", fontsize=10)
         ax.label_outer()
         return ax
@@ -220,9 +214,11 @@ class Recording(Result):
 
         panels = self.panels()
         rows = -(-len(panels) // 2)
-        figure = Figure(figsize=(11, 3.4 + 2 * rows), layout="constrained")
-        parts = figure.subfigures(2, 1, height_ratios=(3.4, 2 * rows), squeeze=False)
-        above, below = parts[:, 0]
+        figure, heights = (
+            Figure(figsize=(11, 3.4 + 2 * rows), layout="constrained"),
+            (3.4, 2 * rows),
+        )
+        above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
         planes = above.subplots(1, len(self.shown), squeeze=False)[0]
         for ax, moment in zip(planes, self.shown, strict=True):
             self.plot_moment(ax, moment)
@@ -242,9 +238,7 @@ class Recording(Result):
         over_steps(ax, curves, "")
         for line in ax.lines:
             line.set(xdata=self.step, marker=".", markersize=3)
-        ax.relim()
-        ax.autoscale_view()
-        ax.set_xlabel(STEP)
+        ax.set(xlabel=STEP, xlim=(self.step[0], max(self.step[-1], self.step[0] + 1)))
         ax.set_title(title, loc="left", fontsize=10)
         return ax
 

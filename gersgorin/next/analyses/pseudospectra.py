@@ -36,13 +36,13 @@ LEVELS = 10  # curves at most
 RADIUS = "spectral radius"
 NEAREST = "distance of the nearest eigenvalue to the unit circle"
 TO_CIRCLE = "distance to the unit circle (2-norm of a complex change)"
-LEAST_AT, POINTS = "time step of the least distance", "points of a side of the grid"
+LEAST_AT = "time step of the least distance"
 CHANGE = "2-norm of a complex change (log10)"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Pseudospectra(StepResult):
-    """The smallest singular values sigma_min(z - A) on a grid around the spectra of a few steps.
+    """sigma_min(z - A) on a grid of points z around the spectra of a few steps.
 
     >>> found = pseudospectra(torch.nn.RNN(3, 4), torch.rand(4, 3), side=9)
     >>> found.sigma.shape, found.eigenvalues.shape
@@ -52,15 +52,13 @@ class Pseudospectra(StepResult):
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (RADIUS, TO_CIRCLE)
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, POINTS, CHANGE,
+        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE,
     )  # fmt: skip
 
     shown: Annotated[np.ndarray, "step"]
     """Indices of the time steps, from 0, (S,)."""
     axis: Annotated[np.ndarray, "imaginary"]
-    """Imaginary parts of the points of the grid, (side,); their real parts are these numbers plus
-    `middle`.
-    """
+    """Imaginary parts of the points, (side,); their real parts are these numbers plus `middle`."""
     sigma: Annotated[np.ndarray, "step", "imaginary", "real"]
     """sigma_min(z - A) at the points of the grid, (S, side, side)."""
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
@@ -68,9 +66,7 @@ class Pseudospectra(StepResult):
     to_circle: Annotated[np.ndarray, "step"]
     """The least 2-norm of a complex change that moves an eigenvalue onto the unit circle, (S,)."""
     middle: float
-    """Centre of the grid, a real number: 0, or the middle of the numerical ranges if these are
-    small, as for Jacobians close to the identity.
-    """
+    """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
 
     def table(self) -> Mapping[str, Any]:
         moduli = np.abs(self.eigenvalues)
@@ -79,7 +75,6 @@ class Pseudospectra(StepResult):
             NEAREST: np.abs(1 - moduli).min(1),
             TO_CIRCLE: self.to_circle,
             LEAST_AT: int(self.shown[self.to_circle.argmin()]),
-            POINTS: len(self.axis),
         }
 
     @property
@@ -112,7 +107,7 @@ class Pseudospectra(StepResult):
 
         S = len(self.shown)
         drawn = Figure(figsize=(2.9 * S + 1.5, 3.8), layout="constrained")
-        panels = drawn.subplots(1, S, sharey=True, squeeze=False)[0]
+        panels = drawn.subplots(1, S, squeeze=False)[0]
         curves = [self._draw(ax, k) for k, ax in enumerate(panels)]
         drawn.colorbar(curves[0], ax=panels, label=CHANGE)
         drawn.suptitle(self.figure_title() if title is None else title, x=0.01, ha="left")
@@ -120,7 +115,7 @@ class Pseudospectra(StepResult):
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
-        from gersgorin.next.analyses.panels import IMAGINARY, LETTERS, REAL, RED, TIME
+        from gersgorin.next.analyses.panels import IMAGINARY, REAL, RED, TIME
 
         levels, values, half = self.levels, self.eigenvalues[k], self.axis[-1]
         # an eigenvalue on the grid has no logarithm
@@ -130,10 +125,9 @@ class Pseudospectra(StepResult):
                             vmin=levels[0] - np.ptp(levels) / 4)  # fmt: skip
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
         ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
-        ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal")
+        ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal", xlabel=REAL)
+        ax.set(ylabel=IMAGINARY)
         ax.set_title(f"{TIME} {self.shown[k]}", loc="left", fontsize=10)
-        ax.set_xlabel(REAL, fontsize=LETTERS)
-        ax.set_ylabel(IMAGINARY, fontsize=LETTERS)
         ax.label_outer()
         return curves
 
@@ -161,8 +155,7 @@ def pseudospectra(
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or side or steps are
-            wrong.
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a wrong argument.
 
     >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), torch.ones(2))
     >>> found.shown.tolist(), found.to_circle.round(9).tolist()
