@@ -248,14 +248,11 @@ def test_a_resumed_recording_has_the_same_bytes_and_no_double_entries(tmp_path):
         for loss in (4.0, 5.0):
             again.step(loss)
     assert again.recording.step.tolist() == [0, 2, 4] and path.read_bytes() == whole.read_bytes()
-    for other, probe, how in (
-        (nn.GRU(M, N), frames(T), {}),
-        (model, frames(1, T), {"positions": 3}),
-        (model, frames(1, T, seed=1), {}),
-        (model, frames(1, T), {"every": 3}),
-    ):
+    others = [(nn.GRU(M, N), frames(T), 2, 4), (model, frames(1, T), 2, 3)]
+    others += [(model, frames(1, T, seed=1), 2, 4), (model, frames(1, T), 3, 4)]
+    for other, probe, every, positions in others:
         with pytest.raises(DataError, match="expected this network, probe"):
-            Recorder(other, probe, **{"every": 2} | how, path=path, start=2)
+            Recorder(other, probe, every, positions=positions, path=path, start=2)
     # a new training run begins anew
     assert Recorder(nn.GRU(M, N), frames(T), path=path).recording.step.tolist() == [0]
 
@@ -301,8 +298,7 @@ def test_bad_input_is_one_sentence_before_the_training(words):
 @for_each("to_none", [True, False])
 def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
     def trained(late: bool) -> Recording:
-        model = Looped()
-        recorder = Recorder(model, frames(T, 1), every=1)
+        recorder = Recorder(model := Looped(), frames(T, 1), every=1)
         for k in range(3):
             model(frames(T, 4, seed=k)).square().mean().backward()
             if late:
@@ -360,17 +356,16 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
 
 
 class Predictor(nn.Module):
-    """A GRU that predicts a number; with labels also the loss, as models of transformers."""
+    """A GRU that predicts a number, and its loss, as models of transformers return them."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.rnn, self.head = nn.GRU(M, 4, batch_first=True), nn.Linear(4, 1)
 
-    def forward(self, x, labels=None):
+    def forward(self, x, labels=0.0):
         y = self.head(self.rnn(x)[0][:, -1])[:, 0]
-        loss = None if labels is None else (y - labels).square().mean()
-        return {"logits": y} if labels is None else {"loss": loss, "logits": y}
+        return {"loss": (y - labels).square().mean(), "logits": y}
 
 
 ROWS = [{"x": x, "labels": x.sum()} for x in frames(STEPS * BATCH, T)]
