@@ -1,0 +1,203 @@
+"""Pseudospectra: how far a small change of a Jacobian can move its eigenvalues.
+
+z is an eigenvalue of A + E for some complex change E of norm at most eps if and only if
+sigma_min(z - A) <= eps (L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005). The least eps
+whose curve reaches the unit circle is the distance to instability (C. Van Loan, 1985). A real
+change of a real Jacobian can need a larger norm.
+
+Legend: S time steps that are shown, N entries of a state.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+
+from gersgorin.linalg.inclusion import support_function
+from gersgorin.linalg.outlines import support_corners
+from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
+from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.next import door
+from gersgorin.next.analyses.matrices import ANGLES, SMALL
+from gersgorin.next.analyses.step_result import StepResult
+from gersgorin.next.run import open_run
+from rhn.utils.validation import whole_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+
+SIDE, WHOLE = 101, 64  # points of a side, half of them for states of more entries
+SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
+LEVELS = 10  # curves at most
+RADIUS = "spectral radius"
+NEAREST = "distance of the nearest eigenvalue to the unit circle"
+TO_CIRCLE = "distance to the unit circle (2-norm of a complex change)"
+LEAST_AT = "time step of the least distance"
+CHANGE = "2-norm of a complex change (log10)"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Pseudospectra(StepResult):
+    """sigma_min(z - A) on a grid of points z around the spectra of a few steps.
+
+    >>> found = pseudospectra(torch.nn.RNN(3, 4), torch.rand(4, 3), side=9)
+    >>> found.sigma.shape, found.eigenvalues.shape
+    ((4, 9, 9), (4, 4))
+    """
+
+    page: ClassVar[str] = "docs/guides/spectra.md"
+    headline: ClassVar[tuple[str, ...]] = (RADIUS, TO_CIRCLE)
+    texts: ClassVar[tuple[str, ...]] = (
+        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE,
+    )  # fmt: skip
+
+    shown: Annotated[np.ndarray, "step"]
+    """Indices of the time steps, from 0, (S,)."""
+    axis: Annotated[np.ndarray, "imaginary"]
+    """Imaginary parts of the points, (side,); their real parts are these numbers plus `middle`."""
+    sigma: Annotated[np.ndarray, "step", "imaginary", "real"]
+    """sigma_min(z - A) at the points of the grid, (S, side, side)."""
+    eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
+    """Eigenvalues of each step, complex, (S, N), the largest modulus first."""
+    to_circle: Annotated[np.ndarray, "step"]
+    """The least 2-norm of a complex change that moves an eigenvalue onto the unit circle, (S,)."""
+    middle: float
+    """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
+
+    def table(self) -> Mapping[str, Any]:
+        moduli = np.abs(self.eigenvalues)
+        return {
+            RADIUS: moduli[:, 0],
+            NEAREST: np.abs(1 - moduli).min(1),
+            TO_CIRCLE: self.to_circle,
+            LEAST_AT: int(self.shown[self.to_circle.argmin()]),
+        }
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Decimal logarithms of the values of eps whose curves are drawn, ascending over a decade
+        or more. The curves are closed within the grid.
+        """
+        from matplotlib.ticker import MaxNLocator
+
+        away = np.abs(self.axis)
+        edge = np.maximum.outer(away, away) == away[-1]
+        least, high = np.log10(np.maximum([self.to_circle.min(), self.sigma[:, edge].min()], 1e-99))
+        ticks = MaxNLocator(LEVELS).tick_values(min(high - 1, least), high)
+        return ticks[ticks <= high]
+
+    def plot(self, ax: "Axes | None" = None, step: int | None = None) -> "Axes":
+        """Draw one step; None: the one of the least distance to the unit circle."""
+        from gersgorin.next.analyses.panels import new_axes  # loads matplotlib
+
+        shown = self.shown.tolist()
+        step = shown[self.to_circle.argmin()] if step is None else step
+        door.require(step in shown, "step", step, f"one of {shown}")
+        ax = new_axes() if ax is None else ax
+        ax.figure.colorbar(self._draw(ax, shown.index(step)), ax=ax, label=CHANGE)
+        return ax
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw all steps side by side; None: the usual title."""
+        from matplotlib.figure import Figure
+
+        S = len(self.shown)
+        drawn = Figure(figsize=(2.9 * S + 1.5, 3.8), layout="constrained")
+        panels = drawn.subplots(1, S, squeeze=False)[0]
+        curves = [self._draw(ax, k) for k, ax in enumerate(panels)]
+        drawn.colorbar(curves[0], ax=panels, label=CHANGE)
+        drawn.suptitle(self.figure_title() if title is None else title, x=0.01, ha="left")
+        return drawn
+
+    def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
+        """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
+        from gersgorin.next.analyses.panels import IMAGINARY, REAL, RED, TIME
+
+        levels, values, half = self.levels, self.eigenvalues[k], self.axis[-1]
+        # an eigenvalue on the grid has no logarithm
+        heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))
+        x, circle = self.middle + self.axis, np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+        curves = ax.contour(x, self.axis, heights, levels, cmap="viridis_r", linewidths=1,
+                            vmin=levels[0] - np.ptp(levels) / 4)  # fmt: skip
+        ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+        ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+        ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal", xlabel=REAL)
+        ax.set(ylabel=IMAGINARY)
+        ax.set_title(f"{TIME} {self.shown[k]}", loc="left", fontsize=10)
+        ax.label_outer()
+        return curves
+
+
+@torch.no_grad()
+@one_thread()
+def pseudospectra(
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    side: int | None = None,
+    steps: Sequence[int] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+    **how: Any,
+) -> Pseudospectra:
+    """Compute pseudospectra of a few steps of a run, on a grid around the unit circle and the
+    numerical ranges.
+
+    Args:
+        network, x, s0, how: as for `open_run`.
+        side: the number of points of a side of the grid, odd; None: 101, or 51 for a state of more
+            than 64 entries. The time grows with the square of side and the cube of the entries.
+        steps: the time steps, counted from 0; None: four, from the first to the last.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a wrong argument.
+
+    >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), torch.ones(2))
+    >>> found.shown.tolist(), found.to_circle.round(9).tolist()
+    ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
+    """
+    run = open_run(network, x, s0, **how)
+    T, N = len(run), run.state_size
+    side = (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side)
+    door.require(side > 1 and side % 2 == 1, "side", side, "an odd number of at least 3")
+    steps = [round(k * (T - 1) / 3) for k in range(4)] if steps is None else steps
+    shown = sorted({door.step_of_run(step, T) for step in steps})
+    door.require(len(shown) > 0, "steps", steps, "at least one time step")
+    A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()
+    door.are_finite(f"Jacobian of {run.step.name}", A)
+    middle, axis = grid_around(A, side)
+    points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
+    for one in A:
+        sigma.append(pseudospectrum(one, points).numpy())
+        to_circle.append(distance_to_circle(one))
+        if progress:
+            progress(len(sigma), len(A))
+    return Pseudospectra(
+        **run.heading,
+        shown=np.array(shown),
+        axis=axis,
+        sigma=np.stack(sigma),
+        eigenvalues=eigenvalues(A).numpy(),
+        to_circle=np.array(to_circle),
+        middle=float(middle),
+    )
+
+
+def grid_around(A: torch.Tensor, side: int) -> tuple[float, np.ndarray]:
+    """The centre and the axis (side,) of a grid around the numerical ranges of A (S, N, N) and a
+    part of the unit circle.
+    """
+    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
+    corners = support_corners(support_function(A, angles).numpy())
+    low, high = corners.real.min(), corners.real.max()
+    middle, half = (low + high) / 2, 1.35 * max(high - low, np.ptp(corners.imag)) / 2
+    if half > SMALL_RANGE:
+        middle, half = 0.0, 1.15 * np.abs(corners).max()
+    right = max(half, 1.15 * abs(1 - abs(middle))) * np.linspace(0, 1, side // 2 + 1)
+    # mirrors to the last bit: half of the points are then computed
+    return middle, np.concatenate([-right[:0:-1], right])

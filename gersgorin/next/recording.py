@@ -1,0 +1,262 @@
+"""`Recording`: spectra, gains, gates and gradients of a network at several moments of its training,
+as `Recorder` measures them.
+
+Legend: M measurements, P positions (time steps of the probe at which single steps are measured), N
+entries of a state, L layers, G gates, K weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+
+from rhn.utils.io import arrays_of
+from rhn.utils.results import Result
+from rhn.utils.tables import formatted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STEP, LOSS, RADIUS = "optimiser step", "loss", "spectral radius"
+MEASURES = {
+    "loss": LOSS,
+    "radius": RADIUS,
+    "bulk": "mean eigenvalue",
+    "reach": "largest modulus in the row discs",
+    "exponent": "growth rate of ||ds[t]/ds[0]|| (1/time step)",
+    "input_gain": "input gain ||ds'/dx||_2",
+    "state_gain": "layer gain ||ds_l/ds_l-1||_2",
+    "gate": "mean gate",
+    "gradient_norm": "2-norm of the gradient",
+    "relative_rate": "2-norm of the gradient / 2-norm of the weight",
+}
+"""The rows of the table by the names of their arrays."""
+CONSTANT = "loss of the constant predictor"
+MANY, EVERY = "measurements", "optimiser steps between measurements"
+POSITIONS, MULTIPLIED = "measured time steps of the probe", "time steps of the growth rate"
+LOST = "measurements with NaN or infinite weights or states"
+NO_GRADIENT = "measurements after the first without gradients"
+LAYER, OF_WEIGHTS = "layer", ("gradient_norm", "relative_rate")
+SHOWN, MOST = 4, 8  # measurements in a table; weights of a panel
+WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
+
+PerMoment = Annotated[np.ndarray, "measurement"]
+PerPosition = Annotated[np.ndarray, "measurement", "position"]
+PerEntry = Annotated[np.ndarray, "measurement", "entry"]
+PerWeight = Annotated[np.ndarray, "measurement", "weight"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Recording(Result):
+    """Measurements of a network on one probe at M moments of its training; NaN if unknown.
+
+    >>> import torch
+    >>> from gersgorin.next.recorder import Recorder
+    >>> found = Recorder(torch.nn.GRU(2, 4), torch.rand(10, 2), positions=3).recording
+    >>> found.step.shape, found.radius.shape  # (M,), (M, P)
+    ((1,), (1, 3))
+    """
+
+    page: ClassVar[str] = "docs/guides/recorder.md"
+    texts: ClassVar[tuple[str, ...]] = (
+        STEP, *MEASURES.values(), CONSTANT, MANY, EVERY, POSITIONS, MULTIPLIED, LOST, NO_GRADIENT,
+        LAYER,
+    )  # fmt: skip
+
+    network: str
+    """The network in titles: its name, depth and units."""
+    data: str
+    """Name of the probe."""
+    every: int
+    """Optimiser steps from one measurement to the next."""
+    probe: str
+    """Checksum of the numbers of the probe."""
+    parameters: tuple[str, ...]
+    """Names of the weights, (K,); of each layer in a stack: "cells.0.weight_hh[1]"."""
+    exponent_steps: int
+    """Number of time steps of `exponent`: 32, or the length of the shortest sequence."""
+    constant: float | None
+    """The loss of the constant predictor; None: unknown."""
+    step: PerMoment
+    """Number of optimiser steps done, (M,); 0: before training."""
+    loss: PerMoment
+    """The loss that the recorder was given, (M,)."""
+    radius: PerPosition
+    """Largest modulus of an eigenvalue, (M, P)."""
+    bulk: PerPosition
+    """Mean eigenvalue, trace / N, (M, P)."""
+    reach: PerPosition
+    """Largest modulus in the row discs, (M, P)."""
+    input_gain: PerPosition
+    """||ds'/dx||_2, (M, P); NaN for ids."""
+    state_gain: Annotated[np.ndarray, "measurement", "position", "layer"]
+    """||ds_l/ds_{l-1}||_2 of each layer, (M, P, L), see `gersgorin.next.Gains.layers`."""
+    gate: Annotated[np.ndarray, "measurement", "position", "gate"]
+    """Mean over the units of each layer's transform, input or 1 - update gate, (M, P, G); G = 0
+    without known gates.
+    """
+    exponent: PerMoment
+    """log ||ds[T]/ds[0]||_2 / T, (M,), for T = `exponent_steps`: the mean over the sequences."""
+    eigenvalues: Annotated[np.ndarray, "measurement", "eigenvalue"]
+    """Eigenvalues at the middle position (the third of four), (M, N), the largest modulus first."""
+    centers: PerEntry
+    """Centres of the row discs at the middle position, (M, N)."""
+    radii: PerEntry
+    """Radii of the row discs at the middle position, (M, N)."""
+    gradient_norm: PerWeight
+    """2-norm of the gradient of the loss with respect to each weight, (M, K)."""
+    relative_rate: PerWeight
+    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero."""
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def mean(self, name: str) -> np.ndarray:
+        """Reduce an array of `MEASURES` to one number for each measurement, (M,): the mean over its
+        other axes, for relative rates without biases; for gradient norms the norm over all weights.
+        NaN is left out.
+        """
+        values = getattr(self, name).reshape(len(self), -1)
+        if name == "relative_rate":
+            values = values[:, ["bias" not in weight for weight in self.parameters]]
+        known = ~np.isnan(values)
+        if name == "gradient_norm":
+            found = np.sqrt(np.square(values).sum(1, where=known))
+        else:
+            found = values.sum(1, where=known) / np.maximum(known.sum(1), 1)
+        return np.where(known.any(1), found, np.nan)
+
+    def title(self) -> list[str]:
+        return [f"{self.network}; {self.data}"]
+
+    def table(self) -> Mapping[str, Any]:
+        return {
+            STEP: self.step,
+            **{row: self.mean(name) for name, row in MEASURES.items()},
+            CONSTANT: self.constant,
+            MANY: len(self),
+            EVERY: self.every,
+            POSITIONS: self.radius.shape[1],
+            MULTIPLIED: self.exponent_steps,
+        }
+
+    def notes(self) -> Mapping[str, int]:
+        unknown = np.isnan(self.gradient_norm).all(1)
+        lost = np.isnan(self.radius).any(1)
+        return {LOST: int(lost.sum()), NO_GRADIENT: int(unknown[1:].sum())}
+
+    def blocks(self) -> list[list[list[str]]]:
+        """Four measurements from the first to the last, then the single numbers."""
+        table, shown = self.table(), self.shown
+        each = {row: value[shown] for row, value in table.items() if np.ndim(value)}
+        single = [[row, formatted(table[row])] for row in table if row not in each]
+        return [[[row, *map(formatted, values.tolist())] for row, values in each.items()], single]
+
+    @property
+    def shown(self) -> np.ndarray:
+        """Indices of at most four measurements, from the first to the last."""
+        return np.unique(np.linspace(0, len(self) - 1, SHOWN).round().astype(int))
+
+    def panels(self) -> dict[str, dict[str, np.ndarray]]:
+        """The curves (M,) of each panel of a figure by their names, by the row of the panel."""
+        found = dict[str, dict[str, np.ndarray]]()
+        for name, row in MEASURES.items():
+            values = getattr(self, name)
+            if name in OF_WEIGHTS:
+                size = np.nan_to_num(values).max(0) * ["bias" not in w for w in self.parameters]
+                largest = sorted(np.argsort(-size, kind="stable")[:MOST])
+                found[row] = {self.parameters[k]: values[:, k] for k in largest if size[k]}
+            elif values.ndim > 2:
+                layers = enumerate(values.mean(1).T, 1)
+                found[row] = {f"{LAYER} {k}": layer for k, layer in layers}
+            else:
+                found[row] = {"": self.mean(name)}
+        found[LOSS][CONSTANT] = np.full(len(self), self.constant or np.nan)
+        known = found.items()
+        return {row: curves for row, curves in known if np.isfinite([*curves.values()]).any()}
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the spectral radius over the optimiser steps."""
+        from gersgorin.next.analyses.panels import new_axes  # loads matplotlib
+
+        return self._draw(new_axes() if ax is None else ax, RADIUS, {"": self.mean("radius")})
+
+    def plot_moment(self, ax: "Axes | None" = None, moment: int = -1) -> "Axes":
+        """Draw the eigenvalues and row discs of the middle position at one measurement. The axes
+        have room for the discs of all measurements.
+        """
+        from gersgorin.linalg.outlines import discs_outline
+        from gersgorin.next.analyses.panels import BLUE, IMAGINARY, REAL, RED, new_axes
+
+        ax = new_axes() if ax is None else ax
+        centers, radii, values = self.centers[moment], self.radii[moment], self.eigenvalues[moment]
+        for polygon in discs_outline(centers, radii, 65) if np.isfinite(radii).all() else ():
+            ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2)
+        circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+        ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+        ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+        ends = np.abs(self.centers) + self.radii
+        half = 1.1 * ends.max(where=np.isfinite(ends), initial=1)
+        square = (-half, half)
+        ax.set(xlim=square, ylim=square, aspect="equal", xlabel=REAL, ylabel=IMAGINARY)
+        ax.set_title(f"{STEP} {self.step[moment]}", loc="left", fontsize=10)
+        ax.label_outer()
+        return ax
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw the spectra of four measurements, and a panel for each quantity that is known; None:
+        network and probe.
+        """
+        from matplotlib.figure import Figure
+
+        panels = self.panels()
+        rows = -(-len(panels) // 2)
+        figure, heights = (
+            Figure(figsize=(11, 3.4 + 2 * rows), layout="constrained"),
+            (3.4, 2 * rows),
+        )
+        above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+        planes = above.subplots(1, len(self.shown), squeeze=False)[0]
+        for ax, moment in zip(planes, self.shown, strict=True):
+            self.plot_moment(ax, moment)
+        grid = below.subplots(rows, 2, squeeze=False).ravel()
+        for ax, (name, curves) in zip(grid, panels.items(), strict=False):
+            self._draw(ax, name, curves)
+        if len(panels) % 2:
+            grid[-1].remove()
+        text = self.title()[0] if title is None else title
+        above.suptitle(text, x=0.01, ha="left", fontsize=11)
+        return figure
+
+    def _draw(self, ax: "Axes", title: str, curves: Mapping[str, np.ndarray]) -> "Axes":
+        """Draw curves over the optimiser steps, with their names at their ends."""
+        from gersgorin.next.analyses.panels import over_steps
+
+        over_steps(ax, curves, "")
+        for line in ax.lines:
+            line.set(xdata=self.step, marker=".", markersize=3)
+        ax.set(xlabel=STEP, xlim=(self.step[0], max(self.step[-1], self.step[0] + 1)))
+        ax.set_title(title, loc="left", fontsize=10)
+        return ax
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a recording from a file of `save`, or of version 0.6.0. Raises DataError."""
+        if Path(path).suffix.lower() != ".npz":
+            return super().load(path)
+        with arrays_of(path, WRITER) as stored:
+            if "kind" not in stored:
+                return super().load(path)
+            arrays = {f.name: stored[f.name] for f in fields(cls) if f.name in stored}
+            fixed = {name: arrays[name].item() for name in ("every", "probe", "exponent_steps")}
+            fixed |= {"network": str(stored["title"]), "data": str(stored["about"])}
+            fixed["parameters"] = tuple(arrays["parameters"].tolist())
+            fixed["constant"] = None if np.isnan(arrays["constant"]) else float(arrays["constant"])
+            return cls(**arrays | fixed)
+
+
+ARRAYS = ("step", *MEASURES, "eigenvalues", "centers", "radii")
+"""The names of the arrays, whose first axis are the measurements."""
