@@ -49,6 +49,8 @@ class Step:
     """The state before the first step, (N,)."""
     cell: Any = None
     """The object whose methods `jacobian`, `gates`, ... are used; None if it has none."""
+    module: nn.Module | None = None
+    """The copy of a module without a `cell`."""
     unpack: Callable[[Tensor], Any] | None = None
     """s (N,) -> the state of one row in the user's shapes."""
     units: int = 0
@@ -252,7 +254,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
 
     first = packing.pack(s0)[0]
     return Step(name=name, rows=rows, first=first, units=units_of(module, len(first)),
-                unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
+                module=module, unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
 
 
 @torch.no_grad()

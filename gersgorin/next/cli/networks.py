@@ -1,0 +1,166 @@
+"""The network and the sequence that the options of a command name."""
+
+import inspect
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gersgorin.next import door
+from gersgorin.next.analyses.spectra import LARGE
+from gersgorin.next.cli.options import DataOptions, NetworkOptions
+from gersgorin.next.data import Sequences, read_chorale, read_numbers, read_text
+from gersgorin.run.autodiff import BLOCK
+from rhn.cells.init import for_steps
+from rhn.cells.registry import import_named, read_options, resolve_cell
+from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.training.trained import initial_model, load_text_model, stored_data
+from rhn.utils.validation import check_room, check_seed
+from rhn.weights import load_weights
+
+CELL, UNITS = "rhn", 64  # of a new cell
+OF_NEW = {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"}
+OF_MODULE = {"checkpoint", "hidden_size", "layer", "state_size", "batch_first", "seed"}
+OF_CHECKPOINT = {"cell", "layer"}
+COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
+KEPT = 8  # numbers in a result for each entry of the state at each step
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and where its weights come from."""
+
+    model: Any
+    made: str
+    """File, initialisation, seed and epoch of the weights."""
+
+
+def network_of(options: NetworkOptions, x: torch.Tensor, *, before: bool = False) -> Network:
+    """Return the network that options name, for a sequence x (T, m) or (T,).
+
+    before: a trained network before its training. Raises InvalidInputError or CheckpointError.
+    """
+    if options.module:
+        return _module(options, x)
+    if not options.checkpoint:
+        return _new_cell(options, x)
+    path = options.checkpoint
+    model = (
+        initial_model(path, options.seed or 0, options.cell)[0]
+        if before
+        else load_model(path, options.cell)
+    )
+    return Network(model, words_of_checkpoint(path, fresh=before))
+
+
+def check_options(options: NetworkOptions, also: set[str]) -> None:
+    """Refuse options of another kind of network than the named one, which `also` does not name."""
+    kind = next((name for name in ("module", "checkpoint") if getattr(options, name)), "cell")
+    allowed = {"module": OF_MODULE, "checkpoint": OF_CHECKPOINT, "cell": OF_NEW}[kind]
+    for field in fields(NetworkOptions):
+        value = getattr(options, field.name)
+        if value != field.default and field.name not in {kind, *allowed, *also}:
+            beside = "a new cell" if kind == "cell" else f"--{kind}"
+            flag = "--" + field.name.replace("_", "-")
+            door.require(False, flag, str(value), f"none, beside {beside}")
+    check_seed(options.seed or 0)
+
+
+def _new_cell(options: NetworkOptions, x: torch.Tensor) -> Network:
+    name, seed = CELL if options.cell is None else options.cell, options.seed or 0
+    units = UNITS if options.hidden_size is None else options.hidden_size
+    depth = 1 if options.depth is None else options.depth
+    door.require(x.dim() == 2, "x", door.kind(x), "numbers (T, m), for a new cell")
+    check_memory(units, len(x))
+    words = dict(word.partition("=")[::2] for word in options.cell_option)
+    given: dict[str, Any] = {key.replace("-", "_"): value for key, value in words.items()}
+    if options.transform_bias is not None:
+        given["transform_bias"] = options.transform_bias
+    given = read_options(name, given)
+    if options.init is not None:
+        given["init"] = for_steps(options.init, len(x))
+    generator = torch.Generator().manual_seed(seed)
+    with door.users_code(f"{name} cannot be built"):
+        cell = resolve_cell(name)(
+            x.shape[1], units, depth, generator=generator, device="cpu", dtype=torch.float64, **given
+        )  # fmt: skip
+    return Network(cell, words_of_new(cell, seed))
+
+
+def _module(options: NetworkOptions, x: torch.Tensor) -> Network:
+    """The user's module or step, or what its factory returns; with weights of a file."""
+    assert options.module
+    model, made = imported(options.module), options.module
+    if not isinstance(model, nn.Module) and not _is_step(model):
+        sizes = {"input_size": x.shape[-1], "hidden_size": options.hidden_size}
+        taken = inspect.signature(model).parameters if callable(model) else {}
+        required = (
+            "hidden_size" in taken and taken["hidden_size"].default is inspect.Parameter.empty
+        )
+        if required and options.hidden_size is None:
+            sizes["hidden_size"] = UNITS
+        given = {name: n for name, n in sizes.items() if name in taken and n is not None}
+        with door.users_code(f"{made} cannot be called"), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(options.seed or 0)
+            model = model(**given)
+    if options.checkpoint:
+        good = isinstance(model, nn.Module)
+        door.require(good, made, door.kind(model), "a module, for the weights of a file")
+        file = weights_file(options.checkpoint)
+        load_weights(model, file)
+        made = named_file(file)
+    return Network(model, made)
+
+
+def imported(word: str) -> Any:
+    """The object that FILE.py:NAME or package.module:NAME names. Raises InvalidInputError."""
+    file, _, name = word.rpartition(":")
+    if not file.endswith(".py"):
+        return import_named(word, "module")
+    door.require(Path(file).is_file() and name.isidentifier(), "module", word, "FILE.py:NAME")
+    path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
+    try:
+        with door.users_code(f"{file} cannot be imported"):
+            found = runpy.run_path(file, run_name=Path(file).stem)
+    finally:
+        sys.path = path
+    door.require(name in found, "module", word, f"a name that {file} defines")
+    return found[name]
+
+
+def _is_step(found: Callable) -> bool:
+    """True for a function f(x, s), which is no class and no factory of input_size, hidden_size."""
+    if isinstance(found, type) or not callable(found):
+        return False
+    sizes = {"input_size", "hidden_size"} & {*inspect.signature(found).parameters}
+    return not sizes and door.takes(found, None, None) and not door.takes(found)
+
+
+def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
+    """The sequences that options name: a chorale, those of a file, or a text for the language model
+    of a checkpoint. Raises InvalidInputError or DataError.
+    """
+    trained = None if network.module else network.checkpoint
+    if options.input:
+        for name in ("chorale", "data"):
+            value = getattr(options, name)
+            door.require(value is None, f"--{name}", str(value), "none, beside --input")
+        if trained and read_metadata(trained)["class"] == "LanguageModel":
+            vocabulary = load_text_model(trained, network.cell).vocabulary
+            return read_text(options.input, vocabulary, options.steps)
+        return read_numbers(options.input).cut(options.steps)
+    file = stored_data(trained).chorales(options.data) if trained else options.data
+    return read_chorale(options.chorale, file).cut(options.steps)
+
+
+def check_memory(N: int, T: int) -> None:
+    """Refuse a state of N entries over T steps whose Jacobians do not fit into the memory."""
+    block = COPIES * min(T * N**2, max(BLOCK, N**2)) if N <= LARGE else 4 * N**2
+    need = torch.float64.itemsize * (block + KEPT * N * T)
+    check_room(need, f"a state of {N} over {T} steps", "give fewer units or steps")

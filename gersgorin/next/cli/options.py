@@ -1,0 +1,112 @@
+"""Options that commands share: the network, the data, and the files of a result. This module does
+not import torch, so that `--help` is fast.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from cyclopts import Group, Parameter
+
+NETWORK = Parameter(group=Group("network", sort_key=1))
+DATA = Parameter(group=Group("data", sort_key=2))
+OUTPUT = Parameter(group=Group("output", sort_key=3))
+On = Annotated[bool, Parameter(negative=None)]  # also has a form --no-NAME
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Options of the network: a new cell, trained weights, or a module."""
+
+    cell: Annotated[str | None, NETWORK] = None
+    """New cell: rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, torch.nn:LSTM, or your own as
+    package.module:factory (default: rhn). Of --checkpoint: your own cell in the file.
+    """
+    depth: Annotated[int | None, NETWORK] = None
+    """Layers of a new cell within one time step (default: 1)."""
+    hidden_size: Annotated[int | None, NETWORK] = None
+    """Units of a new cell, or of a factory of modules that takes them (default: 64)."""
+    init: Annotated[str | None, NETWORK] = None
+    """Initial weights of a new cell: gaussian:STD, uniform:A, identity:STD, scaled:GAIN,
+    orthogonal:GAIN, memory:STEPS (default: those of the cell, else uniform:0.04).
+    """
+    transform_bias: Annotated[float | None, NETWORK] = None
+    """Initial bias of the transform gates of an RHN (default: -2)."""
+    cell_option: Annotated[tuple[str, ...], NETWORK, Parameter(metavar="NAME=VALUE")] = ()
+    """Options of the new cell, such as skip=last."""
+    checkpoint: Annotated[Path | None, NETWORK] = None
+    """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
+    module: Annotated[str | None, NETWORK] = None
+    """Your module or step f(x, s), or a factory of one, as FILE.py:NAME."""
+    layer: Annotated[str | None, NETWORK] = None
+    """Name of the recurrent layer of the module, such as encoder.rnn (default: its only one)."""
+    state_size: Annotated[tuple[int, ...], NETWORK] = ()
+    """Entries of the state of your step, or of each of its tensors, such as 16 16."""
+    batch_first: Annotated[On | None, NETWORK] = None
+    """The module reads (B, T, m), or (T, B, m) (default: the attribute of the module)."""
+    seed: Annotated[int | None, NETWORK] = None
+    """Seed of new weights (default: 0)."""
+
+    def given(self, names: Any) -> dict[str, Any]:
+        """The options of these names that are given; all others keep the default of the function
+        that they are passed to.
+        """
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options of the sequence."""
+
+    chorale: Annotated[str | None, DATA] = None
+    """Chorale that the network reads, such as bwv66.6 or test-0 (default: bwv269)."""
+    data: Annotated[Path | None, DATA] = None
+    """File of the original chorales (.json, .pickle) (default: that of the checkpoint, else the
+    chorales of music21).
+    """
+    input: Annotated[Path | None, DATA] = None
+    """File of your own sequence (.npy, .npz, .csv); for a language model a text."""
+    steps: Annotated[int | None, DATA] = None
+    """Read only the first steps (default: all; of a text 100)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Options of a result."""
+
+    json: Annotated[bool, OUTPUT] = False
+    """Print all numbers as one JSON object instead of the table."""
+    csv: Annotated[Path | None, OUTPUT] = None
+    """File for the rows of the table (.csv)."""
+    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz) (default: a figure
+    gersgorin-....png).
+    """
+    figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
+    """Width of the figure: column, page, slide, or inches."""
+    title: Annotated[str | None, OUTPUT] = None
+    """Title of the figure (default: network, data and at most two numbers)."""
+    device: Annotated[Device, OUTPUT] = "auto"
+    """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
+    """Options of a command that calls one function with one network."""
+
+    function: ClassVar[str]
+    """The function as module:name; modules are those of gersgorin.next."""
+    drawn: ClassVar[tuple[str, ...]] = ()
+    """Own options that are passed to the figure, not to the function."""
+    reads: ClassVar[str] = "run"
+    """What the function takes first: "run", or "model" for a whole model and all sequences."""
+
+    @classmethod
+    def own(cls) -> list[str]:
+        """The options that only this command has; all but `drawn` are keywords of the function."""
+        return [f.name for f in fields(cls) if f.name in vars(cls).get("__annotations__", {})]
+
+    def keywords(self) -> dict[str, Any]:
+        """The arguments of the function, beside network and sequence."""
+        return self.given(name for name in self.own() if name not in self.drawn)
