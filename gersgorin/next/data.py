@@ -38,7 +38,7 @@ class Sequences:
     """One or several sequences, their name, and the length of a time step.
 
     >>> data = Sequences([torch.zeros(9, 3)] * 2, "waves.npy")
-    >>> data.x.shape, data.first_name, data.cut(4).x.shape
+    >>> data.x.shape, data.parts()[0].name, data.cut(4).x.shape
     (torch.Size([9, 3]), 'waves.npy[0]', torch.Size([4, 3]))
     """
 
@@ -53,10 +53,11 @@ class Sequences:
         """The first sequence, (T, m) or (T,)."""
         return self.all[0]
 
-    @property
-    def first_name(self) -> str:
-        """The name of the first sequence, with [0] if there are several."""
-        return self.name if len(self.all) == 1 else f"{self.name}[0]"
+    def parts(self) -> list["Sequences"]:
+        """Each sequence alone, with its number in its name."""
+        if len(self.all) == 1:
+            return [self]
+        return [replace(self, all=[x], name=f"{self.name}[{k}]") for k, x in enumerate(self.all)]
 
     def cut(self, steps: int | None) -> "Sequences":
         """The first steps of each sequence; None: all. Raises InvalidInputError if there are

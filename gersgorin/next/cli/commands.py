@@ -2,20 +2,21 @@
 and its fields are keywords of this function, so a command and Python compute the same numbers.
 """
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from cyclopts import Group, Parameter
 
 from gersgorin.next.cli.options import (
+    NETWORK,
     OUTPUT,
     AnalysisOptions,
     DataOptions,
     Device,
     NetworkOptions,
+    OutputOptions,
 )
 from rhn.cli.entry import run_command
 from rhn.utils.command_line import command_line, run_read
@@ -87,6 +88,107 @@ class GatesCommand(AnalysisOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InfluenceCommand(AnalysisOptions):
+    """How strongly each output of a network, or a loss, depends on the inputs before it.
+
+    examples:
+      gersgorin influence --cell lstm --hidden-size 32
+      gersgorin influence --checkpoint runs/mine --of bernoulli
+    """
+
+    function: ClassVar[str] = "analyses.influence:influence"
+    reads: ClassVar[str] = "model"
+
+    of: Annotated[str | None, OWN] = None
+    """outputs, or the loss of predicting the next step: bernoulli, categorical, squared (default:
+    outputs).
+    """
+    feature: Annotated[int | None, OWN] = None
+    """Number of one input, from 0 (default: all)."""
+    probes: Annotated[int | None, OWN] = None
+    """Random vectors of an estimate; 0: exact (default: exact unless there are many outputs)."""
+    seed: Annotated[int | None, OWN] = None
+    """Seed of new weights and of the random vectors (default: 0)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LyapunovCommand(AnalysisOptions):
+    """Leading Lyapunov exponents.
+
+    examples:
+      gersgorin lyapunov --cell rhn --depth 5 --repeat 10
+    """
+
+    function: ClassVar[str] = "analyses.lyapunov:lyapunov"
+
+    count: Annotated[int | None, OWN] = None
+    """Number of exponents (default: all)."""
+    repeat: Annotated[int | None, OWN] = None
+    """Number of times that the sequence is read in a row (default: 1)."""
+    seed: Annotated[int | None, OWN] = None
+    """Seed of new weights and of the first directions (default: 0)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudospectraCommand(AnalysisOptions):
+    """Pseudospectra of a few steps.
+
+    examples:
+      gersgorin pseudospectra --cell rhn --depth 5
+    """
+
+    function: ClassVar[str] = "analyses.pseudospectra:pseudospectra"
+
+    side: Annotated[int | None, OWN] = None
+    """Points of a side of the grid, odd (default: 101; 51 for more than 64 entries)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
+    """Compare networks along a sequence; with several seeds or sequences medians and 10 to 90 %.
+
+    examples:
+      gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10
+      gersgorin compare --cell rhn lstm --seeds 5
+      gersgorin compare runs/depth6 --before-training --output trained.pdf
+    """
+
+    function: ClassVar[str] = "analyses.compare:compare"
+    drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
+
+    networks: Annotated[tuple[str, ...], NETWORK] = field(default=(), kw_only=False)
+    """Trained weights (files or folders of training runs), and modules as FILE.py:NAME."""
+    cell: Annotated[tuple[str, ...], NETWORK] = ()  # type: ignore[assignment]
+    """New cells, as in the other commands."""
+    depth: Annotated[tuple[int, ...], NETWORK] = ()  # type: ignore[assignment]
+    """Depths of the new cells that have depths (default: 1)."""
+    before_training: Annotated[bool, NETWORK] = False
+    """Also show trained networks before their training."""
+    seeds: Annotated[int, NETWORK] = 1
+    """Number of seeds of new weights, from --seed on."""
+    panels: Annotated[tuple[str, ...], OUTPUT] = ()
+    """Panels of the figure: discs, radius, reach, norm, product."""
+    step: Annotated[int | None, OUTPUT] = None
+    """Time step of the discs, from 0 (default: the typical step of each network)."""
+    limit: Annotated[float | None, OUTPUT] = None
+    """Largest distance from 0 in the complex plane (default: all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingCommand(OutputOptions):
+    """Show what a Recorder, or `rhn train --record N`, measured during a training run.
+
+    examples:
+      gersgorin recording runs/depth6
+    """
+
+    function: ClassVar[str] = "recording:Recording"
+
+    path: Path = field(kw_only=False)
+    """The file of the recording, or the folder of the training run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunCommand(DataOptions, NetworkOptions):
     """Write inputs (T, m), states (T + 1, N), weights and Jacobians of a run to a file for NumPy.
 
@@ -115,6 +217,11 @@ TABLE: dict[str, type] = {
     "products": ProductsCommand,
     "gains": GainsCommand,
     "gates": GatesCommand,
+    "influence": InfluenceCommand,
+    "lyapunov": LyapunovCommand,
+    "pseudospectra": PseudospectraCommand,
+    "compare": CompareCommand,
+    "recording": RecordingCommand,
     "run": RunCommand,
 }
 for name, command in TABLE.items():
@@ -125,14 +232,9 @@ def run(command: Any) -> None:
     """Run a command, after its words were read."""
     from gersgorin.next.cli import work  # loads torch
 
-    work.save_run(command) if isinstance(command, RunCommand) else work.run_analysis(command)
+    work.run(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command `gersgorin`; return its exit code."""
     return run_command(lambda: run_read(COMMANDS, args, run))
-
-
-def plot() -> int:
-    """Run the command `gersgorin-plot`, which is `gersgorin plot`; return its exit code."""
-    return main(["plot", *sys.argv[1:]])

@@ -3,8 +3,8 @@
 import inspect
 import runpy
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,60 +19,59 @@ from gersgorin.run.autodiff import BLOCK
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
 from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.models import PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model, load_text_model, stored_data
 from rhn.utils.validation import check_room, check_seed
 from rhn.weights import load_weights
 
 CELL, UNITS = "rhn", 64  # of a new cell
-OF_NEW = {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"}
-OF_MODULE = {"checkpoint", "hidden_size", "layer", "state_size", "batch_first", "seed"}
-OF_CHECKPOINT = {"cell", "layer"}
+ALLOWED = {
+    "cell": {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"},
+    "checkpoint": {"checkpoint", "cell", "layer"},
+    "module": {
+        "module", "checkpoint", "hidden_size", "layer", "state_size", "batch_first", "seed",
+    },
+}  # fmt: skip
+"""The options of each kind of network."""
 COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
 KEPT = 8  # numbers in a result for each entry of the state at each step
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network, and where its weights come from."""
+def network_of(
+    options: NetworkOptions, x: torch.Tensor, *, before: bool = False, output: bool = False
+) -> tuple[Any, str]:
+    """Return the network that options name, for a sequence x (T, m) or (T,), and the file,
+    initialisation, seed and epoch of its weights.
 
-    model: Any
-    made: str
-    """File, initialisation, seed and epoch of the weights."""
-
-
-def network_of(options: NetworkOptions, x: torch.Tensor, *, before: bool = False) -> Network:
-    """Return the network that options name, for a sequence x (T, m) or (T,).
-
-    before: a trained network before its training. Raises InvalidInputError or CheckpointError.
+    before: a trained network before its training. output: a new cell with a linear output layer of
+    m numbers. Raises InvalidInputError or CheckpointError.
     """
     if options.module:
         return _module(options, x)
     if not options.checkpoint:
-        return _new_cell(options, x)
-    path = options.checkpoint
-    model = (
-        initial_model(path, options.seed or 0, options.cell)[0]
-        if before
-        else load_model(path, options.cell)
-    )
-    return Network(model, words_of_checkpoint(path, fresh=before))
+        return _new_cell(options, x, output)
+    path, cell = options.checkpoint, options.cell
+    model = initial_model(path, 0, cell)[0] if before else load_model(path, cell)
+    return model, words_of_checkpoint(path, fresh=before)
 
 
-def check_options(options: NetworkOptions, also: set[str]) -> None:
-    """Refuse options of another kind of network than the named one, which `also` does not name."""
-    kind = next((name for name in ("module", "checkpoint") if getattr(options, name)), "cell")
-    allowed = {"module": OF_MODULE, "checkpoint": OF_CHECKPOINT, "cell": OF_NEW}[kind]
+def kind_of(options: NetworkOptions) -> str:
+    """The kind of the network that options name, a key of `ALLOWED`."""
+    return next((kind for kind in ("module", "checkpoint") if getattr(options, kind)), "cell")
+
+
+def check_options(options: NetworkOptions, kinds: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Refuse options that networks of these kinds do not have, and that `also` does not name."""
+    allowed = {*also}.union(*(ALLOWED[kind] for kind in kinds))
     for field in fields(NetworkOptions):
-        value = getattr(options, field.name)
-        if value != field.default and field.name not in {kind, *allowed, *also}:
-            beside = "a new cell" if kind == "cell" else f"--{kind}"
-            flag = "--" + field.name.replace("_", "-")
-            door.require(False, flag, str(value), f"none, beside {beside}")
+        value, flag = getattr(options, field.name), "--" + field.name.replace("_", "-")
+        good = value == field.default or field.name in allowed
+        door.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
     check_seed(options.seed or 0)
 
 
-def _new_cell(options: NetworkOptions, x: torch.Tensor) -> Network:
+def _new_cell(options: NetworkOptions, x: torch.Tensor, output: bool) -> tuple[Any, str]:
     name, seed = CELL if options.cell is None else options.cell, options.seed or 0
     units = UNITS if options.hidden_size is None else options.hidden_size
     depth = 1 if options.depth is None else options.depth
@@ -86,14 +85,19 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor) -> Network:
     if options.init is not None:
         given["init"] = for_steps(options.init, len(x))
     generator = torch.Generator().manual_seed(seed)
+    m, sizes = x.shape[1], {"hidden_size": units, "depth": depth}
     with door.users_code(f"{name} cannot be built"):
+        if output:
+            model = PolyphonicModel(name, input_size=m, output_size=m, generator=generator,
+                                    **sizes, **{"init": None, **given})  # fmt: skip
+            return model, words_of_new(model.cells[0], seed)
         cell = resolve_cell(name)(
-            x.shape[1], units, depth, generator=generator, device="cpu", dtype=torch.float64, **given
-        )  # fmt: skip
-    return Network(cell, words_of_new(cell, seed))
+            m, *sizes.values(), generator=generator, device="cpu", dtype=torch.float64, **given
+        )
+    return cell, words_of_new(cell, seed)
 
 
-def _module(options: NetworkOptions, x: torch.Tensor) -> Network:
+def _module(options: NetworkOptions, x: torch.Tensor) -> tuple[Any, str]:
     """The user's module or step, or what its factory returns; with weights of a file."""
     assert options.module
     model, made = imported(options.module), options.module
@@ -115,7 +119,7 @@ def _module(options: NetworkOptions, x: torch.Tensor) -> Network:
         file = weights_file(options.checkpoint)
         load_weights(model, file)
         made = named_file(file)
-    return Network(model, made)
+    return model, made
 
 
 def imported(word: str) -> Any:

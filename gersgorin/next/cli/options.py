@@ -75,6 +75,11 @@ class DataOptions:
 class OutputOptions:
     """Options of a result."""
 
+    function: ClassVar[str]
+    """What the command calls, as module:name; modules are those of gersgorin.next."""
+    drawn: ClassVar[tuple[str, ...]] = ()
+    """Own options that are passed to the figure, not to the function."""
+
     json: Annotated[bool, OUTPUT] = False
     """Print all numbers as one JSON object instead of the table."""
     csv: Annotated[Path | None, OUTPUT] = None
@@ -90,23 +95,20 @@ class OutputOptions:
     device: Annotated[Device, OUTPUT] = "auto"
     """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
 
+    @property
+    def name(self) -> str:
+        """The name of the function in the names of files."""
+        return self.function.partition(":")[2].replace("_", "-")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
     """Options of a command that calls one function with one network."""
 
-    function: ClassVar[str]
-    """The function as module:name; modules are those of gersgorin.next."""
-    drawn: ClassVar[tuple[str, ...]] = ()
-    """Own options that are passed to the figure, not to the function."""
     reads: ClassVar[str] = "run"
     """What the function takes first: "run", or "model" for a whole model and all sequences."""
 
-    @classmethod
-    def own(cls) -> list[str]:
-        """The options that only this command has; all but `drawn` are keywords of the function."""
-        return [f.name for f in fields(cls) if f.name in vars(cls).get("__annotations__", {})]
-
     def keywords(self) -> dict[str, Any]:
         """The arguments of the function, beside network and sequence."""
-        return self.given(name for name in self.own() if name not in self.drawn)
+        own = vars(type(self)).get("__annotations__", {}).keys()
+        return self.given(f.name for f in fields(self) if f.name in own - {*self.drawn})
