@@ -76,13 +76,13 @@ def read_chorale(name: str | None = None, file: Path | None = None) -> Sequences
     Raises InvalidInputError or DataError.
 
     >>> read_chorale("bwv66.6").x.shape
-    torch.Size([36, 88])
+    torch.Size([37, 88])
     """
     if name is None and file is not None:
         known = {piece.name for piece in chorales(file).pieces}
         name = CHORALE if CHORALE in known else FIRST
     piece = chorale(name or CHORALE, file)
-    return Sequences([torch.from_numpy(np.array(piece))], piece.name, "quarter notes")
+    return Sequences([torch.from_numpy(piece.astype(np.float64))], piece.name, "quarter notes")
 
 
 def read_text(path: Path, vocabulary: Any, steps: int | None = None) -> Sequences:
@@ -138,7 +138,7 @@ def read_numbers(path: Path) -> Sequences:
         raise DataError(f"{path} is {array.dtype} of shape {array.shape}: expected {SHAPES}")
     if array.ndim == 1 and array.dtype.kind == "f":
         array = array[:, None]
-    array = array.astype(np.int64 if array.dtype.kind in "biu" else np.float64)
+    array = array.astype(np.int64 if array.ndim == 1 else np.float64)
     x = door.numbers(str(path), array)
     return Sequences([*x] if x.dim() == 3 else [x], **{"name": path.name, **names})
 

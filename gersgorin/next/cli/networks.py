@@ -18,7 +18,7 @@ from gersgorin.next.data import Sequences, read_chorale, read_numbers, read_text
 from gersgorin.run.autodiff import BLOCK
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
-from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.checkpoints import lacks_network, load_model, read_metadata, weights_file
 from rhn.models import PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model, load_text_model, stored_data
@@ -53,7 +53,8 @@ def network_of(
         return _new_cell(options, x, output)
     path, cell = options.checkpoint, options.cell
     model = initial_model(path, 0, cell)[0] if before else load_model(path, cell)
-    return model, words_of_checkpoint(path, fresh=before)
+    made = words_of_checkpoint(path, fresh=before) if described(options) else named_file(path)
+    return model, made
 
 
 def kind_of(options: NetworkOptions) -> str:
@@ -64,9 +65,10 @@ def kind_of(options: NetworkOptions) -> str:
 def check_options(options: NetworkOptions, kinds: Iterable[str], also: Iterable[str] = ()) -> None:
     """Refuse options that networks of these kinds do not have, and that `also` does not name."""
     allowed = {*also}.union(*(ALLOWED[kind] for kind in kinds))
-    for field in fields(NetworkOptions):
+    names = {field.name for field in fields(NetworkOptions)}
+    for field in fields(options):
         value, flag = getattr(options, field.name), "--" + field.name.replace("_", "-")
-        good = value == field.default or field.name in allowed
+        good = value == field.default or field.name in allowed or field.name not in names
         door.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
     check_seed(options.seed or 0)
 
@@ -146,11 +148,17 @@ def _is_step(found: Callable) -> bool:
     return not sizes and door.takes(found, None, None) and not door.takes(found)
 
 
+def described(options: NetworkOptions) -> Path | None:
+    """The checkpoint, if its file describes its network."""
+    path = None if options.module else options.checkpoint
+    return None if path is None or lacks_network(path) else path
+
+
 def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     """The sequences that options name: a chorale, those of a file, or a text for the language model
     of a checkpoint. Raises InvalidInputError or DataError.
     """
-    trained = None if network.module else network.checkpoint
+    trained = described(network)
     if options.input:
         for name in ("chorale", "data"):
             value = getattr(options, name)

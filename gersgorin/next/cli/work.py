@@ -30,7 +30,7 @@ from gersgorin.next.cli.options import AnalysisOptions, NetworkOptions, OutputOp
 from gersgorin.next.data import CHORALE, Sequences
 from gersgorin.next.run import Run, open_run
 from rhn.cells.registry import lacking
-from rhn.cli.entry import own_cell, resolve_device
+from rhn.cli.entry import own_cell, printable, resolve_device
 from rhn.plotting.provenance import epoch_words
 from rhn.utils.figures import figure_name, inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
@@ -84,6 +84,7 @@ def compare_networks(command: CompareCommand) -> None:
     outputs, compare = checked_outputs(command, default_figure(command)), function_of(command)
     named = [*new_cells(command), *modules(command), *trained(command)]
     door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
+    check_options(command, {kind_of(one) for _, one, _ in named})
     data = data_of(named[-1][1], command)  # a trained network, if there is one
     check_step(command, len(data.x))
     networks, made = dict[Any, list[Run]](), dict[str, None]()
@@ -150,8 +151,8 @@ def save_run(command: RunCommand) -> None:
     check_options(command, [kind_of(command)])
     with own_cell(command.module or command.cell):
         data = data_of(command, command)
-        run = opened(command, command, network_of(command, data.x), data)
-        print(f"{run.title}; {run.data}, {len(run)} {run.unit}")
+        run = opened(command, command, network_of(command, data.x)[0], data)
+        print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
         print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
 
@@ -235,7 +236,7 @@ def show(command: OutputOptions, found: Result, made: str, outputs: list[Path]) 
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
-        print(f"{found}\n\n{made}", flush=True)
+        print(printable(f"{found}\n\n{made}"), flush=True)
     if command.csv:
         write_table(command.csv, found)
     for path in outputs:
