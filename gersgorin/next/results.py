@@ -9,10 +9,16 @@ from rhn.utils.io import arrays_of, read_json
 from rhn.utils.results import Result
 
 HOMES = {
-    "gersgorin.next.analyses.gains": ("Gains",),
-    "gersgorin.next.analyses.gates": ("MeanGates",),
-    "gersgorin.next.analyses.products": ("Products",),
-    "gersgorin.next.analyses.spectra": ("Spectra",),
+    "analyses.compare": ("Comparison",),
+    "analyses.fixed_points": ("FixedPoints",),
+    "analyses.gains": ("Gains",),
+    "analyses.gates": ("MeanGates",),
+    "analyses.influence": ("Influence",),
+    "analyses.lyapunov": ("LyapunovSpectrum",),
+    "analyses.products": ("Products",),
+    "analyses.pseudospectra": ("Pseudospectra",),
+    "analyses.spectra": ("Spectra",),
+    "recording": ("Recording",),
 }
 """The classes of results in each module."""
 
@@ -37,4 +43,4 @@ def load(path: str | Path) -> Result:
         home = next(module for module, classes in HOMES.items() if name in classes)
     except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
         raise DataError(f"{path} was not written by save() of a result: {error}") from error
-    return getattr(import_module(home), name).load(path)
+    return getattr(import_module(f"gersgorin.next.{home}"), name).load(path)

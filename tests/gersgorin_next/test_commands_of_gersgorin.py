@@ -56,14 +56,16 @@ def run(*words) -> int:
 
 
 def printed(capsys, *words) -> dict:
-    """The JSON object that a command prints."""
+    """The JSON object that a command prints, which it also writes."""
     assert run(*words, "--json", "--output", "a.json") == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    out = capsys.readouterr().out
+    assert json.loads(out) == json.loads(Path("a.json").read_text())
+    return json.loads(out, parse_constant=pytest.fail)
 
 
 def radii(found: dict) -> list[float]:
     values = found["eigenvalues"]
-    return [abs(complex(*z[:1], *w[:1])) for z, w in zip(values["real"], values["imag"])]
+    return [abs(complex(*z[:1], *w[:1])) for z, w in zip(*values.values(), strict=True)]
 
 
 def wanted_radii(cell, x) -> list[float]:
@@ -82,12 +84,12 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
     found = function_of(TABLE[name])(cell_of(depth=2), x_of(), **DATA, **own)
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
-    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.pdf", "--csv", "b.csv") == 0
+    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{found}\n\nuniform:0.04, transform bias -2, seed 3\n")
-    assert EXPLAINED + found.page in out and out.endswith("figure: b.pdf\n")
+    assert EXPLAINED + found.page in out and out.endswith("figure: b.png\n")
     assert str(load("b.npz")) == str(load("b.json")) == str(found)
-    assert Path("b.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("b.png").read_bytes().startswith(b"\x89PNG")
     with Path("b.csv").open() as file:
         rows = [*csv.reader(file)]
     table = found.table()
@@ -349,6 +351,16 @@ def test_a_recording_of_a_training_run(capsys):
     recorder.recording.save("mine/record.npz")
     assert run("recording", "mine", "--output", "a.png") == 0
     assert capsys.readouterr().out.startswith(str(recorder.recording))
+
+
+@for_each("name", ["influence", "fixed-points", "compare"])
+def test_other_commands_draw_and_write(name, capsys):
+    if name not in THERE:
+        pytest.skip("written elsewhere")
+    files = ["--output", "a.png", "a.npz", "--csv", "a.csv"]
+    assert run(name, "--cell", "rnn", *SMALL, *files) == 0
+    assert capsys.readouterr().out.startswith(f"{load('a.npz')}\n\nuniform:0.04, seed 0\n")
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG") and Path("a.csv").read_text()
 
 
 @for_each("name", THERE)

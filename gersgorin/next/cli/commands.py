@@ -112,6 +112,26 @@ class InfluenceCommand(AnalysisOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedPointsCommand(AnalysisOptions):
+    """Fixed points of the step under the mean of the sequence, or cycles, and their spectra.
+
+    examples:
+      gersgorin fixed-points --cell rhn --depth 5
+    """
+
+    function: ClassVar[str] = "analyses.fixed_points:fixed_points"
+
+    starts: Annotated[int | None, OWN] = None
+    """Number of states of the run from which the search starts (default: 50)."""
+    period: Annotated[int | None, OWN] = None
+    """Steps of the cycles to search for (default: 1, fixed points)."""
+    margin: Annotated[float | None, OWN] = None
+    """Width of the search around the starts, in units of their longest extent (default: 0.5)."""
+    seed: Annotated[int | None, OWN] = None
+    """Seed of new weights and of further starts (default: 0)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LyapunovCommand(AnalysisOptions):
     """Leading Lyapunov exponents.
 
@@ -123,6 +143,8 @@ class LyapunovCommand(AnalysisOptions):
 
     count: Annotated[int | None, OWN] = None
     """Number of exponents (default: all)."""
+    warmup: Annotated[int | None, OWN] = None
+    """First steps that are not counted (default: 0)."""
     repeat: Annotated[int | None, OWN] = None
     """Number of times that the sequence is read in a row (default: 1)."""
     seed: Annotated[int | None, OWN] = None
@@ -218,6 +240,7 @@ TABLE: dict[str, type] = {
     "gains": GainsCommand,
     "gates": GatesCommand,
     "influence": InfluenceCommand,
+    "fixed-points": FixedPointsCommand,
     "lyapunov": LyapunovCommand,
     "pseudospectra": PseudospectraCommand,
     "compare": CompareCommand,

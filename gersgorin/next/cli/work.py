@@ -233,10 +233,11 @@ def _word(name: str, value: Any) -> str:
 
 def show(command: OutputOptions, found: Result, made: str, outputs: list[Path]) -> None:
     """Print a result and the source of its network, and write its files."""
+    made = printable(made)
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
-        print(printable(f"{found}\n\n{made}"), flush=True)
+        print(f"{printable(str(found))}\n\n{made}", flush=True)
     if command.csv:
         write_table(command.csv, found)
     for path in outputs:
