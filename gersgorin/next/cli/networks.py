@@ -21,7 +21,6 @@ from rhn.cells.registry import import_named, read_options, resolve_cell
 from rhn.checkpoints import lacks_network, load_model, read_metadata, weights_file
 from rhn.models import PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.training.trained import initial_model, load_text_model, stored_data
 from rhn.utils.validation import check_room, check_seed
 from rhn.weights import load_weights
 
@@ -52,7 +51,12 @@ def network_of(
     if not options.checkpoint:
         return _new_cell(options, x, output)
     path, cell = options.checkpoint, options.cell
-    model = initial_model(path, 0, cell)[0] if before else load_model(path, cell)
+    if before:
+        from rhn.training.trained import initial_model  # loads the training loop
+
+        model = initial_model(path, 0, cell)[0]
+    else:
+        model = load_model(path, cell)
     made = words_of_checkpoint(path, fresh=before) if described(options) else named_file(path)
     return model, made
 
@@ -158,7 +162,9 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     """The sequences that options name: a chorale, those of a file, or a text for the language model
     of a checkpoint. Raises InvalidInputError or DataError.
     """
-    trained = described(network)
+    trained, file = described(network), options.data
+    if trained:
+        from rhn.training.trained import load_text_model, stored_data  # loads the training loop
     if options.input:
         for name in ("chorale", "data"):
             value = getattr(options, name)
@@ -167,7 +173,8 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
             vocabulary = load_text_model(trained, network.cell).vocabulary
             return read_text(options.input, vocabulary, options.steps)
         return read_numbers(options.input).cut(options.steps)
-    file = stored_data(trained).chorales(options.data) if trained else options.data
+    if trained:
+        file = stored_data(trained).chorales(file)
     return read_chorale(options.chorale, file).cut(options.steps)
 
 
