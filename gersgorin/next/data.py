@@ -123,12 +123,11 @@ def read_numbers(path: Path) -> Sequences:
     ...     read_numbers(Path(file.name)).x.shape
     torch.Size([20, 3])
     """
-    reader = {".npy": _npy, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
-    if reader is None:
-        door.require(False, "input", path, f"a name that ends in {', '.join(SUFFIXES)}")
+    suffix, ends = path.suffix.lower(), f"a name that ends in {', '.join(SUFFIXES)}"
+    door.require(suffix in SUFFIXES, "input", path, ends)
     try:
         check_file(path)
-        array, names = reader(path)  # type: ignore[misc]
+        array, names = _csv(path) if suffix == ".csv" else _numpy(path)
     except RhnError:
         raise
     except Exception as error:  # NumPy raises many kinds for a damaged or hostile file
@@ -143,17 +142,15 @@ def read_numbers(path: Path) -> Sequences:
     return Sequences([*x] if x.dim() == 3 else [x], **{"name": path.name, **names})
 
 
-def _npy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False), {}
-
-
-def _npz(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        own = [name for name in arrays.files if name not in NAMES]
+def _numpy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found, {}
+    with found:
+        own = [name for name in found.files if name not in NAMES]
         name = "x" if "x" in own else own[0]
         door.require(len(own) == 1 or "x" in own, str(path), ", ".join(own), "one array, or x")
-        return np.asarray(arrays[name]), {k: str(arrays[k]) for k in NAMES if k in arrays.files}
+        return np.asarray(found[name]), {k: str(found[k]) for k in NAMES if k in found.files}
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict[str, str]]:

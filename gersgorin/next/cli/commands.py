@@ -100,9 +100,7 @@ class InfluenceCommand(AnalysisOptions):
     reads: ClassVar[str] = "model"
 
     of: Annotated[str | None, OWN] = None
-    """outputs, or the loss of predicting the next step: bernoulli, categorical, squared (default:
-    outputs).
-    """
+    """outputs (default), or a loss of the next step: bernoulli, categorical, squared."""
     feature: Annotated[int | None, OWN] = None
     """Number of one input, from 0 (default: all)."""
     probes: Annotated[int | None, OWN] = None

@@ -20,17 +20,15 @@ class NetworkOptions:
     """Options of the network: a new cell, trained weights, or a module."""
 
     cell: Annotated[str | None, NETWORK] = None
-    """New cell: rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, torch.nn:LSTM, or your own as
-    package.module:factory (default: rhn). Of --checkpoint: your own cell in the file.
+    """New cell: rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM, or your own as
+    package.module:factory, also for a --checkpoint that has it.
     """
     depth: Annotated[int | None, NETWORK] = None
     """Layers of a new cell within one time step (default: 1)."""
     hidden_size: Annotated[int | None, NETWORK] = None
     """Units of a new cell, or of a factory of modules that takes them (default: 64)."""
     init: Annotated[str | None, NETWORK] = None
-    """Initial weights of a new cell: gaussian:STD, uniform:A, identity:STD, scaled:GAIN,
-    orthogonal:GAIN, memory:STEPS (default: those of the cell, else uniform:0.04).
-    """
+    """Initial weights of a new cell, such as gaussian:0.1 (default: uniform:0.04 or its own)."""
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default: -2)."""
     cell_option: Annotated[tuple[str, ...], NETWORK, Parameter(metavar="NAME=VALUE")] = ()
@@ -49,9 +47,7 @@ class NetworkOptions:
     """Seed of new weights (default: 0)."""
 
     def given(self, names: Any) -> dict[str, Any]:
-        """The options of these names that are given; all others keep the default of the function
-        that they are passed to.
-        """
+        """The options of these names that are given; others keep the default of a function."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -62,9 +58,7 @@ class DataOptions:
     chorale: Annotated[str | None, DATA] = None
     """Chorale that the network reads, such as bwv66.6 or test-0 (default: bwv269)."""
     data: Annotated[Path | None, DATA] = None
-    """File of the original chorales (.json, .pickle) (default: that of the checkpoint, else the
-    chorales of music21).
-    """
+    """File of chorales (.json, .pickle) (default: that of the checkpoint, else of music21)."""
     input: Annotated[Path | None, DATA] = None
     """File of your own sequence (.npy, .npz, .csv); for a language model a text."""
     steps: Annotated[int | None, DATA] = None
@@ -85,9 +79,7 @@ class OutputOptions:
     csv: Annotated[Path | None, OUTPUT] = None
     """File for the rows of the table (.csv)."""
     output: Annotated[tuple[Path, ...], OUTPUT] = ()
-    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz) (default: a figure
-    gersgorin-....png).
-    """
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
     figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
     """Width of the figure: column, page, slide, or inches."""
     title: Annotated[str | None, OUTPUT] = None

@@ -82,10 +82,10 @@ def run_analysis(command: AnalysisOptions) -> None:
 def compare_networks(command: CompareCommand) -> None:
     """Compare new cells, trained networks and modules."""
     outputs, compare = checked_outputs(command, default_figure(command)), function_of(command)
-    named = [*new_cells(command), *modules(command), *trained(command)]
+    named = [*new_cells(command), *positional(command)]
     door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
     check_options(command, {kind_of(one) for _, one, _ in named})
-    data = data_of(named[-1][1], command)  # a trained network, if there is one
+    data = data_of(next((one for _, one, _ in named if one.checkpoint), named[0][1]), command)
     check_step(command, len(data.x))
     networks, made = dict[Any, list[Run]](), dict[str, None]()
     with progress_bars() as report:
@@ -113,25 +113,17 @@ def new_cells(command: CompareCommand) -> Named:
             yield from of_seeds(place, one_of(command, "cell", cell=cell, depth=depth), command)
 
 
-def modules(command: CompareCommand) -> Named:
-    """Yield the modules that `compare` names, for each seed."""
-    for word in filter(is_module, command.networks):
-        yield from of_seeds(word, one_of(command, "module", module=word, checkpoint=None), command)
-
-
-def trained(command: CompareCommand) -> Named:
-    """Yield the trained networks that `compare` names, and those before their training."""
+def positional(command: CompareCommand) -> Named:
+    """Yield the modules that `compare` names, for each seed, and the trained networks."""
     for word in command.networks:
-        if not is_module(word):
-            one = one_of(command, "checkpoint", checkpoint=Path(word), cell=None)
-            if command.before_training:
-                yield (word, BEFORE), one, True
-            yield (word, epoch_words(Path(word))) if command.before_training else word, one, False
-
-
-def is_module(word: str) -> bool:
-    """True for FILE.py:NAME, which is no file of weights."""
-    return ":" in word
+        if ":" in word:
+            one = one_of(command, "module", module=word, checkpoint=None)
+            yield from of_seeds(word, one, command)
+            continue
+        one = one_of(command, "checkpoint", checkpoint=Path(word), cell=None)
+        if command.before_training:
+            yield (word, BEFORE), one, True
+        yield (word, epoch_words(Path(word))) if command.before_training else word, one, False
 
 
 def one_of(command: CompareCommand, kind: str, **own: Any) -> NetworkOptions:
