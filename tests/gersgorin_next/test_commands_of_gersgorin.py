@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from tables import for_each
 
-from gersgorin.next import gates, open_run, products, spectra
+from gersgorin.next import open_run, spectra
 from gersgorin.next.cli.commands import TABLE, main
 from gersgorin.next.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.next.cli.work import default_figure, figure_of, function_of
@@ -137,11 +137,11 @@ def test_compare_of_trained_networks_and_modules(capsys):
     words = ["mine.safetensors", "nets.py:make", "--steps", 5, "--before-training"]
     found = printed(capsys, "compare", *words)["networks"]
     assert [(one["row"], one["column"]) for one in found] == [
-        ("", "nets.py:make"),
         ("mine.safetensors", "before training"),
         ("mine.safetensors", "epoch 4"),
+        ("", "nets.py:make"),
     ]
-    for one, wanted in zip(found[1:], (before, model), strict=True):
+    for one, wanted in zip(found[:2], (before, model), strict=True):
         expected = wanted_radii(wanted.double().cells[0], x_of(5))
         assert one["spectral_radius"][0] == expected
 
@@ -489,6 +489,5 @@ def test_names_in_a_strangers_file_change_no_terminal(capsys):
 def test_progress_counts_the_steps(monkeypatch):
     monkeypatch.setattr("gersgorin.next.run.BLOCK", 5 * 6**2)
     done = []
-    subject = replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step))
-    products(subject), gates(subject)
-    assert done == [(5, 12), (10, 12), (12, 12)] * 2
+    spectra(replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step)))
+    assert done == [(5, 12), (10, 12), (12, 12)]
