@@ -7,13 +7,14 @@ Legend: T time steps, m inputs, N entries of a state.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gersgorin.next import door
 from gersgorin.next.autodiff import BLOCK
@@ -46,6 +47,8 @@ class Run:
     """Name of the sequence."""
     unit: str
     """Length of a time step: "quarter notes", "tokens"."""
+    progress: Callable[[int, int], Any] | None = None
+    """Gets (steps done, T) while an analysis goes through the steps."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -66,6 +69,8 @@ class Run:
         size = min(LONGEST, max(1, BLOCK // self.state_size**2))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
+            if self.progress:
+                self.progress(min(start + size, len(self)), len(self))
 
     def at(self, now: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """The inputs and states before some steps."""
@@ -101,10 +106,19 @@ class Run:
         own = self.step.own("norm_bound")
         return float(torch.as_tensor(own(largest)).double().log()) if own else math.nan
 
-    def save(self, path: str | Path) -> Path:
-        """Write `inputs` and `states` to an .npz file. Raises OutputError."""
-        arrays = {"inputs": self.inputs.numpy(force=True), "states": self.states.numpy(force=True)}
-        return write_arrays(check_output(path, (".npz",)), arrays)
+    def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
+        """Write `inputs`, `states`, the weights of a module as "weights.NAME", `network` and `data`
+        to an .npz file. jacobians: also write `jacobians` (T, N, N). Raises OutputError.
+        """
+        check_output(path, (".npz",))
+        module = self.step.module or self.step.cell
+        weights = module.state_dict() if isinstance(module, nn.Module) else {}
+        tensors = {"inputs": self.inputs, "states": self.states}
+        tensors |= {f"weights.{name}": weight for name, weight in weights.items()}
+        tensors |= {"jacobians": self.jacobians()} if jacobians else {}
+        arrays = {name: t.numpy(force=True) for name, t in tensors.items()}
+        names = {"network": np.array(self.title), "data": np.array(self.data)}
+        return write_arrays(path, arrays | names)
 
 
 def open_run(

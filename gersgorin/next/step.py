@@ -53,6 +53,8 @@ class Step:
     """The state before the first step, (N,)."""
     cell: Any = None
     """The object whose methods `jacobian`, `gates`, ... are used; None if it has none."""
+    module: nn.Module | None = None
+    """The copy of a module without a `cell`."""
     unpack: Callable[[Tensor], Any] | None = None
     """s (N,) -> the state of one row in the user's shapes."""
     units: int = 0
@@ -286,8 +288,8 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
         return packing.output_of(found), packing.next_of(found, s)
 
     first = packing.pack(s0)[0]
-    return Step(name=name, rows=rows, first=first, units=units_of(module, len(first)), both=both,
-                unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
+    return Step(name=name, rows=rows, both=both, first=first, module=module,
+                units=units_of(module, len(first)), unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
 
 
 @torch.no_grad()

@@ -44,6 +44,8 @@ def measured_by_products(run: Run, k: int) -> dict[str, np.ndarray]:
         part["support"] = np.full((1, 4), np.nan)
         part["difference"] = difference(run, now, A.push_row)
         parts.append(discs | part)
+        if run.progress:
+            run.progress(t + 1, len(run))
     return join_steps(parts)
 
 

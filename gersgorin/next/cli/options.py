@@ -1,0 +1,106 @@
+"""Options that commands share: the network, the data, and the files of a result. This module does
+not import torch, so that `--help` is fast.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from cyclopts import Group, Parameter
+
+NETWORK = Parameter(group=Group("network", sort_key=1))
+DATA = Parameter(group=Group("data", sort_key=2))
+OUTPUT = Parameter(group=Group("output", sort_key=3))
+On = Annotated[bool, Parameter(negative=None)]  # also has a form --no-NAME
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Options of the network: a new cell, trained weights, or a module."""
+
+    cell: Annotated[str | None, NETWORK] = None
+    """New cell: rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM, or your own as
+    package.module:factory, also for a --checkpoint that has it.
+    """
+    depth: Annotated[int | None, NETWORK] = None
+    """Layers of a new cell within one time step (default: 1)."""
+    hidden_size: Annotated[int | None, NETWORK] = None
+    """Units of a new cell, or of a factory of modules that takes them (default: 64)."""
+    init: Annotated[str | None, NETWORK] = None
+    """Initial weights of a new cell, such as gaussian:0.1 (default: uniform:0.04 or its own)."""
+    transform_bias: Annotated[float | None, NETWORK] = None
+    """Initial bias of the transform gates of an RHN (default: -2)."""
+    cell_option: Annotated[tuple[str, ...], NETWORK, Parameter(metavar="NAME=VALUE")] = ()
+    """Options of the new cell, such as skip=last."""
+    checkpoint: Annotated[Path | None, NETWORK] = None
+    """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
+    module: Annotated[str | None, NETWORK] = None
+    """Your module or step f(x, s), or a factory of one, as FILE.py:NAME."""
+    layer: Annotated[str | None, NETWORK] = None
+    """Name of the recurrent layer of the module, such as encoder.rnn (default: its only one)."""
+    state_size: Annotated[tuple[int, ...], NETWORK] = ()
+    """Entries of the state of your step, or of each of its tensors, such as 16 16."""
+    batch_first: Annotated[On | None, NETWORK] = None
+    """The module reads (B, T, m), or (T, B, m) (default: the attribute of the module)."""
+    seed: Annotated[int | None, NETWORK] = None
+    """Seed of new weights (default: 0)."""
+
+    def given(self, names: Any) -> dict[str, Any]:
+        """The options of these names that are given; others keep the default of a function."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options of the sequence."""
+
+    chorale: Annotated[str | None, DATA] = None
+    """Chorale that the network reads, such as bwv66.6 or test-0 (default: bwv269)."""
+    data: Annotated[Path | None, DATA] = None
+    """File of chorales (.json, .pickle) (default: that of the checkpoint, else of music21)."""
+    input: Annotated[Path | None, DATA] = None
+    """File of your own sequence (.npy, .npz, .csv); for a language model a text."""
+    steps: Annotated[int | None, DATA] = None
+    """Read only the first steps (default: all; of a text 100)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Options of a result."""
+
+    function: ClassVar[str]
+    """What the command calls, as module:name; modules are those of gersgorin.next."""
+    drawn: ClassVar[tuple[str, ...]] = ()
+    """Own options that are passed to the figure, not to the function."""
+
+    json: Annotated[bool, OUTPUT] = False
+    """Print all numbers as one JSON object instead of the table."""
+    csv: Annotated[Path | None, OUTPUT] = None
+    """File for the rows of the table (.csv)."""
+    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+    figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
+    """Width of the figure: column, page, slide, or inches."""
+    title: Annotated[str | None, OUTPUT] = None
+    """Title of the figure (default: network, data and at most two numbers)."""
+    device: Annotated[Device, OUTPUT] = "auto"
+    """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
+
+    @property
+    def name(self) -> str:
+        """The name of the function in the names of files."""
+        return self.function.partition(":")[2].replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
+    """Options of a command that calls one function with one network."""
+
+    reads: ClassVar[str] = "run"
+    """What the function takes first: "run", or "model" for a whole model and all sequences."""
+
+    def keywords(self) -> dict[str, Any]:
+        """The arguments of the function, beside network and sequence."""
+        own = vars(type(self)).get("__annotations__", {}).keys()
+        return self.given(f.name for f in fields(self) if f.name in own - {*self.drawn})
