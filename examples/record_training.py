@@ -6,7 +6,7 @@ Writes run.npz; `gersgorin recording run.npz` draws it.
 import torch
 from torch import nn
 
-import gersgorin
+from gersgorin import Recorder  # switch
 
 LAG, STEPS, UNITS = 10, 40, 32
 generator = torch.Generator().manual_seed(0)
@@ -36,7 +36,7 @@ torch.manual_seed(0)
 model = Repeater()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 probe = batch()[0]
-with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
+with Recorder(model, probe, every=100, path="run.npz") as recorder:
     for _ in range(400):
         x, y = batch()
         loss = nn.functional.cross_entropy(model(x)[LAG:].flatten(0, 1), y[LAG:].flatten())

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.func import jacfwd, vmap
 
 from gersgorin.next import door
 from gersgorin.next.step import Step
@@ -62,7 +63,11 @@ def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int) ->
         after = step.rows(*given)
         B, N = after.shape
         W = torch.eye(N, dtype=s.dtype, device=s.device)[:, None].expand(N, B, N)
-        A = vjps(after, [leaf], W)[0].transpose(0, 1).detach()
+        try:
+            A = vjps(after, [leaf], W)[0].transpose(0, 1).detach()
+        except RuntimeError:  # a step that writes in place
+            one = jacfwd(lambda x, s: step.rows(x[None], s[None])[0], argument)
+            A = vmap(one)(x, s).detach().to(s)
     door.are_finite(f"derivative of {step.name}", A, first)
     return A
 

@@ -250,7 +250,6 @@ REFUSED = {
     "rows that mix": lambda: open_run(Mixing(), X, ONE),
     "kept state": lambda: open_run(Keeping(), X, ONE + 1),
     "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
-    "in place": lambda: open_run(lambda x, s: s.exp().sin_(), X, S0).jacobians(),
 }  # fmt: skip
 
 
