@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gersgorin.cli.options import ResultOptions
-from gersgorin.cli.outputs import SILENT, given_words, show_result
+from analysis.outputs import SILENT, ResultOptions, given_words, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
@@ -48,7 +47,7 @@ class Common(TrainedOptions, ResultOptions):
     def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
-        from gersgorin.network.find import model_label
+        from analysis.trained import network_title
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
         from rhn.training.trained import stored_data
@@ -73,7 +72,7 @@ class Common(TrainedOptions, ResultOptions):
             file = self.data or stored_data(self.checkpoint).path
             source = file.name if file else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
-            record = replace(record, title=model_label(model).title, about=about)
+            record = replace(record, title=network_title(model), about=about)
         show_result(outputs, self, record)
 
 

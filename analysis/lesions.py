@@ -42,7 +42,6 @@ from analysis.network import (
 )
 from analysis.sequences import Music, Text, stretches, task_of
 from analysis.trained import opened
-from gersgorin.run.run import Progress, silent
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
@@ -55,6 +54,11 @@ from rhn.utils.wording import with_article
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20
 LEVEL = 0.95  # of the intervals
+Progress = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """Report no progress."""
 
 
 @typed

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin.data.layout import Layout, check_batch_axis, declared_axis
-from gersgorin.losses import output_of
+from analysis.layout import Layout, check_batch_axis, declared_axis, output_of
 from rhn.cells import Cell, Layer, described_layers, from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
