@@ -102,11 +102,11 @@ def stable_cycles(block: Block, order: Tensor, period: int) -> list[list[int]]:
     starts = states(block, x, s, 20)[-2:].flatten(0, 1)
     found = fixed_points(block, x[0], starts=starts, period=period)
     answers = block.head(torch.as_tensor(found.states)).argmax(-1).tolist()
-    numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()
+    numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()  # switch
+    stable = (found.unstable + found.neutral == 0) & ~found.is_slow
     cycles: dict[int, list[int]] = {}
-    for place, number, kind in zip(answers, numbers, found.kinds, strict=True):
-        if kind == "stable":
-            cycles.setdefault(number, []).append(place)
+    for k in stable.nonzero()[0]:
+        cycles.setdefault(numbers[k], []).append(answers[k])
     return sorted(sorted(cycle) for cycle in cycles.values())
 
 

@@ -45,9 +45,4 @@ with Recorder(model, probe, every=100, path="run.npz") as recorder:
         optimizer.step()
         recorder.step(loss)
 
-for row in recorder.recording.table():
-    loss = "  -  " if row["step"] == 0 else f"{row['loss']:.3f}"  # no batch before training
-    print(
-        f"step {row['step']:>3}  loss {loss}  exponent {row['exponent']:+.3f}  spectral radius "
-        f"{row['radius']:.3f}"
-    )
+print(recorder.recording)

@@ -98,9 +98,8 @@ class Run:
             bound, e = own(largest)
             return float(bound.double().log()) + float(e) * math.log(2)
         own = self.step.own("norm_bound")
-        return (
-            float(torch.as_tensor(own(largest), device="cpu").double().log()) if own else math.nan
-        )
+        bound = own(largest) if own else math.nan
+        return float(torch.as_tensor(bound, device="cpu").double().log())
 
     def save(self, path: str | Path) -> Path:
         """Write `inputs` and `states` to an .npz file. Raises OutputError."""
