@@ -70,7 +70,7 @@ def sequence(x: Any, batch_first: bool | None = None) -> Tensor:
     return x.long() if ids else x
 
 
-def first_state(s0: Any, state_size: Any = None, device: Any = "cpu") -> Any:
+def first_state(s0: Any, state_size: Any = None) -> Any:
     """The first state, a nest of tensors in one precision; zeros of `state_size`; or None."""
     if s0 is None and state_size is None:
         return None
@@ -79,7 +79,7 @@ def first_state(s0: Any, state_size: Any = None, device: Any = "cpu") -> Any:
         sizes = state_size if isinstance(state_size, tuple) else (state_size,)
         good = len(sizes) > 0 and all(map(is_whole_number, sizes))
         require(good, "state_size", state_size, "a whole number above 0, or a tuple of them")
-        zeros = tuple(torch.zeros(int(n), dtype=torch.float64, device=device) for n in sizes)
+        zeros = tuple(torch.zeros(int(n), dtype=torch.float64, device="cpu") for n in sizes)
         return zeros if isinstance(state_size, tuple) else zeros[0]
     s0 = tree_map(lambda part: numbers("s0", part), s0)
     kinds = {part.dtype.to_real() for part in tree_leaves(s0) if part.dtype in PRECISIONS}

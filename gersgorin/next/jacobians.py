@@ -6,7 +6,8 @@
 
 A cell with a closed form uses it. All other steps are differentiated by autograd: rows do not see
 each other, so one reverse pass from entry i of the next states gives row i of every Jacobian, and N
-batched passes give everything.
+batched passes give everything. A step that writes in place, as into a cache, has no reverse pass;
+one forward pass for each column takes its place.
 
 Legend: B rows, m inputs, N entries of a state, Q (N, k), W (k, N).
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, vmap
+from torch.autograd import forward_ad
 
 from gersgorin.next import door
 from gersgorin.next.step import Step
@@ -56,20 +57,35 @@ def _closed(own: Callable, x: Tensor, s: Tensor) -> Tensor:
 
 def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int) -> Tensor:
     """The derivative with respect to x (0) or s (1)."""
-    said = f"{step.name} cannot be differentiated"
-    with door.users_code(said), with_gradients():
-        given = [x.detach().clone(), s.detach().clone()]
-        leaf = given[argument].requires_grad_()
-        after = step.rows(*given)
-        B, N = after.shape
-        W = torch.eye(N, dtype=s.dtype, device=s.device)[:, None].expand(N, B, N)
+    with door.users_code(f"{step.name} cannot be differentiated"):
         try:
-            A = vjps(after, [leaf], W)[0].transpose(0, 1).detach()
+            A = _by_reverse_passes(step, x, s, argument)
         except RuntimeError:  # a step that writes in place
-            one = jacfwd(lambda x, s: step.rows(x[None], s[None])[0], argument)
-            A = vmap(one)(x, s).detach().to(s)
+            A = _by_forward_passes(step, x, s, argument)
     door.are_finite(f"derivative of {step.name}", A, first)
     return A
+
+
+@with_gradients()
+def _by_reverse_passes(step: Step, x: Tensor, s: Tensor, argument: int) -> Tensor:
+    given = [x.detach().clone(), s.detach().clone()]
+    leaf = given[argument].requires_grad_()
+    after = step.rows(*given)
+    B, N = after.shape
+    W = torch.eye(N, dtype=s.dtype, device=s.device)[:, None].expand(N, B, N)
+    return vjps(after, [leaf], W)[0].transpose(0, 1).detach()
+
+
+def _by_forward_passes(step: Step, x: Tensor, s: Tensor, argument: int) -> Tensor:
+    columns = list[Tensor]()
+    for e in torch.eye((x, s)[argument].shape[1], dtype=s.dtype, device=s.device):
+        given = [x.clone(), s.clone()]
+        with torch.inference_mode(False), forward_ad.dual_level():
+            v = given[argument]
+            given[argument] = forward_ad.make_dual(v, e.expand_as(v).clone())
+            y, tangent = forward_ad.unpack_dual(step.rows(*given))
+            columns.append(torch.zeros_like(y) if tangent is None else tangent.to(y).detach())
+    return torch.stack(columns, -1)
 
 
 def with_scale(step: Step, name: str, A: Tensor, x: Tensor, s: Tensor) -> Scaled:

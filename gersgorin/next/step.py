@@ -115,8 +115,7 @@ def as_step(
     """
     network = door.a_network(network)
     batch_first = layout_of(network) if batch_first is None else batch_first
-    x = door.sequence(x, batch_first)
-    s0 = door.first_state(s0, state_size, x.device)
+    x, s0 = door.sequence(x, batch_first), door.first_state(s0, state_size)
     if isinstance(network, nn.Module):
         door.one_direction(network)
         network = door.copied(network)
@@ -209,7 +208,7 @@ def _declared_state(module: Any, x: Tensor) -> Any:
     if callable(own) and door.takes(own):
         return tree_map(lambda t: t.detach(), own())
     size = getattr(module, "state_size", None)
-    return in_double(door.first_state(None, size, x.device), x.device)
+    return in_double(door.first_state(None, size), x.device)
 
 
 def _of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:

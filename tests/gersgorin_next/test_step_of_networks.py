@@ -250,6 +250,7 @@ REFUSED = {
     "rows that mix": lambda: open_run(Mixing(), X, ONE),
     "kept state": lambda: open_run(Keeping(), X, ONE + 1),
     "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
+    "random numbers of zeros": lambda: open_run(lambda x, s: s * torch.rand(N), X, S0),
 }  # fmt: skip
 
 
