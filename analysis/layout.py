@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import fits
+from rhn.utils.validation import is_whole_number
 from rhn.utils.wording import in_short, kind_of
 
 
@@ -48,7 +48,7 @@ def declared_axis(module: nn.Module) -> int | None:
 
 def check_batch_axis(batch_axis: Any) -> None:
     """Raise InvalidInputError for anything but 0, 1 and None."""
-    if not fits(batch_axis, int | None) or batch_axis not in (None, 0, 1):
+    if batch_axis is not None and not is_whole_number(batch_axis, 0, 1):
         raise InvalidInputError(f"batch_axis is {in_short(batch_axis)}: expected 0 or 1")
 
 

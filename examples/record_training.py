@@ -35,7 +35,7 @@ def batch():
 torch.manual_seed(0)
 model = Repeater()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-probe = batch()[0]
+probe = batch()[0][:, 0]  # one sequence
 with Recorder(model, probe, every=100, path="run.npz") as recorder:
     for _ in range(400):
         x, y = batch()
