@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.outputs import SILENT, ResultOptions, given_words, show_result
+from analysis.outputs import ResultOptions, given_words, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
@@ -52,7 +52,7 @@ class Common(TrainedOptions, ResultOptions):
         from rhn.training.ensemble import tune_malloc
         from rhn.training.trained import stored_data
 
-        words = given_words(self, without=SILENT)
+        words = given_words(self)
         outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
         model, corpus, text = _opened(self)
         split, device = self.split or ("valid" if text else "test"), resolve_device(self.device)

@@ -14,11 +14,11 @@ from rhn.utils.wording import in_short, kind_of
 
 
 @dataclass(frozen=True)
-class Layout:
+class BatchAxis:
     """The axis of the batch.
 
     >>> import torch
-    >>> Layout(0).to_time_first(torch.zeros(8, 20, 3)).shape
+    >>> BatchAxis(0).to_time_first(torch.zeros(8, 20, 3)).shape
     torch.Size([20, 8, 3])
     """
 

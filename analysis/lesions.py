@@ -57,7 +57,7 @@ LEVEL = 0.95  # of the intervals
 Progress = Callable[[int, int], None]
 
 
-def silent(done: int, total: int) -> None:
+def no_report(done: int, total: int) -> None:
     """Report no progress."""
 
 
@@ -73,7 +73,7 @@ def lesion(
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_report,
 ) -> LesionTable:
     """Measure the loss of a network with each layer lesioned in turn.
 
@@ -255,7 +255,7 @@ def stacked_nll(
     batches: Sequence[ChoraleBatch],
     *,
     at_once: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_report,
 ) -> Tensor:
     """Compute the loss of each sequence in each of K changed networks, in nats: (K, N) float64 on
     the CPU, with sequences in the order of the batches.

@@ -5,7 +5,6 @@ dashes: lesion-depth6-carry-pairs.png
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,13 +50,13 @@ def show_result(outputs: Outputs, options: ResultOptions, result: Result) -> Non
         print(outputs)
 
 
-def given_words(options: Any, without: Iterable[str]) -> dict[str, str]:
+def given_words(options: Any) -> dict[str, str]:
     """Return the options that do not have their default, each as a word of a file name."""
     values = {f.name: (vars(options)[f.name], default_of(f)) for f in fields(options)}
     return {
         name: _word("" if name in UNNAMED else name.replace("_", "-"), value)
         for name, (value, default) in values.items()
-        if name not in without and value != default
+        if name not in SILENT and value != default
     }
 
 

@@ -253,7 +253,7 @@ SHARED_NAMES = {
 }
 """Public names that several modules define, and why."""
 
-BESIDE_THE_OLD = ("rhn.utils.results", "gersgorin.next")
+BESIDE_THE_OLD = ("rhn.utils.results", "gersgorin.next", "analysis.layout", "analysis.outputs")
 """Modules beside their predecessors, until the switch."""
 
 
