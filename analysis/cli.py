@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gersgorin.cli.options import ResultOptions
-from gersgorin.cli.outputs import SILENT, given_words, show_result
+from analysis.outputs import ResultOptions, given_words, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line
@@ -46,12 +45,12 @@ class Common(TrainedOptions, ResultOptions):
     def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
-        from gersgorin.network.find import model_label
+        from analysis.trained import network_title
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
         from rhn.training.trained import stored_data
 
-        words = given_words(self, without=SILENT)
+        words = given_words(self)
         outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
         model, corpus, text = _opened(self)
         split, device = self.split or ("valid" if text else "test"), resolve_device(self.device)
@@ -71,7 +70,7 @@ class Common(TrainedOptions, ResultOptions):
             file = self.data or stored_data(self.checkpoint).path
             source = file.name if file else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
-            record = replace(record, title=model_label(model).title, about=about)
+            record = replace(record, title=network_title(model), about=about)
         show_result(outputs, self, record)
 
 

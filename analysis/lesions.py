@@ -42,7 +42,6 @@ from analysis.network import (
 )
 from analysis.sequences import Music, Text, stretches, task_of
 from analysis.trained import opened
-from gersgorin.run.run import Progress, silent
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
@@ -54,6 +53,11 @@ from rhn.utils.validation import free_memory, whole_number, with_article
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20
 LEVEL = 0.95  # of the intervals
+Progress = Callable[[int, int], None]
+
+
+def no_report(done: int, total: int) -> None:
+    """Report no progress."""
 
 
 @typed
@@ -68,7 +72,7 @@ def lesion(
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_report,
 ) -> LesionTable:
     """Measure the loss of a network with each layer lesioned in turn.
 
@@ -250,7 +254,7 @@ def stacked_nll(
     batches: Sequence[ChoraleBatch],
     *,
     at_once: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_report,
 ) -> Tensor:
     """Compute the loss of each sequence in each of K changed networks, in nats: (K, N) float64 on
     the CPU, with sequences in the order of the batches.

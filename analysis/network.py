@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin.data.layout import Layout, check_batch_axis, declared_axis
-from gersgorin.losses import output_of
+from analysis.layout import BatchAxis, check_batch_axis, declared_axis, output_of
 from rhn.cells import Cell, Layer, described_layers, from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError, first_line
 from rhn.models import LanguageModel, PolyphonicModel
@@ -131,9 +130,9 @@ class TorchForm(nn.Module):
                 f"the {self.kind} reads packed sequences: expected a module that gives it a tensor"
             )
         if self.one_step:
-            layout, x = Layout(1 if input.dim() == 2 else None), input.unsqueeze(0)
+            layout, x = BatchAxis(1 if input.dim() == 2 else None), input.unsqueeze(0)
         else:
-            layout = Layout(None if input.dim() == 2 else 0 if self.batch_first else 1)
+            layout = BatchAxis(None if input.dim() == 2 else 0 if self.batch_first else 1)
             x = input
         x, last = layout.to_time_first(x), []
         for cell, s in zip(self.cells, self._states(hx, layout), strict=True):
@@ -142,19 +141,19 @@ class TorchForm(nn.Module):
         state = self._as_torch(torch.stack(last), layout)
         return state if self.one_step else (layout.back(x), state)
 
-    def _states(self, hx: Any, layout: Layout) -> Sequence[Tensor | None]:
+    def _states(self, hx: Any, layout: BatchAxis) -> Sequence[Tensor | None]:
         """Return the first state of each layer, (B, N)."""
         if hx is None:
             return [None] * self.num_layers
         parts = hx if self.lstm else (hx,)
         return [*torch.cat([self._rows(part, layout) for part in parts], -1)]
 
-    def _rows(self, part: Tensor, layout: Layout) -> Tensor:
+    def _rows(self, part: Tensor, layout: BatchAxis) -> Tensor:
         """Return a part of a state of torch.nn as (layers, B, n)."""
         part = part.unsqueeze(0) if self.one_step else part
         return part.unsqueeze(1) if layout.batch is None else part
 
-    def _as_torch(self, states: Tensor, layout: Layout) -> Any:
+    def _as_torch(self, states: Tensor, layout: BatchAxis) -> Any:
         """Return states (layers, B, N) in the form of torch.nn."""
         parts = states.split(self.hidden_size, -1)
         if layout.batch is None:
@@ -169,7 +168,7 @@ class TimeFirst(nn.Module):
     K).
     """
 
-    def __init__(self, module: nn.Module, layout: Layout, order: tuple[str, ...] = ()):
+    def __init__(self, module: nn.Module, layout: BatchAxis, order: tuple[str, ...] = ()):
         super().__init__()
         self.module, self.layout, self.order = module, layout, order
         self.returned: tuple[int, ...] = ()
@@ -222,7 +221,7 @@ def open_network(
     if axis is None:
         axis = declared_axis(copied)
     cells_of(module := _replaced(copied, TORCH, TorchForm))
-    network = TimeFirst(module, Layout(1 if axis is None else axis))
+    network = TimeFirst(module, BatchAxis(1 if axis is None else axis))
     return _checked(network, theirs, width, batch_axis)
 
 
@@ -333,7 +332,7 @@ class _Watch:
     def before(self, cell: Cell, args: tuple, keywords: dict) -> None:
         """Add a call of `forward` in the layout of the cell."""
         x, s0, *_ = (*inspect.signature(cell.forward).bind(*args, **keywords).args, None)
-        layout = Layout(None if x.dim() == 2 else 0 if cell.batch_first else 1)
+        layout = BatchAxis(None if x.dim() == 2 else 0 if cell.batch_first else 1)
         if s0 is not None and layout.batch is None:
             s0 = s0.unsqueeze(0)
         self.add(layout.to_time_first(x), s0)
@@ -413,7 +412,7 @@ def _checked(
                 f"batch_axis is {batch_axis}, and the cells of {_kind(network)} step along that "
                 f"axis of x: expected batch_axis={1 - batch_axis}"
             )
-        network.layout = Layout(1 - (network.layout.batch or 0))
+        network.layout = BatchAxis(1 - (network.layout.batch or 0))
         calls = _calls_for(network, frames)
     network.order = tuple(dict.fromkeys(call.name for call in calls))
     if not calls:

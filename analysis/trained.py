@@ -2,17 +2,21 @@
 folder with the data of its training run.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from analysis.network import cells_of
+from rhn.cells import Cell, name_of_cell
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.training.trained import corpus_of, load_text_model
+from rhn.utils.old import counted
 from rhn.utils.validation import kind_of
 
 
@@ -74,3 +78,14 @@ def opened(
     if split not in ("train", "valid", "test"):
         raise InvalidInputError(f"split is {split!r}: expected train, valid or test")
     return model, cut(corpus, split) if text else [*getattr(corpus, split)], split
+
+
+def network_title(network: nn.Module) -> str:
+    """Return the cells of a network in words: "2 x lstm, 8 units"."""
+    titles = Counter(map(_title, cells_of(network).values()))
+    return " + ".join(f"{n} x {title}" if n > 1 else title for title, n in titles.items())
+
+
+def _title(cell: Cell) -> str:
+    depth = f", depth {cell.depth}" if cell.depth > 1 else ""
+    return f"{name_of_cell(cell)}{depth}, {counted(cell.hidden_size, 'unit')}"

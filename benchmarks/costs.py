@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import gersgorin
 from benchmarks.__main__ import environment, stay_on_one_core
 from benchmarks.language import WINDOWS, ours
+from gersgorin import Recorder, influence, lyapunov  # switch
+from gersgorin.next import products, spectra
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
@@ -33,9 +34,9 @@ NETWORKS = (
     ("nn.RNN(10, 2000)", lambda: nn.RNN(10, 2000), 3),
 )
 ANALYSES = {
-    "lyapunov(count=1)": partial(gersgorin.lyapunov, count=1),
-    "products": gersgorin.products,
-    "spectra": gersgorin.spectra,
+    "lyapunov(count=1)": partial(lyapunov, count=1),
+    "products": products,
+    "spectra": spectra,
 }
 INFLUENCES = (  # outputs of a GRU of two layers with 64 units; time steps
     ("one number for each sequence", 500),
@@ -46,8 +47,8 @@ INFLUENCES = (  # outputs of a GRU of two layers with 64 units; time steps
 PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequences, positions
 REPEATS = 7
 COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
-    "gersgorin compare rhn --set depth=1 --set depth=5",
-    "gersgorin compare rnn,irnn,rhn,lstm,gru",
+    "gersgorin compare --cell rhn --depth 1 5",
+    "gersgorin compare --cell rnn irnn rhn lstm gru",
     "gersgorin lyapunov --cell gru --init uniform:0.3 --hidden-size 32 --count 8 --output "
     "exponents.png",
     "gersgorin fixed-points --cell gru --init uniform:0.3 --hidden-size 32 --starts 50 --output "
@@ -73,7 +74,7 @@ def measure_spectra(i: int, sender) -> None:
     torch.manual_seed(0)
     module, x = network(), torch.randn(steps, 1, 10)
     before, start = peak(), time.process_time()
-    gersgorin.spectra(module, x)
+    spectra(module, x)
     sender.send((time.process_time() - start, before, peak()))
 
 
@@ -111,9 +112,9 @@ def influence_seconds(outputs: str, steps: int) -> float:
     """Time the influence of one sequence."""
     torch.manual_seed(0)
     model, x = Outputs(outputs), torch.randn(1, steps, 8)
-    gersgorin.influence(model, x[:, :20])  # warms up
+    influence(model, x[:, :20])  # warms up
     start = time.process_time()
-    gersgorin.influence(model, x)
+    influence(model, x)
     return time.process_time() - start
 
 
@@ -121,9 +122,9 @@ def recorder_seconds(steps: int, sequences: int, positions: int) -> list[float]:
     """Time REPEATS measurements of an RHN of depth 5 with 64 units."""
     torch.manual_seed(0)
     model = PolyphonicModel("rhn", hidden_size=64, depth=5)
-    probe = (torch.rand(steps, sequences, 88) < 0.05).float()
+    probe = [(torch.rand(steps, 88) < 0.05).float() for _ in range(sequences)]
     seconds = []
-    with gersgorin.Recorder(model, probe, every=1, positions=positions) as recorder:
+    with Recorder(model, probe, every=1, positions=positions) as recorder:
         for _ in range(REPEATS):
             start = time.process_time()
             recorder.step()

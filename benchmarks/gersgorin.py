@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from benchmarks.registry import benchmark, on_both
-from gersgorin import Recorder, eigenvalues, temporal_jacobian
-from gersgorin.run.cell import as_cell
-from gersgorin.run.operators import StepOperator
+from gersgorin import Recorder, eigenvalues, temporal_jacobian  # switch
+from gersgorin.next import spectra
 from rhn.cells import LSTM, RHN
 from rhn.models import PolyphonicModel
 
@@ -54,22 +53,21 @@ for n, batch in ((64, 64), (64, 1), (215, 16), (215, 1), (830, 2), (830, 1)):
 
 
 @benchmark(
-    "32 leading eigenvalues of one step, LSTM n=1050",
-    "NumPy: all of the Jacobian",
+    "spectra with 32 leading eigenvalues of one step, LSTM n=2100",
+    "NumPy: all eigenvalues of the Jacobian",
     pairs=3,
     full=True,
 )
 def _(device):
-    cell = LSTM(
-        8, 1050, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    ).requires_grad_(False)
+    cell = LSTM(8, 2100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cell.requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     x, s = (
         torch.randn(size, generator=generator, dtype=torch.float64) / 2
         for size in (8, cell.state_size)
     )
     return (
-        lambda: StepOperator.of_step(as_cell(cell), x, s).eigenvalues(32),
+        lambda: spectra(cell, x[None], s, leading=32),
         lambda: np.linalg.eigvals(temporal_jacobian(cell, x, s).numpy()),
     )
 

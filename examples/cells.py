@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import gersgorin
+from gersgorin.next import spectra
 
 
 class MGU(nn.Module):
@@ -158,6 +158,6 @@ if __name__ == "__main__":
     x = torch.randn(30, 3)
     print("Spectral radius of a step at the start, mean over 30 steps of white noise:")
     for cell in (MGU, MinGRU, SLSTM, LRU, CoRNN, IndRNN, AntisymmetricRNN):
-        found = gersgorin.spectra(cell(3), x)
-        radius = float(abs(found.eigenvalues).max(1).mean())
-        print(f"{cell.__name__:<18}{radius:.3f}   state of {found.eigenvalues.shape[1]} numbers")
+        found = spectra(cell(3), x)
+        radius, size = found.spectral_radius.mean(), found.centers.shape[1]
+        print(f"{cell.__name__:<18}{radius:.3f}   state of {size} numbers")

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from torch import nn
 
-import gersgorin
-from gersgorin.linalg import eigenvalues, gersgorin_discs
-from rhn.plotting.figure import CIRCLE, DASHED, Block, compose, line_style
-from rhn.utils.figures import BLUE, ORANGE, RED, save_figure
+from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian  # switch
+from gersgorin.next import products
 
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 STEPS, UNITS = 40, 32
 MATRIX = np.array([[0.5, 0.2, 0.1], [0.1, -0.3, 0.2], [0.05, 0.25, 0.9]])
 
@@ -22,28 +23,29 @@ def jacobian(ax: Axes) -> None:
     """Draw the Jacobian of one time step of a small RNN as a heat map."""
     cell = nn.RNNCell(2, 6)
     x, s = torch.randn(2), torch.randn(6).tanh()
-    A = gersgorin.temporal_jacobian(cell, x, s).detach().numpy()
+    A = temporal_jacobian(cell, x, s).detach().numpy()
     image = ax.imshow(A, cmap="RdBu_r", vmin=-abs(A).max(), vmax=abs(A).max(), aspect="auto")
     ax.set_xticks(range(6), range(1, 7))
     ax.set_yticks(range(6), range(1, 7))
     ax.set(xlabel="unit before the step", ylabel="unit after the step")
-    ax.figure.figure.colorbar(image, ax=ax, label="derivative")
+    ax.get_figure(root=True).colorbar(image, ax=ax, label="derivative")
 
 
-def products(ax: Axes) -> None:
+def product(ax: Axes) -> None:
     """Draw the norm of the product of Jacobians over time, for three RNNs with different
     weights.
     """
     x = torch.randn(STEPS, 2, dtype=torch.float64)
     R = torch.linalg.qr(torch.randn(UNITS, UNITS, dtype=torch.float64))[0]
     W = 0.1 * torch.randn(UNITS, 2, dtype=torch.float64)
-    for k, (name, scale, slope) in enumerate(
-        (("explodes", 1.3, 0), ("stays", 1, 0), ("vanishes", 0.7, 1))
+    for name, scale, squashed, style in (
+        ("explodes", 1.3, False, {"color": BLUE}),
+        ("stays", 1, False, {"color": ORANGE, "linestyle": "--"}),
+        ("vanishes", 0.7, True, {"color": GREEN, "linestyle": ":"}),
     ):
-        step = partial(_step, scale * R, W, slope)
-        found = gersgorin.products(step, x, s0=torch.zeros(UNITS, dtype=torch.float64))
-        logs = np.concatenate(([0.0], found.log_norm)) / np.log(10)
-        ax.plot(logs, label=f"the gradient {name}", **line_style(k))
+        step = partial(_step, scale * R, W, squashed)
+        found = products(step, x, torch.zeros(UNITS, dtype=torch.float64))
+        ax.plot(np.append(0, found.log_norm) / np.log(10), label=name, **style)
     ax.set(xlabel="time steps t", ylabel="norm of the product (log₁₀)")
 
 
@@ -57,17 +59,11 @@ def discs(ax: Axes) -> None:
     """Draw the Geršgorin discs and the eigenvalues of `MATRIX`."""
     found = gersgorin_discs(torch.tensor(MATRIX))
     for k, (centre, radius) in enumerate(zip(found.centers, found.radii, strict=True)):
-        curve = float(centre) + float(radius) * CIRCLE
-        ax.fill(
-            curve.real,
-            curve.imag,
-            facecolor=f"{BLUE}26",
-            edgecolor=BLUE,
-            label=None if k else "discs",
-        )
+        style = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "label": "" if k else "discs"}
+        ax.add_patch(Circle((float(centre), 0), float(radius), **style))
     values = eigenvalues(torch.tensor(MATRIX)).numpy()
     ax.plot(values.real, values.imag, "o", color=RED, markersize=5, label="eigenvalues")
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
+    ax.add_patch(Circle((0, 0), 1, fill=False, linestyle="--", label="unit circle"))
     ax.set(
         xlabel="real part",
         ylabel="imaginary part",
@@ -126,23 +122,24 @@ def nats(ax: Axes) -> None:
 
 
 PICTURES = {
-    "jacobian": (
-        jacobian,
-        "The Jacobian says how each unit depends on every unit one step before",
-        4.2,
-        3.2,
-    ),
-    "product": (products, "The product of many steps vanishes, stays or explodes", 6, 2.8),
-    "discs": (discs, "Every eigenvalue lies in a Geršgorin disc", 5, 3.4),
-    "constant": (constant, "The constant predictor ignores its input", 6, 2.8),
-    "plateau": (plateau, "The loss rests on a plateau before it falls", 6, 2.8),
-    "nats": (nats, "The less probable the event, the larger the loss", 5, 2.8),
+    "jacobian": (jacobian, "The Jacobian: how each unit depends on every unit one step before"),
+    "product": (product, "The product of many steps vanishes, stays or explodes"),
+    "discs": (discs, "Every eigenvalue lies in a Geršgorin disc"),
+    "constant": (constant, "The constant predictor ignores its input"),
+    "plateau": (plateau, "The loss rests on a plateau before it falls"),
+    "nats": (nats, "The less probable the event, the larger the loss"),
 }
-"""Function, title, width and height (inches) of each picture."""
+"""Function and title of each picture."""
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if sys.argv[1:] else ".")
-    for name, (draw, title, width, height) in PICTURES.items():
+    for name, (draw, title) in PICTURES.items():
         torch.manual_seed(0)
-        figure = partial(compose, title, "", Block([draw], height), width=width)
-        save_figure(folder / f"concepts-{name}.png", figure)
+        figure = Figure(figsize=(6, 3.6), layout="constrained", dpi=150)
+        ax = figure.subplots()
+        draw(ax)
+        figure.suptitle(title, x=0.01, ha="left")
+        ax.spines[["top", "right"]].set_visible(False)
+        if ax.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside lower left", ncols=2, frameon=False)
+        figure.savefig(folder / f"concepts-{name}.png")

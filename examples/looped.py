@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import gersgorin
+from gersgorin import fixed_points, lyapunov  # switch
+from gersgorin.next import spectra
 
 PLACES, WIDTH, HIDDEN = 5, 16, 64
 
@@ -99,13 +100,13 @@ def stable_cycles(block: Block, order: Tensor, period: int) -> list[list[int]]:
     """
     x, s = inputs(block, order.expand(PLACES, -1), torch.arange(PLACES))
     starts = states(block, x, s, 20)[-2:].flatten(0, 1)
-    found = gersgorin.fixed_points(block, x[0], starts=starts, period=period)
+    found = fixed_points(block, x[0], starts=starts, period=period)
     answers = block.head(torch.as_tensor(found.states)).argmax(-1).tolist()
-    numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()
+    numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()  # switch
+    stable = (found.unstable + found.neutral == 0) & ~found.is_slow
     cycles: dict[int, list[int]] = {}
-    for place, number, kind in zip(answers, numbers, found.kinds, strict=True):
-        if kind == "stable":
-            cycles.setdefault(number, []).append(place)
+    for k in stable.nonzero()[0]:
+        cycles.setdefault(numbers[k], []).append(answers[k])
     return sorted(sorted(cycle) for cycle in cycles.values())
 
 
@@ -117,9 +118,9 @@ if __name__ == "__main__":
     for order in (torch.tensor([1, 0, 2, 4, 3]), torch.tensor([1, 0, 3, 4, 2])):
         print(f"\nplaces 0 to 4 point to {order.tolist()}")
         x, s0 = (t[0] for t in inputs(block, order[None], torch.tensor([0])))
-        by_loop = gersgorin.spectra(block, x.expand(6, -1), s0=s0)
+        by_loop = spectra(block, x.expand(6, -1), s0=s0)
         print("spectral radius by loop:", by_loop.spectral_radius.round(3))
-        over = gersgorin.lyapunov(block, x.expand(300, -1), s0=s0, count=2, warmup=50)
+        over = lyapunov(block, x.expand(300, -1), s0=s0, count=2, warmup=50)
         print("exponents of 300 loops:", over.exponents.round(3))
         for period in (1, 2, 3):
             print(f"stable cycles of period {period}: {stable_cycles(block, order, period)}")

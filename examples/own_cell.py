@@ -8,7 +8,8 @@ The cell is a residual RNN, s' = s + tanh(W x + R s + b) / 4. Its Jacobian is I 
 import torch
 from torch import nn
 
-import gersgorin
+from gersgorin import influence, temporal_jacobian, trajectory  # switch
+from gersgorin.next import spectra
 from rhn.cells import Cell
 from rhn.data import chorale
 from rhn.models import PolyphonicModel
@@ -43,16 +44,16 @@ class ResidualRNN(Cell):
 generator = torch.Generator().manual_seed(0)
 cell = ResidualRNN(88, 32, init="gaussian:0.05", generator=generator, dtype=torch.float64)
 x = torch.as_tensor(chorale("bwv269")).double()
-s = gersgorin.trajectory(cell, x)[:-1]
+s = trajectory(cell, x)[:-1]
 
-by_autograd = gersgorin.temporal_jacobian(cell.step, x, s)
-by_formula = gersgorin.temporal_jacobian(cell, x, s)
+by_autograd = temporal_jacobian(cell.step, x, s)
+by_formula = temporal_jacobian(cell, x, s)
 print(f"closed form and autograd differ by {(by_formula - by_autograd).abs().max():.1e}")
 
-print(gersgorin.spectra(cell, x).summary())
+print(spectra(cell, x), end="\n\n")
 
 model = PolyphonicModel(
     "__main__:ResidualRNN", hidden_size=32, init="gaussian:0.05", generator=generator
 )
 frames = torch.as_tensor(chorale("bwv269")).float()
-print(gersgorin.influence(model, frames[:-1], of="bernoulli", y=frames[1:]).summary())
+print(influence(model, frames[:-1], of="bernoulli", y=frames[1:]))

@@ -29,7 +29,8 @@ from transformers.models.recurrent_gemma.modeling_recurrent_gemma import (
 from transformers.models.rwkv.modeling_rwkv import RwkvConfig, RwkvSelfAttention
 from transformers.models.xlstm.modeling_xlstm import xLSTMBlock, xLSTMConfig
 
-import gersgorin
+from gersgorin import lyapunov  # switch
+from gersgorin.next import open_run, products, spectra
 
 M = 8  # numbers of an input
 
@@ -138,18 +139,15 @@ def made(layer):
     """Return (a step with seeded weights, its first state, inputs (5, 8))."""
     torch.manual_seed(0)
     step, s0 = layer()
-    return step, s0, torch.randn(5, M, dtype=torch.float64)
+    return step, tuple(part.double() for part in s0), torch.randn(5, M, dtype=torch.float64)
 
 
 def by_differences(run, t, distance=1e-2):
     """Compute the Jacobian (N, N) of step t of a run by central differences."""
-    x, s = run.inputs[t], run.states[t]
+    s, e = run.states[t], distance * torch.eye(run.state_size, dtype=torch.float64)
+    x = run.inputs[t].expand(len(s), -1)
     with torch.no_grad():
-        columns = [
-            run.cell.step(x, s + distance * e) - run.cell.step(x, s - distance * e)
-            for e in torch.eye(len(s), dtype=s.dtype)
-        ]
-    return torch.stack(columns, 1) / (2 * distance)
+        return (run.step.rows(x, s + e) - run.step.rows(x, s - e)).T / (2 * distance)
 
 
 if __name__ == "__main__":
@@ -158,10 +156,10 @@ if __name__ == "__main__":
     for layer in LAYERS:
         step, s0, x = made(layer)
         start = time.perf_counter()
-        run = gersgorin.open_run(step, x, s0=s0)
-        radius = gersgorin.spectra(run).spectral_radius[-1]
-        exponent = gersgorin.lyapunov(run, count=2).exponents[0]
-        half_life = gersgorin.products(run).half_life
+        run = open_run(step, x, s0)
+        radius = spectra(run).spectral_radius[-1]
+        exponent = lyapunov(step, x, s0=s0, count=2).exponents[0]
+        half_life = products(run).table()["half-life of ||ds[t]/ds[0]|| (steps)"]
         seconds = time.perf_counter() - start
         error = (run.jacobians()[-1] - by_differences(run, len(run) - 1)).abs().max()
         print(

@@ -6,7 +6,7 @@ Writes run.npz; `gersgorin recording run.npz` draws it.
 import torch
 from torch import nn
 
-import gersgorin
+from gersgorin import Recorder  # switch
 
 LAG, STEPS, UNITS = 10, 40, 32
 generator = torch.Generator().manual_seed(0)
@@ -35,8 +35,8 @@ def batch():
 torch.manual_seed(0)
 model = Repeater()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-probe = batch()[0]
-with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
+probe = batch()[0][:, 0]  # one sequence
+with Recorder(model, probe, every=100, path="run.npz") as recorder:
     for _ in range(400):
         x, y = batch()
         loss = nn.functional.cross_entropy(model(x)[LAG:].flatten(0, 1), y[LAG:].flatten())
@@ -45,9 +45,4 @@ with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
         optimizer.step()
         recorder.step(loss)
 
-for row in recorder.recording.table():
-    loss = "  -  " if row["step"] == 0 else f"{row['loss']:.3f}"  # no batch before training
-    print(
-        f"step {row['step']:>3}  loss {loss}  exponent {row['exponent']:+.3f}  spectral radius "
-        f"{row['radius']:.3f}"
-    )
+print(recorder.recording)

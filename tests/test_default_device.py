@@ -6,10 +6,8 @@ import numpy as np
 import torch
 from tables import for_each
 
-import gersgorin
+import gersgorin  # switch
 from analysis import gate_activity, lesion
-from gersgorin.linalg.inclusion import INCLUSION_SETS, numerical_radius
-from gersgorin.linalg.singular_values import pseudospectrum
 from rhn.cells import CELLS
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
@@ -21,10 +19,7 @@ from rhn.training.sampling import generate, sample_chorale
 
 GENERATOR = torch.Generator().manual_seed(0)
 CELL = CELLS["rhn"](3, 5, 2, init="gaussian:0.3", generator=GENERATOR, dtype=torch.float64)
-X, A = (
-    torch.randn(9, 3, generator=GENERATOR).double(),
-    2 * torch.randn(4, 4, generator=GENERATOR).double(),
-)
+X = torch.randn(9, 3, generator=GENERATOR).double()
 FRAMES = (torch.rand(9, 3, 5, generator=GENERATOR) < 0.4).double()
 SMALL = PolyphonicModel(
     hidden_size=4, input_size=5, output_size=5, init="scaled", generator=GENERATOR
@@ -34,20 +29,18 @@ PIECES = [np.eye(9, 88, k, dtype=np.uint8) for k in range(4)]
 WRITER = LanguageModel(vocabulary_size=5, hidden_size=6, generator=GENERATOR)
 TEXT = np.asarray(np.arange(60) ** 2 % 5)
 SEEN = (CELL, X)
-READER = torch.nn.GRU(3, 2)
-PACKED = torch.nn.utils.rnn.pack_sequence([torch.ones(5, 3), torch.ones(4, 3)])
 
 
 MEASURES = {
-    "numerical radius": lambda: numerical_radius(A),
-    "pseudospectrum": lambda: pseudospectrum(A, A[0]),
-    "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
+    "spectra": lambda: gersgorin.spectra(*SEEN),
+    "pseudospectra": lambda: gersgorin.pseudospectra(*SEEN, side=5),
+    "fixed points": lambda: gersgorin.fixed_points(CELL, X[0], starts=3),
+    "compared": lambda: gersgorin.compare({"a": CELL, "b": CELL}, X),
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, count=2),
     "leading": lambda: gersgorin.spectra(*SEEN, leading=2),
     "influence": lambda: gersgorin.influence(SMALL, FRAMES, probes=3),
     "of a loss": lambda: gersgorin.influence(SMALL, FRAMES[:-1], of="bernoulli", y=FRAMES[1:]),
-    "packed": lambda: gersgorin.influence(READER, PACKED),
-    "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
+    "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES[:, 0].float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),
     "lesions": lambda: [lesion(COMPOSER, PIECES, mode) for mode in ("bias", "carry")],
     "chorales": lambda: (evaluate_chorales(COMPOSER, PIECES), sample_chorale(COMPOSER, bars=2)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-import gersgorin
+from gersgorin import Recorder  # switch
 
 
 class RecorderCallback(Callback):
@@ -24,7 +24,7 @@ class RecorderCallback(Callback):
 
     def on_train_start(self, trainer, module) -> None:
         self.seen = trainer.global_step
-        self.recorder = gersgorin.Recorder(module, self.probe, start=self.seen, **self.options)
+        self.recorder = Recorder(module, self.probe, start=self.seen, **self.options)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         """Measure while the gradients are there: the next backward pass replaces them."""

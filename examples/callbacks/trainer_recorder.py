@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-import gersgorin
+from gersgorin import Recorder  # switch
 
 
 class RecorderCallback(TrainerCallback):
@@ -25,7 +25,7 @@ class RecorderCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, *, model, **others) -> None:
         start = state.global_step
-        self.recorder = gersgorin.Recorder(model, self.probe, start=start, **self.options)
+        self.recorder = Recorder(model, self.probe, start=start, **self.options)
 
     def on_optimizer_step(self, args, state, control, **others) -> None:
         """Measure before the gradients are set to zero."""

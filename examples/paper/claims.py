@@ -5,13 +5,10 @@ tests.
 import torch
 from torch import Tensor
 
-from gersgorin.analyses.spectra import Spectra, spectra
-from gersgorin.data.files import chorale_data
-from gersgorin.run.jacobians import temporal_jacobian
-from gersgorin.run.run import Label, Run
+from gersgorin import gersgorin_discs, temporal_jacobian  # switch
+from gersgorin.next import Spectra, spectra
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
-from rhn.plotting.provenance import words_of_new
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
@@ -22,38 +19,40 @@ def seeded(seed: int = 0) -> dict:
     return {"dtype": torch.float64, "generator": torch.Generator().manual_seed(seed)}
 
 
-class Linear(torch.nn.Module):
-    """A cell s' = A s; the input of a time step is its matrix A (n, n), flattened."""
-
-    def __init__(self, state_size: int):
-        super().__init__()
-        self.state_size = state_size
-
-    def forward(self, x, s):
-        return (x.unflatten(-1, (self.state_size, self.state_size)) * s.unsqueeze(-2)).sum(-1)
-
-
-def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
-    """Return the spectra of given matrices (T, n, n), one for each time step."""
-    label = Label(name="linear", title=title, sequence="none")
-    return spectra(Run.of(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
-
-
-def on_chorale(cell: torch.nn.Module, title: str, made: str = "") -> Spectra:
-    """Return the spectra of a float64 cell along the chorale of the gallery; made: origin of the
-    cell.
-    """
-    data = chorale_data(chorale(CHORALE))
-    label = Label(
-        name=title,
-        title=title,
-        sequence=CHORALE,
-        reads="chorale",
-        unit=data.unit,
-        data=data.about,
-        made=made,
+def of_matrices(matrices: Tensor, title: str) -> Spectra:
+    """Return the spectra of given matrices (T, n, n), one for each time step: s' = A[t] s."""
+    n = matrices.shape[-1]
+    return spectra(
+        lambda x, s: x.reshape(n, n) @ s, matrices.flatten(1), s0=matrices.new_zeros(n), title=title
     )
-    return spectra(Run.of(cell, data.sequence(), label=label))
+
+
+def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
+    """Return the spectra of a cell along the chorale of the gallery."""
+    x = torch.as_tensor(chorale(CHORALE))
+    return spectra(cell, x, title=title, data=CHORALE, unit="quarter notes")
+
+
+def initialisations() -> list[Spectra]:
+    """Return the spectra of an RNN with small Gaussian weights, and with identity weights (figure
+    2).
+    """
+    return [
+        on_chorale(RNN(KEYS, UNITS, init=init, **seeded()), f"RNN, {init}")
+        for init in ("gaussian:0.02", "identity:0.005")
+    ]
+
+
+def gate_limits() -> list[tuple[RHN, Spectra]]:
+    """Return an RHN with closed gates (t = 0, c = 1) and one with open gates (t = 1, c = 0), each
+    with its spectra.
+    """
+    cells = [
+        RHN(KEYS, UNITS, init="gaussian:0.05", transform_bias=bias, **seeded())
+        for bias in (-40.0, 40.0)
+    ]
+    titles = ("RHN, transform bias -40", "RHN, transform bias 40")
+    return [(cell, on_chorale(cell, title)) for cell, title in zip(cells, titles, strict=True)]
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:
@@ -61,18 +60,14 @@ def moving_spectra(seed: int = 0) -> list[Spectra]:
     how they change from step to step (section 4).
     """
     cells = {
-        "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
-        "irnn": IRNN(KEYS, UNITS, **seeded(seed)),
-        "rhn": RHN(KEYS, UNITS, init="gaussian:0.1", transform_bias=-1.0, **seeded(seed)),
+        "RNN": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
+        "IRNN": IRNN(KEYS, UNITS, **seeded(seed)),
+        "RHN": RHN(KEYS, UNITS, init="gaussian:0.1", transform_bias=-1.0, **seeded(seed)),
     }
     with torch.no_grad():
         for cell in cells.values():
             cell.weight_ih *= 10
-    made = f"{UNITS} units, input weights ten times as large"
-    return [
-        on_chorale(cell, name, f"{words_of_new(cell, seed)}, {made}")
-        for name, cell in cells.items()
-    ]
+    return [on_chorale(cell, name) for name, cell in cells.items()]
 
 
 def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:
@@ -89,18 +84,9 @@ def counterexamples() -> list[Spectra]:
     """
     N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
     return [
-        of_matrices(torch.stack([N, N.T] * 5), "spectral radius 0 at every step"),
-        of_matrices(torch.stack([D, D.flip(0, 1)] * 5), "spectral radius 2 at every step"),
+        of_matrices(torch.stack([N, N.T] * 5), "[[0, 2], [0, 0]] and its transpose in turn"),
+        of_matrices(torch.stack([D, D.flip(0, 1)] * 5), "diag(2, 0) and diag(0, 2) in turn"),
     ]
-
-
-def rhn_jacobian() -> Tensor:
-    """Return the Jacobian of an RHN (depth 2, 24 units) at the first time step, with weights so
-    large that the inclusion sets differ visibly.
-    """
-    cell = RHN(KEYS, 24, 2, init="gaussian:0.25", transform_bias=0.0, **seeded())
-    x = torch.as_tensor(chorale(CHORALE))[0].double()
-    return temporal_jacobian(cell, x, torch.zeros(24, dtype=torch.float64)).detach()
 
 
 def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
@@ -144,3 +130,10 @@ def random_layers(count: int = 2000, n: int = 4) -> tuple[Tensor, Tensor]:
             torch.stack((temporal_jacobian(cell, x, s), equation_14(cell, x, s, printed=True)))
         )
     return tuple(torch.stack(matrices, 1))
+
+
+def outside(A: Tensor, z: Tensor, tol: float | None = None) -> Tensor:
+    """Return True for points z (count, k) outside of the union of the row discs of A (count, n, n),
+    whose radii are enlarged by tol; None: by rounding.
+    """
+    return ~gersgorin_discs(A).contains(z, tol)

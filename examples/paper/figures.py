@@ -5,124 +5,131 @@ Every picture is a function without arguments; its numbers come from `claims`.
 """
 
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from examples.paper import claims
-from gersgorin.analyses.spectra import Spectra
-from gersgorin.comparison import draw_comparison
-from gersgorin.figures import plot_products, plot_spectrum
-from gersgorin.labels import Identity, footer_of
-from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.inclusion import INCLUSION_SETS
-from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
-from rhn.plotting.figure import (
-    CIRCLE,
-    DASHED,
-    Block,
-    compose,
-    line_style,
-)
-from rhn.utils.figures import BLUE, GREY, RED, save_figure
-from rhn.utils.old import time_label
+from gersgorin import eigenvalues, gersgorin_discs  # switch
+from gersgorin.next import Spectra
 
-CELLS = {"rnn": "RNN with tanh", "irnn": "IRNN (ReLU)", "rhn": "RHN with gates"}
-MATRICES = {
-    "spectral radius 0 at every step": "[[0, 2], [0, 0]] and its transpose in turn",
-    "spectral radius 2 at every step": "diag(2, 0) and diag(0, 2) in turn",
-}
-SETS = {
-    "gersgorin-row": "Geršgorin discs of the rows",
-    "gersgorin-column": "Geršgorin discs of the columns",
-    "ostrowski": "Ostrowski's discs",
-    "brauer": "Brauer's ovals",
-    "minimal": "minimal Geršgorin set",
-    "numerical-range": "numerical range",
-}
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.5"
+COLOURS = (RED, BLUE, ORANGE, GREEN)
+GROWTH = "log10 ||ds[t]/ds[0]||"
+
+
+def new_figure(title: str, width: float, height: float) -> Figure:
+    """Return an empty figure with a title; width and height in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def draw_steps(
+    panels: Sequence[Axes], records: Sequence[Spectra], limit: float, step: int | None = None
+) -> None:
+    """Draw discs and eigenvalues of one step of each network, on the same scale; None: of the step
+    with the median spectral radius.
+    """
+    for ax, record in zip(panels, records, strict=True):
+        record.plot(ax, step)
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        ax.set_title(f"{record.network}: {ax.get_title(loc='left')}", loc="left")
+    for name in [text for ax in panels[:-1] for text in ax.texts]:
+        name.remove()
+
+
+def draw_growth(ax: Axes, record: Spectra) -> None:
+    """Draw the norm of the product of the steps from the first state on."""
+    ax.plot(np.append(0, record.log_norm_product) / np.log(10), color=BLUE)
+    ax.set(xlabel=f"time step ({record.unit})", ylabel=GROWTH)
+
+
+def draw_pair(title: str, records: Sequence[Spectra], limit: float) -> Figure:
+    """Draw two networks at step 0."""
+    figure = new_figure(title, 10.5, 4.3)
+    draw_steps(figure.subplots(1, 2), records, limit, 0)
+    return figure
+
+
+def draw_initialisations() -> Figure:
+    """Draw figure 2 of the paper."""
+    title = "Initial weights: standard deviation 0.02, and identity + standard deviation 0.005"
+    return draw_pair(title, claims.initialisations(), 1.6)
+
+
+def draw_gate_limits() -> Figure:
+    """Draw closed and open gates."""
+    records = [record for _, record in claims.gate_limits()]
+    return draw_pair("Closed gates (t = 0, c = 1) and open gates (t = 1, c = 0)", records, 3.5)
 
 
 def draw_moving_spectra() -> Figure:
     """Draw spectral radius and mean eigenvalue over time, on the same scale."""
     records = claims.moving_spectra()
-    T = len(records[0].eigenvalues)
-
-    def over_time(record: Spectra, ax: Axes) -> None:
-        bulk, radius = record.row_centers.mean(1), record.spectral_radius
-        ax.plot(radius, color=RED, label="spectral radius")
-        ax.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
-        ax.set_title(CELLS[record.title])
-        ax.set(
-            xlabel=time_label(record.unit),
-            xlim=(0, T - 1),
-            ylim=(-0.1, 1.2),
-            ylabel="value at one step",
-        )
-
-    draws = [partial(over_time, record) for record in records]
-    return compose(
-        "The tanh RNN moves its spectral radius, the IRNN and the RHN their mean eigenvalue",
-        "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records),
-        Block(draws, 2.6, len(records), "xy", legend=True),
-    )
+    figure = new_figure("Spectral radius and mean eigenvalue, step by step", 10, 3.6)
+    panels = figure.subplots(1, len(records), sharey=True)
+    for ax, record in zip(panels, records, strict=True):
+        ax.plot(record.spectral_radius, color=RED, label="spectral radius")
+        ax.plot(record.centers.mean(1), "--", color=BLUE, label="trace / n, the mean eigenvalue")
+        ax.set(title=record.network, xlabel=f"time step ({record.unit})")
+    name_curves(figure, panels[0])
+    return figure
 
 
 def draw_moving_over_time() -> Figure:
-    """Draw the same networks at one step, and their gradients and discs over time."""
+    """Draw the same networks at one step, and their measures and products over time."""
     records = claims.moving_spectra()
-    names = [record.title for record in records]
-    networks = [Identity(cell=r.title, made=r.about, along=r.along) for r in records]
-    return draw_comparison(records, names, footer_of(networks, names), limit=2.0)
+    figure = new_figure("Spectra, discs and products of three cells", 12, 11)
+    panels = figure.subplots(3, 3, sharey="col")
+    draw_steps(panels[:, 0], records, 2.0)
+    for record, (_, each, last) in zip(records, panels, strict=True):
+        for (name, curve), colour in zip(record.curves().items(), COLOURS, strict=True):
+            each.plot(curve, color=colour, label=name)
+        each.set(xlabel=f"time step ({record.unit})", yscale="log")
+        draw_growth(last, record)
+    name_curves(figure, each)
+    return figure
+
+
+def name_curves(figure: Figure, ax: Axes) -> None:
+    """Write the names of the curves of one panel, which are those of all panels, below them."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False)
 
 
 def draw_radii() -> Figure:
     """Draw section 4: at a fixed standard deviation the radii grow with the matrix."""
-    sizes = [8, 16, 32, 64, 128, 256, 512]
-    matrices = [claims.gaussian_matrix(n) for n in sizes]
-
-    def radii(ax: Axes) -> None:
-        mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
-        ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
-        ax.plot(
-            sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius"
-        )
-        ends = np.array([sizes[0], sizes[-1]])
-        laws = 0.05 * np.sqrt(2 / np.pi) * ends, 0.05 * np.sqrt(ends)
-        for label, law in zip(("theory: ∝ n, and ∝ √n", None), laws, strict=True):
-            ax.plot(ends, law, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), label=label)
-        ax.axhline(1, **DASHED, linewidth=1)
-        ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="radius of one n x n matrix")
-        ax.set_xticks(sizes, [str(n) for n in sizes])
-        ax.minorticks_off()
-
-    title = "Discs grow with the matrix, faster than its spectrum"
-    return compose(
-        title, "standard deviation 0.05; seed n for n units", Block([radii], 3.4), width=6.5
-    )
+    sizes = np.array([8, 16, 32, 64, 128, 256, 512])
+    matrices = [claims.gaussian_matrix(n) for n in sizes.tolist()]
+    radii = [float(gersgorin_discs(A).radii.mean()) for A in matrices]
+    largest = [float(eigenvalues(A)[0].abs()) for A in matrices]
+    figure = new_figure("One n x n matrix, standard deviation 0.05", 7, 4)
+    ax = figure.subplots()
+    ax.plot(sizes, radii, "o-", color=BLUE, label="mean radius of the discs")
+    ax.plot(sizes, 0.05 * np.sqrt(2 / np.pi) * sizes, ":", color=GREY, label="0.05 n sqrt(2 / pi)")
+    ax.plot(sizes, largest, "s--", color=RED, label="spectral radius")
+    ax.plot(sizes, 0.05 * np.sqrt(sizes), "-.", color=GREY, label="0.05 sqrt(n)")
+    ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="radius")
+    ax.set_xticks(sizes, [str(n) for n in sizes])
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    return figure
 
 
 def draw_counterexamples() -> Figure:
     """Draw the spectra of single steps, and below them the product of the steps."""
-
-    def product(record: Spectra, ax: Axes) -> None:
-        plot_products(record, ax).set(
-            title="what the product does", xlabel="time step", ylim=(-0.3, 3.3)
-        )
-
-    def step(record: Spectra, ax: Axes) -> None:
-        plot_spectrum(record, 0, limit=2.4, ax=ax).set_title(
-            f"{MATRICES[record.title]}:\n{record.title}"
-        )
-
     records = claims.counterexamples()
-    above = Block([partial(step, record) for record in records], 3.2, 2, "xy", legend=True)
-    below = Block([partial(product, record) for record in records], 2.2, 2, "y")
-    title = "Spectra of single steps do not determine the growth of their product"
-    return compose(title, "matrices chosen by hand, not random", above, below)
+    figure = new_figure("Spectra of single steps, and the product of the steps", 10.5, 7)
+    above, below = figure.subplots(2, 2, height_ratios=(1.6, 1))
+    draw_steps(above, records, 2.4, 0)
+    for ax, record in zip(below, records, strict=True):
+        draw_growth(ax, record)
+        ax.set(xlim=(-0.5, 10.5), ylim=(-0.3, 3.3))
+    return figure
 
 
 def draw_equation_14() -> Figure:
@@ -130,70 +137,36 @@ def draw_equation_14() -> Figure:
     printed, and the discs with the transposes.
     """
     jacobians, printed = claims.random_layers()
-    spectra = eigenvalues(jacobians)
-    first = int((~INCLUSION_SETS["gersgorin-row"](printed).contains(spectra)).any(-1).nonzero()[0])
-
-    def layer(title: str, matrices, ax: Axes) -> None:
-        for k, curve in enumerate(INCLUSION_SETS["gersgorin-row"](matrices[first]).outline()):
-            style = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "linewidth": 1.2}
-            ax.fill(curve.real, curve.imag, label=None if k else "union of the discs", **style)
-        _plot_eigenvalues(ax, spectra[first])
-        ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
-        outside = spectra[first][
-            ~INCLUSION_SETS["gersgorin-row"](matrices).contains(spectra)[first]
-        ]
-        if len(outside):
-            ring = {"marker": "o", "ms": 13, "mfc": "none", "color": "black", "linestyle": "none"}
-            ax.plot(outside.real, outside.imag, label="eigenvalue outside of the discs", **ring)
-        ax.set_title(title)
-
-    titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
-    block = Block([partial(layer, *row) for row in titles.items()], 3.8, 2, "xy", legend=True)
-    about = f"a highway layer of 4 units, standard normal weights, seed 14, number {first} of"
-    return compose(
-        "An eigenvalue lies outside of the discs of equation 14, unless factors are transposed",
-        f"{about} {len(spectra)} random layers",
-        block,
-    )
-
-
-def draw_inclusion_sets() -> Figure:
-    """Draw every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
-    A = claims.rhn_jacobian()
-
-    def regions(ax: Axes) -> None:
-        for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
-            region = inclusion(A)
-            for k, polygon in enumerate(region.outline()):
-                label = f"{SETS[name]} (area {region.area():.2f})" if k == 0 else None
-                ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
-        _plot_eigenvalues(ax, eigenvalues(A), "black")
-
-    about = f"an RHN, depth 2, 24 units, step 0 of chorale {claims.CHORALE}; gaussian:0.25"
-    return compose(
-        "The numerical range is the smallest of six sets that contain all eigenvalues",
-        f"{about}, transform bias 0, seed 0",
-        Block([regions], 4.6),
-        width=7,
-    )
-
-
-def _plot_eigenvalues(ax: Axes, values, color: str = RED) -> None:
-    """Draw points of the complex plane, with the same scale on both axes."""
-    ax.plot(values.real, values.imag, ".", color=color, label="eigenvalues")
-    ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
+    z = eigenvalues(jacobians)
+    first = int(claims.outside(printed, z).any(-1).nonzero()[0])
+    figure = new_figure(f"Equation 14 of highway layer {first} of 2000 random ones", 9, 5)
+    matrices = {"as printed": printed, "with the transposes of H', C', T'": jacobians}
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for ax, (title, A) in zip(panels, matrices.items(), strict=True):
+        for k, (center, radius) in enumerate(zip(*gersgorin_discs(A[first]), strict=True)):
+            disc = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "label": "" if k else "discs"}
+            ax.add_patch(Circle((float(center), 0), float(radius), **disc))
+        ax.add_patch(Circle((0, 0), 1, fill=False, linestyle="--", label="unit circle"))
+        ax.plot(z[first].real, z[first].imag, ".", color=RED, label="eigenvalues")
+        out = z[first][claims.outside(A, z)[first]]
+        ring = {"mfc": "none", "color": "black", "label": "eigenvalue outside of the discs"}
+        ax.plot(out.real, out.imag, "o", markersize=12, **ring)
+        ax.set(title=title, aspect="equal", xlabel="real part", ylabel="imaginary part")
+    name_curves(figure, panels[0])
+    return figure
 
 
 GALLERY: dict[str, Callable[[], Figure]] = {
+    "initialisations": draw_initialisations,
+    "gate-limits": draw_gate_limits,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
     "moving-spectra-over-time": draw_moving_over_time,
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
-    "inclusion-sets": draw_inclusion_sets,
 }
 
 if __name__ == "__main__":
     folder, *names = sys.argv[1:]
     for name in names or GALLERY:
-        save_figure(Path(folder) / f"{name}.png", GALLERY[name])
+        GALLERY[name]().savefig(Path(folder) / f"{name}.png")

@@ -79,7 +79,7 @@ def first_state(s0: Any, state_size: Any = None) -> Any:
         sizes = state_size if isinstance(state_size, tuple) else (state_size,)
         good = len(sizes) > 0 and all(map(is_whole_number, sizes))
         require(good, "state_size", state_size, "a whole number above 0, or a tuple of them")
-        zeros = tuple(torch.zeros(int(n), dtype=torch.float64) for n in sizes)
+        zeros = tuple(torch.zeros(int(n), dtype=torch.float64, device="cpu") for n in sizes)
         return zeros if isinstance(state_size, tuple) else zeros[0]
     s0 = tree_map(lambda part: numbers("s0", part), s0)
     found = " and ".join(str(part.dtype) for part in tree_leaves(s0))

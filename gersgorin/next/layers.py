@@ -155,7 +155,7 @@ def _changes() -> Change:
     def change(t: Any) -> Any:
         if not isinstance(t, Tensor):
             return t
-        noise = torch.randn(t.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(t.shape, generator=generator, dtype=torch.float64, device="cpu")
         return t + (1 + t.abs()) * noise.to(t.device)
 
     return change

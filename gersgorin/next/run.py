@@ -104,7 +104,8 @@ class Run:
             bound, e = own(largest)
             return float(bound.double().log()) + float(e) * math.log(2)
         own = self.step.own("norm_bound")
-        return float(torch.as_tensor(own(largest)).double().log()) if own else math.nan
+        bound = own(largest) if own else math.nan
+        return float(torch.as_tensor(bound, device="cpu").double().log())
 
     def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
         """Write `inputs`, `states`, the weights of a module as "weights.NAME", `network` and `data`

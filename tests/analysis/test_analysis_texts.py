@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import SUBJECTS, WORDS, language_network, tokens
 
-import gersgorin
 from analysis import Excerpt, GateActivity, excerpts, gate_activity, lesion, stretches
 from rhn.data.text import Vocabulary
 
@@ -63,7 +62,7 @@ def gates() -> GateActivity:
 
 
 def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
-    again = gersgorin.load(gates.save(tmp_path / "gates.npz"))
+    again = GateActivity.load(gates.save(tmp_path / "gates.npz"))
     assert [s.symbols.tolist() for s in again.sequences] == [
         s.symbols.tolist() for s in gates.sequences
     ]

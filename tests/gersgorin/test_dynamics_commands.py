@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from linear_steps import Linear
 from matplotlib import figure
 
-from examples.paper.claims import Linear
 from gersgorin import eigenvalues, fixed_points, lyapunov, temporal_jacobian, trajectory
 from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
 from gersgorin.analyses.pseudospectra import pseudospectra

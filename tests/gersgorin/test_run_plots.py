@@ -8,11 +8,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from linear_steps import of_matrices
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra, spectrum_limit
 from gersgorin.figures import (
     draw_run,

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from linear_steps import of_matrices
 from matrices import grcar, square_matrices
 from new_cells import new_cell
 from torch import nn
 
 import gersgorin
-from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, extent, spectra
 from gersgorin.cli.analysis import main

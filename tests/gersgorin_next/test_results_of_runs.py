@@ -309,3 +309,13 @@ def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-9)
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :4], rtol=1e-8)
     assert (found.difference < 1e-7).all() and np.isnan(found.support).all()
+
+
+def test_the_default_device_decides_nothing_where_a_tensor_tells_it():
+    x, rnn = torch.rand(4, 3), torch.nn.LSTM(3, 2)
+    with torch.device("meta"):  # of which no number can be read
+        for network, state_size in ((rnn, None), (lambda x, s: s / 2 + x.sum(), 2)):
+            run = open_run(network, x, state_size=state_size)
+            for analysis in (spectra, products, gains, gates):
+                str(analysis(run))
+        str(spectra(rnn, x, leading=2))

@@ -18,7 +18,6 @@ import analysis
 import gersgorin
 import optim_study
 import rhn
-from gersgorin.recording import MOMENTS
 from optim_study.protocol import StudyConfig
 from rhn.cells import (
     CELLS,
@@ -245,8 +244,9 @@ def files() -> None:
     RUN.save("states.npz")
     recording = gersgorin.Recorder(RNN(3, 4), rand(5, 3)).recording
     recording.save("run.npz")
-    moments = {key: value * nan for key, value in vars(recording).items() if key in MOMENTS}
-    type(recording)(**vars(recording) | moments).save("lost.npz")
+    arrays = {k: a for k, a in vars(recording).items() if isinstance(a, np.ndarray)}
+    lost = {key: array * nan for key, array in arrays.items() if array.dtype.kind in "fci"}
+    type(recording)(**vars(recording) | lost).save("lost.npz")
     for name, content in CONFIGURATIONS.items():
         Path(f"{name}.json").write_text(content)
     for name, content in SCORES.items():

@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-import gersgorin
-from rhn.cells import RNN
 from rhn.utils.validation import kind_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,32 +42,6 @@ def halved(x, s):
 )
 def test_an_object_is_called_by_its_kind(value, words):
     assert kind_of(value) == words
-
-
-def test_a_function_without_gates_is_named():
-    found = gersgorin.gates(halved, torch.zeros(5, 1), s0=torch.zeros(2))
-    assert found.finding == "No gates are known of the function halved"
-    rnn = gersgorin.gates(RNN(1, 2), torch.zeros(5, 1))
-    assert rnn.finding == "There are no gates in this RNN" and rnn.notes() == []
-
-
-def test_the_names_of_our_cells_are_not_for_the_steps_of_users():
-    def lstm(x, s):
-        return s / 2 + x
-
-    class gru(nn.Module):
-        hidden_size = state_size = 2
-
-        def forward(self, x, s):
-            return s / 2 + x
-
-    x, s0 = torch.rand(30, 2), torch.zeros(2)
-    for step, name in ((lstm, "the function lstm"), (gru(), "the class gru")):
-        for analysis in (gersgorin.spectra, gersgorin.lyapunov, gersgorin.pseudospectra):
-            found = analysis(step, x, s0=s0)
-            assert f"of {name} " in found.finding and found.title.startswith(name)
-    compared = gersgorin.compare([(lstm, s0), nn.GRU(2, 2)], x)
-    assert "LSTM" not in repr(compared) + compared.figure().get_suptitle()
 
 
 def test_no_other_place_writes_the_kind_of_an_object():

@@ -69,7 +69,7 @@ def _by_rows(A: LargeJacobian, s: Tensor, P: Tensor | None) -> tuple[dict[str, n
 
 def _of_numpy(product: Callable[[Tensor], Tensor], like: Tensor, v: np.ndarray) -> np.ndarray:
     """A product with a vector of NumPy, which it gets as a row (1, N)."""
-    row = torch.as_tensor(v.reshape(1, -1)).to(like)
+    row = torch.from_numpy(v.reshape(1, -1)).to(like)
     return product(row).detach().flatten().cpu().double().numpy()
 
 

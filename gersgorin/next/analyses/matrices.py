@@ -97,7 +97,8 @@ def difference(run: Run, now: slice, push: Callable[[Tensor], Tensor]) -> np.nda
     signs of the size of the state. push: v (steps, N) -> A v. The rounding of d adds to |d|.
     """
     x, s = run.at(now)
-    signs = torch.randn(s.shape[1], generator=torch.Generator().manual_seed(0)).sign().to(s)
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randn(s.shape[1], generator=generator, device="cpu").sign().to(s)
     size = s.abs().amax(1, keepdim=True)
     v = signs * torch.where(size > 0, size, 1)
     d = differences(run.step, x, s, v)

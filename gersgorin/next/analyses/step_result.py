@@ -89,7 +89,7 @@ def summary(values: Any) -> list[Any]:
 
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
     """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms."""
-    rate = torch.tensor(growth_rate(log_norm), dtype=torch.float64)
+    rate = torch.tensor(growth_rate(log_norm), dtype=torch.float64, device="cpu")
     return {
         LOG_NORM: float(log_norm[-1]) / math.log(10),
         RATE: float(rate),

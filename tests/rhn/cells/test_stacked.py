@@ -2,12 +2,14 @@
 torch's own forward has them.
 """
 
+import numpy as np
 import pytest
 import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin import input_jacobian, spectra, temporal_jacobian, trajectory
+from gersgorin import input_jacobian, temporal_jacobian, trajectory  # switch
+from gersgorin.next import gates
 from rhn.cells import RNN, StackedCell, from_torch
 
 m, n, B, T, L = 3, 5, 2, 7, 3
@@ -83,9 +85,10 @@ def test_a_stack_runs_as_torchs_module_does(kind, options, first):
 def test_its_gates_are_those_of_all_layers():
     theirs = built(nn.LSTM)
     x = torch.randn(T, m, dtype=torch.float64)
-    joint, layers = spectra(theirs, x), [spectra(theirs, x, layer=k) for k in (1, 2, 3)]
-    assert joint.title == "LSTM, 3 layers, 5 units"
-    gates = torch.cat([torch.from_numpy(each.transform_gate) for each in layers], 1)
-    assert torch.allclose(torch.from_numpy(joint.transform_gate), gates)
+    joint, read = gates(theirs, x).mean, x
+    for k in range(L):
+        layer = from_torch(theirs, k)
+        np.testing.assert_allclose(joint[:, [k, L + k]], gates(layer, read).mean, rtol=1e-12)
+        read = layer(read)[0].detach()
     assert not len(StackedCell([RNN(m, n), RNN(n, n)]).gates(torch.zeros(m), torch.zeros(2 * n)))
     assert trajectory(theirs, x).shape == (T + 1, 2 * n * L)
