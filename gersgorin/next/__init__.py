@@ -8,6 +8,8 @@ gates.
     run = open_run(model, x)                    # computed once, for several analyses
     products(run), gains(run), gates(run)
 
+    compare({"rnn": rnn, "lstm": lstm}, x)      # one table and one figure for several networks
+
     layer_inputs(model, x, layer="rnn")         # what a layer inside a module reads
 
 `import gersgorin.next` is fast: torch is imported when one of these names is first used.
@@ -18,6 +20,7 @@ from rhn.utils.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "analyses.compare": ("Comparison", "compare"),
         "analyses.gains": ("Gains", "gains"),
         "analyses.gates": ("MeanGates", "gates"),
         "layers": ("layer_inputs",),

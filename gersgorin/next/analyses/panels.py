@@ -43,16 +43,17 @@ COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))  # of curves 1 to 7, 8 to 14, ...
 DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
 MARGIN = 1.1  # of a panel's half width: beyond all that it holds
+SMALL = 20  # a step in a panel that is so many times as wide has an inset
 NARROW = 0.3  # of a figure's width: the longest line of a curve's name
 NAME = "name of a curve"  # id of these texts
 REAL, IMAGINARY, TIME, STEP = "real part", "imaginary part", "time", "time step"
 ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
 CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
 ALL_STEPS, CIRCLE, ENLARGED = "eigenvalues of all steps", "unit circle", "enlarged"
-MODULUS = "modulus, norm"
+MODULUS, WIDE = "modulus, norm", "wide"
 PANEL_TEXTS = (
     REAL, IMAGINARY, TIME, STEP, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
-    ALL_STEPS, CIRCLE, ENLARGED, MODULUS,
+    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, WIDE,
 )  # fmt: skip
 """The words of all panels, without the names of rows."""
 
@@ -203,6 +204,24 @@ def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Ax
         ax.fill_between(x[:, 0], -height, height, color=GREY, alpha=0.12, linewidth=0,
                         label=OVERLAP)  # fmt: skip
     return draw_points(ax, found, step, half or half_width(found, step))
+
+
+def draw_inset(ax: Axes, found: Any, step: int, half: float) -> None:
+    """Draw a step enlarged in a corner of a panel of half width `half`, and its width above, if its
+    discs and eigenvalues are too small to be seen there.
+    """
+    c, r = found.centers[step], np.maximum(found.row_radii[step], found.column_radii[step])
+    ends = np.concatenate([c - r, c + r])
+    own = MARGIN * max(float(np.ptp(ends)) / 2, float(r.max()))
+    if not 0 < own < half / SMALL:
+        return
+    inset, middle = ax.inset_axes((0.58, 0.5, 0.4, 0.4)), float(ends.min() + ends.max()) / 2
+    draw_discs(inset, found, step, own)
+    inset.set(xlim=(middle - own, middle + own), xticks=[], yticks=[], xlabel="", ylabel="")
+    inset.set_title(f"{formatted(2 * own, '.2g')} {WIDE}", loc="center", pad=2,
+                    fontsize=rcParams["xtick.labelsize"])  # fmt: skip
+    inset.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.6)
 
 
 def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.0) -> Axes:
