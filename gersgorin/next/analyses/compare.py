@@ -301,25 +301,21 @@ def compare(
     >>> half, twice = (lambda x, s: s / 2), (lambda x, s: 2 * s)
     >>> found = compare({"half": half, "twice": twice}, [[0.0], [0.0]], state_size=1)
     """
-    door.require(len(networks) > 0, "networks", "empty", "at least one network")
-    places = [_place(place) for place in networks]
-    door.require(len({*places}) == len(places), "networks", ", ".join(map(str, networks)),
-                 "one network at each place")  # fmt: skip
     unknown = [name for name in panels if name not in PANELS]
     door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
-    sequences = x if isinstance(x, list) else [x]
-    seeds = [each if isinstance(each, list) else [each] for each in networks.values()]
-    count, done = sum(map(len, seeds)) * len(sequences), 0
-    found = list[ComparedNetwork]()
-    for place, draws in zip(places, seeds, strict=True):
-        runs = list[Spectra]()
-        for network, sequence in product(draws, sequences):
-            light = {"leading": 1} if runs else {}
-            runs.append(spectra(network, sequence, **how | light))
-            done += 1
-            if progress:
-                progress(done, count)
-        found.append(_network(place, runs))
+    places, sequences = [_place(place) for place in networks], x if isinstance(x, list) else [x]
+    draws = [each if isinstance(each, list) else [each] for each in networks.values()]
+    good = all([draws, sequences, *draws]) and len({*places}) == len(places)
+    door.require(good, "networks", ", ".join(map(str, networks)) or "empty",
+                 "at least one network at each place, and at least one sequence")  # fmt: skip
+    jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
+    runs: list[list[Spectra]] = [[] for _ in draws]
+    for done, (k, network, sequence) in enumerate(jobs, 1):
+        few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
+        runs[k].append(spectra(network, sequence, **how | few))
+        if progress is not None:
+            progress(done, len(jobs))
+    found = [_network(place, of) for place, of in zip(places, runs, strict=True)]
     return Comparison(networks=tuple(found), panels=tuple(panels))
 
 

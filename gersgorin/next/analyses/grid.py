@@ -1,15 +1,17 @@
 """The figure of `compare`: rows of complex planes with the same limits, and curves for each row.
 
-beside                                     below, in narrow figures
-+-------+-------+-------+----------+       +-------+-------+-------+
-| rnn   |       |       | curves   |       | rnn   |       |       |
-+-------+-------+-------+----------+       +-------+-------+-------+
-| rhn 1 | rhn 3 | rhn 5 | curves   |       | rhn 1 | rhn 3 | rhn 5 |
-+-------+-------+-------+----------+       +-------+-------+-------+
-                                           | curves of rnn         |
-                                           +-----------------------+
-                                           | curves of rhn         |
-                                           +-----------------------+
+    wide                                       narrow
+    +-------+-------+-------+----------+       +-------+-------+-------+
+    | rnn   |       |       | curves   |       | rnn   |       |       |
+    +-------+-------+-------+----------+       +-------+-------+-------+
+    | rhn 1 | rhn 3 | rhn 5 | curves   |       | rhn 1 | rhn 3 | rhn 5 |
+    +-------+-------+-------+----------+       +-------+-------+-------+
+                                               | curves of rnn         |
+                                               +-----------------------+
+                                               | curves of rhn         |
+                                               +-----------------------+
+
+Lengths are in inches for letters of 8 points.
 """
 
 import math
@@ -23,121 +25,172 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from gersgorin.next.analyses.panels import (
-    IMAGINARY,
-    REAL,
+    IM,
+    RE,
     draw_discs,
     draw_inset,
+    folded,
     half_width,
     is_slide,
     legend_above,
     over_steps,
     width_of,
 )
-from rhn.utils.figures import SLIDE_HEIGHT
+from rhn.utils.figures import PAGE_HEIGHT, SLIDE_HEIGHT
 
 if TYPE_CHECKING:
     from gersgorin.next.analyses.compare import ComparedNetwork, Comparison
 
-# inches for letters of 8 points
-LEFT, CURVES = 0.7, 2.5  # labels at the left; curves with their names
-LEAST, USUAL = 0.85, 1.5  # a plane: the least one beside curves; one of a row that is folded
-GAP, TEXTS, LOW = 0.35, 1.3, 1.6  # between planes; title and labels; curves below planes
+LEFT, CURVES = 0.6, 2.5  # labels at the left; curves with their names
+LEAST, MOST = 0.85, 2.2  # side of a plane beside curves; of any plane
+GAP, TEXTS = 0.35, 1.3  # between planes with titles; title and labels
+LOW, NAME = 1.2, 0.14  # height of curves; of a name
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes of a figure."""
+    """Places and sizes of the panels."""
 
-    planes: list[Axes]
-    """One for each network."""
+    wide: bool
+    """True for curves at the right of the planes, False for curves below them."""
     places: list[tuple[int, int]]
-    """Row and column of each plane."""
-    curves: list[Axes]
-    """One for each row and panel; the panels of a row follow each other."""
+    """Line and column of the plane of each network."""
+    side: float
+    """Side of a plane."""
     across: int
-    """Number of curves side by side."""
-    height: float
-    """Inches of the figure, for letters of 8 points."""
+    """Number of panels of curves side by side."""
+    down: int
+    """Number of lines of such panels."""
+    high: float
+    """Height of the planes; 0 without planes."""
+    low: float
+    """Height of the curves; 0 without curves."""
+
+    @property
+    def lines(self) -> int:
+        """Number of lines of planes."""
+        return 1 + max(line for line, _ in self.places)
+
+    @property
+    def columns(self) -> int:
+        """Number of columns of planes."""
+        return 1 + max(column for _, column in self.places)
+
+
+def layout_of(found: "Comparison", width: float, room: float, slide: bool) -> Layout:
+    """Arrange the panels in a figure of this width, without the labels at the left, and at most
+    this height, without title and labels. A single row of planes is folded.
+    """
+    rows, K = found.rows, len(found.curve_panels)
+    planes, many = len(found.panels) > K, len(rows) * K
+    wide = planes and many > 0 and (slide or width - CURVES * K >= LEAST * len(found.columns))
+    beside = K if len(rows) > 1 else 1
+    across = max(1, beside if wide else min(many, int(width / CURVES)))
+    down = math.ceil(many / across)
+    names = max(sum(one.row == row for one in found.networks) for row in rows)
+    low = down * max(LOW, LOW / 2 + NAME * names)
+    if wide:
+        width -= max(CURVES * across, width / 2 * slide)
+    else:
+        room -= low
+    places, side, gap = _planes(found, width, room)
+    lines = 1 + max(line for line, _ in places)
+    side = max(LEAST / 2, side)
+    return Layout(wide, places, side, across, down, planes * lines * (side + gap), low)
+
+
+def _planes(
+    found: "Comparison", width: float, room: float
+) -> tuple[list[tuple[int, int]], float, float]:
+    """The places of planes, their side, and the gap between lines."""
+    rows, n, columns = found.rows, len(found.networks), found.columns
+    if len(rows) > 1:
+        places = [(rows.index(one.row), columns.index(one.column or columns[0]))
+                  for one in found.networks]  # fmt: skip
+        gap = GAP / 3
+        return places, min(width / len(columns), room / len(rows) - gap, MOST), gap
+    sides = [(min(width / k, room / math.ceil(n / k) - GAP, MOST), k) for k in range(1, n + 1)]
+    side, most = max(sides)
+    return [divmod(k, most) for k in range(n)], side, GAP
 
 
 def draw_grid(part: SubFigure, found: "Comparison", step: int | None, half: float | None) -> float:
     """Draw one step of each network and curves for each row; panels of one kind have the same
     limits. Returns the height of the figure in inches.
     """
-    letters, panels = rcParams["font.size"] / 8, found.curve_panels
-    width = width_of(part) / letters - LEFT
-    side = (width - CURVES * len(panels)) / len(found.columns)
-    if is_slide(part):
-        side = min(side, (SLIDE_HEIGHT / letters - TEXTS) / len(found.rows) - GAP)
-    wide = 0 < len(panels) < len(found.panels) and side >= LEAST
-    layout = _beside(part, found, side, width) if wide else _below(part, found, width)
-    draw_planes(layout, found, step, half)
-    for k, ax in enumerate(layout.curves):
-        row, measure = found.rows[k // len(panels)], panels[k % len(panels)]
-        draw_curves(ax, {one.label: one for one in found.networks if one.row == row}, measure)
-        ax.set_title(f"{row}, {measure}" if row else measure, parse_math=False)
-        if k + layout.across < len(layout.curves):
-            ax.set_xlabel("")
-    for k in range(len(panels)):
-        share_limits(layout.curves[k :: len(panels)])
-    legend_above(part, layout.planes)
-    return letters * layout.height
+    letters, slide = rcParams["font.size"] / 8, is_slide(part)
+    width, room = width_of(part) / letters, (SLIDE_HEIGHT if slide else PAGE_HEIGHT) / letters
+    layout = layout_of(found, width - LEFT, room - TEXTS, slide)
+    above = under = part
+    if layout.wide:
+        left = LEFT + layout.side * layout.columns
+        above, under = part.subfigures(1, 2, width_ratios=(left, width - left), squeeze=False)[0]
+    elif layout.high and layout.low:
+        ratios = (layout.high, layout.low)
+        above, under = part.subfigures(2, 1, height_ratios=ratios, squeeze=False)[:, 0]
+    planes = draw_planes(above, layout, found, step, half) if layout.high else []
+    curves = draw_all_curves(under, layout, found) if layout.low else []
+    legend_above(part, [*planes, *curves])
+    high, low = layout.high, layout.low
+    return letters * (TEXTS + (max(high, low) if layout.wide else high + low))
 
 
-def _places(found: "Comparison", columns: int) -> list[tuple[int, int]]:
-    """Row and column of the plane of each network; a single row is folded."""
-    if len(found.rows) == 1:
-        return [divmod(k, columns) for k in range(len(found.networks))]
-    return [(found.rows.index(one.row), found.columns.index(one.column or found.columns[0]))
-            for one in found.networks]  # fmt: skip
-
-
-def _beside(part: SubFigure, found: "Comparison", side: float, width: float) -> Layout:
-    """Planes of this side, and curves at their right."""
-    R, C, K = len(found.rows), len(found.columns), len(found.curve_panels)
-    side = min(side, 2 * USUAL)
-    grid = part.add_gridspec(R, C + K, width_ratios=[side] * C + [(width - side * C) / K] * K)
-    places = _places(found, C)
-    planes = [part.add_subplot(grid[place]) for place in places]
-    curves = [part.add_subplot(grid[i, C + k]) for i in range(R) for k in range(K)]
-    return Layout(planes, places, curves, K, R * (side + GAP) + TEXTS)
-
-
-def _below(part: SubFigure, found: "Comparison", width: float) -> Layout:
-    """Planes, and curves below them; only one of both if the comparison has no other panels."""
-    C, many = len(found.columns), len(found.rows) * len(found.curve_panels)
-    C = C if len(found.rows) > 1 else min(C, max(1, int(width / USUAL)))
-    places, side = _places(found, C), min(width / C, 2 * USUAL)
-    across = max(1, min(many, int(width / CURVES)))
-    R, down = 1 + max(i for i, _ in places), math.ceil(many / across)
-    if len(found.panels) == len(found.curve_panels):
-        places, R = [], 0
-    heights = [R * (side + GAP), down * LOW]
-    above, under = part.subfigures(2, 1, height_ratios=heights) if R and down else (part, part)
-    grid = above.add_gridspec(max(R, 1), C)
-    planes = [above.add_subplot(grid[place]) for place in places]
-    grid = under.add_gridspec(max(down, 1), across)
-    curves = [under.add_subplot(grid[divmod(k, across)]) for k in range(many)]
-    return Layout(planes, places, curves, across, sum(heights) + TEXTS)
-
-
-def draw_planes(layout: Layout, found: "Comparison", step: int | None, half: float | None) -> None:
-    """Draw one step of each network; only outer panels have labels."""
+def draw_planes(
+    part: SubFigure, layout: Layout, found: "Comparison", step: int | None, half: float | None
+) -> list[Axes]:
+    """Draw one step of each network; only outer panels have labels. Returns their axes."""
+    grid, places = part.add_gridspec(layout.lines, layout.columns), layout.places
     steps = [one.first.typical_step if step is None else step for one in found.networks]
     each = [(one, one.first, t) for one, t in zip(found.networks, steps, strict=True)]
     half = half or max(half_width(first, t) for _, first, t in each)
-    for ax, (i, j), (one, first, t) in zip(layout.planes, layout.places, each, strict=False):
-        draw_discs(ax, first, t, half)
-        draw_inset(ax, first, t, half)
-        column = [a for a, b in layout.places if b == j]
-        first_in_row = j == min(b for a, b in layout.places if a == i)
-        ax.tick_params(labelbottom=i == max(column), labelleft=first_in_row)
-        ax.set_xlabel(REAL if i == max(column) else "")
-        ax.set_ylabel(f"{one.row}\n{IMAGINARY}".strip() if first_in_row else "", parse_math=False)
-        if len(found.rows) == 1:
-            ax.set_title(one.label, parse_math=False)
-        elif i == min(column):
-            ax.set_title(found.columns[j], parse_math=False)
+    letters, several, drawn = int(16 * layout.side), len(found.rows) > 1, list[Axes]()
+    for place, (one, first, t) in zip(places, each, strict=True):
+        ax = part.add_subplot(grid[place])
+        draw_inset(draw_discs(ax, first, t, half), first, t, half)
+        ax.set_title("" if several else folded(one.label, letters), parse_math=False)
+        _label_outer(ax, place, places, one.row)
+        drawn.append(ax)
+    if several:
+        tops = {place[1]: ax for place, ax in zip(places, drawn, strict=True) if place[0] == 0}
+        for k, name in enumerate(found.columns):
+            ax = tops.get(k) or _empty(part.add_subplot(grid[0, k]))
+            ax.set_title(folded(name, letters), parse_math=False)
+    return drawn
+
+
+def _label_outer(ax: Axes, place: tuple[int, int], places: list[tuple[int, int]], row: str) -> None:
+    """Label the lowest plane of each column, and the first one of each line."""
+    lowest = place[0] == max(line for line, column in places if column == place[1])
+    first = place[1] == min(column for line, column in places if line == place[0])
+    ax.tick_params(labelbottom=lowest, labelleft=first)
+    ax.set_xlabel(RE if lowest else "")
+    ax.set_ylabel(f"{row}\n{IM}".strip() if first else "", parse_math=False)
+
+
+def _empty(ax: Axes) -> Axes:
+    """A square panel without axes."""
+    ax.set_axis_off()
+    ax.set_box_aspect(1)
+    return ax
+
+
+def draw_all_curves(part: SubFigure, layout: Layout, found: "Comparison") -> list[Axes]:
+    """Draw the curves of each row; panels of one measure have the same limits. Returns the axes."""
+    panels, drawn = found.curve_panels, list[Axes]()
+    grid, many = part.add_gridspec(layout.down, layout.across), len(found.rows) * len(panels)
+    for k in range(many):
+        row, measure = found.rows[k // len(panels)], panels[k % len(panels)]
+        ax = part.add_subplot(grid[divmod(k, layout.across)])
+        draw_curves(ax, {one.label: one for one in found.networks if one.row == row}, measure)
+        ax.tick_params(labelbottom=k + layout.across >= many)
+        ax.set_xlabel(ax.get_xlabel() if k + layout.across >= many else "")
+        title = f"{row}, {measure}" if row and not layout.wide else measure
+        ax.set_title(folded(title, int(11 * CURVES)) if k < len(panels) or not layout.wide else "",
+                     parse_math=False)  # fmt: skip
+        drawn.append(ax)
+    for k in range(len(panels)):
+        share_limits(drawn[k :: len(panels)])
+    return drawn
 
 
 def draw_curves(ax: Axes, networks: Mapping[str, "ComparedNetwork"], measure: str) -> Axes:

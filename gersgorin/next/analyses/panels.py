@@ -41,6 +41,7 @@ from rhn.utils.tables import formatted
 
 COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))  # of curves 1 to 7, 8 to 14, ...
+ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
 DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
 MARGIN = 1.1  # of a panel's half width: beyond all that it holds
 SMALL = 20  # a step in a panel that is so many times as wide has an inset
@@ -50,10 +51,10 @@ REAL, IMAGINARY, TIME, STEP = "real part", "imaginary part", "time", "time step"
 ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
 CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
 ALL_STEPS, CIRCLE, ENLARGED = "eigenvalues of all steps", "unit circle", "enlarged"
-MODULUS, WIDE = "modulus, norm", "wide"
+MODULUS, WIDE, RE, IM, BAND = "modulus, norm", "wide", "Re", "Im", "10 to 90 % of the runs"
 PANEL_TEXTS = (
     REAL, IMAGINARY, TIME, STEP, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
-    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, WIDE,
+    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, WIDE, RE, IM, BAND,
 )  # fmt: skip
 """The words of all panels, without the names of rows."""
 
@@ -136,7 +137,7 @@ def over_steps(
             low, high = bands[name]
             low = np.where(np.isneginf(low), row, low)
             ax.fill_between(np.arange(len(row)), low, high, where=known, alpha=0.2, linewidth=0,
-                            color=style["color"])  # fmt: skip
+                            color=style["color"], label=BAND)  # fmt: skip
         if known.any():
             last = int(np.flatnonzero(known)[-1])
             name_end(ax, name, float(row[last]), style["color"])
@@ -157,10 +158,15 @@ def name_end(ax: Axes, name: str, y: float, color: str) -> None:
     size = rcParams["legend.fontsize"]
     points = size if isinstance(size, int | float) else rcParams["font.size"]
     letters = int(NARROW * width_of(ax) * 72 / (0.55 * points))
-    lines = textwrap.wrap(f"{name} {formatted(y, '.3g')}", max(letters, 12))
-    ax.annotate("\n".join(lines), (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
+    text = folded(f"{name} {formatted(y, '.3g')}", letters)
+    ax.annotate(text, (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
                 textcoords="offset points", va="center", fontsize=points, gid=NAME,
                 annotation_clip=False, parse_math=False)  # fmt: skip
+
+
+def folded(text: str, letters: int) -> str:
+    """Fold a text into lines of at most so many letters, and at least 12."""
+    return "\n".join(textwrap.wrap(text, max(letters, 12)))
 
 
 def place_names(ax: Axes) -> Axes:
@@ -215,12 +221,13 @@ def draw_inset(ax: Axes, found: Any, step: int, half: float) -> None:
     own = MARGIN * max(float(np.ptp(ends)) / 2, float(r.max()))
     if not 0 < own < half / SMALL:
         return
-    inset, middle = ax.inset_axes((0.58, 0.5, 0.4, 0.4)), float(ends.min() + ends.max()) / 2
+    inset, middle = ax.inset_axes((0.58, 0.4, 0.4, 0.4)), float(ends.min() + ends.max()) / 2
     draw_discs(inset, found, step, own)
-    inset.set(xlim=(middle - own, middle + own), xticks=[], yticks=[], xlabel="", ylabel="")
-    inset.set_title(f"{formatted(2 * own, '.2g')} {WIDE}", loc="center", pad=2,
-                    fontsize=rcParams["xtick.labelsize"])  # fmt: skip
+    inset.set(xlim=(middle - own, middle + own), xticks=[], yticks=[])
+    inset.text(1, 1.03, f"{formatted(2 * own, '.1g')} {WIDE}", ha="right",
+               transform=inset.transAxes, fontsize=max(6, 0.6 * rcParams["font.size"]))  # fmt: skip
     inset.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    inset.set_in_layout(False)
     ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.6)
 
 
@@ -241,9 +248,8 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
     values = found.eigenvalues[step]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=EIGENVALUES)
     ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
-    ax.set(xlabel=REAL, ylabel=IMAGINARY)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.yaxis.set_major_locator(MaxNLocator(5))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=ROUND))
     return ax
 
 
@@ -268,8 +274,8 @@ def draw_eigenvalues(ax: Axes, found: Any, step: int, most: float) -> Axes:
     draw_points(ax, found, step, min(MARGIN * half, most), middle)
     ax.yaxis.tick_right()
     ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
-    ax.set_ylabel("")
     ax.set_title(ENLARGED)
+    ax.set_xlabel(REAL)
     return ax
 
 
@@ -287,12 +293,13 @@ def draw_spectra(
     """Draw one step of `Spectra`, all its steps, and the growth of the product."""
     width = width_of(part)
     if is_slide(part):
-        planes, times = part.subfigures(1, 2, width_ratios=(1, 2))
+        planes, times = part.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
         (discs, near), (each, last) = planes.subplots(2, 1), times.subplots(2, 1, sharex=True)
     else:
-        planes, times = part.subfigures(2, 1, height_ratios=(0.4 * width + 0.8, 0.4 * width + 0.8))
+        planes, times = part.subfigures(2, 1, squeeze=False)[:, 0]
         (discs, near), (each, last) = planes.subplots(1, 2), times.subplots(2, 1, sharex=True)
-    draw_discs(discs, found, step, half).set_title(f"{STEP} {step}")
+    draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
+    discs.set_title(f"{STEP} {step}")
     draw_eigenvalues(near, found, step, half or half_width(found, step))
     zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
     zoom.set_in_layout(False)  # its lines end in another panel

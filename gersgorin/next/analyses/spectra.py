@@ -185,11 +185,12 @@ class Spectra(StepResult):
         step: None: the typical step. limit: half the width of the panel around 0; None: the panel
         holds all that is drawn.
         """
-        from gersgorin.next.analyses.panels import STEP, draw_discs, new_axes  # loads matplotlib
+        from gersgorin.next.analyses import panels  # loads matplotlib
 
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
-        ax = draw_discs(new_axes() if ax is None else ax, self, step, limit)
-        ax.set_title(f"{STEP} {step}", loc="left")
+        ax = panels.draw_discs(panels.new_axes() if ax is None else ax, self, step, limit)
+        ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
+        ax.set_title(f"{panels.STEP} {step}", loc="left")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return ax
 
