@@ -303,20 +303,25 @@ def compare(
     """
     unknown = [name for name in panels if name not in PANELS]
     door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
-    places, sequences = [_place(place) for place in networks], x if isinstance(x, list) else [x]
-    draws = [each if isinstance(each, list) else [each] for each in networks.values()]
+    places, draws = [*map(_place, networks)], [*map(_listed, networks.values())]
+    sequences = _listed(x)
     good = all([draws, sequences, *draws]) and len({*places}) == len(places)
     door.require(good, "networks", ", ".join(map(str, networks)) or "empty",
                  "at least one network at each place, and at least one sequence")  # fmt: skip
     jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
-    runs: list[list[Spectra]] = [[] for _ in draws]
+    runs = [list[Spectra]() for _ in draws]
     for done, (k, network, sequence) in enumerate(jobs, 1):
         few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
         runs[k].append(spectra(network, sequence, **how | few))
         if progress is not None:
             progress(done, len(jobs))
-    found = [_network(place, of) for place, of in zip(places, runs, strict=True)]
-    return Comparison(networks=tuple(found), panels=tuple(panels))
+    found = tuple(map(_network, places, runs))
+    return Comparison(networks=found, panels=tuple(panels))
+
+
+def _listed(given: Any) -> list[Any]:
+    """Several networks or sequences as they are, one in a list."""
+    return given if isinstance(given, list) else [given]
 
 
 def _place(place: Place) -> tuple[str, str]:

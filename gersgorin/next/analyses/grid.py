@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from gersgorin.next.analyses.compare import ComparedNetwork, Comparison
 
 LEFT, CURVES = 0.6, 2.5  # labels at the left; curves with their names
-LEAST, MOST = 0.85, 2.2  # side of a plane beside curves; of any plane
+LEAST, SMALL, MOST = 0.85, 0.7, 2.2  # side of a plane beside curves; of any plane
 GAP, TEXTS = 0.35, 1.3  # between planes with titles; title and labels
-LOW, NAME = 1.2, 0.14  # height of curves; of a name
+LOW, NAME = 1.2, 0.14  # height of curves; of a line of a name
+LETTERS = 5.5  # of a line of a name, for each inch of the figure's width
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,11 @@ def layout_of(found: "Comparison", width: float, room: float, slide: bool) -> La
     beside = K if len(rows) > 1 else 1
     across = max(1, beside if wide else min(many, int(width / CURVES)))
     down = math.ceil(many / across)
-    names = max(sum(one.row == row for one in found.networks) for row in rows)
+    letters = LETTERS * (width + LEFT)
+    names = max(
+        sum(1 + (len(one.label) + 9) // letters for one in found.networks if one.row == row)
+        for row in rows
+    )
     low = down * max(LOW, LOW / 2 + NAME * names)
     if wide:
         width -= max(CURVES * across, width / 2 * slide)
@@ -95,7 +100,7 @@ def layout_of(found: "Comparison", width: float, room: float, slide: bool) -> La
         room -= low
     places, side, gap = _planes(found, width, room)
     lines = 1 + max(line for line, _ in places)
-    side = max(LEAST / 2, side)
+    side = max(SMALL, side)
     return Layout(wide, places, side, across, down, planes * lines * (side + gap), low)
 
 
@@ -143,7 +148,7 @@ def draw_planes(
     steps = [one.first.typical_step if step is None else step for one in found.networks]
     each = [(one, one.first, t) for one, t in zip(found.networks, steps, strict=True)]
     half = half or max(half_width(first, t) for _, first, t in each)
-    letters, several, drawn = int(16 * layout.side), len(found.rows) > 1, list[Axes]()
+    letters, several, drawn = int(12 * layout.side), len(found.rows) > 1, list[Axes]()
     for place, (one, first, t) in zip(places, each, strict=True):
         ax = part.add_subplot(grid[place])
         draw_inset(draw_discs(ax, first, t, half), first, t, half)
@@ -176,7 +181,7 @@ def _empty(ax: Axes) -> Axes:
 
 def draw_all_curves(part: SubFigure, layout: Layout, found: "Comparison") -> list[Axes]:
     """Draw the curves of each row; panels of one measure have the same limits. Returns the axes."""
-    panels, drawn = found.curve_panels, list[Axes]()
+    panels, drawn, letters = found.curve_panels, list[Axes](), 22 if layout.wide else 27
     grid, many = part.add_gridspec(layout.down, layout.across), len(found.rows) * len(panels)
     for k in range(many):
         row, measure = found.rows[k // len(panels)], panels[k % len(panels)]
@@ -185,8 +190,8 @@ def draw_all_curves(part: SubFigure, layout: Layout, found: "Comparison") -> lis
         ax.tick_params(labelbottom=k + layout.across >= many)
         ax.set_xlabel(ax.get_xlabel() if k + layout.across >= many else "")
         title = f"{row}, {measure}" if row and not layout.wide else measure
-        ax.set_title(folded(title, int(11 * CURVES)) if k < len(panels) or not layout.wide else "",
-                     parse_math=False)  # fmt: skip
+        named = k < len(panels) or not layout.wide
+        ax.set_title(folded(title, letters) if named else "", parse_math=False)
         drawn.append(ax)
     for k in range(len(panels)):
         share_limits(drawn[k :: len(panels)])

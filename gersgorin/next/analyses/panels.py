@@ -110,8 +110,9 @@ def one_panel(plot: Callable[[Axes], object]) -> Callable[[SubFigure], float]:
     """What `composed` draws for a plot into one panel."""
 
     def draw(part: SubFigure) -> float:
-        plot(part.add_subplot())
-        return 1.6 + 0.3 * width_of(part)
+        ax = part.add_subplot()
+        plot(ax)
+        return max(1.6 + 0.3 * width_of(part), 1 + name_heights(ax).sum() / 72)
 
     return draw
 
@@ -150,7 +151,16 @@ def over_steps(
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.margins(x=0.01)
     ax.spines[["top", "right"]].set_visible(False)
+    plain_ticks(ax)
     return place_names(ax)
+
+
+def plain_ticks(ax: Axes) -> None:
+    """Write very large and small numbers at their ticks, without a common power of ten."""
+    for axis in (ax.xaxis, ax.yaxis):
+        largest = float(np.abs(axis.get_view_interval()).max())
+        if axis.get_scale() == "linear" and not 1e-3 <= largest < 1e5:
+            axis.set_major_formatter("{x:.3g}")
 
 
 def name_end(ax: Axes, name: str, y: float, color: str) -> None:
@@ -165,13 +175,24 @@ def name_end(ax: Axes, name: str, y: float, color: str) -> None:
 
 
 def folded(text: str, letters: int) -> str:
-    """Fold a text into lines of at most so many letters, and at least 12."""
-    return "\n".join(textwrap.wrap(text, max(letters, 12)))
+    """Fold a text into lines of at most so many letters, and at least 8."""
+    return "\n".join(textwrap.wrap(text, max(letters, 8)))
+
+
+def names_of(ax: Axes) -> list[Any]:
+    """The texts that `name_end` wrote."""
+    return [text for text in ax.texts if text.get_gid() == NAME]
+
+
+def name_heights(ax: Axes) -> np.ndarray:
+    """The heights of the names of curves, in points."""
+    names = names_of(ax)
+    return np.array([1.25 * n.get_fontsize() * (1 + n.get_text().count("\n")) for n in names])
 
 
 def place_names(ax: Axes) -> Axes:
     """Move the names of curves apart as little as possible."""
-    names: list[Any] = [text for text in ax.texts if text.get_gid() == NAME]
+    names = names_of(ax)
     if not names:
         return ax
     ax.autoscale_view()
@@ -179,8 +200,7 @@ def place_names(ax: Axes) -> Axes:
     low, top = points * ax.bbox.y0, points * ax.bbox.y1
     ends = np.array([points * ax.transData.transform((0, name.xy[1]))[1] for name in names])
     order = np.argsort(ends, kind="stable")
-    lines = np.array([1 + name.get_text().count("\n") for name in names])[order]
-    heights = 1.25 * names[0].get_fontsize() * lines
+    heights = name_heights(ax)[order]
     middles = np.cumsum(heights) - heights / 2
     wanted = (ends[order] - middles).clip(low, max(low, top - heights.sum()))
     up = np.maximum.accumulate(wanted)
@@ -250,6 +270,7 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
     ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=ROUND))
+    plain_ticks(ax)
     return ax
 
 
