@@ -298,8 +298,10 @@ def compare(
         InvalidInputError, NotFiniteError, UsersCodeError: as for `spectra`; or there is no network,
             two have the same place, or a panel is unknown.
 
-    >>> half, twice = (lambda x, s: s / 2), (lambda x, s: 2 * s)
-    >>> found = compare({"half": half, "twice": twice}, [[0.0], [0.0]], state_size=1)
+    >>> import torch
+    >>> steps = {"half": lambda x, s: s / 2, "twice": lambda x, s: 2 * s}
+    >>> compare(steps, torch.zeros(9, 1), state_size=1).table()["2-norm"].tolist()
+    [0.5, 2.0]
     """
     unknown = [name for name in panels if name not in PANELS]
     door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))

@@ -46,14 +46,15 @@ DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
 MARGIN = 1.1  # of a panel's half width: beyond all that it holds
 SMALL = 20  # a step in a panel that is so many times as wide has an inset
 NARROW = 0.3  # of a figure's width: the longest line of a curve's name
+LETTERS = 8.5  # points of labels in figures without a size
 NAME = "name of a curve"  # id of these texts
-REAL, IMAGINARY, TIME, STEP = "real part", "imaginary part", "time", "time step"
+REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
 ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
 CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
 ALL_STEPS, CIRCLE, ENLARGED = "eigenvalues of all steps", "unit circle", "enlarged"
 MODULUS, WIDE, RE, IM, BAND = "modulus, norm", "wide", "Re", "Im", "10 to 90 % of the runs"
 PANEL_TEXTS = (
-    REAL, IMAGINARY, TIME, STEP, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
+    REAL, IMAGINARY, TIME, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
     ALL_STEPS, CIRCLE, ENLARGED, MODULUS, WIDE, RE, IM, BAND,
 )  # fmt: skip
 """The words of all panels, without the names of rows."""
@@ -320,7 +321,7 @@ def draw_spectra(
         planes, times = part.subfigures(2, 1, squeeze=False)[:, 0]
         (discs, near), (each, last) = planes.subplots(1, 2), times.subplots(2, 1, sharex=True)
     draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
-    discs.set_title(f"{STEP} {step}")
+    discs.set_title(f"{TIME} {step}")
     draw_eigenvalues(near, found, step, half or half_width(found, step))
     zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
     zoom.set_in_layout(False)  # its lines end in another panel

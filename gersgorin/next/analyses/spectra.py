@@ -190,7 +190,7 @@ class Spectra(StepResult):
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
         ax = panels.draw_discs(panels.new_axes() if ax is None else ax, self, step, limit)
         ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
-        ax.set_title(f"{panels.STEP} {step}", loc="left")
+        ax.set_title(f"{panels.TIME} {step}", loc="left")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return ax
 
