@@ -307,9 +307,11 @@ def compare(
     door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
     places, draws = [*map(_place, networks)], [*map(_listed, networks.values())]
     sequences = _listed(x)
-    good = all([draws, sequences, *draws]) and len({*places}) == len(places)
+    first = next((column for _, column in places if column), "")
+    cells = {(row, column or first) for row, column in places}
+    good = all([draws, sequences, *draws]) and len(cells) == len(places)
     door.require(good, "networks", ", ".join(map(str, networks)) or "empty",
-                 "at least one network at each place, and at least one sequence")  # fmt: skip
+                 "one network at each place, at least one, and at least one sequence")  # fmt: skip
     jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
     runs = [list[Spectra]() for _ in draws]
     for done, (k, network, sequence) in enumerate(jobs, 1):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gersgorin.next.analyses.compare import ComparedNetwork, Comparison
 
 LEFT, CURVES = 0.6, 2.5  # labels at the left; curves with their names
-LEAST, SMALL, MOST = 0.85, 0.7, 2.2  # side of a plane beside curves; of any plane
+LEAST, SMALL, MOST = 0.85, 0.7, 1.5  # side of a plane beside curves; of any plane
 GAP, TEXTS = 0.35, 1.3  # between planes with titles; title and labels
 LOW, NAME = 1.2, 0.14  # height of curves; of a line of a name
 LETTERS = 5.5  # of a line of a name, for each inch of the figure's width
