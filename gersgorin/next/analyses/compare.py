@@ -45,9 +45,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUNS, NETWORK, NETWORKS = "runs", "network", "networks"
-LOW, HIGH = "10 %", "90 %"
-SHARES = {"median": 0.5, LOW: 0.1, HIGH: 0.9}
+SHARES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9}
 """Quantiles over the runs, by the heading of their table."""
+ENDINGS = {"": 0.5, ", 10 %": 0.1, ", 90 %": 0.9}
+"""The same quantiles, by the endings of columns in a .csv file."""
 MEASURES = {
     RADIUS: "spectral_radius",
     ROW_REACH: "reach",
@@ -154,7 +155,7 @@ class Comparison(Result):
 
     page: ClassVar[str] = "docs/guides/compare.md"
     texts: ClassVar[tuple[str, ...]] = (
-        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS, NO_NUMBER, NOT_CONVERGED,
+        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS,
     )  # fmt: skip
 
     networks: tuple[ComparedNetwork, ...]
@@ -230,8 +231,7 @@ class Comparison(Result):
         number: the median, 10 % and 90 % of its runs. Raises OutputError.
         """
         path = check_output(path, (".csv",))
-        tables = {f", {name}": self.table(share) for name, share in SHARES.items()}
-        tables = {"": tables.pop(", median")} | tables
+        tables = {words: self.table(share) for words, share in ENDINGS.items()}
         columns = {name + words: table[name] for name in COLUMNS for words, table in tables.items()
                    if name != RUNS or not words}  # fmt: skip
         names = [one.name for one in self.networks]
@@ -305,13 +305,9 @@ def compare(
     """
     unknown = [name for name in panels if name not in PANELS]
     door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
-    places, draws = [*map(_place, networks)], [*map(_listed, networks.values())]
-    sequences = _listed(x)
-    first = next((column for _, column in places if column), "")
-    cells = {(row, column or first) for row, column in places}
-    good = all([draws, sequences, *draws]) and len(cells) == len(places)
-    door.require(good, "networks", ", ".join(map(str, networks)) or "empty",
-                 "one network at each place, at least one, and at least one sequence")  # fmt: skip
+    places, sequences = _places(networks), _listed(x)
+    draws = [*map(_listed, networks.values())]
+    door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")
     jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
     runs = [list[Spectra]() for _ in draws]
     for done, (k, network, sequence) in enumerate(jobs, 1):
@@ -328,6 +324,16 @@ def _listed(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
+def _places(networks: Mapping[Place, Any]) -> list[tuple[str, str]]:
+    """(Row, column) of each network; refused unless each place of the grid has one network."""
+    places = [*map(_place, networks)]
+    first = next((column for _, column in places if column), "")
+    cells = {(row, column or first) for row, column in places}
+    door.require(0 < len(cells) == len(places), "networks",
+                 ", ".join(map(str, networks)) or "empty", "one network at each place")  # fmt: skip
+    return places
+
+
 def _place(place: Place) -> tuple[str, str]:
     """(Row, column) as texts."""
     row, column = place if isinstance(place, tuple) else ("", place)
@@ -337,10 +343,10 @@ def _place(place: Place) -> tuple[str, str]:
 def _network(place: tuple[str, str], runs: list[Spectra]) -> ComparedNetwork:
     """The measures of the runs of a network as arrays (R, T)."""
     steps = np.array([run.steps for run in runs])
-    arrays = {"spectral_radius": [run.spectral_radius for run in runs],
-              "norm": [run.norm for run in runs], "reach": [run.row_reach for run in runs],
-              "log_norm_product": [run.log_norm_product for run in runs]}  # fmt: skip
-    longest = steps.max()
-    ended = {name: np.stack([np.append(row, np.full(longest - len(row), np.nan)) for row in rows])
-             for name, rows in arrays.items()}  # fmt: skip
-    return ComparedNetwork(row=place[0], column=place[1], first=runs[0], steps=steps, **ended)
+    own = {"spectral_radius": "spectral_radius", "norm": "norm", "reach": "row_reach",
+           "log_norm_product": "log_norm_product"}  # fmt: skip
+    arrays = {name: np.full((len(runs), steps.max()), np.nan) for name in own}
+    for name, attribute in own.items():
+        for row, run in zip(arrays[name], runs, strict=True):
+            row[: run.steps] = getattr(run, attribute)
+    return ComparedNetwork(row=place[0], column=place[1], first=runs[0], steps=steps, **arrays)
