@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import is_whole_number
-from rhn.utils.wording import in_short, kind_of
+from rhn.utils.validation import in_short, is_whole_number, kind_of
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rhn.cli.entry import print_json
-from rhn.utils.figures import Outputs, place
+from rhn.utils.old import OUTPUT_GROUP, Drawing, Outputs, Result, default_of, place
 from rhn.utils.progress import progress_bars
-from rhn.utils.result import Result
-from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, default_of
-from rhn.utils.wording import printable
+from rhn.utils.tables import printable
 
 # they change no numbers
 SILENT = {"output", "json", "all", "title", "footer", "device"}

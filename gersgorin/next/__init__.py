@@ -8,6 +8,8 @@ gates.
     run = open_run(model, x)                    # computed once, for several analyses
     products(run), gains(run), gates(run)
 
+    compare({"rnn": rnn, "lstm": lstm}, x)      # one table and one figure for several networks
+
     layer_inputs(model, x, layer="rnn")         # what a layer inside a module reads
     temporal_jacobian(cell, x, s)               # of single steps: gersgorin.next.one_step
 
@@ -20,6 +22,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "analyses.fixed_points": ("FixedPoints", "fixed_points"),
+        "analyses.compare": ("Comparison", "compare"),
         "analyses.gains": ("Gains", "gains"),
         "analyses.gates": ("MeanGates", "gates"),
         "layers": ("layer_inputs",),

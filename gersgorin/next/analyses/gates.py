@@ -5,7 +5,7 @@ Legend: T time steps; G gates, one for each layer and name.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from gersgorin.next import door
 from gersgorin.next.analyses.step_result import StepResult
 from gersgorin.next.run import Run, open_run
 from gersgorin.next.step import module_runs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ALL, LAYER = "mean of all gates", ", layer"
 NAMES = ("transform gate", "carry gate", "input gate", "forget gate", "1 - update gate", "gate")
@@ -42,6 +45,14 @@ class MeanGates(StepResult):
         known = self.mean.shape[1] > 0
         whole = self.mean.mean(1) if known else np.full(len(self.mean), np.nan)
         return {ALL: whole, **dict(zip(self.names, self.mean.T, strict=True))}
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the gates over the time steps, from 0 to 1, into these axes or new ones."""
+        from gersgorin.next.analyses.panels import place_names  # loads matplotlib
+
+        ax = super().plot(ax)
+        ax.set_ylim(-0.02, 1.02)
+        return place_names(ax)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ unit, logarithms are natural.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -52,6 +52,7 @@ ROWS = (
     "2-norm for any input (upper bound)", LOG_NORM, RATE, HALF_LIFE, DOUBLING,
     "entries of a state", "eigenvalues of a step",
 )  # fmt: skip
+CURVES = (RADIUS, "row discs", "column discs", NORM)
 NOT_CONVERGED = "steps whose eigenvalues did not converge"
 NO_NUMBER = "steps whose Jacobian over- or underflows"
 LARGE, COUNT = 4096, 32  # entries of the largest whole Jacobian; eigenvalues of a larger one
@@ -71,7 +72,9 @@ class Spectra(StepResult):
 
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
-    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, *ROWS, NOT_CONVERGED, NO_NUMBER)
+    texts: ClassVar[tuple[str, ...]] = (
+        *StepResult.run_texts, *ROWS, *CURVES, NOT_CONVERGED, NO_NUMBER,
+    )  # fmt: skip
 
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
     """(T, k) complex, the largest modulus first; NaN at a step where they did not converge."""
@@ -167,30 +170,50 @@ class Spectra(StepResult):
         return dict(zip(ROWS, values, strict=True))
 
     def curves(self) -> dict[str, np.ndarray]:
-        table = self.table()
-        return {name: table[name] for name in (RADIUS, ROW_REACH, COLUMN_REACH, NORM)}
+        rows = (self.spectral_radius, self.row_reach, self.column_reach, self.norm)
+        return dict(zip(CURVES, rows, strict=True))
 
     def notes(self) -> Mapping[str, int]:
         lost = np.isnan(self.norm)
         unknown = np.isnan(self.spectral_radius) & ~lost
         return {NOT_CONVERGED: int(unknown.sum()), NO_NUMBER: int(lost.sum())}
 
-    def plot(self, ax: "Axes | None" = None, step: int | None = None) -> "Axes":
-        """Draw the discs and eigenvalues of one step; None: of the typical step."""
-        from gersgorin.next.analyses.panels import draw_discs, name_discs, new_axes
+    def plot(
+        self, ax: "Axes | None" = None, step: int | None = None, limit: float | None = None
+    ) -> "Axes":
+        """Draw the discs and eigenvalues of one step.
+
+        step: None: the typical step. limit: half the width of the panel around 0; None: the panel
+        holds all that is drawn.
+        """
+        from gersgorin.next.analyses import panels  # loads matplotlib
 
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
-        return name_discs(draw_discs(new_axes() if ax is None else ax, self, step))
+        ax = panels.draw_discs(panels.new_axes() if ax is None else ax, self, step, limit)
+        ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
+        ax.set_title(f"{panels.TIME} {step}", loc="left")
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        return ax
 
-    def figure(self, title: str | None = None, step: int | None = None) -> "Figure":
-        """Draw one step, all steps, and the growth of the product; None: the usual title, and the
-        typical step.
+    def figure(
+        self,
+        title: str | None = None,
+        *,
+        size: str | float = "page",
+        source: str = "",
+        step: int | None = None,
+        limit: float | None = None,
+    ) -> "Figure":
+        """Draw one step, all steps, and the growth of the product. Arguments as for `plot` and for
+        the figures of other results.
         """
-        from gersgorin.next.analyses.panels import figure_of_spectra  # loads matplotlib
+        from gersgorin.next.analyses.panels import composed, draw_spectra  # loads matplotlib
 
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
         title = self.figure_title() if title is None else title
-        return figure_of_spectra(self, step, title, growth_curve(self.log_norm_product))
+        growth = growth_curve(self.log_norm_product)
+        return composed(partial(draw_spectra, found=self, step=step, growth=growth, half=limit),
+                        title, size, source)  # fmt: skip
 
 
 @torch.no_grad()

@@ -61,13 +61,18 @@ class StepResult(Result):
 
         return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit)
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """Draw the result in a figure of its own with a title; None: network, data, numbers."""
-        from gersgorin.next.analyses.panels import new_axes  # loads matplotlib
+    def figure(
+        self, title: str | None = None, *, size: str | float = "page", source: str = ""
+    ) -> "Figure":
+        """Draw the result in a figure of its own.
 
-        ax = self.plot(new_axes())
-        ax.set_title(self.figure_title() if title is None else title, loc="left", fontsize=11)
-        return ax.get_figure(root=True)  # type: ignore[return-value]
+        title: None: network, data, numbers. size: "page", "column", "slide", or the width in
+        inches. source: what the footer says about the network.
+        """
+        from gersgorin.next.analyses.panels import composed, one_panel  # loads matplotlib
+
+        title = self.figure_title() if title is None else title
+        return composed(one_panel(self.plot), title, size, source)
 
     def figure_title(self) -> str:
         """The network, the data, and at most two numbers under the names of their rows."""
