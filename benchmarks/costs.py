@@ -20,8 +20,7 @@ from torch import nn
 
 from benchmarks.__main__ import environment, stay_on_one_core
 from benchmarks.language import WINDOWS, ours
-from gersgorin import Recorder, influence, lyapunov  # switch
-from gersgorin.next import products, spectra
+from gersgorin import Recorder, influence, lyapunov, products, spectra
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig

@@ -14,7 +14,7 @@ from benchmarks.procedures import (
     three_bits,
 )
 from benchmarks.registry import benchmark
-from gersgorin import eigenvalues, fixed_points, gersgorin_discs, lyapunov  # switch
+from gersgorin import eigenvalues, fixed_points, gersgorin_discs, lyapunov
 
 STARTS = 512
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.registry import benchmark, on_both
-from gersgorin import Recorder, eigenvalues, temporal_jacobian  # switch
-from gersgorin.next import spectra
+from gersgorin import Recorder, eigenvalues, spectra, temporal_jacobian
 from rhn.cells import LSTM, RHN
 from rhn.models import PolyphonicModel
 

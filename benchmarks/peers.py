@@ -16,7 +16,7 @@ import torch
 from benchmarks.kernels import training
 from benchmarks.registry import benchmark
 from benchmarks.study import corpus, fused_epoch, study
-from gersgorin import temporal_jacobian  # switch
+from gersgorin import temporal_jacobian
 from optim_study.backend import hidden_size
 from optim_study.presets import small
 from rhn.cells import RHN

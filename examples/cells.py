@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gersgorin.next import spectra
+from gersgorin import spectra
 
 
 class MGU(nn.Module):

@@ -5,7 +5,7 @@ several seeds and chorales.
 import numpy as np
 import torch
 
-from gersgorin.next import products
+from gersgorin import products
 from rhn.cells import CELLS, hidden_size_for_budget
 from rhn.data import chorales
 

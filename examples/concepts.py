@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import nn
 
-from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian  # switch
-from gersgorin.next import products
+from gersgorin import eigenvalues, gersgorin_discs, products, temporal_jacobian
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 STEPS, UNITS = 40, 32

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gersgorin import fixed_points, lyapunov  # switch
-from gersgorin.next import spectra
+from gersgorin import fixed_points, lyapunov, spectra
 
 PLACES, WIDTH, HIDDEN = 5, 16, 64
 
@@ -102,7 +101,7 @@ def stable_cycles(block: Block, order: Tensor, period: int) -> list[list[int]]:
     starts = states(block, x, s, 20)[-2:].flatten(0, 1)
     found = fixed_points(block, x[0], starts=starts, period=period)
     answers = block.head(torch.as_tensor(found.states)).argmax(-1).tolist()
-    numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()  # switch
+    numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()
     stable = (found.unstable + found.neutral == 0) & ~found.is_slow
     cycles: dict[int, list[int]] = {}
     for k in stable.nonzero()[0]:

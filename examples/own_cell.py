@@ -8,8 +8,7 @@ The cell is a residual RNN, s' = s + tanh(W x + R s + b) / 4. Its Jacobian is I 
 import torch
 from torch import nn
 
-from gersgorin import influence, temporal_jacobian, trajectory  # switch
-from gersgorin.next import spectra
+from gersgorin import influence, spectra, temporal_jacobian, trajectory
 from rhn.cells import Cell
 from rhn.data import chorale
 from rhn.models import PolyphonicModel

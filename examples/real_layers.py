@@ -29,8 +29,7 @@ from transformers.models.recurrent_gemma.modeling_recurrent_gemma import (
 from transformers.models.rwkv.modeling_rwkv import RwkvConfig, RwkvSelfAttention
 from transformers.models.xlstm.modeling_xlstm import xLSTMBlock, xLSTMConfig
 
-from gersgorin import lyapunov  # switch
-from gersgorin.next import open_run, products, spectra
+from gersgorin import lyapunov, open_run, products, spectra
 
 M = 8  # numbers of an input
 

@@ -6,7 +6,7 @@ Writes run.npz; `gersgorin recording run.npz` draws it.
 import torch
 from torch import nn
 
-from gersgorin import Recorder  # switch
+from gersgorin import Recorder
 
 LAG, STEPS, UNITS = 10, 40, 32
 generator = torch.Generator().manual_seed(0)

@@ -1,49 +1,58 @@
-"""The classes of all results, and `load`, which reads any of them from the file that its `save`
-wrote.
-"""
+"""`load`: read any result from the file that its `save` wrote."""
 
+import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rhn.errors import DataError
-from rhn.utils import old
-from rhn.utils.io import arrays_of
-from rhn.utils.lazy import lazy_names
-from rhn.utils.old import Result as Result
+from rhn.utils.io import arrays_of, read_json
 
 HOMES = {
-    "analyses.influence": ("Influence",),
-    "analyses.fixed_points": ("FixedPoints",),
-    "analyses.steps": ("Gains", "MeanGates", "Products"),
-    "analyses.lyapunov": ("LyapunovSpectrum",),
-    "analyses.pseudospectra": ("Pseudospectra",),
-    "analyses.spectra": ("Spectra",),
-    "analyses.bands": ("Comparison",),
-    "comparison": ("SideBySide",),
-    "recording": ("Recording",),
+    "Comparison": "gersgorin.analyses.compare",
+    "FixedPoints": "gersgorin.analyses.fixed_points",
+    "Gains": "gersgorin.analyses.gains",
+    "Influence": "gersgorin.analyses.influence",
+    "LyapunovSpectrum": "gersgorin.analyses.lyapunov",
+    "MeanGates": "gersgorin.analyses.gates",
+    "Products": "gersgorin.analyses.products",
+    "Pseudospectra": "gersgorin.analyses.pseudospectra",
+    "Recording": "gersgorin.recording",
+    "Spectra": "gersgorin.analyses.spectra",
 }
+"""The module of each class of results."""
+OF_ANALYSIS = {
+    "gates_by_layer": ("analysis.activity", "GateActivity"),
+    "lesions": ("analysis.damage", "LesionTable"),
+}
+"""The module and the class of each "kind" in files of `analysis`."""
 
-__all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
-
-def load(path: str | Path) -> Result:
-    """Read a saved result of any kind from its .npz file, including those of `analysis`. Raises
-    DataError for other files.
+def load(path: str | Path) -> Any:
+    """Read a result from a .json or .npz file that its `save` wrote, including those of `analysis`.
+    Raises DataError for any other file.
 
     >>> import tempfile, torch
     >>> from gersgorin import gains
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = gains(torch.nn.RNN(3, 4), torch.rand(5, 3)).save(f"{folder}/gains.npz")
-    ...     print(load(file).kind)
-    gains
+    ...     print(type(load(file)).__name__)
+    Gains
     """
-    with arrays_of(path, Result.writer) as arrays:
-        if old.KIND not in arrays and "states" in arrays:
-            raise DataError(
-                f"{path} holds a run, not a result: numpy.load reads its inputs, states and weights"
-            )
-    for home in HOMES:
-        import_module(f"gersgorin.{home}")
-    from analysis.damage import LesionTable  # noqa: F401 (registers it, and with it GateActivity)
+    try:
+        module, name = _class_in(Path(path))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path} was not written by save() of a result: {error}") from error
+    return getattr(import_module(module), name).load(path)
 
-    return old.load_result(path)
+
+def _class_in(path: Path) -> tuple[str, str]:
+    """The module and the name of the class of the result in a file."""
+    if path.suffix.lower() == ".json":
+        name = read_json(path)["result"]
+    else:
+        with arrays_of(path, "save()") as arrays:
+            if "kind" in arrays:
+                return OF_ANALYSIS[str(arrays["kind"])]
+            name = json.loads(str(arrays["result"]))["result"]
+    return HOMES[name], name

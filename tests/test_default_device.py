@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tables import for_each
 
-import gersgorin  # switch
+import gersgorin
 from analysis import gate_activity, lesion
 from rhn.cells import CELLS
 from rhn.data.text import Vocabulary

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from gersgorin import Recorder  # switch
+from gersgorin import Recorder
 
 
 class RecorderCallback(Callback):

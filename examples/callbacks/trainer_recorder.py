@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from gersgorin import Recorder  # switch
+from gersgorin import Recorder
 
 
 class RecorderCallback(TrainerCallback):

@@ -5,8 +5,8 @@ tests.
 import torch
 from torch import Tensor
 
-from gersgorin import gersgorin_discs, temporal_jacobian  # switch
-from gersgorin.next import Spectra, spectra
+from gersgorin import gersgorin_discs, spectra, temporal_jacobian
+from gersgorin.analyses.spectra import Spectra
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from examples.paper import claims
-from gersgorin import eigenvalues, gersgorin_discs  # switch
-from gersgorin.next import Spectra
+from gersgorin import eigenvalues, gersgorin_discs
+from gersgorin.analyses.spectra import Spectra
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.5"
 COLOURS = (RED, BLUE, ORANGE, GREEN)

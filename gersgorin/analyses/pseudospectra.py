@@ -1,273 +1,202 @@
-"""Pseudospectra of a few time steps of a run: how far a small change of a Jacobian can move its
-eigenvalues.
+"""Pseudospectra: how far a small change of a Jacobian can move its eigenvalues.
 
-z is an eigenvalue of A + E for some change E of norm at most eps if and only if sigma_min(z - A) <=
-eps. If the curve of a small eps crosses the unit circle, a change of size eps can move an
-eigenvalue across the circle, even if all eigenvalues of A lie far inside. The least eps whose curve
-reaches the circle is the distance to instability (C. Van Loan, 1985).
+z is an eigenvalue of A + E for some complex change E of norm at most eps if and only if
+sigma_min(z - A) <= eps (L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005). The least eps
+whose curve reaches the unit circle is the distance to instability (C. Van Loan, 1985). A real
+change of a real Jacobian can need a larger norm.
 
-Legend: S steps that are shown; N entries of a state; a grid of (side, side) points z in the complex
-plane.
+Legend: S time steps that are shown, N entries of a state.
 """
 
-import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.analyses.steps import subject_of
-from gersgorin.figures import crowd
-from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.outlines import support_corners
+from gersgorin import door
+from gersgorin.analyses.matrices import ANGLES, SMALL
+from gersgorin.analyses.step_result import StepResult
+from gersgorin.linalg.ranges import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.network.open import DataLike, NetworkLike, open_run
-from gersgorin.run.run import Progress, shown_steps, silent
-from gersgorin.run.state import State
-from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
-from rhn.utils.figures import RED
-from rhn.utils.old import Result, counted, keywords_of, table_rows
-from rhn.utils.validation import in_short, whole_number
+from gersgorin.run import open_run
+from rhn.utils.validation import whole_number
 
-SIDE = 101  # points along a side of the grid
-WHOLE = 64  # entries of a state up to which the grid has all of them, half of them beyond
-A_MINUTE = 5e10  # operations of decompositions, n^3 a point, on one core
-MINUTES = 10  # a grid may take
-# without its yellow, invisible on white paper
-CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))
-LEVELS = 10  # curves at most
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+
+SIDE, WHOLE = 101, 64  # points of a side, half of them for states of more entries
 SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
-CHANGE = "norm of a change (log₁₀)"
+LEVELS = 10  # curves at most
+RADIUS = "spectral radius"
+NEAREST = "distance of the nearest eigenvalue to the unit circle"
+TO_CIRCLE = "distance to the unit circle (2-norm of a complex change)"
+LEAST_AT = "time step of the least distance"
+CHANGE = "2-norm of a complex change (log10)"
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Pseudospectra(Result, kind="pseudospectra"):
-    """The smallest singular values sigma_min(z - A) on a grid around the spectra of a few steps of
-    one run.
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Pseudospectra(StepResult):
+    """sigma_min(z - A) on a grid of points z around the spectra of a few steps.
 
     >>> found = pseudospectra(torch.nn.RNN(3, 4), torch.rand(4, 3), side=9)
     >>> found.sigma.shape, found.eigenvalues.shape
     ((4, 9, 9), (4, 4))
     """
 
-    steps: np.ndarray
+    page: ClassVar[str] = "docs/guides/spectra.md"
+    headline: ClassVar[tuple[str, ...]] = (RADIUS, TO_CIRCLE)
+    texts: ClassVar[tuple[str, ...]] = (
+        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE,
+    )  # fmt: skip
+
+    shown: Annotated[np.ndarray, "step"]
     """Indices of the time steps, from 0, (S,)."""
-    axis: np.ndarray
-    """Imaginary parts of the points of the grid, (side,). Their real parts are these numbers plus
-    `middle`.
-    """
-    sigma: np.ndarray
-    """sigma_min(z - A) at the points of the grid, (S, side, side): one row per imaginary part, one
-    column per real part.
-    """
-    eigenvalues: np.ndarray
+    axis: Annotated[np.ndarray, "imaginary"]
+    """Imaginary parts of the points, (side,); their real parts are these numbers plus `middle`."""
+    sigma: Annotated[np.ndarray, "step", "imaginary", "real"]
+    """sigma_min(z - A) at the points of the grid, (S, side, side)."""
+    eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
     """Eigenvalues of each step, complex, (S, N), the largest modulus first."""
-    to_circle: np.ndarray
-    """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
-    middle: float = 0.0
-    """Centre of the grid, a real number: 0, or the middle of the numerical ranges if these are
-    small, as for Jacobians close to the identity.
-    """
+    to_circle: Annotated[np.ndarray, "step"]
+    """The least 2-norm of a complex change that moves an eigenvalue onto the unit circle, (S,)."""
+    middle: float
+    """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
 
-    steps_of = staticmethod(shown_steps)
-
-    @property
-    def finding(self) -> str:
-        """A clause about the least change that moves an eigenvalue onto the unit circle."""
-        change = f"A change of norm {self.to_circle.min():.3g} of a step{subject_of(self.title)}"
-        return f"{change} puts an eigenvalue on the unit circle"
-
-    @property
-    def step_count(self) -> int:
-        """One more than the last step shown."""
-        return int(self.steps[-1]) + 1
-
-    def drawn_step(self, step: int | None = None) -> int | None:
-        """The step to draw. None: a figure shows all steps, and `plot(ax)` shows the step whose
-        eigenvalues need the least change to reach the unit circle. Raises InvalidInputError for a
-        step without a pseudospectrum.
-        """
-        if step is not None and step not in self.steps:
-            known = ", ".join(map(str, self.steps))
-            raise InvalidInputError(f"step is {in_short(step)}: expected one of {known}")
-        return step
-
-    def _axes(self) -> dict[str, tuple[str, ...]]:
+    def table(self) -> Mapping[str, Any]:
+        moduli = np.abs(self.eigenvalues)
         return {
-            "steps": ("step",),
-            "sigma": ("step", "imaginary", "real"),
-            "axis": ("imaginary",),
-            "eigenvalues": ("step", "eigenvalue"),
-            "to_circle": ("step",),
+            RADIUS: moduli[:, 0],
+            NEAREST: np.abs(1 - moduli).min(1),
+            TO_CIRCLE: self.to_circle,
+            LEAST_AT: int(self.shown[self.to_circle.argmin()]),
         }
-
-    def table(self) -> list[dict]:
-        """One row per step: step, epsilon_to_circle (the least change that moves an eigenvalue onto
-        the unit circle), spectrum_to_circle (the distance of the largest eigenvalue from the unit
-        circle, negative outside).
-        """
-        away = 1 - np.abs(self.eigenvalues[:, 0])
-        return table_rows(
-            step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away
-        )
-
-    width, marks_step = 8.0, False
-
-    def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
-        """Draw one step, by default the one whose eigenvalues need the least change to reach the
-        unit circle.
-        """
-        k = int(self.to_circle.argmin()) if step is None else [*self.steps].index(step)
-        self._draw_step(ax, k, limit).set_title(f"Step {self.steps[k]}, {self.curves}")
-
-    def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """Draw all steps, or one, with a colour bar for the curves."""
-        steps = [*self.steps]
-        chosen = range(len(steps)) if step is None else [steps.index(step)]
-        draws = [partial(self._draw_step, k=k, limit=limit) for k in chosen]
-        high = max(2.5, 6 / len(draws))
-        bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
-        return compose(
-            self.finding, self.origin, Block(draws, high, len(draws), "y", legend=True), bar
-        )
-
-    @property
-    def curves(self) -> str:
-        """The levels of the curves in words, for the title of axes without a colour bar."""
-        last, inner = self.levels[:-3:-1]
-        return f"curves inwards: {CHANGE} {last:g}, {inner:g}, ..."
-
-    def _draw_step(self, ax: Axes, k: int, limit: float | None = None) -> Axes:
-        """Draw the boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, the
-        eigenvalues and the unit circle.
-        """
-        levels, values = self.levels, self.eigenvalues[k]
-        # an eigenvalue on the grid has none
-        heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))
-        if (heights >= levels[0]).any():
-            ax.contour(
-                self.middle + self.axis,
-                self.axis,
-                heights,
-                levels,
-                cmap=CURVES,
-                norm=_colours(levels),
-                linewidths=1,
-            )
-        ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
-        view = (limit, 0.0) if limit else (self.axis[-1], self.middle)
-        complex_plane(ax, *view).set_title(f"Step {self.steps[k]}")
-        return ax
 
     @property
     def levels(self) -> np.ndarray:
-        """Decimal logarithms of the values of eps whose curves are drawn: ascending in equal round
-        steps over a decade or more. The curves are closed within the grid.
+        """Decimal logarithms of the values of eps whose curves are drawn, ascending over a decade
+        or more. The curves are closed within the grid.
         """
-        away, least = np.abs(self.axis), self.to_circle.min()
+        from matplotlib.ticker import MaxNLocator
+
+        away = np.abs(self.axis)
         edge = np.maximum.outer(away, away) == away[-1]
-        high = np.nan_to_num(np.log10(self.sigma[:, edge].min()))
-        low = min(high - 1, math.log10(least) if least > 0 else high)
-        wide = high - low + 1e-9  # often a decade, which rounding must not move below it
-        step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if wide / s < LEVELS)
-        return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 1)
+        least, high = np.log10(np.maximum([self.to_circle.min(), self.sigma[:, edge].min()], 1e-99))
+        ticks = MaxNLocator(LEVELS).tick_values(min(high - 1, least), high)
+        return ticks[ticks <= high]
 
-    def _to_dict(self) -> dict:
-        """Numbers for JSON, without those of the grid."""
-        return {"grid": self.sigma.shape[1:], "steps": self.table()}
+    def plot(self, ax: "Axes | None" = None, step: int | None = None) -> "Axes":
+        """Draw one step; None: the one of the least distance to the unit circle."""
+        from gersgorin.analyses.panels import new_axes  # loads matplotlib
+
+        shown = self.shown.tolist()
+        step = shown[self.to_circle.argmin()] if step is None else step
+        door.require(step in shown, "step", step, f"one of {shown}")
+        ax = new_axes() if ax is None else ax
+        ax.figure.colorbar(self._draw(ax, shown.index(step)), ax=ax, label=CHANGE)
+        return ax
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """Draw all steps side by side; None: the usual title."""
+        from matplotlib.figure import Figure
+
+        S = len(self.shown)
+        drawn = Figure(figsize=(2.9 * S + 1.5, 3.8), layout="constrained")
+        panels = drawn.subplots(1, S, squeeze=False)[0]
+        curves = [self._draw(ax, k) for k, ax in enumerate(panels)]
+        drawn.colorbar(curves[0], ax=panels, label=CHANGE)
+        drawn.suptitle(self.figure_title() if title is None else title, x=0.01, ha="left")
+        return drawn
+
+    def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
+        """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
+        from gersgorin.analyses.panels import IMAGINARY, REAL, RED, TIME
+
+        levels, values, half = self.levels, self.eigenvalues[k], self.axis[-1]
+        # an eigenvalue on the grid has no logarithm
+        heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))
+        x, circle = self.middle + self.axis, np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+        curves = ax.contour(x, self.axis, heights, levels, cmap="viridis_r", linewidths=1,
+                            vmin=levels[0] - np.ptp(levels) / 4)  # fmt: skip
+        ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+        ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+        ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal", xlabel=REAL)
+        ax.set(ylabel=IMAGINARY)
+        ax.set_title(f"{TIME} {self.shown[k]}", loc="left", fontsize=10)
+        ax.label_outer()
+        return curves
 
 
-@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
-    network: NetworkLike,
-    x: DataLike = None,
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
     *,
-    s0: State | None = None,
     side: int | None = None,
-    progress: Progress = silent,
-    **options,
+    steps: Sequence[int] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+    **how: Any,
 ) -> Pseudospectra:
-    """Compute the pseudospectra of four steps of a run (of all steps if there are fewer), on a grid
-    around the unit circle and the numerical ranges.
+    """Compute pseudospectra of a few steps of a run, on a grid around the unit circle and the
+    numerical ranges.
 
     Args:
-        network, x, s0, options: as for `gersgorin.open_run`.
-        side: number of points along a side of the grid, an odd number (default: 101, or 51 for a
-            state of more than 64 entries). The time grows with the square of side and with the cube
-            of the state size. With the default side, the time on one core is a quarter of a minute
-            for 64 entries and two minutes for 256.
+        network, x, s0, how: as for `open_run`.
+        side: the number of points of a side of the grid, odd; None: 101, or 51 for a state of more
+            than 64 entries. The time grows with the square of side and the cube of the entries.
+        steps: the time steps, counted from 0; None: four, from the first to the last.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError: side is out of range, the grid would take more than ten minutes, or a
-            state or Jacobian is not finite.
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a wrong argument.
 
-    >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), s0=torch.ones(2))
-    >>> found.steps.tolist(), found.to_circle.round(9).tolist()
+    >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), torch.ones(2))
+    >>> found.shown.tolist(), found.to_circle.round(9).tolist()
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
-    if side is not None and (side := whole_number("side", side, 3)) % 2 == 0:
-        raise InvalidInputError(f"side is {side}: expected an odd number of at least 3")
-    run = open_run(network, x, s0=s0, **options)
-    steps = shown_steps(len(run))
-    N = run.state_size
-    side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
-    _check_size(N, side, len(steps))
-    A = run.jacobians(steps).detach()
-    corners = support_corners(
-        support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).double().numpy()
+    run = open_run(network, x, s0, **how)
+    T, N = len(run), run.state_size
+    side = (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side)
+    door.require(side > 1 and side % 2 == 1, "side", side, "an odd number of at least 3")
+    steps = [round(k * (T - 1) / 3) for k in range(4)] if steps is None else steps
+    shown = sorted({door.step_of_run(step, T) for step in steps})
+    door.require(len(shown) > 0, "steps", steps, "at least one time step")
+    A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()
+    door.are_finite(f"Jacobian of {run.step.name}", A)
+    middle, axis = grid_around(A, side)
+    points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
+    for one in A:
+        sigma.append(pseudospectrum(one, points).numpy())
+        to_circle.append(distance_to_circle(one))
+        if progress:
+            progress(len(sigma), len(A))
+    return Pseudospectra(
+        **run.heading,
+        shown=np.array(shown),
+        axis=axis,
+        sigma=np.stack(sigma),
+        eigenvalues=eigenvalues(A).numpy(),
+        to_circle=np.array(to_circle),
+        middle=float(middle),
     )
-    middle, half = crowd(corners)
+
+
+def grid_around(A: torch.Tensor, side: int) -> tuple[float, np.ndarray]:
+    """The centre and the axis (side,) of a grid around the numerical ranges of A (S, N, N) and a
+    part of the unit circle.
+    """
+    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
+    corners = support_corners(support_function(A, angles).numpy())
+    low, high = corners.real.min(), corners.real.max()
+    middle, half = (low + high) / 2, 1.35 * max(high - low, np.ptp(corners.imag)) / 2
     if half > SMALL_RANGE:
         middle, half = 0.0, 1.15 * np.abs(corners).max()
     right = max(half, 1.15 * abs(1 - abs(middle))) * np.linspace(0, 1, side // 2 + 1)
     # mirrors to the last bit: half of the points are then computed
-    axis = np.concatenate([-right[:0:-1], right])
-    points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
-    for k, one in enumerate(A):
-        sigma.append(pseudospectrum(one, points).numpy())
-        to_circle.append(distance_to_circle(one))
-        progress(k + 1, len(steps))
-    return Pseudospectra(
-        title=run.label.heading,
-        about=run.label.about,
-        steps=np.array(steps),
-        axis=axis,
-        sigma=np.stack(sigma),
-        eigenvalues=eigenvalues(A).cpu().numpy(),
-        to_circle=np.array(to_circle),
-        middle=float(middle),
-        **run.itself,
-    )
-
-
-def _check_size(entries: int, side: int, steps: int) -> None:
-    """Raise InvalidInputError for a grid that takes too long. The message has the largest side that
-    does not.
-    """
-    minutes_a_point = steps * entries**3 / A_MINUTE / 2  # only half of the points are computed
-    minutes, largest = side**2 * minutes_a_point, math.isqrt(int(MINUTES / minutes_a_point))
-    if minutes <= MINUTES:
-        return
-    odd = largest if largest % 2 else largest - 1
-    remedy = f"give a side of at most {odd} (--side {odd})" if odd >= 3 else "use fewer units"
-    raise InvalidInputError(
-        f"a grid of {side} x {side} points for {counted(steps, 'step')} of {entries:,} state "
-        f"entries takes about {minutes:,.0f} minutes on one core: {remedy}"
-    )
-
-
-def _colours(levels: np.ndarray) -> BoundaryNorm:
-    """The colours of the curves; each curve lies in the middle of the range of its colour."""
-    half = (levels[1] - levels[0]) / 2
-    return BoundaryNorm(np.append(levels - half, levels[-1] + half), 256)
+    return middle, np.concatenate([-right[:0:-1], right])

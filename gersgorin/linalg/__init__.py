@@ -8,28 +8,10 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "discs": ("Discs", "gersgorin_discs"),
-        "inclusion": (
-            "INCLUSION_SETS",
-            "Brauer",
-            "InclusionSet",
-            "MinimalGersgorin",
-            "NumericalRange",
-            "Ostrowski",
-            "numerical_radius",
-        ),
-        "products": (
-            "cumulative_log_norms",
-            "finite_time_exponent",
-            "doubling_time",
-            "half_life",
-            "jacobian_product",
-        ),
+        "inclusion": ("in_brauer_ovals", "in_minimal_gersgorin_set", "in_ostrowski_discs"),
+        "products": ("doubling_time", "half_life", "jacobian_product"),
+        "ranges": ("numerical_radius",),
         "singular_values": ("pseudospectrum",),
-        "spectrum": (
-            "departure_from_normality",
-            "eigenvalue_conditions",
-            "eigenvalues",
-            "spectral_radius",
-        ),
+        "spectrum": ("departure_from_normality", "eigenvalue_conditions", "eigenvalues"),
     },
 )

@@ -2,8 +2,7 @@
 
 Spectra of single steps do not compose. [[0, 2], [0, 0]] and its transpose both have the spectral
 radius 0, but their product has the radius 4. diag(2, 0) and diag(0, 2) both have the radius 2, but
-their product is 0. Over T steps a gradient grows by at most the norm of ds[T]/ds[0] = A[T-1] ...
-A[0].
+their product is 0.
 
 Every factor and every partial product is scaled by a power of two, whose exponent is stored as an
 integer. Nothing overflows, and scaling adds no rounding.
@@ -16,12 +15,11 @@ import math
 from collections.abc import Callable
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin.linalg.checks import as_numbers, check_square
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.validate import as_numbers, check_square
 from rhn.errors import InvalidInputError
 from rhn.utils.scale import scaled
 
@@ -52,22 +50,6 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     for step in A:
         product.multiply(step)
     return product.P, product.log_scale
-
-
-def cumulative_log_norms(A: Tensor) -> Tensor:
-    """Compute log ||ds[t+1]/ds[0]||_2 for t = 0..T-1, (T, ...), real; -inf if the product is zero.
-    T = 0 gives (0, ...).
-
-    Arguments and errors as for `jacobian_product`.
-
-    >>> cumulative_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)).exp().round(decimals=4)
-    tensor([2., 1., 4.])
-    """
-    check_square(A, steps=0)
-    if not len(A):
-        return A.real.new_empty(A.shape[:-2])
-    product = RunningProduct()
-    return torch.stack([product.multiply(step).log_norm() for step in A])
 
 
 def spectral_norm(P: Tensor) -> Tensor:
@@ -110,50 +92,10 @@ class RunningProduct:
         return norm(self.P).log() + self.log_scale
 
 
-def share_from(norms: np.ndarray) -> np.ndarray:
-    """Share of the 2-norm of a vector that comes from the entries from each index to the end, (T,).
-    NaN if all entries are zero, or if one is infinite.
-
-    >>> share_from(np.array([4.0, 0.0, 3.0])).tolist()
-    [1.0, 0.6, 0.6]
-    """
-    with np.errstate(invalid="ignore"):
-        rest = np.sqrt(np.cumsum(np.square(norms / norms.max())[::-1])[::-1])
-        return rest / rest[0]
-
-
-def vanishes_at(norms: np.ndarray) -> int | None:
-    """First index such that all numbers from this index to the end are 0 or subnormal; None if
-    there is none.
-
-    >>> vanishes_at(np.array([1.0, 0.0, 2.0, 1e-310, 0.0])), vanishes_at(np.ones(3))
-    (3, None)
-    """
-    last = int(np.flatnonzero(norms >= np.finfo(norms.dtype).tiny).max(initial=-1)) + 1
-    return last if last < len(norms) else None
-
-
-def finite_time_exponent(A: Tensor) -> Tensor:
-    """Compute log ||A[T-1]...A[0]||_2 / T, (...,), real: the mean growth per step of the
-    perturbation that grows most; -inf if the product is zero.
-
-    Raises:
-        InvalidInputError: as for `jacobian_product`; or T = 0.
-
-    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # radius 0, yet the product doubles each step
-    >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)
-    tensor(2.)
-    """
-    P, log_scale = jacobian_product(check_square(A, steps=1))
-    return (spectral_norm(P).log() + log_scale) / len(A)
-
-
 def half_life(exponent: Tensor | float) -> Tensor:
-    """Number of steps in which a gradient halves if its norm changes by the factor exp(exponent)
-    per step: -log 2 / exponent, with the shape of exponent.
-
-    The half-life is inf if the gradient does not shrink (see `doubling_time`), and 0 for the
-    exponent -inf of a zero product.
+    """Number of steps in which a norm halves that changes by the factor exp(exponent) per step:
+    -log 2 / exponent, with the shape of exponent; inf if it does not shrink, 0 for the exponent
+    -inf of a zero product. Raises InvalidInputError for complex numbers.
 
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
     tensor([10., inf, inf])
@@ -165,9 +107,8 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 
 def doubling_time(exponent: Tensor | float) -> Tensor:
-    """Number of steps in which a gradient doubles if its norm changes by the factor exp(exponent)
-    per step: log 2 / exponent, with the shape of exponent. The result is inf if the gradient does
-    not grow.
+    """Number of steps in which a norm doubles that changes by the factor exp(exponent) per step:
+    log 2 / exponent, with the shape of exponent; inf if it does not grow.
 
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
     tensor([inf, inf, 1.])

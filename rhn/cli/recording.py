@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from rhn.data import Corpus, TextCorpus
-from rhn.plotting.provenance import words_of_new
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.chorales import constant_output_nll
 from rhn.training.run import Callback, homes
@@ -46,25 +45,20 @@ def recorders(
     seed.
     """
     if text := isinstance(config, LanguageConfig):
-        ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
-        probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
-        constant = None
+        ids = torch.from_numpy(corpus.valid[: config.window + 1]).long()
+        probe, named, constant = ids[:-1], corpus.name, None
     else:
         probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
-        words = f"{corpus.source}; probe {corpus.valid[0].label}"
-        constant = constant_output_nll(corpus, corpus.valid[:1])
+        named, constant = corpus.valid[0].label, constant_output_nll(corpus, corpus.valid[:1])
 
     def loss(model: Any) -> Tensor:
-        return (model(probe, targets=ids[1:]).nll if text else model.nll(probe)).mean()
-
-    def about(seed: int) -> Callable[[Any], str]:
-        return lambda model: f"{words_of_new(model.cells[0], seed)}; {words}"
+        if text:
+            return model(probe[:, None], targets=ids[1:, None]).nll.mean()
+        return model.nll(probe).mean()
 
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
-    own: dict = {"loss": loss, "constant": constant, "within": text}
-    return [
-        ProbeRecorder(every, seed, probe, paths[seed], about=about(seed), **own) for seed in seeds
-    ]
+    own: dict = {"data": named, "loss": loss, "constant": constant, "within": text}
+    return [ProbeRecorder(every, seed, probe, paths[seed], **own) for seed in seeds]
 
 
 class ProbeRecorder(Callback):
@@ -74,8 +68,8 @@ class ProbeRecorder(Callback):
         every: optimiser steps between two measurements.
         probe: the input on which every measurement is made.
         path: the file of the record.
+        data: name of the probe.
         loss: function that computes the loss of a network on the probe.
-        about: function that describes the origin of a network, for figures.
         constant: loss of the constant predictor on the probe; None if it is not known.
         within: True to measure within epochs; False to measure at the end of the epoch in which the
             step falls.
@@ -88,14 +82,14 @@ class ProbeRecorder(Callback):
         probe: Tensor,
         path: Path,
         *,
+        data: str,
         loss: Callable[[Any], Tensor],
-        about: Callable[[Any], str],
         constant: float | None = None,
         within: bool = False,
     ):
-        self._every, self._seed, self._probe, self._path = every, seed, probe, path
-        self._loss, self._about, self._within = loss, about, within
-        self._constant = constant
+        self._every, self._seed, self._probe = every, seed, probe
+        self._loss, self._within = loss, within
+        self._how: dict[str, Any] = {"path": path, "data": data, "constant": constant}
         self._recorder: Any = None
         self._model: Any = None
         self._steps = 0
@@ -116,10 +110,8 @@ class ProbeRecorder(Callback):
         from gersgorin.recorder import Recorder
 
         self._model = copy.deepcopy(network)
-        about, loss = self._about(network), self._load(network)
-        origin: dict[str, Any] = {"path": self._path, "start": trainer.steps, "about": about}
-        origin |= {"loss": loss, "loss_of": "the probe", "constant": self._constant}
-        self._recorder = Recorder(self._model, self._probe, self._every, **origin)
+        now: dict[str, Any] = {"start": trainer.steps, "loss": self._load(network)}
+        self._recorder = Recorder(self._model, self._probe, self._every, **now, **self._how)
 
     def save(self) -> None:
         """Write the record. Called before a training run saves its state, so that the record is not
@@ -129,7 +121,7 @@ class ProbeRecorder(Callback):
             self._recorder.save()
 
     def close(self) -> None:
-        """Write the record a last time, and print how much time recording took."""
+        """Write the record a last time."""
         if self._recorder:
             self._recorder.close()
 

@@ -35,7 +35,7 @@ LEVELS_TEXT = """
     rhn.cli rhn.plotting rhn.__main__
     gersgorin.validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.network
-    gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.labels gersgorin.next \
+    gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.labels gersgorin \
         gersgorin.recorder gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
     trainability
@@ -254,7 +254,7 @@ SHARED_NAMES = {
 }
 """Public names that several modules define, and why."""
 
-BESIDE_THE_OLD = ("rhn.utils.old", "gersgorin.next")
+BESIDE_THE_OLD = ("rhn.utils.old", "gersgorin")
 """Modules beside their successors or predecessors, until the switch."""
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gersgorin.figures import draw_run
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from gersgorin import spectra
-from gersgorin.figures import draw_run
 from rhn import make_cell
 from rhn.plotting.figure import LogLabels, LogTicks
 from rhn.utils import figures, old

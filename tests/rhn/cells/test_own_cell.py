@@ -11,7 +11,7 @@ import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin import temporal_jacobian  # switch
+from gersgorin import temporal_jacobian
 from rhn.cells import (
     CELLS,
     DTSRNN,

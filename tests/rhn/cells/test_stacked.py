@@ -8,8 +8,7 @@ import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin import input_jacobian, temporal_jacobian, trajectory  # switch
-from gersgorin.next import gates
+from gersgorin import gates, input_jacobian, temporal_jacobian, trajectory
 from rhn.cells import RNN, StackedCell, from_torch
 
 m, n, B, T, L = 3, 5, 2, 7, 3

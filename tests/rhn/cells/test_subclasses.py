@@ -7,7 +7,7 @@ import torch
 from choices import recorded_choices
 from tables import for_each
 
-from gersgorin import layer_jacobians, norm_bound, temporal_jacobian  # switch
+from gersgorin import layer_jacobians, norm_bound, temporal_jacobian
 from rhn.cells import CELLS, GRU, LSTM
 from rhn.cells.base import DERIVED, Cell
 from rhn.errors import InvalidInputError

@@ -8,10 +8,10 @@ import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import gersgorin.cli.main
 import pytest
 
 import analysis.cli
-import gersgorin.cli.main
 import optim_study.cli
 import rhn.cli.main
 import trainability.cli

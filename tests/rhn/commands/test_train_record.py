@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.results import Recording
+from gersgorin.recording import Recording
 from rhn.checkpoints import load_checkpoint
 from rhn.cli import main as cli
 from rhn.data import chorales
@@ -23,9 +23,7 @@ def assert_same_record(one: Recording, other: Recording):
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), name
 
 
-def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(
-    task, tmp_path, capsys
-):
+def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(task, tmp_path):
     epochs = {"chorales": 6, "text": 3}[task.name]
     plain, recorded = tmp_path / "plain", tmp_path / "recorded"
     assert task.train(plain, "--epochs", epochs) == 0
@@ -33,7 +31,6 @@ def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(
     assert_same_run(recorded, plain)
     found = record(recorded)
     assert found.step.tolist() == STEPS[task.name] and found.every == EVERY[task.name]
-    assert f"recorder: {len(found)} measurements" in capsys.readouterr().err
     assert (
         np.isfinite(found.loss).all()
         and np.isfinite(found.radius).all()
@@ -48,13 +45,13 @@ def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     loss = model.nll(probe).mean()
     loss.backward()
     found = record(tmp_path / "run")
-    assert found.loss[-1] == pytest.approx(loss.item()) and "loss of the probe" in found.summary()
+    assert found.loss[-1] == pytest.approx(loss.item())
     p = np.concatenate([np.asarray(piece)[1:] for piece in chorales(music.data).train]).mean(0)
     y = probe.numpy()[1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         nll = np.where(y > 0, -np.log(p), -np.log(1 - p)).sum(1).mean()
     assert found.constant == pytest.approx(nll)
-    place = found.parameters.tolist().index("cells.0.weight_hh[1]")
+    place = found.parameters.index("cells.0.weight_hh[1]")
     assert found.gradient_norm[-1, place] == pytest.approx(
         model.cells[0].weight_hh.grad[1].norm().item()
     )

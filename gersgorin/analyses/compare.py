@@ -1,0 +1,352 @@
+"""`compare`: several networks on the same data, in one table and one grid.
+
+    found = compare({"rnn": rnn, "lstm": lstm}, x)       # a row of panels
+    found["lstm"]                                        # its Spectra
+    compare({("rhn", 1): one, ("rhn", 5): five}, x)      # rows rhn, columns 1 and 5
+    compare({"lstm": [seed_0, seed_1]}, [x_0, x_1])      # four runs: medians and bands
+
+Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ
+in length: a number at step t is over the runs that have this step.
+"""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+
+from gersgorin import door
+from gersgorin.analyses.spectra import (
+    NO_NUMBER,
+    NORM,
+    NOT_CONVERGED,
+    RADIUS,
+    ROW_REACH,
+    Spectra,
+    spectra,
+)
+from gersgorin.analyses.step_result import (
+    GROWTH,
+    HALF_LIFE,
+    LOG_NORM,
+    growth_curve,
+    growth_rows,
+)
+from rhn.utils.io import check_output, write_rows
+from rhn.utils.results import Result
+from rhn.utils.tables import formatted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RUNS, NETWORK, NETWORKS = "runs", "network", "networks"
+SHARES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9}
+"""Quantiles over the runs, by the heading of their table."""
+ENDINGS = {"": 0.5, ", 10 %": 0.1, ", 90 %": 0.9}
+"""The same quantiles, by the endings of columns in a .csv file."""
+MEASURES = {
+    RADIUS: "spectral_radius",
+    ROW_REACH: "reach",
+    NORM: "norm",
+    GROWTH: "log_norm_product",
+}
+PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
+"""The panels of a figure: the complex plane of a step, and curves over time."""
+COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
+HEADING = 10  # letters of a line in the heading of a column
+
+PerRun = Annotated[np.ndarray, "run", "step"]
+Place = str | tuple[Any, Any]
+"""A name, or (row, column)."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class ComparedNetwork:
+    """Measures of R runs of one network at each step: arrays (R, T), NaN after the end of a run."""
+
+    row: str
+    """Row of the grid; empty for a plain name."""
+    column: str
+    """Column of the grid, or the plain name; empty: the first column."""
+    first: Spectra
+    """Spectra of the first run."""
+    spectral_radius: PerRun
+    """Largest modulus of an eigenvalue, (R, T)."""
+    norm: PerRun
+    """2-norm of the Jacobian, (R, T)."""
+    reach: PerRun
+    """Largest modulus in the row discs, (R, T)."""
+    log_norm_product: PerRun
+    """log ||ds[t+1]/ds[0]||_2, (R, T)."""
+    steps: Annotated[np.ndarray, "run"]
+    """Number of steps of each run, (R,)."""
+
+    @property
+    def name(self) -> str:
+        """The name in the table."""
+        return ", ".join(filter(None, (self.row, self.column)))
+
+    @property
+    def label(self) -> str:
+        """The name in its row."""
+        return self.column or self.row
+
+    @property
+    def runs_at(self) -> np.ndarray:
+        """Number of runs that have step t, (T,)."""
+        return (self.steps[:, None] > np.arange(self.norm.shape[1])).sum(0)
+
+    @property
+    def last_exponent(self) -> np.ndarray:
+        """log ||ds[T]/ds[0]||_2 / T of each run at its last step, (R,)."""
+        return self.log_norm_product[np.arange(len(self.steps)), self.steps - 1] / self.steps
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """The numbers of each run by the columns of the table, (R,): medians over its steps, and
+        those of the whole run.
+        """
+        three = {name: getattr(self, MEASURES[name]) for name in (RADIUS, ROW_REACH, NORM)}
+        found = {name: quantiles(values.T, 0.5) for name, values in three.items()}
+        ends = zip(self.log_norm_product, self.steps, strict=True)
+        growth = [growth_rows(log_norm[:T]) for log_norm, T in ends]
+        last = {name: np.array([each[name] for each in growth]) for name in COLUMNS[-2:]}
+        return {RUNS: np.full(len(self.steps), len(self.steps)), **found, **last}
+
+    def curve(self, measure: str, share: float) -> np.ndarray:
+        """A quantile over the runs at each step that at least half of the runs have, (T',), of a
+        measure in `MEASURES`. The growth is in decades, from the first state on.
+        """
+        found = quantiles(getattr(self, MEASURES[measure]), share)
+        found = found[2 * self.runs_at >= len(self.steps)]
+        return growth_curve(found)[GROWTH] if measure == GROWTH else found
+
+
+def quantiles(values: np.ndarray, share: float) -> np.ndarray:
+    """Return a quantile of each column over the rows (R, T) that have a number, (T,), by linear
+    interpolation; NaN without any. Between a finite and an infinite value it is the infinite one.
+
+    >>> quantiles(np.array([[3.0, 0.0], [1.0, -np.inf], [2.0, np.nan]]), 0.5).tolist()
+    [2.0, -inf]
+    """
+    ordered, count = np.sort(values, axis=0), (~np.isnan(values)).sum(0)
+    place = share * np.maximum(count - 1, 0)
+    below, above = (np.take_along_axis(ordered, each.astype(int)[None], 0)[0]
+                    for each in (np.floor(place), np.ceil(place)))  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        between = below + (above - below) * (place % 1)
+    between = np.where(np.isneginf(below), below, between)
+    return np.where(below == above, below, between)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Comparison(Result):
+    """Networks on the same data, in the order in which they were given.
+
+    >>> import torch
+    >>> found = compare({"rnn": torch.nn.RNN(3, 4), "gru": torch.nn.GRU(3, 4)}, torch.rand(6, 3))
+    >>> found["gru"].spectral_radius.shape, found.table()["runs"].tolist()
+    ((6,), [1, 1])
+    """
+
+    page: ClassVar[str] = "docs/guides/compare.md"
+    texts: ClassVar[tuple[str, ...]] = (
+        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS,
+    )  # fmt: skip
+
+    networks: tuple[ComparedNetwork, ...]
+    panels: tuple[str, ...]
+    """The panels of the figure, names in `PANELS`."""
+
+    def __getitem__(self, place: Place) -> Spectra:
+        """The spectra of a network, along its first run, by its name or (row, column)."""
+        return self.network(place).first
+
+    def network(self, place: Place) -> ComparedNetwork:
+        """All runs of a network, by its name or (row, column). Raises KeyError."""
+        return self._by_place[_place(place)]
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, str], ComparedNetwork]:
+        return {(one.row, one.column): one for one in self.networks}
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows of the grid, from top to bottom."""
+        return [*dict.fromkeys(one.row for one in self.networks)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the grid, from left to right."""
+        return [*dict.fromkeys(one.column for one in self.networks if one.column)] or [""]
+
+    @property
+    def curve_panels(self) -> list[str]:
+        """The measures whose curves the figure has."""
+        return [PANELS[name] for name in self.panels if PANELS[name]]
+
+    def title(self) -> list[str]:
+        first, runs = self.networks[0].first, sum(len(one.steps) for one in self.networks)
+        steps = max(one.norm.shape[1] for one in self.networks)
+        counts = f"{len(self.networks)} {NETWORKS}, {runs} {RUNS}"
+        return [f"{counts}; {first.data}, {steps} {first.unit}"]
+
+    def table(self, share: float = 0.5) -> Mapping[str, Any]:
+        """Return {column: numbers of the networks}, quantiles over the runs of each network."""
+        each = [one.numbers() for one in self.networks]
+        rows = {name: [quantiles(n[name][:, None], share)[0] for n in each] for name in COLUMNS}
+        return {name: np.array(row, int if name == RUNS else float) for name, row in rows.items()}
+
+    def blocks(self) -> list[list[list[str]]]:
+        several = any(len(one.steps) > 1 for one in self.networks)
+        return [self._block(share) for share in SHARES if several or share == "median"]
+
+    def _block(self, heading: str) -> list[list[str]]:
+        """The printed table of a quantile; the names of its columns are folded."""
+        table = self.table(SHARES[heading])
+        folded = [textwrap.wrap(name, HEADING, break_long_words=False) for name in table]
+        lines = max(map(len, folded))
+        top = [[""] * (lines - len(words)) + words for words in folded]
+        heads = [["", *line] for line in zip(*top, strict=True)]
+        heads[-1][0] = heading
+        cells = zip(*[row.tolist() for row in table.values()], strict=True)
+        names = [one.name for one in self.networks]
+        rows = [[name, *map(formatted, row)] for name, row in zip(names, cells, strict=True)]
+        return [*heads, *rows]
+
+    def notes(self) -> Mapping[str, int]:
+        lost, unknown = 0, 0
+        for one in self.networks:
+            there = np.arange(one.norm.shape[1]) < one.steps[:, None]
+            lost += int((there & np.isnan(one.norm)).sum())
+            unknown += int((there & np.isnan(one.spectral_radius) & ~np.isnan(one.norm)).sum())
+        return {NOT_CONVERGED: unknown, NO_NUMBER: lost}
+
+    def csv(self, path: str | Path) -> Path:
+        """Write the table to a .csv file: a row for each network, and three columns for each
+        number: the median, 10 % and 90 % of its runs. Raises OutputError.
+        """
+        path = check_output(path, (".csv",))
+        tables = {words: self.table(share) for words, share in ENDINGS.items()}
+        columns = {name + words: table[name] for name in COLUMNS for words, table in tables.items()
+                   if name != RUNS or not words}  # fmt: skip
+        names = [one.name for one in self.networks]
+        rows = zip(names, *[column.tolist() for column in columns.values()], strict=True)
+        return write_rows(path, [NETWORK, *columns], rows)
+
+    def plot(self, ax: "Axes | None" = None, panel: str = "product") -> "Axes":
+        """Draw one curve for each network over time, into these axes or new ones: the median of its
+        runs, and a band from 10 to 90 % of them. panel: a name in `PANELS` but "discs".
+        """
+        from gersgorin.analyses.grid import draw_curves  # loads matplotlib
+        from gersgorin.analyses.panels import new_axes
+
+        curves = [*PANELS][1:]
+        door.require(panel in curves, "panel", repr(panel), " or ".join(curves))
+        names = {one.name: one for one in self.networks}
+        return draw_curves(new_axes() if ax is None else ax, names, PANELS[panel])
+
+    def figure(
+        self,
+        title: str | None = None,
+        *,
+        size: str | float = "page",
+        source: str = "",
+        step: int | None = None,
+        limit: float | None = None,
+    ) -> "Figure":
+        """Draw the grid: one step of the first run of each network, and curves for each row.
+
+        title: None: the usual one. size: "page", "column", "slide", or the width in inches. source:
+        what the footer says about the networks. step: None: the typical step of each network.
+        limit: half the width of the panels around 0; None: all panels hold all that is drawn.
+        """
+        from gersgorin.analyses.grid import draw_grid  # loads matplotlib
+        from gersgorin.analyses.panels import composed
+
+        if step is not None:
+            step = door.step_of_run(step, min(one.first.steps for one in self.networks))
+        title = "\n".join(self.title()) if title is None else title
+        return composed(partial(draw_grid, found=self, step=step, half=limit), title, size, source)
+
+
+def compare(
+    networks: Mapping[Place, Any],
+    x: Any = None,
+    *,
+    panels: Sequence[str] = ("discs", "product"),
+    progress: Callable[[int, int], object] | None = None,
+    **how: Any,
+) -> Comparison:
+    """Measure networks on the same data, each as `spectra` does.
+
+    Args:
+        networks: {name: network}, or {(row, column): network} for a grid; a network without a
+            column stands in the first one. A network is one that `open_run` takes, a `Run`, or a
+            list of them: the same network with several seeds.
+        x: one sequence as for `open_run`, or a list of sequences; None if all networks are runs.
+            With several seeds or sequences, numbers are quantiles over the runs.
+        panels: the panels of the figure: discs, radius, reach, norm, product.
+        progress: called with the number of runs that are done, and of all runs.
+        how: as for `spectra`.
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: as for `spectra`; or there is no network,
+            two have the same place, or a panel is unknown.
+
+    >>> import torch
+    >>> steps = {"half": lambda x, s: s / 2, "twice": lambda x, s: 2 * s}
+    >>> compare(steps, torch.zeros(9, 1), state_size=1).table()["2-norm"].tolist()
+    [0.5, 2.0]
+    """
+    unknown = [name for name in panels if name not in PANELS]
+    door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
+    places, sequences = _places(networks), _listed(x)
+    draws = [*map(_listed, networks.values())]
+    door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")
+    jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
+    runs = [list[Spectra]() for _ in draws]
+    for done, (k, network, sequence) in enumerate(jobs, 1):
+        few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
+        runs[k].append(spectra(network, sequence, **how | few))
+        if progress is not None:
+            progress(done, len(jobs))
+    found = tuple(map(_network, places, runs))
+    return Comparison(networks=found, panels=tuple(panels))
+
+
+def _listed(given: Any) -> list[Any]:
+    """Several networks or sequences as they are, one in a list."""
+    return given if isinstance(given, list) else [given]
+
+
+def _places(networks: Mapping[Place, Any]) -> list[tuple[str, str]]:
+    """(Row, column) of each network; refused unless each place of the grid has one network."""
+    places = [*map(_place, networks)]
+    first = next((column for _, column in places if column), "")
+    cells = {(row, column or first) for row, column in places}
+    door.require(0 < len(cells) == len(places), "networks",
+                 ", ".join(map(str, networks)) or "empty", "one network at each place")  # fmt: skip
+    return places
+
+
+def _place(place: Place) -> tuple[str, str]:
+    """(Row, column) as texts."""
+    row, column = place if isinstance(place, tuple) else ("", place)
+    return str(row), str(column)
+
+
+def _network(place: tuple[str, str], runs: list[Spectra]) -> ComparedNetwork:
+    """The measures of the runs of a network as arrays (R, T)."""
+    steps = np.array([run.steps for run in runs])
+    own = {"spectral_radius": "spectral_radius", "norm": "norm", "reach": "row_reach",
+           "log_norm_product": "log_norm_product"}  # fmt: skip
+    arrays = {name: np.full((len(runs), steps.max()), np.nan) for name in own}
+    for name, attribute in own.items():
+        for row, run in zip(arrays[name], runs, strict=True):
+            row[: run.steps] = getattr(run, attribute)
+    return ComparedNetwork(row=place[0], column=place[1], first=runs[0], steps=steps, **arrays)

@@ -1,0 +1,93 @@
+"""Gains: 2-norms of the Jacobians of the input and of each layer of a step.
+
+Gains of single steps do not compose, see `gersgorin.analyses.products`.
+
+Legend: T time steps; L layers; N entries of a state; s_l the state after layer l.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.analyses.step_result import StepResult
+from gersgorin.jacobians import with_scale
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.run import Run, open_run
+
+INPUT, LAYER = "input, ||ds'/dx||_2", "||ds_l/ds_l-1||_2 of layer"
+NO_NUMBER = "steps without an input gain"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Gains(StepResult):
+    """2-norms of the Jacobians of the input and of each layer at every step.
+
+    >>> from rhn.cells import RHN
+    >>> found = gains(RHN(3, 8, 2), torch.rand(20, 3))
+    >>> found.input.shape, found.layers.shape
+    ((20,), (20, 2))
+    """
+
+    page: ClassVar[str] = "docs/guides/products.md"
+    headline: ClassVar[tuple[str, ...]] = (INPUT,)
+    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, INPUT, LAYER, NO_NUMBER)
+
+    input: Annotated[np.ndarray, "step"]
+    """||ds'/dx||_2, (T,); NaN for ids, and if the Jacobian over- or underflows."""
+    layers: Annotated[np.ndarray, "step", "layer"]
+    """||ds_l/ds_{l-1}||_2 of each layer, (T, L), with the state before the step held fixed. In a
+    stack: of each layer's state with respect to its own state before the step. Without known
+    layers: ||ds'/ds||_2, (T, 1).
+    """
+
+    def table(self) -> Mapping[str, Any]:
+        layers = {f"{LAYER} {k + 1}": gain for k, gain in enumerate(self.layers.T)}
+        return {INPUT: self.input, **layers}
+
+    def notes(self) -> Mapping[str, int]:
+        return {NO_NUMBER: int(np.isnan(self.input).sum())}
+
+
+@torch.no_grad()
+@one_thread()
+def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
+    """Measure the gain of the input, (T,), and of each layer, (T, L), along a run.
+
+    network, x, s0, how: as for `open_run`, with its errors. A gain is state over input, or state
+    over state.
+
+    >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), torch.zeros(1))
+    >>> found.input.tolist(), found.layers[0].tolist()
+    ([3.0, 3.0, 3.0, 3.0, 3.0], [2.0])
+    """
+    run = open_run(network, x, s0, **how)
+    inputs, layers = [], []
+    for now in run.slices():
+        B, e = with_scale(run.step, "input_jacobian", run.input_jacobians(now), *run.at(now))
+        gain = torch.full_like(e, torch.nan, dtype=B.dtype)
+        known = (e == 0) & B.isfinite().all(-1).all(-1)
+        gain[known] = torch.linalg.matrix_norm(B[known], 2)
+        inputs.append(gain)
+        layers.append(layer_gains(run, now))
+    arrays = [torch.cat(each).cpu().double().numpy() for each in (inputs, layers)]
+    return Gains(**run.heading, input=arrays[0], layers=arrays[1])
+
+
+def layer_gains(run: Run, now: slice) -> Tensor:
+    """The gains of the layers at some steps, (steps, L), as in `Gains.layers`."""
+    step, N = run.step, run.state_size
+    sizes, own = getattr(step.cell, "sizes", None), step.own("layer_jacobians")
+    if isinstance(sizes, list):
+        A, ends = run.jacobians(now), accumulate(sizes)
+        blocks = [slice(end - n, end) for n, end in zip(sizes, ends, strict=True)]
+        layers = [A[:, rows, rows] for rows in blocks]
+    elif own and step.depth > 1:
+        layers = [J[..., :N, :N] for J in own(*run.at(now))]
+    else:
+        layers = [run.jacobians(now)]
+    return torch.stack([torch.linalg.matrix_norm(J, 2) for J in layers], -1)

@@ -1,0 +1,335 @@
+"""Pictures of results: curves over time with their names at their ends, the complex plane of one
+step, and the figure of `Spectra`.
+
+Every `draw_*` draws into given axes and returns them; `composed` makes a figure.
+
+    page, column                         slide
+    +---------------+---------------+    +-------------+---------------------+
+    | discs         | eigenvalues   |    | discs       | radius, reach, norm |
+    +---------------+---------------+    +-------------+---------------------+
+    | radius, reach, norm           |    | eigenvalues | ||ds[t]/ds[0]||     |
+    +-------------------------------+    +-------------+---------------------+
+    | ||ds[t]/ds[0]||               |
+    +-------------------------------+
+"""
+
+import io
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
+
+from gersgorin.linalg.discs import discs_outline
+from gersgorin.linalg.ranges import support_corners
+from rhn.utils.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    SLIDE_HEIGHT,
+    inches_of,
+    our_style,
+)
+from rhn.utils.tables import formatted
+
+COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))  # of curves 1 to 7, 8 to 14, ...
+ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
+DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
+MARGIN = 1.1  # of a panel's half width: beyond all that it holds
+SMALL = 20  # a step in a panel that is so many times as wide has an inset
+NARROW = 0.3  # of a figure's width: the longest line of a curve's name
+LETTERS = 8.5  # points of labels in figures without a size
+NAME = "name of a curve"  # id of these texts
+REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
+ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
+CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
+ALL_STEPS, CIRCLE, ENLARGED = "eigenvalues of all steps", "unit circle", "enlarged"
+MODULUS, WIDE, RE, IM, BAND = "modulus, norm", "wide", "Re", "Im", "10 to 90 % of the runs"
+PANEL_TEXTS = (
+    REAL, IMAGINARY, TIME, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
+    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, WIDE, RE, IM, BAND,
+)  # fmt: skip
+"""The words of all panels, without the names of rows."""
+
+
+class Shown(Figure):
+    """A figure that a notebook displays as a picture."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=100)
+        return picture.getvalue()
+
+
+def new_axes() -> Axes:
+    """Return the axes of a new figure."""
+    return Shown(figsize=(6.75, 3.6), layout="constrained").add_subplot()
+
+
+def width_of(part: SubFigure | Axes) -> float:
+    """The width of the whole figure, in inches."""
+    return float(part.get_figure(root=True).get_figwidth())  # type: ignore[union-attr]
+
+
+def is_slide(part: SubFigure) -> bool:
+    """True in a figure as wide as a slide."""
+    return width_of(part) > 12
+
+
+def composed(
+    draw: Callable[[SubFigure], float], title: str, size: str | float, source: str = ""
+) -> Shown:
+    """Return a new figure in our style, with a title, and a footer that names the source.
+
+    draw: adds the panels and returns the height of the figure in inches. size: "page", "column",
+    "slide" or the width in inches.
+    """
+    with our_style(size):
+        figure = Shown(figsize=(inches_of(size), SLIDE_HEIGHT), layout="constrained")
+        left: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True, "parse_math": False}
+        figure.suptitle(title, **left)
+        if source:
+            figure.supxlabel(source, fontsize=rcParams["legend.fontsize"], color=GREY, **left)
+        height = draw(figure.add_subfigure(figure.add_gridspec(1, 1)[0]))
+        figure.set_figheight(SLIDE_HEIGHT if inches_of(size) > 12 else height)
+        for _ in range(2):  # the places of names depend on heights, and heights on these places
+            figure.draw_without_rendering()
+            for ax in figure.axes:
+                place_names(ax)
+    return figure
+
+
+def one_panel(plot: Callable[[Axes], object]) -> Callable[[SubFigure], float]:
+    """What `composed` draws for a plot into one panel."""
+
+    def draw(part: SubFigure) -> float:
+        ax = part.add_subplot()
+        plot(ax)
+        return max(1.6 + 0.3 * width_of(part), 1 + name_heights(ax).sum() / 72)
+
+    return draw
+
+
+def over_steps(
+    ax: Axes,
+    rows: Mapping[str, np.ndarray],
+    unit: str,
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> Axes:
+    """Draw one curve for each row (T,) over the time steps, with its name and last number at its
+    end, and bands by the names of curves. A cross marks a curve that ends at -inf.
+    """
+    every = [np.asarray(row, float) for row in rows.values()]
+    for k, (name, row) in enumerate(zip(rows, every, strict=True)):
+        style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "linewidth": 1.3}
+        style["linestyle"] = DASHES[k // len(COLOURS) % len(DASHES)]
+        known = np.isfinite(row)
+        around = np.pad(known, 1)
+        alone = np.flatnonzero(known & ~around[:-2] & ~around[2:]).tolist()
+        ax.plot(np.where(known, row, np.nan), marker=".", markevery=alone, **style)
+        if bands and name in bands:
+            low, high = bands[name]
+            low = np.where(np.isneginf(low), row, low)
+            ax.fill_between(np.arange(len(row)), low, high, where=known, alpha=0.2, linewidth=0,
+                            color=style["color"], label=BAND)  # fmt: skip
+        if known.any():
+            last = int(np.flatnonzero(known)[-1])
+            name_end(ax, name, float(row[last]), style["color"])
+            if np.isneginf(row[last + 1 :]).any():
+                ax.plot(last, row[last], "x", color=style["color"])
+    known = np.concatenate([row[np.isfinite(row)] for row in every])
+    if len(known) and known.min() > 0 and known.max() > 10**DECADES * known.min():
+        ax.set_yscale("log")
+    ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    ax.margins(x=0.01)
+    ax.spines[["top", "right"]].set_visible(False)
+    plain_ticks(ax)
+    return place_names(ax)
+
+
+def plain_ticks(ax: Axes) -> None:
+    """Write very large and small numbers at their ticks, without a common power of ten."""
+    for axis in (ax.xaxis, ax.yaxis):
+        largest = float(np.abs(axis.get_view_interval()).max())
+        if axis.get_scale() == "linear" and not 1e-3 <= largest < 1e5:
+            axis.set_major_formatter("{x:.3g}")
+
+
+def name_end(ax: Axes, name: str, y: float, color: str) -> None:
+    """Write the name of a curve that ends at y, and y, right of the axes."""
+    size = rcParams["legend.fontsize"]
+    points = size if isinstance(size, int | float) else rcParams["font.size"]
+    letters = int(NARROW * width_of(ax) * 72 / (0.55 * points))
+    text = folded(f"{name} {formatted(y, '.3g')}", letters)
+    ax.annotate(text, (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
+                textcoords="offset points", va="center", fontsize=points, gid=NAME,
+                annotation_clip=False, parse_math=False)  # fmt: skip
+
+
+def folded(text: str, letters: int) -> str:
+    """Fold a text into lines of at most so many letters, and at least 8."""
+    return "\n".join(textwrap.wrap(text, max(letters, 8)))
+
+
+def names_of(ax: Axes) -> list[Any]:
+    """The texts that `name_end` wrote."""
+    return [text for text in ax.texts if text.get_gid() == NAME]
+
+
+def name_heights(ax: Axes) -> np.ndarray:
+    """The heights of the names of curves, in points."""
+    names = names_of(ax)
+    return np.array([1.25 * n.get_fontsize() * (1 + n.get_text().count("\n")) for n in names])
+
+
+def place_names(ax: Axes) -> Axes:
+    """Move the names of curves apart as little as possible."""
+    names = names_of(ax)
+    if not names:
+        return ax
+    ax.autoscale_view()
+    points = 72 / ax.figure.dpi
+    low, top = points * ax.bbox.y0, points * ax.bbox.y1
+    ends = np.array([points * ax.transData.transform((0, name.xy[1]))[1] for name in names])
+    order = np.argsort(ends, kind="stable")
+    heights = name_heights(ax)[order]
+    middles = np.cumsum(heights) - heights / 2
+    wanted = (ends[order] - middles).clip(low, max(low, top - heights.sum()))
+    up = np.maximum.accumulate(wanted)
+    down = np.minimum.accumulate(wanted[::-1])[::-1]
+    for k, place in zip(order, (up + down) / 2 + middles, strict=True):
+        names[k].set_position((4, place - ends[k]))
+    return ax
+
+
+def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Axes:
+    """Draw one step of `Spectra`: the outlines of the unions of its row and column discs with their
+    overlap shaded, the numerical range, the eigenvalues, and the unit circle.
+
+    half: half the width of the panel around 0; None: the panel holds all that is drawn.
+    """
+    c, radii = found.centers[step], (found.row_radii[step], found.column_radii[step])
+    if np.isfinite(radii).all() and np.any(radii):
+        styles = ((ROW_DISCS, BLUE, "-"), (COLUMN_DISCS, ORANGE, (0, (4, 3))))
+        for r, (name, color, line) in zip(radii, styles, strict=True):
+            for k, polygon in enumerate(discs_outline(c, r, 65)):
+                ax.plot(polygon.real, polygon.imag, color=color, linestyle=line, linewidth=1.2,
+                        label=None if k else name)  # fmt: skip
+        ends = np.concatenate([c - np.max(radii, 0), c + np.max(radii, 0)])
+        x = np.linspace(ends.min(), ends.max(), 1001)[:, None]
+        distances = [(r, np.minimum(np.abs(x - c), r)) for r in radii]
+        height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
+        ax.fill_between(x[:, 0], -height, height, color=GREY, alpha=0.12, linewidth=0,
+                        label=OVERLAP)  # fmt: skip
+    return draw_points(ax, found, step, half or half_width(found, step))
+
+
+def draw_inset(ax: Axes, found: Any, step: int, half: float) -> None:
+    """Draw a step enlarged in a corner of a panel of half width `half`, and its width above, if its
+    discs and eigenvalues are too small to be seen there.
+    """
+    c, r = found.centers[step], np.maximum(found.row_radii[step], found.column_radii[step])
+    ends = np.concatenate([c - r, c + r])
+    own = MARGIN * max(float(np.ptp(ends)) / 2, float(r.max()))
+    if not 0 < own < half / SMALL:
+        return
+    inset, middle = ax.inset_axes((0.58, 0.4, 0.4, 0.4)), float(ends.min() + ends.max()) / 2
+    draw_discs(inset, found, step, own)
+    inset.set(xlim=(middle - own, middle + own), xticks=[], yticks=[])
+    inset.text(1, 1.03, f"{formatted(2 * own, '.1g')} {WIDE}", ha="right",
+               transform=inset.transAxes, fontsize=max(6, 0.6 * rcParams["font.size"]))  # fmt: skip
+    inset.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    inset.set_in_layout(False)
+    ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.6)
+
+
+def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.0) -> Axes:
+    """Draw the eigenvalues of a step, its numerical range, the centres of its discs at the lower
+    edge, and the unit circle, in a square of half width `half` around a real number.
+    """
+    c, around = found.centers[step], support_corners(found.support[step])
+    if np.isfinite(around).all():
+        around = np.append(around, around[:1])
+        ax.plot(around.real, around.imag, color=PURPLE, linestyle=(0, (1, 1)), linewidth=1.4,
+                label=RANGE)  # fmt: skip
+    ax.plot(c, np.zeros(len(c)), "|", color=BLUE, alpha=0.6, markersize=10, label=CENTRES,
+            transform=ax.get_xaxis_transform())  # fmt: skip
+    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+    ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), linewidth=0.9,
+            label=CIRCLE)  # fmt: skip
+    values = found.eigenvalues[step]
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=EIGENVALUES)
+    ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=ROUND))
+    plain_ticks(ax)
+    return ax
+
+
+def half_width(found: Any, step: int) -> float:
+    """Half the width of a panel around 0 that holds the discs of a step and the unit circle."""
+    ends = np.array([found.row_reach[step], found.column_reach[step],
+                     found.numerical_radius[step], found.spectral_radius[step]])  # fmt: skip
+    return MARGIN * float(ends[np.isfinite(ends)].max(initial=1))
+
+
+def draw_eigenvalues(ax: Axes, found: Any, step: int, most: float) -> Axes:
+    """Draw the points of a step, enlarged to the eigenvalues of all steps, which are grey, and the
+    numerical range. most: the largest half of the panel's width.
+    """
+    every = found.eigenvalues.ravel()
+    ax.plot(every.real, every.imag, "o", color="0.8", markersize=1.4, rasterized=True,
+            label=ALL_STEPS)  # fmt: skip
+    held = np.concatenate([every, support_corners(found.support[step])])
+    held = held[np.isfinite(held)] if np.isfinite(held).any() else np.zeros(1)
+    middle = (held.real.min() + held.real.max()) / 2
+    half = max(float(np.ptp(held.real)) / 2, float(np.abs(held.imag).max())) or most / 10
+    draw_points(ax, found, step, min(MARGIN * half, most), middle)
+    ax.yaxis.tick_right()
+    ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    ax.set_title(ENLARGED)
+    ax.set_xlabel(REAL)
+    return ax
+
+
+def legend_above(part: SubFigure, axes: list[Axes]) -> None:
+    """Write above all panels what those of the complex plane show, each name once."""
+    pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in pairs}
+    part.legend(handles.values(), handles, loc="outside upper left", borderpad=0, handlelength=1.6,
+                columnspacing=1.2, ncols=3 if width_of(part) < 5 else 4)  # fmt: skip
+
+
+def draw_spectra(
+    part: SubFigure, found: Any, step: int, growth: Mapping[str, np.ndarray], half: float | None
+) -> float:
+    """Draw one step of `Spectra`, all its steps, and the growth of the product."""
+    width = width_of(part)
+    if is_slide(part):
+        planes, times = part.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
+        (discs, near), (each, last) = planes.subplots(2, 1), times.subplots(2, 1, sharex=True)
+    else:
+        planes, times = part.subfigures(2, 1, squeeze=False)[:, 0]
+        (discs, near), (each, last) = planes.subplots(1, 2), times.subplots(2, 1, sharex=True)
+    draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
+    discs.set_title(f"{TIME} {step}")
+    draw_eigenvalues(near, found, step, half or half_width(found, step))
+    zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
+    zoom.set_in_layout(False)  # its lines end in another panel
+    legend_above(part, [discs, near])
+    each.axhline(1, color="0.6", linewidth=0.8, zorder=0)
+    over_steps(each, found.curves(), found.unit).set(ylabel=MODULUS, xlabel="")
+    over_steps(last, growth, found.unit).axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    for ax in (each, last):
+        ax.axvline(step, color=GREY, linestyle=":", linewidth=0.8, zorder=0)
+    return 0.8 * width + 2.4

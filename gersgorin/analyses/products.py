@@ -1,0 +1,126 @@
+"""Norms of the products of the Jacobians of one run, forward and back.
+
+Spectra of single steps do not compose: a gradient over many steps grows by at most the norm of the
+product A[t] ... A[0].
+
+Legend: T time steps; N entries of a state; A[t] = ds[t+1]/ds[t]. Logarithms are natural.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.analyses.step_result import (
+    DOUBLING,
+    GROWTH,
+    HALF_LIFE,
+    LOG_NORM,
+    RATE,
+    StepResult,
+    growth_curve,
+    growth_rows,
+)
+from gersgorin.linalg.products import RunningProduct
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.run import open_run
+
+BACK = "log10 ||ds[T]/ds[t]||"
+LARGEST, SMALLEST = (
+    "step t of the largest ||ds[t]/ds[0]||",
+    "step t of the smallest ||ds[t]/ds[0]||",
+)
+ZERO = "steps whose product is 0"
+
+PerStep = Annotated[np.ndarray, "step"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Products(StepResult):
+    """Logarithms of the norms of Jacobian products of one run.
+
+    >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(1))
+    >>> round(found.table()[HALF_LIFE], 4), round(float(np.exp(found.log_norm_back[-2])), 4)
+    (1.0, 0.25)
+    """
+
+    page: ClassVar[str] = "docs/guides/products.md"
+    headline: ClassVar[tuple[str, ...]] = (LOG_NORM, HALF_LIFE)
+    texts: ClassVar[tuple[str, ...]] = (
+        *StepResult.run_texts, GROWTH, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,
+        SMALLEST, ZERO,
+    )  # fmt: skip
+
+    log_norm: PerStep
+    """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf from a product of 0 on."""
+    log_norm_back: PerStep
+    """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
+
+    @property
+    def exponent(self) -> np.ndarray:
+        """log_norm[t] / (t + 1), (T,): the mean growth per step of the change that grows most."""
+        return self.log_norm / np.arange(1, len(self.log_norm) + 1)
+
+    def table(self) -> Mapping[str, Any]:
+        return {
+            GROWTH: self.log_norm / math.log(10),
+            BACK: self.log_norm_back / math.log(10),
+            **growth_rows(self.log_norm),
+            LARGEST: int(self.log_norm.argmax()) + 1,
+            SMALLEST: int(self.log_norm.argmin()) + 1,
+        }
+
+    def curves(self) -> dict[str, np.ndarray]:
+        back = np.append(self.log_norm_back, 0) / math.log(10)
+        return {**growth_curve(self.log_norm), BACK: back}
+
+    def notes(self) -> Mapping[str, int]:
+        return {ZERO: int(np.isneginf(self.log_norm).sum())}
+
+
+class ProductNorms:
+    """Log norms of the product of Jacobians M 2^e that are passed in blocks."""
+
+    def __init__(self) -> None:
+        self.product, self.exponent = RunningProduct(), 0
+
+    def multiply(self, M: Tensor, e: Tensor) -> list[float]:
+        """Multiply by Jacobians (steps, N, N), the first one first. Returns log norms (steps,)."""
+        logs = []
+        for A, exponent in zip(M, e.tolist(), strict=True):
+            self.exponent += exponent
+            log_norm = float(self.product.multiply(A).log_norm())
+            logs.append(log_norm + self.exponent * math.log(2))
+        return logs
+
+
+@torch.no_grad()
+@one_thread()
+def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Products:
+    """Measure the norms of two products for each step: from the first state, and to the last one.
+
+    network, x, s0, how: as for `open_run`, with its errors. Logarithms have no unit.
+
+    >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
+    >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
+    [1.0, 10.0]
+    """
+    run = open_run(network, x, s0, **how)
+    one = [*run.blocks()] if len([*run.slices()]) == 1 else None
+    forward, back = (log_norms(one or run.blocks(back), back) for back in (False, True))
+    return Products(**run.heading, log_norm=forward, log_norm_back=back[::-1])
+
+
+def log_norms(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:
+    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of a run; log ||A[T-1] ...
+    A[t]||_2 for t = T-1..0, from the last block on, if `back` is True.
+    """
+    product, logs = ProductNorms(), list[float]()
+    for _, M, e in blocks:
+        M = M.cpu().double()
+        logs += product.multiply(M.mT.flip(0), e.flip(0)) if back else product.multiply(M, e)
+    return np.array(logs)

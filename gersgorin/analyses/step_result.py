@@ -1,0 +1,114 @@
+"""The base class of results along one run: its title, and its table in two blocks.
+
+Legend: T time steps.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from gersgorin.linalg import doubling_time, half_life
+from rhn.utils.results import COLUMNS, Result
+from rhn.utils.tables import formatted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
+# norm by a thousandth in 10,000 steps.
+ROUNDING = 1e-7
+DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
+GROWTH = "log10 ||ds[t]/ds[0]||"
+LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
+HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
+DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class StepResult(Result):
+    """Numbers along one run of T steps."""
+
+    run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X)
+    headline: ClassVar[tuple[str, ...]] = ()
+    """The rows whose medians stand in the title of a figure, at most two."""
+
+    network: str
+    """The network in titles: its name, depth and units."""
+    data: str
+    """Name of the sequence."""
+    unit: str
+    """Length of a time step."""
+    steps: int
+    """T."""
+
+    def title(self) -> list[str]:
+        return [f"{self.network}; {self.data}, {self.steps} {self.unit}"]
+
+    def blocks(self) -> list[list[list[str]]]:
+        arrays, single = [["", *COLUMNS]], list[list[str]]()
+        for label, value in self.table().items():
+            cells = map(formatted, summary(value) if np.ndim(value) else [value])
+            (arrays if np.ndim(value) else single).append([label, *cells])
+        return [arrays, single] if single else [arrays]
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the result over the time steps, into these axes or new ones."""
+        from gersgorin.analyses.panels import new_axes, over_steps  # loads matplotlib
+
+        return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit)
+
+    def figure(
+        self, title: str | None = None, *, size: str | float = "page", source: str = ""
+    ) -> "Figure":
+        """Draw the result in a figure of its own.
+
+        title: None: network, data, numbers. size: "page", "column", "slide", or the width in
+        inches. source: what the footer says about the network.
+        """
+        from gersgorin.analyses.panels import composed, one_panel  # loads matplotlib
+
+        title = self.figure_title() if title is None else title
+        return composed(one_panel(self.plot), title, size, source)
+
+    def figure_title(self) -> str:
+        """The network, the data, and at most two numbers under the names of their rows."""
+        table = self.table()
+        each = [f"{row} {formatted(summary(table[row])[0], '.3g')}" for row in self.headline]
+        return "\n".join([*self.title(), ", ".join(each)])
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """The curves of a figure by their names, from time step 0 on."""
+        return {name: row for name, row in self.table().items() if np.ndim(row)}
+
+
+def summary(values: Any) -> list[Any]:
+    """The median, smallest and largest of numbers, without NaN; three times None without any."""
+    known = np.atleast_1d(np.asarray(values, float))
+    known = known[~np.isnan(known)]
+    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
+
+
+def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
+    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms."""
+    rate = torch.tensor(growth_rate(log_norm), dtype=torch.float64, device="cpu")
+    return {
+        LOG_NORM: float(log_norm[-1]) / math.log(10),
+        RATE: float(rate),
+        HALF_LIFE: float(half_life(rate)),
+        DOUBLING: float(doubling_time(rate)),
+    }
+
+
+def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
+    """The curve of log norms (T,) of a figure, in decades, from the first state on."""
+    return {GROWTH: np.append(0, log_norm) / math.log(10)}
+
+
+def growth_rate(log_norm: np.ndarray) -> float:
+    """log ||ds[T]/ds[0]|| / T of log norms (T,); 0 if rounding may cause it."""
+    rate = float(log_norm[-1]) / len(log_norm)
+    return 0.0 if abs(rate) <= ROUNDING else rate

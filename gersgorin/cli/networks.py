@@ -1,0 +1,185 @@
+"""The network and the sequence that the options of a command name."""
+
+import inspect
+import runpy
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gersgorin import door
+from gersgorin.analyses.spectra import LARGE
+from gersgorin.autodiff import BLOCK
+from gersgorin.cli.options import DataOptions, NetworkOptions
+from gersgorin.data import Sequences, read_chorale, read_numbers, read_text
+from rhn.cells.init import for_steps
+from rhn.cells.registry import import_named, read_options, resolve_cell
+from rhn.checkpoints import lacks_network, load_model, read_metadata, weights_file
+from rhn.models import PolyphonicModel
+from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.utils.validation import check_room, check_seed
+from rhn.weights import load_weights
+
+CELL, UNITS = "rhn", 64  # of a new cell
+ALLOWED = {
+    "cell": {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"},
+    "checkpoint": {"checkpoint", "cell", "layer"},
+    "module": {
+        "module", "checkpoint", "hidden_size", "layer", "state_size", "batch_first", "seed",
+    },
+}  # fmt: skip
+"""The options of each kind of network."""
+COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
+KEPT = 8  # numbers in a result for each entry of the state at each step
+
+
+def network_of(
+    options: NetworkOptions, x: torch.Tensor, *, before: bool = False, output: bool = False
+) -> tuple[Any, str]:
+    """Return the network that options name, for a sequence x (T, m) or (T,), and the file,
+    initialisation, seed and epoch of its weights.
+
+    before: a trained network before its training. output: a new cell with a linear output layer of
+    m numbers. Raises InvalidInputError or CheckpointError.
+    """
+    if options.module:
+        return _module(options, x)
+    if not options.checkpoint:
+        return _new_cell(options, x, output)
+    path, cell = options.checkpoint, options.cell
+    if before:
+        from rhn.training.trained import initial_model  # loads the training loop
+
+        model = initial_model(path, 0, cell)[0]
+    else:
+        model = load_model(path, cell)
+    made = words_of_checkpoint(path, fresh=before) if described(options) else named_file(path)
+    return model, made
+
+
+def kind_of(options: NetworkOptions) -> str:
+    """The kind of the network that options name, a key of `ALLOWED`."""
+    return next((kind for kind in ("module", "checkpoint") if getattr(options, kind)), "cell")
+
+
+def check_options(options: NetworkOptions, kinds: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Refuse options that networks of these kinds do not have, and that `also` does not name."""
+    allowed = {*also}.union(*(ALLOWED[kind] for kind in kinds))
+    names = {field.name for field in fields(NetworkOptions)}
+    for field in fields(options):
+        value, flag = getattr(options, field.name), "--" + field.name.replace("_", "-")
+        good = value == field.default or field.name in allowed or field.name not in names
+        door.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
+    check_seed(options.seed or 0)
+
+
+def _new_cell(options: NetworkOptions, x: torch.Tensor, output: bool) -> tuple[Any, str]:
+    name, seed = CELL if options.cell is None else options.cell, options.seed or 0
+    units = UNITS if options.hidden_size is None else options.hidden_size
+    depth = 1 if options.depth is None else options.depth
+    door.require(x.dim() == 2, "x", door.kind(x), "numbers (T, m), for a new cell")
+    check_memory(units, len(x))
+    words = dict(word.partition("=")[::2] for word in options.cell_option)
+    given: dict[str, Any] = {key.replace("-", "_"): value for key, value in words.items()}
+    if options.transform_bias is not None:
+        given["transform_bias"] = options.transform_bias
+    given = read_options(name, given)
+    if options.init is not None:
+        given["init"] = for_steps(options.init, len(x))
+    generator = torch.Generator().manual_seed(seed)
+    m, sizes = x.shape[1], {"hidden_size": units, "depth": depth}
+    with door.users_code(f"{name} cannot be built"):
+        if output:
+            model = PolyphonicModel(name, input_size=m, output_size=m, generator=generator,
+                                    **sizes, **{"init": None, **given})  # fmt: skip
+            return model, words_of_new(model.cells[0], seed)
+        cell = resolve_cell(name)(
+            m, *sizes.values(), generator=generator, device="cpu", dtype=torch.float64, **given
+        )
+    return cell, words_of_new(cell, seed)
+
+
+def _module(options: NetworkOptions, x: torch.Tensor) -> tuple[Any, str]:
+    """The user's module or step, or what its factory returns; with weights of a file."""
+    assert options.module
+    model, made = imported(options.module), options.module
+    if not isinstance(model, nn.Module) and not _is_step(model):
+        sizes = {"input_size": x.shape[-1], "hidden_size": options.hidden_size}
+        taken = inspect.signature(model).parameters if callable(model) else {}
+        required = (
+            "hidden_size" in taken and taken["hidden_size"].default is inspect.Parameter.empty
+        )
+        if required and options.hidden_size is None:
+            sizes["hidden_size"] = UNITS
+        given = {name: n for name, n in sizes.items() if name in taken and n is not None}
+        with door.users_code(f"{made} cannot be called"), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(options.seed or 0)
+            model = model(**given)
+    if options.checkpoint:
+        good = isinstance(model, nn.Module)
+        door.require(good, made, door.kind(model), "a module, for the weights of a file")
+        file = weights_file(options.checkpoint)
+        load_weights(model, file)
+        made = named_file(file)
+    return model, made
+
+
+def imported(word: str) -> Any:
+    """The object that FILE.py:NAME or package.module:NAME names. Raises InvalidInputError."""
+    file, _, name = word.rpartition(":")
+    if not file.endswith(".py"):
+        return import_named(word, "module")
+    door.require(Path(file).is_file() and name.isidentifier(), "module", word, "FILE.py:NAME")
+    path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
+    try:
+        with door.users_code(f"{file} cannot be imported"):
+            found = runpy.run_path(file, run_name=Path(file).stem)
+    finally:
+        sys.path = path
+    door.require(name in found, "module", word, f"a name that {file} defines")
+    return found[name]
+
+
+def _is_step(found: Callable) -> bool:
+    """True for a function f(x, s), which is no class and no factory of input_size, hidden_size."""
+    if isinstance(found, type) or not callable(found):
+        return False
+    sizes = {"input_size", "hidden_size"} & {*inspect.signature(found).parameters}
+    return not sizes and door.takes(found, None, None) and not door.takes(found)
+
+
+def described(options: NetworkOptions) -> Path | None:
+    """The checkpoint, if its file describes its network."""
+    path = None if options.module else options.checkpoint
+    return None if path is None or lacks_network(path) else path
+
+
+def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
+    """The sequences that options name: a chorale, those of a file, or a text for the language model
+    of a checkpoint. Raises InvalidInputError or DataError.
+    """
+    trained, file = described(network), options.data
+    if trained:
+        from rhn.training.trained import load_text_model, stored_data  # loads the training loop
+    if options.input:
+        for name in ("chorale", "data"):
+            value = getattr(options, name)
+            door.require(value is None, f"--{name}", str(value), "none, beside --input")
+        if trained and read_metadata(trained)["class"] == "LanguageModel":
+            vocabulary = load_text_model(trained, network.cell).vocabulary
+            return read_text(options.input, vocabulary, options.steps)
+        return read_numbers(options.input).cut(options.steps)
+    if trained:
+        file = stored_data(trained).chorales(file)
+    return read_chorale(options.chorale, file).cut(options.steps)
+
+
+def check_memory(N: int, T: int) -> None:
+    """Refuse a state of N entries over T steps whose Jacobians do not fit into the memory."""
+    block = COPIES * min(T * N**2, max(BLOCK, N**2)) if N <= LARGE else 4 * N**2
+    need = torch.float64.itemsize * (block + KEPT * N * T)
+    check_room(need, f"a state of {N} over {T} steps", "give fewer units or steps")

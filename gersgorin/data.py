@@ -1,0 +1,171 @@
+"""Sequences that commands read: chorales, texts, and files of numbers.
+
+    .npy   (T,) numbers or ids, (T, m), or several sequences (S, T, m)
+    .npz   such an array called `x`, or the only array; `name` and `unit` may be texts beside it
+    .csv   one row for each time step, one column for each input; a first row of names is skipped
+
+No file is unpickled. Legend: S sequences, T time steps, m inputs of a step.
+"""
+
+import codecs
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin import door
+from rhn.data import chorale
+from rhn.data.jsb import chorales
+from rhn.data.vocabulary import split_words
+from rhn.errors import DataError, RhnError
+from rhn.utils.io import check_file
+
+CHORALE = "bwv269"  # the default, and the first of the test split if a file does not have it
+FIRST = "test-0"
+TEXT_STEPS = 100  # tokens of a text by default
+READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
+SUFFIXES = (".npy", ".npz", ".csv")
+SHAPES = "numbers (T, m) or (S, T, m), or ids (T,)"
+NAMES = ("name", "unit")
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """One or several sequences, their name, and the length of a time step.
+
+    >>> data = Sequences([torch.zeros(9, 3)] * 2, "waves.npy")
+    >>> data.x.shape, data.parts()[0].name, data.cut(4).x.shape
+    (torch.Size([9, 3]), 'waves.npy[0]', torch.Size([4, 3]))
+    """
+
+    all: list[Tensor]
+    """The sequences: numbers (T, m), or ids (T,)."""
+    name: str
+    unit: str = "steps"
+    """Length of a time step: "quarter notes", "tokens"."""
+
+    @property
+    def x(self) -> Tensor:
+        """The first sequence, (T, m) or (T,)."""
+        return self.all[0]
+
+    def parts(self) -> list["Sequences"]:
+        """Each sequence alone, with its number in its name."""
+        if len(self.all) == 1:
+            return [self]
+        return [replace(self, all=[x], name=f"{self.name}[{k}]") for k, x in enumerate(self.all)]
+
+    def cut(self, steps: int | None) -> "Sequences":
+        """The first steps of each sequence; None: all. Raises InvalidInputError if there are
+        fewer.
+        """
+        if steps is None:
+            return self
+        T = len(self.x)
+        door.require(1 <= steps <= T, "steps", steps, f"1 to {T}, the steps of {self.name}")
+        return replace(self, all=[x[:steps] for x in self.all])
+
+
+def read_chorale(name: str | None = None, file: Path | None = None) -> Sequences:
+    """Read a chorale (T, 88) by its name, such as bwv66.6 or test-0; None: bwv269, or the first of
+    the test split of a file without names. file: the original chorales; None: those of music21.
+    Raises InvalidInputError or DataError.
+
+    >>> read_chorale("bwv66.6").x.shape
+    torch.Size([37, 88])
+    """
+    if name is None and file is not None:
+        known = {piece.name for piece in chorales(file).pieces}
+        name = CHORALE if CHORALE in known else FIRST
+    piece = chorale(name or CHORALE, file)
+    return Sequences([torch.from_numpy(piece.astype(np.float64))], piece.name, "quarter notes")
+
+
+def read_text(path: Path, vocabulary: Any, steps: int | None = None) -> Sequences:
+    """Read the ids (T,) of the first tokens of a text; None: the first 100, or fewer if it is
+    shorter. Raises DataError for a file that cannot be read, and InvalidInputError for a symbol
+    outside the vocabulary.
+
+    >>> import tempfile
+    >>> from rhn.data.text import Vocabulary
+    >>> with tempfile.NamedTemporaryFile("w") as file:
+    ...     print("abba", end="", file=file, flush=True)
+    ...     read_text(Path(file.name), Vocabulary("characters", ("a", "b"))).x.tolist()
+    [0, 1, 1, 0]
+    """
+    try:
+        check_file(path)
+        with path.open("rb") as file:
+            symbols: Any = file.read(READ)  # text or bytes
+        if vocabulary.unit != "bytes":
+            decoder = codecs.getincrementaldecoder("utf-8")()
+            symbols = decoder.decode(symbols, final=len(symbols) < READ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text: {error}") from error
+    symbols = split_words(symbols) if vocabulary.unit == "words" else symbols
+    ids = vocabulary.encode(symbols[: steps or TEXT_STEPS])
+    door.require(len(ids) > 0, str(path), "empty", "a text")
+    return Sequences([torch.from_numpy(ids)], path.name, "tokens").cut(steps)
+
+
+def read_numbers(path: Path) -> Sequences:
+    """Read the sequences of a .npy, .npz or .csv file. Raises InvalidInputError for another kind
+    of file, and DataError for a file that cannot be read, or that holds other things than finite
+    numbers of these shapes.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+    ...     np.save(file.name, np.zeros((20, 3)))
+    ...     read_numbers(Path(file.name)).x.shape
+    torch.Size([20, 3])
+    """
+    suffix, ends = path.suffix.lower(), f"a name that ends in {', '.join(SUFFIXES)}"
+    door.require(suffix in SUFFIXES, "input", path, ends)
+    try:
+        check_file(path)
+        array, names = _csv(path) if suffix == ".csv" else _numpy(path)
+    except RhnError:
+        raise
+    except Exception as error:  # NumPy raises many kinds for a damaged or hostile file
+        line = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise DataError(f"{path} cannot be read as {SHAPES}: {line}") from error
+    if array.dtype.kind not in "biuf" or array.ndim not in (1, 2, 3) or not array.size:
+        raise DataError(f"{path} is {array.dtype} of shape {array.shape}: expected {SHAPES}")
+    if array.ndim == 1 and array.dtype.kind == "f":
+        array = array[:, None]
+    array = array.astype(np.int64 if array.ndim == 1 else np.float64)
+    x = door.numbers(str(path), array)
+    return Sequences([*x] if x.dim() == 3 else [x], **{"name": path.name, **names})
+
+
+def _numpy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found, {}
+    with found:
+        own = [name for name in found.files if name not in NAMES]
+        name = "x" if "x" in own else own[0]
+        door.require(len(own) == 1 or "x" in own, str(path), ", ".join(own), "one array, or x")
+        return np.asarray(found[name]), {k: str(found[k]) for k in NAMES if k in found.files}
+
+
+def _csv(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
+    names = next(csv.reader(lines[:1], delimiter=mark), [])
+    header = not any(map(_is_number, names))
+    door.require(not header or all(names), str(path), "a column without a name", "named columns")
+    rows = [line for line in lines[header:] if line.strip()]
+    return np.loadtxt(rows, delimiter=mark, ndmin=2, comments=None, quotechar='"'), {}
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""`layer_inputs`: what a recurrent layer reads while its module reads a sequence.
+
+Forward hooks record the input and the state of each call of the layer. Two numerical tests guard
+the record, also if all outputs of the layer change: the state given to a call equals the state that
+the call before returned, and inputs do not change. In any other loop the Jacobian of a step is not
+that of the layer alone.
+
+Legend: T time steps, m inputs of the layer.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves, tree_map
+
+from gersgorin import door
+from gersgorin.step import layout_of, module_runs
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Call:
+    """One call of a layer."""
+
+    x: Any
+    given: Any
+    """The state argument; None for a call without a state."""
+    returned: Any = None
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The tensors of the state argument."""
+        return [] if self.given is None else tree_leaves(self.given)
+
+
+def layer_inputs(
+    model: nn.Module, x: Any, *, layer: str | None = None, batch_first: bool | None = None
+) -> Tensor:
+    """Return the sequence (T, m), float64, or ids (T,), that a recurrent layer of a model reads.
+
+    Args:
+        model: a module that is called as model(x), or model(*x) for a tuple, model(**x) for a
+            dictionary. It is copied and runs in float64.
+        x: one sequence: (T, m) or ids (T,), which get the axis of the batch that `batch_first`
+            says, or a batch of one.
+        layer: the name of the layer; None: the only one.
+        batch_first: the layout of the model; None: that of the layer.
+
+    Raises:
+        InvalidInputError: the layer reads several sequences, gets another state than the one that
+            it returned, or gets inputs that depend on its earlier outputs.
+
+    >>> class Model(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.rnn = nn.LSTM(2, 4, batch_first=True)
+    ...
+    ...     def forward(self, x):
+    ...         return self.rnn(2 * x)[0].sum()
+    >>> layer_inputs(Model(), torch.ones(5, 2), layer="rnn")[0].tolist()
+    [2.0, 2.0]
+    """
+    return record(model, x, layer, batch_first)[1]
+
+
+def record(
+    model: Any, x: Any, layer: str | None, batch_first: bool | None
+) -> tuple[nn.Module, Tensor, Any]:
+    """Return a copy of the layer in float64, the sequence that it reads, and its first state."""
+    door.require(isinstance(model, nn.Module), "layer", repr(layer), "None for a function")
+    name = door.recurrent_layer(model, layer)
+    model = door.copied(model)
+    part = model.get_submodule(name)
+    door.one_direction(part)
+    given = _as_read(x, layout_of(part) if batch_first is None else batch_first, model)
+    calls = _calls(model, part, given)
+    door.one_sequence_read(name, sum(not call.state for call in calls[1:]) + bool(calls))
+    rows = _rows_of(calls, part)
+    if len(calls) > 1:
+        changed = _calls(model, part, given, _changes())
+        for each in (calls, changed):
+            for k, (one, other) in enumerate(itertools.pairwise(each), 1):
+                door.state_is_returned(name, k, _is_returned(one.returned, other.state))
+        door.inputs_are_free(name, torch.equal(rows, _rows_of(changed, part)))
+    return part, rows, calls[0].given
+
+
+def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
+    """The steps (T, m) or ids (T,) that calls of a part read."""
+    return torch.cat([_rows(call.x, layout_of(part)) for call in calls])
+
+
+def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
+    """x as the model reads it, in float64, with an axis of the batch if its place is known."""
+    like = next((p for p in model.parameters()), torch.empty(0))
+
+    def one(value: Any) -> Any:
+        if not isinstance(value, Tensor | np.ndarray) and not hasattr(value, "to_numpy"):
+            return value
+        t = door.numbers("x", value).to(like.device)
+        return t.to(torch.float64) if t.is_floating_point() else t
+
+    t = tree_map(one, x)
+    if batch_first is None or not isinstance(t, Tensor) or t.dim() != 1 + t.is_floating_point():
+        return t
+    return t.unsqueeze(int(not batch_first))
+
+
+def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = None) -> list[Call]:
+    """The calls of a part while the model reads x. change: what replaces each tensor of its
+    outputs.
+    """
+    found = list[Call]()
+
+    def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        values = [*args, *kwargs.values()]
+        given = values[1] if len(values) > 1 else None
+        found.append(Call(*tree_map(_kept, (values[0], given))))
+
+    def after(_: nn.Module, args: Any, returned: Any) -> Any:
+        returned = returned if change is None else tree_map(change, returned)
+        found[-1].returned = tree_map(_kept, returned)
+        return returned
+
+    named = x if isinstance(x, dict) else {}
+    args = () if named else x if isinstance(x, tuple) else (x,)
+    said = f"{type(model).__name__} cannot read x"
+    with (
+        part.register_forward_pre_hook(before, with_kwargs=True),
+        part.register_forward_hook(after, prepend=True),
+        door.users_code(said),
+        torch.no_grad(),
+        module_runs(),
+    ):
+        model(*args, **named)
+    return found
+
+
+def _kept(value: Any) -> Any:
+    """A copy of a tensor, which later changes in place do not affect."""
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _changes() -> Change:
+    """A function that adds random numbers of the size 1 + |t| to a tensor."""
+    generator = torch.Generator().manual_seed(0)
+
+    def change(t: Any) -> Any:
+        if not isinstance(t, Tensor):
+            return t
+        noise = torch.randn(t.shape, generator=generator, dtype=torch.float64, device="cpu")
+        return t + (1 + t.abs()) * noise.to(t.device)
+
+    return change
+
+
+def _is_returned(returned: Any, state: list[Tensor]) -> bool:
+    """True if a call returned the tensors of a state, as all or as the second of a pair."""
+    pair = isinstance(returned, tuple | list) and len(returned) == 2
+    return any(
+        len(parts) == len(state) and all(map(_equal, parts, state))
+        for parts in map(tree_leaves, (returned, returned[1]) if pair else (returned,))
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    tensors = isinstance(a, Tensor) and isinstance(b, Tensor)
+    return torch.equal(a, b) if tensors else a is b
+
+
+def _rows(x: Any, batch_first: bool | None) -> Tensor:
+    """The steps (t, m) or ids (t,) that one call reads; a cell without a layout reads one step."""
+    if isinstance(x, PackedSequence):
+        door.require(bool((x.batch_sizes == 1).all()), "x", "packed", "one sequence")
+        return x.data
+    if batch_first is None:
+        return door.one_step_read(x)
+    return door.sequence(x, batch_first)

@@ -1,0 +1,54 @@
+"""Checks of matrices and numbers that a user gives to a function of `gersgorin.linalg`."""
+
+import cmath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.validation import in_short, not_dense_real
+
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def check_square(A: Any, *, smallest: int = 1, steps: int | None = None) -> Tensor:
+    """Return A, a stack of finite square matrices (..., n, n), or (T, ..., n, n) of `steps` or more
+    steps, with n at least `smallest`. Raises InvalidInputError, NotFiniteError.
+
+    >>> check_square(torch.eye(2)).shape
+    torch.Size([2, 2])
+    """
+    dense = isinstance(A, Tensor) and not_dense_real(A) in (None, "complex")
+    if not dense or A.dtype not in DTYPES:
+        got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
+        raise InvalidInputError(f"A is {got}: expected a dense tensor, float32, float64 or complex")
+    shape, time = tuple(A.shape), steps is not None
+    good = len(shape) >= 2 + time and shape[-1] == shape[-2] >= smallest
+    if not good or shape[0] < (steps or 0):
+        layout = f"(T >= {steps}, ..., n, n)" if time else "(..., n, n)"
+        raise InvalidInputError(
+            f"A has shape {shape}: expected square matrices {layout} with n >= {smallest}"
+        )
+    # the sum is fast, but may overflow
+    if not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
+        said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"
+        raise NotFiniteError(said, of="A")
+    return A
+
+
+def as_numbers(name: str, value: Any) -> Tensor:
+    """Convert a number, a list or an array of real or complex numbers to a tensor. Raises
+    InvalidInputError.
+
+    >>> as_numbers("z", [1, 2j])
+    tensor([1.+0.j, 0.+2.j])
+    """
+    if isinstance(value, Tensor):
+        if (kind := not_dense_real(value)) not in (None, "complex"):
+            raise InvalidInputError(f"{name} is {kind}: expected a dense tensor of numbers")
+        return value
+    try:
+        return torch.as_tensor(value, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected numbers") from error

@@ -1,1 +1,0 @@
-"""Analyses of a run, each a result, its function and its table."""

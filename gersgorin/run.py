@@ -1,0 +1,201 @@
+"""`open_run`: the states of a network along one sequence, which every analysis takes.
+
+    run = open_run(model, x)
+    run.inputs, run.states, run.jacobians()    (T, m), (T + 1, N), (T, N, N)
+
+Legend: T time steps, m inputs, N entries of a state.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin import door
+from gersgorin.autodiff import BLOCK
+from gersgorin.jacobians import input_jacobians, jacobians, with_scale
+from gersgorin.layers import record
+from gersgorin.step import Step, as_step
+from rhn.utils.io import check_output, write_arrays
+
+FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
+LONGEST = 4096  # steps of a block; autograd holds several times its numbers
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Run:
+    """The states of a step along inputs x, and the derivatives at these states.
+
+    >>> run = open_run(lambda x, s: s / 2 + x, torch.ones(3, 1), torch.zeros(1))
+    >>> run.states.ravel().tolist(), run.jacobians().ravel().tolist()
+    ([0.0, 1.0, 1.5, 1.75], [0.5, 0.5, 0.5])
+    """
+
+    step: Step
+    inputs: Tensor
+    """The inputs (T, m), or ids (T,)."""
+    states: Tensor
+    """The states (T + 1, N); the first one is the state before the run."""
+    title: str
+    """Title of the network."""
+    data: str
+    """Name of the sequence."""
+    unit: str
+    """Length of a time step: "quarter notes", "tokens"."""
+    progress: Callable[[int, int], Any] | None = None
+    """Gets (steps done, T) while an analysis goes through the steps."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def state_size(self) -> int:
+        """N, the number of entries of a state."""
+        return self.states.shape[1]
+
+    @property
+    def heading(self) -> dict[str, Any]:
+        """The fields of a result that name the run."""
+        names = {"network": self.title, "data": self.data, "unit": self.unit}
+        return {**names, "steps": len(self)}
+
+    def slices(self) -> Iterator[slice]:
+        """Yield slices of consecutive steps whose Jacobians are one block."""
+        size = min(LONGEST, max(1, BLOCK // self.state_size**2))
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+            if self.progress:
+                self.progress(min(start + size, len(self)), len(self))
+
+    def at(self, now: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The inputs and states before some steps."""
+        return self.inputs[now], self.states[:-1][now]
+
+    def jacobians(self, now: slice = slice(None)) -> Tensor:
+        """The Jacobians ds[t+1]/ds[t] of some steps, (steps, N, N). Raises NotFiniteError."""
+        return jacobians(self.step, *self.at(now), now.start or 0)
+
+    def input_jacobians(self, now: slice = slice(None)) -> Tensor:
+        """The Jacobians ds[t+1]/dx[t] of some steps, (steps, N, m). Raises NotFiniteError."""
+        return input_jacobians(self.step, *self.at(now), now.start or 0)
+
+    def blocks(self, back: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield (slice of steps, M, integers e) for the Jacobians M 2^e (steps, N, N); the last
+        block first if `back` is True. e is 0 unless a Jacobian over- or underflows.
+        """
+        slices = [*self.slices()]
+        for now in reversed(slices) if back else slices:
+            M, e = with_scale(self.step, "jacobian", self.jacobians(now), *self.at(now))
+            door.are_finite(f"Jacobian of {self.step.name}", M, now.start)
+            yield now, M, e
+
+    @torch.no_grad()
+    def log_norm_bound(self) -> float:
+        """The logarithm of a bound on ||ds[t+1]/ds[t]||_2 over all inputs, and all states whose
+        entries are as large as those of the run; NaN if the cell has no bound.
+        """
+        largest = float(self.states[:-1].abs().max())
+        if own := self.step.own("scaled_norm_bound"):
+            bound, e = own(largest)
+            return float(bound.double().log()) + float(e) * math.log(2)
+        own = self.step.own("norm_bound")
+        bound = own(largest) if own else math.nan
+        return float(torch.as_tensor(bound, device="cpu").double().log())
+
+    def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
+        """Write `inputs`, `states`, the weights of a module as "weights.NAME", `network` and `data`
+        to an .npz file. jacobians: also write `jacobians` (T, N, N). Raises OutputError.
+        """
+        check_output(path, (".npz",))
+        module = self.step.module or self.step.cell
+        weights = module.state_dict() if isinstance(module, nn.Module) else {}
+        tensors = {"inputs": self.inputs, "states": self.states}
+        tensors |= {f"weights.{name}": weight for name, weight in weights.items()}
+        tensors |= {"jacobians": self.jacobians()} if jacobians else {}
+        arrays = {name: t.numpy(force=True) for name, t in tensors.items()}
+        names = {"network": np.array(self.title), "data": np.array(self.data)}
+        return write_arrays(path, arrays | names)
+
+
+def open_run(
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    state_size: door.Sizes | None = None,
+    layer: str | None = None,
+    batch_first: bool | None = None,
+    title: str | None = None,
+    data: str | None = None,
+    unit: str | None = None,
+) -> Run:
+    """Run a network along a sequence.
+
+    Args:
+        network: a cell of rhn.cells, torch.nn.RNN, LSTM or GRU, a module (x, state) -> (output,
+            state), a module with step(x, s), a function f(x, s), or a module with one recurrent
+            layer inside. A module is copied and runs in float64, a function in the precision of
+            s0; a module whose state is optional, with a layer inside, is a step only with s0. A
+            `Run`, which then stands alone, is returned as it is.
+        x: numbers (T, m), or ids (T,), of any unit. The axis of the batch, if there is one, has
+            the length 1, and is the one that `batch_first` says.
+        s0: the first state in the shapes of the network, real or complex, of one or several
+            tensors; None: that of the network.
+        state_size: the number of entries of a first state of zeros, or of each of its tensors.
+        layer: the recurrent layer of the module that is measured; None: its only one.
+        batch_first: True for x (B, T, m), False for (T, B, m); None: the attribute of the module.
+        title, data, unit: names of the network, the sequence and a time step; None: the name, depth
+            and units of the network, x, and steps.
+
+    Raises:
+        InvalidInputError, NotFiniteError, UsersCodeError: the arguments do not fit each other.
+
+    >>> run = open_run(torch.nn.LSTM(3, 4), torch.rand(9, 3))
+    >>> run.states.shape, run.heading["network"]
+    (torch.Size([10, 8]), 'LSTM, depth 1, 4 units')
+    """
+    if isinstance(network, Run):
+        given = {"s0": s0, "state_size": state_size, "layer": layer, "batch_first": batch_first}
+        door.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
+        return network
+    network = door.a_network(network)
+    has_state = s0 is not None or state_size is not None
+    if layer is not None or not door.is_step(network, has_state):
+        network, x, own = record(network, x, layer, batch_first)
+        s0, batch_first = s0 if has_state else own, None
+    step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
+    states = run_states(step, x)
+    title = title or f"{step.name}, depth {step.depth}, {step.units} units"
+    return Run(step=step, inputs=x, states=states, title=title, data=data or "x",
+               unit=unit or "steps")  # fmt: skip
+
+
+@torch.no_grad()
+def run_states(step: Step, x: Tensor) -> Tensor:
+    """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
+    unless all steps in one batch give the same states, and other states twice the same.
+    """
+    states, own = [step.first[None]], step.own("states")
+    if own:
+        with door.users_code(f"{step.name} fails along x"):
+            states.append(own(x[:, None], step.first[None])[:, 0])
+    else:
+        for t in range(len(x)):
+            with door.users_code(f"{step.name} fails at step {t}"):
+                states.append(step.rows(x[t : t + 1], states[-1]))
+    found = torch.cat(states)
+    door.are_finite(f"state of {step.name}", found)
+    first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
+    moved = before + MOVED * (1 + before.abs())  # dropout of zeros is invisible
+    X, S = torch.cat((x, first, first)), torch.cat((found[:-1], moved, moved))
+    with door.users_code(f"{step.name} fails at {len(X)} rows"):
+        parts = zip(X.split(LONGEST), S.split(LONGEST), strict=True)
+        after = torch.cat([step.rows(*part) for part in parts])
+    door.rows_are_alone(step.name, after[: len(x)], found[1:])
+    door.rows_are_alone(step.name, *after[len(x) :].chunk(2))
+    return found

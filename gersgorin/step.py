@@ -1,0 +1,315 @@
+"""`as_step`: any network as one function of rows: x (B, m), s (B, N) -> s' (B, N), rows
+independent.
+
+    a cell of rhn.cells           its `step`, and its derivatives in closed form
+    torch.nn's RNN, LSTM, GRU     the same cells of rhn.cells, with a copy of the weights
+    a function f(x, s)            for one row; many rows by vmap, or one by one
+    a module with step(x, s)      the same
+    a module (x, state)           rows are its batch; a layer, which has the attribute batch_first,
+                                  reads sequences of one step, any other module reads (B, m)
+
+A step returns the next state, or (output, next state). Modules are copied and run in float64,
+functions in the precision of their state. s is a state as one vector, see `Packing`. The layers of
+torch.nn stand one after the other, each with h and c.
+
+Legend: B rows, m inputs, N entries of a state, L layers, n units.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+
+from gersgorin import door
+from gersgorin.autodiff import SLOW
+from gersgorin.states import Packing, in_double
+from rhn.cells import Cell, from_torch, name_of_cell
+from rhn.errors import InvalidInputError
+
+Rows = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Step:
+    """A recurrence s[t+1] = f(x[t], s[t]) on rows of vectors.
+
+    >>> step = as_step(lambda x, s: s / 2 + x, torch.ones(3, 1), torch.zeros(1))[0]
+    >>> step.rows(torch.ones(2, 1), torch.tensor([[0.0], [4.0]])).flatten().tolist()
+    [1.0, 3.0]
+    """
+
+    name: str
+    rows: Rows
+    """x (B, m) or ids (B,), s (B, N) -> s' (B, N)."""
+    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """x (1, m), s (1, N) -> (output (k,), s' (1, N)); see `Packing.output_of`."""
+    first: Tensor
+    """The state before the first step, (N,)."""
+    cell: Any = None
+    """The object whose methods `jacobian`, `gates`, ... are used; None if it has none."""
+    module: nn.Module | None = None
+    """The copy of a module without a `cell`."""
+    unpack: Callable[[Tensor], Any] | None = None
+    """s (N,) -> the state of one row in the user's shapes."""
+    units: int = 0
+    """n, the units of a layer; N if it is unknown."""
+
+    def own(self, name: str) -> Callable | None:
+        """The method of the cell with this name; None if it has none.
+
+        >>> as_step(torch.nn.RNN(1, 2), torch.zeros(3, 1))[0].own("gates") is None
+        False
+        """
+        found = getattr(self.cell, name, None)
+        return found if callable(found) and not isinstance(found, nn.Module) else None
+
+    @property
+    def depth(self) -> int:
+        """The number of layers of a step, or of a stack; 1 if it is unknown."""
+        known = [getattr(self.cell, name, 1) for name in ("stacked", "depth")]
+        return max(depth for depth in (1, *known) if isinstance(depth, int))
+
+
+@contextmanager
+def module_runs() -> Iterator[None]:
+    """Context in which a module in float64 runs: what it creates is float64 too, and CUDA's own
+    kernels, which have no batched derivatives, are off.
+    """
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def in_module(f: Callable) -> Callable:
+    """The same function of a module, which runs as `module_runs` says."""
+
+    def run(*given: Any) -> Any:
+        with module_runs():
+            return f(*given)
+
+    return run
+
+
+def as_step(
+    network: Any,
+    x: Any,
+    s0: Any = None,
+    *,
+    state_size: door.Sizes | None = None,
+    batch_first: bool | None = None,
+) -> tuple[Step, Tensor]:
+    """Convert a network to a `Step`, and run one step. Returns (the step, x as it reads it).
+
+    network: a cell, a module or a function, as in the table above. x: numbers (T, m), or ids (T,),
+    with an axis of length 1 for the batch if `batch_first` is known. s0, state_size: the first
+    state in the shapes of the network, or its size; None: that of the network. batch_first: the
+    layout of a module; None: its own attribute. Raises InvalidInputError.
+
+    >>> step, x = as_step(torch.nn.LSTM(3, 4, 2), torch.zeros(5, 3))
+    >>> step.name, step.depth, step.first.shape, x.dtype
+    ('LSTM', 2, torch.Size([16]), torch.float64)
+    """
+    network = door.a_network(network)
+    batch_first = layout_of(network) if batch_first is None else batch_first
+    x, s0 = door.sequence(x, batch_first), door.first_state(s0, state_size)
+    if isinstance(network, nn.Module):
+        door.one_direction(network)
+        network = door.copied(network)
+        like = next((p for p in network.parameters()), x)
+        x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
+        s0 = in_double(s0, like.device)
+        s0 = s0 if state_size is None else tree_map(lambda t: t[None], _zeros(network, state_size))
+        step = _of_module(network, x[:1], s0, batch_first)
+    else:
+        door.state_known(name_of(network), s0 is not None)
+        step = step_of_function(network, s0)
+        x = x if x.dim() == 1 else x.to(step.first.dtype)
+    with torch.no_grad():
+        door.step_runs(step.name, step.rows, x[:1], step.first[None])
+    return step, x
+
+
+def name_of(network: Any) -> str:
+    """The name of a network in titles and messages."""
+    if isinstance(network, Cell):
+        return name_of_cell(network)
+    name = getattr(network, "__name__", type(network).__name__)
+    return "f(x, s)" if name == "<lambda>" else name
+
+
+def units_of(network: Any, N: int) -> int:
+    """The hidden_size of a network; N if it has none."""
+    size = getattr(network, "hidden_size", None)
+    return size if isinstance(size, int) else N
+
+
+def layout_of(network: Any) -> bool | None:
+    """The attribute batch_first of a module, or of its first recurrent layer; None: unknown."""
+    inside = network.modules() if isinstance(network, nn.Module) else ()
+    known = [getattr(part, "batch_first", None) for part in inside if door.is_recurrent(part)]
+    known = [getattr(network, "batch_first", None), *known]
+    return next((bool(first) for first in known if first is not None), None)
+
+
+def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
+    """The step of a copy of a module, at x (1, m) or ids (1,)."""
+    name = name_of(module)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        try:
+            module = from_torch(module).requires_grad_(False)
+        except InvalidInputError:  # a projection, or a forward of the user's
+            return _of_batches(module, name, x, s0, batch_first)
+    if isinstance(module, Cell):
+        return _of_cell(module, name, x, s0)
+    if door.has_step(module):
+        return _of_vectors(module, name, x, s0)
+    if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
+        return step_of_function(in_module(module), s0, name)
+    return _of_batches(module, name, x, s0, batch_first)
+
+
+def has_rows(parts: list[Tensor]) -> bool:
+    """True if the first axis of all tensors is one row of a batch."""
+    return all(t.dim() > 1 and t.shape[0] == 1 for t in parts)
+
+
+def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
+    first = x.new_zeros(cell.state_size, dtype=torch.float64)
+    if s0 is not None:
+        parts = door.entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
+        first = torch.cat([part.reshape(cell.stacked, -1) for part in parts], 1).flatten()
+
+    def unpack(s: Tensor) -> Any:
+        if not cell.of_torch:
+            return s
+        parts = s.reshape(cell.stacked, -1, cell.hidden_size).unbind(1)
+        one = [part if cell.stacked > 1 else part[0] for part in parts]
+        return tuple(one) if len(one) > 1 else one[0]
+
+    return step_of_cell(cell, name, first, unpack)
+
+
+def step_of_cell(
+    cell: Cell, name: str, first: Tensor, unpack: Callable[[Tensor], Any] | None = None
+) -> Step:
+    """The step of a cell itself, which is not copied, from the state `first` (N,)."""
+
+    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        after = cell.step(x, s)
+        return cell.outputs_of(after)[0], after
+
+    return Step(name=name, rows=cell.step, first=first, cell=cell, unpack=unpack, both=both,
+                units=cell.hidden_size)  # fmt: skip
+
+
+def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
+    """A module of the user's with step(x, s) for vectors x (m,), s (N,)."""
+    if s0 is None:
+        s0 = declared_state(module, x)
+        door.state_known(name, s0 is not None)
+    s0 = tree_map(lambda t: t.flatten(), s0)
+    return step_of_function(in_module(module.step), s0, name, module)
+
+
+def declared_state(module: Any, x: Tensor) -> Any:
+    """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
+    own = getattr(module, "initial_state", None)
+    if callable(own) and door.takes(own):
+        return in_double(tree_map(torch.detach, own()), x.device)
+    return _zeros(module, getattr(module, "state_size", None))
+
+
+def _zeros(module: Any, size: Any) -> Any:
+    """The first state of a size; None for the size None. It is complex if a weight is complex."""
+    weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
+    like = next((t for t in weights if t.is_complex()), [*weights, torch.zeros(())][0])
+    zeros = in_double(door.first_state(None, size), like.device)
+    if like.is_complex() and zeros is not None:
+        zeros = tree_map(lambda t: t.to(like.dtype), zeros)
+    return zeros
+
+
+def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
+    """A step of one row. If all tensors of its state are (1, ...), it reads x as (1, m)."""
+    parts, tree = tree_flatten(s0)
+    packing = Packing(name or name_of(f), parts, tree)
+    row = has_rows(parts)
+
+    def returned(x: Tensor, s: Tensor) -> Any:
+        return f(x[None] if row else x, packing.unpack(s))
+
+    def one(x: Tensor, s: Tensor) -> Tensor:
+        return packing.next_of(returned(x, s), s)
+
+    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        found = returned(x[0].clone(), s[0].clone())
+        return packing.output_of(found), packing.next_of(found, s[0])[None]
+
+    def rows(x: Tensor, s: Tensor) -> Tensor:
+        if len(s) > 1:
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", SLOW)
+                    return vmap(one)(x.clone(), s.clone())
+            except Exception:  # an operation that has no rule for many rows
+                pass
+        return torch.stack([one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)])
+
+    first, name = packing.pack(s0), packing.name
+    units = units_of(cell or f, len(first))
+    return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, both=both,
+                units=units)  # fmt: skip
+
+
+def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
+    """A module that reads a batch of rows, as module(x, state)."""
+
+    def read(x: Tensor) -> Tensor:
+        return x if batch_first is None else x.unsqueeze(int(batch_first))
+
+    s0 = _started(module, name, read(x)) if s0 is None else s0
+    parts, tree = tree_flatten(s0)
+    axes = [int(batch_first is not None and t.dim() > 2) for t in parts]
+    good = all(t.dim() > 1 and t.shape[k] == 1 for t, k in zip(parts, axes, strict=True))
+    door.one_row(name, parts, good)
+    packing = Packing(name, parts, tree, axes)
+
+    @in_module
+    def returned(x: Tensor, s: Tensor) -> Any:
+        return module(read(x).clone(), packing.unpack(s.clone()))
+
+    def rows(x: Tensor, s: Tensor) -> Tensor:
+        return packing.next_of(returned(x, s), s)
+
+    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        found = returned(x, s)
+        return packing.output_of(found), packing.next_of(found, s)
+
+    first = packing.pack(s0)[0]
+    units = units_of(module, len(first))
+    return Step(name=name, rows=rows, both=both, first=first, module=module, units=units,
+                unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
+
+
+@torch.no_grad()
+def _started(module: nn.Module, name: str, x: Tensor) -> Any:
+    """The first state of one row: the declared one, or zeros if module(x) starts from them."""
+    declared = declared_state(module, x)
+    if declared is not None:
+        return tree_map(lambda t: t.reshape(1, -1), declared)
+    with door.users_code(f"s0 is None and {name} fails without a state"), module_runs():
+        _, after = module(x)
+        zeros = tree_map(torch.zeros_like, after)
+        same = tree_map(torch.allclose, module(x, zeros)[1], after)
+    door.state_known(name, all(tree_leaves(same)))
+    return zeros

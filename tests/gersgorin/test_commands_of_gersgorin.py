@@ -1,0 +1,493 @@
+"""The command `gersgorin`: the numbers of each subcommand are those of the Python call, files are
+written, and wrong words are one sentence and exit code 2 before the work.
+"""
+
+import csv
+import inspect
+import json
+from dataclasses import asdict, fields, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tables import for_each
+
+from gersgorin import open_run, spectra
+from gersgorin.cli.commands import TABLE, main
+from gersgorin.cli.options import AnalysisOptions, NetworkOptions
+from gersgorin.cli.work import default_figure, figure_of, function_of
+from gersgorin.results import load
+from rhn.cells import LSTM, RHN, RNN
+from rhn.checkpoints import save_checkpoint
+from rhn.data import chorale
+from rhn.data.text import Vocabulary
+from rhn.models import PolyphonicModel
+from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model, weights_generator
+from rhn.utils.results import EXPLAINED
+
+SMALL = ["--hidden-size", "6", "--steps", "7"]
+RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
+DATA = {"data": "bwv269", "unit": "quarter notes"}
+THERE = {
+    name: command
+    for name, command in TABLE.items()
+    if name == "run" or find_spec("gersgorin." + command.function.partition(":")[0])
+}
+ANALYSES = [name for name, one in THERE.items() if issubclass(one, AnalysisOptions)]
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def x_of(steps: int = 7) -> torch.Tensor:
+    return torch.from_numpy(np.array(chorale("bwv269")))[:steps].double()
+
+
+def cell_of(kind=RHN, units: int = 6, seed: int = 3, **sizes):
+    generator = torch.Generator().manual_seed(seed)
+    return kind(88, units, **sizes, dtype=torch.float64, generator=generator)
+
+
+def run(*words) -> int:
+    return main([*map(str, words)])
+
+
+def printed(capsys, *words) -> dict:
+    """The JSON object that a command prints, which it also writes."""
+    assert run(*words, "--json", "--output", "a.json") == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert json.loads(out) == json.loads(Path("a.json").read_text())
+    return json.loads(out, parse_constant=pytest.fail)
+
+
+def radii(found: dict) -> list[float]:
+    values = found["eigenvalues"]
+    return [abs(complex(*z[:1], *w[:1])) for z, w in zip(*values.values(), strict=True)]
+
+
+def wanted_radii(cell, x) -> list[float]:
+    """Of the Jacobians by torch along a plain loop."""
+    s, found = torch.zeros(cell.state_size).double(), []
+    for x_t in x:
+        A = torch.autograd.functional.jacobian(lambda s, x_t=x_t: cell.step(x_t, s), s)
+        found.append(float(torch.linalg.eigvals(A).abs().max()))
+        s = cell.step(x_t, s).detach()
+    return pytest.approx(found)
+
+
+@for_each("name", [name for name in ANALYSES if name not in ("influence", "fixed-points")])
+def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
+    own = {"lyapunov": {"count": 2, "seed": 3}, "pseudospectra": {"side": 5}}.get(name, {})
+    words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
+    found = function_of(TABLE[name])(cell_of(depth=2), x_of(), **DATA, **own)
+    assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
+    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{found}\n\nuniform:0.04, transform bias -2, seed 3\n")
+    assert EXPLAINED + found.page in out and out.endswith("figure: b.png\n")
+    assert str(load("b.npz")) == str(load("b.json")) == str(found)
+    assert Path("b.png").read_bytes().startswith(b"\x89PNG")
+    with Path("b.csv").open() as file:
+        rows = [*csv.reader(file)]
+    table = found.table()
+    assert rows[0] == [*table]
+    for column, row in zip(zip(*rows[1:], strict=True), table.values(), strict=True):
+        got = [float(number or "nan") for number in column if number]
+        np.testing.assert_array_equal(got, np.atleast_1d(np.asarray(row, float)))
+
+
+def test_influence_of_outputs_and_of_a_loss(capsys):
+    influence = pytest.importorskip("gersgorin.analyses.influence").influence
+    found = influence(cell_of(LSTM), x_of(), **DATA)
+    got = printed(capsys, "influence", "--cell", "lstm", "--seed", 3, *SMALL)
+    assert got["influence"] == json.loads(json.dumps(found.to_dict()))["influence"]
+    model = PolyphonicModel("lstm", hidden_size=6, init=None,
+                            generator=torch.Generator().manual_seed(3))  # fmt: skip
+    found = influence(model, x_of()[:-1], of="bernoulli", y=x_of()[1:], **DATA, seed=3)
+    words = ["--cell", "lstm", "--seed", 3, *SMALL, "--of", "bernoulli"]
+    assert printed(capsys, "influence", *words) == json.loads(json.dumps(found.to_dict()))
+
+
+def test_fixed_points(capsys):
+    fixed_points = pytest.importorskip("gersgorin.analyses.fixed_points").fixed_points
+    found = fixed_points(cell_of(RNN), x_of(), starts=5, seed=3, **DATA)
+    got = printed(capsys, "fixed-points", "--cell", "rnn", "--seed", 3, *SMALL, "--starts", 5)
+    assert got == json.loads(json.dumps(found.to_dict()))
+
+
+def test_compare_of_cells_depths_and_seeds(capsys):
+    compare = pytest.importorskip("gersgorin.analyses.compare").compare
+    cells = {("rnn", ""): cell_of(RNN), ("rhn", 1): cell_of(), ("rhn", 2): cell_of(depth=2)}
+    found = compare(cells, x_of(), **DATA, panels=("radius",))
+    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--seed", 3, *SMALL, "--panels", "radius"]
+    assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
+    seeds = {"lstm": [cell_of(LSTM), cell_of(LSTM, seed=4)]}
+    found = compare(seeds, x_of(), **DATA)
+    words = ["--cell", "lstm", "--seeds", 2, "--seed", 3, *SMALL]
+    assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
+
+
+def test_compare_of_trained_networks_and_modules(capsys):
+    pytest.importorskip("gersgorin.analyses.compare")
+    Path("nets.py").write_text(NETS)
+    model, before = trained_model("rhn", 2)
+    words = ["mine.safetensors", "nets.py:make", "--steps", 5, "--before-training"]
+    found = printed(capsys, "compare", *words)["networks"]
+    assert [(one["row"], one["column"]) for one in found] == [
+        ("mine.safetensors", "before training"),
+        ("mine.safetensors", "epoch 4"),
+        ("", "nets.py:make"),
+    ]
+    for one, wanted in zip(found[:2], (before, model), strict=True):
+        expected = wanted_radii(wanted.double().cells[0], x_of(5))
+        assert one["spectral_radius"][0] == expected
+
+
+def trained_model(cell: str, depth: int, **train):
+    """A model in mine.safetensors as a training run writes it, and the same before its training."""
+    model, before = (
+        PolyphonicModel(cell, hidden_size=6, depth=depth,
+                        generator=weights_generator(3, cell, depth)) for _ in range(2)
+    )  # fmt: skip
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1
+    train = {"seed": 3, "cell": cell, "depth": depth} | train
+    save_checkpoint("mine.safetensors", model, train=train, metrics={"epoch": 4})
+    return model, before
+
+
+def test_a_checkpoint_of_chorales_is_read_with_its_source(capsys):
+    model, _ = trained_model("rhn", 2)
+    assert run("plot", "--checkpoint", "mine.safetensors", "--steps", 5) == 0
+    assert "mine.safetensors: gaussian:0.01, transform bias -2" in capsys.readouterr().out
+    found = printed(capsys, "plot", "--checkpoint", "mine.safetensors", "--steps", 5)
+    assert radii(found) == wanted_radii(model.double().cells[0], x_of(5))
+    save_checkpoint("cell.safetensors", model.cells[0])
+    alone = printed(capsys, "plot", "--checkpoint", "cell.safetensors", "--steps", 5)
+    assert alone["eigenvalues"] == found["eigenvalues"]
+
+
+def test_weights_of_a_layer_of_torch(capsys):
+    layer = torch.nn.LSTM(88, 5)
+    save_file(layer.state_dict(), "layer.safetensors")
+    words = ["plot", "--cell", "torch.nn:LSTM", "--checkpoint", "layer.safetensors", "--steps", 5]
+    found = spectra(layer, x_of(5))
+    assert radii(printed(capsys, *words)) == pytest.approx(found.spectral_radius.tolist())
+
+
+MINIMAL = """
+import torch
+from rhn.cells import Cell
+
+
+class Minimal(Cell):
+    deep = False
+
+    def __init__(self, m, n, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(m, n, depth, **common)
+        self.weight = torch.nn.Parameter(torch.empty(n, m + n, device=device, dtype=dtype))
+        torch.nn.init.normal_(self.weight, 0, 0.2, generator=generator)
+
+    def step(self, x, s):
+        both = torch.cat((x.expand(*s.shape[:-1], -1), s), -1)
+        return torch.tanh(both @ self.weight.T)
+
+
+class Failing(Minimal):
+    def step(self, x, s):
+        raise ValueError("not today")
+"""
+
+
+def test_an_own_cell_new_and_trained(capsys):
+    Path("own_cell_here.py").write_text(MINIMAL)
+    mine = "own_cell_here:Minimal"
+    new = printed(capsys, "plot", "--cell", mine, *SMALL)
+    model = PolyphonicModel(mine, hidden_size=6, generator=torch.Generator().manual_seed(1))
+    save_checkpoint("mine.safetensors", model)
+    words = ["plot", "--checkpoint", "mine.safetensors", "--steps", 7]
+    found = printed(capsys, *words, "--cell", mine)
+    assert radii(found) == wanted_radii(model.double().cells[0], x_of()) != radii(new)
+    for wrong, said in {
+        ("plot", "--cell", "own_cell_here:Yours"): "cannot load the cell",
+        ("plot", "--cell", "own_cell_here:Failing"): "ValueError: not today",
+        tuple(words): f"add --cell {mine}",
+        (*words, "--cell", "rhn"): f"give --cell {mine}",
+    }.items():
+        assert run(*wrong) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and said in error.splitlines()[0]
+
+
+def test_a_language_model_runs_along_a_text(capsys):
+    words = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
+    config = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, init="uniform:0.4")
+    model = build_model(config, len(words))
+    save_checkpoint("text.safetensors", model, train=asdict(config), vocabulary=words.to_json())
+    Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 30)
+    trained = ["plot", "--checkpoint", "text.safetensors", "--input", "novel.txt"]
+    found = printed(capsys, *trained, "--steps", 7)
+    assert (found["data"], found["unit"]) == ("novel.txt", "tokens")
+    x = model.double().embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
+    assert radii(found) == wanted_radii(model.cells[0], x)
+    assert len(printed(capsys, "products", *trained[1:])["log_norm"]) == 100
+    save_checkpoint("two.safetensors", build_model(replace(config, layers=2), len(words)),
+                    train=asdict(config), vocabulary=words.to_json())  # fmt: skip
+    two = ["gates", "--checkpoint", "two.safetensors", "--input", "novel.txt"]
+    assert run(*two) == 2 and "cells.0, cells.1" in capsys.readouterr().err
+    assert printed(capsys, *two, "--layer", "cells.1")["names"][0] == "transform gate, layer 1"
+
+
+NETS = """
+import torch
+
+UP = torch.tensor([[0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
+
+
+def turns(x, s):
+    return (x * UP + (1 - x) * UP.T) @ s
+
+
+def gates_of(x, s):
+    return {"mine": torch.sigmoid(s)}
+
+
+def made():
+    return turns
+
+
+def nameless():
+    return lambda x, s: turns(x, s)
+
+
+def make(input_size, hidden_size):
+    return torch.nn.GRU(input_size, hidden_size)
+
+
+class Around(torch.nn.Module):
+    def __init__(self, input_size, hidden_size=3):
+        super().__init__()
+        self.rnn = torch.nn.RNN(input_size, hidden_size)
+
+    def forward(self, x):
+        return self.rnn(2 * x)[0]
+
+
+layer = torch.nn.RNN(2, 3)
+number = 3
+"""
+
+
+@for_each("name", ["turns", "made", "nameless"])
+def test_a_step_of_a_file_and_its_gates(name, capsys):
+    Path("nets.py").write_text(NETS)
+    np.savetxt("flags.csv", [1, 0] * 10)
+    step = ["--module", f"nets.py:{name}", "--state-size", 2, "--input", "flags.csv"]
+    found = printed(capsys, "products", *step)
+    np.testing.assert_allclose(found["log_norm"], np.arange(1, 21) * np.log(2))
+    assert found["network"].startswith("turns" if name != "nameless" else "f(x, s)")
+    assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "steps", 20)
+    mean = printed(capsys, "gates", *step, "--of", "nets.py:gates_of")
+    assert mean["names"] == ["mine"] and mean["mean"] == [[0.5]] * 20
+
+
+def test_a_module_of_a_file_new_and_with_weights(capsys):
+    Path("nets.py").write_text(NETS)
+    x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    np.save("x.npy", np.stack([x, 0 * x]))
+    words = ["--input", "x.npy", "--steps", 5]
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        gru = torch.nn.GRU(2, 8)
+    new = ["--module", "nets.py:make", "--seed", 4, "--hidden-size", 8, *words]
+    found = printed(capsys, "plot", *new)
+    assert found["data"] == "x.npy[0]"
+    np.testing.assert_allclose(radii(found), spectra(gru, x[:5]).spectral_radius)
+    assert len(printed(capsys, "plot", "--module", "nets.py:layer", *words)["centers"][0]) == 3
+    around = torch.nn.RNN(2, 3)
+    torch.save({f"rnn.{name}": p for name, p in around.state_dict().items()}, "net.pt")
+    found = printed(capsys, "plot", "--module", "nets.py:Around", "--checkpoint", "net.pt", *words)
+    np.testing.assert_allclose(radii(found), spectra(around, 2 * x[:5]).spectral_radius)
+
+
+def test_a_run_is_written_with_weights_and_jacobians(capsys):
+    assert run("run", *RHN2, "--output", "run.npz", "--jacobians") == 0
+    assert capsys.readouterr().out.endswith("file: run.npz\n")
+    cell, found = cell_of(depth=2), np.load("run.npz")
+    wanted = open_run(cell, x_of())
+    np.testing.assert_array_equal(found["states"], wanted.states)
+    np.testing.assert_array_equal(found["inputs"], x_of())
+    np.testing.assert_array_equal(found["jacobians"], wanted.jacobians().detach())
+    for name, weight in cell.state_dict().items():
+        np.testing.assert_array_equal(found[f"weights.{name}"], weight)
+    assert (found["network"], found["data"]) == ("rhn, depth 2, 6 units", "bwv269")
+
+    class Own(torch.nn.Module):
+        state_size = 4
+
+        def __init__(self):
+            super().__init__()
+            self.cell = torch.nn.GRUCell(3, 4)
+
+        def forward(self, x, s):
+            return self.cell(x, s)
+
+    file = open_run(Own(), torch.rand(5, 3)).save("own.npz")
+    assert "weights.cell.weight_ih" in np.load(file).files and "jacobians" not in np.load(file)
+
+
+def test_a_recording_of_a_training_run(capsys):
+    pytest.importorskip("gersgorin.recorder")
+    from gersgorin.recorder import Recorder
+
+    model = torch.nn.RNN(3, 4)
+    with Recorder(model, torch.rand(6, 3), every=1) as recorder:
+        recorder.step(1.0)
+    Path("mine").mkdir()
+    recorder.recording.save("mine/record.npz")
+    assert run("recording", "mine", "--output", "a.png") == 0
+    assert capsys.readouterr().out.startswith(str(recorder.recording))
+
+
+@for_each("name", ["influence", "fixed-points", "compare"])
+def test_other_commands_draw_and_write(name, capsys):
+    if name not in THERE:
+        pytest.skip("written elsewhere")
+    files = ["--output", "a.png", "a.npz", "--csv", "a.csv"]
+    assert run(name, "--cell", "rnn", *SMALL, *files) == 0
+    assert capsys.readouterr().out.startswith(f"{load('a.npz')}\n\nuniform:0.04, seed 0\n")
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG") and Path("a.csv").read_text()
+
+
+@for_each("name", THERE)
+def test_options_are_keywords_of_functions_and_figures(name):
+    command = THERE[name]
+    if issubclass(command, AnalysisOptions):
+        assert all(
+            f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
+        )
+        function = inspect.signature(function_of(command)).parameters
+        own = vars(command).get("__annotations__", {}).keys() - {"function", "drawn", "reads"}
+        assert own - {*command.drawn} <= function.keys()
+    assert main([name, "--help"]) == 0
+
+
+def test_help_shows_the_commands_and_examples(capsys):
+    for words in ([], *([name] for name in TABLE)):
+        assert main([*words, "--help"]) == 0
+        assert (
+            f"gersgorin {' '.join(words) or 'plot'} " in capsys.readouterr().out.split("example")[1]
+        )
+
+
+def test_the_name_of_a_figure_differs_for_all_options_that_change_numbers():
+    plot = TABLE["plot"]
+    base = default_figure(plot(cell="rhn", depth=5))
+    assert str(base) == "gersgorin-rhn-depth5-bwv269.png"
+    assert default_figure(plot(cell="rhn", depth=5, device="cpu", title="t")) == base
+    others = [plot(cell="rhn", depth=5, **own) for own in ({"seed": 1}, {"leading": 2}, {"step": 3},
+              {"input": Path("a.csv")}, {"cell_option": ("coupled=False",)})]  # fmt: skip
+    assert len({base, *map(default_figure, others)}) == 6
+    checkpoint = default_figure(plot(checkpoint=Path("runs/mine"), input=Path("x/novel.txt")))
+    assert str(checkpoint) == "gersgorin-mine-novel.txt.png"
+
+
+def test_a_figure_gets_the_options_that_it_takes():
+    class Found:
+        def figure(self, title=None, *, step=None, size="page"):
+            return title, step, size
+
+    command = TABLE["plot"](title="mine", step=3, limit=0.5)
+    assert figure_of(command, Found(), "seed 0") == ("mine", 3, "page")
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Every analysis fails."""
+
+    def fails(*_, **__):
+        raise AssertionError("the analysis has begun")
+
+    monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
+    for name in THERE:
+        if name not in ("run", "recording"):
+            module, _, function = TABLE[name].function.partition(":")
+            monkeypatch.setattr(import_module(f"gersgorin.{module}"), function, fails)
+
+
+@pytest.mark.usefixtures("no_work")
+@for_each("name", [name for name in THERE if name != "recording"])
+def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
+    for output in ("missing/a.npz", "a.mine", "/proc/a.npz", "/dev/full", f"{'a' * 300}.npz"):
+        assert run(name, "--cell", "rnn", *SMALL, "--output", output) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and "cannot write" in error and error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("no_work")
+@for_each(
+    ("words", "said"),
+    [
+        ("plot --steps 500", "steps is 500: expected 1 to 85, the steps of bwv269"),
+        ("plot --steps 0", "steps is 0: expected 1 to 85"),
+        ("plot --hidden-size 0", "hidden_size"),
+        ("plot --hidden-size 1000000", "a state of 1000000 over 85 steps needs about"),
+        ("plot --cell rhnx", "unknown cell 'rhnx'; did you mean 'rhn'?"),
+        ("plot --cell rnn --transform-bias -1", "the cell rnn has no option 'transform_bias'"),
+        ("plot --cell-option skip=last", "the cell rhn has no option 'skip'"),
+        ("plot --seed -1", "seed"),
+        ("plot --checkpoint none.safetensors", "none.safetensors"),
+        ("plot --checkpoint a.safetensors --depth 4", "--depth is 4: expected none, beside checkp"),
+        ("plot --checkpoint a.safetensors --seed 4", "--seed is 4: expected none, beside checkp"),
+        ("plot --module nets.py:make --depth 4", "--depth is 4: expected none, beside module"),
+        ("plot --layer rnn", "--layer is rnn: expected none, beside cell"),
+        ("plot --module none.py:make", "module is none.py:make: expected FILE.py:NAME"),
+        ("plot --module nets.py:none", "module is nets.py:none: expected a name that nets.py"),
+        ("plot --module nets.py:number", "nets.py:number cannot be called"),
+        ("plot --module nets.py:turns --checkpoint a.safetensors", "expected a module, for the"),
+        ("plot --input none.npy", "none.npy cannot be read as numbers"),
+        ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
+        ("plot --chorale none", "no chorale is called 'none'"),
+        ("plot --figure poster", "poster"),
+        ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
+        ("plot --hidden-size 1.5", "--hidden-size"),
+        ("plt", "Unknown command"),
+    ],
+)
+def test_wrong_words_are_refused_before_the_work(words, said, capsys):
+    Path("nets.py").write_text(NETS)
+    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    assert run(*words.split()) == 2, words
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error.splitlines()[0], error
+
+
+def test_wrong_numbers_beside_a_network_are_refused(capsys):
+    np.save("sine.npy", np.zeros(9))
+    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    for words, said in {
+        ("plot", *SMALL, "--step", 7): "step is 7: expected a whole number from 0 to 6",
+        ("plot", "--input", "sine.npy", "--checkpoint", "a.safetensors"): "rhn takes no step from",
+        ("plot", *SMALL, "--leading", 9): "leading",
+    }.items():
+        assert run(*words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_names_in_a_strangers_file_change_no_terminal(capsys):
+    trained_model("rnn", 1, seed="\x1b[31m7\x07")
+    assert run("products", "--checkpoint", "mine.safetensors", "--steps", 4) == 0
+    shown = capsys.readouterr()
+    assert "\\x1b[31m7\\x07" in shown.out
+    assert not set(map(chr, range(32))) - {"\n"} & {*shown.out, *shown.err}
+
+
+def test_progress_counts_the_steps(monkeypatch):
+    monkeypatch.setattr("gersgorin.run.BLOCK", 5 * 6**2)
+    done = []
+    spectra(replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step)))
+    assert done == [(5, 12), (10, 12), (12, 12)]

@@ -1,0 +1,216 @@
+"""`compare`: recorded numbers, quantiles by NumPy, one table and its files, and the grid."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given as drawn_from
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from tables import for_each
+
+from gersgorin.analyses.compare import COLUMNS, PANELS, Comparison, compare, quantiles
+from gersgorin.analyses.spectra import spectra
+from gersgorin.run import open_run
+from rhn.cells import RNN, make_cell
+from rhn.errors import InvalidInputError
+from tests.gersgorin.test_results_of_runs import largest_difference
+from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
+from tests.numbers.record import DOUBLE, X, cell, filled
+
+MEASURES = ("spectral_radius", "norm", "reach", "log_norm_product")
+
+
+def networks(count):
+    return [filled(make_cell("rhn", 3, 6, depth=2), seed) for seed in range(count)]
+
+
+@recorded_only
+def test_pair_and_bands_are_those_of_the_record():
+    (a, x, _), (b, *_) = cell("gru", seed=2), cell("gru", seed=3)
+    pair = compare({"a": a, "b": b}, x)
+    bands = compare({"gru": [a, b]}, [x, x[4:]]).network("gru")
+    found = {f"pair/{name}": pair[name].norm for name in ("a", "b")}
+    more = (*MEASURES, "last_exponent", "steps", "runs_at")
+    found |= {f"bands/{name}": getattr(bands, name) for name in more}
+    for name, got in found.items():
+        assert largest_difference(name, got, RECORDED[f"comparisons/{name}"]) <= DOUBLE, name
+
+
+@drawn_from(arrays(float, (5, 3), elements=st.floats(-9, 9) | st.just(np.nan)), st.floats(0, 1))
+def test_quantiles_are_those_of_pandas(values, share):
+    np.testing.assert_allclose(
+        quantiles(values, share), pd.DataFrame(values).quantile(share).to_numpy(), atol=1e-12
+    )
+
+
+@for_each(
+    ("values", "share", "wanted"),
+    [
+        ([-math.inf, 1, 2], 0.25, -math.inf),
+        ([-math.inf, 1, 2], 0.5, 1),
+        ([1, 2, math.inf], 0.75, math.inf),
+        ([-math.inf, math.inf], 0.5, -math.inf),
+        ([math.nan, 3], 0.9, 3),
+    ],
+)
+def test_quantiles_beside_an_infinite_number_are_infinite(values, share, wanted):
+    assert quantiles(np.array(values)[:, None], share).tolist() == [wanted]
+
+
+def test_bands_are_quantiles_over_the_runs_that_have_the_step():
+    seeds, sequences = networks(3), [X[:4], X[:7], X[:5]]
+    found = compare({"rhn": seeds}, sequences).network("rhn")
+    alone = [spectra(seed, x) for seed in seeds for x in sequences]
+    assert found.steps.tolist() == [4, 7, 5] * 3 and found.runs_at.tolist() == [9] * 4 + [6, 3, 3]
+    for name in MEASURES:
+        for t in range(7):
+            own = "row_reach" if name == "reach" else name
+            values = [getattr(one, own)[t] for one in alone if one.steps > t]
+            for share in (0.1, 0.5, 0.9):
+                got = quantiles(getattr(found, name), share)[t]
+                assert got == pytest.approx(np.quantile(values, share), rel=1e-12)
+    curve = found.curve("log10 ||ds[t]/ds[0]||", 0.5)  # of 5 steps, which 6 of 9 runs have
+    assert len(curve) == 6 and curve[0] == 0
+    wanted = np.median([one.log_norm_product[4] for one in alone if one.steps > 4])
+    assert curve[5] == pytest.approx(wanted / math.log(10))
+
+
+def test_a_row_of_the_table_has_the_numbers_of_the_network_alone(tmp_path):
+    given = {
+        ("rnn", ""): cell("rnn")[0],
+        ("rhn", 1): cell("rhn")[0],
+        ("rhn", 3): cell("rhn", "3")[0],
+    }
+    found = compare(given, X)
+    for place, values in zip(given, zip(*found.table().values(), strict=True), strict=True):
+        alone = spectra(given[place], X)
+        rows = alone.table()
+        wanted = [np.median(rows[name]) for name in COLUMNS[1:]]
+        assert values == pytest.approx((1, *wanted), rel=1e-12)
+        np.testing.assert_array_equal(found[place].eigenvalues, alone.eigenvalues)
+    table = pd.read_csv(found.csv(tmp_path / "table.csv"), index_col="network")
+    assert [*table.index] == ["rnn", "rhn, 1", "rhn, 3"]
+    for name in COLUMNS[1:]:
+        for words in ("", ", 10 %", ", 90 %"):
+            np.testing.assert_allclose(table[name + words], found.table()[name], rtol=1e-15)
+    lines = str(found).splitlines()
+    assert len([line for line in lines if re.match(r"(rnn|rhn, \d) ", line)]) == 3
+
+
+def test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band():
+    seeds = networks(5)
+    found = compare({"rhn": seeds, "rnn": cell("rnn")[0]}, X)
+    radii = [np.median(spectra(seed, X).spectral_radius) for seed in seeds]
+    for share in (0.5, 0.1, 0.9):
+        radius = found.table(share)["spectral radius"]
+        assert radius[0] == pytest.approx(np.quantile(radii, share), rel=1e-12)
+    assert found.table()["runs"].tolist() == [5, 1]
+    assert str(found).count("\nrhn ") == 3
+
+
+def test_a_product_of_0_is_the_low_end_of_a_band():
+    dead = RNN(3, 6, nonlinearity="relu", dtype=torch.float64)
+    torch.nn.init.constant_(dead.bias, -100.0)
+    found = compare({"a": [*networks(2), dead, dead]}, X).network("a")
+    low, median, high = (found.curve("log10 ||ds[t]/ds[0]||", q)[-1] for q in (0.1, 0.5, 0.9))
+    assert low == median == -np.inf < high < np.inf
+
+
+def test_a_comparison_is_saved_and_read_back(tmp_path):
+    found = compare({("rhn", 2): networks(2), "f": cell("rnn")[0]}, [X, X[:5]], panels=["norm"])
+    for suffix in (".json", ".npz"):
+        again = Comparison.load(found.save(tmp_path / f"a{suffix}"))
+        assert str(again) == str(found) and again.panels == ("norm",)
+        for name in (*MEASURES, "steps"):
+            one, other = (getattr(each.network(("rhn", 2)), name) for each in (again, found))
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(again["f"].eigenvalues, found["f"].eigenvalues)
+    written = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert written["networks"][0]["norm"][1][20] == "nan"
+
+
+def test_runs_are_compared_as_they_are_and_progress_is_counted():
+    step = open_run(lambda x, s: s / 2 + x, torch.zeros(9, 1), torch.zeros(1), unit="days")
+    done = []
+    found = compare({"half": step, "rnn": open_run(*cell("rnn")[:2])},
+                    progress=lambda *counts: done.append(counts))  # fmt: skip
+    assert found["half"].norm.tolist() == [0.5] * 9 and found["rnn"].steps == len(X)
+    assert done == [(1, 2), (2, 2)]
+
+
+def test_all_printed_words_are_literals_or_names():
+    found = compare({("mine", 1): networks(2), ("mine", 2): cell("rnn")[0]}, X, data="bwv269")
+    texts = [word for text in found.texts for word in text.split()]
+    known = {*texts, "mine,", "bwv269,", "x;", "note:", "rows", "explained:", found.page}
+    words = {word.rstrip(";,") for word in str(found).split()}
+    assert {w for w in words if not re.fullmatch(r"-?[\d.]+(e-?\d+)?|inf|-", w)} <= {
+        word.rstrip(";,") for word in known
+    }
+
+
+REFUSED = {
+    "networks is empty: expected one network at each place":
+        lambda: compare({}, X),
+    "list of networks or sequences is empty: expected at least one": lambda: compare({"a": []}, X),
+    "networks is 1, 1: expected one network at each place":
+        lambda: compare({"1": cell("rnn")[0], 1: cell("rnn")[0]}, X),
+    "networks is ('a', ''), ('a', 1): expected one network at each place":
+        lambda: compare({("a", ""): cell("rnn")[0], ("a", 1): cell("rnn")[0]}, X),
+    "panels is ['disks']: expected discs or radius or reach or norm or product":
+        lambda: compare({"a": cell("rnn")[0]}, X, panels=["disks"]),
+    "panel is 'discs': expected radius or reach or norm or product":
+        lambda: compare({"a": cell("rnn")[0]}, X).plot(panel="discs"),
+    "step is 24: expected a whole number from 0 to 23":
+        lambda: compare({"a": cell("rnn")[0]}, X).figure(step=24),
+}  # fmt: skip
+
+
+@for_each("words", REFUSED)
+def test_other_arguments_are_refused(words):
+    with pytest.raises(InvalidInputError, match=re.escape(words)):
+        REFUSED[words]()
+
+
+def place_of(ax):
+    """The centre of axes in the figure."""
+    box = ax.get_position()
+    return ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+
+
+def planes_of(figure):
+    return [ax for ax in figure.axes if ax.axison and ax.get_aspect() == 1]
+
+
+def test_the_grid_has_a_row_for_each_cell_and_a_column_for_each_depth():
+    cells = {("rnn", ""): "rnn", ("rhn", 1): "rhn 1", ("rhn", 3): "rhn 3"}
+    found = compare({place: cell(*name.split())[0] for place, name in cells.items()}, X)
+    figure = found.figure()
+    figure.draw_without_rendering()
+    rnn, one, three = planes_of(figure)
+    for ax, network in zip((rnn, one, three), found.networks, strict=True):
+        dots = next(line for line in ax.lines if line.get_label() == "eigenvalues")
+        step = network.first.typical_step
+        np.testing.assert_array_equal(dots.get_xdata(), network.first.eigenvalues[step].real)
+    (x_rnn, y_rnn), (x_one, y_one), (x_three, y_three) = map(place_of, (rnn, one, three))
+    assert pytest.approx((x_one, y_one)) == (x_rnn, y_three) and x_one < x_three and y_rnn > y_one
+    assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in (rnn, one, three)}) == 1
+    curves = [ax for ax in figure.axes if ax.axison and ax.get_aspect() != 1]
+    assert len(curves) == 2 and len({ax.get_ylim() for ax in curves}) == 1
+    wanted = [found["rhn", depth].log_norm_product / math.log(10) for depth in (1, 3)]
+    for line, values in zip(curves[1].lines, wanted, strict=True):
+        np.testing.assert_allclose(line.get_ydata()[1:], values, rtol=1e-12)
+
+
+@for_each("panels", [("discs",), ("product", "norm"), tuple(PANELS)])
+def test_panels_are_chosen_by_name(panels):
+    found = compare({"a": networks(2), "b": cell("rnn")[0]}, X, panels=panels)
+    figure = found.figure(limit=3.0, step=2)
+    planes = planes_of(figure)
+    assert len(planes) == 2 * ("discs" in panels)
+    assert all(ax.get_xlim() == (-3, 3) for ax in planes)
+    assert len(figure.axes) == len(planes) + sum(panel != "discs" for panel in panels)

@@ -1,0 +1,168 @@
+"""Steps of so many layers that their Jacobians are no numbers of float64: products, spectra, gains
+and bounds against NumPy with logarithms of its own.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+
+from gersgorin.analyses.compare import compare
+from gersgorin.analyses.gains import gains
+from gersgorin.analyses.products import products
+from gersgorin.analyses.spectra import HALF_LIFE, spectra
+from gersgorin.run import open_run
+from rhn.cells import DTRNN, DTSRNN, RHN
+
+N, M, T = 4, 3, 4
+
+
+def made(kind, depth, init="gaussian:0.1", **options):
+    generator = torch.Generator().manual_seed(depth)
+    return kind(M, N, depth, init=init, generator=generator, dtype=torch.float64, **options)
+
+
+X = torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+
+class Logged:
+    """A product P exp(log) with the largest entry of P at 1."""
+
+    def __init__(self):
+        self.P, self.log = np.eye(N), 0.0
+
+    def then(self, J):
+        self.P = J @ self.P
+        if size := np.abs(self.P).max():
+            self.P, self.log = self.P / size, self.log + math.log(size)
+
+    @property
+    def log_norm(self):
+        return self.log + math.log(np.linalg.norm(self.P, 2))
+
+
+def layers_of(cell, x, s):
+    """(The Jacobians of the layers of a step of an RHN or a DT-RNN, the next state)."""
+    W, R, b = (p.detach().numpy() for p in (cell.weight_ih, cell.weight_hh, cell.bias))
+    found = []
+    for k in range(cell.depth):
+        z = R[k] @ s + b[k] + (W @ x if k == 0 else 0)
+        if isinstance(cell, RHN):
+            h, t = np.tanh(z[:N]), 1 / (1 + np.exp(-z[N:]))
+            dh, dt = (1 - h * h) * t, t * (1 - t) * (h - s)
+            found.append(np.diag(1 - t) + dh[:, None] * R[k][:N] + dt[:, None] * R[k][N:])
+            s = h * t + s * (1 - t)
+        else:
+            s = np.tanh(z)
+            found.append((1 - s * s)[:, None] * R[k])
+    return found, s
+
+
+def expected(cell):
+    """(log ||A[t] ... A[0]||, log ||A[t]||) for each step."""
+    whole, s, logs, alone = Logged(), np.zeros(N), [], []
+    for x in X.numpy():
+        step = Logged()
+        layers, s = layers_of(cell, x, s)
+        for J in layers:
+            whole.then(J)
+            step.then(J)
+        logs.append(whole.log_norm)
+        alone.append(step.log_norm)
+    return logs, alone
+
+
+CELLS = {
+    "RHN that shrinks": (RHN, 260, {"init": "gaussian:0.01", "transform_bias": 4.0}),
+    "RHN, a few layers": (RHN, 3, {}),
+    "DT-RNN that shrinks": (DTRNN, 250, {"init": "gaussian:0.01"}),
+    "DT-RNN, a few layers": (DTRNN, 3, {}),
+}
+
+
+@for_each("name", CELLS)
+def test_products_and_spectra_of_any_depth(name):
+    kind, depth, options = CELLS[name]
+    run = open_run(made(kind, depth, **options), X)
+    logs, alone = expected(made(kind, depth, **options))
+    found, record, few = products(run), spectra(run), spectra(run, leading=2)
+    for got in (found.log_norm, record.log_norm_product, few.log_norm_product):
+        np.testing.assert_allclose(got, logs, rtol=1e-9)
+    np.testing.assert_allclose(found.log_norm_back[[0, -1]], [logs[-1], alone[-1]], rtol=1e-9)
+    assert found.table()[HALF_LIFE] == pytest.approx(-math.log(2) * T / logs[-1], rel=1e-9)
+    for norm, log in zip(record.norm, alone, strict=True):  # a norm is right, or NaN
+        assert math.isnan(norm) if log < -670 else norm == pytest.approx(math.exp(log), rel=1e-9)
+    lost = np.isnan(record.norm)
+    assert lost.all() == (depth > 3) and np.isnan(record.eigenvalues[lost]).all()
+    assert np.isnan(few.norm[lost]).all() and np.isnan(few.eigenvalues[lost]).all()
+
+
+@for_each("name", ("RHN that shrinks", "DT-RNN that shrinks"))
+def test_comparisons_of_any_depth(name):
+    kind, depth, options = CELLS[name]
+    cell, (logs, _) = made(kind, depth, **options), expected(made(kind, depth, **options))
+    found = compare({"deep": cell}, [X, X[:2]])
+    assert found.network("deep").steps.tolist() == [T, 2]
+    exponents = found.network("deep").last_exponent
+    np.testing.assert_allclose(exponents, [logs[-1] / T, logs[1] / 2], rtol=1e-9)
+    assert found.notes()["steps whose Jacobian over- or underflows"] == T + 2
+    found.figure().canvas.draw()
+
+
+def test_gains_of_any_depth():
+    cell = made(DTRNN, 250, init="gaussian:0.01")
+    found = gains(cell, X)
+    layers, _ = layers_of(cell, X[0].numpy(), np.zeros(N))
+    assert np.isnan(found.input).all()
+    np.testing.assert_allclose(found.layers[0], [np.linalg.norm(J, 2) for J in layers], rtol=1e-9)
+
+
+@for_each("kind", (RHN, DTRNN, DTSRNN))
+@for_each("depth", (1, 3, 250))
+def test_bounds_of_any_depth(kind, depth):
+    cell = made(kind, depth, init="gaussian:0.01" if kind is not RHN else "gaussian:1")
+    R = cell.weight_hh.detach().numpy()
+
+    def log_norm(A):
+        return math.log(np.linalg.norm(A, 2))
+
+    if kind is RHN:
+        halves = [(np.linalg.norm(A[:N], 2), np.linalg.norm(A[N:], 2)) for A in R]
+        log = sum(math.log(math.hypot(1, h) + t / 2) for h, t in halves)
+    else:
+        log = log_norm(R[0])
+        for k in range(1, depth):
+            log += log_norm(R[k])
+            if kind is DTSRNN:
+                log = float(np.logaddexp(log, log_norm(cell.weight_skip[k - 1].detach().numpy())))
+    found = spectra(cell, 0 * X, torch.ones(N).double())  # the largest entry of a state is 1
+    assert found.log_norm_bound == pytest.approx(log, rel=1e-9)
+    if abs(log) < 700:
+        assert found.norm_bound == pytest.approx(math.exp(log), rel=1e-9)
+
+
+def test_a_jacobian_that_overflows_has_a_product():
+    cell = DTRNN(1, 1, 400, init="gaussian:1", nonlinearity="relu", dtype=torch.float64)
+    for p in cell.parameters():
+        torch.nn.init.zeros_(p)
+    # layers of 10 below a bias: 10^400, at states that stay small
+    torch.nn.init.constant_(cell.weight_hh, 10.0)
+    cell.bias.data.fill_(-9.0)
+    found = spectra(cell, torch.zeros(2, 1).double(), torch.ones(1).double())
+    np.testing.assert_allclose(found.log_norm_product / math.log(10), [400, 800], rtol=1e-12)
+    assert np.isnan(found.norm).all()
+
+
+def test_shortcuts_keep_what_the_layers_lose():
+    cell = made(DTSRNN, 300, init="gaussian:0.05")
+    W, R, S, b = (
+        p.detach().numpy() for p in (cell.weight_ih, cell.weight_hh, cell.weight_skip, cell.bias)
+    )
+    s = np.tanh(W @ X[0].numpy() + b[0])
+    P = (1 - s * s)[:, None] * R[0]  # P_1 = D_1 R_1, P_l = D_l (R_l P_{l-1} + S_l)
+    for k in range(1, 300):
+        s = np.tanh(R[k] @ s + b[k])
+        P = (1 - s * s)[:, None] * (R[k] @ P + S[k - 1])
+    np.testing.assert_allclose(open_run(cell, X).jacobians()[0], P, rtol=1e-10, atol=1e-18)

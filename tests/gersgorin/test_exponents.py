@@ -1,0 +1,407 @@
+"""Lyapunov exponents: recorded numbers, known systems, exact sums, loops of NumPy, 200 digits, two
+trajectories, kinks.
+"""
+
+import math
+from dataclasses import replace
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+from benchmarks.procedures import exponents_by_autograd, exponents_by_diagonals
+from gersgorin.analyses import lyapunov as home
+from gersgorin.analyses.block_errors import standard_errors
+from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
+from gersgorin.analyses.lyapunov import (
+    LyapunovSpectrum,
+    growth,
+    kaplan_yorke_dimension,
+    lyapunov,
+    random_frame,
+)
+from gersgorin.run import open_run
+from rhn.errors import InvalidInputError
+from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
+from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
+from tests.numbers.record import DOUBLE, NETWORKS, SINGLE, X, cell
+
+d = torch.float64
+ZERO = torch.zeros(2, dtype=d)
+
+
+def steps(number):
+    """Inputs of a step that reads none."""
+    return torch.zeros(number, 1, dtype=d)
+
+
+def drawn(*shape, seed=0, dtype=d):
+    return torch.randn(*shape, dtype=d, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@recorded_only
+@for_each("network", NETWORKS)
+def test_exponents_are_those_of_the_record(network):
+    f, x, how = NETWORKS[network]()
+    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
+    for name, options in (("lyapunov", {}), ("two exponents", {"count": 2, "warmup": 3})):
+        if f"{network}/{name}/exponents" in RECORDED:
+            found = lyapunov(f, x, **how, **options)
+            for field in ("exponents", "standard_errors", "curve", "kaplan_yorke"):
+                wanted = RECORDED[f"{network}/{name}/{field}"]
+                apart = largest_difference(field, getattr(found, field), wanted)
+                assert apart <= tolerance, (name, field, apart)
+
+
+def henon(x, s):
+    return torch.stack((1 - 1.4 * s[0] ** 2 + s[1], 0.3 * s[0]))
+
+
+def ikeda(x, s):
+    angle = 0.4 - 6 / (1 + s @ s)
+    turned = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos())).view(2, 2) @ s
+    return 0.9 * turned + torch.tensor([1.0, 0.0], dtype=s.dtype)
+
+
+def lorenz(x, s):
+    def slope(v):
+        a, b, c = v.unbind()
+        return torch.stack((10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c))
+
+    h, a = 0.05, slope(s)
+    b = slope(s + h / 2 * a)
+    c = slope(s + h / 2 * b)
+    return s + h / 6 * (a + 2 * b + 2 * c + slope(s + h * c))
+
+
+@for_each(
+    ("step", "s0", "exponent", "near"),
+    [
+        (lambda x, s: 4 * s * (1 - s), [0.3], math.log(2), 0.05),
+        (ikeda, [0.1, 0.1], 0.507, 0.08),
+        (lorenz, [1.0, 1.0, 20.0], 0.05 * 0.906, 0.015),
+    ],
+)
+def test_chaotic_maps_have_their_known_exponents(step, s0, exponent, near):
+    found = lyapunov(step, steps(600), torch.tensor(s0, dtype=d), count=1, warmup=100)
+    assert abs(found.exponents[0] - exponent) < near
+    assert found.exponents[0] - found.margins[0] > 0
+
+
+def test_henons_map():
+    found = lyapunov(henon, steps(4000), ZERO, warmup=500)
+    np.testing.assert_allclose(found.exponents, (0.419, -1.623), atol=0.02)
+    assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
+    assert found.kaplan_yorke == pytest.approx(1.258, abs=0.02)
+    assert found.dimension[0] < 1.258 < found.dimension[1] < 1.4
+    assert np.all(np.abs(found.exponents - (0.4192, -1.6232)) < 4 * found.standard_errors)
+    np.testing.assert_allclose(found.halves.mean(0), found.exponents, rtol=1e-2)
+
+
+def test_the_largest_exponent_is_the_growth_between_two_trajectories():
+    """A reservoir of 100 units on its own output, and a second one that is set back each step."""
+    g = torch.Generator().manual_seed(0)
+    W = 1.8 * torch.randn(100, 100, dtype=d, generator=g) / 10
+
+    def step(x, s):
+        return torch.tanh(W @ s)
+
+    found = lyapunov(step, steps(600), torch.full((100,), 0.1, dtype=d), count=3, warmup=200)
+    s, near, logs = torch.full((100,), 0.1, dtype=d), 1e-7, []
+    other = s + near * torch.nn.functional.normalize(torch.randn(100, dtype=d, generator=g), dim=0)
+    for t in range(600):
+        s, other = step(None, s), step(None, other)
+        distance = (other - s).norm()
+        other = s + near / distance * (other - s)
+        logs += [float((distance / near).log())] if t >= 200 else []
+    assert np.mean(logs) == pytest.approx(found.exponents[0], abs=1e-3) and np.mean(logs) > 0.05
+
+
+def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
+    A = drawn(12, 12)
+    moduli = np.log(np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1])
+    start = torch.zeros(12, dtype=d)
+    found = lyapunov(lambda x, s: A @ s, steps(2000), start, count=4, warmup=500)
+    np.testing.assert_allclose(found.exponents, moduli[:4], atol=2e-3)
+    Q = torch.linalg.qr(A).Q
+    still = lyapunov(lambda x, s: Q @ s, steps(100), start)
+    np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
+
+
+def by_loops(A, Q):
+    """Mean log |R_ii|, sorted: one NumPy QR a step."""
+    logs = []
+    for step in A:
+        Q, R = np.linalg.qr(step @ Q)
+        logs.append(np.log(np.abs(np.diag(R))))
+    return np.sort(np.mean(logs, 0))[::-1]
+
+
+@for_each("name", ["rnn", "dts-rnn 3", "rhn 3", "lstm", "nn.LSTM"])
+def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(name, monkeypatch):
+    f, x, how = NETWORKS[name]()
+    run = open_run(f, x, **how)
+    A, N = run.jacobians().numpy(), run.state_size
+    whole, frame = lyapunov(run, seed=3), random_frame(N, N, 3, run.states).numpy()
+    np.testing.assert_allclose(whole.exponents, by_loops(A, frame), atol=1e-10)
+    assert whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
+    one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame[:, :1]]))[0])
+    for limit in (4096, N - 1):  # whole Jacobians in blocks, products with one vector
+        monkeypatch.setattr(home, "BLOCK", 6 * N * N)
+        monkeypatch.setattr(home, "LARGE", limit)
+        found = lyapunov(f, x, **how, count=1, seed=3, warmup=5)
+        np.testing.assert_allclose(found.exponents, one, atol=1e-10)
+        assert math.isnan(found.kaplan_yorke) == (one[0] >= 0)
+
+
+@for_each(("name", "depth", "lost"), [("rhn", 5, False), ("dt-rnn", 16, True)])
+def test_log_growth_has_the_digits_of_an_exact_product(name, depth, lost):
+    """Against 200 digits; one QR decomposition of a step with 16 layers would lose them."""
+    f, x, _ = cell(name, str(depth))
+    run = open_run(f, x[:3])
+    Q = random_frame(6, 6, 0, run.states)
+    (log, most), layers = growth(run, Q).numpy(), run.step.cell.layer_jacobians(*run.at())
+    assert np.array_equal(log, most)
+    with mpmath.workdps(200):
+        P, before, exact = mpmath.matrix(Q.tolist()), 0, []
+        for t in range(3):
+            for J in layers:
+                P = mpmath.matrix(J[t].tolist()) * P
+            L = mpmath.cholesky(P.T * P)
+            total = np.array([float(mpmath.log(L[i, i])) for i in range(6)])
+            exact.append(total - before)
+            before = total
+    # the frame itself is orthonormal only to rounding
+    np.testing.assert_allclose(log, exact, rtol=0, atol=1e-10)
+    A = np.linalg.multi_dot([J[0].numpy() for J in layers[::-1]])
+    whole = np.log(np.abs(np.diag(np.linalg.qr(A @ Q.numpy())[1])))
+    assert (abs(whole - exact[0]).max() > 1e-9) == lost
+
+
+@for_each("theirs", [exponents_by_autograd, exponents_by_diagonals])
+def test_exponents_are_those_of_published_procedures(theirs):
+    rnn, x = nn.RNN(3, 3, dtype=d), torch.randn(600, 3, dtype=d)
+    found, other = lyapunov(rnn, x), theirs(rnn, x)
+    np.testing.assert_allclose(other, found.exponents, atol=1e-2)  # from other directions
+    assert float(other.sum()) == pytest.approx(found.sum, abs=1e-10)
+
+
+def test_the_growth_of_known_steps_and_the_errors_of_their_pieces():
+    x = drawn(400, 1)
+    found = lyapunov(lambda x, s: x.exp() * s, x, torch.zeros(1, dtype=d))
+    growth, ends = x[:, 0].cumsum(0).numpy(), found.curve_steps
+    np.testing.assert_allclose(found.curve[:, 0], growth[ends - 1] / ends, atol=1e-12)
+    assert found.curve[-1, 0] == found.exponents[0] and len(ends) == 240 and ends[-1] == 400
+    halves = found.halves[:, 0]
+    np.testing.assert_allclose(halves, [x[:200].mean(), x[200:].mean()], atol=0.02)
+    lengths, sums = np.diff(ends, prepend=0), np.diff(growth[ends - 1], prepend=0)[:, None]
+    np.testing.assert_allclose(found.standard_errors, standard_errors(lengths, sums), rtol=1e-9)
+    # of 400 normal numbers, whose mean has 1 / 20
+    assert 0.9 / 20 < found.standard_errors[0] < 1.6 / 20
+
+
+@for_each(
+    ("number", "memory", "least"),
+    [(20, 0, 0.96), (20, 0.9, 0.86), (40, 0.9, 0.91), (100, 0.8, 0.92), (400, 0.5, 0.94)],
+)
+def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memories(
+    number, memory, least
+):
+    rng = np.random.default_rng(0)
+    rates = [rng.standard_normal(2000)]  # of a step, in as many runs
+    for _ in range(number - 1):
+        rates.append(memory * rates[-1] + (1 - memory**2) ** 0.5 * rng.standard_normal(2000))
+    pieces = np.array_split(rates, min(number, 240))
+    lengths, sums = np.array([len(p) for p in pieces]), np.array([p.sum(0) for p in pieces])
+    covered = np.abs(np.mean(rates, 0)) < 2 * standard_errors(lengths, sums)
+    assert least < np.mean(covered) < 0.99
+
+
+@pytest.mark.filterwarnings("error")
+@for_each(("number", "known"), [(20, True), (19, False), (1, False)])
+def test_a_run_of_fewer_than_20_steps_has_no_margins(number, known):
+    found = lyapunov(nn.GRU(3, 5), torch.randn(number, 3))
+    assert np.isfinite(found.margins).all() == known
+    assert known or found.dimension == (0, 5)
+
+
+@for_each("dtype", [torch.float32, torch.float64])
+def test_intervals_include_the_rounding_of_the_run(dtype):
+    rotation = torch.tensor([[0.955336489, -0.295520207], [0.295520207, 0.955336489]]).to(d)
+    for exponent, A in [
+        (0.0, torch.linalg.qr(drawn(8, 8))[0]),
+        (0.0, rotation / rotation.det().sqrt()),
+        (math.log(0.7), 0.7 * torch.eye(3, dtype=d)),
+    ]:
+        A, x = A.to(dtype), torch.zeros(400, 1, dtype=dtype)
+        found = lyapunov(lambda x, s, A=A: A @ s, x, torch.ones(len(A)).to(A))
+        assert (np.abs(found.exponents - exponent) <= found.margins).all(), found.margins
+        assert (found.margins < 100 * torch.finfo(dtype).eps).all()
+
+
+def test_standard_errors_count_what_has_not_settled():
+    trend = torch.linspace(0, 1, 400, dtype=d).unsqueeze(1)
+    found = lyapunov(lambda x, s: x.exp() * s, trend, torch.zeros(1, dtype=d))
+    np.testing.assert_allclose(found.halves[:, 0], [0.25, 0.75], atol=2e-3)
+    assert found.standard_errors[0] > 0.25
+
+
+@for_each("N", [4, 8, 64])
+def test_exponents_that_rounding_hides_are_a_bound(N):
+    """Two exponents are those of V s; all others are -inf or rounding, as LAPACK finds them."""
+    g = torch.Generator().manual_seed(5)
+    U, V = torch.randn(N, 2, generator=g, dtype=d), torch.randn(2, N, generator=g, dtype=d) / 2
+    x, s, Q, logs = torch.randn(200, N, generator=g, dtype=d), np.zeros(N), np.eye(2), []
+    u, v = U.numpy(), V.numpy()
+    for now in x.numpy():
+        a = np.tanh(u @ (v @ s))
+        Q, R = np.linalg.qr(v @ ((1 - a**2)[:, None] * u) @ Q)
+        logs.append(np.log(np.abs(np.diag(R))))
+        s = a + now
+    found = lyapunov(lambda x, s: torch.tanh(U @ (V @ s)) + x, x, torch.zeros(N, dtype=d))
+    np.testing.assert_allclose(found.exponents[:2], np.sort(np.mean(logs, 0))[::-1], atol=0.05)
+    assert np.isnan(found.exponents[2:]).all() and np.isnan(found.curve[:, 2:]).all()
+    table, (note,) = found.table(), found.notes().values()
+    assert note == N - 2 and math.isnan(found.sum) and -40 < found.lost_below < -25
+    assert np.isnan(table["upper bound"]).tolist() == [True] * 2 + [False] * (N - 2)
+    (bars,) = found.plot().containers
+    assert len(bars[0].get_xdata()) == 2
+
+
+def test_one_step_without_rank_hides_an_exponent_as_a_whole():
+    """One rounding error is not averaged with 99 growth rates."""
+    A = drawn(100, 3, 3)
+    A[60] = drawn(3, 1, seed=1) @ drawn(1, 3, seed=2) + 1e-20
+    found = lyapunov(lambda x, s: x.reshape(3, 3) @ s, A.reshape(100, 9), torch.zeros(3, dtype=d))
+    assert np.isnan(found.exponents).tolist() == [False, True, True]
+
+
+@for_each("rank", [0, 1, 2])
+def test_only_a_jacobian_of_0_gives_minus_infinity(rank):
+    """LAPACK may find an exact 0 or a rounding error for a direction that is mapped to 0."""
+    A = torch.diag(torch.tensor([0.5, 0.25, 0.125]).double() * (torch.arange(3) < rank))
+    found = lyapunov(lambda x, s: A @ s, steps(30), torch.ones(3).double())
+    assert np.isneginf(found.exponents).sum() == (0 if rank else 3)
+    assert np.isnan(found.exponents).sum() == (3 - rank if rank else 0)
+    means = found.figure().axes[1].lines
+    assert len(means) == rank + 1  # and the line at 0
+
+
+def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
+    def logistic(x, s):
+        return torch.stack((x[0] * s[0] * (1 - s[0]), 1e-30 * s[1]))
+
+    s0 = torch.full((2,), 0.3, dtype=d)
+    found = lyapunov(logistic, 3.9 + steps(500), s0)
+    assert np.isnan(found.exponents).tolist() == [False, True] and math.isnan(found.kaplan_yorke)
+    largest = found.exponents[0] + found.margins[0]
+    assert found.dimension == pytest.approx((1, 1 + largest / -found.lost_below))
+    cycle = lyapunov(logistic, 3.2 + steps(500), s0)
+    assert np.isnan(cycle.exponents[1]) and cycle.kaplan_yorke == 0 and cycle.dimension == (0, 0)
+
+
+@for_each(
+    ("exponents", "errors", "size", "wanted"),
+    [
+        ([-7e-5, -0.03], [7e-4, 4e-4], 2, (0, 1.0443)),  # (1.33e-3 - 0) / 0.0301
+        ([-0.01, -0.97], [0.02, 0.5], 2, (0, 1.0297)),  # not 2: volumes shrink
+        ([-0.02, -0.97], [0.005, 0.6], 2, (0, 0)),
+        ([0.9, -1e-4], [1e-3, 1e-3], 2, (math.nan, math.nan)),  # volumes grow
+        ([0.9, -1e-4], [1e-3, 1e-3], 3, (math.nan, math.nan)),
+        ([0.9, -1.0], [1e-3, 1e-3], 3, (1.89621, 1.90381)),
+    ],
+)
+def test_the_dimension_of_exponents_with_margins(exponents, errors, size, wanted):
+    found = lyapunov(lambda x, s: torch.tanh(s), steps(2), ZERO)
+    found = replace(found, exponents=np.array(exponents), standard_errors=np.array(errors),
+                    state_size=size)  # fmt: skip
+    np.testing.assert_allclose(found.dimension, wanted, atol=2e-3)
+
+
+def test_kaplan_and_yorkes_dimension():
+    assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
+    assert kaplan_yorke_dimension(np.array([1.0, -2.0])) == 1.5
+    assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5])))
+    assert math.isnan(kaplan_yorke_dimension(np.array([0.2, math.nan, -1.0])))
+    assert kaplan_yorke_dimension(np.array([-2.0, 1.0, -math.inf])) == 1.5
+
+
+def test_numbers_times_entries_of_the_state_keep_its_type():
+    """torch's forward mode gives float64 tangents for a number times a 0-dim tensor."""
+    found = lyapunov(lambda x, s: torch.stack([0.5 * s[0], 0.25 * s[1]]), steps(30), torch.ones(2))
+    np.testing.assert_allclose(found.exponents, np.log([0.5, 0.25]), atol=1e-3)
+
+
+def test_a_sequence_that_is_read_three_times_is_three_sequences():
+    f, x, _ = cell("rhn", "3")
+    found, whole = lyapunov(f, x, repeat=3, warmup=24), lyapunov(f, x.repeat(3, 1), warmup=24)
+    np.testing.assert_array_equal(found.exponents, whole.exponents)
+    assert found.steps == 72 and found.table()["steps counted"] == 48
+    assert abs(found.exponents - lyapunov(f, x, seed=1).exponents).max() > 1e-3
+
+
+@for_each(
+    ("slopes", "s0"),
+    [((0.5, 1.5), 0.0), ((0.5, 0.25), 0.0), ((3.0, 2.0), 0.0), ((0.5, 1.5), 1.0),
+     ((0.5, 1.5), -1.0), ((0.5, 0.5), 0.0)],
+)  # fmt: skip
+def test_a_run_at_a_kink_has_the_jump_of_its_slopes(slopes, s0):
+    found = lyapunov(lambda x, s: torch.maximum(slopes[0] * s, slopes[1] * s), steps(40),
+                     torch.tensor([s0], dtype=d))  # fmt: skip
+    wanted = 0 if s0 else abs(slopes[0] - slopes[1])
+    np.testing.assert_allclose(found.jumps, wanted, atol=1e-6)
+
+
+def test_the_kink_at_a_single_step_is_found():
+    def step(x, s):
+        return 1 + torch.where(x > 0, torch.relu(s - 1), 0.5 * (s - 1))
+
+    x = steps(200)
+    x[78] = 1
+    found = lyapunov(step, x, torch.ones(1, dtype=d), warmup=5)
+    assert np.isneginf(found.exponents).all()
+    assert np.flatnonzero(found.jumps > 1e-3).tolist() == [78 - 5]
+
+
+@for_each("scale", [1.0, 1e-6, 30.0])
+def test_a_relu_network_at_states_in_general_position_has_no_jumps(scale):
+    module = nn.RNN(3, 16, nonlinearity="relu")
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(min(scale, 3.0))
+    assert lyapunov(module, scale * drawn(40, 3), count=2).jumps.max() < 1e-5
+
+
+@for_each("dtype", [torch.float32, torch.float64])
+def test_smooth_steps_have_no_jumps_in_their_own_precision(dtype):
+    W = drawn(5, 5, dtype=dtype)
+    for step in (
+        lambda x, s: torch.tanh(9 * W @ s),
+        lambda x, s: torch.sigmoid(30 * s - 40),
+        lambda x, s: 3.9 * s * (1 - s),
+        lambda x, s: torch.sin(20 * s),
+    ):
+        s0 = torch.linspace(0.1, 0.4, 5).to(dtype)
+        found = lyapunov(step, torch.zeros(50, 1, dtype=dtype), s0)
+        assert found.jumps.max() < (1e-3 if dtype == d else 0.5), found.jumps.max()
+
+
+@for_each("options", [{"count": 7}, {"count": 0}, {"warmup": 24}, {"repeat": 0}, {"seed": -1}])
+def test_wrong_numbers_are_refused(options):
+    with pytest.raises(InvalidInputError, match="expected"):
+        lyapunov(cell("rnn")[0], X, **options)
+
+
+def test_words_are_literals_and_files_are_read_back(tmp_path):
+    f, x, _ = cell("gru")
+    hidden = lyapunov(lambda x, s: s * torch.tensor([2.0, 0.0], dtype=d), steps(3), ZERO)
+    for found in (lyapunov(f, x), hidden):
+        figure = f"{found}\n{' '.join(words_in(found.figure()))}"
+        assert other_words(figure, found, (*FIGURE_TEXTS, "(steps)")) == set()
+        for suffix in (".json", ".npz"):
+            path = found.save(tmp_path / f"{suffix[1:]}{suffix}")
+            assert str(LyapunovSpectrum.load(path)) == str(found)
+    assert [*hidden.table()] == [*found.table()]

@@ -1,0 +1,389 @@
+"""Functions of matrices against NumPy, SciPy, definitions, closed forms and exact integers."""
+
+import math
+from functools import reduce
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled, square_matrices
+from scipy.optimize import linear_sum_assignment, minimize_scalar
+from tables import for_each
+
+from gersgorin.linalg import (
+    departure_from_normality,
+    doubling_time,
+    eigenvalue_conditions,
+    eigenvalues,
+    gersgorin_discs,
+    half_life,
+    in_brauer_ovals,
+    in_minimal_gersgorin_set,
+    in_ostrowski_discs,
+    jacobian_product,
+    numerical_radius,
+    pseudospectrum,
+)
+from gersgorin.linalg import singular_values as home
+from gersgorin.linalg.discs import discs_outline, overlap_ends
+from gersgorin.linalg.products import RunningProduct
+from gersgorin.linalg.ranges import support_function
+from rhn.errors import InvalidInputError
+
+d = torch.float64
+DEFECTIVE = {"jordan_of_rotations"}  # blocks of 4: rounding moves eigenvalues by eps^(1/4) = 1e-4
+NORMAL = ("identity", "zero", "rotations", "permutation", "symmetric", "doubly_stochastic")
+SETS = {
+    "row": lambda A, z, tol=None: in_ostrowski_discs(A, z, 1, tol),
+    "column": lambda A, z, tol=None: in_ostrowski_discs(A, z, 0, tol),
+    "ostrowski": lambda A, z, tol=None: in_ostrowski_discs(A, z, tol=tol),
+    "brauer": in_brauer_ovals,
+    "minimal": in_minimal_gersgorin_set,
+}
+SMALL = [name for name, A in REAL_MATRICES.items() if len(A) <= 12]
+
+
+def norm(A):
+    return float(torch.linalg.matrix_norm(A, 2))
+
+
+def grid(A, side=25):
+    """Points of a square that holds every inclusion set."""
+    x = 1.1 * (gersgorin_discs(A).norm.item() or 1.0) * torch.linspace(-1, 1, side, dtype=d)
+    return torch.complex(*torch.meshgrid(x, x, indexing="ij")).ravel()
+
+
+@for_each("name", MATRICES)
+def test_eigenvalues_are_numpys(name):
+    A = MATRICES[name]
+    apart = np.abs(eigenvalues(A).numpy()[:, None] - np.linalg.eigvals(A.numpy()))
+    error = apart[linear_sum_assignment(apart)].max()
+    assert error <= (1e-3 if name in DEFECTIVE else 1e-11) * A.abs().max().item()
+
+
+@given(square_matrices())
+def test_eigenvalues_are_sorted_and_have_the_trace_as_their_sum(A):
+    values = eigenvalues(A)
+    keys = [(abs(v), v.real, v.imag) for v in values.numpy()]
+    assert keys == sorted(keys, reverse=True)
+    assert abs(values.sum() - A.trace()).item() <= 1e-13 * len(A) * A.abs().sum().item()
+
+
+def test_batches_and_workers_change_no_bit_of_eigenvalues():
+    A = torch.randn(37, 2, 5, 5)
+    values = eigenvalues(A)
+    assert values.shape == (37, 2, 5) and torch.equal(values[3, 1], eigenvalues(A[3, 1]))
+    assert eigenvalues(A[:0]).shape == (0, 2, 5)
+    for workers in (1, 3, 64):
+        assert torch.equal(eigenvalues(A, workers=workers), values)
+
+
+@for_each("name", ["random", "companion", "stochastic", "badly_scaled", "symmetric", "complex"])
+def test_conditions_are_those_of_scipys_eigenvectors_of_both_sides(name):
+    values, conditions = eigenvalue_conditions(MATRICES[name])
+    assert torch.equal(values, eigenvalues(MATRICES[name]))
+    found, left, right = scipy.linalg.eig(MATRICES[name].numpy(), left=True)  # columns of norm 1
+    nearest = np.abs(values.numpy()[:, None] - found).argmin(1)
+    wanted = 1 / np.abs((left.conj() * right).sum(0))[nearest]
+    np.testing.assert_allclose(conditions, wanted, rtol=1e-6)
+
+
+@for_each("dtype", [torch.float32, d, torch.complex128])
+def test_the_condition_is_infinite_for_jordan_blocks_only(dtype):
+    for value in (1, 0.9, 0.3, 0):
+        for above in (100, 1, 0.1, 1e-3):
+            A = torch.tensor([[value, above, 0], [0, value, 0], [0, 0, 2 * value]], dtype=dtype)
+            for block in (A[:2, :2], A[:2, :2].T, A):
+                values, conditions = eigenvalue_conditions(block.contiguous())
+                assert conditions[values.abs() < 1.5 * value].isinf().all()
+    assert (eigenvalue_conditions(torch.eye(5, dtype=dtype))[1] == 1).all()
+    conditions = eigenvalue_conditions(
+        torch.tensor([[1, 0, 5], [0, 1, 7], [0, 0, 2]], dtype=dtype)
+    )[1]  # that of 2 is the length of the row (5, 7, 1)
+    assert conditions[0].item() == pytest.approx(75**0.5) and conditions.isfinite().all()
+
+
+@for_each("gap", [1e-3, 1e-10])
+def test_the_condition_of_two_near_eigenvalues_is_finite(gap):
+    found = eigenvalue_conditions(torch.tensor([[0, 1], [0, gap]]).double())[1]
+    np.testing.assert_allclose(found, math.hypot(1, 1 / gap), rtol=1e-5)
+
+
+def three_groups(units=63):
+    """Rank 3, sixty eigenvalues 0 and three 1.5: torch's LAPACK gives up on it."""
+    signs = torch.randint(2, (units,), generator=torch.Generator().manual_seed(0)).double() * 2 - 1
+    group = torch.arange(units).remainder(3)
+    return 1.5 * signs[:, None] * signs * (group[:, None] == group) / (units / 3)
+
+
+@pytest.mark.parametrize("function", [eigenvalues, lambda A: eigenvalue_conditions(A)[0]])
+def test_numpys_lapack_is_used_if_torchs_does_not_converge(function, monkeypatch):
+    def fails(*_):
+        raise torch.linalg.LinAlgError
+
+    A, wanted = three_groups().expand(2, -1, -1), torch.full((2, 3), 1.5, dtype=d)
+    torch.testing.assert_close(function(A)[:, :3].real, wanted)
+    for name in ("eig", "eigvals"):
+        monkeypatch.setattr(torch.linalg, name, fails)
+    torch.testing.assert_close(function(A)[:, :3].real, wanted)
+    assert function(A.float()).dtype == function(torch.eye(2)).dtype == torch.complex64
+    for name in ("eig", "eigvals"):
+        monkeypatch.setattr(
+            np.linalg, name, lambda *_: (_ for _ in ()).throw(np.linalg.LinAlgError)
+        )
+    with pytest.raises(InvalidInputError, match="did not converge"):
+        function(A)
+
+
+@for_each("name", MATRICES)
+def test_discs_are_those_of_numpy(name):
+    A = MATRICES[name].numpy()
+    for axis, sum_axis, order in (("row", 1, np.inf), ("column", 0, 1)):
+        discs = gersgorin_discs(MATRICES[name], axis)
+        radii = np.abs(A - np.diag(np.diag(A))).sum(sum_axis)
+        np.testing.assert_array_equal(discs.centers, np.diag(A))
+        np.testing.assert_allclose(discs.radii, radii, rtol=1e-14)
+        np.testing.assert_allclose(discs.norm, np.linalg.norm(A, order), rtol=1e-14)
+        z = torch.cat((grid(MATRICES[name]), eigenvalues(MATRICES[name])))
+        assert torch.equal(discs.contains(z), SETS[axis](MATRICES[name], z))
+
+
+def test_the_tolerance_of_membership_is_needed_and_small():
+    A, outside = MATRICES["permutation"], torch.tensor([1 + 2**-52], dtype=d)
+    for inside in (SETS["row"], lambda A, z, tol=None: gersgorin_discs(A).contains(z, tol)):
+        assert not inside(A, outside, 0).any()  # the common boundary is the unit circle
+        assert inside(A, outside).all() and inside(A, eigenvalues(A)).all()
+        assert not inside(A, torch.tensor([1 + 1e-12], dtype=d)).any()
+        assert inside(A, torch.tensor([1 + 1e-9]), 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, d])
+@pytest.mark.parametrize("name", ["grcar", "jordan"])
+def test_discs_hold_ill_conditioned_spectra_that_rounding_moves_far(name, dtype):
+    n = 100
+    hidden = shuffled(jordan(n, 0.9)) + 1e-9 * jordan(n, 0)  # LAPACK would read a triangle
+    A = torch.from_numpy({"grcar": grcar(n), "jordan": hidden}[name]).to(dtype)
+    (values, conditions), transposed = eigenvalue_conditions(A), eigenvalues(A.T)
+    for axis in ("row", "column"):
+        assert gersgorin_discs(A, axis).contains(torch.cat((values, transposed))).all()
+    moved, eps = (values[:, None] - transposed).abs().amin(1).max(), torch.finfo(dtype).eps
+    assert 100 * n * eps * gersgorin_discs(A).norm < moved < n * conditions.max() * eps * norm(A)
+
+
+@for_each("key", SETS)
+def test_spectra_lie_inside_every_inclusion_set(key):
+    for A in MATRICES.values():
+        assert SETS[key](A, eigenvalues(A)).all()
+
+
+@given(square_matrices(5), st.sampled_from([d, torch.float32]))
+def test_random_spectra_lie_inside_every_inclusion_set(A, dtype):
+    A = A.to(dtype)
+    assert all(inside(A, eigenvalues(A)).all() for inside in SETS.values())
+
+
+@for_each("name", REAL_MATRICES)
+def test_inclusion_sets_are_their_definitions_one_inside_the_other(name):
+    """A point is in the minimal set if the Perron root of |A off the diagonal| - diag |z - a_ii| is
+    not negative.
+    """
+    A = MATRICES[name] / (MATRICES[name].abs().max() or 1)
+    z = grid(A)
+    minimal, brauer, row = (SETS[key](A, z, 0) for key in ("minimal", "brauer", "row"))
+    assert not (minimal & ~brauer).any() and not (brauer & ~row).any()
+    assert torch.equal(minimal, in_minimal_gersgorin_set(A.mT, z, 0))
+    radii, distances = gersgorin_discs(A).radii, (z[:, None] - A.diagonal()).abs()
+    i, j = torch.tril_indices(len(A), len(A), -1)
+    ovals = distances[:, i] * distances[:, j] <= radii[i] * radii[j]
+    assert torch.equal(brauer, ovals.any(1) if len(A) > 1 else distances[:, 0] == 0)
+    if name in SMALL:
+        Q = A.abs().fill_diagonal_(0) - torch.diag_embed(distances)
+        root = torch.from_numpy(np.linalg.eigvals(Q.numpy()).real.max(1))
+        sure = root.abs() > 1e-3 / len(A)  # the root of a defective Q is known to a few digits
+        assert torch.equal(minimal[sure], root[sure] >= 0)
+
+
+@for_each("key", SETS)
+def test_inclusion_sets_of_a_batch_are_those_of_its_matrices(key):
+    A, tol = torch.randn(2, 3, 5, 5, dtype=d), torch.rand(2, 3)
+    z = torch.randn(2, 3, 40, dtype=torch.complex128) * 3
+    inside, wide = SETS[key](A, z), SETS[key](A, z, tol)
+    assert inside.any() and not inside.all()
+    for k in np.ndindex(2, 3):
+        assert torch.equal(inside[k], SETS[key](A[k], z[k]))
+        assert torch.equal(wide[k], SETS[key](A[k], z[k], tol[k]))
+    with pytest.raises(InvalidInputError, match=r"A has shape \(2, 3\)"):
+        SETS[key](torch.zeros(2, 3), z)
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 1e-14]) | st.floats(0, 2)),
+                min_size=1, max_size=9))  # fmt: skip
+@example([(0.0, 1.0), (2.0, 0.0), (5e-324, 0.0)])  # two centers that are one once they are scaled
+def test_the_outline_of_discs_is_their_upper_envelope(pairs):
+    centers, radii = np.array(pairs).T
+    for curve in discs_outline(centers, radii, 33):
+        assert curve[0] == curve[-1]
+        x, y = curve.real, np.abs(curve.imag)
+        height = np.sqrt(np.clip(radii**2 - (x[:, None] - centers) ** 2, 0, None)).max(1)
+        np.testing.assert_allclose(y, height, atol=1e-6)  # a square root of rounding
+
+
+def test_an_isolated_point_is_a_curve_and_an_inner_one_is_not():
+    point, around = discs_outline(np.array([0.0, 4.0, 4.5]), np.array([0.0, 1.0, 0.0]), 5)
+    assert (point == 0).all() and around.real.min() == pytest.approx(3.0)
+
+
+@for_each("name", SMALL)
+def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
+    pairs = [[t.numpy() for t in gersgorin_discs(MATRICES[name], k)] for k in ("row", "column")]
+    far, right = overlap_ends(*pairs[0], *pairs[1])
+    side = max(float((np.abs(c) + r).max()) for c, r in pairs)
+    z = side * (np.linspace(-1, 1, 401)[:, None] + 1j * np.linspace(-1, 1, 401))
+    z = z[np.logical_and.reduce([(np.abs(z[..., None] - c) <= r).any(-1) for c, r in pairs])]
+    reach, edge = np.abs(z).max(initial=0.0), z.real.max(initial=-side)
+    assert reach <= far * (1 + 1e-12) and edge <= right + 1e-12 * side
+    assert far >= eigenvalues(MATRICES[name]).abs().max() - 1e-6 * side
+    # else isolated points, which no grid meets
+    assert len(z) < 1000 or max(far - reach, right - edge) <= 0.03 * side
+
+
+@for_each("size", [1.0, 1e-190, 1e190])
+def test_the_overlap_may_end_before_both_unions_do(size):
+    c, rows, columns = size * np.array([[0.0, 4.0], [3.0, 0.0], [0.0, 3.0]])  # [[0, 3], [0, 4]]
+    assert overlap_ends(c, rows, c, columns) == (4 * size, 4 * size)
+    crossing = overlap_ends(c, size * np.array([5.0, 0.1]), c, size * np.array([0.1, 5.0]))
+    assert crossing == pytest.approx((5 * size, 5 * size))
+
+
+@for_each("name", REAL_MATRICES)
+def test_the_numerical_radius_is_within_its_bounds(name):
+    A = MATRICES[name]
+    found, size, radius = float(numerical_radius(A)), norm(A), eigenvalues(A).abs().max().item()
+    x = torch.randn(300, len(A), dtype=torch.complex128)
+    quotients = torch.einsum("ki,ij,kj->k", x.conj(), A + 0j, x) / (x.conj() * x).sum(-1)
+    assert max(size / 2, quotients.abs().max().item()) * (1 - 1e-12) <= found <= size
+    assert found >= radius * (1 - 1e-9)
+    if name in NORMAL:
+        assert found == pytest.approx(radius, abs=1e-12)
+
+
+@for_each("power", [-1060, -500, 0, 500, 1020])
+def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius_at_every_scale(power):
+    for n in (2, 3, 8):
+        block = torch.ldexp(torch.from_numpy(jordan(n, 0.0)), torch.tensor(power))
+        radius = math.cos(math.pi / (n + 1))
+        found = math.ldexp(float(numerical_radius(block)), -power)
+        assert radius * (1 - 1e-3) <= found <= radius / math.cos(math.pi / 128) * (1 + 1e-3)
+
+
+@for_each("angles", [4, 6, 128])
+def test_support_lines_are_largest_eigenvalues_of_hermitian_parts(angles):
+    A, turns = MATRICES["random"].numpy(), np.exp(-2j * np.pi * np.arange(angles) / angles)
+    wanted = [np.linalg.eigvalsh((turn * A + (turn * A).conj().T) / 2)[-1] for turn in turns]
+    np.testing.assert_allclose(support_function(MATRICES["random"], angles), wanted)
+
+
+@for_each("name", REAL_MATRICES)
+def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
+    A, size = MATRICES[name], norm(MATRICES[name]) or 1
+    triangle, _ = scipy.linalg.schur(A.numpy() / size, output="complex")
+    wanted, whole = np.linalg.norm(np.triu(triangle, 1)), np.linalg.norm(A.numpy() / size)
+    assert float(departure_from_normality(A)) / size == pytest.approx(wanted, abs=1e-6 * whole)
+    relative = float(departure_from_normality(A, eigenvalues(A), relative=True))
+    assert relative == pytest.approx(wanted / (whole or 1), abs=1e-6)
+    assert name not in NORMAL or relative < 1e-6
+
+
+@for_each("name", MATRICES)
+def test_a_pseudospectrum_is_the_smallest_singular_value_at_every_point(name):
+    A = MATRICES[name].numpy()
+    x = 1.3 * (norm(MATRICES[name]) or 1) * np.linspace(-1, 1, 8)
+    z = np.concatenate([(x + 1j * x[:, None]).ravel(), np.linalg.eigvals(A), A.diagonal()])
+    wanted = [scipy.linalg.svdvals(point * np.eye(len(A)) - A)[-1] for point in z]
+    rounding = 1e-15 * len(A) * norm(MATRICES[name])
+    np.testing.assert_allclose(pseudospectrum(MATRICES[name], z), wanted, 1e-14, rounding)
+
+
+def test_grids_in_parts_and_batches_have_the_same_pseudospectra(monkeypatch):
+    A, z = torch.randn(2, 3, 4, 4), torch.randn(5, 6, dtype=torch.complex64)
+    found = pseudospectrum(A, z)
+    assert found.shape == (2, 3, 5, 6) and found.dtype == d
+    monkeypatch.setattr(home, "ENTRIES", 48)
+    assert torch.allclose(found[1, 2], pseudospectrum(A[1, 2].double(), z.numpy()))
+
+
+@for_each("n", [2, 7, 20])
+def test_the_distance_to_the_circle_is_the_least_over_all_angles(n):
+    """The reference is a bounded search around each low point of 300 angles and those of the
+    eigenvalues.
+    """
+    rng = np.random.default_rng(11)
+    G, turn = rng.standard_normal((n, n)) / n**0.5, np.linalg.qr(rng.standard_normal((n, n)))[0]
+    similar = np.eye(n) + 2 * np.triu(G, 1)
+    skewed = similar @ (0.999 * turn) @ np.linalg.inv(similar)
+    for A in ((1 - 1e-5) * turn, 0.9 * G, 2 * G, skewed, G + 1j * turn):
+        angles = np.append(np.linspace(-np.pi, np.pi, 300), np.angle(np.linalg.eigvals(A)))
+        angles = np.unique(angles)
+
+        def height(t, a, A=A):
+            return scipy.linalg.svdvals(np.exp(1j * (a + t)) * np.eye(n) - A)[-1]
+
+        values = np.array([height(0, a) for a in angles])
+        least, low = values.min(), values[1:-1] < values.min() + 0.01
+        for before, a, after in np.lib.stride_tricks.sliding_window_view(angles, 3)[low]:
+            sides = {"bounds": (before - a, after - a), "options": {"xatol": 1e-10}}
+            least = min(least, minimize_scalar(height, args=(a,), **sides).fun)
+        assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(least, rel=1e-6)
+
+
+def test_the_distance_of_an_eigenvalue_between_two_angles_of_the_grid_is_found():
+    spacing, A = 2 * math.pi / home.ANGLES, np.diag([1 - 1e-3, 1 - 1e-6]).astype(complex)
+    A *= np.exp(1j * spacing * np.array([0.25, 0.625]))  # the first one is lower on the grid
+    assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(1e-6, rel=1e-6)
+
+
+def test_a_product_of_two_thousand_steps_is_that_of_exact_integers():
+    integers, P = np.random.default_rng(1).integers(-30, 31, (2000, 3, 3)), np.eye(3, dtype=int)
+    for step in integers.astype(object):
+        P = step.dot(P.astype(object))
+    bits = max(int(abs(entry)).bit_length() for entry in P.ravel())
+    entries = [math.ldexp((int(entry) << 64) >> bits, -64) for entry in P.ravel()]
+    exact, A = np.array(entries).reshape(3, 3), torch.from_numpy(integers.astype(float))
+    found, log_scale = jacobian_product(A)
+    np.testing.assert_allclose(found, exact, atol=1e-9)
+    assert float(log_scale) == pytest.approx(bits * math.log(2), rel=1e-14)
+    running = RunningProduct()
+    log_norm = [float(running.multiply(step).log_norm()) for step in A][-1]
+    assert log_norm == pytest.approx(math.log(np.linalg.norm(exact, 2)) + bits * math.log(2))
+    assert {t.dtype for t in jacobian_product(A.float())} == {torch.float32}
+
+
+@given(square_matrices(5), st.integers(0, 4))
+def test_short_products_are_plain_ones_also_in_a_batch(A, steps):
+    sequence = torch.stack([A if t % 2 == 0 else A.T for t in range(steps)] or [A])[:steps]
+    P, log_scale = jacobian_product(torch.stack((sequence, 0 * sequence), 1))
+    wanted = reduce(lambda P, step: step @ P, sequence, torch.eye(len(A), dtype=d))
+    tolerance = 1e-13 * float(torch.linalg.matrix_norm(A)) ** steps
+    torch.testing.assert_close(P[0] * log_scale[0].exp(), wanted, rtol=1e-13, atol=tolerance)
+    assert (P[0] == 0).all() or 0.5 <= P[0].abs().max() < 1
+    assert steps == 0 or (not P[1].any() and log_scale[1] == 0)
+
+
+@for_each(("rate", "half", "double"), [(0.0, math.inf, math.inf), (-math.inf, 0, math.inf),
+                                       (math.log(0.9), 6.578813, math.inf),
+                                       (math.log(2), math.inf, 1)])  # fmt: skip
+def test_half_lives_and_doubling_times(rate, half, double):
+    assert half_life(rate).item() == pytest.approx(half)
+    assert doubling_time(rate).item() == pytest.approx(double)
+
+
+@for_each("function", [eigenvalues, gersgorin_discs, jacobian_product, numerical_radius])
+def test_what_is_no_stack_of_finite_square_matrices_is_refused(function):
+    bad = (torch.full((3, 3, 3), torch.nan), torch.zeros(2, 3, 4), torch.eye(2).to_sparse(),
+           torch.eye(3).int(), np.eye(2), torch.eye(2).half())  # fmt: skip
+    for A in bad:
+        with pytest.raises(InvalidInputError, match=r"^A (is|has) .*: expected"):
+            function(A)

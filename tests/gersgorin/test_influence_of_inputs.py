@@ -1,0 +1,450 @@
+"""The influence of inputs: recorded numbers, plain autograd, central differences, closed forms."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tables import for_each
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from gersgorin.analyses import influence as home
+from gersgorin.analyses.influence import ROWS, Influence, influence
+from gersgorin.model_map import batch_first_of, outputs_in
+from gersgorin.run import open_run
+from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
+from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
+from tests.gersgorin.test_step_of_networks import RECORDED, Vectors, WithState, recorded_only
+from tests.numbers.record import DOUBLE, LAGS, NETWORKS, SINGLE, W, cell, filled
+
+T, B, M, N = 7, 2, 3, 4
+DETECTED, HEALTHY_GAP = 0.05, 1e-6  # of the gradient against differences
+
+
+@recorded_only
+@for_each("network", NETWORKS)
+def test_the_numbers_are_those_of_the_record(network):
+    f, x, how = NETWORKS[network]()
+    how |= {"batch_first": True} if network == "loop" else {}
+    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
+    for name, options in {"influence": {}, "estimate": {"probes": 4, "feature": 0}}.items():
+        found = influence(f, x, **how, **options)
+        for key in LAGS.split():
+            got = getattr(found, {"half_life": "steps_to_half"}.get(key, key))
+            wanted = RECORDED[f"{network}/{name}/{key}"]
+            assert largest_difference(key, got, wanted) <= tolerance, (name, key)
+
+
+@recorded_only
+def test_the_losses_are_those_of_the_record():
+    model, x, _ = cell("gru", seed=2)
+    for of, y in {"squared": W.tile(4, 1), "categorical": torch.arange(len(x)) % len(W)}.items():
+        got, wanted = influence(model, x, of=of, y=y), RECORDED[f"comparisons/losses/{of}"]
+        assert largest_difference(of, got.influence, wanted) < DOUBLE
+
+
+KERNEL = torch.randn(N, M, 3, generator=torch.Generator().manual_seed(2)).double()
+
+
+def causal(x):
+    """A causal convolution over time of (B, T, m)."""
+    return torch.tanh(F.conv1d(F.pad(x.transpose(1, 2), (2, 0)), KERNEL)).transpose(1, 2)
+
+
+def in_place(x):
+    """Changes its input and its outputs in place, (B, T, m)."""
+    o = x.mul_(2).cumsum(1) ** 2
+    o[:, 0] = 0
+    return o
+
+
+class Loop(nn.Module):
+    """A loop over a cell and a norm of (B, T, m), which hands the state on by a function."""
+
+    def __init__(self, hand_on=torch.clone):
+        super().__init__()
+        self.embed, self.cell, self.norm = nn.Embedding(6, M), nn.GRUCell(M, N), nn.LayerNorm(N)
+        self.hand_on = hand_on
+
+    def forward(self, x):
+        x = x if x.is_floating_point() else self.embed(x)
+        h, outputs = x.new_zeros(len(x), N), []
+        for x_t in x.unbind(1):
+            h = self.norm(self.cell(x_t, self.hand_on(h)))
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+class Reader(nn.Module):
+    """A GRU of (B, T, m) or ids with an output for each frame, or only for the last one."""
+
+    def __init__(self, outputs=2, last=False, ids=False):
+        super().__init__()
+        self.embed = nn.Embedding(6, M) if ids else nn.Identity()
+        self.rnn, self.out, self.last = nn.GRU(M, N, batch_first=True), nn.Linear(N, outputs), last
+
+    def forward(self, x):
+        states = self.rnn(self.embed(x))[0]
+        return self.out(states[:, -1] if self.last else states)
+
+
+class Placed(Reader):
+    """Looks up positions first, then ids in another layout; keeps its state from call to call."""
+
+    def __init__(self):
+        super().__init__(ids=True)
+        self.places, self.state = nn.Embedding(T, M), None
+
+    def forward(self, x):
+        places = self.places(torch.arange(T))
+        states, last = self.rnn(self.embed(x.transpose(0, 1)).transpose(0, 1) + places, self.state)
+        self.state = last.detach()
+        return {"none": None, "states": states, "last": last}
+
+
+def numbers(first=True):
+    return torch.randn(*((B, T) if first else (T, B)), M, dtype=torch.float64)
+
+
+def ids():
+    return torch.randint(6, (B, T))
+
+
+CASES = {  # name: (model, x, options)
+    "lstm": lambda: (nn.LSTM(M, N, 2, batch_first=True), numbers(), {}),
+    "rhn": lambda: (make_cell("rhn", M, N, depth=2), numbers(False), {}),
+    "both ways": lambda: (nn.GRU(M, N, bidirectional=True), numbers(False), {}),
+    "convolution": lambda: (causal, numbers(), {"batch_first": True}),
+    "attention": lambda: (nn.TransformerEncoderLayer(M, 1, 8, batch_first=True), numbers(), {}),
+    "loop": lambda: (Loop(), numbers(), {"batch_first": True}),
+    "in place": lambda: (in_place, numbers(), {"batch_first": True}),
+    "ids": lambda: (Reader(ids=True), ids(), {}),
+    "ids by places, kept state": lambda: (Placed(), ids(), {}),
+    "one output": lambda: (Reader(last=True), numbers(), {}),
+    "as many outputs as steps": lambda: (Reader(T, last=True), numbers(), {}),
+}
+
+
+def slopes(outputs, leaf, axis):
+    """Root mean square over sequences of ||d outputs[t2, b] / d leaf[t1, b]||, (S, T), of outputs
+    (S, B, k), one gradient at a time.
+    """
+    squares = torch.zeros(len(outputs), leaf.shape[1 - axis], dtype=torch.float64)
+    for t2, frame in enumerate(outputs):
+        for b, each in enumerate(frame):
+            for one in each:
+                slope = torch.autograd.grad(one, leaf, retain_graph=True, allow_unused=True)[0]
+                if slope is not None:
+                    squares[t2] += slope.select(axis, b).square().sum(1)
+    return (squares / leaf.shape[axis]).sqrt().numpy()
+
+
+def by_autograd(model, x, axis):
+    """The influence by plain autograd, of a copy in float64."""
+    leaf = x.clone().double().requires_grad_()
+    if isinstance(model, nn.Module):
+        model = copy.deepcopy(model).double().eval()
+    if not x.is_floating_point():
+        leaf = model.embed(x).detach().requires_grad_()
+        model.embed = nn.Identity()
+    outputs = outputs_in(model(1 * leaf))[0]
+    outputs = outputs[None] if outputs.dim() == 2 else outputs.movedim(1 - axis, 0)
+    return slopes(outputs, leaf, axis)
+
+
+def close(found, wanted, tolerance=1e-9):
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=1e-14)
+
+
+@for_each("name", CASES)
+def test_the_influence_on_outputs_is_that_of_autograd(name):
+    model, x, how = CASES[name]()
+    found, axis = influence(model, x, **how), 1 - int(how.get("batch_first", batch_first_of(model)))
+    close(found.influence, by_autograd(model, x, axis))
+    assert not found.error.any() and found.difference < HEALTHY_GAP and found.sequences == B
+    listed = influence(model, [*x.unbind(axis)], **{"batch_first": not axis} | how)
+    close(listed.influence, found.influence)  # the root mean square over the sequences
+    later = np.triu(found.influence**2, 1 + T - len(found.influence)).sum()
+    assert found.ahead == pytest.approx(later / (found.influence**2).sum())
+    assert (found.ahead > 0.01) == (name in ("both ways", "attention"))
+
+
+LOSSES = {  # name: (model, y, the loss by torch, (B, T) or (B,))
+    "bernoulli": lambda: (Reader(M), numbers().sigmoid().round(), lambda o, y:
+        F.binary_cross_entropy_with_logits(o, y, reduction="none").sum(-1)),
+    "categorical": lambda: (Reader(5), torch.tensor([[0, 1, 2, 3, -100, -100, 4], [1] * T]),
+        lambda o, y: F.cross_entropy(o.transpose(1, 2), y, reduction="none")),
+    "categorical, one": lambda: (Reader(5, last=True), torch.tensor([4, 1]),
+        lambda o, y: F.cross_entropy(o, y, reduction="none")),
+    "squared": lambda: (Reader(1), numbers()[..., :1],
+        lambda o, y: F.mse_loss(o, y, reduction="none").sum(-1) / 2),
+}  # fmt: skip
+
+
+@for_each("name", LOSSES)
+def test_the_gradient_of_a_loss_is_that_of_autograd(name):
+    x, (model, y, by_torch), of = numbers(), LOSSES[name](), name.split(",")[0]
+    found, own = influence(model, x, of=of, y=y), influence(model, x, of=by_torch, y=y)
+    leaf = x.clone().requires_grad_()
+    losses = by_torch(model.double()(leaf), y).reshape(B, -1)
+    close(found.influence, slopes(losses.T[..., None], leaf, 0))
+    close(own.influence, found.influence)
+    assert found.without == 2 * (name == "categorical") and found.of == of
+    one = influence(model, x, of=lambda o, y: by_torch(o, y).reshape(B, -1).sum(1), y=y)
+    close(one.influence, slopes(losses.sum(1)[None, :, None], leaf, 0))
+    whole = influence(model, x, of=lambda o, y: by_torch(o, y).mean(), y=y)
+    close(whole.influence, one.influence / losses.numel())
+    close(influence(model, [*x], of=of, y=[*y.split(1)]).influence, found.influence)
+
+
+V = torch.randn(N, M + N, generator=torch.Generator().manual_seed(1)).double()
+
+
+def pair(x, state):
+    h, c = state
+    c = 0.9 * c + 0.1 * torch.tanh(V @ torch.cat([x, h]))
+    return h + c, (torch.tanh(c), c)
+
+
+ZERO, WITH_STATE, OWN = torch.zeros(N).double(), filled(WithState()), filled(Vectors())
+STEPWISE = {  # name: (step, options, first state)
+    "first state": (lambda x, s: torch.tanh(V @ torch.cat([x, s])), {"s0": ZERO + 0.3}, ZERO + 0.3),
+    "output beside a tuple": (pair, {"state_size": (N, N)}, (ZERO, ZERO)),
+    "cell": (OWN, {}, torch.zeros(OWN.state_size).double()),
+}
+
+
+@for_each("name", STEPWISE)
+def test_a_step_runs_along_x(name):
+    (f, how, s0), x = STEPWISE[name], numbers()[0]
+
+    def outputs(x):
+        found, state = [], s0
+        for x_t in x:
+            after = getattr(f, "step", f)(x_t, state)
+            output, state = after if isinstance(after, tuple) else (after, after)
+            found.append(output)
+        return torch.stack(found)
+
+    wanted = torch.autograd.functional.jacobian(outputs, x).square().sum((1, 3)).sqrt()
+    for found in (influence(f, x, **how), influence(open_run(f, x, **how))):
+        close(found.influence, wanted)
+        assert found.difference < HEALTHY_GAP
+
+
+@for_each("kind", ["RNN", "LSTM", "GRU"])
+def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
+    layer, one = getattr(nn, kind)(M, N), getattr(nn, f"{kind}Cell")(M, N)
+    for name, weight in one.named_parameters():
+        weight.data.copy_(getattr(layer, f"{name}_l0"))
+    x, model = numbers()[0], nn.Sequential(nn.Tanh(), layer)
+    wanted = influence(layer, x).influence
+    close(influence(one, x).influence, wanted)
+    close(influence(open_run(layer, x)).influence, wanted)
+    close(influence(layer, x[:, None]).influence, wanted)
+    close(influence(model, x, layer="1").influence, influence(layer, x.tanh()).influence)
+    found, h = influence(WITH_STATE, x, (torch.zeros(1, 6),) * 2), influence(WITH_STATE.cell, x)
+    close(found.influence, 2 * h.influence)  # the output beside the state
+
+
+def test_a_model_of_transformers_by_a_dictionary():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=11, n_positions=T, n_embd=4, n_layer=2, n_head=2)
+    model, tokens = transformers.GPT2LMHeadModel(config), torch.tensor([[3, 1, 4, 1, 5, 9, 2]])
+    given = {"input_ids": tokens, "attention_mask": torch.ones(1, T), "use_cache": False}
+    found = influence(model, given, batch_first=True)
+    double = copy.deepcopy(model).double().eval()
+    leaf = double.transformer.wte(tokens).detach().requires_grad_()
+    outputs = double(inputs_embeds=leaf, use_cache=False).logits
+    close(found.influence, slopes(outputs.movedim(1, 0), leaf, 0), 1e-7)
+    assert found.ahead == 0 and found.difference < HEALTHY_GAP
+    close(influence(model, tokens, batch_first=True).influence, found.influence, 1e-7)
+
+
+def test_a_linear_recurrence_has_its_closed_forms():
+    a, length, zero = 0.8, 80, torch.zeros(1).double()
+    found = influence(lambda x, s: a * s + x, torch.randn(length, 1).double(), zero)
+    close(found.by_lag, a ** np.arange(length))
+    assert found.steps_to_half == pytest.approx(math.log(2) / -math.log(a))
+    assert found.effective_length == pytest.approx(1 / (1 - a), rel=1e-6)
+    tails = (a ** (2 * np.arange(length + 1)) - a ** (2 * length)) / (1 - a ** (2 * length))
+    close(found.reach**2, tails[:-1], 1e-6)
+    close(found.table()["share beyond"], tails[1:], 1e-6)
+    tiny = influence(lambda x, s: 1e-80 * s + x, torch.ones(5, 2).double(), ZERO[:2])
+    close(tiny.by_lag[:4] / 1e-80 ** np.arange(4), [2**0.5] * 4)  # their squares underflow
+
+
+def of_weights(w):
+    """The influence |w_k| at lag k of the filter sum_k w_k x[t - k]."""
+    lag = torch.arange(len(w))[:, None] - torch.arange(len(w))
+    filled_in = torch.where(lag >= 0, torch.tensor(np.array(w, float))[lag.clamp(0)], 0.0)
+    return influence(lambda x: filled_in @ x, torch.ones(len(w), 1).double())
+
+
+HALVES = {  # weights by lag: steps to half
+    "exactly half": ([1, *[0.5] * 19], 1),
+    "ends": ([0.2, 1, 0.8, 0.6, 0, 0], 3),
+    "none": (np.zeros(9), math.nan),
+    "alternating": (np.tile([1, 0.4], 25), math.inf),
+    "echo": (np.eye(50)[5] + 0.8 * np.eye(50)[45], math.inf),
+}
+
+
+@for_each("name", HALVES)
+def test_steps_to_half(name):
+    w, half = HALVES[name]
+    found = of_weights(w)
+    close(found.by_lag, np.abs(w))
+    assert found.steps_to_half == pytest.approx(half, nan_ok=True)
+    assert found.largest == int(np.argmax(np.abs(w)))
+    if name != "none":
+        close(found.share, np.square(w) / np.square(w).sum())
+    waves = 0.9 ** np.arange(60) * np.cos(np.pi * np.arange(60) / 4)
+    last = np.flatnonzero(np.abs(waves) > 0.5)[-1]
+    assert last < of_weights(waves).steps_to_half <= last + 1
+
+
+def test_the_estimate_is_within_its_errors(monkeypatch):
+    x, module = torch.randn(12, M).double(), nn.GRU(M, 40)
+    exact, found = influence(module, x), influence(module, x, probes=24)
+    causal = np.tril_indices(12)
+    z = (found.influence - exact.influence)[causal] / found.error[causal]
+    assert 0.6 < np.sqrt(np.mean(z**2)) < 1.6 and np.abs(z).max() < 6
+    assert np.abs((found.by_lag - exact.by_lag) / found.by_lag_error).max() < 5
+    assert found.difference < HEALTHY_GAP and found.probes == 24
+    two = influence(module, [x, x], probes=24)  # independent: the error is less by sqrt(2)
+    assert 0.4 < np.median(two.by_lag_error / found.by_lag_error) < 1
+    monkeypatch.setattr(home, "EXACT", 100)
+    assert influence(module, x).probes == home.PROBES
+
+
+def test_a_single_number_of_the_inputs():
+    x = numbers()
+    for k in range(M):
+        fixed = torch.arange(M) != k
+        wanted = by_autograd(lambda x, fixed=fixed: causal(torch.where(fixed, x.detach(), x)), x, 0)
+        close(influence(causal, x, batch_first=True, feature=k).influence, wanted)
+
+
+class Packs(Reader):
+    """Packs padded sequences (B, T, m)."""
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        outputs, state = self.rnn(packed)
+        steps = {"batch_first": True, "total_length": x.shape[1]}
+        return self.out(state[0] if self.last else pad_packed_sequence(outputs, **steps)[0])
+
+
+@for_each("last", [False, True])
+def test_steps_after_given_lengths_are_not_counted(last):
+    model, x, lengths = Packs(2, last).double(), numbers(), torch.tensor([T, T - 3])
+    found = influence(model, (F.pad(x, (0, 0, 0, 5)), lengths), lengths=lengths)
+    squares, count = np.zeros((2, *found.influence.shape))
+    for b, n in enumerate(lengths):
+        each = by_autograd(lambda x: Reader.forward(model, x), x[b : b + 1, :n], 0)
+        now = np.s_[:, T - n :] if last else np.s_[:n, :n]
+        squares[now] += each**2
+        count[now] += 1
+    close(found.influence, np.sqrt(squares / np.maximum(count, 1)))
+    assert found.without == 0 and found.steps == T
+    if not last:
+        assert influence(model, (x, lengths)).without == 3  # without lengths=
+
+
+def test_an_argument_called_lengths_changes_nothing():
+    class Ignores(Reader):
+        def forward(self, x, lengths=None):
+            return super().forward(x)
+
+    model, x = Ignores(last=True), numbers()
+    close(influence(model, (x, torch.tensor([3, 5]))).influence, by_autograd(model, x, 0))
+
+
+GAPS = {  # name: (model, x, whether the gradient is the slope)
+    "detached": (lambda: Loop(torch.detach), numbers, False),
+    "ids": (lambda: Loop(torch.detach), ids, False),
+    "random": (lambda: lambda x: F.dropout(x, 0.5, True), numbers, False),
+    "sound": (Loop, numbers, True),
+    "saturated": (lambda: filled(nn.LSTM(M, N, batch_first=True)), lambda: 30 * numbers(), True),
+}
+
+
+@for_each("name", GAPS)
+def test_the_gradient_is_compared_with_differences(name):
+    make, x, sound = GAPS[name]
+    model, x = make(), x()
+    state, found = torch.get_rng_state(), influence(model, x, batch_first=True)
+    assert (found.difference < HEALTHY_GAP) == sound and (found.difference > DETECTED) != sound
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_gap_is_its_formula():
+    """s' = 0.9 s + x with the state detached: the gradient is v, the slope its discounted sum."""
+    found = influence(lambda x, s: 0.9 * s.detach() + x, torch.ones(9, 1).double(), ZERO[:1])
+    v = torch.randn(9, 1, generator=torch.Generator().manual_seed(0)).double()[:, 0].numpy()
+    d = np.array([sum(0.9 ** (t - s) * v[s] for s in range(t + 1)) for t in range(9)])
+    gap, sizes = np.linalg.norm(v - d), (np.linalg.norm(v), np.linalg.norm(d))
+    assert found.difference == pytest.approx(gap / max(sizes), rel=1e-6)
+
+
+def test_nothing_of_the_user_changes():
+    module, x = Placed().train(), ids()
+    before = {k: t.clone() for k, t in module.state_dict().items()}
+    with torch.inference_mode():
+        first, again = (influence(module, x).influence for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert module.training and module.state is None and torch.get_default_dtype() == torch.float32
+    assert all(p.requires_grad and torch.equal(before[k], p) for k, p in module.named_parameters())
+
+
+def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted():
+    model, frames = nn.GRU(M, N), F.one_hot(torch.arange(T) % M, M)
+    close(influence(model, frames).influence, influence(model, frames.double()).influence)
+    assert [influence(f, x).returned for f, x in ((Placed(), ids()), (model, frames))] == [2, 2]
+    assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
+
+
+LAYER, ONE = nn.GRU(M, N, batch_first=True), torch.randn(T, M)
+REFUSED = {
+    "a batch without a layout": lambda: influence(causal, numbers()),
+    "the other axis": lambda: influence(Loop(), numbers(), batch_first=False),
+    "one step": lambda: influence(LAYER, ONE[:1]),
+    "ids without an embedding": lambda: influence(lambda x: x.double(), torch.arange(T)),
+    "other outputs": lambda: influence(lambda x: x[1:], ONE),
+    "no gradient": lambda: influence(lambda x: x.detach(), ONE),
+    "another loss": lambda: influence(LAYER, ONE, of="mse", y=ONE),
+    "lengths": lambda: influence(LAYER, numbers(), lengths=[T, T + 1]),
+}
+
+
+@for_each("name", REFUSED)
+def test_a_refusal_is_one_sentence(name):
+    with pytest.raises(InvalidInputError) as raised:
+        REFUSED[name]()
+    text = str(raised.value)
+    assert "\n" not in text and ("expected" in text or "Error" in text), text
+
+
+def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
+    model, x = nn.GRU(M, N), numbers(False)
+    every = [influence(model, x), influence(Reader(2, last=True), x), of_weights(np.zeros(9)),
+             influence(model, x, probes=3, feature=1, data="bwv269", unit="bars"),
+             influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
+    more = {"bars", "(bars)", "(steps)", "-,", "$", "10^{", "}", "}}", "}}$", "×"}
+    for number, found in enumerate(every):
+        assert (*found.table(),) == ROWS and other_words(f"{found}", found) <= {"bars"}
+        for suffix in (".json", ".npz"):
+            again = Influence.load(found.save(tmp_path / f"{number}{suffix}"))
+            assert str(again) == str(found) and np.array_equal(again.error, found.error)
+        figure = found.figure()
+        shown = np.where(found.by_lag > 0, found.by_lag, np.nan)
+        np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), shown)
+        drawn = figure.axes[1].images[0].get_array().filled(np.nan)
+        np.testing.assert_array_equal(np.nan_to_num(drawn), found.influence)
+        assert other_words(" ".join(words_in(figure)), found, more) <= more
+    assert [line.split()[0] for line in str(every[0]).splitlines()[4:8]] == ["0", "1", "2", "4"]

@@ -1,0 +1,144 @@
+"""Figures of results: panels hold all that is drawn, names do not overlap, nothing is cut off."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from tables import for_each
+
+from gersgorin.analyses.compare import compare
+from gersgorin.analyses.gains import gains
+from gersgorin.analyses.gates import gates
+from gersgorin.analyses.panels import names_of, over_steps
+from gersgorin.analyses.products import products
+from gersgorin.analyses.spectra import spectra
+from rhn.cells import make_cell
+from rhn.utils.figures import SIZES, SLIDE_HEIGHT
+from tests.numbers.record import S, W, X, cell, filled
+from tests.readable import overlap, readable
+
+LSTM = filled(torch.nn.LSTM(3, 4, 2))
+LONG = "a_run_with_$a_name_of_forty_characters_ä"
+SOURCE = "runs/a_run_with_a_long_name/best.safetensors, seed 4294967295, epoch 17"
+
+
+def grid():
+    cells = {
+        ("rnn", ""): "rnn",
+        **{(k, d): f"{k} {d}" for k in ("dt-rnn", "rhn") for d in (1, 3, 5)},
+    }
+    return compare({place: cell(*name.split())[0] for place, name in cells.items()}, X)
+
+
+def without_numbers(found):
+    arrays = {name: value for name, value in vars(found).items() if isinstance(value, np.ndarray)}
+    return replace(found, **{name: np.full_like(each, np.nan) for name, each in arrays.items()})
+
+
+FIGURES = {
+    ("spectra", "slide"): lambda: spectra(LSTM, X, title=LONG, unit="0.1 s"),
+    ("spectra of one unit and step", "column"): lambda: spectra(torch.nn.RNN(3, 1), X[:1]),
+    ("spectra of tiny steps", "page"): lambda: spectra(lambda x, s: 1e-60 * W @ s, X, S),
+    ("spectra without numbers", "page"): lambda: without_numbers(spectra(LSTM, X)),
+    ("leading eigenvalues", "column"): lambda: spectra(LSTM, X, leading=2),
+    ("products", "column"): lambda: products(LSTM, X),
+    ("gains", "slide"): lambda: gains(LSTM, X),
+    ("ten gates", "column"): lambda: gates(make_cell("rhn", 3, 4, depth=10), X),
+    ("grid", "page"): grid,
+    ("grid", "column"): grid,
+    ("grid", "slide"): grid,
+    ("bands", "page"): lambda: compare(
+        {"a": [LSTM, filled(torch.nn.LSTM(3, 4), 2)], LONG: LSTM}, [X, X[:9]],
+        panels=("discs", "product", "radius"),
+    ),
+}  # fmt: skip
+
+
+@for_each(("name", "size"), FIGURES)
+def test_a_figure_can_be_read(name, size):
+    figure = FIGURES[name, size]().figure(size=size, source=SOURCE)
+    readable(figure)
+    assert figure.get_figwidth() == SIZES[size] and figure.get_supxlabel() == SOURCE
+    assert (
+        figure.get_figheight() == SLIDE_HEIGHT
+        if size == "slide"
+        else 2 < figure.get_figheight() <= 9
+    )
+    for ax in figure.axes:
+        boxes = [name.get_window_extent() for name in names_of(ax)]
+        assert not any(overlap(a, b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
+def drawn(ax, *names):
+    """The points of lines with these labels."""
+    lines = [line for line in ax.lines if line.get_label() in names]
+    return np.concatenate([line.get_xdata() + 1j * line.get_ydata() for line in lines])
+
+
+def test_the_panel_of_a_step_holds_all_that_is_drawn():
+    found = spectra(LSTM, X)
+    ax = found.plot(step=3)
+    points = drawn(ax, "row discs", "column discs", "numerical range", "unit circle", "eigenvalues")
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    assert left <= points.real.min() <= points.real.max() <= right
+    assert low <= points.imag.min() <= points.imag.max() <= high and -low == high
+    for name, radii in (("row discs", found.row_radii), ("column discs", found.column_radii)):
+        outline, c = drawn(ax, name).real, found.centers[3]
+        ends = (c - radii[3]).min(), (c + radii[3]).max()
+        assert (outline.min(), outline.max()) == pytest.approx(ends)
+    x, y = ax.collections[0].get_paths()[0].vertices.T  # shaded: the overlap
+    reach, rightmost = found.overlap[:, 3]
+    assert 0 < x[y > 0].max() <= rightmost and 0.99 * reach < np.hypot(x, y)[y > 0].max() <= reach
+    assert found.plot(limit=0.5).get_xlim() == (-0.5, 0.5)
+
+
+def test_the_enlarged_panel_holds_the_eigenvalues_of_all_steps():
+    found = spectra(LSTM, X)
+    whole, near, each, growth = found.figure(step=3).axes
+    every = found.eigenvalues.ravel()
+    assert near.get_xlim()[0] < every.real.min() < every.real.max() < near.get_xlim()[1]
+    assert np.abs(every.imag).max() < near.get_ylim()[1] < whole.get_ylim()[1]
+    np.testing.assert_array_equal(drawn(near, "eigenvalues"), found.eigenvalues[3])
+    assert [line.get_xdata()[0] for line in (each.lines[-1], growth.lines[-1])] == [3, 3]
+
+
+def test_a_tiny_step_has_an_inset_that_holds_it():
+    found = compare({"tiny": filled(make_cell("dt-rnn", 3, 4, depth=9)), "rnn": cell("rnn")[0]}, X)
+    assert found["tiny"].row_reach.max() < 0.05
+    tiny, rnn = found.figure(step=1).axes[:2]
+    assert len(tiny.child_axes) == 1 and not rnn.child_axes
+    points = drawn(tiny.child_axes[0], "row discs", "column discs", "eigenvalues")
+    assert np.ptp(tiny.child_axes[0].get_xlim()) >= np.ptp(points.real) > 0
+
+
+@for_each("scale", ("linear", "log"))
+def test_names_stand_at_the_ends_of_their_curves_and_in_their_order(scale):
+    ends = np.array([5.0, 1.0, 5.01, 900.0 if scale == "log" else 9.0])
+    ax = Figure(figsize=(6, 3)).add_subplot()
+    over_steps(ax, {f"curve {k}": np.array([1.0, end]) for k, end in enumerate(ends)}, "days")
+    ax.get_figure().canvas.draw()
+    assert ax.get_yscale() == scale and ax.get_xlabel() == "time step (days)"
+    middles = np.array([np.mean(name.get_window_extent().intervaly) for name in names_of(ax)])
+    assert (np.argsort(middles) == np.argsort(ends)).all()
+    places = ax.transData.transform(np.column_stack([np.ones(4), ends]))[:, 1]
+    assert np.abs(middles - places).max() < 14  # pixels: a name is 14 high
+    assert [name.get_text() for name in names_of(ax)][:2] == ["curve 0 5", "curve 1 1"]
+
+
+def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_dot():
+    ax = Figure().add_subplot()
+    rows = {"zero": np.array([2.0, 1.0, -math.inf]), "one": np.array([math.nan, 3.0, math.nan])}
+    over_steps(ax, rows, "steps")
+    first, cross, second = ax.lines
+    assert cross.get_marker() == "x" and (*cross.get_xdata(), *cross.get_ydata()) == (1, 1)
+    assert first.get_markevery() == [] and second.get_markevery() == [1]
+    assert [name.get_text() for name in names_of(ax)] == ["zero 1", "one 3"]
+
+
+def test_a_notebook_shows_a_figure_and_gates_are_drawn_from_0_to_1():
+    figure = gates(LSTM, X).figure(title="mine")
+    assert figure._repr_png_().startswith(b"\x89PNG") and figure.get_suptitle() == "mine"
+    assert figure.axes[0].get_ylim() == (-0.02, 1.02)

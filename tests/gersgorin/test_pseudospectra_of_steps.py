@@ -1,0 +1,123 @@
+"""Pseudospectra of steps: recorded numbers, singular values by SciPy, closed forms and figures."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from tables import for_each
+from torch.autograd.functional import jacobian
+
+from gersgorin.analyses.panels import PANEL_TEXTS
+from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
+from rhn.errors import InvalidInputError
+from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
+from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
+from tests.numbers.record import DOUBLE, NETWORKS, SINGLE, X, cell
+
+GRID = ("axis", "sigma", "eigenvalues", "to_circle", "middle")
+
+
+def of_matrix(*matrices, **how):
+    """Pseudospectra of the steps s' = A s, one for each matrix A."""
+    A = torch.as_tensor(np.array(matrices))
+    n = A.shape[-1]
+    return pseudospectra(
+        lambda x, s: x.reshape(n, n) @ s, A.flatten(1), torch.zeros(n).double(), **how
+    )
+
+
+@recorded_only
+@for_each("network", NETWORKS)
+def test_the_numbers_are_those_of_the_record(network):
+    f, x, how = NETWORKS[network]()
+    found = pseudospectra(f, x, side=9, **how)
+    arrays = {name: getattr(found, name) for name in GRID} | {"steps": found.shown}
+    for name, got in arrays.items():
+        apart = largest_difference(f"/{name}", got, RECORDED[f"{network}/pseudospectra/{name}"])
+        assert apart <= (SINGLE if network in ("float32", "mamba") else DOUBLE), (name, apart)
+
+
+def test_numbers_are_those_of_scipy():
+    f, told = cell("rhn", "3")[0].requires_grad_(False), []
+    found = pseudospectra(f, X[:7], side=11, progress=lambda *done: told.append(done))
+    assert found.shown.tolist() == [0, 2, 4, 6] and told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    s, angles = torch.zeros(6).double(), np.linspace(0, np.pi, 1000)
+    for t, x in enumerate(X[:7]):
+        A = jacobian(lambda s, x=x: f.step(x[None], s[None])[0], s).numpy()
+        s = f.step(x[None], s[None])[0]
+        if t % 2:
+            continue
+        k, z = t // 2, found.middle + found.axis + 1j * found.axis[:, None]
+        wanted = [scipy.linalg.svdvals(point * np.eye(6) - A)[-1] for point in z.ravel()]
+        np.testing.assert_allclose(found.sigma[k].ravel(), wanted, atol=1e-13)
+        moduli = np.sort(np.abs(np.linalg.eigvals(A)))[::-1]
+        np.testing.assert_allclose(np.abs(found.eigenvalues[k]), moduli)
+        least = [scipy.linalg.svdvals(np.exp(1j * a) * np.eye(6) - A)[-1] for a in angles]
+        assert -1e-12 < min(least) - found.to_circle[k] < angles[1]
+        # a change of this norm reaches the circle
+        u, sizes, v = np.linalg.svd(np.exp(1j * angles[np.argmin(least)]) * np.eye(6) - A)
+        moved = np.linalg.eigvals(A + sizes[-1] * np.outer(u[:, -1], v[-1]))
+        assert np.abs(np.abs(moved) - 1).min() < 1e-9
+    assert found.table()["time step of the least distance"] == 2 * found.to_circle.argmin()
+
+
+@for_each("K", [0.0, 1.0, 100.0])
+def test_a_block_of_two_has_a_closed_form(K):
+    """The singular values of z - [[0, K], [0, 0]] have the product |z|^2 and the squares' sum 2
+    |z|^2 + K^2 (L. Trefethen, M. Embree, 2005).
+    """
+    found = of_matrix([[0.0, K], [0.0, 0.0]], side=21)
+    r = np.abs(found.axis + 1j * found.axis[:, None])
+    np.testing.assert_allclose(
+        found.sigma[0], (np.sqrt(K**2 + 4 * r**2) - K) / 2, atol=1e-13 * (1 + K)
+    )
+    assert found.to_circle == pytest.approx([(math.sqrt(K**2 + 4) - K) / 2])
+    table = found.table()
+    assert table[NEAREST] == 1 and (table[TO_CIRCLE] < 0.9) == (K > 0)
+
+
+def test_the_grid_of_steps_near_the_identity_lies_around_their_spectra():
+    W = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 8**0.5
+    found = of_matrix(0.98 * np.eye(8) + 0.02 * W.numpy())
+    half = found.axis[-1]
+    assert 0.9 < found.middle < 1 and half < 0.1 and found.middle + half > 1  # the circle is seen
+    assert (np.abs(found.eigenvalues - found.middle) < half).all() and len(found.axis) == 101
+    assert found.plot().get_xlim()[1] < 1.2
+
+
+def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):
+    normal = np.array([[0.5, -0.25, 0.0], [0.25, 0.5, 0.0], [0.0, 0.0, 0.875]])
+    found = of_matrix(*[normal] * 3, side=41, steps=[2, 0])
+    figure = found.figure()
+    assert [ax.get_title("left") for ax in figure.axes[:2]] == ["time step 0", "time step 2"]
+    paths, drawn = figure.axes[1].collections[0].get_paths(), 0
+    assert 2 < len(found.levels) < 15
+    for level, path in zip(found.levels, paths, strict=True):
+        if len(path.vertices):
+            points, drawn = path.vertices @ [1, 1j], drawn + 1
+            distances = np.abs(points[:, None] - found.eigenvalues[0]).min(1)
+            assert distances == pytest.approx(10**level, abs=0.06)
+            assert np.abs(points).max() < found.axis[-1]
+    assert drawn > 2
+    text = " ".join([*words_in(figure), str(found), found.figure_title()])
+    assert other_words(text, found, (*PANEL_TEXTS, "f(x, s)")) == set()
+    for name in ("a.npz", "a.json"):
+        assert str(Pseudospectra.load(found.save(tmp_path / name))) == str(found)
+
+
+REFUSED = {
+    "side is 4: expected an odd number": lambda: of_matrix(np.eye(2), side=4),
+    "side is 0: expected a whole number": lambda: of_matrix(np.eye(2), side=0),
+    "steps is []: expected at least one": lambda: of_matrix(np.eye(2), steps=[]),
+    "step is 1: expected": lambda: of_matrix(np.eye(2), steps=[1]),
+    "step is 3: expected one of [0]": lambda: of_matrix(np.eye(2), side=3).plot(step=3),
+}
+
+
+@for_each("words", REFUSED)
+def test_other_arguments_are_refused(words):
+    with pytest.raises(InvalidInputError, match=re.escape(words)):
+        REFUSED[words]()

@@ -1,0 +1,321 @@
+"""Results along a run: recorded numbers, closed forms, tables of literals, files and figures."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from tables import for_each
+
+from gersgorin.analyses.gains import gains
+from gersgorin.analyses.gates import gates
+from gersgorin.analyses.products import products
+from gersgorin.analyses.spectra import NO_NUMBER, NOT_CONVERGED, ROWS, Spectra, spectra
+from gersgorin.run import open_run
+from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
+from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
+from rhn.utils.tables import MISSING
+from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
+from tests.numbers.record import DOUBLE, NETWORKS, SINGLE, X, cell, filled
+
+REACH = {"row": "row_reach", "column": "column_reach", "both": "overlap"}
+
+
+def spectra_arrays(found):
+    """The recorded arrays of `spectra`, by their recorded names."""
+    table, same = found.table(), ("eigenvalues", "support", "departure_from_normality", "norm",
+        "log_norm_bound", "row_radii", "column_radii", "spectral_radius", "numerical_radius",
+        "finite_time_exponent", "log_norm_product")  # fmt: skip
+    arrays = {f"spectra/{name}": getattr(found, name) for name in same}
+    arrays |= {f"spectra/{axis}_centers": found.centers for axis in ("row", "column")}
+    arrays |= {"spectra/norm_bound": table["2-norm for any input (upper bound)"],
+               "spectra/half_life": table["half-life of ||ds[t]/ds[0]|| (steps)"],
+               "conditions/eigenvalue_condition": found.eigenvalue_condition}  # fmt: skip
+    for axis, words in (
+        ("row", "row discs"),
+        ("column", "column discs"),
+        ("both", "overlap of both"),
+    ):
+        reach = table[f"largest modulus in the {words}"]
+        arrays[f"{axis}/reach"] = reach
+        arrays[f"{axis}/rightmost_disc"] = table[f"rightmost point of the {words}"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            arrays[f"{axis}/looseness"] = np.maximum(reach / found.spectral_radius, 1)
+    shares = [table[f"{axis} discs inside the unit circle (share)"] for axis in ("row", "column")]
+    names = [f"{axis}/discs_inside_unit_circle" for axis in REACH]
+    return arrays | dict(zip(names, [*shares, np.maximum(*shares)], strict=True))
+
+
+def arrays_of(network):
+    """All arrays of a network that were recorded and are measured here."""
+    f, x, how = NETWORKS[network]()
+    run = open_run(f, x, **how)
+    found = spectra_arrays(spectra(run))
+    some, both, gain = spectra(run, leading=2), products(run), gains(run)
+    names = ("spectral_radius", "norm", "log_norm_product", "row_radii", "column_radii")
+    found |= {f"leading/{name}": getattr(some, name) for name in names}
+    found |= {"leading/row_centers": some.centers}
+    found |= {f"products/{k}": getattr(both, k) for k in ("log_norm", "log_norm_back", "exponent")}
+    found |= {"products/doubling_time": both.table()["doubling time of ||ds[t]/ds[0]|| (steps)"]}
+    found |= {"gains/input": gain.input, "gains/layers": gain.layers}
+    return found | {"gates/mean": gates(run).mean}
+
+
+def largest_difference(name, got, wanted):
+    """The largest difference, relative to the largest entry; eigenvalues as sets."""
+    got, wanted = np.asarray(got), np.asarray(wanted)
+    assert got.shape == wanted.shape, (name, got.shape, wanted.shape)
+    if name.endswith("eigenvalues"):
+        pairs = zip(got, wanted, strict=True)
+        got = np.array([a[linear_sum_assignment(abs(b[:, None] - a))[1]] for a, b in pairs])
+    finite = np.isfinite(wanted)
+    np.testing.assert_array_equal(got[~finite], wanted[~finite])
+    apart = abs(got[finite] - wanted[finite]).max(initial=0)
+    return apart / (abs(wanted[finite]).max(initial=0) or 1)
+
+
+@recorded_only
+@for_each("network", NETWORKS)
+def test_the_numbers_are_those_of_the_record(network):
+    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
+    for name, got in arrays_of(network).items():
+        if (network, name) != ("mamba", "conditions/eigenvalue_condition"):  # not recorded
+            apart = largest_difference(name, got, RECORDED[f"{network}/{name}"])
+            assert apart <= tolerance, (name, apart)
+
+
+DIAGONAL = torch.diag(torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64))
+
+
+def linear(A):
+    """The run of s' = A s + x over ten steps."""
+    return open_run(lambda x, s: A @ s + x, torch.zeros(10, len(A)).double(),
+                    torch.ones(len(A)).double())  # fmt: skip
+
+
+def test_a_diagonal_step_has_these_numbers():
+    found = spectra(linear(DIAGONAL))
+    table = {name: np.median(value) for name, value in found.table().items()}
+    expected = {
+        "spectral radius": 0.5, "largest modulus in the row discs": 0.5,
+        "rightmost point of the overlap of both": 0.5, "2-norm": 0.5,
+        "row discs inside the unit circle (share)": 1.0, "departure from normality (0 to 1)": 0.0,
+        "largest eigenvalue condition": 1.0, "entries of a state": 3,
+        "log10 ||ds[T]/ds[0]||": -10 * math.log10(2), "half-life of ||ds[t]/ds[0]|| (steps)": 1.0,
+        "doubling time of ||ds[t]/ds[0]|| (steps)": math.inf, "eigenvalues of a step": 3,
+    }  # fmt: skip
+    assert {name: table[name] for name in expected} == pytest.approx(expected)
+    assert table["numerical radius (upper bound)"] == 0.5 and found.log_norm_bound != 0
+    assert table["Jacobian against differences (relative)"] < 1e-8
+
+
+@for_each(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
+def test_growth_of_a_multiple_of_the_identity(factor, rate):
+    found = products(linear(factor * torch.eye(2).double()))
+    table = found.table()
+    assert table["growth rate of ||ds[t]/ds[0]|| (1/step)"] == pytest.approx(rate)
+    life = {0.0: math.inf, math.log(2): math.inf, -math.inf: 0.0}[rate]
+    assert table["half-life of ||ds[t]/ds[0]|| (steps)"] == life
+    assert found.notes() == {"steps whose product is 0": 10 * (factor == 0)}
+    assert table["step t of the largest ||ds[t]/ds[0]||"] == (10 if factor == 2 else 1)
+
+
+def test_blocks_of_steps_change_nothing(monkeypatch):
+    f, x, _ = cell("rhn", "3")
+    whole = [analysis(f, x) for analysis in (spectra, products, gains)]
+    monkeypatch.setattr("gersgorin.run.BLOCK", 5 * 6**2)
+    for one, other in zip(whole, (spectra(f, x), products(f, x), gains(f, x)), strict=True):
+        for name, value in vars(one).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_allclose(getattr(other, name), value, 1e-9, 1e-9)
+
+
+def test_gains_of_layers_are_norms_of_layer_jacobians():
+    f, x, _ = cell("dts-rnn", "3")
+    run = open_run(f, x)
+    layers = f.layer_jacobians(*run.at())
+    wanted = [np.linalg.norm(J.detach()[..., :6, :6], 2, axis=(-2, -1)) for J in layers]
+    np.testing.assert_allclose(gains(run).layers, np.stack(wanted, 1))
+    assert np.isnan(
+        gains(open_run(lambda x, s: s / 2 + x, torch.arange(3), torch.zeros(2))).input
+    ).all()
+
+
+def test_gates_of_a_function_have_its_names():
+    lstm = filled(torch.nn.LSTM(3, 6))
+
+    def gates_of(x, state):
+        h, _ = state
+        z = lstm.weight_ih_l0 @ x + lstm.bias_ih_l0 + lstm.weight_hh_l0 @ h + lstm.bias_hh_l0
+        return {"input": z[:6].sigmoid(), "forget": z[6:12].sigmoid()}
+
+    mine, own = gates(lstm, X, of=gates_of), gates(lstm, X)
+    np.testing.assert_allclose(mine.mean, own.mean)
+    assert mine.names == ("input", "forget")
+    assert own.names == ("input gate, layer 1", "forget gate, layer 1")
+    assert gates(linear(DIAGONAL)).table()["mean of all gates"].shape == (10,)
+
+
+def test_steps_without_numbers_are_counted(tmp_path):
+    found = spectra(filled(torch.nn.RNN(3, 4)), X)
+    found.eigenvalues[3] = np.nan
+    deep = spectra(filled(make_cell("rhn", 3, 4, depth=1500)), X[:2])
+    assert found.notes() == {NOT_CONVERGED: 1, NO_NUMBER: 0} and f"{NOT_CONVERGED}: 1" in str(found)
+    assert deep.notes() == {NOT_CONVERGED: 0, NO_NUMBER: 2} and deep.typical_step == 0
+    known = {name for name, value in deep.table().items() if not np.isnan(value).all()}
+    wanted = {"departure from normality (0 to 1)", "largest eigenvalue condition", *ROWS[14:]}
+    assert known == wanted
+    for result in (found, deep):
+        assert str(Spectra.load(result.save(tmp_path / "a.json"))) == str(result)
+        result.figure().canvas.draw()
+
+
+def test_the_typical_step_has_the_median_radius():
+    found = spectra(lambda x, s: x * s, torch.arange(1.0, 7.0)[:, None] % 5, torch.ones(1))
+    assert found.spectral_radius.tolist() == [1, 2, 3, 4, 0, 1] and found.typical_step in (0, 5)
+    assert found.figure_title().splitlines()[1].startswith("spectral radius 1.5, half-life")
+    assert found.plot().get_title(loc="left") == f"time step {found.typical_step}"
+
+
+LSTM = torch.nn.LSTM(3, 4)
+REFUSED = {
+    "leading is 0: the state has 8 entries; expected a whole number from 1 to 8":
+        lambda: spectra(LSTM, X, leading=0),
+    "step is 24: expected a whole number from 0 to 23": lambda: spectra(LSTM, X).plot(step=24),
+    "gate is 2 to 2: expected 0 to 1": lambda: gates(LSTM, X, of=lambda x, s: 2 + 0 * x),
+    r"what gates(x, s) returns is int: expected a tensor": lambda: gates(LSTM, X, of=lambda *_: 1),
+    r"gates(x, s) fails: TypeError: ": lambda: gates(LSTM, X, of=lambda x: x),
+}  # fmt: skip
+
+
+@for_each("words", REFUSED)
+def test_other_arguments_are_refused(words):
+    with pytest.raises(InvalidInputError, match=re.escape(words)):
+        REFUSED[words]()
+
+
+def test_a_run_is_saved_and_named(tmp_path):
+    run = open_run(LSTM, X, title="mine", data="bwv269", unit="quarter notes")
+    stored = np.load(run.save(tmp_path / "run.npz"))
+    assert stored["states"].shape == (25, 8) and (stored["inputs"] == X.numpy()).all()
+    assert str(products(run)).startswith("mine; bwv269, 24 quarter notes\n")
+
+
+def every_result():
+    """Results of three analyses for networks of several kinds."""
+    for name in ("rhn 3", "nn.LSTM", "pair", "cycle"):
+        f, x, how = NETWORKS[name]()
+        run = open_run(f, x, data="bwv269", **how)
+        yield from (spectra(run), spectra(run, leading=1), products(run), gains(run), gates(run))
+
+
+def other_words(text, found, more=()):
+    """Words of a text that are no numbers and no literals of the class of a result."""
+    own = (
+        *more,
+        found.page,
+        found.data,
+        found.network.split(", depth")[0],
+        EXPLAINED,
+        NOTE,
+        *COLUMNS,
+    )
+    for literal in sorted((*found.texts, *own), key=len, reverse=True):
+        text = text.replace(literal, " ")
+    text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)
+    return {*text.split()} - {MISSING, ";", ",", ":"}
+
+
+def test_all_printed_words_are_literals_and_rows_are_the_same():
+    rows = {}
+    for found in every_result():
+        figure_title = found.figure_title()
+        assert other_words(f"{found}\n{figure_title}", found) == set(), other_words(
+            str(found), found
+        )
+        kind = type(found).__name__
+        if kind in ("Spectra", "Products"):
+            assert rows.setdefault(kind, [*found.table()]) == [*found.table()]
+    assert len(rows) == 2 and len(rows["Spectra"]) == 21
+
+
+def test_results_are_saved_and_read_back(tmp_path):
+    for number, found in enumerate(every_result()):
+        for suffix in (".json", ".npz"):
+            again = type(found).load(found.save(tmp_path / f"{number}{suffix}"))
+            assert str(again) == str(found)
+            for name, value in vars(found).items():
+                if isinstance(value, np.ndarray):
+                    np.testing.assert_array_equal(getattr(again, name), value)
+
+
+def words_in(figure):
+    """All texts of a figure."""
+    from matplotlib.text import Text
+
+    figure.canvas.draw()
+    drawn = [t.get_text() for t in figure.findobj(Text) if t.get_visible()]
+    return [text.replace("$\\mathdefault", "").replace("−", "-") for text in drawn]
+
+
+def test_figures_show_the_numbers_and_no_other_words():
+    from gersgorin.analyses.panels import PANEL_TEXTS
+
+    f, x, how = NETWORKS["rhn 3"]()
+    found = spectra(f, x, **how)
+    figure = found.figure(step=2)
+    whole, near, over, growth = figure.axes
+    np.testing.assert_array_equal(over.lines[1].get_ydata(), found.spectral_radius)
+    np.testing.assert_array_equal(growth.lines[0].get_ydata()[1:],
+                                  found.log_norm_product / math.log(10))  # fmt: skip
+    for ax in (whole, near):
+        dots = next(line for line in ax.lines if line.get_marker() == ".")
+        np.testing.assert_array_equal(dots.get_xdata(), found.eigenvalues[2].real)
+    more = ("log10 ||ds[t]/ds[0]||", "(steps)", *PANEL_TEXTS)
+    assert other_words(" ".join(words_in(figure)), found, more) == set()
+    for result in (products(f, x), gains(f, x), gates(f, x)):
+        ax = result.figure().axes[0]
+        assert [line.get_ydata().tolist() for line in ax.lines] == [
+            row.tolist() for row in result.curves().values()
+        ]
+        assert other_words(" ".join(words_in(ax.figure)), result, more) == set()
+    assert products(f, x).curves()["log10 ||ds[t]/ds[0]||"][0] == 0
+
+
+def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
+    from gersgorin.analyses import spectra as home
+
+    torch.manual_seed(0)
+    W = torch.randn(40, 40, dtype=torch.float64) / 8
+
+    def f(x, s):
+        return torch.tanh(W @ s + x)
+
+    x, s0 = torch.randn(3, 40).double(), torch.zeros(40).double()
+    whole = spectra(f, x, s0)
+    monkeypatch.setattr(home, "LARGE", 39)
+    found = spectra(f, x, s0, leading=4)
+    for name in (
+        "centers",
+        "row_radii",
+        "column_radii",
+        "norm",
+        "log_norm_product",
+        "spectral_radius",
+    ):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-9)
+    np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :4], rtol=1e-8)
+    assert (found.difference < 1e-7).all() and np.isnan(found.support).all()
+
+
+def test_the_default_device_decides_nothing_where_a_tensor_tells_it():
+    x, rnn = torch.rand(4, 3), torch.nn.LSTM(3, 2)
+    with torch.device("meta"):  # of which no number can be read
+        for network, state_size in ((rnn, None), (lambda x, s: s / 2 + x.sum(), 2)):
+            run = open_run(network, x, state_size=state_size)
+            for analysis in (spectra, products, gains, gates):
+                str(analysis(run))
+        str(spectra(rnn, x, leading=2))

@@ -1,0 +1,298 @@
+"""Public functions of single steps: recorded numbers, central differences, torch's two modes, and
+bounds under attack.
+"""
+
+import functools
+import math
+
+import pytest
+import torch
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import for_each
+from torch import nn
+from torch.func import jacrev
+
+from gersgorin.one_step import (
+    input_jacobian,
+    layer_jacobians,
+    norm_bound,
+    temporal_jacobian,
+    trajectory,
+)
+from gersgorin.run import open_run
+from rhn.cells import CELLS as REGISTRY
+from rhn.cells import DTRNN, RHN
+from rhn.errors import InvalidInputError
+from tests.gersgorin.test_step_of_networks import (
+    MODULES,
+    RECORDED,
+    STATES,
+    close,
+    recorded_only,
+)
+from tests.numbers.record import CELLS, M, N, X, pair
+
+d = torch.float64
+WAYS = ("analytic", "jacrev", "jacfwd")
+
+
+@recorded_only
+@for_each("name", CELLS)
+def test_functions_of_single_steps_return_what_was_recorded(name):
+    f, x, _ = CELLS[name]()
+    x, s = x[:6], trajectory(f, x)[:6].detach()
+    found = {way: temporal_jacobian(f, x, s, method=way) for way in WAYS}
+    found["layers"] = torch.cat([J.flatten() for J in layer_jacobians(f, x, s)])
+    found |= {"input": input_jacobian(f, x, s), "bound": norm_bound(f)}
+    for key, value in found.items():
+        close(value.detach().numpy(), RECORDED[f"{name}/steps/{key}"])
+
+
+def central_differences(function, v, h=5e-5):
+    """d function / d v (..., rows, k) of v (..., k), five points; h is small because relu has a
+    kink.
+    """
+    shifts = h * torch.eye(v.shape[-1], dtype=v.dtype)
+    with torch.no_grad():
+        at = {k: function(v.unsqueeze(-2) + k * shifts) for k in (-2, -1, 1, 2)}
+    return ((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)).transpose(-1, -2)
+
+
+@for_each("case", CELL_CASES)
+def test_all_jacobians_are_central_differences_and_have_leading_dimensions(case):
+    cell = case.build()
+    (x, _), (_, s) = inputs(cell, 3, 1), inputs(cell, 4)
+    A, B, layers = (f(cell, x, s) for f in (temporal_jacobian, input_jacobian, layer_jacobians))
+    n, y = cell.state_size, s.unsqueeze(-2)
+    assert A.shape == (3, 4, n, n) and B.shape == (3, 4, n, 5) and len(layers) == cell.depth
+    x = x.expand(3, 4, 5)
+    wanted = central_differences(lambda s: cell.step(x.unsqueeze(-2), s), s.expand(3, 4, n))
+    assert_close(A, wanted, 1e-7, "state", floor=1e-2)
+    wanted = central_differences(lambda x: cell.step(x, y), x)
+    assert_close(B, wanted, 1e-9, "input", floor=1e-2)
+    for way in WAYS[1:]:
+        assert_close(A, temporal_jacobian(cell, x, s, method=way), 1e-8, way)
+        assert_close(B, input_jacobian(cell, x, s, method=way), 1e-8, way)
+    assert_close(functools.reduce(lambda P, J: J @ P, layers), A, 1e-12, "product of layers")
+    state = s.expand(3, 4, n)
+    for k, J in enumerate(layers):  # a first layer reads the state before the step
+        run = functools.partial(
+            lambda k, v: cell.run_layer(k, x.unsqueeze(-2), v, y if k else v), k
+        )
+        wanted = central_differences(run, state)
+        assert_close(J[..., :n, :n], wanted, 1e-7, f"layer {k + 1}", floor=1e-2)
+        state = cell.run_layer(k, x, state, s).detach()
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(CELL_CASES), st.integers(0, 999), st.integers(1, 4), st.integers(1, 6),
+       st.floats(0, 3), st.booleans())  # fmt: skip
+def test_closed_forms_are_reverse_mode_at_any_size_and_state(case, seed, m, n, spread, saturated):
+    cell = case.build(m, n, seed=seed, saturated=saturated)
+    x, s = inputs(cell, 2, seed=seed, spread=spread)
+    wanted = temporal_jacobian(cell, x, s, method="jacrev")
+    scale = torch.linalg.matrix_norm(wanted).clamp(min=1e-3)
+    error = (temporal_jacobian(cell, x, s) - wanted).abs().amax((-1, -2)) / scale
+    assert error.max().item() <= 1e-8
+    assert temporal_jacobian(cell, x[:0], s[0]).shape == (0, cell.state_size, cell.state_size)
+
+
+@for_each("case", SHALLOW_CASES)
+def test_closed_forms_have_gradients_and_round_in_float32(case):
+    cell = case.build()
+    x, s = inputs(cell)
+    weights = [*cell.parameters()]
+    for measure in (temporal_jacobian, input_jacobian):
+        sums = (measure(cell, x, s, method=way).square().sum() for way in (None, "jacrev"))
+        both = [torch.autograd.grad(each, weights, materialize_grads=True) for each in sums]
+        for g, wanted in zip(*both, strict=True):
+            assert_close(g, wanted, 1e-9, "gradient", floor=1e-3)
+    with torch.inference_mode():
+        assert torch.equal(temporal_jacobian(cell, x, s), temporal_jacobian(cell, x, s).detach())
+    A = temporal_jacobian(cell, x, s).detach().float()
+    coarse = temporal_jacobian(cell.float(), x.float(), s.float()).detach()
+    assert_close(coarse, A, 1e-5, "float32", floor=1e-3)
+
+
+@for_each("kind", [RHN, DTRNN])
+def test_a_partial_product_may_leave_the_range_and_come_back(kind):
+    """R of the layers is tiny, tiny and large; sizes that are powers of two round nothing."""
+    torch.manual_seed(0)
+    cell = kind(M, N, 3, dtype=d, init="gaussian:0.3")
+    x, s = torch.zeros(2, M, dtype=d), torch.zeros(2, N, dtype=d)
+    with torch.no_grad():
+        cell.bias.zero_()
+        if kind is RHN:  # open gates: J = R_H, at states of 0
+            cell.weight_hh[:, N:] = 0
+            cell.bias[:, N:] = 800
+    for measure in (temporal_jacobian, input_jacobian):
+        wanted = measure(cell, x, s).detach()
+        sizes = (-900, -900, 900) if measure is temporal_jacobian else (0, -900, 800)
+        weights = cell.weight_hh.detach().clone()
+        with torch.no_grad():
+            cell.weight_hh.copy_(torch.ldexp(weights, torch.tensor(sizes)[:, None, None]))
+        got = torch.ldexp(measure(cell, x, s).detach(), torch.tensor(-sum(sizes)))
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=0)
+        with torch.no_grad():
+            cell.weight_hh.copy_(weights)
+
+
+@for_each("name", MODULES)
+def test_jacobians_and_states_of_any_network_are_those_of_its_run(name):
+    network = MODULES[name]
+    if name in ("projection", "time first", "batch first"):
+        return  # layers that read sequences
+    how = {"s0": STATES[name]} if name in STATES else {}
+    run = open_run(network, X, **how)
+    x, s = run.at()
+    if name == "module of two tensors":
+        s = s.split(N, 1)
+        how = {"s0": tuple(t.double() for t in how["s0"])}
+    close(temporal_jacobian(network, x, s).detach(), run.jacobians())
+    close(input_jacobian(network, x, s).detach(), run.input_jacobians())
+    if name != "module of one row":
+        close(trajectory(network, x, **how).detach(), run.states)
+
+
+def test_states_of_several_tensors_are_joined():
+    h, a = torch.rand(4, dtype=d), torch.rand(2, dtype=d)
+    exact = jacrev(lambda s: torch.cat(pair(X[0], s.split((4, 2)))))(torch.cat((h, a)))
+    torch.testing.assert_close(temporal_jacobian(pair, X[0], (h, a)), exact)
+    many = temporal_jacobian(pair, X[0].expand(3, M), (h.expand(3, 4), a.expand(3, 2)))
+    torch.testing.assert_close(many, exact.expand(3, 6, 6))
+    states = trajectory(pair, X[:5, None].expand(5, 2, M), state_size=(4, 2))
+    assert states.shape == (6, 2, 6)
+    close(states[:, 1], open_run(pair, X[:5], state_size=(4, 2)).states)
+    lstm = nn.LSTM(M, N).double()
+    h, c = torch.rand(2, 3, N, dtype=d)
+    joined = temporal_jacobian(lstm, X[:3], torch.cat((h, c), -1))
+    assert torch.equal(temporal_jacobian(lstm, X[:3], (h, c)), joined)
+
+
+def test_the_jacobian_of_a_complex_state_is_that_of_its_real_view():
+    rate, x = torch.tensor([0.5 + 0.4j, -0.3 + 0.7j]), torch.rand(4, 2, dtype=d)
+    s = torch.complex(*torch.randn(2, 4, 2, dtype=d))
+    found = temporal_jacobian(lambda x, s: rate * s + s.conj() ** 2 / 2 + x, x, s)
+    for k in range(4):
+        for j in range(2):  # dz s is (a, -b; b, a), w conj(ds) is (p, q; q, -p)
+            (a, b), w = torch.view_as_real(rate)[j].tolist(), s[k, j].conj()
+            p, q = w.real.item(), w.imag.item()
+            wanted = torch.tensor([[a + p, q - b], [b + q, a - p]], dtype=d)
+            torch.testing.assert_close(found[k, 2 * j : 2 * j + 2, 2 * j : 2 * j + 2], wanted)
+    assert found.count_nonzero() == 4 * 8
+
+
+def test_a_step_may_branch_on_numbers_and_return_an_output():
+    x, s = torch.zeros(2, M).double(), torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double()
+    found = temporal_jacobian(lambda x, s: (x, 3 * s) if s[0] > 0 else (x, -s), x, s)
+    assert found.tolist() == [[[3, 0], [0, 3]], [[-1, 0], [0, -1]]]
+
+
+@for_each("case", CELL_CASES)
+def test_a_trajectory_is_the_repeated_step(case):
+    cell = case.build()
+    (x, _), (_, s0) = inputs(cell, 6, 3), inputs(cell, 3)
+    states = trajectory(cell, x, s0)
+    assert states.shape == (7, 3, cell.state_size) and torch.equal(states[0], s0)
+    for t in range(6):
+        assert_close(states[t + 1], cell.step(x[t], states[t]), 1e-12, f"state {t + 1}")
+    assert_close(trajectory(cell, x[:, 1], s0[1]), states[:, 1], 1e-12, "one sequence")
+    assert not trajectory(cell, x)[0].any()
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(CELL_CASES), st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 1, 30]),
+       st.sampled_from([0, 1, 12]), st.sampled_from([0, 0.3, 1, 7]),
+       st.sampled_from([0, 1, 30]))  # fmt: skip
+def test_the_norm_bound_is_never_exceeded(case, seed, gain, bias, beta, spread):
+    """Random weights of every size, gates open, closed and between, states inside, at zero and at
+    the corners.
+    """
+    cell, g = case.plain(3, 4), torch.Generator().manual_seed(seed)
+    randomize(cell, seed, gain=gain)
+    with torch.no_grad():
+        for name, p in cell.named_parameters():
+            if "bias" in name:
+                p.copy_(bias * torch.randn(p.shape, generator=g, dtype=d))
+        x = spread * torch.randn(60, 3, generator=g, dtype=d)
+        s = 2 * torch.rand(60, cell.state_size, generator=g, dtype=d) - 1
+        s[:20], s[20] = s[:20].sign(), 0
+        worst = torch.linalg.matrix_norm(temporal_jacobian(cell, x, beta * s), 2).max().item()
+    bound = norm_bound(cell, beta)
+    assert worst <= bound.item() * (1 + 1e-12) and bound.shape == () and not bound.requires_grad
+
+
+OPEN, HALF, SHUT = 40.0, 0.0, -40.0  # pre-activations of a gate at 1, 1/2, 0
+Q = 1e5  # a weight beside which all others are small
+# term of the bound: (cell, options, recurrent weights, inner bias q, pre-activations, state)
+REACHED = {
+    "RHN H": ("rhn", {}, (Q, 0), 0, (0, OPEN), (0,)),
+    "RHN H, sigmoid": ("rhn", {"activation": "sigmoid"}, (Q, 0), 0, (0, OPEN), (0,)),
+    "RHN T": ("rhn", {}, (0, Q), 0, (OPEN, HALF), (-0.8,)),
+    "uncoupled H": ("rhn", {"coupled": False}, (Q, 0, 0), 0, (0, OPEN, OPEN), (0,)),
+    "uncoupled T": ("rhn", {"coupled": False}, (0, Q, 0), 0, (OPEN, HALF, OPEN), (0,)),
+    "uncoupled C": ("rhn", {"coupled": False}, (0, 0, Q), 0, (OPEN, OPEN, HALF), (0.8,)),
+    "LSTM i": ("lstm", {}, (Q, 0, 0, 0), 0, (HALF, OPEN, OPEN, OPEN), (0, -0.5)),
+    "LSTM f": ("lstm", {}, (0, Q, 0, 0), 0, (OPEN, HALF, math.atanh(-0.4), OPEN), (0, 0.8)),
+    "LSTM g": ("lstm", {}, (0, 0, Q, 0), 0, (OPEN, OPEN, 0, OPEN), (0, 0)),
+    "LSTM o": ("lstm", {}, (0, 0, 0, Q), 0, (OPEN, OPEN, OPEN, HALF), (0, 20.0)),
+    "GRU z": ("gru", {}, (0, Q, 0), 0, (OPEN, HALF, OPEN), (-0.8,)),
+    "GRU n": ("gru", {}, (0, 0, Q), 0, (OPEN, SHUT, 0), (0,)),
+    "GRU r by q": ("gru", {}, (Q, 0, 0), 3.0, (HALF, SHUT, 0), (0,)),
+    "GRU r by R_n": ("gru", {}, (Q, 0, 100.0), 0, (HALF, SHUT, 0), (0.8,)),
+    "RNN": ("rnn", {}, (Q,), 0, (0,), (0,)),
+    "relu": ("irnn", {}, (Q,), 0, (1,), (0,)),
+}
+
+
+@for_each("term", REACHED)
+def test_every_term_of_a_bound_is_reached(term):
+    """n = 1: one weight is large, and the gates are such that its term counts fully."""
+    key, options, R, q, z, s = REACHED[term]
+    cell = REGISTRY[key](len(z), 1, dtype=d, **options)
+    s, R = torch.tensor(s, dtype=d), torch.tensor(R, dtype=d)
+    recurrent = R * s[0]
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.zero_()
+        cell.weight_ih.copy_(torch.eye(len(z)))
+        cell.weight_hh.copy_(R.view(cell.weight_hh.shape))
+        if key == "gru":
+            cell.bias_hn.fill_(q)
+            recurrent[2] = torch.sigmoid(torch.tensor(float(z[0]))) * (recurrent[2] + q)
+        reached = temporal_jacobian(cell, torch.tensor(z, dtype=d) - recurrent, s).norm().item()
+    bound = norm_bound(cell, s.abs().max()).item()
+    assert 0.99 * bound < reached <= bound * (1 + 1e-12)
+
+
+@for_each("activation", ["relu", "linear"])
+def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activation):
+    for coupled in (True, False):
+        assert math.isinf(norm_bound(RHN(1, 1, coupled=coupled, activation=activation), 0))
+
+
+F, S = RHN(M, N), torch.zeros(N)
+REFUSED = {
+    "method is 'newton': expected analytic or jacrev": lambda: temporal_jacobian(
+        F, X[0].float(), S, method="newton"),
+    "method is 'analytic': expected jacrev or jacfwd": lambda: temporal_jacobian(
+        torch.add, S, S, method="analytic"),
+    "leading dimensions of x and s": lambda: temporal_jacobian(F, X[:3], torch.zeros(4, N)),
+    "RHN takes no step|rhn takes no step": lambda: temporal_jacobian(F, X[0, :2].float(), S),
+    "s is torch.float16": lambda: temporal_jacobian(torch.add, S.half(), S.half()),
+    "x is torch.int64": lambda: input_jacobian(torch.mul, torch.arange(N), S),
+    "x is list": lambda: temporal_jacobian(F, [1.0], S),
+    "x is torch.float64 of shape": lambda: trajectory(F, X[0]),
+    "s0 is None": lambda: trajectory(torch.add, X),
+    "state_bound is -1": lambda: norm_bound(F, -1),
+    "norm_bound of Linear": lambda: norm_bound(nn.Linear(2, 2)),
+    "network is the class RHN": lambda: temporal_jacobian(RHN, X[0], S),
+}  # fmt: skip
+
+
+@for_each("words", REFUSED)
+def test_wrong_arguments_of_single_steps_are_refused(words):
+    with pytest.raises(InvalidInputError, match=words):
+        REFUSED[words]()

@@ -1,0 +1,280 @@
+"""Any network as one step of rows: recorded states and Jacobians, forms of networks and inputs,
+and refusals.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import seeds
+import torch
+from tables import for_each
+from torch import nn
+
+from gersgorin.jacobians import LargeJacobian, differences, jacobians
+from gersgorin.linalg import jacobian_product
+from gersgorin.run import Run, open_run
+from gersgorin.step import as_step
+from rhn.cells import Cell, make_cell
+from rhn.errors import InvalidInputError
+from tests.numbers.record import DOUBLE, FILE, NETWORKS, SINGLE, M, N, T, X, filled, pair
+
+RECORDED = dict(np.load(FILE))
+recorded_only = pytest.mark.skipif(seeds.SHIFT != 0, reason="recorded with the product's own seeds")
+
+
+def close(found, wanted, tolerance=DOUBLE):
+    """Equal, relative to the largest entry."""
+    wanted = np.asarray(wanted)
+    assert np.shape(found) == wanted.shape
+    largest = abs(wanted[np.isfinite(wanted)]).max(initial=0)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * largest)
+
+
+@recorded_only
+@for_each("name", NETWORKS)
+def test_states_and_jacobians_are_those_that_were_recorded(name):
+    f, x, how = NETWORKS[name]()
+    run = open_run(f, x, **how)
+    tolerance = SINGLE if name in ("float32", "mamba") else DOUBLE
+    found = {"states": run.states, "jacobians": run.jacobians()}
+    for key, value in {**found, "input_jacobians": run.input_jacobians()}.items():
+        close(value.numpy(), RECORDED[f"{name}/run/{key}"], tolerance)
+
+
+NAMES = {"title": "net", "data": "x", "unit": "steps"}
+
+
+class WithState(nn.Module):
+    """(x, (h, c)) -> (output, (h, c)) of a batch, around a cell of torch.nn."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(M, N)
+
+    def forward(self, x, state=None):
+        h, c = self.cell(x, state)
+        return 2 * h, (h, c)
+
+
+class OneRow(nn.Module):
+    """(x, s) -> s of one row, with a new tensor of zeros at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.B = nn.Linear(N, N), nn.Linear(M, N)
+
+    def forward(self, x, s):
+        return torch.tanh(self.W(torch.cat([s[:2], torch.zeros(1), s[3:]])) + self.B(x))
+
+
+class Layered(nn.Module):
+    """(x, state) -> (output, state) of sequences, through an embedding or as numbers."""
+
+    def __init__(self, batch_first=False, ids=False):
+        super().__init__()
+        self.embed = nn.Embedding(7, M) if ids else nn.Identity()
+        self.rnn = nn.GRU(M, N, 2, batch_first=batch_first)
+
+    def forward(self, x, state=None):
+        return self.rnn(self.embed(x), state)
+
+
+class Vectors(nn.Module):
+    """step(x, s) of one row."""
+
+    state_size = N
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.B = nn.Linear(N, N), nn.Linear(M, N)
+
+    def step(self, x, s):
+        return torch.tanh(self.W(s) + self.B(x))
+
+
+class Compact(Cell):
+    """A cell with only a step."""
+
+    def __init__(self):
+        super().__init__(M, N)
+        self.W = nn.Linear(M + N, N)
+
+    def step(self, x, s):
+        return torch.tanh(self.W(torch.cat((x, s), -1)))
+
+
+LSTM = filled(nn.LSTM(M, N))
+LOSSY = filled(nn.LSTM(M, 5, 2, proj_size=2))
+MODULES = {
+    "module of two tensors": filled(WithState()),
+    "time first": filled(Layered()),
+    "batch first": filled(Layered(batch_first=True)),
+    "step of vectors": filled(Vectors()),
+    "cell with only a step": filled(Compact()),
+    "projection": LOSSY,
+    "module of one row": filled(OneRow()),
+    "torch.nn cell": filled(nn.GRUCell(M, N)),
+    "function": lambda x, s: torch.sigmoid(s.flip(0) * x.sum()),
+}
+
+
+STATES = {"function": torch.rand(4).double(), "module of two tensors": (torch.zeros(1, N),) * 2,
+          "module of one row": torch.ones(N)}  # fmt: skip
+
+
+@for_each("name", MODULES)
+def test_jacobians_are_central_differences(name):
+    how = {"s0": STATES[name]} if name in STATES else {}
+    run = open_run(MODULES[name], X, **how)
+    A, (x, s) = run.jacobians(), run.at()
+    v = torch.from_numpy(np.random.default_rng(0).standard_normal(s.shape))
+    close((A @ v[..., None])[..., 0].numpy(), differences(run.step, x, s, v), 1e-7)
+    one = run.states[0]
+    for x_t in x:  # by hand, one row at a time
+        one = run.step.rows(x_t[None], one[None])[0]
+    close(one, run.states[-1])
+
+
+def test_layers_of_torch_stand_one_after_the_other():
+    lstm = filled(nn.LSTM(M, 4, 2))
+    h, c = torch.rand(2, 2, 1, 4, dtype=torch.float64)
+    _, (h1, c1) = lstm(X[:, None], (h, c))
+    run = open_run(lstm, X, (h, c))
+    close(run.states[-1], torch.cat([h1[0, 0], c1[0, 0], h1[1, 0], c1[1, 0]]).detach())
+
+
+@for_each("batch_first", [True, False])
+def test_the_layout_is_what_batch_first_says(batch_first):
+    layer = filled(Layered(batch_first))
+    batch = X[None] if batch_first else X[:, None]
+    run = open_run(layer, batch)
+    close(run.states[-1], layer(batch)[1].flatten().detach())
+    close(open_run(layer, X).states, run.states)
+    with pytest.raises(InvalidInputError, match=r"expected one sequence of numbers \(T, m\)"):
+        open_run(layer, X[:, None] if batch_first else X[None])
+
+
+def test_ids_are_read_by_an_embedding():
+    layer, ids = filled(Layered(ids=True)), torch.arange(12) % 7
+    run = open_run(layer, ids, torch.zeros(2, 1, N))
+    close(run.states[-1], layer(ids[:, None])[1].flatten().detach())
+    close(open_run(layer, ids).states, run.states)  # of the layer inside
+    assert run.jacobians().shape == (12, 2 * N, 2 * N) and run.input_jacobians().isnan().all()
+
+
+def test_nothing_of_the_user_changes():
+    layer = Layered().train().half()
+    before = {name: t.clone() for name, t in layer.state_dict().items()}
+    generator = torch.get_rng_state()
+    with torch.inference_mode():
+        open_run(layer, X.half(), torch.zeros(2, 1, N)).jacobians()
+    assert layer.training and all(p.requires_grad and p.grad is None for p in layer.parameters())
+    assert all(torch.equal(t, before[name]) for name, t in layer.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_large_state_is_measured_by_products():
+    step, x = as_step(LOSSY, X)
+    s = open_run(LOSSY, X).states[3]
+    A = jacobians(step, x[3:4], s[None])[0]
+    products, Q = LargeJacobian(step, x[3], s), torch.rand(len(s), 2, dtype=torch.float64)
+    close(products.push(Q).detach(), A @ Q)
+    close(products.pull(Q.T), Q.T @ A)
+    close(products.rows(slice(2, 5)), A[2:5])
+
+
+def test_a_deep_cell_keeps_a_jacobian_that_underflows():
+    cell = filled(make_cell("rhn", M, 4, depth=1500))
+    step, x = as_step(cell, X[:1])
+    run = Run(step=step, inputs=x, states=torch.zeros(2, 4).double(), **NAMES)
+    ((_, A, e),) = run.blocks()
+    P, log_scale = jacobian_product(torch.stack(cell.layer_jacobians(x[0], step.first)))
+    close(float(e) * math.log(2) + A[0].norm().log(), log_scale + P.norm().log())
+    assert e < -1000
+
+
+def detached(x, s):
+    return torch.sqrt(s * 0) + x[:1]
+
+
+def mixing(x, state):
+    return state - state.mean(0, keepdim=True) + x[..., :1]
+
+
+class Mixing(nn.Module):
+    def forward(self, x, state):
+        return mixing(x, state)
+
+
+class Keeping(nn.Module):
+    kept = 0.0
+
+    def forward(self, x, state):
+        self.kept = self.kept + 1
+        return torch.tanh(state * self.kept)
+
+
+ONE, S0 = torch.zeros(1, N), torch.zeros(N)
+REFUSED = {
+    "class": lambda: open_run(nn.LSTM, X),
+    "no network": lambda: open_run(3, X),
+    "batch of three": lambda: open_run(LSTM, X.reshape(8, 3, M)),
+    "NaN in x": lambda: open_run(LSTM, X.log()),
+    "text": lambda: open_run(LSTM, "bwv269"),
+    "empty": lambda: open_run(LSTM, X[:0]),
+    "sparse": lambda: open_run(LSTM, X.to_sparse()),
+    "complex x": lambda: open_run(LSTM, X * 1j),
+    "floating-point vector": lambda: open_run(LSTM, X[:, 0]),
+    "wrong inputs": lambda: open_run(LSTM, X[:, :2]),
+    "function without a state": lambda: open_run(lambda x, s: s, X),
+    "half precision": lambda: open_run(lambda x, s: s, X, S0.half()),
+    "no tensor": lambda: open_run(lambda x, s: s, X, ()),
+    "state_size": lambda: open_run(lambda x, s: s, X, state_size=0),
+    "state twice": lambda: open_run(lambda x, s: s, X, S0, state_size=N),
+    "state of a batch": lambda: open_run(MODULES["time first"], X, torch.zeros(2, 3, N)),
+    "state of another size": lambda: open_run(LSTM, X, torch.zeros(3)),
+    "parts of other sizes": lambda: open_run(nn.GRU(M, 4, 2), X, (torch.zeros(3), torch.zeros(5))),
+    "another state back": lambda: open_run(lambda x, s: s[:2], X, S0),
+    "numpy back": lambda: open_run(lambda x, s: s.numpy(), X, S0),
+    "an error": lambda: open_run(lambda x, s: s @ x, X, S0),
+    "two directions": lambda: open_run(nn.GRU(M, N, bidirectional=True), X),
+    "NaN in weights": lambda: open_run(filled(nn.GRU(M, N)).to(torch.float64).apply(
+        lambda part: part.bias_hh_l0.data.fill_(torch.nan)), X),
+    "a sequence beside a run": lambda: open_run(open_run(LSTM, X), X),
+    "a title beside a run": lambda: open_run(open_run(LSTM, X), title="A"),
+    "no start at zero": lambda: open_run(Starting(), X),
+    "overflow": lambda: open_run(lambda x, s: (s + 2) ** 9, X, S0.double()),
+    "no derivative": lambda: open_run(detached, X, S0[:1]).jacobians(),
+    "rows that mix": lambda: open_run(Mixing(), X, ONE),
+    "kept state": lambda: open_run(Keeping(), X, ONE + 1),
+    "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
+    "random numbers of zeros": lambda: open_run(lambda x, s: s * torch.rand(N), X, S0),
+}  # fmt: skip
+
+
+class Starting(nn.Module):
+    """Starts from zeros and ones."""
+
+    def forward(self, x, state=None):
+        h, c = (torch.zeros(1, N), torch.ones(1, N)) if state is None else state
+        return x, (torch.tanh(h + x[:, :1]), torch.tanh(c))
+
+
+@for_each("name", REFUSED)
+def test_a_refusal_is_one_sentence(name):
+    with pytest.raises(InvalidInputError) as raised:
+        REFUSED[name]()
+    text = str(raised.value)
+    assert "\n" not in text and text.count(": ") >= 1 and ". " not in text.rstrip("."), text
+    assert "expected" in text or "Error" in text
+
+
+def test_states_of_several_tensors_and_of_state_size():
+    found = open_run(pair, X, (torch.zeros(4).double(), torch.zeros(2).double()))
+    close(open_run(pair, X, state_size=(4, 2)).states, found.states)
+    assert found.states.shape == (T + 1, N) and len(found) == T
+    vectors = MODULES["step of vectors"]
+    same = open_run(vectors.step, X, torch.zeros(N).double())
+    close(open_run(vectors, X).states, same.states)
