@@ -18,27 +18,13 @@ from gersgorin.analyses.spectra import spectra
 from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
 from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import largest_difference
-from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
-from tests.numbers.record import DOUBLE, X, cell, filled
+from tests.numbers.record import X, cell, filled
 
 MEASURES = ("spectral_radius", "norm", "reach", "log_norm_product")
 
 
 def networks(count):
     return [filled(make_cell("rhn", 3, 6, depth=2), seed) for seed in range(count)]
-
-
-@recorded_only
-def test_pair_and_bands_are_those_of_the_record():
-    (a, x, _), (b, *_) = cell("gru", seed=2), cell("gru", seed=3)
-    pair = compare({"a": a, "b": b}, x)
-    bands = compare({"gru": [a, b]}, [x, x[4:]]).network("gru")
-    found = {f"pair/{name}": pair[name].norm for name in ("a", "b")}
-    more = (*MEASURES, "last_exponent", "steps", "runs_at")
-    found |= {f"bands/{name}": getattr(bands, name) for name in more}
-    for name, got in found.items():
-        assert largest_difference(name, got, RECORDED[f"comparisons/{name}"]) <= DOUBLE, name
 
 
 @drawn_from(arrays(float, (5, 3), elements=st.floats(-9, 9) | st.just(np.nan)), st.floats(0, 1))

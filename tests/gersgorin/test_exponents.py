@@ -25,9 +25,8 @@ from gersgorin.analyses.lyapunov import (
 )
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
-from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
-from tests.numbers.record import DOUBLE, NETWORKS, SINGLE, X, cell
+from tests.gersgorin.test_results_of_runs import other_words, words_in
+from tests.numbers.record import NETWORKS, X, cell
 
 d = torch.float64
 ZERO = torch.zeros(2, dtype=d)
@@ -40,20 +39,6 @@ def steps(number):
 
 def drawn(*shape, seed=0, dtype=d):
     return torch.randn(*shape, dtype=d, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-@recorded_only
-@for_each("network", NETWORKS)
-def test_exponents_are_those_of_the_record(network):
-    f, x, how = NETWORKS[network]()
-    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
-    for name, options in (("lyapunov", {}), ("two exponents", {"count": 2, "warmup": 3})):
-        if f"{network}/{name}/exponents" in RECORDED:
-            found = lyapunov(f, x, **how, **options)
-            for field in ("exponents", "standard_errors", "curve", "kaplan_yorke"):
-                wanted = RECORDED[f"{network}/{name}/{field}"]
-                apart = largest_difference(field, getattr(found, field), wanted)
-                assert apart <= tolerance, (name, field, apart)
 
 
 def henon(x, s):

@@ -17,34 +17,12 @@ from gersgorin.model_map import batch_first_of, outputs_in
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
-from tests.gersgorin.test_step_of_networks import RECORDED, Vectors, WithState, recorded_only
-from tests.numbers.record import DOUBLE, LAGS, NETWORKS, SINGLE, W, cell, filled
+from tests.gersgorin.test_results_of_runs import other_words, words_in
+from tests.gersgorin.test_step_of_networks import Vectors, WithState
+from tests.numbers.record import filled
 
 T, B, M, N = 7, 2, 3, 4
 DETECTED, HEALTHY_GAP = 0.05, 1e-6  # of the gradient against differences
-
-
-@recorded_only
-@for_each("network", NETWORKS)
-def test_the_numbers_are_those_of_the_record(network):
-    f, x, how = NETWORKS[network]()
-    how |= {"batch_first": True} if network == "loop" else {}
-    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
-    for name, options in {"influence": {}, "estimate": {"probes": 4, "feature": 0}}.items():
-        found = influence(f, x, **how, **options)
-        for key in LAGS.split():
-            got = getattr(found, {"half_life": "steps_to_half"}.get(key, key))
-            wanted = RECORDED[f"{network}/{name}/{key}"]
-            assert largest_difference(key, got, wanted) <= tolerance, (name, key)
-
-
-@recorded_only
-def test_the_losses_are_those_of_the_record():
-    model, x, _ = cell("gru", seed=2)
-    for of, y in {"squared": W.tile(4, 1), "categorical": torch.arange(len(x)) % len(W)}.items():
-        got, wanted = influence(model, x, of=of, y=y), RECORDED[f"comparisons/losses/{of}"]
-        assert largest_difference(of, got.influence, wanted) < DOUBLE
 
 
 KERNEL = torch.randn(N, M, 3, generator=torch.Generator().manual_seed(2)).double()

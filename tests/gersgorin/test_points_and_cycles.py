@@ -21,9 +21,8 @@ from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_exponents import drawn, steps
-from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
-from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
-from tests.numbers.record import CELLS, DOUBLE, MANY, MODULES, NETWORKS, filled
+from tests.gersgorin.test_results_of_runs import other_words, words_in
+from tests.numbers.record import CELLS, filled
 
 d = torch.float64
 NO_INPUT = torch.zeros(1, dtype=d)
@@ -38,21 +37,6 @@ def search(step, starts, x=NO_INPUT, **options):
 
 def grid(low, high, number):
     return torch.linspace(low, high, number, dtype=d)
-
-
-@recorded_only
-@for_each("case", [*MODULES, "fixed points of starts", "points of cycles"])
-def test_points_are_those_of_the_record(case):
-    name = case if case in MODULES else "cycle"
-    options = {} if case in MODULES else MANY
-    options = options | ({"period": 2} if case == "points of cycles" else {})
-    f, x, how = NETWORKS[name]()
-    found = fixed_points(f, x, **how, **options)
-    order = np.lexsort(found.states.round(6).T)
-    for field in FIELDS:
-        wanted = RECORDED[f"{name}/{'fixed points' if case in MODULES else case}/{field}"]
-        apart = largest_difference(field, getattr(found, field)[order].astype(wanted.dtype), wanted)
-        assert apart <= DOUBLE, (field, apart)
 
 
 def test_a_linear_map_has_the_one_point_that_solves_it():

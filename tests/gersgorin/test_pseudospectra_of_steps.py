@@ -13,9 +13,8 @@ from torch.autograd.functional import jacobian
 from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
 from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import largest_difference, other_words, words_in
-from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
-from tests.numbers.record import DOUBLE, NETWORKS, SINGLE, X, cell
+from tests.gersgorin.test_results_of_runs import other_words, words_in
+from tests.numbers.record import X, cell
 
 GRID = ("axis", "sigma", "eigenvalues", "to_circle", "middle")
 
@@ -27,17 +26,6 @@ def of_matrix(*matrices, **how):
     return pseudospectra(
         lambda x, s: x.reshape(n, n) @ s, A.flatten(1), torch.zeros(n).double(), **how
     )
-
-
-@recorded_only
-@for_each("network", NETWORKS)
-def test_the_numbers_are_those_of_the_record(network):
-    f, x, how = NETWORKS[network]()
-    found = pseudospectra(f, x, side=9, **how)
-    arrays = {name: getattr(found, name) for name in GRID} | {"steps": found.shown}
-    for name, got in arrays.items():
-        apart = largest_difference(f"/{name}", got, RECORDED[f"{network}/pseudospectra/{name}"])
-        assert apart <= (SINGLE if network in ("float32", "mamba") else DOUBLE), (name, apart)
 
 
 def test_numbers_are_those_of_scipy():

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
 from tables import for_each
 
 from gersgorin.analyses.gains import gains
@@ -18,74 +17,7 @@ from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
 from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
 from rhn.utils.tables import MISSING
-from tests.gersgorin.test_step_of_networks import RECORDED, recorded_only
-from tests.numbers.record import DOUBLE, NETWORKS, SINGLE, X, cell, filled
-
-REACH = {"row": "row_reach", "column": "column_reach", "both": "overlap"}
-
-
-def spectra_arrays(found):
-    """The recorded arrays of `spectra`, by their recorded names."""
-    table, same = found.table(), ("eigenvalues", "support", "departure_from_normality", "norm",
-        "log_norm_bound", "row_radii", "column_radii", "spectral_radius", "numerical_radius",
-        "finite_time_exponent", "log_norm_product")  # fmt: skip
-    arrays = {f"spectra/{name}": getattr(found, name) for name in same}
-    arrays |= {f"spectra/{axis}_centers": found.centers for axis in ("row", "column")}
-    arrays |= {"spectra/norm_bound": table["2-norm for any input (upper bound)"],
-               "spectra/half_life": table["half-life of ||ds[t]/ds[0]|| (steps)"],
-               "conditions/eigenvalue_condition": found.eigenvalue_condition}  # fmt: skip
-    for axis, words in (
-        ("row", "row discs"),
-        ("column", "column discs"),
-        ("both", "overlap of both"),
-    ):
-        reach = table[f"largest modulus in the {words}"]
-        arrays[f"{axis}/reach"] = reach
-        arrays[f"{axis}/rightmost_disc"] = table[f"rightmost point of the {words}"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            arrays[f"{axis}/looseness"] = np.maximum(reach / found.spectral_radius, 1)
-    shares = [table[f"{axis} discs inside the unit circle (share)"] for axis in ("row", "column")]
-    names = [f"{axis}/discs_inside_unit_circle" for axis in REACH]
-    return arrays | dict(zip(names, [*shares, np.maximum(*shares)], strict=True))
-
-
-def arrays_of(network):
-    """All arrays of a network that were recorded and are measured here."""
-    f, x, how = NETWORKS[network]()
-    run = open_run(f, x, **how)
-    found = spectra_arrays(spectra(run))
-    some, both, gain = spectra(run, leading=2), products(run), gains(run)
-    names = ("spectral_radius", "norm", "log_norm_product", "row_radii", "column_radii")
-    found |= {f"leading/{name}": getattr(some, name) for name in names}
-    found |= {"leading/row_centers": some.centers}
-    found |= {f"products/{k}": getattr(both, k) for k in ("log_norm", "log_norm_back", "exponent")}
-    found |= {"products/doubling_time": both.table()["doubling time of ||ds[t]/ds[0]|| (steps)"]}
-    found |= {"gains/input": gain.input, "gains/layers": gain.layers}
-    return found | {"gates/mean": gates(run).mean}
-
-
-def largest_difference(name, got, wanted):
-    """The largest difference, relative to the largest entry; eigenvalues as sets."""
-    got, wanted = np.asarray(got), np.asarray(wanted)
-    assert got.shape == wanted.shape, (name, got.shape, wanted.shape)
-    if name.endswith("eigenvalues"):
-        pairs = zip(got, wanted, strict=True)
-        got = np.array([a[linear_sum_assignment(abs(b[:, None] - a))[1]] for a, b in pairs])
-    finite = np.isfinite(wanted)
-    np.testing.assert_array_equal(got[~finite], wanted[~finite])
-    apart = abs(got[finite] - wanted[finite]).max(initial=0)
-    return apart / (abs(wanted[finite]).max(initial=0) or 1)
-
-
-@recorded_only
-@for_each("network", NETWORKS)
-def test_the_numbers_are_those_of_the_record(network):
-    tolerance = SINGLE if network in ("float32", "mamba") else DOUBLE
-    for name, got in arrays_of(network).items():
-        if (network, name) != ("mamba", "conditions/eigenvalue_condition"):  # not recorded
-            apart = largest_difference(name, got, RECORDED[f"{network}/{name}"])
-            assert apart <= tolerance, (name, apart)
-
+from tests.numbers.record import NETWORKS, X, cell, filled
 
 DIAGONAL = torch.diag(torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64))
 

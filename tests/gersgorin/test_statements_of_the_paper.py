@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from examples.paper import claims
-from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
-from rhn.cells import RHN
+from gersgorin import compare, eigenvalues, gersgorin_discs, temporal_jacobian
+from gersgorin.analyses.step_result import HALF_LIFE, LOG_NORM
+from rhn.cells import RHN, make_cell
 from rhn.data import chorale
 
 d = torch.float64
@@ -78,3 +79,21 @@ def test_equation_14_holds_with_transposed_derivatives_and_fails_as_printed():
     A = temporal_jacobian(cell, x, s)
     assert torch.allclose(claims.equation_14(cell, x, s, printed=False), A, atol=1e-15)
     assert not torch.allclose(claims.equation_14(cell, x, s, printed=True), A, atol=1e-3)
+
+
+def test_highway_layers_keep_the_product_that_deep_transitions_lose():
+    kinds, depths = ("dt-rnn", "dts-rnn", "rhn"), (1, 3, 5)
+    cells = {
+        (kind, depth): make_cell(kind, 88, 16, depth=depth, **claims.seeded())
+        for kind in kinds
+        for depth in depths
+    }
+    found = compare(cells, torch.as_tensor(chorale("bwv269"))[:20].double())
+    logs = dict(zip(cells, found.table()[LOG_NORM], strict=True))
+    for depth in depths:
+        assert logs["dt-rnn", depth] <= logs["dts-rnn", depth] < logs["rhn", depth]
+    assert (
+        logs["dt-rnn", 5] < 1.5 * logs["dt-rnn", 3] < 0 and logs["dts-rnn", 5] > logs["dt-rnn", 3]
+    )
+    lives = dict(zip(cells, found.table()[HALF_LIFE], strict=True))
+    assert lives["rhn", 5] > 1 > lives["dt-rnn", 1] > lives["dt-rnn", 5]

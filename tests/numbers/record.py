@@ -147,6 +147,36 @@ def points(f, x, **options):
     return {name: array[order] for name, array in arrays.items()}
 
 
+def rows_of(found, rows: dict[str, str]) -> dict:
+    """Rows of a table by their recorded names."""
+    return {name: found.table()[row] for name, row in rows.items()}
+
+
+def of_spectra(f, x, **s0):
+    found = gersgorin.spectra(f, x, **s0)
+    return read(found, SPECTRA) | rows_of(found, HALF_LIFE)
+
+
+def of_discs(side, f, x, **s0):
+    found, words = gersgorin.spectra(f, x, **s0), SIDES[side]
+    ends = {
+        "reach": f"largest modulus in the {words}",
+        "rightmost_disc": f"rightmost point of the {words}",
+    }
+    sides = ("row", "column") if side == "both" else (side,)
+    inside = [found.table()[INSIDE.format(name)] for name in sides]
+    return rows_of(found, ends) | {"discs_inside_unit_circle": np.max(inside, 0)}
+
+
+def of_products(f, x, **s0):
+    found = gersgorin.products(f, x, **s0)
+    return read(found, "log_norm log_norm_back exponent") | rows_of(found, DOUBLING)
+
+
+def of_influence(f, x, **how):
+    return gersgorin.influence(f, x, **how, batch_first=True if isinstance(f, Loop) else None)
+
+
 def recording(f, x):
     recorder = gersgorin.Recorder(f, x, every=1)
     for _ in range(3):
@@ -161,29 +191,33 @@ def recording(f, x):
 EVERY, MANY = NETWORKS.keys(), {"starts": 2 * drawn(300, 2)}
 RECORDING = """step loss radius bulk reach input_gain state_gain gate exponent eigenvalues centers
     radii gradient_norm relative_rate"""
-SPECTRA = """eigenvalues support departure_from_normality norm_bound log_norm_bound norm half_life
-    row_centers row_radii column_centers column_radii transform_gate spectral_radius
+SPECTRA = """eigenvalues support departure_from_normality norm_bound log_norm_bound norm
+    row_centers=centers row_radii column_centers=centers column_radii spectral_radius
     numerical_radius finite_time_exponent log_norm_product"""
 ROWS = """learning_rate init_std hidden_size best_train_nll best_valid_nll best_epoch train_nll
     valid_nll test_nll constant_nll epochs"""
-LEADING = "spectral_radius norm log_norm_product row_centers row_radii column_radii"
-DISCS = "reach rightmost_disc looseness discs_inside_unit_circle"
-EXPONENTS = "exponents standard_errors curve drift kaplan_yorke"
-GRID = "steps axis sigma eigenvalues to_circle middle"
-LAGS = "influence error by_lag by_lag_error share reach half_life effective_length ahead"
+LEADING = "spectral_radius norm log_norm_product row_centers=centers row_radii column_radii"
+HALF_LIFE = {"half_life": "half-life of ||ds[t]/ds[0]|| (steps)"}
+DOUBLING = {"doubling_time": "doubling time of ||ds[t]/ds[0]|| (steps)"}
+SIDES = {"row": "row discs", "column": "column discs", "both": "overlap of both"}
+INSIDE = "{} discs inside the unit circle (share)"
+EXPONENTS = "exponents standard_errors curve kaplan_yorke"
+GRID = "steps=shown axis sigma eigenvalues to_circle middle"
+LAGS = """influence error by_lag by_lag_error share reach half_life=steps_to_half effective_length
+    ahead"""
 ANALYSES = {  # name: (networks, function of network, x and first state, names of its arrays)
-    "spectra": (EVERY, gersgorin.spectra, SPECTRA),
+    "spectra": (EVERY, of_spectra, None),
     "conditions": (EVERY - {"mamba"}, gersgorin.spectra, "eigenvalue_condition"),
-    **{k: (EVERY, partial(gersgorin.spectra, discs=k), DISCS) for k in ("row", "column", "both")},
+    **{side: (EVERY, partial(of_discs, side), None) for side in SIDES},
     "leading": (EVERY, partial(gersgorin.spectra, leading=2), LEADING),
-    "products": (EVERY, gersgorin.products, "log_norm log_norm_back exponent doubling_time"),
+    "products": (EVERY, of_products, None),
     "gains": (EVERY, gersgorin.gains, "input layers"),
     "gates": (EVERY, gersgorin.gates, "mean"),
     "lyapunov": (EVERY - {"mamba", "float32"}, gersgorin.lyapunov, EXPONENTS),
     "two exponents": (EVERY, partial(gersgorin.lyapunov, count=2, warmup=3), EXPONENTS),
     "pseudospectra": (EVERY, partial(gersgorin.pseudospectra, side=9), GRID),
-    "influence": (EVERY, gersgorin.influence, LAGS),
-    "estimate": (EVERY, partial(gersgorin.influence, probes=4, feature=0), LAGS),
+    "influence": (EVERY, of_influence, LAGS),
+    "estimate": (EVERY, partial(of_influence, probes=4, feature=0), LAGS),
     "run": (EVERY, gersgorin.open_run, "states jacobians input_jacobians"),
     "fixed points": (MODULES, points, None),
     "fixed points of starts": ({"cycle"}, partial(points, **MANY), None),
@@ -205,11 +239,11 @@ def of_network(network: str, folder: Path) -> dict:
 def comparisons(folder: Path) -> dict:
     (a, x, _), (b, *_) = cell("gru", seed=2), cell("gru", seed=3)
     pair = gersgorin.compare({"a": a, "b": b}, x)
-    bands = gersgorin.compare([a, b], [x, x[4:]], over=("seeds", "sequences"))[0]
+    bands = gersgorin.compare({"gru": [a, b]}, [x, x[4:]]).network("gru")
     bands = read(bands, "spectral_radius norm reach log_norm_product last_exponent steps runs_at")
     y = {"squared": W.tile(4, 1), "categorical": torch.arange(T) % N}
     losses = {of: gersgorin.influence(a, x, of=of, y=y[of]).influence for of in y}
-    return {"pair": {k: pair[k].norm for k in pair}, "bands": bands, "losses": losses}
+    return {"pair": {k: pair[k].norm for k in "ab"}, "bands": bands, "losses": losses}
 
 
 def tables(folder: Path) -> dict:
