@@ -18,7 +18,7 @@ from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 STEP, LOSS, RADIUS = "optimiser step", "loss", "spectral radius"
 MEASURES = {
@@ -202,23 +202,29 @@ class Recording(Result):
         half = 1.1 * ends.max(where=np.isfinite(ends), initial=1)
         square = (-half, half)
         ax.set(xlim=square, ylim=square, aspect="equal", xlabel=REAL, ylabel=IMAGINARY)
-        ax.set_title(f"{STEP} {self.step[moment]}", loc="left", fontsize=10)
+        ax.set_title(f"{STEP} {self.step[moment]}", loc="left")
         ax.label_outer()
         return ax
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """Draw the spectra of four measurements, and a panel for each quantity that is known; None:
-        network and probe.
-        """
-        from matplotlib.figure import Figure
+    def figure(
+        self, title: str | None = None, *, size: str | float = "page", source: str = ""
+    ) -> "Figure":
+        """Draw the spectra of four measurements, and a panel for each quantity that is known.
 
-        panels = self.panels()
+        title: None: network and probe. size, source: as for the figures of other results.
+        """
+        from gersgorin.analyses.panels import composed  # loads matplotlib
+
+        return composed(self.draw, self.title()[0] if title is None else title, size, source)
+
+    def draw(self, part: "SubFigure") -> float:
+        """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
+        from gersgorin.analyses.panels import width_of
+
+        panels, width = self.panels(), width_of(part)
         rows = -(-len(panels) // 2)
-        figure, heights = (
-            Figure(figsize=(11, 3.4 + 2 * rows), layout="constrained"),
-            (3.4, 2 * rows),
-        )
-        above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+        heights = (0.3 * width, max(0.22 * width, 1.2) * rows)
+        above, below = part.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
         planes = above.subplots(1, len(self.shown), squeeze=False)[0]
         for ax, moment in zip(planes, self.shown, strict=True):
             self.plot_moment(ax, moment)
@@ -227,9 +233,7 @@ class Recording(Result):
             self._draw(ax, name, curves)
         if len(panels) % 2:
             grid[-1].remove()
-        text = self.title()[0] if title is None else title
-        above.suptitle(text, x=0.01, ha="left", fontsize=11)
-        return figure
+        return sum(heights) + 0.8
 
     def _draw(self, ax: "Axes", title: str, curves: Mapping[str, np.ndarray]) -> "Axes":
         """Draw curves over the optimiser steps, with their names at their ends."""
@@ -239,7 +243,7 @@ class Recording(Result):
         for line in ax.lines:
             line.set(xdata=self.step, marker=".", markersize=3)
         ax.set(xlabel=STEP, xlim=(self.step[0], max(self.step[-1], self.step[0] + 1)))
-        ax.set_title(title, loc="left", fontsize=10)
+        ax.set_title(title, loc="left")
         return ax
 
     @classmethod

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.panels import BLUE, GREEN, IMAGINARY, LETTERS, ORANGE, REAL, RED
+from gersgorin.analyses.panels import IMAGINARY, REAL, legend_above, width_of
+from rhn.utils.figures import BLUE, GREEN, ORANGE, RED
 
 KINDS = {
     "all moduli < 1": (GREEN, "o"),
@@ -29,17 +30,15 @@ COUNTED, MEANS = "steps counted", "mean of the steps counted (1/step)"
 FIGURE_TEXTS = (*KINDS, SLOWLY, RUN, STARTED, *AXES, NUMBER, EXPONENT, COUNTED, MEANS)
 
 
-def figure_of_exponents(found: Any, title: str) -> Figure:
-    """Draw `LyapunovSpectrum` and the means over the first steps."""
-    figure = Figure(figsize=(8.2, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
+    """Draw `LyapunovSpectrum` and the means over the first steps. Returns the height in inches."""
+    left, right = part.subplots(1, 2, sharey=True)
     draw_exponents(left, found)
     known = found.curve[:, np.isfinite(found.exponents)]
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     right.plot(found.curve_steps, known, color=BLUE, linewidth=1, alpha=0.7)
     _named(right, f"{COUNTED} ({found.unit})", MEANS)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return figure
+    return 1.2 + 0.4 * width_of(part)
 
 
 def draw_exponents(ax: Axes, found: Any) -> Axes:
@@ -54,16 +53,13 @@ def draw_exponents(ax: Axes, found: Any) -> Axes:
     return _named(ax, NUMBER, EXPONENT)
 
 
-def figure_of_points(found: Any, title: str) -> Figure:
-    """Draw the states and the eigenvalues of `FixedPoints`."""
-    figure = Figure(figsize=(8.2, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
+    """Draw the states and the eigenvalues of `FixedPoints`. Returns the height in inches."""
+    left, right = part.subplots(1, 2)
     draw_states(left, found)
     draw_eigenvalues(right, found)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4,
-                  fontsize=LETTERS, frameon=False)  # fmt: skip
-    return figure
+    legend_above(part, [left])
+    return 1.6 + 0.45 * width_of(part)
 
 
 def draw_states(ax: Axes, found: Any) -> Axes:
@@ -103,8 +99,8 @@ def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
 
 def _named(ax: Axes, x: str, y: str) -> Axes:
     """Label the axes."""
-    ax.set_xlabel(x, fontsize=LETTERS)
-    ax.set_ylabel(y, fontsize=LETTERS)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

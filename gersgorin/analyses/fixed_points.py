@@ -31,7 +31,7 @@ from rhn.utils.validation import check_seed, number, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 STARTS = 50
 # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
@@ -186,11 +186,10 @@ class FixedPoints(ListedResult):
 
         return draw_states(new_axes() if ax is None else ax, self)
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """Draw the states and the eigenvalues of all points; None: the usual title."""
-        from gersgorin.analyses.dynamics_figures import figure_of_points
+    def draw(self, part: "SubFigure") -> float:
+        from gersgorin.analyses.dynamics_figures import draw_states_and_eigenvalues
 
-        return figure_of_points(self, self.figure_title() if title is None else title)
+        return draw_states_and_eigenvalues(part, self)
 
 
 @dataclass(frozen=True, eq=False)

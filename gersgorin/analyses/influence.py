@@ -33,7 +33,7 @@ from rhn.utils.validation import check_seed, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
@@ -178,7 +178,7 @@ class Influence(StepResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""
-        from gersgorin.analyses.panels import BLUE, LETTERS, new_axes  # loads matplotlib
+        from gersgorin.analyses.panels import BLUE, new_axes  # loads matplotlib
 
         ax = new_axes() if ax is None else ax
         shown, error = np.where(self.by_lag > 0, self.by_lag, np.nan), 2 * self.by_lag_error
@@ -186,20 +186,18 @@ class Influence(StepResult):
         ax.plot(lags, shown, color=BLUE, marker=".", markersize=4, linewidth=1.3)
         ax.fill_between(lags, low, shown + error, color=BLUE, alpha=0.25, linewidth=0)
         ax.set_yscale("log" if np.isfinite(shown).any() else "linear")
-        ax.set_xlabel(f"{LAG} ({self.unit})", fontsize=LETTERS)
-        ax.set_ylabel(INFLUENCE, fontsize=LETTERS)
+        ax.set_xlabel(f"{LAG} ({self.unit})")
+        ax.set_ylabel(INFLUENCE)
         ax.spines[["top", "right"]].set_visible(False)
         return ax
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """Draw the influence by lag, and of all pairs of an output and an input; None: the usual
-        title.
-        """
+    def draw(self, part: "SubFigure") -> float:
+        """Draw the influence by lag, and of all pairs of an output and an input."""
         from matplotlib.colors import LogNorm  # loads matplotlib
-        from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
+        from gersgorin.analyses.panels import width_of
+
+        left, right = part.subplots(1, 2, width_ratios=(1.3, 1))
         self.plot(left)
         shown = np.where(self.influence > 0, self.influence, np.nan)
         norm = LogNorm() if np.isfinite(shown).any() else None
@@ -207,10 +205,8 @@ class Influence(StepResult):
         ends = (-0.5, T - 0.5, T - 0.5, T - S - 0.5)
         image = right.imshow(shown, norm=norm, aspect="auto", interpolation="nearest", extent=ends)
         right.set(xlabel=f"{INPUT} ({self.unit})", ylabel=f"{OUTPUT} ({self.unit})")
-        figure.colorbar(image, ax=right)
-        title = self.figure_title() if title is None else title
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        return figure
+        part.colorbar(image, ax=right)
+        return 1.2 + 0.4 * width_of(part)
 
 
 @with_gradients()

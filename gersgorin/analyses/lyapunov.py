@@ -38,7 +38,7 @@ from rhn.utils.validation import check_seed, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 Map = Callable[[Tensor], Tensor]
 
@@ -161,11 +161,10 @@ class LyapunovSpectrum(ListedResult):
 
         return draw_exponents(new_axes() if ax is None else ax, self)
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """Draw the exponents, and their means over the first steps; None: the usual title."""
-        from gersgorin.analyses.dynamics_figures import figure_of_exponents
+    def draw(self, part: "SubFigure") -> float:
+        from gersgorin.analyses.dynamics_figures import draw_exponents_and_means
 
-        return figure_of_exponents(self, self.figure_title() if title is None else title)
+        return draw_exponents_and_means(part, self)
 
 
 @torch.no_grad()

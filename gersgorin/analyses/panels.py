@@ -47,7 +47,6 @@ DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
 MARGIN = 1.1  # of a panel's half width: beyond all that it holds
 SMALL = 20  # a step in a panel that is so many times as wide has an inset
 NARROW = 0.3  # of a figure's width: the longest line of a curve's name
-LETTERS = 8.5  # points of labels in figures without a size
 NAME = "name of a curve"  # id of these texts
 REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
 ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
@@ -108,15 +107,11 @@ def composed(
     return figure
 
 
-def one_panel(plot: Callable[[Axes], object]) -> Callable[[SubFigure], float]:
-    """What `composed` draws for a plot into one panel."""
-
-    def draw(part: SubFigure) -> float:
-        ax = part.add_subplot()
-        plot(ax)
-        return max(1.6 + 0.3 * width_of(part), 1 + name_heights(ax).sum() / 72)
-
-    return draw
+def one_panel(part: SubFigure, plot: Callable[[Axes], object]) -> float:
+    """Draw a plot into one panel. Returns its height in inches."""
+    ax = part.add_subplot()
+    plot(ax)
+    return max(1.6 + 0.3 * width_of(part), 1 + name_heights(ax).sum() / 72)
 
 
 def over_steps(

@@ -27,7 +27,7 @@ from rhn.utils.validation import whole_number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.contour import QuadContourSet
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 SIDE, WHOLE = 101, 64  # points of a side, half of them for states of more entries
 SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
@@ -100,17 +100,18 @@ class Pseudospectra(StepResult):
         ax.figure.colorbar(self._draw(ax, shown.index(step)), ax=ax, label=CHANGE)
         return ax
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """Draw all steps side by side; None: the usual title."""
-        from matplotlib.figure import Figure
+    def draw(self, part: "SubFigure") -> float:
+        """Draw the steps side by side, two in a row; a slide has one row."""
+        from gersgorin.analyses.panels import is_slide, width_of
 
-        S = len(self.shown)
-        drawn = Figure(figsize=(2.9 * S + 1.5, 3.8), layout="constrained")
-        panels = drawn.subplots(1, S, squeeze=False)[0]
-        curves = [self._draw(ax, k) for k, ax in enumerate(panels)]
-        drawn.colorbar(curves[0], ax=panels, label=CHANGE)
-        drawn.suptitle(self.figure_title() if title is None else title, x=0.01, ha="left")
-        return drawn
+        across = len(self.shown) if is_slide(part) else min(2, len(self.shown))
+        down = -(-len(self.shown) // across)
+        panels = part.subplots(down, across, squeeze=False)
+        curves = [self._draw(ax, k) for k, ax in enumerate(panels.flat[: len(self.shown)])]
+        for ax in panels.flat[len(self.shown) :]:
+            ax.remove()
+        part.colorbar(curves[0], ax=panels, label=CHANGE)
+        return 1 + 0.8 * width_of(part) * down / across
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
@@ -126,7 +127,7 @@ class Pseudospectra(StepResult):
         ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
         ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal", xlabel=REAL)
         ax.set(ylabel=IMAGINARY)
-        ax.set_title(f"{TIME} {self.shown[k]}", loc="left", fontsize=10)
+        ax.set_title(f"{TIME} {self.shown[k]}", loc="left")
         ax.label_outer()
         return curves
 

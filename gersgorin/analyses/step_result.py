@@ -16,7 +16,7 @@ from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
 # norm by a thousandth in 10,000 steps.
@@ -69,10 +69,16 @@ class StepResult(Result):
         title: None: network, data, numbers. size: "page", "column", "slide", or the width in
         inches. source: what the footer says about the network.
         """
-        from gersgorin.analyses.panels import composed, one_panel  # loads matplotlib
+        from gersgorin.analyses.panels import composed  # loads matplotlib
 
         title = self.figure_title() if title is None else title
-        return composed(one_panel(self.plot), title, size, source)
+        return composed(self.draw, title, size, source)
+
+    def draw(self, part: "SubFigure") -> float:
+        """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
+        from gersgorin.analyses.panels import one_panel  # loads matplotlib
+
+        return one_panel(part, self.plot)
 
     def figure_title(self) -> str:
         """The network, the data, and at most two numbers under the names of their rows."""

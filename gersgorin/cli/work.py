@@ -253,9 +253,7 @@ def write_table(path: Path, found: Any) -> None:
 
 
 def figure_of(command: Any, found: Any, made: str) -> Any:
-    """The figure of a result, drawn with the options that it takes."""
+    """The figure of a result, drawn with the options of a command."""
     given = {"size": command.figure, "source": made, "title": command.title}
     given |= {name: getattr(command, name) for name in command.drawn}
-    taken = inspect.signature(found.figure).parameters
-    known = {name: value for name, value in given.items() if name in taken and value is not None}
-    return found.figure(**known)
+    return found.figure(**{name: value for name, value in given.items() if value is not None})
