@@ -109,7 +109,7 @@ def new_cells(command: CompareCommand) -> Named:
     for cell in command.cell:
         depths = command.depth if "depth" not in lacking(cell) else ()
         for depth in depths or (None,):
-            place = (cell, depth or "") if command.depth else cell
+            place = (cell, f"depth {depth}" if depth else "") if command.depth else cell
             yield from of_seeds(place, one_of(command, "cell", cell=cell, depth=depth), command)
 
 

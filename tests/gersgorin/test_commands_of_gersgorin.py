@@ -120,7 +120,7 @@ def test_fixed_points(capsys):
 
 def test_compare_of_cells_depths_and_seeds(capsys):
     compare = pytest.importorskip("gersgorin.analyses.compare").compare
-    cells = {("rnn", ""): cell_of(RNN), ("rhn", 1): cell_of(), ("rhn", 2): cell_of(depth=2)}
+    cells = {("rnn", ""): cell_of(RNN), ("rhn", "depth 1"): cell_of(), ("rhn", "depth 2"): cell_of(depth=2)}
     found = compare(cells, x_of(), **DATA, panels=("radius",))
     words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--seed", 3, *SMALL, "--panels", "radius"]
     assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
