@@ -1,4 +1,4 @@
-"""Write what the pages take from the code: tables of names, the table of analyses, and the page of commands.
+"""Write what the pages take from the code: tables of names, the page of commands, and the page of rows.
 
     python docs/reference.py            # or `make reference`; tests compare the files with the code
 
@@ -18,11 +18,10 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 NAMES = re.compile(r"(?:(?:^\|[^\n]*\n)+\n)?<!-- names\n(.*?)-->", re.DOTALL | re.MULTILINE)
-ANALYSES = re.compile(r"(?:(?:^\|[^\n]*\n)+\n)?<!-- analyses -->", re.MULTILINE)
 PANEL = re.compile(r"^   (\S.*?) *$\n", re.MULTILINE)
 COMMANDS = {  # the command, its module with `main`, its subcommands
     "gersgorin": (
-        "gersgorin.cli.main",
+        "gersgorin.cli.commands",
         "plot compare influence fixed-points lyapunov products gains gates pseudospectra run recording",
     ),
     "trainability": ("trainability.cli", "check cure"),
@@ -36,13 +35,16 @@ HEAD = """\
 The help of every command, as `COMMAND --help` prints it. `make reference` writes this page. Every command also takes `--help` and `--version`.
 Options that several commands of a group share are listed once, at its end.
 """
+ROWS_HEAD = """\
+# Rows of results
+
+Every label, unit and note that a result prints, and the page that explains them. `make reference` writes this page.
+"""
 
 
 def filled(page: str) -> str:
     """A page of docs/api with the tables of the present code."""
-    page = NAMES.sub(lambda block: f"{names_table(block[1])}\n\n<!-- names\n{block[1]}-->", page)
-    listing = importlib.import_module("gersgorin.analyses").listing
-    return ANALYSES.sub(lambda _: f"{listing()}\n\n<!-- analyses -->", page)
+    return NAMES.sub(lambda block: f"{names_table(block[1])}\n\n<!-- names\n{block[1]}-->", page)
 
 
 def names_table(lines: str) -> str:
@@ -64,9 +66,11 @@ def summary_of(path: str) -> str:
     """The first sentence of the documentation of module.name."""
     module, _, name = path.rpartition(".")
     value = getattr(importlib.import_module(module), name)
-    text = value.__doc__ if callable(value) or inspect.ismodule(value) else _of_constant(module, name)
+    text = (
+        value.__doc__ if callable(value) or inspect.ismodule(value) else _of_constant(module, name)
+    )
     first = " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
-    return re.split(r"(?<=\.)(?<!al\.)\s", first)[0].replace("|", r"\|")
+    return re.split(r"(?<=[^.]\.)(?<!al\.)\s", first)[0].replace("|", r"\|")
 
 
 def _of_constant(module: str, name: str) -> str:
@@ -128,10 +132,31 @@ def help_of(module: str, word: str) -> str:
     return out.getvalue()
 
 
+def result_classes() -> list[type]:
+    """The classes of results whose rows are listed."""
+    homes = importlib.import_module("gersgorin.results").HOMES | {
+        "Check": "trainability.checks",
+        "Cure": "trainability.cures",
+    }
+    return [getattr(importlib.import_module(module), name) for name, module in homes.items()]
+
+
+def rows_page() -> str:
+    """The page of all rows, with a heading for each class."""
+    return "\n".join([ROWS_HEAD, *map(_rows_of, result_classes())])
+
+
+def _rows_of(result: type) -> str:
+    """The part of the page about a class of results."""
+    link = result.page.removeprefix("docs/")
+    rows = [f"- `{text.strip()}`" for text in dict.fromkeys(result.texts)]
+    return "\n".join([f"## {result.__name__}\n", f"Explained in [{link}]({link}).\n", *rows, ""])
+
+
 def files() -> dict[Path, str]:
     """Every file that is written here, with the text that it should have."""
     pages = {page: filled(page.read_text()) for page in sorted((DOCS / "api").glob("*.md"))}
-    return pages | {DOCS / "commands.md": commands_page()}
+    return pages | {DOCS / "commands.md": commands_page(), DOCS / "rows.md": rows_page()}
 
 
 def on_page_markdown(markdown: str, **_) -> str:

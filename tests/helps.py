@@ -10,8 +10,8 @@ from functools import cache
 
 MAINS = {
     "rhn": "rhn.cli.main",
-    "gersgorin": "gersgorin.cli.main",
-    "gersgorin-plot": "gersgorin.cli.analysis",
+    "gersgorin": "gersgorin.cli.commands",
+    "gersgorin-plot": "gersgorin.cli.commands",
     "trainability": "trainability.cli",
     "rhn-analyze": "analysis.cli",
     "optim-study": "optim_study.cli",
@@ -36,6 +36,8 @@ def complaint(line: str) -> str | None:
     know; None for other programs.
     """
     command, *rest = shlex.split(line)
+    if command == "gersgorin-plot":
+        command, rest = "gersgorin", ["plot", *rest]
     if command == "python" and rest[0] == "-m":
         return None if importlib.util.find_spec(rest[1]) else f"there is no module {rest[1]}"
     if command not in MAINS:

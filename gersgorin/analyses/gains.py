@@ -33,7 +33,7 @@ class Gains(StepResult):
     ((20,), (20, 2))
     """
 
-    page: ClassVar[str] = "docs/guides/products.md"
+    page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (INPUT,)
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, INPUT, LAYER, NO_NUMBER)
 

@@ -32,7 +32,7 @@ class MeanGates(StepResult):
     ((20, 1), ('1 - update gate, layer 1',))
     """
 
-    page: ClassVar[str] = "docs/guides/gates.md"
+    page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (ALL,)
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, ALL, *NAMES, LAYER)
 

@@ -48,7 +48,7 @@ class Products(StepResult):
     (1.0, 0.25)
     """
 
-    page: ClassVar[str] = "docs/guides/products.md"
+    page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (LOG_NORM, HALF_LIFE)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, GROWTH, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,

@@ -313,8 +313,7 @@ def test_contributing_says_where_things_are_decided():
 
 COMMANDS = [
     "rhn.cli.main",
-    "gersgorin.cli.main",
-    "gersgorin.cli.analysis",
+    "gersgorin.cli.commands",
     "trainability.cli",
     "analysis.cli",
     "optim_study.cli",
@@ -408,7 +407,7 @@ def test_the_code_in_readme_runs_and_prints_what_is_shown(own_folder, capsys):
 
 
 def test_the_command_in_readme_prints_what_is_shown(own_folder, capsys):
-    from gersgorin.cli.analysis import main
+    from gersgorin.cli.commands import main
 
     (found,) = re.findall(
         r"^    gersgorin-plot (.*)\n\n((?:    [^\n]*\n|\n)+)",
@@ -416,7 +415,7 @@ def test_the_command_in_readme_prints_what_is_shown(own_folder, capsys):
         re.MULTILINE,
     )
     words, shown = found
-    assert main(words.split()) == 0
+    assert main(["plot", *words.split()]) == 0
     printed = _without_digits(capsys.readouterr().out)
     first, last = map(_without_digits, shown.split("..."))
     assert printed.startswith(first) and printed.endswith(last)
