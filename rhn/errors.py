@@ -54,14 +54,6 @@ class DivergedError(RhnError):
     """The loss of a training run is no longer finite."""
 
 
-class NotConvergedError(RhnError):
-    """An iteration did not converge within its number of steps; `found` has what converged."""
-
-    def __init__(self, message: str, found=None) -> None:
-        super().__init__(message)
-        self.found = found
-
-
 USERS_FAULT = (Exception, SystemExit)
 """The exceptions of user code: a `sys.exit` must not end a command as if it had succeeded."""
 

@@ -16,13 +16,11 @@ from matplotlib import colormaps, rcParams, ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from rhn.utils.figures import COLOURS, GREY, SLIDE_HEIGHT, our_style
+from rhn.utils.figures import GREY, SLIDE_HEIGHT, our_style
 from rhn.utils.old import folded, highest, sized, time_label, titled
 
 Style = dict[str, Any]  # of lines and areas
@@ -400,57 +398,6 @@ def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
     return over_time(ax, len(log_norm), unit, GROWTH)
 
 
-def draw_layers(
-    layers: np.ndarray, unit: str, ylabel: str, ax: Axes, names: Sequence[str] = ()
-) -> Axes:
-    """Draw one line for each layer over time, from values (T, L) at each time step. names: labels
-    of the L lines.
-    """
-    T, L = layers.shape
-    for k, values in enumerate(layers.T):
-        style = shade_style(k, L) | isolated_points(values)
-        ax.plot(values, linewidth=1.3, label=names[k] if names else f"layer {k + 1}", **style)
-    return over_time(ax, T - 1 or 1, unit, ylabel)
-
-
-def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
-    """Show a square of the complex plane, of half width `limit` around the real number `middle`.
-    The unit circle is drawn if it crosses the square; otherwise the label says whether the square
-    is inside or outside the unit circle.
-    """
-    inside, outside = math.hypot(abs(middle) + limit, limit) < 1, abs(middle) - limit > 1
-    side = " (inside the unit circle)" if inside else " (outside the unit circle)"
-    if not (inside or outside):
-        style = DASHED | {"color": ink(ax), "linewidth": 1}
-        ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
-    ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
-    ax.set(xlabel=f"real part{side if inside or outside else ''}", ylabel="imaginary part")
-    plain_ticks(ax)
-    return ax
-
-
-def colour_norm(*values: np.ndarray) -> LogNorm:
-    """Return a colour scale of the eight decades below the largest of these numbers, rounded up to
-    a power of ten.
-    """
-    largest = max(np.nanmax(each, initial=0) for each in values)
-    top = 10.0 ** np.ceil(np.log10(largest)) if largest > 0 else 1.0
-    return LogNorm(top / 10.0**DECADES, top)
-
-
-def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
-    """Draw a number for each pair of time steps, t2 upwards and t1 to the right, from values (S, T)
-    for the last S of T steps. Zeros stay white.
-    """
-    S, T = values.shape
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(WholeTicks(5))
-    extent = (-0.5, T - 0.5, T - S - 0.5, T - 0.5)
-    return ax.imshow(
-        values, norm=norm, origin="lower", aspect="auto", extent=extent, interpolation="none"
-    )
-
-
 def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
     """Return a block with a colour bar."""
 
@@ -460,11 +407,6 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
         figure.colorbar(colours, cax=ax, orientation="horizontal", label=words, **options)
 
     return Block([draw], 0.55)
-
-
-def line_style(k: int) -> Style:
-    """Return the colour and dashes of the k-th of several lines."""
-    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
 
 
 def shade_style(k: int, count: int) -> Style:
@@ -548,8 +490,3 @@ def _dashes(line: Line2D) -> str:
     """Return the line style of a line with its dashes, which `get_linestyle` leaves out."""
     dashes = line._unscaled_dash_pattern  # type: ignore[attr-defined]  # no getter is public
     return f"{line.get_linestyle()} {dashes}"
-
-
-def title_of(network: str, what: str) -> str:
-    """Return the title of a figure: the network and the quantity."""
-    return f"{network}: {what}" if network and what else network or what[:1].upper() + what[1:]
