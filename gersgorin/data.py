@@ -85,7 +85,7 @@ def read_chorale(name: str | None = None, file: Path | None = None) -> Sequences
     return Sequences([torch.from_numpy(piece.astype(np.float64))], piece.name, "quarter notes")
 
 
-def read_text(path: Path, vocabulary: Any, steps: int | None = None) -> Sequences:
+def text_data(path: Path, vocabulary: Any, steps: int | None = None) -> Sequences:
     """Read the ids (T,) of the first tokens of a text; None: the first 100, or fewer if it is
     shorter. Raises DataError for a file that cannot be read, and InvalidInputError for a symbol
     outside the vocabulary.

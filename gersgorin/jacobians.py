@@ -132,7 +132,7 @@ class LargeJacobian:
         return self.pull(W)
 
 
-def differences(step: Step, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
+def central_differences(step: Step, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
     """A v (B, N) by a central difference of the step, at rows x (B, m), s (B, N), v (B, N)."""
     h = torch.finfo(s.dtype).eps ** (1 / 3)
     with torch.no_grad():

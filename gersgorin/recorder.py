@@ -95,7 +95,10 @@ class Recorder:
         self._positions, self._how, self._log = positions, how, log
         self._path = None if path is None else check_output(path, (".npz",))
         self._copy = door.copied(self._model)
-        self._fixed: dict[str, Any] = {"every": self._every, "probe": checksum(self._probe)}
+        self._fixed: dict[str, Any] = {
+            "every": self._every,
+            "probe": checksum_of_probe(self._probe),
+        }
         self._fixed |= {"parameters": tuple(weights_of(self._model)), "constant": constant}
         self._rows = list[dict[str, np.ndarray]]()
         self._saved, self._warned, self._next_save = list[dict[str, np.ndarray]](), False, 0.0
@@ -156,7 +159,7 @@ class Recorder:
     @property
     def recording(self) -> Recording:
         """The measurements so far."""
-        return joined(self._fixed, self._rows)
+        return joined_rows(self._fixed, self._rows)
 
     def _look(self) -> dict[str, np.ndarray]:
         """Measure a copy of the network."""
@@ -178,7 +181,7 @@ class Recorder:
         self._rows += [{name: vars(found)[name][k] for name in ARRAYS} for k in kept]
 
 
-def joined(fixed: dict[str, Any], rows: list[dict[str, np.ndarray]]) -> Recording:
+def joined_rows(fixed: dict[str, Any], rows: list[dict[str, np.ndarray]]) -> Recording:
     """The recording of some measurements."""
     fields = {**fixed, **{name: np.stack([row[name] for row in rows]) for name in ARRAYS}}
     return Recording(**fields)
@@ -187,11 +190,11 @@ def joined(fixed: dict[str, Any], rows: list[dict[str, np.ndarray]]) -> Recordin
 def write(path: Path | None, fixed: dict[str, Any], rows: list, saved: list) -> None:
     """Write measurements to a file unless it has them: those in the list `saved`."""
     if path is not None and len(rows) != len(saved):
-        joined(fixed, rows).save(path)
+        joined_rows(fixed, rows).save(path)
         saved[:] = rows
 
 
-def checksum(probe: list) -> str:
+def checksum_of_probe(probe: list) -> str:
     """Hash of the shapes and numbers of a probe, 16 letters."""
     tensors = [door.numbers("x", leaf) for leaf in tree_leaves(probe)]
     arrays = [(t.double() if t.is_floating_point() else t).numpy(force=True) for t in tensors]

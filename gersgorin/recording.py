@@ -219,9 +219,9 @@ class Recording(Result):
 
     def draw(self, part: "SubFigure") -> float:
         """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
-        from gersgorin.analyses.panels import width_of
+        from gersgorin.analyses.panels import figure_width
 
-        panels, width = self.panels(), width_of(part)
+        panels, width = self.panels(), figure_width(part)
         rows = -(-len(panels) // 2)
         heights = (0.3 * width, max(0.22 * width, 1.2) * rows)
         above, below = part.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]

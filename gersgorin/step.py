@@ -232,7 +232,9 @@ def declared_state(module: Any, x: Tensor) -> Any:
 def _zeros(module: Any, size: Any) -> Any:
     """The first state of a size; None for the size None. It is complex if a weight is complex."""
     weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
-    like = next((t for t in weights if t.is_complex()), [*weights, torch.zeros(())][0])
+    like = next(
+        (t for t in weights if t.is_complex()), [*weights, torch.zeros((), device="cpu")][0]
+    )
     zeros = in_double(door.first_state(None, size), like.device)
     if like.is_complex() and zeros is not None:
         zeros = tree_map(lambda t: t.to(like.dtype), zeros)

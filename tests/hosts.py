@@ -32,7 +32,7 @@ NUMERICAL = {
     "rhn/cells": "cells convert stacked",
     "rhn/models": "dropout language_model models",
     "rhn/training": "monte_carlo official_step optimizers",
-    "gersgorin": "inclusion influence jacobian large spectrum",
+    "gersgorin": "functions_of_matrices influence_of_inputs results_of_runs single_steps",
     "numbers": "recorded_numbers",
 }
 FILES = [

@@ -242,13 +242,13 @@ class Comparison(Result):
         """Draw one curve for each network over time, into these axes or new ones: the median of its
         runs, and a band from 10 to 90 % of them. panel: a name in `PANELS` but "discs".
         """
-        from gersgorin.analyses.grid import draw_curves  # loads matplotlib
+        from gersgorin.analyses.grid import draw_row_curves  # loads matplotlib
         from gersgorin.analyses.panels import new_axes
 
         curves = [*PANELS][1:]
         door.require(panel in curves, "panel", repr(panel), " or ".join(curves))
         names = {one.name: one for one in self.networks}
-        return draw_curves(new_axes() if ax is None else ax, names, PANELS[panel])
+        return draw_row_curves(new_axes() if ax is None else ax, names, PANELS[panel])
 
     def figure(
         self,

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.panels import IMAGINARY, REAL, legend_above, width_of
+from gersgorin.analyses.panels import IMAGINARY, REAL, figure_width, legend_above
 from rhn.utils.figures import BLUE, GREEN, ORANGE, RED
 
 KINDS = {
@@ -38,7 +38,7 @@ def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     right.plot(found.curve_steps, known, color=BLUE, linewidth=1, alpha=0.7)
     _named(right, f"{COUNTED} ({found.unit})", MEANS)
-    return 1.2 + 0.4 * width_of(part)
+    return 1.2 + 0.4 * figure_width(part)
 
 
 def draw_exponents(ax: Axes, found: Any) -> Axes:
@@ -57,9 +57,9 @@ def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
     """Draw the states and the eigenvalues of `FixedPoints`. Returns the height in inches."""
     left, right = part.subplots(1, 2)
     draw_states(left, found)
-    draw_eigenvalues(right, found)
+    draw_all_eigenvalues(right, found)
     legend_above(part, [left])
-    return 1.6 + 0.45 * width_of(part)
+    return 1.6 + 0.45 * figure_width(part)
 
 
 def draw_states(ax: Axes, found: Any) -> Axes:
@@ -74,7 +74,7 @@ def draw_states(ax: Axes, found: Any) -> Axes:
     return _named(ax, *AXES)
 
 
-def draw_eigenvalues(ax: Axes, found: Any) -> Axes:
+def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
     """Draw the eigenvalues of all points, and the unit circle."""
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
     ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)

@@ -220,7 +220,7 @@ class IteratedMap:
 
     def jacobian(self, s: Tensor) -> Tensor:
         """dF^k/ds, (b, N, N)."""
-        A = torch.eye(s.shape[1]).to(s).expand(len(s), -1, -1)
+        A = torch.eye(s.shape[1], dtype=s.dtype, device=s.device).expand(len(s), -1, -1)
         for now in self.along(s, self.period - 1) if len(s) else ():
             A = jacobians(self.step, self.x.expand(len(s), *self.x.shape[1:]), now, None) @ A
         return A

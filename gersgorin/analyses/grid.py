@@ -17,7 +17,7 @@ Lengths are in inches for letters of 8 points.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
@@ -29,17 +29,14 @@ from gersgorin.analyses.panels import (
     RE,
     draw_discs,
     draw_inset,
+    figure_width,
     folded,
     half_width,
     is_slide,
     legend_above,
     over_steps,
-    width_of,
 )
 from rhn.utils.figures import PAGE_HEIGHT, SLIDE_HEIGHT
-
-if TYPE_CHECKING:
-    from gersgorin.analyses.compare import ComparedNetwork, Comparison
 
 LEFT, CURVES = 0.6, 2.5  # labels at the left; curves with their names
 LEAST, SMALL, MOST = 0.85, 0.7, 1.5  # side of a plane beside curves; of any plane
@@ -78,7 +75,7 @@ class Layout:
         return 1 + max(column for _, column in self.places)
 
 
-def layout_of(found: "Comparison", width: float, room: float, slide: bool) -> Layout:
+def grid_of(found: Any, width: float, room: float, slide: bool) -> Layout:
     """Arrange the panels in a figure of this width, without the labels at the left, and at most
     this height, without title and labels. A single row of planes is folded.
     """
@@ -104,9 +101,7 @@ def layout_of(found: "Comparison", width: float, room: float, slide: bool) -> La
     return Layout(wide, places, side, across, down, planes * lines * (side + gap), low)
 
 
-def _planes(
-    found: "Comparison", width: float, room: float
-) -> tuple[list[tuple[int, int]], float, float]:
+def _planes(found: Any, width: float, room: float) -> tuple[list[tuple[int, int]], float, float]:
     """The places of planes, their side, and the gap between lines."""
     rows, n, columns = found.rows, len(found.networks), found.columns
     if len(rows) > 1:
@@ -119,13 +114,13 @@ def _planes(
     return [divmod(k, most) for k in range(n)], side, GAP
 
 
-def draw_grid(part: SubFigure, found: "Comparison", step: int | None, half: float | None) -> float:
+def draw_grid(part: SubFigure, found: Any, step: int | None, half: float | None) -> float:
     """Draw one step of each network and curves for each row; panels of one kind have the same
     limits. Returns the height of the figure in inches.
     """
     letters, slide = rcParams["font.size"] / 8, is_slide(part)
-    width, room = width_of(part) / letters, (SLIDE_HEIGHT if slide else PAGE_HEIGHT) / letters
-    layout = layout_of(found, width - LEFT, room - TEXTS, slide)
+    width, room = figure_width(part) / letters, (SLIDE_HEIGHT if slide else PAGE_HEIGHT) / letters
+    layout = grid_of(found, width - LEFT, room - TEXTS, slide)
     above = under = part
     if layout.wide:
         left = LEFT + layout.side * layout.columns
@@ -141,7 +136,7 @@ def draw_grid(part: SubFigure, found: "Comparison", step: int | None, half: floa
 
 
 def draw_planes(
-    part: SubFigure, layout: Layout, found: "Comparison", step: int | None, half: float | None
+    part: SubFigure, layout: Layout, found: Any, step: int | None, half: float | None
 ) -> list[Axes]:
     """Draw one step of each network; only outer panels have labels. Returns their axes."""
     grid, places = part.add_gridspec(layout.lines, layout.columns), layout.places
@@ -179,14 +174,14 @@ def _empty(ax: Axes) -> Axes:
     return ax
 
 
-def draw_all_curves(part: SubFigure, layout: Layout, found: "Comparison") -> list[Axes]:
+def draw_all_curves(part: SubFigure, layout: Layout, found: Any) -> list[Axes]:
     """Draw the curves of each row; panels of one measure have the same limits. Returns the axes."""
     panels, drawn, letters = found.curve_panels, list[Axes](), 22 if layout.wide else 27
     grid, many = part.add_gridspec(layout.down, layout.across), len(found.rows) * len(panels)
     for k in range(many):
         row, measure = found.rows[k // len(panels)], panels[k % len(panels)]
         ax = part.add_subplot(grid[divmod(k, layout.across)])
-        draw_curves(ax, {one.label: one for one in found.networks if one.row == row}, measure)
+        draw_row_curves(ax, {one.label: one for one in found.networks if one.row == row}, measure)
         ax.tick_params(labelbottom=k + layout.across >= many)
         ax.set_xlabel(ax.get_xlabel() if k + layout.across >= many else "")
         title = f"{row}, {measure}" if row and not layout.wide else measure
@@ -198,7 +193,7 @@ def draw_all_curves(part: SubFigure, layout: Layout, found: "Comparison") -> lis
     return drawn
 
 
-def draw_curves(ax: Axes, networks: Mapping[str, "ComparedNetwork"], measure: str) -> Axes:
+def draw_row_curves(ax: Axes, networks: Mapping[str, Any], measure: str) -> Axes:
     """Draw a measure of networks over time: the median of the runs of each, and a band from 10 to
     90 % of them.
     """

@@ -195,7 +195,7 @@ class Influence(StepResult):
         """Draw the influence by lag, and of all pairs of an output and an input."""
         from matplotlib.colors import LogNorm  # loads matplotlib
 
-        from gersgorin.analyses.panels import width_of
+        from gersgorin.analyses.panels import figure_width
 
         left, right = part.subplots(1, 2, width_ratios=(1.3, 1))
         self.plot(left)
@@ -206,7 +206,7 @@ class Influence(StepResult):
         image = right.imshow(shown, norm=norm, aspect="auto", interpolation="nearest", extent=ends)
         right.set(xlabel=f"{INPUT} ({self.unit})", ylabel=f"{OUTPUT} ({self.unit})")
         part.colorbar(image, ax=right)
-        return 1.2 + 0.4 * width_of(part)
+        return 1.2 + 0.4 * figure_width(part)
 
 
 @with_gradients()

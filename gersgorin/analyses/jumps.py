@@ -26,7 +26,8 @@ def jumps(rows: Rows, x: Tensor, s: Tensor, after: Tensor, size: Tensor | None =
     if size is None:
         size = s.abs().amax(1, keepdim=True)
         size = torch.where(size > 0, size, 1)
-    signs = torch.randn(s.shape[1], generator=torch.Generator().manual_seed(0)).sign()
+    generator = torch.Generator("cpu").manual_seed(0)
+    signs = torch.randn(s.shape[1], generator=generator, device="cpu").sign()
     unit, eps = size * signs.to(s).expand_as(s), torch.finfo(s.dtype).eps
     with door.users_code("the step fails beside a state"):
         each = [(rows(x, s + v) + rows(x, s - v) - 2 * after).norm(dim=1) / v.norm(dim=1)

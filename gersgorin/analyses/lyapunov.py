@@ -245,8 +245,8 @@ def repeated(run: Run, times: int) -> Run:
 
 def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
     """k random orthonormal directions (N, k); a larger k adds directions to the same first ones."""
-    generator = torch.Generator().manual_seed(seed)
-    columns = [torch.randn(N, generator=generator, dtype=torch.float64) for _ in range(k)]
+    generator, d = torch.Generator("cpu").manual_seed(seed), torch.float64
+    columns = [torch.randn(N, generator=generator, dtype=d, device="cpu") for _ in range(k)]
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 

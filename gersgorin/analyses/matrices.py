@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.analyses.products import ProductNorms
-from gersgorin.jacobians import differences
+from gersgorin.jacobians import central_differences
 from gersgorin.linalg import eigenvalue_conditions, eigenvalues, gersgorin_discs
 from gersgorin.linalg.ranges import support_function
 from gersgorin.linalg.spectrum import departure_from_normality
@@ -101,6 +101,6 @@ def difference(run: Run, now: slice, push: Callable[[Tensor], Tensor]) -> np.nda
     signs = torch.randn(s.shape[1], generator=generator, device="cpu").sign().to(s)
     size = s.abs().amax(1, keepdim=True)
     v = signs * torch.where(size > 0, size, 1)
-    d = differences(run.step, x, s, v)
+    d = central_differences(run.step, x, s, v)
     rounding = 1000 * torch.finfo(s.dtype).eps ** (2 / 3) * v.norm(dim=1)
     return ((push(v) - d).norm(dim=1) / (d.norm(dim=1) + rounding)).cpu().double().numpy()

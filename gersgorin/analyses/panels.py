@@ -74,14 +74,14 @@ def new_axes() -> Axes:
     return Shown(figsize=(6.75, 3.6), layout="constrained").add_subplot()
 
 
-def width_of(part: SubFigure | Axes) -> float:
+def figure_width(part: SubFigure | Axes) -> float:
     """The width of the whole figure, in inches."""
     return float(part.get_figure(root=True).get_figwidth())  # type: ignore[union-attr]
 
 
 def is_slide(part: SubFigure) -> bool:
     """True in a figure as wide as a slide."""
-    return width_of(part) > 12
+    return figure_width(part) > 12
 
 
 def composed(
@@ -111,7 +111,7 @@ def one_panel(part: SubFigure, plot: Callable[[Axes], object]) -> float:
     """Draw a plot into one panel. Returns its height in inches."""
     ax = part.add_subplot()
     plot(ax)
-    return max(1.6 + 0.3 * width_of(part), 1 + name_heights(ax).sum() / 72)
+    return max(1.6 + 0.3 * figure_width(part), 1 + name_heights(ax).sum() / 72)
 
 
 def over_steps(
@@ -164,7 +164,7 @@ def name_end(ax: Axes, name: str, y: float, color: str) -> None:
     """Write the name of a curve that ends at y, and y, right of the axes."""
     size = rcParams["legend.fontsize"]
     points = size if isinstance(size, int | float) else rcParams["font.size"]
-    letters = int(NARROW * width_of(ax) * 72 / (0.55 * points))
+    letters = int(NARROW * figure_width(ax) * 72 / (0.55 * points))
     text = folded(f"{name} {formatted(y, '.3g')}", letters)
     ax.annotate(text, (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
                 textcoords="offset points", va="center", fontsize=points, gid=NAME,
@@ -302,14 +302,14 @@ def legend_above(part: SubFigure, axes: list[Axes]) -> None:
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in pairs}
     part.legend(handles.values(), handles, loc="outside upper left", borderpad=0, handlelength=1.6,
-                columnspacing=1.2, ncols=3 if width_of(part) < 5 else 4)  # fmt: skip
+                columnspacing=1.2, ncols=3 if figure_width(part) < 5 else 4)  # fmt: skip
 
 
 def draw_spectra(
     part: SubFigure, found: Any, step: int, growth: Mapping[str, np.ndarray], half: float | None
 ) -> float:
     """Draw one step of `Spectra`, all its steps, and the growth of the product."""
-    width = width_of(part)
+    width = figure_width(part)
     if is_slide(part):
         planes, times = part.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
         (discs, near), (each, last) = planes.subplots(2, 1), times.subplots(2, 1, sharex=True)

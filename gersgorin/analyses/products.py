@@ -25,7 +25,7 @@ from gersgorin.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.linalg.products import RunningProduct
+from gersgorin.linalg.jacobian_products import RunningProduct
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
 

@@ -102,7 +102,7 @@ class Pseudospectra(StepResult):
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the steps side by side, two in a row; a slide has one row."""
-        from gersgorin.analyses.panels import is_slide, width_of
+        from gersgorin.analyses.panels import figure_width, is_slide
 
         across = len(self.shown) if is_slide(part) else min(2, len(self.shown))
         down = -(-len(self.shown) // across)
@@ -111,7 +111,7 @@ class Pseudospectra(StepResult):
         for ax in panels.flat[len(self.shown) :]:
             ax.remove()
         part.colorbar(curves[0], ax=panels, label=CHANGE)
-        return 1 + 0.8 * width_of(part) * down / across
+        return 1 + 0.8 * figure_width(part) * down / across
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""

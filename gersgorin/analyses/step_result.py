@@ -51,7 +51,7 @@ class StepResult(Result):
     def blocks(self) -> list[list[list[str]]]:
         arrays, single = [["", *COLUMNS]], list[list[str]]()
         for label, value in self.table().items():
-            cells = map(formatted, summary(value) if np.ndim(value) else [value])
+            cells = map(formatted, median_and_ends(value) if np.ndim(value) else [value])
             (arrays if np.ndim(value) else single).append([label, *cells])
         return [arrays, single] if single else [arrays]
 
@@ -83,7 +83,8 @@ class StepResult(Result):
     def figure_title(self) -> str:
         """The network, the data, and at most two numbers under the names of their rows."""
         table = self.table()
-        each = [f"{row} {formatted(summary(table[row])[0], '.3g')}" for row in self.headline]
+        medians = {row: median_and_ends(table[row])[0] for row in self.headline}
+        each = [f"{row} {formatted(median, '.3g')}" for row, median in medians.items()]
         return "\n".join([*self.title(), ", ".join(each)])
 
     def curves(self) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ class StepResult(Result):
         return {name: row for name, row in self.table().items() if np.ndim(row)}
 
 
-def summary(values: Any) -> list[Any]:
+def median_and_ends(values: Any) -> list[Any]:
     """The median, smallest and largest of numbers, without NaN; three times None without any."""
     known = np.atleast_1d(np.asarray(values, float))
     known = known[~np.isnan(known)]

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.cli.options import (
     NETWORK,
-    OUTPUT,
+    OUTPUT_OPTIONS,
     AnalysisOptions,
     DataOptions,
     Device,
@@ -39,9 +39,9 @@ class PlotCommand(AnalysisOptions):
 
     leading: Annotated[int | None, OWN] = None
     """Number of eigenvalues of largest modulus (default: all; 32 of more than 4,096)."""
-    step: Annotated[int | None, OUTPUT] = None
+    step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: that of the median spectral radius)."""
-    limit: Annotated[float | None, OUTPUT] = None
+    limit: Annotated[float | None, OUTPUT_OPTIONS] = None
     """Largest distance from 0 in the complex plane (default: all)."""
 
 
@@ -186,11 +186,11 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     """Also show trained networks before their training."""
     seeds: Annotated[int, NETWORK] = 1
     """Number of seeds of new weights, from --seed on."""
-    panels: Annotated[tuple[str, ...], OUTPUT] = ()
+    panels: Annotated[tuple[str, ...], OUTPUT_OPTIONS] = ()
     """Panels of the figure: discs, radius, reach, norm, product."""
-    step: Annotated[int | None, OUTPUT] = None
+    step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: the typical step of each network)."""
-    limit: Annotated[float | None, OUTPUT] = None
+    limit: Annotated[float | None, OUTPUT_OPTIONS] = None
     """Largest distance from 0 in the complex plane (default: all)."""
 
 
@@ -216,11 +216,11 @@ class RunCommand(DataOptions, NetworkOptions):
       gersgorin run --cell rhn --depth 5 --output run.npz --jacobians
     """
 
-    output: Annotated[Path, OUTPUT] = Path("run.npz")
+    output: Annotated[Path, OUTPUT_OPTIONS] = Path("run.npz")
     """The .npz file."""
-    jacobians: Annotated[bool, OUTPUT] = False
+    jacobians: Annotated[bool, OUTPUT_OPTIONS] = False
     """Also write the Jacobians (T, N, N)."""
-    device: Annotated[Device, OUTPUT] = "auto"
+    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
     """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
 
 
@@ -253,7 +253,8 @@ def run(command: Any) -> None:
     """Run a command, after its words were read."""
     from gersgorin.cli import work  # loads torch
 
-    work.run(command)
+    own = {"compare": work.compare_networks, "recording": work.show_recording, "run": work.save_run}
+    own.get(command.name, work.run_analysis)(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -15,14 +15,11 @@ from gersgorin import door
 from gersgorin.analyses.spectra import LARGE
 from gersgorin.autodiff import BLOCK
 from gersgorin.cli.options import DataOptions, NetworkOptions
-from gersgorin.data import Sequences, read_chorale, read_numbers, read_text
+from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
-from rhn.checkpoints import lacks_network, load_model, read_metadata, weights_file
-from rhn.models import PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.utils.validation import check_room, check_seed
-from rhn.weights import load_weights
 
 CELL, UNITS = "rhn", 64  # of a new cell
 ALLOWED = {
@@ -50,6 +47,8 @@ def network_of(
         return _module(options, x)
     if not options.checkpoint:
         return _new_cell(options, x, output)
+    from rhn.checkpoints import load_model  # loads the models of rhn
+
     path, cell = options.checkpoint, options.cell
     if before:
         from rhn.training.trained import initial_model  # loads the training loop
@@ -61,12 +60,14 @@ def network_of(
     return model, made
 
 
-def kind_of(options: NetworkOptions) -> str:
+def kind_of_network(options: NetworkOptions) -> str:
     """The kind of the network that options name, a key of `ALLOWED`."""
     return next((kind for kind in ("module", "checkpoint") if getattr(options, kind)), "cell")
 
 
-def check_options(options: NetworkOptions, kinds: Iterable[str], also: Iterable[str] = ()) -> None:
+def check_kind_options(
+    options: NetworkOptions, kinds: Iterable[str], also: Iterable[str] = ()
+) -> None:
     """Refuse options that networks of these kinds do not have, and that `also` does not name."""
     allowed = {*also}.union(*(ALLOWED[kind] for kind in kinds))
     names = {field.name for field in fields(NetworkOptions)}
@@ -94,6 +95,8 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor, output: bool) -> tuple[A
     m, sizes = x.shape[1], {"hidden_size": units, "depth": depth}
     with door.users_code(f"{name} cannot be built"):
         if output:
+            from rhn.models import PolyphonicModel
+
             model = PolyphonicModel(name, input_size=m, output_size=m, generator=generator,
                                     **sizes, **{"init": None, **given})  # fmt: skip
             return model, words_of_new(model.cells[0], seed)
@@ -120,6 +123,9 @@ def _module(options: NetworkOptions, x: torch.Tensor) -> tuple[Any, str]:
             torch.default_generator.manual_seed(options.seed or 0)
             model = model(**given)
     if options.checkpoint:
+        from rhn.checkpoints import weights_file
+        from rhn.weights import load_weights
+
         good = isinstance(model, nn.Module)
         door.require(good, made, door.kind(model), "a module, for the weights of a file")
         file = weights_file(options.checkpoint)
@@ -155,7 +161,11 @@ def _is_step(found: Callable) -> bool:
 def described(options: NetworkOptions) -> Path | None:
     """The checkpoint, if its file describes its network."""
     path = None if options.module else options.checkpoint
-    return None if path is None or lacks_network(path) else path
+    if path is None:
+        return None
+    from rhn.checkpoints import lacks_network
+
+    return None if lacks_network(path) else path
 
 
 def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
@@ -164,6 +174,7 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     """
     trained, file = described(network), options.data
     if trained:
+        from rhn.checkpoints import read_metadata
         from rhn.training.trained import load_text_model, stored_data  # loads the training loop
     if options.input:
         for name in ("chorale", "data"):
@@ -171,7 +182,7 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
             door.require(value is None, f"--{name}", str(value), "none, beside --input")
         if trained and read_metadata(trained)["class"] == "LanguageModel":
             vocabulary = load_text_model(trained, network.cell).vocabulary
-            return read_text(options.input, vocabulary, options.steps)
+            return text_data(options.input, vocabulary, options.steps)
         return read_numbers(options.input).cut(options.steps)
     if trained:
         file = stored_data(trained).chorales(file)

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
-OUTPUT = Parameter(group=Group("output", sort_key=3))
+OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
 On = Annotated[bool, Parameter(negative=None)]  # also has a form --no-NAME
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -74,17 +74,17 @@ class OutputOptions:
     drawn: ClassVar[tuple[str, ...]] = ()
     """Own options that are passed to the figure, not to the function."""
 
-    json: Annotated[bool, OUTPUT] = False
+    json: Annotated[bool, OUTPUT_OPTIONS] = False
     """Print all numbers as one JSON object instead of the table."""
-    csv: Annotated[Path | None, OUTPUT] = None
+    csv: Annotated[Path | None, OUTPUT_OPTIONS] = None
     """File for the rows of the table (.csv)."""
-    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    output: Annotated[tuple[Path, ...], OUTPUT_OPTIONS] = ()
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
-    figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
+    figure: Annotated[str | None, OUTPUT_OPTIONS, Parameter(metavar="SIZE")] = None
     """Width of the figure: column, page, slide, or inches."""
-    title: Annotated[str | None, OUTPUT] = None
+    title: Annotated[str | None, OUTPUT_OPTIONS] = None
     """Title of the figure (default: network, data and at most two numbers)."""
-    device: Annotated[Device, OUTPUT] = "auto"
+    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
     """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
 
     @property

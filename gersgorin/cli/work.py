@@ -5,7 +5,7 @@ print its result, and write the files.
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from importlib import import_module
 from itertools import zip_longest
@@ -16,14 +16,13 @@ import numpy as np
 from torch import nn
 
 from gersgorin import door
-from gersgorin.cli.commands import CompareCommand, RecordingCommand, RunCommand
 from gersgorin.cli.networks import (
     ALLOWED,
     CELL,
+    check_kind_options,
     check_memory,
-    check_options,
     data_of,
-    kind_of,
+    kind_of_network,
     network_of,
 )
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions, OutputOptions
@@ -45,20 +44,10 @@ NAMED = {"networks", "cell", "module", "checkpoint", "chorale", "input", "path"}
 """Options whose values stand alone in the name of a figure."""
 
 
-def run(command: Any) -> None:
-    """Run a command, after its words were read."""
-    work: dict[type, Callable[[Any], None]] = {
-        CompareCommand: compare_networks,
-        RecordingCommand: show_recording,
-        RunCommand: save_run,
-    }
-    work.get(type(command), run_analysis)(command)
-
-
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
     outputs, keywords = checked_outputs(command, default_figure(command)), command.keywords()
-    check_options(command, [kind_of(command)], keywords)
+    check_kind_options(command, [kind_of_network(command)], keywords)
     function = function_of(command)
     with progress_bars() as report, own_cell(command.module or command.cell):
         data, advance = data_of(command, command), report(command.name)
@@ -73,18 +62,18 @@ def run_analysis(command: AnalysisOptions) -> None:
             found = function(on_device(model, command), x, **keywords, **how_of(command, data))
         else:
             model, made = network_of(command, data.x)
-            run = opened(command, command, model, data)
+            run = opened_network(command, command, model, data)
             check_step(command, len(run))
             found = function(replace(run, progress=advance), **keywords)
     show(command, found, made, outputs)
 
 
-def compare_networks(command: CompareCommand) -> None:
+def compare_networks(command: Any) -> None:
     """Compare new cells, trained networks and modules."""
     outputs, compare = checked_outputs(command, default_figure(command)), function_of(command)
     named = [*new_cells(command), *positional(command)]
     door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
-    check_options(command, {kind_of(one) for _, one, _ in named})
+    check_kind_options(command, {kind_of_network(one) for _, one, _ in named})
     data = data_of(next((one for _, one, _ in named if one.checkpoint), named[0][1]), command)
     check_step(command, len(data.x))
     networks, made = dict[Any, list[Run]](), dict[str, None]()
@@ -92,7 +81,7 @@ def compare_networks(command: CompareCommand) -> None:
         for place, options, before in named:
             with own_cell(options.module or options.cell):
                 model, source = network_of(options, data.x, before=before)
-                runs = [opened(command, options, model, each) for each in data.parts()]
+                runs = [opened_network(command, options, model, each) for each in data.parts()]
             networks.setdefault(place, []).extend(runs)
             made[source] = None
         given = {"panels": command.panels} if command.panels else {}
@@ -104,7 +93,7 @@ Named = Iterator[tuple[Any, NetworkOptions, bool]]
 """Places in the grid, options of networks, and True for a network before its training."""
 
 
-def new_cells(command: CompareCommand) -> Named:
+def new_cells(command: Any) -> Named:
     """Yield the new cells that `compare` names, for each depth and seed."""
     for cell in command.cell:
         depths = command.depth if "depth" not in lacking(cell) else ()
@@ -113,7 +102,7 @@ def new_cells(command: CompareCommand) -> Named:
             yield from of_seeds(place, one_of(command, "cell", cell=cell, depth=depth), command)
 
 
-def positional(command: CompareCommand) -> Named:
+def positional(command: Any) -> Named:
     """Yield the modules that `compare` names, for each seed, and the trained networks."""
     for word in command.networks:
         if ":" in word:
@@ -126,29 +115,29 @@ def positional(command: CompareCommand) -> Named:
         yield (word, epoch_words(Path(word))) if command.before_training else word, one, False
 
 
-def one_of(command: CompareCommand, kind: str, **own: Any) -> NetworkOptions:
+def one_of(command: Any, kind: str, **own: Any) -> NetworkOptions:
     """The options of one network of a kind."""
     return NetworkOptions(**{name: getattr(command, name) for name in ALLOWED[kind]} | own)
 
 
-def of_seeds(place: Any, options: NetworkOptions, command: CompareCommand) -> Named:
+def of_seeds(place: Any, options: NetworkOptions, command: Any) -> Named:
     """Yield a network for each seed."""
     for k in range(command.seeds):
         yield place, replace(options, seed=(options.seed or 0) + k), False
 
 
-def save_run(command: RunCommand) -> None:
+def save_run(command: Any) -> None:
     """Run a network, and write its arrays to a file."""
     check_output(command.output, (".npz",))
-    check_options(command, [kind_of(command)])
+    check_kind_options(command, [kind_of_network(command)])
     with own_cell(command.module or command.cell):
         data = data_of(command, command)
-        run = opened(command, command, network_of(command, data.x)[0], data)
+        run = opened_network(command, command, network_of(command, data.x)[0], data)
         print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
         print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
 
-def show_recording(command: RecordingCommand) -> None:
+def show_recording(command: Any) -> None:
     """Show a recording of a training run."""
     path = command.path / RECORDING if command.path.is_dir() else command.path
     outputs = checked_outputs(command, figure_name("gersgorin", command.path.name))
@@ -170,7 +159,7 @@ def how_of(options: NetworkOptions, data: Sequences) -> dict[str, Any]:
     return {**how, "data": data.name, "unit": data.unit}
 
 
-def opened(command: Any, options: NetworkOptions, model: Any, data: Sequences) -> Run:
+def opened_network(command: Any, options: NetworkOptions, model: Any, data: Sequences) -> Run:
     """The run of a network along the first sequence, on the device that the command names."""
     run = open_run(on_device(model, command), data.x, **how_of(options, data.parts()[0]))
     check_memory(run.state_size, len(run))

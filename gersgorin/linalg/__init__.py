@@ -9,7 +9,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "discs": ("Discs", "gersgorin_discs"),
         "inclusion": ("in_brauer_ovals", "in_minimal_gersgorin_set", "in_ostrowski_discs"),
-        "products": ("doubling_time", "half_life", "jacobian_product"),
+        "jacobian_products": ("doubling_time", "half_life", "jacobian_product"),
         "ranges": ("numerical_radius",),
         "singular_values": ("pseudospectrum",),
         "spectrum": ("departure_from_normality", "eigenvalue_conditions", "eigenvalues"),

@@ -12,7 +12,7 @@ import pytest
 from readable import unarranged
 
 from analysis.cli import main as analyze
-from gersgorin.cli.main import main as gersgorin
+from gersgorin.cli.commands import main as gersgorin
 from optim_study.cli import main as optim_study
 from rhn.checkpoints import read_metadata, save_checkpoint
 from rhn.cli.main import main as rhn

@@ -13,7 +13,7 @@ import torch
 from networks import drawn, network, rolls
 from tables import for_each
 
-import gersgorin.cli.main
+import gersgorin.cli.commands
 import optim_study.cli
 import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
@@ -134,7 +134,8 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
     new = ["--cell", trained, "--cell-option", "gain=0.5", "--hidden-size", "4"]
     for words in (new, ["--checkpoint", *stored(trained)]):
         assert (
-            gersgorin.cli.main.main(["plot", *words, "--steps", "4", "--output", "drawn.png"]) == 0
+            gersgorin.cli.commands.main(["plot", *words, "--steps", "4", "--output", "drawn.png"])
+            == 0
         )
     new, old = (line for line in capsys.readouterr().out.splitlines() if "4 units" in line)
     assert new.startswith(f"{trained}, 4 units, gain 0.5") and old == f"{trained}, 4 units"

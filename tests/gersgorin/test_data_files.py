@@ -10,7 +10,7 @@ import pytest
 import torch
 from tables import for_each
 
-from gersgorin.data import READ, read_chorale, read_numbers, read_text
+from gersgorin.data import READ, read_chorale, read_numbers, text_data
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
@@ -122,7 +122,7 @@ def test_a_file_that_is_larger_than_the_memory_is_refused_unread(monkeypatch):
         read_numbers(Path("sine.npy"))
 
 
-@for_each("read", [lambda p: read_numbers(p.rename("pipe.csv")), lambda p: read_text(p, None, 3)])
+@for_each("read", [lambda p: read_numbers(p.rename("pipe.csv")), lambda p: text_data(p, None, 3)])
 def test_no_reader_waits_for_a_pipe(read):
     os.mkfifo("pipe")
     with pytest.raises(DataError, match="a device or a pipe: expected a file"):
@@ -134,17 +134,17 @@ def test_only_the_beginning_of_a_text_is_read_and_no_character_is_cut():
     path = Path("long.txt")
     path.write_text("a" + "é" * READ)  # the last byte that is read is the first of two
     letters = Vocabulary("characters", ("a", "é"))
-    assert len(read_text(path, letters, READ // 2).x) == READ // 2
-    assert read_text(path, letters).x.tolist() == [0, *[1] * 99]
+    assert len(text_data(path, letters, READ // 2).x) == READ // 2
+    assert text_data(path, letters).x.tolist() == [0, *[1] * 99]
     path.write_bytes(b"a\xe9")
     with pytest.raises(DataError, match="cannot be read as a text"):
-        read_text(path, letters, 1)
-    assert read_text(path, Vocabulary("bytes", (97, 0xE9))).x.tolist() == [0, 1]
+        text_data(path, letters, 1)
+    assert text_data(path, Vocabulary("bytes", (97, 0xE9))).x.tolist() == [0, 1]
     words = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
     path.write_text("the cat\nthe dog")
-    assert read_text(path, words).x.tolist() == [0, 2, 1, 0, 3]
+    assert text_data(path, words).x.tolist() == [0, 2, 1, 0, 3]
     with pytest.raises(InvalidInputError, match="steps is 9: expected 1 to 5"):
-        read_text(path, words, 9)
+        text_data(path, words, 9)
 
 
 def test_a_chorale_is_read_by_its_name():

@@ -29,7 +29,7 @@ from gersgorin.linalg import (
 )
 from gersgorin.linalg import singular_values as home
 from gersgorin.linalg.discs import discs_outline, overlap_ends
-from gersgorin.linalg.products import RunningProduct
+from gersgorin.linalg.jacobian_products import RunningProduct
 from gersgorin.linalg.ranges import support_function
 from rhn.errors import InvalidInputError
 

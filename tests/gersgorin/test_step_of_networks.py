@@ -10,7 +10,7 @@ import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin.jacobians import LargeJacobian, differences, jacobians
+from gersgorin.jacobians import LargeJacobian, central_differences, jacobians
 from gersgorin.linalg import jacobian_product
 from gersgorin.run import Run, open_run
 from gersgorin.step import as_step
@@ -114,7 +114,7 @@ def test_jacobians_are_central_differences(name):
     run = open_run(MODULES[name], X, **how)
     A, (x, s) = run.jacobians(), run.at()
     v = torch.from_numpy(np.random.default_rng(0).standard_normal(s.shape))
-    close((A @ v[..., None])[..., 0].numpy(), differences(run.step, x, s, v), 1e-7)
+    close((A @ v[..., None])[..., 0].numpy(), central_differences(run.step, x, s, v), 1e-7)
     one = run.states[0]
     for x_t in x:  # by hand, one row at a time
         one = run.step.rows(x_t[None], one[None])[0]

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = [
     "rhn.cli.entry:rhn",
-    "gersgorin.cli.entry:main_of_plot",
+    "gersgorin.cli:gersgorin_plot",
     "analysis.entry:analyze",
     "optim_study.entry:study",
 ]

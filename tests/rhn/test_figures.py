@@ -1,18 +1,13 @@
 """Figures: their files, their texts and their letters."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from gersgorin.figures import draw_run
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from gersgorin import spectra
-from rhn import make_cell
 from rhn.plotting.figure import LogLabels, LogTicks
 from rhn.utils import figures, old
 
@@ -47,7 +42,7 @@ def test_a_figure_has_the_same_bytes_on_another_day(tmp_path, monkeypatch, suffi
 def test_dollars_of_a_user_are_no_mathematics(tmp_path):
     def draw():
         figure = simple()
-        figure.axes[0].set(title=figures.drawable("of $\\frac$"), xlabel=r"$\log_{10} x$")
+        figure.axes[0].set(title=old.drawable("of $\\frac$"), xlabel=r"$\log_{10} x$")
         old.titled(figure, "a$b$ and $\\frac$, \udcff", "text a$b$.txt")
         return figure
 
@@ -126,21 +121,3 @@ def test_a_word_is_broken_only_if_it_is_longer_than_a_line():
     words = "how far the rhn-toolkit reaches without time step (days) " + "x" * 300
     for inches in np.linspace(1.2, 3, 40):
         assert old.folded(words, inches, 9).split()[:8] == words.split()[:8]
-
-
-def test_the_letters_of_a_figure_have_the_sizes_of_the_guide():
-    """In points: panel titles and labels, ticks and legends, figure titles, footers."""
-    text = (Path(__file__).resolve().parents[2] / "docs/guides/reading-a-figure.md").read_text()
-    row = r"^\| (?:`(\w+)`|not given) \| " + r" \| ".join([r"([\d.]+)"] * 4) + r" \|$"
-    table = re.findall(row, text, re.MULTILINE)
-    assert [width for width, *_ in table] == [*figures.SIZES, ""]
-    found = spectra(make_cell("rhn", 3, 4, depth=2), torch.randn(8, 3))
-    for width, *sizes in table:
-        figure = draw_run(found, figure=width or None)
-        letters: list[list] = [[], [], [figure._suptitle], [figure._supxlabel]]
-        for ax in figure.axes:
-            letters[0] += ax.title, ax.xaxis.label, ax.yaxis.label
-            letters[1] += *ax.get_xticklabels(), *ax.get_yticklabels()
-            letters[1] += ax.get_legend().get_texts() if ax.get_legend() else []
-        in_points = [{round(one.get_fontsize(), 1) for one in texts} for texts in letters]
-        assert in_points == [{float(size)} for size in sizes], width

@@ -8,10 +8,10 @@ import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import gersgorin.cli.main
 import pytest
 
 import analysis.cli
+import gersgorin.cli.commands
 import optim_study.cli
 import rhn.cli.main
 import trainability.cli
@@ -44,7 +44,7 @@ SETTINGS = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0, "hid
 LOSSES = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
 DEEP = "run,cell,tied,layers,hidden_size,depth,vocabulary_size,max_tokens,epochs,valid_perplexity"
 MAIN = {
-    "gersgorin": gersgorin.cli.main.main,
+    "gersgorin": gersgorin.cli.commands.main,
     "optim-study": optim_study.cli.main,
     "rhn": rhn.cli.main.main,
     "rhn-analyze": analysis.cli.main,

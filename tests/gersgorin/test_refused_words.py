@@ -1,0 +1,113 @@
+"""Words that the commands of gersgorin refuse, before any work."""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tables import for_each
+
+from gersgorin import open_run, spectra
+from gersgorin.cli.commands import TABLE
+from rhn.cells import RHN
+from rhn.checkpoints import save_checkpoint
+from tests.gersgorin.test_commands_of_gersgorin import (
+    NETS,
+    SMALL,
+    THERE,
+    cell_of,
+    run,
+    trained_model,
+    x_of,
+)
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Every analysis fails."""
+
+    def fails(*_, **__):
+        raise AssertionError("the analysis has begun")
+
+    monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
+    for name in THERE:
+        if name not in ("run", "recording"):
+            module, _, function = TABLE[name].function.partition(":")
+            monkeypatch.setattr(import_module(f"gersgorin.{module}"), function, fails)
+
+
+@pytest.mark.usefixtures("no_work")
+@for_each("name", [name for name in THERE if name != "recording"])
+def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
+    for output in ("missing/a.npz", "a.mine", "/proc/a.npz", "/dev/full", f"{'a' * 300}.npz"):
+        assert run(name, "--cell", "rnn", *SMALL, "--output", output) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and "cannot write" in error and error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("no_work")
+@for_each(
+    ("words", "said"),
+    [
+        ("plot --steps 500", "steps is 500: expected 1 to 85, the steps of bwv269"),
+        ("plot --steps 0", "steps is 0: expected 1 to 85"),
+        ("plot --hidden-size 0", "hidden_size"),
+        ("plot --hidden-size 1000000", "a state of 1000000 over 85 steps needs about"),
+        ("plot --cell rhnx", "unknown cell 'rhnx'; did you mean 'rhn'?"),
+        ("plot --cell rnn --transform-bias -1", "the cell rnn has no option 'transform_bias'"),
+        ("plot --cell-option skip=last", "the cell rhn has no option 'skip'"),
+        ("plot --seed -1", "seed"),
+        ("plot --checkpoint none.safetensors", "none.safetensors"),
+        ("plot --checkpoint a.safetensors --depth 4", "--depth is 4: expected none, beside checkp"),
+        ("plot --checkpoint a.safetensors --seed 4", "--seed is 4: expected none, beside checkp"),
+        ("plot --module nets.py:make --depth 4", "--depth is 4: expected none, beside module"),
+        ("plot --layer rnn", "--layer is rnn: expected none, beside cell"),
+        ("plot --module none.py:make", "module is none.py:make: expected FILE.py:NAME"),
+        ("plot --module nets.py:none", "module is nets.py:none: expected a name that nets.py"),
+        ("plot --module nets.py:number", "nets.py:number cannot be called"),
+        ("plot --module nets.py:turns --checkpoint a.safetensors", "expected a module, for the"),
+        ("plot --input none.npy", "none.npy cannot be read as numbers"),
+        ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
+        ("plot --chorale none", "no chorale is called 'none'"),
+        ("plot --figure poster", "poster"),
+        ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
+        ("plot --hidden-size 1.5", "--hidden-size"),
+        ("plt", "Unknown command"),
+    ],
+)
+def test_wrong_words_are_refused_before_the_work(words, said, capsys):
+    Path("nets.py").write_text(NETS)
+    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    assert run(*words.split()) == 2, words
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error.splitlines()[0], error
+
+
+def test_wrong_numbers_beside_a_network_are_refused(capsys):
+    np.save("sine.npy", np.zeros(9))
+    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    for words, said in {
+        ("plot", *SMALL, "--step", 7): "step is 7: expected a whole number from 0 to 6",
+        ("plot", "--input", "sine.npy", "--checkpoint", "a.safetensors"): "rhn takes no step from",
+        ("plot", *SMALL, "--leading", 9): "leading",
+    }.items():
+        assert run(*words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_names_in_a_strangers_file_change_no_terminal(capsys):
+    trained_model("rnn", 1, seed="\x1b[31m7\x07")
+    assert run("products", "--checkpoint", "mine.safetensors", "--steps", 4) == 0
+    shown = capsys.readouterr()
+    assert "\\x1b[31m7\\x07" in shown.out
+    assert not set(map(chr, range(32))) - {"\n"} & {*shown.out, *shown.err}
+
+
+def test_progress_counts_the_steps(monkeypatch):
+    monkeypatch.setattr("gersgorin.run.BLOCK", 5 * 6**2)
+    done = []
+    spectra(replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step)))
+    assert done == [(5, 12), (10, 12), (12, 12)]
