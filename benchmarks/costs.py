@@ -46,8 +46,8 @@ INFLUENCES = (  # outputs of a GRU of two layers with 64 units; time steps
 PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequences, positions
 REPEATS = 7
 COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
-    "gersgorin compare --cell rhn --depth 1 5",
-    "gersgorin compare --cell rnn irnn rhn lstm gru",
+    "gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10",
+    "gersgorin compare --cell rnn lstm gru --csv table.csv",
     "gersgorin lyapunov --cell gru --init uniform:0.3 --hidden-size 32 --count 8 --output "
     "exponents.png",
     "gersgorin fixed-points --cell gru --init uniform:0.3 --hidden-size 32 --starts 50 --output "

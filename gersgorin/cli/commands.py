@@ -2,7 +2,7 @@
 and its fields are keywords of this function, so a command and Python compute the same numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -253,8 +253,12 @@ def run(command: Any) -> None:
     """Run a command, after its words were read."""
     from gersgorin.cli import work  # loads torch
 
-    own = {"compare": work.compare_networks, "recording": work.show_recording, "run": work.save_run}
-    own.get(command.name, work.run_analysis)(command)
+    own: dict[type, Callable[[Any], None]] = {
+        CompareCommand: work.compare_networks,
+        RecordingCommand: work.show_recording,
+        RunCommand: work.save_run,
+    }
+    own.get(type(command), work.run_analysis)(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -115,24 +115,3 @@ def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_p
         assert run(words) == 2
         error = capsys.readouterr().err
         assert said in error and len(error.strip().splitlines()) == 1
-
-
-def test_a_comparison_names_networks_of_other_data(tmp_path, caplog):
-    words = ["--data", "other.json", "--out", str(tmp_path / "two")]
-    assert rhn(["train", "jsb-depth-2", *SIZES, *words]) == 0
-    assert (
-        gersgorin(
-            [
-                "compare",
-                f"runs/one,{tmp_path / 'two'}",
-                "--json",
-                "--output",
-                str(tmp_path / "a.png"),
-            ]
-        )
-        == 0
-    )
-    (said,) = caplog.messages
-    assert (
-        f"{tmp_path / 'two'} was trained on data with checksum" in said and "mine.json has" in said
-    )

@@ -332,7 +332,7 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
     np.testing.assert_array_equal(gates, found.gate.mean(1).T)
     rows = [line.split("   ")[0] for line in str(found).splitlines()]
     assert rows[2:13] == ["optimiser step", *MEASURES.values()]
-    words = (*found.parameters, "real part", "imaginary part", "depth", "units")
+    words = (*found.parameters, "real part", "imaginary part", "depth", "units", "^{", "{", "}}$")
     assert other_words(" ".join([*words_in(figure), str(found)]), found, words) == set()
 
 
