@@ -222,7 +222,7 @@ class Recording(Result):
         from gersgorin.analyses.panels import figure_width
 
         panels, width = self.panels(), figure_width(part)
-        rows = -(-len(panels) // 2)
+        rows = max(1, -(-len(panels) // 2))
         heights = (0.3 * width, max(0.22 * width, 1.2) * rows)
         above, below = part.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
         planes = above.subplots(1, len(self.shown), squeeze=False)[0]
