@@ -81,7 +81,7 @@ def read_chorale(name: str | None = None, file: Path | None = None) -> Sequences
     if name is None and file is not None:
         known = {piece.name for piece in chorales(file).pieces}
         name = CHORALE if CHORALE in known else FIRST
-    piece = chorale(name or CHORALE, file)
+    piece = chorale(CHORALE if name is None else name, file)
     return Sequences([torch.from_numpy(piece.astype(np.float64))], piece.name, "quarter notes")
 
 

@@ -231,8 +231,8 @@ class Recording(Result):
         grid = below.subplots(rows, 2, squeeze=False).ravel()
         for ax, (name, curves) in zip(grid, panels.items(), strict=False):
             self._draw(ax, name, curves)
-        if len(panels) % 2:
-            grid[-1].remove()
+        for ax in grid[len(panels) :]:
+            ax.remove()
         return sum(heights) + 0.8
 
     def _draw(self, ax: "Axes", title: str, curves: Mapping[str, np.ndarray]) -> "Axes":

@@ -303,8 +303,8 @@ def compare(
     >>> compare(steps, torch.zeros(9, 1), state_size=1).table()["2-norm"].tolist()
     [0.5, 2.0]
     """
-    good = isinstance(networks, Mapping) and len(networks) > 0
-    door.require(good, "networks", door.kind(networks), "a dictionary of at least one network")
+    good = isinstance(networks, Mapping)
+    door.require(good, "networks", door.kind(networks), "a dictionary of networks")
     unknown = [name for name in panels if name not in PANELS]
     door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
     places, sequences = _places(networks), _listed(x)

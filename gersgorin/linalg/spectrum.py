@@ -123,7 +123,7 @@ def departure_from_normality(
     normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
     squares = (whole - normal) * (whole + normal)
     rounding = (LEAST_SQUARES + A.shape[-1]) * torch.finfo(A.dtype).eps * whole**2
-    found = torch.where(squares > rounding, squares, 0).sqrt()
+    found = torch.where(squares <= rounding, 0, squares).sqrt()  # NaN stays
     return found / torch.where(whole > 0, whole, 1) if relative else found * unit
 
 
