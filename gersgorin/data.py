@@ -94,7 +94,7 @@ def text_data(path: Path, vocabulary: Any, steps: int | None = None) -> Sequence
     >>> from rhn.data.text import Vocabulary
     >>> with tempfile.NamedTemporaryFile("w") as file:
     ...     print("abba", end="", file=file, flush=True)
-    ...     read_text(Path(file.name), Vocabulary("characters", ("a", "b"))).x.tolist()
+    ...     text_data(Path(file.name), Vocabulary("characters", ("a", "b"))).x.tolist()
     [0, 1, 1, 0]
     """
     try:
