@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.validation import is_whole_number, not_dense_real, whole_number
+from rhn.utils.validation import check_room, is_whole_number, not_dense_real, whole_number
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message
@@ -79,6 +79,7 @@ def first_state(s0: Any, state_size: Any = None) -> Any:
         sizes = state_size if isinstance(state_size, tuple) else (state_size,)
         good = len(sizes) > 0 and all(map(is_whole_number, sizes))
         require(good, "state_size", state_size, "a whole number above 0, or a tuple of them")
+        check_room(8 * sum(sizes), f"state_size {state_size}", "give a smaller one")
         zeros = tuple(torch.zeros(int(n), dtype=torch.float64, device="cpu") for n in sizes)
         return zeros if isinstance(state_size, tuple) else zeros[0]
     s0 = tree_map(lambda part: numbers("s0", part), s0)
