@@ -226,7 +226,8 @@ def _derivative(
     known = [*(["analytic"] if own else []), *METHODS]
     door.require(method in (None, *known), "method", repr(method), " or ".join(known))
     if own and method in (None, "analytic"):
-        with door.users_code(f"{step.name} takes no step from x {x.shape} and s {s.shape}"):
+        shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
+        with door.users_code(f"{step.name} takes no step from {shapes}"):
             A = own(x, s)
     else:
         A = _by_autograd(step, x, s, at_s, method)
