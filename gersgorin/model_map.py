@@ -183,8 +183,9 @@ def _along(run: Run) -> Read:
 
     def read(shift: Any) -> tuple[Tensor, Tensor, int]:
         leaf, s, outputs = x.clone().requires_grad_(), run.states[:1], list[Tensor]()
-        for x_t in (leaf + shift).split(1):
-            o, s = run.step.both(x_t, s)
+        for t, x_t in enumerate((leaf + shift).split(1)):
+            with door.users_code(f"{run.step.name} fails at step {t}"):
+                o, s = run.step.both(x_t, s)
             outputs.append(o)
         return leaf, torch.stack(outputs), 1
 
