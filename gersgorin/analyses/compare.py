@@ -39,6 +39,7 @@ from gersgorin.analyses.step_result import (
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
+from rhn.utils.validation import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -270,6 +271,7 @@ class Comparison(Result):
 
         if step is not None:
             step = door.step_of_run(step, min(one.first.steps for one in self.networks))
+        limit = None if limit is None else number("limit", limit, above=0)
         title = "\n".join(self.title()) if title is None else title
         return composed(partial(draw_grid, found=self, step=step, half=limit), title, size, source)
 

@@ -33,6 +33,7 @@ from gersgorin.linalg.discs import overlap_ends
 from gersgorin.linalg.ranges import support_corners
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
+from rhn.utils.validation import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,6 +190,7 @@ class Spectra(StepResult):
         from gersgorin.analyses import panels  # loads matplotlib
 
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
+        limit = None if limit is None else number("limit", limit, above=0)
         ax = panels.draw_discs(panels.new_axes() if ax is None else ax, self, step, limit)
         ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
         ax.set_title(f"{panels.TIME} {step}", loc="left")
@@ -210,6 +212,7 @@ class Spectra(StepResult):
         from gersgorin.analyses.panels import composed, draw_spectra  # loads matplotlib
 
         step = self.typical_step if step is None else door.step_of_run(step, self.steps)
+        limit = None if limit is None else number("limit", limit, above=0)
         title = self.figure_title() if title is None else title
         growth = growth_curve(self.log_norm_product)
         return composed(partial(draw_spectra, found=self, step=step, growth=growth, half=limit),

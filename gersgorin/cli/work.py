@@ -35,6 +35,7 @@ from rhn.utils.figures import figure_name, inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import progress_bars
 from rhn.utils.results import SUFFIXES, Result
+from rhn.utils.validation import number
 
 FIGURES = (".png", ".svg", ".pdf")
 RECORDING = "record.npz"  # in the folder of a training run
@@ -63,7 +64,7 @@ def run_analysis(command: AnalysisOptions) -> None:
         else:
             model, made = network_of(command, data.x)
             run = opened_network(command, command, model, data)
-            check_step(command, len(run))
+            check_figure(command, len(run))
             found = function(replace(run, progress=advance), **keywords)
     show(command, found, made, outputs)
 
@@ -75,7 +76,7 @@ def compare_networks(command: Any) -> None:
     door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
     check_kind_options(command, {kind_of_network(one) for _, one, _ in named})
     data = data_of(next((one for _, one, _ in named if one.checkpoint), named[0][1]), command)
-    check_step(command, len(data.x))
+    check_figure(command, len(data.x))
     networks, made = dict[Any, list[Run]](), dict[str, None]()
     with progress_bars() as report:
         for place, options, before in named:
@@ -171,10 +172,12 @@ def on_device(model: Any, command: Any) -> Any:
     return model.to(resolve_device(command.device)) if isinstance(model, nn.Module) else model
 
 
-def check_step(command: Any, steps: int) -> None:
-    """Refuse a step of the figure that a run does not have."""
+def check_figure(command: Any, steps: int) -> None:
+    """Refuse a limit of the figure that is no number above 0, and a step that a run has not."""
     if getattr(command, "step", None) is not None:
         door.step_of_run(command.step, steps)
+    if getattr(command, "limit", None) is not None:
+        number("limit", command.limit, above=0)
 
 
 def checked_outputs(command: OutputOptions, default: Path) -> list[Path]:
