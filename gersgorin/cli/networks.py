@@ -51,9 +51,9 @@ def network_of(
 
     path, cell = options.checkpoint, options.cell
     if before:
-        from rhn.training.trained import initial_model  # loads the training loop
+        from rhn.api import load  # loads the training loop
 
-        model = initial_model(path, 0, cell)[0]
+        model = load(path, cell, before_training=True)
     else:
         model = load_model(path, cell)
     made = words_of_checkpoint(path, fresh=before) if described(options) else named_file(path)
