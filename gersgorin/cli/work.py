@@ -35,11 +35,13 @@ from rhn.utils.figures import figure_name, inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import progress_bars
 from rhn.utils.results import SUFFIXES, Result
-from rhn.utils.validation import number
+from rhn.utils.validation import number, whole_number
 
 FIGURES = (".png", ".svg", ".pdf")
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE = "before training"
+MOST_SEEDS = 1000  # of `compare`
+NO_USE = "a network that it changes"
 SILENT = {f.name for f in fields(OutputOptions)}  # options that change no number
 NAMED = {"networks", "cell", "module", "checkpoint", "chorale", "input", "path"}
 """Options whose values stand alone in the name of a figure."""
@@ -72,9 +74,7 @@ def run_analysis(command: AnalysisOptions) -> None:
 def compare_networks(command: Any) -> None:
     """Compare new cells, trained networks and modules."""
     outputs, compare = checked_outputs(command, default_figure(command)), function_of(command)
-    named = [*new_cells(command), *positional(command)]
-    door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
-    check_kind_options(command, {kind_of_network(one) for _, one, _ in named})
+    named = checked_networks(command)
     data = data_of(next((one for _, one, _ in named if one.checkpoint), named[0][1]), command)
     check_figure(command, len(data.x))
     networks, made = dict[Any, list[Run]](), dict[str, None]()
@@ -92,6 +92,24 @@ def compare_networks(command: Any) -> None:
 
 Named = Iterator[tuple[Any, NetworkOptions, bool]]
 """Places in the grid, options of networks, and True for a network before its training."""
+
+
+def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
+    """All networks that `compare` names. Raises InvalidInputError for options that none of them has
+    or a network that is named twice.
+    """
+    whole_number("seeds", command.seeds, 1, MOST_SEEDS)
+    for option in ("networks", "cell", "depth"):
+        words = getattr(command, option)
+        door.require(len({*words}) == len(words), option, " ".join(map(str, words)), "each once")
+    named = [*new_cells(command), *positional(command)]
+    door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
+    kinds = {kind_of_network(one) for _, one, _ in named}
+    check_kind_options(command, kinds)
+    trained, fresh = "checkpoint" in kinds, kinds != {"checkpoint"}
+    door.require(trained or not command.before_training, "--before-training", True, NO_USE)
+    door.require(fresh or command.seeds == 1, "--seeds", command.seeds, NO_USE)
+    return named
 
 
 def new_cells(command: Any) -> Named:
