@@ -74,7 +74,7 @@ def record(
     model: Any, x: Any, layer: str | None, batch_first: bool | None
 ) -> tuple[nn.Module, Tensor, Any]:
     """Return a copy of the layer in float64, the sequence that it reads, and its first state."""
-    door.require(isinstance(model, nn.Module), "layer", repr(layer), "None for a function")
+    door.require(isinstance(model, nn.Module), "model", door.kind(model), "a module with layers")
     name = door.recurrent_layer(model, layer)
     model = door.copied(model)
     part = model.get_submodule(name)

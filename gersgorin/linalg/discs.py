@@ -94,7 +94,7 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
     """
     check_square(A)
     if axis not in ("row", "column"):
-        raise InvalidInputError(f"axis: expected 'row' or 'column', got {in_short(axis)}")
+        raise InvalidInputError(f"axis is {in_short(axis)}: expected 'row' or 'column'")
     return Discs(A.diagonal(dim1=-2, dim2=-1), off_diagonal_sums(A, axis))
 
 

@@ -53,9 +53,7 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     check_square(A)
     z = as_numbers("grid", grid).detach().cpu().to(torch.complex128).resolve_conj()
     if not torch.isfinite(torch.view_as_real(z)).all():
-        raise InvalidInputError(
-            "grid: expected finite points, got NaN or infinite ones; leave them out"
-        )
+        raise InvalidInputError("grid is NaN or infinite at some points: expected finite points")
     n, points = A.shape[-1], A.shape[:-2].numel() * z.numel()
     need = 16 * (2 * max(ENTRIES, n * n) + 4 * points)
     check_room(

@@ -183,7 +183,7 @@ REFUSED = {
         (WithState(), X, None),
     r"layer is 'lstm': expected the name of a recurrent layer, such as rnn": (GRU, X, "lstm"),
     r"layer is 'out': expected the name of a recurrent layer, such as rnn": (GRU, X, "out"),
-    r"layer is 'rnn': expected None for a function": (torch.tanh, X, "rnn"),
+    r"model is builtin_function_or_method: expected a module with layers": (torch.tanh, X, "rnn"),
     r"Tagger cannot read x: RuntimeError: ": (GRU, X[:, :2], "rnn"),
     r"x is torch.float64 of shape \(2, 12, 3\): expected one sequence":
         (GRU, X.reshape(2, 12, M), "rnn"),
