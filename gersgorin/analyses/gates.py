@@ -93,6 +93,8 @@ def _of_function(run: Run, gates_of: Callable) -> tuple[np.ndarray, tuple[str, .
     for x, s in zip(*run.at(), strict=True):
         with door.users_code("gates(x, s) fails"), module_runs():
             made = door.gates_of_step(gates_of(x.clone(), unpack(s.clone())))
-        found.append({name: float(gate.mean()) for name, gate in made.items()})
+        found.append({name: float(gate.double().mean()) for name, gate in made.items()})
     names = tuple(found[0])
+    same = all(each.keys() == found[0].keys() for each in found)
+    door.require(same, "names of gates(x, s)", "others at another step", "the same at each step")
     return np.array([[each[name] for name in names] for each in found]), names
