@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 
 README = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
-WITHOUT_PICTURES = re.sub(r"^!\[[^\]]*\]\((?!https:)[^)]*\)\n\n", "", README, flags=re.MULTILINE)
+WITHOUT_PICTURES = re.sub(r"^!\[.*\]\((?!https:)[^)]*\)\n\n", "", README, flags=re.MULTILINE)
 
 setup(
     long_description=re.sub(r"\[([^\]]*)\]\((?!https:)[^)]*\)", r"\1", WITHOUT_PICTURES),
