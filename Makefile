@@ -72,7 +72,7 @@ docs-pictures: $(VENV)/.base ## draw the pictures of the tutorials anew, by thei
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/tutorial-chorales.md build/chorales
 	for page in tutorial chorales; do for picture in build/$$page/*.png; do cp $$picture docs/pictures/$$page-$${picture##*/}; done; done
 
-notebook: $(VENV)/.dev ## write the notebooks of the tutorial and of docs/notebooks, with their outputs
+notebook: $(VENV)/.dev ## write the notebooks of the tutorials, with their outputs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/notebook.py
 
 reference: $(VENV)/.base ## write the tables of names and the page of commands from the code

@@ -1,22 +1,19 @@
-"""Write the notebooks of some pages, executed: `python docs/notebook.py [PAGE ...]`, or `make notebook`. Also a hook of mkdocs.
+"""Write the notebooks of some pages, executed: `python docs/notebook.py [PAGE ...]`, or `make notebook`.
 
 The notebook of a page lies beside it: tutorial.md, tutorial.ipynb. Cells are made of the page: `sh` blocks become %%bash cells, `python`
 blocks code cells, and the tutorials' pictures, which their blocks draw, are shown by code cells. The page's `text` blocks are left out,
-since the cells print them. On the site the pages in notebooks/ get the outputs of their notebooks. Needs nbformat, nbclient and ipykernel
-(extra dev).
+since the cells print them. Needs nbformat, nbclient and ipykernel (extra dev).
 """
 
 import base64
 import io
-import json
 import re
 import sys
 import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-FOLDER = DOCS / "notebooks"
-PAGES = [DOCS / "tutorial.md", DOCS / "tutorial-chorales.md", *sorted(FOLDER.glob("*.md"))]
+PAGES = [DOCS / "tutorial.md", DOCS / "tutorial-chorales.md"]
 BLOCK = re.compile(r"^```(sh|python|text)[^\n]*\n(.*?)^```$|^!\[([^\]]*)\]\(pictures/\w+-([^)]*)\)$", re.DOTALL | re.MULTILINE)
 FIRST = "This notebook is made from the page of the same name. Run it in an environment with the toolkit."
 PIXELS, COLOURS, LINES = 900, 255, 40  # width and palette of embedded pictures; longest printed output
@@ -73,24 +70,6 @@ def smaller(output):
         few.save(stored := io.BytesIO(), "PNG", optimize=True)
         output.data = {"image/png": base64.b64encode(stored.getvalue()).decode()}
     return output
-
-
-def on_page_markdown(markdown: str, page, **_) -> str:
-    """A page of notebooks/ with a link to its notebook, and the notebook's outputs after their blocks."""
-    notebook = Path(page.file.abs_src_path).with_suffix(".ipynb")
-    if notebook.parent != FOLDER:
-        return markdown
-    code = (cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code")
-    shown = BLOCK.sub(lambda block: block[0] + "".join(map(markdown_of, next(code)["outputs"])), markdown)
-    return f"{shown}\n\n[This page as a notebook]({notebook.name})\n"
-
-
-def markdown_of(output: dict) -> str:
-    """The Markdown of an output, as it is stored in a notebook."""
-    data = output.get("data", {"text/plain": output.get("text")})
-    if "image/png" in data:
-        return f'\n\n<img alt="Output of the code above" src="data:image/png;base64,{data["image/png"].strip()}">\n'
-    return f"\n\n```text\n{''.join(data['text/plain']).rstrip()}\n```\n"
 
 
 if __name__ == "__main__":

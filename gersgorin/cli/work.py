@@ -40,7 +40,6 @@ from rhn.utils.validation import number, whole_number
 FIGURES = (".png", ".svg", ".pdf")
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE = "before training"
-MOST_SEEDS = 1000  # of `compare`
 NO_USE = "a network that it changes"
 SILENT = {f.name for f in fields(OutputOptions)}  # options that change no number
 NAMED = {"networks", "cell", "module", "checkpoint", "chorale", "input", "path"}
@@ -98,7 +97,7 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
     """All networks that `compare` names. Raises InvalidInputError for options that none of them has
     or a network that is named twice.
     """
-    whole_number("seeds", command.seeds, 1, MOST_SEEDS)
+    whole_number("seeds", command.seeds, 1)
     for option in ("networks", "cell", "depth"):
         words = getattr(command, option)
         door.require(len({*words}) == len(words), option, " ".join(map(str, words)), "each once")
