@@ -130,6 +130,19 @@ def test_layers_of_torch_stand_one_after_the_other():
 
 
 @for_each("batch_first", [True, False])
+def test_the_rows_of_a_state_of_two_axes_are_its_first_axis(batch_first):
+    W = torch.rand(N, N).double()
+
+    class OneState(nn.Module):
+        def forward(self, x, s):
+            return x, torch.tanh(s @ W) + x.reshape(len(s), M).sum(1, keepdim=True)
+
+    run = open_run(OneState(), X, torch.ones(1, N), batch_first=batch_first)
+    wanted = torch.autograd.functional.jacobian(lambda s: torch.tanh(s @ W), run.states[3])
+    assert torch.allclose(run.jacobians()[3], wanted)
+
+
+@for_each("batch_first", [True, False])
 def test_the_layout_is_what_batch_first_says(batch_first):
     layer = filled(Layered(batch_first))
     batch = X[None] if batch_first else X[:, None]
