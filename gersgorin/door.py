@@ -18,7 +18,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.validation import check_room, is_whole_number, not_dense_real, whole_number
+from rhn.utils.validation import (
+    check_room,
+    is_whole_number,
+    not_dense_real,
+    number,
+    whole_number,
+)
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message
@@ -285,6 +291,11 @@ def gates_of_step(made: Any) -> dict[str, Tensor]:
 def step_of_run(step: Any, count: int) -> int:
     """The number of a time step, counted from 0."""
     return whole_number("step", step, 0, count - 1)
+
+
+def limit_of_panel(limit: Any) -> float | None:
+    """Half the width of a panel of the complex plane; None: no limit."""
+    return None if limit is None else number("limit", limit, above=0)
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
+from gersgorin.results import FigureResult
 from rhn.utils.io import arrays_of
-from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import SubFigure
 
 STEP, LOSS, RADIUS = "optimiser step", "loss", "spectral radius"
 MEASURES = {
@@ -50,7 +50,7 @@ PerWeight = Annotated[np.ndarray, "measurement", "weight"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Recording(Result):
+class Recording(FigureResult):
     """Measurements of a network on one probe at M moments of its training; NaN if unknown.
 
     >>> import torch
@@ -206,19 +206,10 @@ class Recording(Result):
         ax.label_outer()
         return ax
 
-    def figure(
-        self, title: str | None = None, *, size: str | float = "page", source: str = ""
-    ) -> "Figure":
-        """Draw the spectra of four measurements, and a panel for each quantity that is known.
-
-        title: None: network and probe. size, source: as for the figures of other results.
-        """
-        from gersgorin.analyses.panels import composed  # loads matplotlib
-
-        return composed(self.draw, self.title()[0] if title is None else title, size, source)
-
     def draw(self, part: "SubFigure") -> float:
-        """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
+        """Draw the spectra of four measurements, and a panel for each quantity that is known.
+        Returns the height that they need, in inches.
+        """
         from gersgorin.analyses.panels import figure_width
 
         panels, width = self.panels(), figure_width(part)

@@ -1,12 +1,20 @@
-"""`load`: read any result from the file that its `save` wrote."""
+"""The base class of results with a figure, and `load`, which reads any result from the file that
+its `save` wrote. This module does not import torch.
+"""
 
 import json
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rhn.errors import DataError
 from rhn.utils.io import arrays_of, read_json
+from rhn.utils.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
 
 HOMES = {
     "Comparison": "gersgorin.analyses.compare",
@@ -26,6 +34,32 @@ OF_ANALYSIS = {
     "lesions": ("analysis.damage", "LesionTable"),
 }
 """The module and the class of each "kind" in files of `analysis`."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class FigureResult(Result):
+    """Numbers of one analysis, and their figure."""
+
+    def figure(
+        self, title: str | None = None, *, size: str | float = "page", **how: Any
+    ) -> "Figure":
+        """Draw the result in a figure of its own.
+
+        title: None: network, data, and at most two numbers. size: "page", "column", "slide", or the
+        width in inches. how: arguments of `draw`.
+        """
+        from gersgorin.analyses.panels import composed  # loads matplotlib
+
+        title = self.figure_title() if title is None else title
+        return composed(partial(self.draw, **how), title, size)
+
+    def figure_title(self) -> str:
+        """The usual title of the figure."""
+        return "\n".join(self.title())
+
+    def draw(self, part: "SubFigure", *args: Any, **how: Any) -> float:
+        """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
+        raise NotImplementedError
 
 
 def load(path: str | Path) -> Any:

@@ -10,9 +10,9 @@ in length: a number at step t is over the runs that have this step.
 """
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -36,28 +36,19 @@ from gersgorin.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
+from gersgorin.results import FigureResult
 from rhn.utils.io import check_output, write_rows
-from rhn.utils.results import Result
 from rhn.utils.tables import formatted
-from rhn.utils.validation import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 RUNS, NETWORK, NETWORKS = "runs", "network", "networks"
 SHARES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9}
 """Quantiles over the runs, by the heading of their table."""
 ENDINGS = {"": 0.5, ", 10 %": 0.1, ", 90 %": 0.9}
 """The same quantiles, by the endings of columns in a .csv file."""
-MEASURES = {
-    RADIUS: "spectral_radius",
-    ROW_REACH: "reach",
-    NORM: "norm",
-    GROWTH: "log_norm_product",
-}
-PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
-"""The panels of a figure: the complex plane of a step, and curves over time."""
 COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
 HEADING = 10  # letters of a line in the heading of a column
 
@@ -111,20 +102,19 @@ class ComparedNetwork:
         """The numbers of each run by the columns of the table, (R,): medians over its steps, and
         those of the whole run.
         """
-        three = {name: getattr(self, MEASURES[name]) for name in (RADIUS, ROW_REACH, NORM)}
+        three = {RADIUS: self.spectral_radius, ROW_REACH: self.reach, NORM: self.norm}
         found = {name: quantiles(values.T, 0.5) for name, values in three.items()}
         ends = zip(self.log_norm_product, self.steps, strict=True)
         growth = [growth_rows(log_norm[:T]) for log_norm, T in ends]
         last = {name: np.array([each[name] for each in growth]) for name in COLUMNS[-2:]}
         return {RUNS: np.full(len(self.steps), len(self.steps)), **found, **last}
 
-    def curve(self, measure: str, share: float) -> np.ndarray:
-        """A quantile over the runs at each step that at least half of the runs have, (T',), of a
-        measure in `MEASURES`. The growth is in decades, from the first state on.
+    def growth(self, share: float) -> np.ndarray:
+        """A quantile over the runs of log10 ||ds[t]/ds[0]||, from the first state on, at each step
+        that at least half of the runs have, (T' + 1,).
         """
-        found = quantiles(getattr(self, MEASURES[measure]), share)
-        found = found[2 * self.runs_at >= len(self.steps)]
-        return growth_curve(found)[GROWTH] if measure == GROWTH else found
+        found = quantiles(self.log_norm_product, share)
+        return growth_curve(found[2 * self.runs_at >= len(self.steps)])[GROWTH]
 
 
 def quantiles(values: np.ndarray, share: float) -> np.ndarray:
@@ -145,7 +135,7 @@ def quantiles(values: np.ndarray, share: float) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Comparison(Result):
+class Comparison(FigureResult):
     """Networks on the same data, in the order in which they were given.
 
     >>> import torch
@@ -156,12 +146,10 @@ class Comparison(Result):
 
     page: ClassVar[str] = "docs/guides/compare.md"
     texts: ClassVar[tuple[str, ...]] = (
-        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS,
+        *Spectra.texts, *COLUMNS, GROWTH, *SHARES, NETWORK, NETWORKS,
     )  # fmt: skip
 
     networks: tuple[ComparedNetwork, ...]
-    panels: tuple[str, ...]
-    """The panels of the figure, names in `PANELS`."""
 
     def __getitem__(self, place: Place) -> Spectra:
         """The spectra of a network, along its first run, by its name or (row, column)."""
@@ -184,11 +172,6 @@ class Comparison(Result):
     def columns(self) -> list[str]:
         """The columns of the grid, from left to right."""
         return [*dict.fromkeys(one.column for one in self.networks if one.column)] or [""]
-
-    @property
-    def curve_panels(self) -> list[str]:
-        """The measures whose curves the figure has."""
-        return [PANELS[name] for name in self.panels if PANELS[name]]
 
     def title(self) -> list[str]:
         first, runs = self.networks[0].first, sum(len(one.steps) for one in self.networks)
@@ -239,48 +222,34 @@ class Comparison(Result):
         rows = zip(names, *[column.tolist() for column in columns.values()], strict=True)
         return write_rows(path, [NETWORK, *columns], rows)
 
-    def plot(self, ax: "Axes | None" = None, panel: str = "product") -> "Axes":
-        """Draw one curve for each network over time, into these axes or new ones: the median of its
-        runs, and a band from 10 to 90 % of them. panel: a name in `PANELS` but "discs".
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the growth of each network over time, into these axes or new ones: the median of its
+        runs, and a band from 10 to 90 % of them.
         """
-        from gersgorin.analyses.grid import draw_row_curves  # loads matplotlib
+        from gersgorin.analyses.grid import draw_growth  # loads matplotlib
         from gersgorin.analyses.panels import new_axes
 
-        curves = [*PANELS][1:]
-        door.require(panel in curves, "panel", repr(panel), " or ".join(curves))
         names = {one.name: one for one in self.networks}
-        return draw_row_curves(new_axes() if ax is None else ax, names, PANELS[panel])
+        return draw_growth(new_axes() if ax is None else ax, names)
 
-    def figure(
-        self,
-        title: str | None = None,
-        *,
-        size: str | float = "page",
-        source: str = "",
-        step: int | None = None,
-        limit: float | None = None,
-    ) -> "Figure":
-        """Draw the grid: one step of the first run of each network, and curves for each row.
+    def draw(self, part: "SubFigure", step: int | None = None, limit: float | None = None) -> float:
+        """Draw the grid: one step of the first run of each network, and the growth for each row.
+        Returns the height in inches.
 
-        title: None: the usual one. size: "page", "column", "slide", or the width in inches. source:
-        what the footer says about the networks. step: None: the typical step of each network.
-        limit: half the width of the panels around 0; None: all panels hold all that is drawn.
+        step: None: the typical step of each network. limit: half the width of the panels around 0;
+        None: all panels hold all that is drawn.
         """
         from gersgorin.analyses.grid import draw_grid  # loads matplotlib
-        from gersgorin.analyses.panels import composed
 
         if step is not None:
             step = door.step_of_run(step, min(one.first.steps for one in self.networks))
-        limit = None if limit is None else number("limit", limit, above=0)
-        title = "\n".join(self.title()) if title is None else title
-        return composed(partial(draw_grid, found=self, step=step, half=limit), title, size, source)
+        return draw_grid(part, self, step, door.limit_of_panel(limit))
 
 
 def compare(
     networks: Mapping[Place, Any],
     x: Any = None,
     *,
-    panels: Sequence[str] = ("discs", "product"),
     progress: Callable[[int, int], object] | None = None,
     **how: Any,
 ) -> Comparison:
@@ -292,13 +261,12 @@ def compare(
             list of them: the same network with several seeds.
         x: one sequence as for `open_run`, or a list of sequences; None if all networks are runs.
             With several seeds or sequences, numbers are quantiles over the runs.
-        panels: the panels of the figure: discs, radius, reach, norm, product.
         progress: called with the number of runs that are done, and of all runs.
         how: as for `spectra`.
 
     Raises:
         InvalidInputError, NotFiniteError, UsersCodeError: as for `spectra`; or there is no network,
-            two have the same place, or a panel is unknown.
+            or two have the same place.
 
     >>> import torch
     >>> steps = {"half": lambda x, s: s / 2, "twice": lambda x, s: 2 * s}
@@ -307,8 +275,6 @@ def compare(
     """
     good = isinstance(networks, Mapping)
     door.require(good, "networks", door.kind(networks), "a dictionary of networks")
-    unknown = [name for name in panels if name not in PANELS]
-    door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
     places, sequences = _places(networks), _listed(x)
     draws = [*map(_listed, networks.values())]
     door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")
@@ -319,8 +285,7 @@ def compare(
         runs[k].append(spectra(network, sequence, **how | few))
         if progress is not None:
             progress(done, len(jobs))
-    found = tuple(map(_network, places, runs))
-    return Comparison(networks=found, panels=tuple(panels))
+    return Comparison(networks=tuple(map(_network, places, runs)))
 
 
 def _listed(given: Any) -> list[Any]:

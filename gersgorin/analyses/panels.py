@@ -45,17 +45,16 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))  # of curves 1 to 7, 8 to 14, ...
 ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
 DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
 MARGIN = 1.1  # of a panel's half width: beyond all that it holds
-SMALL = 20  # a step in a panel that is so many times as wide has an inset
 NARROW = 0.3  # of a figure's width: the longest line of a curve's name
 NAME = "name of a curve"  # id of these texts
 REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
 ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
 CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
 ALL_STEPS, CIRCLE, ENLARGED = "eigenvalues of all steps", "unit circle", "enlarged"
-MODULUS, WIDE, RE, IM, BAND = "modulus, norm", "wide", "Re", "Im", "10 to 90 % of the runs"
+MODULUS, RE, IM, BAND = "modulus, norm", "Re", "Im", "10 to 90 % of the runs"
 PANEL_TEXTS = (
     REAL, IMAGINARY, TIME, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
-    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, WIDE, RE, IM, BAND,
+    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, RE, IM, BAND,
 )  # fmt: skip
 """The words of all panels, without the names of rows."""
 
@@ -84,20 +83,15 @@ def is_slide(part: SubFigure) -> bool:
     return figure_width(part) > 12
 
 
-def composed(
-    draw: Callable[[SubFigure], float], title: str, size: str | float, source: str = ""
-) -> Shown:
-    """Return a new figure in our style, with a title, and a footer that names the source.
+def composed(draw: Callable[[SubFigure], float], title: str, size: str | float) -> Shown:
+    """Return a new figure in our style, with a title.
 
     draw: adds the panels and returns the height of the figure in inches. size: "page", "column",
     "slide" or the width in inches.
     """
     with our_style(size):
         figure = Shown(figsize=(inches_of(size), SLIDE_HEIGHT), layout="constrained")
-        left: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True, "parse_math": False}
-        figure.suptitle(title, **left)
-        if source:
-            figure.supxlabel(source, fontsize=rcParams["legend.fontsize"], color=GREY, **left)
+        figure.suptitle(title, x=0.01, ha="left", wrap=True, parse_math=False)
         height = draw(figure.add_subfigure(figure.add_gridspec(1, 1)[0]))
         figure.set_figheight(SLIDE_HEIGHT if inches_of(size) > 12 else height)
         for _ in range(2):  # the places of names depend on heights, and heights on these places
@@ -227,25 +221,6 @@ def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Ax
         ax.fill_between(x[:, 0], -height, height, color=GREY, alpha=0.12, linewidth=0,
                         label=OVERLAP)  # fmt: skip
     return draw_points(ax, found, step, half or half_width(found, step))
-
-
-def draw_inset(ax: Axes, found: Any, step: int, half: float) -> None:
-    """Draw a step enlarged in a corner of a panel of half width `half`, and its width above, if its
-    discs and eigenvalues are too small to be seen there.
-    """
-    c, r = found.centers[step], np.maximum(found.row_radii[step], found.column_radii[step])
-    ends = np.concatenate([c - r, c + r])
-    own = MARGIN * max(float(np.ptp(ends)) / 2, float(r.max()))
-    if not 0 < own < half / SMALL:
-        return
-    inset, middle = ax.inset_axes((0.58, 0.4, 0.4, 0.4)), float(ends.min() + ends.max()) / 2
-    draw_discs(inset, found, step, own)
-    inset.set(xlim=(middle - own, middle + own), xticks=[], yticks=[])
-    inset.text(1, 1.03, f"{formatted(2 * own, '.1g')} {WIDE}", ha="right",
-               transform=inset.transAxes, fontsize=max(6, 0.6 * rcParams["font.size"]))  # fmt: skip
-    inset.spines[:].set(visible=True, color=GREY, linewidth=0.6)
-    inset.set_in_layout(False)
-    ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.6)
 
 
 def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.0) -> Axes:

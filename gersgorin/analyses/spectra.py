@@ -11,7 +11,7 @@ unit, logarithms are natural.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -33,11 +33,10 @@ from gersgorin.linalg.discs import overlap_ends
 from gersgorin.linalg.ranges import support_corners
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
-from rhn.utils.validation import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import SubFigure
 
 RADIUS, NORM = "spectral radius", "2-norm"
 ROW_REACH = "largest modulus in the row discs"
@@ -189,34 +188,25 @@ class Spectra(StepResult):
         """
         from gersgorin.analyses import panels  # loads matplotlib
 
-        step = self.typical_step if step is None else door.step_of_run(step, self.steps)
-        limit = None if limit is None else number("limit", limit, above=0)
+        step, limit = self._shown(step), door.limit_of_panel(limit)
         ax = panels.draw_discs(panels.new_axes() if ax is None else ax, self, step, limit)
         ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
         ax.set_title(f"{panels.TIME} {step}", loc="left")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return ax
 
-    def figure(
-        self,
-        title: str | None = None,
-        *,
-        size: str | float = "page",
-        source: str = "",
-        step: int | None = None,
-        limit: float | None = None,
-    ) -> "Figure":
-        """Draw one step, all steps, and the growth of the product. Arguments as for `plot` and for
-        the figures of other results.
+    def draw(self, part: "SubFigure", step: int | None = None, limit: float | None = None) -> float:
+        """Draw one step, all steps, and the growth of the product. Arguments as for `plot`. Returns
+        the height that they need, in inches.
         """
-        from gersgorin.analyses.panels import composed, draw_spectra  # loads matplotlib
+        from gersgorin.analyses.panels import draw_spectra  # loads matplotlib
 
-        step = self.typical_step if step is None else door.step_of_run(step, self.steps)
-        limit = None if limit is None else number("limit", limit, above=0)
-        title = self.figure_title() if title is None else title
-        growth = growth_curve(self.log_norm_product)
-        return composed(partial(draw_spectra, found=self, step=step, growth=growth, half=limit),
-                        title, size, source)  # fmt: skip
+        growth, limit = growth_curve(self.log_norm_product), door.limit_of_panel(limit)
+        return draw_spectra(part, self, self._shown(step), growth, limit)
+
+    def _shown(self, step: int | None) -> int:
+        """A step of the run; None: the typical step."""
+        return self.typical_step if step is None else door.step_of_run(step, self.steps)
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from gersgorin.linalg import doubling_time, half_life
-from rhn.utils.results import COLUMNS, Result
+from gersgorin.results import FigureResult
+from rhn.utils.results import COLUMNS
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import SubFigure
 
 # Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
 # norm by a thousandth in 10,000 steps.
@@ -29,7 +30,7 @@ DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class StepResult(Result):
+class StepResult(FigureResult):
     """Numbers along one run of T steps."""
 
     run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X)
@@ -61,21 +62,7 @@ class StepResult(Result):
 
         return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit)
 
-    def figure(
-        self, title: str | None = None, *, size: str | float = "page", source: str = ""
-    ) -> "Figure":
-        """Draw the result in a figure of its own.
-
-        title: None: network, data, numbers. size: "page", "column", "slide", or the width in
-        inches. source: what the footer says about the network.
-        """
-        from gersgorin.analyses.panels import composed  # loads matplotlib
-
-        title = self.figure_title() if title is None else title
-        return composed(self.draw, title, size, source)
-
     def draw(self, part: "SubFigure") -> float:
-        """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
         from gersgorin.analyses.panels import one_panel  # loads matplotlib
 
         return one_panel(part, self.plot)

@@ -1,6 +1,5 @@
 """The network and the sequence that the options of a command name."""
 
-import inspect
 import runpy
 import sys
 from collections.abc import Callable, Iterable
@@ -18,46 +17,35 @@ from gersgorin.cli.options import DataOptions, NetworkOptions
 from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
-from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.utils.validation import check_room, check_seed
 
 CELL, UNITS = "rhn", 64  # of a new cell
 ALLOWED = {
     "cell": {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"},
     "checkpoint": {"checkpoint", "cell", "layer"},
-    "module": {
-        "module", "checkpoint", "hidden_size", "layer", "state_size", "batch_first", "seed",
-    },
-}  # fmt: skip
+    "module": {"module", "checkpoint", "layer", "state_size", "batch_first", "seed"},
+}
 """The options of each kind of network."""
 COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
 KEPT = 8  # numbers in a result for each entry of the state at each step
 
 
-def network_of(
-    options: NetworkOptions, x: torch.Tensor, *, before: bool = False, output: bool = False
-) -> tuple[Any, str]:
-    """Return the network that options name, for a sequence x (T, m) or (T,), and the file,
-    initialisation, seed and epoch of its weights.
+def network_of(options: NetworkOptions, x: torch.Tensor, *, before: bool = False) -> Any:
+    """Return the network that options name, for a sequence x (T, m) or (T,).
 
-    before: a trained network before its training. output: a new cell with a linear output layer of
-    m numbers. Raises InvalidInputError or CheckpointError.
+    before: a trained network before its training. Raises InvalidInputError or CheckpointError.
     """
     if options.module:
-        return _module(options, x)
+        return _module(options)
     if not options.checkpoint:
-        return _new_cell(options, x, output)
+        return _new_cell(options, x)
     from rhn.checkpoints import load_model  # loads the models of rhn
 
-    path, cell = options.checkpoint, options.cell
     if before:
         from rhn.api import load  # loads the training loop
 
-        model = load(path, cell, before_training=True)
-    else:
-        model = load_model(path, cell)
-    made = words_of_checkpoint(path, fresh=before) if described(options) else named_file(path)
-    return model, made
+        return load(options.checkpoint, options.cell, before_training=True)
+    return load_model(options.checkpoint, options.cell)
 
 
 def kind_of_network(options: NetworkOptions) -> str:
@@ -78,7 +66,7 @@ def check_kind_options(
     check_seed(options.seed or 0)
 
 
-def _new_cell(options: NetworkOptions, x: torch.Tensor, output: bool) -> tuple[Any, str]:
+def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
     name, seed = CELL if options.cell is None else options.cell, options.seed or 0
     units = UNITS if options.hidden_size is None else options.hidden_size
     depth = 1 if options.depth is None else options.depth
@@ -92,46 +80,35 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor, output: bool) -> tuple[A
     if options.init is not None:
         given["init"] = for_steps(options.init, len(x))
     generator = torch.Generator().manual_seed(seed)
-    m, sizes = x.shape[1], {"hidden_size": units, "depth": depth}
     with door.users_code(f"{name} cannot be built"):
-        if output:
-            from rhn.models import PolyphonicModel
-
-            model = PolyphonicModel(name, input_size=m, output_size=m, generator=generator,
-                                    **sizes, **{"init": None, **given})  # fmt: skip
-            return model, words_of_new(model.cells[0], seed)
-        cell = resolve_cell(name)(
-            m, *sizes.values(), generator=generator, device="cpu", dtype=torch.float64, **given
+        return resolve_cell(name)(
+            x.shape[1],
+            units,
+            depth,
+            generator=generator,
+            device="cpu",
+            dtype=torch.float64,
+            **given,
         )
-    return cell, words_of_new(cell, seed)
 
 
-def _module(options: NetworkOptions, x: torch.Tensor) -> tuple[Any, str]:
+def _module(options: NetworkOptions) -> Any:
     """The user's module or step, or what its factory returns; with weights of a file."""
     assert options.module
-    model, made = imported(options.module), options.module
+    model = imported(options.module)
     if not isinstance(model, nn.Module) and not _is_step(model):
-        sizes = {"input_size": x.shape[-1], "hidden_size": options.hidden_size}
-        taken = inspect.signature(model).parameters if callable(model) else {}
-        required = (
-            "hidden_size" in taken and taken["hidden_size"].default is inspect.Parameter.empty
-        )
-        if required and options.hidden_size is None:
-            sizes["hidden_size"] = UNITS
-        given = {name: n for name, n in sizes.items() if name in taken and n is not None}
-        with door.users_code(f"{made} cannot be called"), torch.random.fork_rng(devices=[]):
+        said = f"{options.module} cannot be called"
+        with door.users_code(said), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(options.seed or 0)
-            model = model(**given)
+            model = model()
     if options.checkpoint:
         from rhn.checkpoints import weights_file
         from rhn.weights import load_weights
 
-        good = isinstance(model, nn.Module)
-        door.require(good, made, door.kind(model), "a module, for the weights of a file")
-        file = weights_file(options.checkpoint)
-        load_weights(model, file)
-        made = named_file(file)
-    return model, made
+        good, wanted = isinstance(model, nn.Module), "a module, for the weights of a file"
+        door.require(good, options.module, door.kind(model), wanted)
+        load_weights(model, weights_file(options.checkpoint))
+    return model
 
 
 def imported(word: str) -> Any:
@@ -151,11 +128,9 @@ def imported(word: str) -> Any:
 
 
 def _is_step(found: Callable) -> bool:
-    """True for a function f(x, s), which is no class and no factory of input_size, hidden_size."""
-    if isinstance(found, type) or not callable(found):
-        return False
-    sizes = {"input_size", "hidden_size"} & {*inspect.signature(found).parameters}
-    return not sizes and door.takes(found, None, None) and not door.takes(found)
+    """True for a function f(x, s), which is no class and no factory without arguments."""
+    a_function = callable(found) and not isinstance(found, type)
+    return a_function and door.takes(found, None, None) and not door.takes(found)
 
 
 def described(options: NetworkOptions) -> Path | None:

@@ -26,7 +26,7 @@ class NetworkOptions:
     depth: Annotated[int | None, NETWORK] = None
     """Layers of a new cell within one time step (default: 1)."""
     hidden_size: Annotated[int | None, NETWORK] = None
-    """Units of a new cell, or of a factory of modules that takes them (default: 64)."""
+    """Units of a new cell (default: 64)."""
     init: Annotated[str | None, NETWORK] = None
     """Initial weights of a new cell, such as gaussian:0.1 (default: uniform:0.04 or its own)."""
     transform_bias: Annotated[float | None, NETWORK] = None
@@ -36,7 +36,7 @@ class NetworkOptions:
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None
-    """Your module or step f(x, s), or a factory of one, as FILE.py:NAME."""
+    """Your module or step f(x, s), or a class or factory without arguments, as FILE.py:NAME."""
     layer: Annotated[str | None, NETWORK] = None
     """Name of the recurrent layer of the module, such as encoder.rnn (default: its only one)."""
     state_size: Annotated[tuple[int, ...], NETWORK] = ()
@@ -89,8 +89,8 @@ class OutputOptions:
 
     @property
     def name(self) -> str:
-        """The name of the function in the names of files."""
-        return self.function.partition(":")[2].replace("_", "-")
+        """The name of the function in the name of the usual figure."""
+        return self.function.partition(":")[2].replace("_", "-").lower()
 
 
 @dataclass(frozen=True, kw_only=True)

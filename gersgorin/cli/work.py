@@ -4,9 +4,8 @@ print its result, and write the files.
 
 import inspect
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import nn
 from gersgorin import door
 from gersgorin.cli.networks import (
     ALLOWED,
-    CELL,
     check_kind_options,
     check_memory,
     data_of,
@@ -26,67 +24,57 @@ from gersgorin.cli.networks import (
     network_of,
 )
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions, OutputOptions
-from gersgorin.data import CHORALE, Sequences
+from gersgorin.data import Sequences
 from gersgorin.run import Run, open_run
 from rhn.cells.registry import lacking
-from rhn.cli.entry import own_cell, printable, resolve_device
-from rhn.plotting.provenance import epoch_words
-from rhn.utils.figures import figure_name, inches_of, save_figure
+from rhn.cli.entry import printable, resolve_device
+from rhn.utils.figures import inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import progress_bars
 from rhn.utils.results import SUFFIXES, Result
-from rhn.utils.validation import number, whole_number
+from rhn.utils.validation import whole_number
 
 FIGURES = (".png", ".svg", ".pdf")
 RECORDING = "record.npz"  # in the folder of a training run
-BEFORE = "before training"
+BEFORE, AFTER = "before training", "trained"
 NO_USE = "a network that it changes"
-SILENT = {f.name for f in fields(OutputOptions)}  # options that change no number
-NAMED = {"networks", "cell", "module", "checkpoint", "chorale", "input", "path"}
-"""Options whose values stand alone in the name of a figure."""
 
 
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
-    outputs, keywords = checked_outputs(command, default_figure(command)), command.keywords()
+    outputs, keywords = checked_outputs(command), command.keywords()
     check_kind_options(command, [kind_of_network(command)], keywords)
     function = function_of(command)
-    with progress_bars() as report, own_cell(command.module or command.cell):
+    with progress_bars() as report:
         data, advance = data_of(command, command), report(command.name)
+        model = network_of(command, data.x)
         if "progress" in inspect.signature(function).parameters:
             keywords["progress"] = advance
         if command.reads == "model":
-            of_loss = keywords.get("of", "outputs") != "outputs"
-            model, made = network_of(command, data.x, output=of_loss)
             x = data.all
-            if of_loss:  # of predicting the next step
+            if keywords.get("of", "outputs") != "outputs":  # of predicting the next step
                 keywords["y"], x = [each[1:] for each in x], [each[:-1] for each in x]
             found = function(on_device(model, command), x, **keywords, **how_of(command, data))
         else:
-            model, made = network_of(command, data.x)
             run = opened_network(command, command, model, data)
             check_figure(command, len(run))
             found = function(replace(run, progress=advance), **keywords)
-    show(command, found, made, outputs)
+    show(command, found, outputs)
 
 
 def compare_networks(command: Any) -> None:
     """Compare new cells, trained networks and modules."""
-    outputs, compare = checked_outputs(command, default_figure(command)), function_of(command)
-    named = checked_networks(command)
+    outputs, named = checked_outputs(command), checked_networks(command)
     data = data_of(next((one for _, one, _ in named if one.checkpoint), named[0][1]), command)
     check_figure(command, len(data.x))
-    networks, made = dict[Any, list[Run]](), dict[str, None]()
+    networks = dict[Any, list[Run]]()
     with progress_bars() as report:
         for place, options, before in named:
-            with own_cell(options.module or options.cell):
-                model, source = network_of(options, data.x, before=before)
-                runs = [opened_network(command, options, model, each) for each in data.parts()]
+            model = network_of(options, data.x, before=before)
+            runs = [opened_network(command, options, model, each) for each in data.parts()]
             networks.setdefault(place, []).extend(runs)
-            made[source] = None
-        given = {"panels": command.panels} if command.panels else {}
-        found = compare(networks, progress=report("compare"), **given)
-    show(command, found, "; ".join(made), outputs)
+        found = function_of(command)(networks, progress=report("compare"))
+    show(command, found, outputs)
 
 
 Named = Iterator[tuple[Any, NetworkOptions, bool]]
@@ -130,7 +118,7 @@ def positional(command: Any) -> Named:
         one = one_of(command, "checkpoint", checkpoint=Path(word), cell=None)
         if command.before_training:
             yield (word, BEFORE), one, True
-        yield (word, epoch_words(Path(word))) if command.before_training else word, one, False
+        yield (word, AFTER) if command.before_training else word, one, False
 
 
 def one_of(command: Any, kind: str, **own: Any) -> NetworkOptions:
@@ -148,18 +136,17 @@ def save_run(command: Any) -> None:
     """Run a network, and write its arrays to a file."""
     check_output(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
-    with own_cell(command.module or command.cell):
-        data = data_of(command, command)
-        run = opened_network(command, command, network_of(command, data.x)[0], data)
-        print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
-        print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
+    data = data_of(command, command)
+    run = opened_network(command, command, network_of(command, data.x), data)
+    print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
+    print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
 
 def show_recording(command: Any) -> None:
     """Show a recording of a training run."""
     path = command.path / RECORDING if command.path.is_dir() else command.path
-    outputs = checked_outputs(command, figure_name("gersgorin", command.path.name))
-    show(command, function_of(command).load(path), str(path), outputs)
+    outputs = checked_outputs(command)
+    show(command, function_of(command).load(path), outputs)
 
 
 def function_of(command: Any) -> Any:
@@ -193,57 +180,35 @@ def check_figure(command: Any, steps: int) -> None:
     """Refuse a limit of the figure that is no number above 0, and a step that a run has not."""
     if getattr(command, "step", None) is not None:
         door.step_of_run(command.step, steps)
-    if getattr(command, "limit", None) is not None:
-        number("limit", command.limit, above=0)
+    door.limit_of_panel(getattr(command, "limit", None))
 
 
-def checked_outputs(command: OutputOptions, default: Path) -> list[Path]:
-    """The files to write, which can be written. Raises OutputError or InvalidInputError."""
+def checked_outputs(command: OutputOptions) -> list[Path]:
+    """The files to write, which can be written. Raises OutputError or InvalidInputError.
+
+    >>> from gersgorin.cli.commands import PlotCommand
+    >>> print(*checked_outputs(PlotCommand()))
+    gersgorin-spectra.png
+    """
     if command.csv:
         check_output(command.csv, (".csv",))
     if command.figure is not None:
         inches_of(command.figure)
-    files = [*command.output] or [default]
+    files = command.output or [Path(f"gersgorin-{command.name}.png")]
     return [check_output(path, (*FIGURES, *SUFFIXES)) for path in files]
 
 
-def default_figure(command: Any) -> Path:
-    """The file name of a figure: the network, the sequence, and all options that change numbers.
-
-    >>> from gersgorin.cli.commands import PlotCommand
-    >>> print(default_figure(PlotCommand(cell="rhn", depth=5)))
-    gersgorin-rhn-depth5-bwv269.png
-    """
-    values = {f.name: (getattr(command, f.name), f.default) for f in fields(command)}
-    given = {name: value for name, (value, default) in values.items()
-             if value != default and name not in SILENT}  # fmt: skip
-    if not given.keys() & {"networks", "cell", "module", "checkpoint"}:
-        given = {"cell": CELL, **given}
-    if not given.keys() & {"chorale", "input"}:
-        given["chorale"] = CHORALE
-    words = [_word(*option) for option in given.items()]
-    return figure_name("gersgorin", *words, "" if command.name == "spectra" else command.name)
-
-
-def _word(name: str, value: Any) -> str:
-    """An option as a word of a file name, such as depth5; of a file only its name."""
-    parts = [Path(str(one)).name for one in (value if isinstance(value, tuple) else (value,))]
-    joined = re.sub("[:=]", "-", "-".join(parts))
-    return joined if name in NAMED else f"{name.replace('_', '-')}{joined}"
-
-
-def show(command: OutputOptions, found: Result, made: str, outputs: list[Path]) -> None:
-    """Print a result and the source of its network, and write its files."""
-    made = printable(made)
+def show(command: OutputOptions, found: Result, outputs: list[Path]) -> None:
+    """Print a result, and write its files."""
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
-        print(f"{printable(str(found))}\n\n{made}", flush=True)
+        print(printable(str(found)), flush=True)
     if command.csv:
         write_table(command.csv, found)
     for path in outputs:
         if path.suffix.lower() in FIGURES:
-            save_figure(path, lambda: figure_of(command, found, made), command.figure)
+            save_figure(path, lambda: figure_of(command, found), command.figure)
         else:
             found.save(path)
     if not command.json:
@@ -261,8 +226,8 @@ def write_table(path: Path, found: Any) -> None:
         write_rows(path, [*table], zip_longest(*columns, fillvalue=""))
 
 
-def figure_of(command: Any, found: Any, made: str) -> Any:
+def figure_of(command: Any, found: Any) -> Any:
     """The figure of a result, drawn with the options of a command."""
-    given = {"size": command.figure, "source": made, "title": command.title}
+    given = {"size": command.figure, "title": command.title}
     given |= {name: getattr(command, name) for name in command.drawn}
     return found.figure(**{name: value for name, value in given.items() if value is not None})
