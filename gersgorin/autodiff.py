@@ -1,17 +1,9 @@
-"""Products with Jacobians by autograd: many at once, or one by one if an operation cannot be
+"""Products with Jacobians by reverse passes: many at once, or one by one if an operation cannot be
 batched.
-
-    vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
-    Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
-
-A reverse pass w -> A^T w is linear in w. A reverse pass through this pass is therefore v -> A v, so
-`vjps` and `Linearized` need no forward mode.
-
-Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -65,32 +57,3 @@ def plain_attention() -> Iterator[None]:
     """Compute attention in plain operations: fused kernels have no second derivatives."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
-
-
-class Linearized:
-    """The derivative A = df/dv of a function f(v, x) at one point, known by its products."""
-
-    def __init__(self, f: Callable[..., Tensor], v: Tensor, *x: Tensor):
-        with with_gradients(), plain_attention():
-            self._v = v.detach().clone().requires_grad_()
-            self.y = f(self._v, *(each.clone() for each in x))
-        self._pulled: Tensor | None = None
-
-    def pull(self, W: Tensor) -> Tensor:
-        """W A, (b, M)."""
-        return vjps(self.y, [self._v], W)[0]
-
-    def push(self, Q: Tensor) -> Tensor:
-        """A Q, (N, k). Raises RuntimeError for a function without a second derivative."""
-        if not self.y.requires_grad:
-            return Q.new_zeros(len(self.y), Q.shape[1])
-        if self._pulled is None:
-            with with_gradients():
-                self._w = torch.zeros_like(self.y, requires_grad=True)
-                how = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
-                (self._pulled,) = torch.autograd.grad(self.y, self._v, self._w, **how)
-        return vjps(self._pulled, [self._w], Q.T)[0].T
-
-    def matrix(self) -> Tensor:
-        """A, (N, M)."""
-        return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))

@@ -62,6 +62,19 @@ def numbers(name: str, value: Any) -> Tensor:
         return value.detach().clone()
 
 
+def argument(value: Any, module: Any) -> Any:
+    """An argument for a network. If it is one of numbers, it becomes a tensor; for a module in
+    float64, on its device.
+    """
+    if not isinstance(value, Tensor | np.ndarray) and not hasattr(value, "to_numpy"):
+        return value
+    t = numbers("x", value)
+    if isinstance(module, nn.Module):
+        t = t.to(next((p.device for p in module.parameters()), t.device))
+        t = t.double() if t.is_floating_point() else t
+    return t
+
+
 def sequence(x: Any, batch_first: bool | None = None) -> Tensor:
     """One sequence: numbers (T, m), or ids (T,). An axis of the batch, which is the first one with
     `batch_first`, must have the length 1.
@@ -192,11 +205,6 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
     return name
 
 
-def one_sequence_read(name: str, starts: int) -> None:
-    """Refuse a layer that is not called, or that is called for several sequences."""
-    require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")
-
-
 def one_step_read(x: Tensor) -> Tensor:
     """The input (1, m), or id (1,), that a cell without a layout reads in one call."""
     rows = x[None] if x.dim() == x.is_floating_point() else x
@@ -205,25 +213,7 @@ def one_step_read(x: Tensor) -> Tensor:
     return rows
 
 
-def state_is_returned(name: str, call: int, same: bool) -> None:
-    """Refuse a layer that gets another state than the one that it returned."""
-    said = f"the state given to layer {name} at call {call}"
-    require(same, said, "not the state that the call before returned", f"this state; {WHOLE_STEP}")
-
-
-def inputs_are_free(name: str, same: bool) -> None:
-    """Refuse a layer whose inputs depend on its earlier outputs."""
-    said = f"the input of layer {name}"
-    require(same, said, "a function of its earlier outputs", f"one that is none; {WHOLE_STEP}")
-
-
 WHOLE_STEP = "give the whole step as f(x, s) with s0"
-
-
-def one_row(name: str, parts: list[Tensor], good: bool) -> None:
-    """Refuse a first state of a module whose axis of the batch has another length than 1."""
-    shapes = " and ".join(str(tuple(t.shape)) for t in parts)
-    require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
 
 
 def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:
@@ -270,11 +260,6 @@ def are_finite(name: str, t: Tensor, first: int = 0) -> None:
     if bad.any():
         said = f"{name} is NaN or infinite at step {first + int(bad.int().argmax())}"
         raise NotFiniteError(f"{said}: expected numbers", of=name)
-
-
-def count_of_eigenvalues(leading: Any, N: int, most: int) -> int:
-    """A number of leading eigenvalues from 1 to `most`, for a state of N entries."""
-    return whole_number("leading", leading, 1, most, f"the state has {N} entries")
 
 
 def gates_of_step(made: Any) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
     jacobians(step, x, s)          ds'/ds (B, N, N)
     input_jacobians(step, x, s)    ds'/dx (B, N, m)
     LargeJacobian(step, x, s)      one large step, as products A Q and W A, without the matrix
+    central_differences, jumps     the step beside a state, to compare with its derivative
 
 A cell with a closed form uses it. All other steps are differentiated by autograd: rows do not see
 each other, so one reverse pass from entry i of the next states gives row i of every Jacobian, and N
@@ -13,14 +14,15 @@ Legend: B rows, m inputs, N entries of a state, Q (N, k), W (k, N).
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from gersgorin import door
-from gersgorin.autodiff import Linearized, vjps, with_gradients
-from gersgorin.step import Step
+from gersgorin.autodiff import plain_attention, vjps, with_gradients
+from gersgorin.step import Rows, Step
 from rhn.utils.scale import Scaled, out_of_range, scaled
 
 
@@ -112,16 +114,31 @@ class LargeJacobian:
     [[0.0], [2.0]]
     """
 
+    @with_gradients()
     def __init__(self, step: Step, x: Tensor, s: Tensor):
-        with door.users_code(f"{step.name} cannot be differentiated"):
-            self._A = Linearized(lambda s, x: step.rows(x[None], s[None])[0], s, x)
-        self.pull = self._A.pull
-        self._name, self._s = step.name, s
+        self._name, self._s = step.name, s.detach().clone().requires_grad_()
+        with door.users_code(f"{step.name} cannot be differentiated"), plain_attention():
+            self._after = step.rows(x.clone()[None], self._s[None])[0]
+
+    def pull(self, W: Tensor) -> Tensor:
+        """W A, (k, N)."""
+        return vjps(self._after, [self._s], W)[0]
 
     def push(self, Q: Tensor) -> Tensor:
         """A Q, (N, k)."""
+        if not self._after.requires_grad:
+            return torch.zeros_like(Q)
         with door.users_code(f"{self._name} has no second derivative"):
-            return self._A.push(Q)
+            w, pulled = self._reverse_pass
+            return vjps(pulled, [w], Q.T)[0].T
+
+    @cached_property
+    @with_gradients()
+    def _reverse_pass(self) -> tuple[Tensor, Tensor]:
+        """(w, A^T w). This is linear in w, so a reverse pass through it is v -> A v."""
+        w = torch.zeros_like(self._after, requires_grad=True)
+        how = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+        return w, torch.autograd.grad(self._after, self._s, w, **how)[0]
 
     def push_row(self, v: Tensor) -> Tensor:
         """A v of a vector (1, N), as (1, N)."""
@@ -138,4 +155,37 @@ def central_differences(step: Step, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
     """A v (B, N) by a central difference of the step, at rows x (B, m), s (B, N), v (B, N)."""
     h = torch.finfo(s.dtype).eps ** (1 / 3)
     with torch.no_grad():
-        return (step.rows(x, s + h * v) - step.rows(x, s - h * v)) / (2 * h)
+        above, below = step.rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
+        return (above - below) / (2 * h)
+
+
+def random_signs(s: Tensor, size: Tensor | None = None) -> Tensor:
+    """Random signs for states s (B, N), times their size, (B, N). size: (B, 1) or 0-dim; None: the
+    largest modulus of an entry, or 1 for 0.
+    """
+    if size is None:
+        size = s.abs().amax(1, keepdim=True)
+        size = torch.where(size > 0, size, 1)
+    generator = torch.Generator("cpu").manual_seed(0)
+    signs = torch.randn(s.shape[1], generator=generator, device="cpu").sign()
+    return size * signs.to(s).expand_as(s)
+
+
+def jumps(rows: Rows, x: Tensor, s: Tensor, after: Tensor, size: Tensor | None = None) -> Tensor:
+    """|d - e| / |v| at rows x (B, m) and s (B, N), (B,): the difference quotients d and e of a step
+    on two sides of s, along random signs v. Near 0 for a smooth step; the difference of the slopes
+    at a kink; far above 1 if the step itself jumps. The smaller number of two distances: the short
+    one has the rounding of the step, the long one its curvature.
+
+    after: the next states (B, N).
+    size: as for `random_signs`.
+
+    >>> s = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    >>> jumps(lambda x, s: torch.relu(s), s, s, s).round(decimals=6).tolist()
+    [1.0, 0.0]
+    """
+    unit, eps = random_signs(s, size), torch.finfo(s.dtype).eps
+    with door.users_code("the step fails beside a state"):
+        each = [(rows(x, s + v) + rows(x, s - v) - 2 * after).norm(dim=1) / v.norm(dim=1)
+                for v in (eps**power * unit for power in (1 / 2, 1 / 3))]  # fmt: skip
+    return torch.minimum(*each)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -23,6 +22,8 @@ from gersgorin import door
 from gersgorin.step import layout_of, module_runs
 
 Change = Callable[[Tensor], Tensor]
+OTHER_STATE = "not the state that the call before returned"
+OF_OUTPUTS = "a function of its earlier outputs"
 
 
 @dataclass
@@ -53,9 +54,7 @@ def layer_inputs(
         layer: the name of the layer; None: the only one.
         batch_first: the layout of the model; None: that of the layer.
 
-    Raises:
-        InvalidInputError: the layer reads several sequences, gets another state than the one that
-            it returned, or gets inputs that depend on its earlier outputs.
+    Raises InvalidInputError.
 
     >>> class Model(nn.Module):
     ...     def __init__(self):
@@ -81,14 +80,18 @@ def record(
     door.one_direction(part)
     given = _as_read(x, layout_of(part) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
-    door.one_sequence_read(name, sum(not call.state for call in calls[1:]) + bool(calls))
+    starts = sum(not call.state for call in calls[1:]) + bool(calls)
+    door.require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")
     rows = _rows_of(calls, part)
     if len(calls) > 1:
         changed = _calls(model, part, given, _changes())
         for each in (calls, changed):
             for k, (one, other) in enumerate(itertools.pairwise(each), 1):
-                door.state_is_returned(name, k, _is_returned(one.returned, other.state))
-        door.inputs_are_free(name, torch.equal(rows, _rows_of(changed, part)))
+                said = f"the state given to layer {name} at call {k}"
+                wanted = f"this state; {door.WHOLE_STEP}"
+                door.require(_is_returned(one, other), said, OTHER_STATE, wanted)
+        said, free = f"the input of layer {name}", torch.equal(rows, _rows_of(changed, part))
+        door.require(free, said, OF_OUTPUTS, f"one that is none; {door.WHOLE_STEP}")
     return part, rows, calls[0].given
 
 
@@ -99,15 +102,7 @@ def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
 
 def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
     """x as the model reads it, in float64, with an axis of the batch if its place is known."""
-    like = next((p for p in model.parameters()), torch.empty(0))
-
-    def one(value: Any) -> Any:
-        if not isinstance(value, Tensor | np.ndarray) and not hasattr(value, "to_numpy"):
-            return value
-        t = door.numbers("x", value).to(like.device)
-        return t.to(torch.float64) if t.is_floating_point() else t
-
-    t = tree_map(one, x)
+    t = tree_map(lambda value: door.argument(value, model), x)
     if batch_first is None or not isinstance(t, Tensor) or t.dim() != 1 + t.is_floating_point():
         return t
     return t.unsqueeze(int(not batch_first))
@@ -161,8 +156,9 @@ def _changes() -> Change:
     return change
 
 
-def _is_returned(returned: Any, state: list[Tensor]) -> bool:
-    """True if a call returned the tensors of a state, as all or as the second of a pair."""
+def _is_returned(before: Call, after: Call) -> bool:
+    """True if a call returned the state of the next call, as all or as the second of a pair."""
+    returned, state = before.returned, after.state
     pair = isinstance(returned, tuple | list) and len(returned) == 2
     return any(
         len(parts) == len(state) and all(map(_equal, parts, state))

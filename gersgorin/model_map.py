@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -200,7 +199,7 @@ class _Reader:
         self._is_module = isinstance(model, nn.Module)
         named = dict(x) if isinstance(x, Mapping) else {}
         given = named or dict(enumerate(x if type(x) is tuple else [x]))
-        self._arguments = {name: self._converted(value) for name, value in given.items()}
+        self._arguments = {name: door.argument(value, model) for name, value in given.items()}
         self._first: Any = next(iter(given), 0)
         x = self._arguments.get(self._first)
         good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
@@ -211,16 +210,6 @@ class _Reader:
         self._ids = may_be_ids and not x.is_floating_point()
         self._x = x if self._ids or x.is_floating_point() else x.double()
         self.axes = self._axes(batch_first_of(model) if batch_first is None else batch_first)
-
-    def _converted(self, value: Any) -> Any:
-        """An argument of the user's; numbers for a module in float64, on its device."""
-        if not isinstance(value, Tensor | np.ndarray) and not hasattr(value, "to_numpy"):
-            return value
-        t = door.numbers("x", value)
-        if self._is_module:
-            t = t.to(next((p.device for p in self._model.parameters()), t.device))
-            t = t.double() if t.is_floating_point() else t
-        return t
 
     def _axes(self, batch_first: bool | None) -> Axes:
         x, least, known = self._x, 1 if self._ids else 2, batch_first is not None

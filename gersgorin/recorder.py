@@ -12,7 +12,6 @@ import math
 import time
 import warnings
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +25,7 @@ from gersgorin import door
 from gersgorin.analyses.gains import gains
 from gersgorin.linalg import eigenvalues, gersgorin_discs, jacobian_product
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.recording import ARRAYS, MEASURES, Recording
+from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, open_run
 from gersgorin.states import real_view
 from rhn.cells import Cell
@@ -50,7 +49,6 @@ class Recorder:
         every: number N of optimiser steps from one measurement to the next.
         path: an .npz file, which is complete at every moment. `close`, or the end of the program,
             writes the last measurements.
-        log: a function of (name, value, step), which gets the mean of each measure.
         start: number of optimiser steps done before, if the training run is resumed. The
             measurements of these steps in the file are kept.
         loss, constant: the loss before training, and that of the constant predictor, if known.
@@ -59,10 +57,8 @@ class Recorder:
             the share (k - 1) / (P - 1) of its length.
         how: as for `open_run`.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a wrong number.
-        DataError: the resumed file records another network, probe, `every` or `positions`.
-        OutputError: the file cannot be written.
+    Raises InvalidInputError; DataError if the resumed file records another network, probe, `every`
+    or `positions`; OutputError if the file cannot be written.
 
     >>> model, x = torch.nn.GRU(2, 4), torch.rand(10, 2)
     >>> recorder = Recorder(model, x, every=2)
@@ -80,7 +76,6 @@ class Recorder:
         every: int = 100,
         *,
         path: str | Path | None = None,
-        log: Callable[[str, float, int], object] | None = None,
         start: int = 0,
         loss: Tensor | float | None = None,
         constant: float | None = None,
@@ -92,7 +87,7 @@ class Recorder:
         self._probe = self._probe[: whole_number("positions", positions)]
         door.require(len(self._probe) > 0, "x", "an empty list", "at least one sequence")
         self._every, self._steps = whole_number("every", every), whole_number("start", start, 0)
-        self._positions, self._how, self._log = positions, how, log
+        self._positions, self._how = positions, how
         self._path = None if path is None else check_output(path, (".npz",))
         self._copy = door.copied(self._model)
         self._fixed: dict[str, Any] = {
@@ -143,9 +138,6 @@ class Recorder:
             known = self._rows[0].items()
             row |= {k: np.full_like(a, np.nan) for k, a in known if k not in OF_TRAINING}
         self._rows.append(row)
-        for name in MEASURES:
-            if self._log and (known := row[name][np.isfinite(row[name])]).size:
-                self._log(f"recorder/{name}", float(known.mean()), step)
         if time.monotonic() >= self._next_save:
             self.save()
 
@@ -216,13 +208,15 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     few = replace(runs[0], inputs=inputs, states=states)
     A, own, gain = few.jacobians(), few.step.own("gates"), gains(few)
     discs, values = gersgorin_discs(A), eigenvalues(A, workers=1)
-    exponents = [_exponent(run.jacobians(slice(steps))) for run in runs[:P]]
+    first = [run.jacobians(slice(steps)) for run in runs[:P]]
+    product, log_scale = jacobian_product(torch.stack(first, 1))
+    growth = (torch.linalg.matrix_norm(product, 2).log() + log_scale) / steps
     gates = [gate.mean(-1) for gate in own(*few.at()).t] if own else []
     found = {
         "radius": values[:, 0].abs(),
         "bulk": discs.centers.mean(-1),
         "reach": discs.norm,
-        "exponent": torch.stack(exponents).mean(),
+        "exponent": growth.mean(),
         "gate": torch.stack(gates, -1) if gates else A.new_empty(len(A), 0),
         "eigenvalues": values[P // 2],
         "centers": discs.centers[P // 2],
@@ -230,12 +224,6 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     }
     arrays = {name: t.cpu().numpy() for name, t in found.items()}
     return arrays | {"input_gain": gain.input, "state_gain": gain.layers}
-
-
-def _exponent(A: Tensor) -> Tensor:
-    """log ||A[T-1] ... A[0]||_2 / T of Jacobians (T, n, n)."""
-    P, log_scale = jacobian_product(A)
-    return (torch.linalg.matrix_norm(P, 2).log() + log_scale) / len(A)
 
 
 def _number(loss: Any) -> float:

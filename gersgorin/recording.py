@@ -188,15 +188,14 @@ class Recording(FigureResult):
         """Draw the eigenvalues and row discs of the middle position at one measurement. The axes
         have room for the discs of all measurements.
         """
-        from gersgorin.analyses.panels import BLUE, IMAGINARY, REAL, RED, new_axes
+        from gersgorin.analyses.panels import BLUE, IMAGINARY, REAL, RED, draw_circle, new_axes
         from gersgorin.linalg.discs import discs_outline
 
         ax = new_axes() if ax is None else ax
         centers, radii, values = self.centers[moment], self.radii[moment], self.eigenvalues[moment]
         for polygon in discs_outline(centers, radii, 65) if np.isfinite(radii).all() else ():
             ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2)
-        circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
-        ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+        draw_circle(ax)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
         ends = np.abs(self.centers) + self.radii
         half = 1.1 * ends.max(where=np.isfinite(ends), initial=1)

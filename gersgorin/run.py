@@ -152,8 +152,7 @@ def open_run(
         title, data, unit: names of the network, the sequence and a time step; None: the name, depth
             and units of the network, x, and steps.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: the arguments do not fit each other.
+    Raises InvalidInputError.
 
     >>> run = open_run(torch.nn.LSTM(3, 4), torch.rand(9, 3))
     >>> run.states.shape, run.heading["network"]

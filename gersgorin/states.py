@@ -4,6 +4,7 @@ Legend: B rows, N entries of a state.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class Packing:
     def unpack(self, s: Tensor) -> Any:
         """(B, N) -> a state of B rows; (N,) -> a state without an axis of rows."""
         parts, start = list[Tensor](), 0
-        for t, shape in zip(self.like, self._shapes(self.like), strict=True):
+        for t, shape in zip(self.like, self._own_shapes, strict=True):
             size = shape.numel()
             part = s[..., start : start + size].reshape(*s.shape[:-1], *shape)
             part = part if self.axes is None else part.movedim(0, self.axes[len(parts)])
@@ -52,7 +53,7 @@ class Packing:
         if is_pair and len(parts) != len(self.like):
             parts = tree_leaves(returned[1])
         tensors = len(parts) == len(self.like) and all(isinstance(t, Tensor) for t in parts)
-        fits = tensors and self._shapes(parts) == self._shapes(self.like)
+        fits = tensors and self._shapes(parts) == self._own_shapes
         door.next_state(self.name, fits, returned, self.like)
         return self.pack(parts).to(s.dtype)
 
@@ -61,6 +62,10 @@ class Packing:
         parts = tree_leaves(returned)
         alone = len(parts) == len(self.like)
         return torch.cat([real_view(t).flatten() for t in (parts if alone else parts[:1])])
+
+    @cached_property
+    def _own_shapes(self) -> list[torch.Size]:
+        return self._shapes(self.like)
 
     def _shapes(self, parts: list[Tensor]) -> list[torch.Size]:
         """The shapes of the real parts, without the axis of the rows."""

@@ -283,7 +283,8 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     parts, tree = tree_flatten(s0)
     axes = [int(batch_first is not None and t.dim() > 2) for t in parts]
     good = all(t.dim() > 1 and t.shape[k] == 1 for t, k in zip(parts, axes, strict=True))
-    door.one_row(name, parts, good)
+    shapes = " and ".join(str(tuple(t.shape)) for t in parts)
+    door.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
     packing = Packing(name, parts, tree, axes)
 
     @in_module

@@ -264,9 +264,7 @@ def compare(
         progress: called with the number of runs that are done, and of all runs.
         how: as for `spectra`.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `spectra`; or there is no network,
-            or two have the same place.
+    Raises InvalidInputError.
 
     >>> import torch
     >>> steps = {"half": lambda x, s: s / 2, "twice": lambda x, s: 2 * s}

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.panels import IMAGINARY, REAL, figure_width, legend_above
+from gersgorin.analyses.panels import IMAGINARY, REAL, draw_circle, figure_width, legend_above
 from rhn.utils.figures import BLUE, GREEN, ORANGE, RED
 
 KINDS = {
@@ -76,8 +76,7 @@ def draw_states(ax: Axes, found: Any) -> Axes:
 
 def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
     """Draw the eigenvalues of all points, and the unit circle."""
-    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
-    ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+    draw_circle(ax)
     values = found.eigenvalues
     _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 6.5)
     ax.set_aspect("equal", adjustable="datalim")

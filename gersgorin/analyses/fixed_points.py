@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import door, zeros
-from gersgorin.analyses.jumps import jumps
-from gersgorin.analyses.listed_result import ListedResult
-from gersgorin.jacobians import jacobians
+from gersgorin.analyses.step_result import ListedResult
+from gersgorin.jacobians import jacobians, jumps
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.run import Run, open_run
 from gersgorin.step import Step
@@ -86,7 +85,7 @@ class FixedPoints(ListedResult):
     point only from a state in which starts settle, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
-    """How far the Jacobian jumps at each point, (P,), see `gersgorin.analyses.jumps`. At a
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.jacobians.jumps`. At a
     kink the eigenvalues may hold on one side or on none.
     """
     cycle: Annotated[np.ndarray, "point"]
@@ -299,9 +298,7 @@ def fixed_points(
             edge is shorter.
         seed: seed of the random starts.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a number or the
-            starts do not fit.
+    Raises InvalidInputError.
 
     >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
     >>> found = fixed_points(lambda x, s: torch.tanh(2 * s), torch.zeros(1), starts=starts)

@@ -253,8 +253,7 @@ def influence(
         how: batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the
             model or of its parts. title, data, unit, state_size, layer: as for `open_run`.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: the arguments do not fit each other.
+    Raises InvalidInputError.
 
     >>> weights = 0.5 ** torch.arange(4, dtype=torch.float64)[:, None]
     >>> found = influence(lambda x: torch.cumsum(weights * x, 0), torch.ones(4, 1).double())

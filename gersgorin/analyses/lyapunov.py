@@ -28,10 +28,9 @@ from torch import Tensor
 
 from gersgorin import door
 from gersgorin.analyses.block_errors import block_means, standard_errors
-from gersgorin.analyses.jumps import jumps
-from gersgorin.analyses.listed_result import ListedResult
+from gersgorin.analyses.step_result import ListedResult
 from gersgorin.autodiff import BLOCK
-from gersgorin.jacobians import LargeJacobian
+from gersgorin.jacobians import LargeJacobian, jumps
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import Run, open_run, run_states
 from rhn.utils.validation import check_seed, whole_number
@@ -194,9 +193,7 @@ def lyapunov(
         repeat: how many times the sequence is read, one after the other.
         seed: seed of the first directions.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a number is out of
-            range.
+    Raises InvalidInputError.
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
     >>> found = lyapunov(lambda x, s: A @ s, torch.zeros(1000, 1), torch.zeros(2).double())

@@ -234,9 +234,7 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
                 label=RANGE)  # fmt: skip
     ax.plot(c, np.zeros(len(c)), "|", color=BLUE, alpha=0.6, markersize=10, label=CENTRES,
             transform=ax.get_xaxis_transform())  # fmt: skip
-    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
-    ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), linewidth=0.9,
-            label=CIRCLE)  # fmt: skip
+    draw_circle(ax)
     values = found.eigenvalues[step]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=EIGENVALUES)
     ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
@@ -244,6 +242,13 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
         axis.set_major_locator(MaxNLocator(4, steps=ROUND))
     plain_ticks(ax)
     return ax
+
+
+def draw_circle(ax: Axes) -> None:
+    """Draw the unit circle."""
+    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+    ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), linewidth=0.9,
+            label=CIRCLE)  # fmt: skip
 
 
 def half_width(found: Any, step: int) -> float:

@@ -9,6 +9,7 @@ Legend: T time steps; N entries of a state; A[t] = ds[t+1]/ds[t]. Logarithms are
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -26,7 +27,7 @@ from gersgorin.analyses.step_result import (
     growth_rows,
 )
 from gersgorin.linalg.jacobian_products import RunningProduct
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.spectrum import by_chunks, one_thread
 from gersgorin.run import open_run
 
 BACK = "log10 ||ds[T]/ds[t]||"
@@ -82,20 +83,11 @@ class Products(StepResult):
         return {ZERO: int(np.isneginf(self.log_norm).sum())}
 
 
-class ProductNorms:
-    """Log norms of the product of Jacobians M 2^e that are passed in blocks."""
-
-    def __init__(self) -> None:
-        self.product, self.exponent = RunningProduct(), 0
-
-    def multiply(self, M: Tensor, e: Tensor) -> list[float]:
-        """Multiply by Jacobians (steps, N, N), the first one first. Returns log norms (steps,)."""
-        logs = []
-        for A, exponent in zip(M, e.tolist(), strict=True):
-            self.exponent += exponent
-            log_norm = float(self.product.multiply(A).log_norm())
-            logs.append(log_norm + self.exponent * math.log(2))
-        return logs
+def block_norms(product: RunningProduct, M: Tensor, e: Tensor) -> np.ndarray:
+    """Multiply a product by Jacobians M 2^e (steps, N, N). Returns its log norms (steps,)."""
+    P, log_scale = product.multiply(M, e)
+    (norms,) = by_chunks(partial(torch.linalg.matrix_norm, ord=2), P)
+    return (norms.log() + log_scale).numpy()
 
 
 @torch.no_grad()
@@ -119,8 +111,8 @@ def log_norms(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.
     """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of a run; log ||A[T-1] ...
     A[t]||_2 for t = T-1..0, from the last block on, if `back` is True.
     """
-    product, logs = ProductNorms(), list[float]()
+    product, logs = RunningProduct(), []
     for _, M, e in blocks:
-        M = M.cpu().double()
-        logs += product.multiply(M.mT.flip(0), e.flip(0)) if back else product.multiply(M, e)
-    return np.array(logs)
+        M, e = M.cpu().double(), e.cpu()
+        logs.append(block_norms(product, *((M.mT.flip(0), e.flip(0)) if back else (M, e))))
+    return np.concatenate(logs)

@@ -115,16 +115,16 @@ class Pseudospectra(StepResult):
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
-        from gersgorin.analyses.panels import IMAGINARY, REAL, RED, TIME
+        from gersgorin.analyses.panels import IMAGINARY, REAL, RED, TIME, draw_circle
 
         levels, values, half = self.levels, self.eigenvalues[k], self.axis[-1]
         # an eigenvalue on the grid has no logarithm
         heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))
-        x, circle = self.middle + self.axis, np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+        x = self.middle + self.axis
         curves = ax.contour(x, self.axis, heights, levels, cmap="viridis_r", linewidths=1,
                             vmin=levels[0] - np.ptp(levels) / 4)  # fmt: skip
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
-        ax.plot(circle.real, circle.imag, color="black", linestyle=":", linewidth=1)
+        draw_circle(ax)
         ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal", xlabel=REAL)
         ax.set(ylabel=IMAGINARY)
         ax.set_title(f"{TIME} {self.shown[k]}", loc="left")
@@ -154,8 +154,7 @@ def pseudospectra(
         steps: the time steps, counted from 0; None: four, from the first to the last.
         progress: called with (steps done, steps in all).
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or a wrong argument.
+    Raises InvalidInputError.
 
     >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), torch.ones(2))
     >>> found.shown.tolist(), found.to_circle.round(9).tolist()

@@ -33,6 +33,7 @@ from gersgorin.linalg.discs import overlap_ends
 from gersgorin.linalg.ranges import support_corners
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
+from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -221,8 +222,7 @@ def spectra(
         leading: the number of eigenvalues of largest modulus that are computed, for large states;
             None: all, or 32 for a state of more than 4,096 entries.
 
-    Raises:
-        InvalidInputError, NotFiniteError, UsersCodeError: as for `open_run`, or `leading` is wrong.
+    Raises InvalidInputError.
 
     >>> found = spectra(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(2))
     >>> float(found.spectral_radius[0]), round(found.table()[HALF_LIFE])
@@ -231,7 +231,8 @@ def spectra(
     run = open_run(network, x, s0, **how)
     N = run.state_size
     if leading is not None:
-        leading = door.count_of_eigenvalues(leading, N, N if N <= LARGE else N - 2)
+        most = N if N <= LARGE else N - 2
+        leading = whole_number("leading", leading, 1, most, f"the state has {N} entries")
     elif N > LARGE:
         leading = COUNT
     if N > LARGE:

@@ -1,4 +1,4 @@
-"""The base class of results along one run: its title, and its table in two blocks.
+"""The base classes of results along one run, and the rows about its growth.
 
 Legend: T time steps.
 """
@@ -77,6 +77,25 @@ class StepResult(FigureResult):
     def curves(self) -> dict[str, np.ndarray]:
         """The curves of a figure by their names, from time step 0 on."""
         return {name: row for name, row in self.table().items() if np.ndim(row)}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class ListedResult(StepResult):
+    """Numbers of several items: each array of `table()` is a column with a row for each item."""
+
+    item: ClassVar[str] = ""
+    """The name of an item, over the column of their numbers."""
+
+    def blocks(self) -> list[list[list[str]]]:
+        table = {name: np.asarray(values) for name, values in self.table().items()}
+        columns = {name: values.tolist() for name, values in table.items() if values.ndim}
+        listed = [
+            [str(number), *map(formatted, values)]
+            for number, values in enumerate(zip(*columns.values(), strict=True), 1)
+        ]
+        single = [[name, formatted(values.item())] for name, values in table.items()
+                  if not values.ndim]  # fmt: skip
+        return [[[self.item, *columns], *listed], single]
 
 
 def median_and_ends(values: Any) -> list[Any]:

@@ -105,8 +105,6 @@ class InfluenceCommand(AnalysisOptions):
     """Number of one input, from 0 (default: all)."""
     probes: Annotated[int | None, OWN] = None
     """Random vectors of an estimate; 0: exact (default: exact unless there are many outputs)."""
-    seed: Annotated[int | None, OWN] = None
-    """Seed of new weights and of the random vectors (default: 0)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +123,6 @@ class FixedPointsCommand(AnalysisOptions):
     """Steps of the cycles to search for (default: 1, fixed points)."""
     margin: Annotated[float | None, OWN] = None
     """Width of the search around the starts, in units of their longest extent (default: 0.5)."""
-    seed: Annotated[int | None, OWN] = None
-    """Seed of new weights and of further starts (default: 0)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +141,6 @@ class LyapunovCommand(AnalysisOptions):
     """First steps that are not counted (default: 0)."""
     repeat: Annotated[int | None, OWN] = None
     """Number of times that the sequence is read in a row (default: 1)."""
-    seed: Annotated[int | None, OWN] = None
-    """Seed of new weights and of the first directions (default: 0)."""
 
 
 @dataclass(frozen=True, kw_only=True)

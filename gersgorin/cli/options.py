@@ -44,7 +44,7 @@ class NetworkOptions:
     batch_first: Annotated[On | None, NETWORK] = None
     """The module reads (B, T, m), or (T, B, m) (default: the attribute of the module)."""
     seed: Annotated[int | None, NETWORK] = None
-    """Seed of new weights (default: 0)."""
+    """Seed of new weights, and of random vectors, starts and directions (default: 0)."""
 
     def given(self, names: Any) -> dict[str, Any]:
         """The options of these names that are given; others keep the default of a function."""

@@ -42,13 +42,14 @@ NO_USE = "a network that it changes"
 
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
-    outputs, keywords = checked_outputs(command), command.keywords()
+    outputs, function = checked_outputs(command), function_of(command)
+    taken = inspect.signature(function).parameters
+    keywords = command.keywords() | (command.given(["seed"]) if "seed" in taken else {})
     check_kind_options(command, [kind_of_network(command)], keywords)
-    function = function_of(command)
     with progress_bars() as report:
         data, advance = data_of(command, command), report(command.name)
         model = network_of(command, data.x)
-        if "progress" in inspect.signature(function).parameters:
+        if "progress" in taken:
             keywords["progress"] = advance
         if command.reads == "model":
             x = data.all

@@ -83,9 +83,7 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
     """Compute the Geršgorin discs of A (..., n, n): the discs of its rows, or the discs of its
     columns. Differentiable with respect to A.
 
-    Raises:
-        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; axis is
-            neither "row" nor "column".
+    Raises InvalidInputError.
 
     >>> gersgorin_discs(torch.tensor([[1.0, -2.0], [0.5, 3.0]])).radii
     tensor([2.0000, 0.5000])

@@ -12,16 +12,13 @@ Units: logarithms are natural, exponents are per time step. No gradient flows th
 """
 
 import math
-from collections.abc import Callable
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from gersgorin.linalg.checks import as_numbers, check_square
-from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
-from rhn.utils.scale import scaled
+from rhn.utils.scale import Scaled, scaled
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,8 +32,7 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
         log_scale (...,) is real and finite, and 0 if P = 0. Entries that are smaller than the
         largest one by more than the range of the dtype are lost.
 
-    Raises:
-        InvalidInputError: A is not (T, ..., n, n), not floating point, or contains NaN or infinity.
+    Raises InvalidInputError.
 
     >>> P, log_scale = jacobian_product(torch.full((5000, 1, 1), 32.0))
     >>> float(P), round(float(log_scale / math.log(2)))  # 32^5000 = 2^25000
@@ -46,50 +42,38 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     if not len(A):
         half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
         return half.expand(A.shape[1:]), A.real.new_full(A.shape[1:-2], math.log(2))
-    product = RunningProduct()
-    for step in A:
-        product.multiply(step)
-    return product.P, product.log_scale
-
-
-def spectral_norm(P: Tensor) -> Tensor:
-    """The norms ||P||_2, (...,), of matrices P (..., n, n)."""
-    with one_thread():
-        return torch.linalg.matrix_norm(P, 2)
+    P, log_scale = RunningProduct().multiply(A)
+    return P[-1], log_scale[-1]
 
 
 class RunningProduct:
-    """The product A[t] ... A[0] of Jacobians (..., n, n) that are passed one by one and not stored.
+    """The product A[t] ... A[0] of Jacobians (..., n, n) that are passed in blocks and not stored.
 
     >>> product = RunningProduct()
-    >>> steps = torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)
-    >>> [round(float(product.multiply(A).log_norm()), 4) for A in steps]
-    [0.6931, 0.0, 1.3863]
+    >>> for block in torch.tensor([[2.0, 0.5], [4.0, 1.0]]).reshape(2, 2, 1, 1):
+    ...     P, log_scale = product.multiply(block)
+    ...     (P[:, 0, 0] * log_scale.exp()).round(decimals=4).tolist()
+    [2.0, 1.0]
+    [4.0, 4.0]
     """
-
-    P: Tensor
-    """The scaled product from the first step on. `P` and `log_scale` are as `jacobian_product`
-    returns them.
-    """
-    log_scale: Tensor
 
     def __init__(self) -> None:
-        self._exponent: Tensor | None = None
+        self._last: Scaled | None = None
 
-    def multiply(self, A: Tensor) -> Self:
-        """Multiply by the Jacobian of the next step, from the left."""
-        A, exponent = scaled(A.detach())
-        if self._exponent is not None:
-            A, carried = scaled(A @ self.P)
-            exponent = self._exponent + exponent + carried
-        self.P = A
-        self._exponent = torch.where((A == 0).all(-1).all(-1), 0, exponent)
-        self.log_scale = self._exponent.to(A.real.dtype) * math.log(2)
-        return self
-
-    def log_norm(self, norm: Callable[[Tensor], Tensor] = spectral_norm) -> Tensor:
-        """log ||A[t] ... A[0]||_2, (...,). norm: the function that computes the norm of P."""
-        return norm(self.P).log() + self.log_scale
+    def multiply(self, A: Tensor, exponent: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        """Multiply by the Jacobians A 2^exponent (steps, ..., n, n) of the next steps, from the
+        left. Returns P (steps, ..., n, n) and log_scale (steps, ...) of the products after each
+        step, as `jacobian_product` does.
+        """
+        found = list[Scaled]()
+        for M, e in zip(*scaled(A.detach(), exponent), strict=True):
+            if self._last is not None:
+                M, e = scaled(M @ self._last[0], self._last[1] + e)
+            self._last = M, e
+            found.append(self._last)
+        P, exponents = map(torch.stack, zip(*found, strict=True))
+        exponents = torch.where((P == 0).all(-1).all(-1), 0, exponents)
+        return P, exponents.to(P.real.dtype) * math.log(2)
 
 
 def half_life(exponent: Tensor | float) -> Tensor:

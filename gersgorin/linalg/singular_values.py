@@ -42,9 +42,7 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
         A float64 tensor on the CPU. Its shape is that of the batch of A followed by that of the
         grid.
 
-    Raises:
-        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; a point
-            of the grid is not finite; or the memory is too small.
+    Raises InvalidInputError.
 
     >>> A = torch.diag(torch.tensor([1.0, 3.0]))  # normal: the distance to the spectrum
     >>> pseudospectrum(A, torch.tensor([0.0, 1j, 2.5]))

@@ -40,9 +40,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     Returns:
         Eigenvalues (..., n), complex, in the precision and on the device of A; empty if A is empty.
 
-    Raises:
-        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; or
-            workers < 1.
+    Raises InvalidInputError.
 
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
@@ -50,7 +48,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     return largest_first(*by_chunks(partial(_converged, "eigvals"), A, workers))[0].to(A.device)
 
 
-def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
+def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Tensor, Tensor]:
     """Compute the eigenvalues and their condition numbers, which are 1 or more, and 1 for normal
     matrices.
 
@@ -83,7 +81,7 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
         known = (conditions <= most) & (singular == 0)[:, None]
         return values, conditions.clamp(min=1).where(known, torch.inf)
 
-    values, conditions = largest_first(*by_chunks(solve, A))
+    values, conditions = largest_first(*by_chunks(solve, A, workers))
     return values.to(A.device), conditions.to(A.device)
 
 
@@ -105,9 +103,7 @@ def departure_from_normality(
     n), if they are known. relative: divide by ||A||_F; the result is between 0 (normal) and 1
     (nilpotent), and 0 for A = 0.
 
-    Raises:
-        InvalidInputError: A is not square, not floating point, or contains NaN or infinity; or
-            values has another shape.
+    Raises InvalidInputError.
 
     >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
     tensor(3.0000)
@@ -164,7 +160,7 @@ def by_chunks(
     solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
 ) -> list[Tensor]:
     """Apply `solve`, a function of matrices (batch, n, n), to all matrices of A on the CPU, in
-    chunks. Returns its results (..., n).
+    chunks. Returns its results (batch, ...) as (..., ...), with the leading dimensions of A.
     """
     check_square(A, smallest=0)
     if workers is not None:
@@ -185,7 +181,7 @@ def by_chunks(
                 parts = list(pool.map(solve, chunks))
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
     whole = (row[0] if len(row) == 1 else torch.cat(row) for row in rows)
-    return [each.reshape(A.shape[:-1]) for each in whole]
+    return [each.reshape(A.shape[:-2] + each.shape[1:]) for each in whole]
 
 
 def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:

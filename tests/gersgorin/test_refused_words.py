@@ -18,7 +18,6 @@ from tests.gersgorin.test_commands_of_gersgorin import (
     THERE,
     cell_of,
     run,
-    trained_model,
     x_of,
 )
 
@@ -99,8 +98,8 @@ def test_wrong_numbers_beside_a_network_are_refused(capsys):
 
 
 def test_names_in_a_strangers_file_change_no_terminal(capsys):
-    trained_model("rnn", 1, seed="\x1b[31m7\x07")
-    assert run("products", "--checkpoint", "mine.safetensors", "--steps", 4) == 0
+    np.savez("theirs.npz", x=np.eye(4), name="\x1b[31m7\x07")
+    assert run("products", "--cell", "rnn", "--input", "theirs.npz") == 0
     shown = capsys.readouterr()
     assert "\\x1b[31m7\\x07" in shown.out
     assert not set(map(chr, range(32))) - {"\n"} & {*shown.out, *shown.err}
