@@ -37,7 +37,7 @@ def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     known = found.curve[:, np.isfinite(found.exponents)]
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     right.plot(found.curve_steps, known, color=BLUE, linewidth=1, alpha=0.7)
-    _named(right, f"{COUNTED} ({found.unit})", MEANS)
+    right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
     return 1.2 + 0.4 * figure_width(part)
 
 
@@ -50,7 +50,8 @@ def draw_exponents(ax: Axes, found: Any) -> Axes:
                 capsize=2)  # fmt: skip
     ax.set_xlim(0.5, len(known) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _named(ax, NUMBER, EXPONENT)
+    ax.set(xlabel=NUMBER, ylabel=EXPONENT)
+    return ax
 
 
 def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
@@ -71,7 +72,8 @@ def draw_states(ax: Axes, found: Any) -> Axes:
     if found.is_slow.any():
         ax.plot([], [], "o", color="black", markerfacecolor="none", label=SLOWLY)
     ax.set_aspect("equal", adjustable="datalim")
-    return _named(ax, *AXES)
+    ax.set(xlabel=AXES[0], ylabel=AXES[1])
+    return ax
 
 
 def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
@@ -80,7 +82,8 @@ def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
     values = found.eigenvalues
     _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 6.5)
     ax.set_aspect("equal", adjustable="datalim")
-    return _named(ax, REAL, IMAGINARY)
+    ax.set(xlabel=REAL, ylabel=IMAGINARY)
+    return ax
 
 
 def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
@@ -94,14 +97,6 @@ def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
         for rows, inside in ((~found.is_slow, colour), (found.is_slow, "none")):
             drawn = places[rows & (kind == k)].swapaxes(0, 1).reshape(2, -1)
             ax.plot(*drawn, marker, color=colour, markerfacecolor=inside, markersize=size)
-
-
-def _named(ax: Axes, x: str, y: str) -> Axes:
-    """Label the axes."""
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def principal_axes(states: np.ndarray) -> np.ndarray:

@@ -242,15 +242,13 @@ class IteratedMap:
         """
         s, steps, drift = starts, 0, True
         side = (starts - starts.mean(0)).abs().max().clamp(min=1)
+        near = zeros.MET * side
         while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
             path = self.along(s, AT_ONCE * self.period)[:: self.period]
-            drift, steps = _drifts(path, zeros.MET * side), steps + AT_ONCE
+            drift, steps = _drifts(path, near), steps + AT_ONCE
             s = path[-1][path[-1].isfinite().all(-1)]
-            s = s[
-                zeros.least_of_each(zeros.meeting(s, zeros.MET * side), torch.zeros_like(s[:, 0]))
-                .sort()
-                .values
-            ]
+            first = zeros.least_of_each(zeros.meeting(s, near), torch.zeros_like(s[:, 0]))
+            s = s[first.sort().values]
         none = torch.zeros_like(s[:, 0])
         return s[zeros.distinct(s, none, none == 0, zeros.APART * side, len(s))[0]], steps
 
@@ -311,11 +309,8 @@ def fixed_points(
         door.require(vectors, "starts", door.kind(given), "a number, or vectors (B, N)")
         known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
         s0 = given[0] if s0 is None and not known else s0
-    if (
-        isinstance(x, Tensor | np.ndarray)
-        and x.ndim == 1
-        and torch.as_tensor(x).is_floating_point()
-    ):
+    one = isinstance(x, Tensor | np.ndarray) and x.ndim == 1
+    if one and torch.as_tensor(x).is_floating_point():
         x = x[None]
     run = open_run(network, x, s0, **how)
     period = whole_number("period", period, 1, LONGEST_PERIOD)

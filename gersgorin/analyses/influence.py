@@ -188,7 +188,6 @@ class Influence(StepResult):
         ax.set_yscale("log" if np.isfinite(shown).any() else "linear")
         ax.set_xlabel(f"{LAG} ({self.unit})")
         ax.set_ylabel(INFLUENCE)
-        ax.spines[["top", "right"]].set_visible(False)
         return ax
 
     def draw(self, part: "SubFigure") -> float:

@@ -27,18 +27,13 @@ def measured(run: Run, leading: int | None) -> dict[str, np.ndarray]:
     """The arrays of `Spectra` from whole Jacobians M 2^e; NaN where M alone has another number."""
     product, parts = RunningProduct(), []
     for now, M, e in run.blocks():
-        gap = difference(run, now, partial(_pushed, M))
+        gap = difference(run, now, lambda v, A=M: (A @ v[..., None])[..., 0])
         M, e = M.cpu().double(), e.cpu()
         found = _of_matrices(M, leading) | {"difference": gap}
         for name in found.keys() - {"eigenvalue_condition", "departure_from_normality"}:
             found[name][e.numpy() != 0] = np.nan
         parts.append(found | {"log_norm_product": block_norms(product, M, e)})
     return join_steps(parts)
-
-
-def _pushed(A: Tensor, v: Tensor) -> Tensor:
-    """The products A v (B, N)."""
-    return (A @ v[..., None])[..., 0]
 
 
 def join_steps(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -141,7 +141,6 @@ def over_steps(
     ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.margins(x=0.01)
-    ax.spines[["top", "right"]].set_visible(False)
     plain_ticks(ax)
     return place_names(ax)
 

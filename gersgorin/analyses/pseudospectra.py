@@ -8,7 +8,7 @@ change of a real Jacobian can need a larger norm.
 Legend: S time steps that are shown, N entries of a state.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -141,7 +141,6 @@ def pseudospectra(
     *,
     side: int | None = None,
     steps: Sequence[int] | None = None,
-    progress: Callable[[int, int], Any] | None = None,
     **how: Any,
 ) -> Pseudospectra:
     """Compute pseudospectra of a few steps of a run, on a grid around the unit circle and the
@@ -152,7 +151,6 @@ def pseudospectra(
         side: the number of points of a side of the grid, odd; None: 101, or 51 for a state of more
             than 64 entries. The time grows with the square of side and the cube of the entries.
         steps: the time steps, counted from 0; None: four, from the first to the last.
-        progress: called with (steps done, steps in all).
 
     Raises InvalidInputError.
 
@@ -174,8 +172,8 @@ def pseudospectra(
     for one in A:
         sigma.append(pseudospectrum(one, points).numpy())
         to_circle.append(distance_to_circle(one))
-        if progress:
-            progress(len(sigma), len(A))
+        if run.progress:
+            run.progress(len(sigma), len(A))
     return Pseudospectra(
         **run.heading,
         shown=np.array(shown),

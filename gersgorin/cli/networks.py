@@ -81,15 +81,8 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
         given["init"] = for_steps(options.init, len(x))
     generator = torch.Generator().manual_seed(seed)
     with door.users_code(f"{name} cannot be built"):
-        return resolve_cell(name)(
-            x.shape[1],
-            units,
-            depth,
-            generator=generator,
-            device="cpu",
-            dtype=torch.float64,
-            **given,
-        )
+        how = {"generator": generator, "device": "cpu", "dtype": torch.float64}
+        return resolve_cell(name)(x.shape[1], units, depth, **how, **given)
 
 
 def _module(options: NetworkOptions) -> Any:

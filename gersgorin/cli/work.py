@@ -43,19 +43,18 @@ NO_USE = "a network that it changes"
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
     outputs, function = checked_outputs(command), function_of(command)
-    taken = inspect.signature(function).parameters
-    keywords = command.keywords() | (command.given(["seed"]) if "seed" in taken else {})
+    has_seed = "seed" in inspect.signature(function).parameters
+    keywords = command.keywords() | (command.given(["seed"]) if has_seed else {})
     check_kind_options(command, [kind_of_network(command)], keywords)
     with progress_bars() as report:
         data, advance = data_of(command, command), report(command.name)
         model = network_of(command, data.x)
-        if "progress" in taken:
-            keywords["progress"] = advance
         if command.reads == "model":
             x = data.all
             if keywords.get("of", "outputs") != "outputs":  # of predicting the next step
                 keywords["y"], x = [each[1:] for each in x], [each[:-1] for each in x]
-            found = function(on_device(model, command), x, **keywords, **how_of(command, data))
+            keywords |= how_of(command, data)
+            found = function(on_device(model, command), x, progress=advance, **keywords)
         else:
             run = opened_network(command, command, model, data)
             check_figure(command, len(run))

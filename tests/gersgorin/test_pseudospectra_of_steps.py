@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.autograd.functional import jacobian
 
 from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
+from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_results_of_runs import other_words, words_in
 from tests.numbers.record import X, cell
@@ -30,7 +32,8 @@ def of_matrix(*matrices, **how):
 
 def test_numbers_are_those_of_scipy():
     f, told = cell("rhn", "3")[0].requires_grad_(False), []
-    found = pseudospectra(f, X[:7], side=11, progress=lambda *done: told.append(done))
+    run = replace(open_run(f, X[:7]), progress=lambda *done: told.append(done))
+    found = pseudospectra(run, side=11)
     assert found.shown.tolist() == [0, 2, 4, 6] and told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     s, angles = torch.zeros(6).double(), np.linspace(0, np.pi, 1000)
     for t, x in enumerate(X[:7]):
