@@ -74,28 +74,33 @@ def draw_planes(
     """Draw one step of each network into panels (lines, columns); only outer panels have labels.
     letters: of a line of a title. Returns the axes that are used.
     """
-    several, columns = len(found.rows) > 1, found.columns
-    steps = [one.first.typical_step if step is None else step for one in found.networks]
-    each = [(one, one.first, t) for one, t in zip(found.networks, steps, strict=True)]
-    half, drawn = half or max(half_width(first, t) for _, first, t in each), list[Axes]()
+    places = places_of(found, panels.shape[1])
+    drawn = [panels[place] for place in places]
+    shown = [(one.first, one.first.typical_step if step is None else step)
+             for one in found.networks]  # fmt: skip
+    half = half or max(half_width(*one) for one in shown)
     for ax in panels.flat:
         ax.set_axis_off()
-    for k, (one, first, t) in enumerate(each):
-        place = divmod(k, panels.shape[1])
-        if several:
-            place = found.rows.index(one.row), columns.index(one.column or columns[0])
-        ax = panels[place]
+    for ax, place, one, (first, t) in zip(drawn, places, found.networks, shown, strict=True):
         ax.set_axis_on()
         draw_discs(ax, first, t, half)
-        ax.set_title("" if several else folded(one.label, letters), parse_math=False)
         ax.set_ylabel(IM if place[1] else f"{one.row}\n{IM}".strip(), parse_math=False)
         ax.set_xlabel(RE)
         ax.label_outer()
-        drawn.append(ax)
-    for ax, name in zip(panels[0], columns, strict=False):
-        if several:
-            ax.set_title(folded(name, letters), parse_math=False)
+    titled, titles = drawn, [one.label for one in found.networks]
+    if len(found.rows) > 1:
+        titled, titles = panels[0], found.columns
+    for ax, title in zip(titled, titles, strict=True):
+        ax.set_title(folded(title, letters), parse_math=False)
     return drawn
+
+
+def places_of(found: Any, across: int) -> list[tuple[int, int]]:
+    """(Line, column) of the plane of each network; a single row is folded."""
+    rows, columns, networks = found.rows, found.columns, found.networks
+    if len(rows) == 1:
+        return [divmod(k, across) for k in range(len(networks))]
+    return [(rows.index(one.row), columns.index(one.column or columns[0])) for one in networks]
 
 
 def draw_all_curves(panels: np.ndarray, found: Any) -> list[Axes]:

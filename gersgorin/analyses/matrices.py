@@ -27,7 +27,7 @@ def measured(run: Run, leading: int | None) -> dict[str, np.ndarray]:
     """The arrays of `Spectra` from whole Jacobians M 2^e; NaN where M alone has another number."""
     product, parts = RunningProduct(), []
     for now, M, e in run.blocks():
-        gap = difference(run, now, lambda v, A=M: (A @ v[..., None])[..., 0])
+        gap = difference(run, now, partial(torch.einsum, "tij,tj->ti", M))
         M, e = M.cpu().double(), e.cpu()
         found = _of_matrices(M, leading) | {"difference": gap}
         for name in found.keys() - {"eigenvalue_condition", "departure_from_normality"}:

@@ -3,6 +3,7 @@ and bounds against NumPy with logarithms of its own.
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import HALF_LIFE, spectra
+from gersgorin.jacobians import with_scale
 from gersgorin.run import open_run
 from rhn.cells import DTRNN, DTSRNN, RHN
 
@@ -153,6 +155,15 @@ def test_a_jacobian_that_overflows_has_a_product():
     found = spectra(cell, torch.zeros(2, 1).double(), torch.ones(1).double())
     np.testing.assert_allclose(found.log_norm_product / math.log(10), [400, 800], rtol=1e-12)
     assert np.isnan(found.norm).all()
+
+
+def test_only_jacobians_out_of_range_are_computed_with_their_scale():
+    def scaled_jacobian(x, s):
+        return torch.ones(len(x), 1, 1), torch.full((len(x),), -2000)
+
+    step, A = SimpleNamespace(own={"scaled_jacobian": scaled_jacobian}.get), torch.tensor([0.0, 2])
+    M, e = with_scale(step, "jacobian", A[:, None, None], torch.zeros(2, 1), torch.zeros(2, 1))
+    assert (M.flatten().tolist(), e.tolist()) == ([0.5, 2.0], [-1999, 0])
 
 
 def test_shortcuts_keep_what_the_layers_lose():

@@ -334,15 +334,6 @@ def test_steps_after_given_lengths_are_not_counted(last):
         assert influence(model, (x, lengths)).without == 3  # without lengths=
 
 
-def test_an_argument_called_lengths_changes_nothing():
-    class Ignores(Reader):
-        def forward(self, x, lengths=None):
-            return super().forward(x)
-
-    model, x = Ignores(last=True), numbers()
-    close(influence(model, (x, torch.tensor([3, 5]))).influence, by_autograd(model, x, 0))
-
-
 GAPS = {  # name: (model, x, whether the gradient is the slope)
     "detached": (lambda: Loop(torch.detach), numbers, False),
     "ids": (lambda: Loop(torch.detach), ids, False),

@@ -315,6 +315,18 @@ def test_points_at_kinks_have_the_jump_of_the_slopes(step, starts, jumps):
     np.testing.assert_allclose(np.minimum(np.sort(found.jumps), 1e5), jumps, atol=1e-5)
 
 
+def test_the_scale_of_a_search_is_at_most_ten_times_that_of_the_settled_states():
+    starts, settled = grid(0, 100, 3)[:, None], grid(0, 5, 2)[:, None]
+    for ends, scale in ((settled, 50), (settled / 50, 10), (starts, 100)):
+        assert zeros.ZeroSearch.around(abs, abs, starts, ends, 0.5, 1e-9).scale == scale
+
+
+def test_only_starts_are_counted_at_a_point():
+    s, found = torch.zeros(3, 1), torch.ones(3, dtype=torch.bool)  # the third one is settled
+    rows, counts = zeros.distinct(s, s[:, 0], found, torch.tensor(0.1), 2)
+    assert (rows.tolist(), counts.tolist()) == ([0], [2])
+
+
 @for_each(("period", "least"), [(1, 1.0), (2, 2.0)])
 def test_a_step_may_have_no_point(period, least):
     found = search(lambda s: s + torch.tensor([1.0, 0.0]).double(), torch.ones(3, 2, dtype=d),

@@ -99,7 +99,7 @@ def test_wrong_numbers_beside_a_network_are_refused(capsys):
 
 def test_names_in_a_strangers_file_change_no_terminal(capsys):
     np.savez("theirs.npz", x=np.eye(4), name="\x1b[31m7\x07")
-    assert run("products", "--cell", "rnn", "--input", "theirs.npz") == 0
+    assert run("products", "--cell", "rnn", "--input", "theirs.npz", "--output", "a.json") == 0
     shown = capsys.readouterr()
     assert "\\x1b[31m7\\x07" in shown.out
     assert not set(map(chr, range(32))) - {"\n"} & {*shown.out, *shown.err}
