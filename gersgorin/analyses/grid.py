@@ -89,7 +89,7 @@ def draw_planes(
         ax.set_axis_on()
         draw_discs(ax, one.first, t, half).set_xlabel(RE)
         ax.set_title(folded(top, letters), parse_math=False)
-        ax.set_ylabel(IM if place[1] else f"{row}\n{IM}".strip(), parse_math=False)
+        ax.set_ylabel(f"{row}\n{IM}".strip(), parse_math=False)
         ax.label_outer()
     for ax, name in zip(panels[0], columns if len(groups) > 1 else (), strict=False):
         ax.set_title(folded(name, letters), parse_math=False)

@@ -312,8 +312,9 @@ def draw_spectra(
 ) -> float:
     """Draw one step of `Spectra`, all its steps, and the growth of the product."""
     width = figure_width(part)
-    ratios = {"height_ratios": (2 if width < STACKED else 1.1, 1)} if width < SLIDE else {}
-    planes, times = part.subfigures(1 + len(ratios), 2 - len(ratios), squeeze=False, **ratios).flat
+    high = [2 if width < STACKED else 1.1, 1] if width < SLIDE else [1]
+    rows = len(high)
+    planes, times = part.subfigures(rows, 3 - rows, squeeze=False, height_ratios=high).flat
     discs, near, height = pair(planes)
     each, last = times.subplots(2, 1, sharex=True)
     draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
