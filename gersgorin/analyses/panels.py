@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from gersgorin.analyses.step_result import PRODUCT
 from gersgorin.linalg.discs import discs_outline
 from gersgorin.linalg.ranges import support_corners
 from rhn.utils.figures import (
@@ -104,9 +103,7 @@ def composed(
 
 
 def pair(part: SubFigure) -> tuple[Axes, Axes, float]:
-    """Two panels side by side, or one above the other in a narrow figure, and the height in inches
-    that they need.
-    """
+    """Two panels, one above the other in a narrow figure, and the height in inches they need."""
     width = figure_width(part)
     if width < STACKED:
         return *part.subplots(2, 1), 1 + 1.5 * width
@@ -313,8 +310,8 @@ def draw_spectra(
     """Draw one step of `Spectra`, all its steps, and the growth of the product."""
     width = figure_width(part)
     high = [2 if width < STACKED else 1.1, 1] if width < SLIDE else [1]
-    rows = len(high)
-    planes, times = part.subfigures(rows, 3 - rows, squeeze=False, height_ratios=high).flat
+    parts = part.subfigures(len(high), 3 - len(high), squeeze=False, height_ratios=high)
+    planes, times = parts.flat
     discs, near, height = pair(planes)
     each, last = times.subplots(2, 1, sharex=True)
     draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
@@ -325,9 +322,9 @@ def draw_spectra(
         zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
         zoom.set_in_layout(False)  # its lines end in another panel
     legend_above(part, [discs, near])
-    each.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     over_steps(each, found.curves(), found.unit, MODULUS).set_xlabel("")
-    over_steps(last, growth, found.unit, PRODUCT).axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    for ax in (each, last):
+    over_steps(last, growth, found.unit, found.label)
+    for ax, level in ((each, 1), (last, 0)):
+        ax.axhline(level, color="0.6", linewidth=0.8, zorder=0)
         ax.axvline(step, color=GREY, linestyle=":", linewidth=0.8, zorder=0)
     return height + 0.2 * width + 2

@@ -203,7 +203,7 @@ def test_figures_show_the_numbers_and_no_other_words():
     found = spectra(f, x, **how)
     figure = found.figure(step=2)
     whole, near, over, growth = figure.axes
-    np.testing.assert_array_equal(over.lines[1].get_ydata(), found.spectral_radius)
+    np.testing.assert_array_equal(over.lines[0].get_ydata(), found.spectral_radius)
     np.testing.assert_array_equal(growth.lines[0].get_ydata()[1:],
                                   found.log_norm_product / math.log(10))  # fmt: skip
     for ax in (whole, near):
