@@ -41,17 +41,17 @@ class FigureResult(Result):
     """Numbers of one analysis, and their figure."""
 
     def figure(
-        self, title: str | None = None, *, size: str | float = "page", **how: Any
+        self, title: str | None = None, *, size: str | float = "page", source: str = "", **how: Any
     ) -> "Figure":
         """Draw the result in a figure of its own.
 
         title: None: network, data, and at most two numbers. size: "page", "column", "slide", or the
-        width in inches. how: arguments of `draw`.
+        width in inches. source: the footer. how: arguments of `draw`.
         """
         from gersgorin.analyses.panels import composed  # loads matplotlib
 
         title = self.figure_title() if title is None else title
-        return composed(partial(self.draw, **how), title, size)
+        return composed(partial(self.draw, **how), title, size, source)
 
     def figure_title(self) -> str:
         """The usual title of the figure."""

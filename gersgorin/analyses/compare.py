@@ -10,7 +10,7 @@ in length: a number at step t is over the runs that have this step.
 """
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -30,6 +30,7 @@ from gersgorin.analyses.spectra import (
     spectra,
 )
 from gersgorin.analyses.step_result import (
+    FROM_FIRST,
     GROWTH,
     HALF_LIFE,
     LOG_NORM,
@@ -49,6 +50,9 @@ SHARES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9}
 """Quantiles over the runs, by the heading of their table."""
 ENDINGS = {"": 0.5, ", 10 %": 0.1, ", 90 %": 0.9}
 """The same quantiles, by the endings of columns in a .csv file."""
+MEASURES = {RADIUS: "spectral_radius", ROW_REACH: "reach", NORM: "norm", GROWTH: "log_norm_product"}
+PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
+"""The panels of a figure: the complex plane of a step, and curves over time."""
 COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
 HEADING = 10  # letters of a line in the heading of a column
 
@@ -102,19 +106,20 @@ class ComparedNetwork:
         """The numbers of each run by the columns of the table, (R,): medians over its steps, and
         those of the whole run.
         """
-        three = {RADIUS: self.spectral_radius, ROW_REACH: self.reach, NORM: self.norm}
+        three = {name: getattr(self, MEASURES[name]) for name in (RADIUS, ROW_REACH, NORM)}
         found = {name: quantiles(values.T, 0.5) for name, values in three.items()}
         ends = zip(self.log_norm_product, self.steps, strict=True)
         growth = [growth_rows(log_norm[:T]) for log_norm, T in ends]
         last = {name: np.array([each[name] for each in growth]) for name in COLUMNS[-2:]}
         return {RUNS: np.full(len(self.steps), len(self.steps)), **found, **last}
 
-    def growth(self, share: float) -> np.ndarray:
-        """A quantile over the runs of log10 ||ds[t]/ds[0]||, from the first state on, at each step
-        that at least half of the runs have, (T' + 1,).
+    def curve(self, measure: str, share: float) -> np.ndarray:
+        """A quantile over the runs at each step that at least half of the runs have, (T',), of a
+        measure in `MEASURES`. The growth is in decades, from the first state on.
         """
-        found = quantiles(self.log_norm_product, share)
-        return growth_curve(found[2 * self.runs_at >= len(self.steps)])[GROWTH]
+        found = quantiles(getattr(self, MEASURES[measure]), share)
+        found = found[2 * self.runs_at >= len(self.steps)]
+        return growth_curve(found)[FROM_FIRST] if measure == GROWTH else found
 
 
 def quantiles(values: np.ndarray, share: float) -> np.ndarray:
@@ -146,10 +151,12 @@ class Comparison(FigureResult):
 
     page: ClassVar[str] = "docs/guides/compare.md"
     texts: ClassVar[tuple[str, ...]] = (
-        *Spectra.texts, *COLUMNS, GROWTH, *SHARES, NETWORK, NETWORKS,
+        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS,
     )  # fmt: skip
 
     networks: tuple[ComparedNetwork, ...]
+    panels: tuple[str, ...]
+    """The panels of the figure, names in `PANELS`."""
 
     def __getitem__(self, place: Place) -> Spectra:
         """The spectra of a network, along its first run, by its name or (row, column)."""
@@ -172,6 +179,19 @@ class Comparison(FigureResult):
     def columns(self) -> list[str]:
         """The columns of the grid, from left to right."""
         return [*dict.fromkeys(one.column for one in self.networks if one.column)] or [""]
+
+    @property
+    def groups(self) -> dict[str, dict[str, ComparedNetwork]]:
+        """The networks of each row by their names; those of a single row or column as one group."""
+        one_column, found = len(self.columns) == 1, dict[str, dict[str, ComparedNetwork]]()
+        for one in self.networks:
+            row = "" if one_column or len(self.rows) == 1 else one.row
+            found.setdefault(row, {})[one.row if one.row and one_column else one.label] = one
+        return found
+
+    def figure_title(self) -> str:
+        names = [", ".join(filter(None, each)) for each in (self.rows, self.columns)]
+        return "; ".join(filter(None, [*names, self.networks[0].first.data]))
 
     def title(self) -> list[str]:
         first, runs = self.networks[0].first, sum(len(one.steps) for one in self.networks)
@@ -226,14 +246,14 @@ class Comparison(FigureResult):
         """Draw the growth of each network over time, into these axes or new ones: the median of its
         runs, and a band from 10 to 90 % of them.
         """
-        from gersgorin.analyses.grid import draw_growth  # loads matplotlib
+        from gersgorin.analyses.grid import draw_measure  # loads matplotlib
         from gersgorin.analyses.panels import new_axes
 
         names = {one.name: one for one in self.networks}
-        return draw_growth(new_axes() if ax is None else ax, names)
+        return draw_measure(new_axes() if ax is None else ax, names, GROWTH)
 
     def draw(self, part: "SubFigure", step: int | None = None, limit: float | None = None) -> float:
-        """Draw the grid: one step of the first run of each network, and the growth for each row.
+        """Draw the grid: one step of the first run of each network, and curves for each row.
         Returns the height in inches.
 
         step: None: the typical step of each network. limit: half the width of the panels around 0;
@@ -243,13 +263,15 @@ class Comparison(FigureResult):
 
         if step is not None:
             step = door.step_of_run(step, min(one.first.steps for one in self.networks))
-        return draw_grid(part, self, step, door.limit_of_panel(limit))
+        measures = [PANELS[name] for name in self.panels if PANELS[name]]
+        return draw_grid(part, self, measures, step, door.limit_of_panel(limit))
 
 
 def compare(
     networks: Mapping[Place, Any],
     x: Any = None,
     *,
+    panels: Sequence[str] = ("discs", "product"),
     progress: Callable[[int, int], object] | None = None,
     **how: Any,
 ) -> Comparison:
@@ -261,6 +283,7 @@ def compare(
             list of them: the same network with several seeds.
         x: one sequence as for `open_run`, or a list of sequences; None if all networks are runs.
             With several seeds or sequences, numbers are quantiles over the runs.
+        panels: the panels of the figure: discs, radius, reach, norm, product.
         progress: called with the number of runs that are done, and of all runs.
         how: as for `spectra`.
 
@@ -273,6 +296,8 @@ def compare(
     """
     good = isinstance(networks, Mapping)
     door.require(good, "networks", door.kind(networks), "a dictionary of networks")
+    unknown = [name for name in panels if name not in PANELS]
+    door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
     places, sequences = _places(networks), _listed(x)
     draws = [*map(_listed, networks.values())]
     door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")
@@ -283,7 +308,7 @@ def compare(
         runs[k].append(spectra(network, sequence, **how | few))
         if progress is not None:
             progress(done, len(jobs))
-    return Comparison(networks=tuple(map(_network, places, runs)))
+    return Comparison(networks=tuple(map(_network, places, runs)), panels=tuple(panels))
 
 
 def _listed(given: Any) -> list[Any]:

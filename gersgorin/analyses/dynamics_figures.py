@@ -9,36 +9,41 @@ Legend: B states, N entries of a state, P points.
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.panels import IMAGINARY, REAL, draw_circle, figure_width, legend_above
-from rhn.utils.figures import BLUE, GREEN, ORANGE, RED
+from gersgorin.analyses import panels
+from gersgorin.analyses.panels import EIGENVALUES, IMAGINARY, REAL
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
 
 KINDS = {
-    "all moduli < 1": (GREEN, "o"),
-    "none > 1, some = 1": (BLUE, "s"),
-    "some moduli > 1": (ORANGE, "D"),
-    "all moduli > 1": (RED, "^"),
+    "point, all moduli < 1": (GREEN, "o"),
+    "point, moduli = 1, none > 1": (BLUE, "s"),
+    "point, some moduli > 1": (ORANGE, "D"),
+    "point, all moduli > 1": (RED, "^"),
 }
 """Colours and markers of points; those of slow points are hollow."""
-SLOWLY, RUN, STARTED = "slow points", "run", "starts"
+SLOWLY, RUN, STARTED, STATES = "slow points", "states of the run", "starts", "states"
 AXES = ("principal axis 1 of the starts", "principal axis 2 of the starts")
-NUMBER, EXPONENT = "number of the exponent", "exponent (1/step)"
-COUNTED, MEANS = "steps counted", "mean of the steps counted (1/step)"
-FIGURE_TEXTS = (*KINDS, SLOWLY, RUN, STARTED, *AXES, NUMBER, EXPONENT, COUNTED, MEANS)
+NUMBER, EXPONENT = "number of the exponent", "exponent (1/step), 95 % margin"
+COUNTED, MEANS, ONE = "steps counted", "mean of the steps counted (1/step)", "exponent"
+FIGURE_TEXTS = (*KINDS, SLOWLY, RUN, STARTED, STATES, *AXES, NUMBER, EXPONENT, COUNTED, MEANS, ONE)
 
 
 def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     """Draw `LyapunovSpectrum` and the means over the first steps. Returns the height in inches."""
-    left, right = part.subplots(1, 2, sharey=True)
+    left, right, height = panels.pair(part)
     draw_exponents(left, found)
-    known = found.curve[:, np.isfinite(found.exponents)]
+    known = np.flatnonzero(np.isfinite(found.exponents))
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    right.plot(found.curve_steps, known, color=BLUE, linewidth=1, alpha=0.7)
+    right.plot(found.curve_steps, found.curve[:, known], color=BLUE, alpha=0.7,
+               linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
+    for k in {*known[:1].tolist(), *known[-1:].tolist()}:
+        panels.name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
     right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
-    return 1.2 + 0.4 * figure_width(part)
+    return height
 
 
 def draw_exponents(ax: Axes, found: Any) -> Axes:
@@ -46,9 +51,8 @@ def draw_exponents(ax: Axes, found: Any) -> Axes:
     known = np.isfinite(found.exponents)
     number, margins = 1 + np.flatnonzero(known), np.nan_to_num(found.margins[known])
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.errorbar(number, found.exponents[known], margins, fmt="o", color=RED, markersize=3.5,
-                capsize=2)  # fmt: skip
-    ax.set_xlim(0.5, len(known) + 0.5)
+    ax.errorbar(number, found.exponents[known], margins, fmt=".", color=RED, capsize=2)
+    ax.set_xlim(0.5 - 0.03 * len(known), 0.5 + 1.03 * len(known))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=NUMBER, ylabel=EXPONENT)
     return ax
@@ -56,19 +60,20 @@ def draw_exponents(ax: Axes, found: Any) -> Axes:
 
 def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
     """Draw the states and the eigenvalues of `FixedPoints`. Returns the height in inches."""
-    left, right = part.subplots(1, 2)
-    draw_states(left, found)
-    draw_all_eigenvalues(right, found)
-    legend_above(part, [left])
-    return 1.6 + 0.45 * figure_width(part)
+    left, right, height = panels.pair(part)
+    draw_states(left, found).set_title(STATES)
+    draw_all_eigenvalues(right, found).set_title(EIGENVALUES)
+    panels.legend_above(part, [right, left])
+    return height + 0.5
 
 
 def draw_states(ax: Axes, found: Any) -> Axes:
     """Draw the points, the starts and the run along the principal axes of the starts."""
     axes, middle = principal_axes(found.starts), found.starts.mean(0)
-    ax.plot(*((found.trajectory - middle) @ axes.T).T, color="0.85", linewidth=0.7, label=RUN)
-    ax.plot(*((found.starts - middle) @ axes.T).T, ".", color="0.6", markersize=3, label=STARTED)
-    _draw_kinds(ax, found, ((found.states - middle) @ axes.T)[:, :, None], 7)
+    ax.plot(*((found.trajectory - middle) @ axes.T).T, color="0.7", label=RUN,
+            linewidth=0.6 * rcParams["lines.linewidth"])  # fmt: skip
+    ax.plot(*((found.starts - middle) @ axes.T).T, ".", color=GREY, label=STARTED)
+    _draw_kinds(ax, found, ((found.states - middle) @ axes.T)[:, :, None], 2)
     if found.is_slow.any():
         ax.plot([], [], "o", color="black", markerfacecolor="none", label=SLOWLY)
     ax.set_aspect("equal", adjustable="datalim")
@@ -78,25 +83,28 @@ def draw_states(ax: Axes, found: Any) -> Axes:
 
 def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
     """Draw the eigenvalues of all points, and the unit circle."""
-    draw_circle(ax)
+    panels.draw_circle(ax)
     values = found.eigenvalues
-    _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 6.5)
+    _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 1)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel=REAL, ylabel=IMAGINARY)
     return ax
 
 
 def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
-    """Draw places (P, 2, k) of the points, those of each kind in its colour."""
+    """Draw places (P, 2, k) of the points, each kind in its colour; size: in usual markers."""
+    size *= rcParams["lines.markersize"]
     every = found.unstable == found.eigenvalues.shape[1]
     kind = np.select([every, found.unstable > 0, found.neutral > 0], [3, 2, 1], 0)
     for k, (name, (colour, marker)) in enumerate(KINDS.items()):
-        size -= 1  # equal eigenvalues of two kinds stay visible
+        size *= 0.85  # equal eigenvalues of two kinds stay visible
         if (kind == k).any():
             ax.plot([], [], marker, color=colour, markersize=size, label=name)
         for rows, inside in ((~found.is_slow, colour), (found.is_slow, "none")):
             drawn = places[rows & (kind == k)].swapaxes(0, 1).reshape(2, -1)
-            ax.plot(*drawn, marker, color=colour, markerfacecolor=inside, markersize=size)
+            edge = colour if inside == "none" else "white"
+            ax.plot(*drawn, marker, color=colour, markerfacecolor=inside, markeredgecolor=edge,
+                    markersize=size, markeredgewidth=0.1 * size)  # fmt: skip
 
 
 def principal_axes(states: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from gersgorin.run import Run, open_run
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "||ds_l/ds_l-1||_2 of layer"
 NO_NUMBER = "steps without an input gain"
+NORM, CURVES = "2-norm", ("input", "layer")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -34,8 +35,10 @@ class Gains(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/spectra.md"
-    headline: ClassVar[tuple[str, ...]] = (INPUT,)
-    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, INPUT, LAYER, NO_NUMBER)
+    label: ClassVar[str] = NORM
+    texts: ClassVar[tuple[str, ...]] = (
+        *StepResult.run_texts, INPUT, LAYER, NO_NUMBER, NORM, *CURVES,
+    )  # fmt: skip
 
     input: Annotated[np.ndarray, "step"]
     """||ds'/dx||_2, (T,); NaN for ids, and if the Jacobian over- or underflows."""
@@ -48,6 +51,10 @@ class Gains(StepResult):
     def table(self) -> Mapping[str, Any]:
         layers = {f"{LAYER} {k + 1}": gain for k, gain in enumerate(self.layers.T)}
         return {INPUT: self.input, **layers}
+
+    def curves(self) -> dict[str, np.ndarray]:
+        names = [f"{CURVES[1]} {k + 1}" for k in range(self.layers.shape[1])]
+        return dict(zip([CURVES[0], *names], self.table().values(), strict=True))
 
     def notes(self) -> Mapping[str, int]:
         return {NO_NUMBER: int(np.isnan(self.input).sum())}

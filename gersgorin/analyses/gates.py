@@ -18,7 +18,7 @@ from gersgorin.step import module_runs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ALL, LAYER = "mean of all gates", ", layer"
+ALL, LAYER, MEAN = "mean of all gates", ", layer", "gate (0 to 1)"
 NAMES = ("transform gate", "carry gate", "input gate", "forget gate", "1 - update gate", "gate")
 """Names of the gates of rhn.cells, and of a user's gate without a name."""
 
@@ -34,7 +34,8 @@ class MeanGates(StepResult):
 
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (ALL,)
-    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, ALL, *NAMES, LAYER)
+    label: ClassVar[str] = MEAN
+    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, ALL, *NAMES, LAYER, MEAN)
 
     mean: Annotated[np.ndarray, "step", "gate"]
     """Mean of each gate, (T, G); G = 0 for a network without known gates."""
@@ -46,12 +47,15 @@ class MeanGates(StepResult):
         whole = self.mean.mean(1) if known else np.full(len(self.mean), np.nan)
         return {ALL: whole, **dict(zip(self.names, self.mean.T, strict=True))}
 
+    def curves(self) -> dict[str, np.ndarray]:
+        return dict(zip(self.names, self.mean.T, strict=True))
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the gates over the time steps, from 0 to 1, into these axes or new ones."""
         from gersgorin.analyses.panels import place_names  # loads matplotlib
 
         ax = super().plot(ax)
-        ax.set_ylim(-0.02, 1.02)
+        ax.set(yscale="linear", ylim=(-0.02, 1.02))
         return place_names(ax)
 
 

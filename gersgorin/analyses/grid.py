@@ -1,20 +1,12 @@
-"""The figure of `compare`: rows of complex planes with the same limits, and curves for each row.
+"""The figure of `compare`: complex planes with the same limits, and curves over time.
 
-    page, column                     slide
-    +-------+-------+-------+        +-------+-------+-------+---------------+
-    | rnn   |       |       |        | rnn   |       |       | curves of rnn |
-    +-------+-------+-------+        +-------+-------+-------+---------------+
-    | rhn 1 | rhn 3 | rhn 5 |        | rhn 1 | rhn 3 | rhn 5 | curves of rhn |
-    +-------+-------+-------+        +-------+-------+-------+---------------+
-    | curves of rnn         |
-    +-----------------------+        A single row of planes is folded.
-    | curves of rhn         |
-    +-----------------------+
-
-Lengths are in inches for letters of 8 points.
+Planes stand in a grid of rows and columns, those of a single row or column side by side. Below
+them, on a slide beside those of a grid, stands a panel of curves for each row and measure. Lengths
+are in inches for letters of 8 points.
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,46 +17,55 @@ from matplotlib.figure import SubFigure
 from gersgorin.analyses.panels import (
     IM,
     RE,
+    SLIDE,
     draw_discs,
     figure_width,
     folded,
     half_width,
-    is_slide,
     legend_above,
     over_steps,
 )
-from gersgorin.analyses.step_result import GROWTH
 from rhn.utils.figures import PAGE_HEIGHT
 
-SIDES = (0.7, 1.5)  # least and largest side of a plane
-GAP, TEXTS = 0.4, 1.3  # between planes with titles; title and labels
-CURVES, LOW, NAME = 2.8, 0.7, 0.14  # width of curves; their height beside names; of a name
+LEFT, LEAST, SMALL, MOST = 0.5, 1.5, 0.7, 1.9  # labels; side of a plane beside others, of any
+GAP, TEXTS = 0.4, 1.0  # between planes with titles; title and legend
+LOW, NAME = 0.6, 0.14  # height of curves beside their names; of a name
 
 
-def draw_grid(part: SubFigure, found: Any, step: int | None, half: float | None) -> float:
-    """Draw one step of each network and curves for each row; panels of one kind have the same
-    limits. Returns the height of the figure in inches.
+def draw_grid(
+    part: SubFigure, found: Any, measures: list[str], step: int | None, half: float | None
+) -> float:
+    """Draw one step of each network, and measures of each row of a grid, or of all networks.
+    Returns the height of the figure in inches.
     """
-    letters, slide, rows = rcParams["font.size"] / 8, is_slide(part), found.rows
-    width, n = figure_width(part) / letters, len(found.networks)
-    room = width / 2 if slide else width
-    across = len(found.columns) if len(rows) > 1 else min(n, max(1, int(room / SIDES[1])))
-    lines = max(len(rows), -(-n // across))
-    beside = 1 if slide else min(len(rows), max(1, int(width / CURVES)))
-    down = -(-len(rows) // beside)
-    low = down * (
-        LOW + NAME * (2 + max(sum(one.row == row for one in found.networks) for row in rows))
-    )
-    side = min(SIDES[1], room / across, (PAGE_HEIGHT / letters - TEXTS - low) / lines - GAP)
-    high = lines * (max(side, SIDES[0]) + GAP)
-    if slide:
+    groups, letters = found.groups, rcParams["font.size"] / 8
+    grid, many = len(groups) > 1, len(groups) * len(measures)
+    beside = figure_width(part) > SLIDE and grid
+    room = figure_width(part) / letters / (2 if beside else 1) - LEFT
+    across = len(found.columns) if grid else min(len(found.networks), max(1, int(room / LEAST)))
+    lines = len(groups) if grid else -(-len(found.networks) // across)
+    low = many * (LOW + NAME * max(map(len, groups.values()))) + GAP
+    side = min(MOST, room / across, (PAGE_HEIGHT / letters - TEXTS - low) / lines - GAP)
+    high = lines * (max(side, SMALL) + GAP) if len(found.panels) > len(measures) else 0.0
+    above = under = part
+    if high and many and beside:
         above, under = part.subfigures(1, 2, squeeze=False)[0]
-    else:
+    elif high and many:
         above, under = part.subfigures(2, 1, height_ratios=(high, low), squeeze=False)[:, 0]
-    planes = above.subplots(lines, across, squeeze=False)
-    drawn = draw_planes(planes, found, step, half, int(12 * side))
-    curves = under.subplots(down, beside, squeeze=False)
-    legend_above(part, [*drawn, *draw_all_curves(curves, found)])
+    drawn = list[Axes]()
+    if high:
+        planes = above.subplots(lines, across, squeeze=False)
+        drawn += draw_planes(planes, found, step, half, int(12 * side))
+    if many:
+        drawn += under.subplots(many, 1, sharex=True, squeeze=False)[:, 0].tolist()
+    for k, (row, measure) in enumerate(product(groups, measures)):
+        ax, first = drawn[k - many], drawn[k % len(measures) - many]
+        if ax is not first:
+            ax.sharey(first)
+        draw_measure(ax, groups[row], measure)
+        ax.set_title(", ".join(filter(None, (row, measure))), parse_math=False)
+        ax.label_outer()
+    legend_above(part, drawn)
     return letters * (TEXTS + high + low)
 
 
@@ -74,55 +75,32 @@ def draw_planes(
     """Draw one step of each network into panels (lines, columns); only outer panels have labels.
     letters: of a line of a title. Returns the axes that are used.
     """
-    places = places_of(found, panels.shape[1])
-    drawn = [panels[place] for place in places]
-    shown = [(one.first, one.first.typical_step if step is None else step)
-             for one in found.networks]  # fmt: skip
-    half = half or max(half_width(*one) for one in shown)
+    groups, columns = found.groups, found.columns
+    each = [(row, *named) for row, group in groups.items() for named in group.items()]
+    steps = [one.first.typical_step if step is None else step for *_, one in each]
+    half = half or max(half_width(one.first, t) for (*_, one), t in zip(each, steps, strict=True))
     for ax in panels.flat:
         ax.set_axis_off()
-    for ax, place, one, (first, t) in zip(drawn, places, found.networks, shown, strict=True):
+    for k, ((row, name, one), t) in enumerate(zip(each, steps, strict=True)):
+        place, top = divmod(k, panels.shape[1]), name
+        if len(groups) > 1:
+            place, top = ([*groups].index(row), columns.index(one.column or columns[0])), ""
+        ax = panels[place]
         ax.set_axis_on()
-        draw_discs(ax, first, t, half)
-        ax.set_ylabel(IM if place[1] else f"{one.row}\n{IM}".strip(), parse_math=False)
-        ax.set_xlabel(RE)
+        draw_discs(ax, one.first, t, half).set_xlabel(RE)
+        ax.set_title(folded(top, letters), parse_math=False)
+        ax.set_ylabel(f"{row}\n{IM}".strip(), parse_math=False)
         ax.label_outer()
-    titled, titles = drawn, [one.label for one in found.networks]
-    if len(found.rows) > 1:
-        titled, titles = panels[0], found.columns
-    for ax, title in zip(titled, titles, strict=True):
-        ax.set_title(folded(title, letters), parse_math=False)
-    return drawn
+    for ax, name in zip(panels[0], columns if len(groups) > 1 else (), strict=False):
+        ax.set_title(folded(name, letters), parse_math=False)
+    return [ax for ax in panels.flat if ax.axison]
 
 
-def places_of(found: Any, across: int) -> list[tuple[int, int]]:
-    """(Line, column) of the plane of each network; a single row is folded."""
-    rows, columns, networks = found.rows, found.columns, found.networks
-    if len(rows) == 1:
-        return [divmod(k, across) for k in range(len(networks))]
-    return [(rows.index(one.row), columns.index(one.column or columns[0])) for one in networks]
-
-
-def draw_all_curves(panels: np.ndarray, found: Any) -> list[Axes]:
-    """Draw the growth of each row into panels with the same limits. Returns the axes."""
-    axes = list(panels.flat)
-    for ax, row in zip(axes, found.rows, strict=False):
-        draw_growth(ax, {one.label: one for one in found.networks if one.row == row})
-        ax.set_title(folded(f"{row}, {GROWTH}" if row else GROWTH, 27), parse_math=False)
-    drawn = axes[: len(found.rows)]
-    for ax in axes[len(drawn) :]:
-        ax.remove()
-    x, y = (np.array([getattr(ax, f"get_{name}lim")() for ax in drawn]) for name in "xy")
-    for ax in drawn:
-        ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
-    return drawn
-
-
-def draw_growth(ax: Axes, networks: Mapping[str, Any]) -> Axes:
-    """Draw the growth of networks over time: the median of the runs of each, and a band from 10 to
+def draw_measure(ax: Axes, networks: Mapping[str, Any], measure: str) -> Axes:
+    """Draw a measure of networks over time: the median of the runs of each, and a band from 10 to
     90 % of them.
     """
-    medians = {name: one.growth(0.5) for name, one in networks.items()}
-    bands = {name: (one.growth(0.1), one.growth(0.9))
+    medians = {name: one.curve(measure, 0.5) for name, one in networks.items()}
+    bands = {name: (one.curve(measure, 0.1), one.curve(measure, 0.9))
              for name, one in networks.items() if len(one.steps) > 1}  # fmt: skip
-    return over_steps(ax, medians, next(iter(networks.values())).first.unit, bands)
+    return over_steps(ax, medians, next(iter(networks.values())).first.unit, bands=bands)

@@ -40,6 +40,7 @@ PROBES = 16  # random vectors for each output otherwise
 EQUAL = 1e-9  # of the largest influence: a difference by rounding
 AGAIN = 2  # times the longest stretch below half so far: one that is shorter may end as well
 LAG, INFLUENCE = "lag", "||d o[t + lag] / d x[t]||"
+LABEL, HALF = "influence (Frobenius norm)", "half of the largest"
 TO_HALF, LENGTH = "steps from the largest influence to half", "effective length (steps)"
 OF, FEATURE, OUTPUT, INPUT = "of", "feature", "output", "input"
 ROWS = (
@@ -66,7 +67,8 @@ class Influence(StepResult):
     page: ClassVar[str] = "docs/guides/influence.md"
     headline: ClassVar[tuple[str, ...]] = (TO_HALF, LENGTH)
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, INPUT,
+        *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, INPUT, LABEL,
+        HALF,
     )  # fmt: skip
 
     influence: Pairs
@@ -178,25 +180,26 @@ class Influence(StepResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""
-        from gersgorin.analyses.panels import BLUE, new_axes  # loads matplotlib
+        from gersgorin.analyses.panels import BLUE, GREY, new_axes  # loads matplotlib
 
         ax = new_axes() if ax is None else ax
         shown, error = np.where(self.by_lag > 0, self.by_lag, np.nan), 2 * self.by_lag_error
         lags, low = np.arange(self.steps), np.maximum(shown - error, shown / 100)
-        ax.plot(lags, shown, color=BLUE, marker=".", markersize=4, linewidth=1.3)
+        ax.plot(lags, shown, color=BLUE, marker="." if self.steps < 2 else "")
         ax.fill_between(lags, low, shown + error, color=BLUE, alpha=0.25, linewidth=0)
+        ax.set(xlabel=f"{LAG} ({self.unit})", ylabel=LABEL)
         ax.set_yscale("log" if np.isfinite(shown).any() else "linear")
-        ax.set_xlabel(f"{LAG} ({self.unit})")
-        ax.set_ylabel(INFLUENCE)
+        ax.axhline(self.by_lag.max() / 2, color=GREY, linestyle=":", zorder=0, label=HALF)
+        ax.legend()
         return ax
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the influence by lag, and of all pairs of an output and an input."""
         from matplotlib.colors import LogNorm  # loads matplotlib
 
-        from gersgorin.analyses.panels import figure_width
+        from gersgorin.analyses.panels import pair
 
-        left, right = part.subplots(1, 2, width_ratios=(1.3, 1))
+        left, right, height = pair(part)
         self.plot(left)
         shown = np.where(self.influence > 0, self.influence, np.nan)
         norm = LogNorm() if np.isfinite(shown).any() else None
@@ -204,8 +207,8 @@ class Influence(StepResult):
         ends = (-0.5, T - 0.5, T - 0.5, T - S - 0.5)
         image = right.imshow(shown, norm=norm, aspect="auto", interpolation="nearest", extent=ends)
         right.set(xlabel=f"{INPUT} ({self.unit})", ylabel=f"{OUTPUT} ({self.unit})")
-        part.colorbar(image, ax=right)
-        return 1.2 + 0.4 * figure_width(part)
+        part.colorbar(image, ax=right, label=LABEL)
+        return height
 
 
 @with_gradients()

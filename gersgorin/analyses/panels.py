@@ -1,16 +1,9 @@
 """Pictures of results: curves over time with their names at their ends, the complex plane of one
 step, and the figure of `Spectra`.
 
-Every `draw_*` draws into given axes and returns them; `composed` makes a figure.
-
-    page, column                         slide
-    +---------------+---------------+    +-------------+---------------------+
-    | discs         | eigenvalues   |    | discs       | radius, reach, norm |
-    +---------------+---------------+    +-------------+---------------------+
-    | radius, reach, norm           |    | eigenvalues | ||ds[t]/ds[0]||     |
-    +-------------------------------+    +-------------+---------------------+
-    | ||ds[t]/ds[0]||               |
-    +-------------------------------+
+Every `draw_*` draws into given axes and returns them; `composed` makes a figure. In that of
+`Spectra` the two planes stand above the curves, on a slide beside them; in a column every panel has
+a row of its own. Curves that coincide are dashed so that each of them is seen.
 """
 
 import io
@@ -22,7 +15,7 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from gersgorin.linalg.discs import discs_outline
 from gersgorin.linalg.ranges import support_corners
@@ -41,12 +34,13 @@ from rhn.utils.figures import (
 from rhn.utils.tables import formatted
 
 COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))  # of curves 1 to 7, 8 to 14, ...
+DASH = 2.5  # widths of a line: so much is seen of each of several curves that coincide
 ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
-DECADES = 2  # spanned by curves above 0, from which their axis is logarithmic
+DECADES = 1  # spanned by curves above 0, from which their axis is logarithmic
 MARGIN = 1.1  # of a panel's half width: beyond all that it holds
-NARROW = 0.3  # of a figure's width: the longest line of a curve's name
-NAME = "name of a curve"  # id of these texts
+STACKED, SLIDE = 5, 12  # inches: no pairs side by side in a narrower figure; a slide is wider
+NARROW = 0.42  # of a figure's width: the longest line of a curve's name
+NAME, CURVE = "name of a curve", "curve"  # ids of these texts and lines
 REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
 ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
 CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
@@ -78,27 +72,42 @@ def figure_width(part: SubFigure | Axes) -> float:
     return float(part.get_figure(root=True).get_figwidth())  # type: ignore[union-attr]
 
 
-def is_slide(part: SubFigure) -> bool:
-    """True in a figure as wide as a slide."""
-    return figure_width(part) > 12
-
-
-def composed(draw: Callable[[SubFigure], float], title: str, size: str | float) -> Shown:
-    """Return a new figure in our style, with a title.
+def composed(
+    draw: Callable[[SubFigure], float], title: str, size: str | float, source: str = ""
+) -> Shown:
+    """Return a new figure in our style, with a title, and a footer that names the source.
 
     draw: adds the panels and returns the height of the figure in inches. size: "page", "column",
     "slide" or the width in inches.
     """
     with our_style(size):
-        figure = Shown(figsize=(inches_of(size), SLIDE_HEIGHT), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", wrap=True, parse_math=False)
-        height = draw(figure.add_subfigure(figure.add_gridspec(1, 1)[0]))
-        figure.set_figheight(SLIDE_HEIGHT if inches_of(size) > 12 else height)
+        width, points = inches_of(size), rcParams["font.size"]
+        figure = Shown(figsize=(width, SLIDE_HEIGHT), layout="constrained")
+        figure.get_layout_engine().set(h_pad=points / 180, w_pad=points / 180)  # type: ignore
+        whole = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
+        left: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True, "parse_math": False}
+        heading, _, numbers = title.partition("\n")
+        figure.suptitle(heading, **left)
+        if numbers:
+            numbers = numbers.replace(", ", ",\n") if width < STACKED else numbers
+            whole.suptitle(numbers, fontsize=points, fontweight="normal", **left)
+        if source:
+            figure.supxlabel(source, fontsize=rcParams["legend.fontsize"], color=GREY, **left)
+        height = draw(whole.add_subfigure(whole.add_gridspec(1, 1)[0]))
+        figure.set_figheight(SLIDE_HEIGHT if width > SLIDE else height)
         for _ in range(2):  # the places of names depend on heights, and heights on these places
             figure.draw_without_rendering()
             for ax in figure.axes:
                 place_names(ax)
     return figure
+
+
+def pair(part: SubFigure) -> tuple[Axes, Axes, float]:
+    """Two panels, one above the other in a narrow figure, and the height in inches they need."""
+    width = figure_width(part)
+    if width < STACKED:
+        return *part.subplots(2, 1), 1 + 1.5 * width
+    return *part.subplots(1, 2), 1.4 + 0.4 * width
 
 
 def one_panel(part: SubFigure, plot: Callable[[Axes], object]) -> float:
@@ -112,15 +121,16 @@ def over_steps(
     ax: Axes,
     rows: Mapping[str, np.ndarray],
     unit: str,
+    label: str = "",
     bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Axes:
     """Draw one curve for each row (T,) over the time steps, with its name and last number at its
-    end, and bands by the names of curves. A cross marks a curve that ends at -inf.
+    end, and bands by the names of curves. A cross marks a curve that ends at -inf. label: that of
+    the vertical axis.
     """
     every = [np.asarray(row, float) for row in rows.values()]
     for k, (name, row) in enumerate(zip(rows, every, strict=True)):
-        style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "linewidth": 1.3}
-        style["linestyle"] = DASHES[k // len(COLOURS) % len(DASHES)]
+        style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "gid": CURVE}
         known = np.isfinite(row)
         around = np.pad(known, 1)
         alone = np.flatnonzero(known & ~around[:-2] & ~around[2:]).tolist()
@@ -135,12 +145,17 @@ def over_steps(
             name_end(ax, name, float(row[last]), style["color"])
             if np.isneginf(row[last + 1 :]).any():
                 ax.plot(last, row[last], "x", color=style["color"])
-    known = np.concatenate([row[np.isfinite(row)] for row in every])
+    known = np.concatenate([[], *(row[np.isfinite(row)] for row in every)])
     if len(known) and known.min() > 0 and known.max() > 10**DECADES * known.min():
         ax.set_yscale("log")
+        ax.minorticks_off()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
+    ax.set_ylabel(label)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.margins(x=0.01)
+    ax.spines[["top", "right"]].set_visible(False)
     plain_ticks(ax)
     return place_names(ax)
 
@@ -155,10 +170,9 @@ def plain_ticks(ax: Axes) -> None:
 
 def name_end(ax: Axes, name: str, y: float, color: str) -> None:
     """Write the name of a curve that ends at y, and y, right of the axes."""
-    size = rcParams["legend.fontsize"]
-    points = size if isinstance(size, int | float) else rcParams["font.size"]
+    points = rcParams["font.size"] - 1
     letters = int(NARROW * figure_width(ax) * 72 / (0.55 * points))
-    text = folded(f"{name} {formatted(y, '.3g')}", letters)
+    text = folded(": ".join(filter(None, (name, formatted(y, ".3g")))), letters)
     ax.annotate(text, (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
                 textcoords="offset points", va="center", fontsize=points, gid=NAME,
                 annotation_clip=False, parse_math=False)  # fmt: skip
@@ -181,11 +195,17 @@ def name_heights(ax: Axes) -> np.ndarray:
 
 
 def place_names(ax: Axes) -> Axes:
-    """Move the names of curves apart as little as possible."""
+    """Move the names of curves apart as little as possible, and dash curves that coincide."""
     names = names_of(ax)
     if not names:
         return ax
     ax.autoscale_view()
+    lines = [line for line in ax.lines if line.get_gid() == CURVE]
+    curves = [ax.transData.transform(line.get_xydata())[:, 1] for line in lines]
+    for k, (line, own) in enumerate(zip(lines, curves, strict=True)):
+        near = [len(y) == len(own) and np.nan_to_num(np.abs(y - own)).mean() < 3 for y in curves]
+        if under := sum(near[:k]):
+            line.set_linestyle((0, (DASH * (sum(near) - under), DASH * under)))
     points = 72 / ax.figure.dpi
     low, top = points * ax.bbox.y0, points * ax.bbox.y1
     ends = np.array([points * ax.transData.transform((0, name.xy[1]))[1] for name in names])
@@ -211,7 +231,7 @@ def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Ax
         styles = ((ROW_DISCS, BLUE, "-"), (COLUMN_DISCS, ORANGE, (0, (4, 3))))
         for r, (name, color, line) in zip(radii, styles, strict=True):
             for k, polygon in enumerate(discs_outline(c, r, 65)):
-                ax.plot(polygon.real, polygon.imag, color=color, linestyle=line, linewidth=1.2,
+                ax.plot(polygon.real, polygon.imag, color=color, linestyle=line,
                         label=None if k else name)  # fmt: skip
         ends = np.concatenate([c - np.max(radii, 0), c + np.max(radii, 0)])
         x = np.linspace(ends.min(), ends.max(), 1001)[:, None]
@@ -229,13 +249,13 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
     c, around = found.centers[step], support_corners(found.support[step])
     if np.isfinite(around).all():
         around = np.append(around, around[:1])
-        ax.plot(around.real, around.imag, color=PURPLE, linestyle=(0, (1, 1)), linewidth=1.4,
-                label=RANGE)  # fmt: skip
-    ax.plot(c, np.zeros(len(c)), "|", color=BLUE, alpha=0.6, markersize=10, label=CENTRES,
+        ax.plot(around.real, around.imag, color=PURPLE, linestyle=(0, (1, 1)), label=RANGE)
+    ax.plot(c, np.zeros(len(c)), "|", color=BLUE, alpha=0.6, label=CENTRES,
+            markersize=2.5 * rcParams["lines.markersize"],
             transform=ax.get_xaxis_transform())  # fmt: skip
     draw_circle(ax)
     values = found.eigenvalues[step]
-    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=EIGENVALUES)
+    ax.plot(values.real, values.imag, ".", color=RED, label=EIGENVALUES)
     ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=ROUND))
@@ -246,8 +266,8 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
 def draw_circle(ax: Axes) -> None:
     """Draw the unit circle."""
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
-    ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), linewidth=0.9,
-            label=CIRCLE)  # fmt: skip
+    ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), label=CIRCLE,
+            linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
 
 
 def half_width(found: Any, step: int) -> float:
@@ -262,14 +282,13 @@ def draw_eigenvalues(ax: Axes, found: Any, step: int, most: float) -> Axes:
     numerical range. most: the largest half of the panel's width.
     """
     every = found.eigenvalues.ravel()
-    ax.plot(every.real, every.imag, "o", color="0.8", markersize=1.4, rasterized=True,
-            label=ALL_STEPS)  # fmt: skip
+    ax.plot(every.real, every.imag, ".", color="0.8", rasterized=True, label=ALL_STEPS,
+            markersize=0.7 * rcParams["lines.markersize"])  # fmt: skip
     held = np.concatenate([every, support_corners(found.support[step])])
     held = held[np.isfinite(held)] if np.isfinite(held).any() else np.zeros(1)
     middle = (held.real.min() + held.real.max()) / 2
     half = max(float(np.ptp(held.real)) / 2, float(np.abs(held.imag).max())) or most / 10
     draw_points(ax, found, step, min(MARGIN * half, most), middle)
-    ax.yaxis.tick_right()
     ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
     ax.set_title(ENLARGED)
     ax.set_xlabel(REAL)
@@ -280,8 +299,9 @@ def legend_above(part: SubFigure, axes: list[Axes]) -> None:
     """Write above all panels what those of the complex plane show, each name once."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in pairs}
-    part.legend(handles.values(), handles, loc="outside upper left", borderpad=0, handlelength=1.6,
-                columnspacing=1.2, ncols=3 if figure_width(part) < 5 else 4)  # fmt: skip
+    part.legend(handles.values(), handles, loc="outside upper left", borderpad=0.4,
+                handlelength=1.6, columnspacing=1.2,
+                ncols=2 if figure_width(part) < STACKED else 4)  # fmt: skip
 
 
 def draw_spectra(
@@ -289,21 +309,22 @@ def draw_spectra(
 ) -> float:
     """Draw one step of `Spectra`, all its steps, and the growth of the product."""
     width = figure_width(part)
-    if is_slide(part):
-        planes, times = part.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
-        (discs, near), (each, last) = planes.subplots(2, 1), times.subplots(2, 1, sharex=True)
-    else:
-        planes, times = part.subfigures(2, 1, squeeze=False)[:, 0]
-        (discs, near), (each, last) = planes.subplots(1, 2), times.subplots(2, 1, sharex=True)
+    high = [2 if width < STACKED else 1.1, 1] if width < SLIDE else [1]
+    parts = part.subfigures(len(high), 3 - len(high), squeeze=False, height_ratios=high)
+    planes, times = parts.flat
+    discs, near, height = pair(planes)
+    each, last = times.subplots(2, 1, sharex=True)
     draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
     discs.set_title(f"{TIME} {step}")
     draw_eigenvalues(near, found, step, half or half_width(found, step))
-    zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
-    zoom.set_in_layout(False)  # its lines end in another panel
+    if width > STACKED:  # else lines would cross the numbers between the panels
+        near.yaxis.tick_right()
+        zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
+        zoom.set_in_layout(False)  # its lines end in another panel
     legend_above(part, [discs, near])
-    each.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-    over_steps(each, found.curves(), found.unit).set(ylabel=MODULUS, xlabel="")
-    over_steps(last, growth, found.unit).axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    for ax in (each, last):
+    over_steps(each, found.curves(), found.unit, MODULUS).set_xlabel("")
+    over_steps(last, growth, found.unit, found.label)
+    for ax, level in ((each, 1), (last, 0)):
+        ax.axhline(level, color="0.6", linewidth=0.8, zorder=0)
         ax.axvline(step, color=GREY, linestyle=":", linewidth=0.8, zorder=0)
-    return 0.8 * width + 2.4
+    return height + 0.2 * width + 2

@@ -21,6 +21,7 @@ from gersgorin.analyses.step_result import (
     GROWTH,
     HALF_LIFE,
     LOG_NORM,
+    PRODUCT,
     RATE,
     StepResult,
     growth_curve,
@@ -30,7 +31,7 @@ from gersgorin.linalg.jacobian_products import RunningProduct
 from gersgorin.linalg.spectrum import by_chunks, one_thread
 from gersgorin.run import open_run
 
-BACK = "log10 ||ds[T]/ds[t]||"
+BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
 LARGEST, SMALLEST = (
     "step t of the largest ||ds[t]/ds[0]||",
     "step t of the smallest ||ds[t]/ds[0]||",
@@ -51,9 +52,10 @@ class Products(StepResult):
 
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (LOG_NORM, HALF_LIFE)
+    label: ClassVar[str] = PRODUCT
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, GROWTH, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,
-        SMALLEST, ZERO,
+        SMALLEST, ZERO, TO_LAST,
     )  # fmt: skip
 
     log_norm: PerStep
@@ -77,7 +79,7 @@ class Products(StepResult):
 
     def curves(self) -> dict[str, np.ndarray]:
         back = np.append(self.log_norm_back, 0) / math.log(10)
-        return {**growth_curve(self.log_norm), BACK: back}
+        return {**growth_curve(self.log_norm), TO_LAST: back}
 
     def notes(self) -> Mapping[str, int]:
         return {ZERO: int(np.isneginf(self.log_norm).sum())}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIDE, WHOLE = 101, 64  # points of a side, half of them for states of more entries
 SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
-LEVELS = 10  # curves at most
+LEVELS = 5  # curves at most
 RADIUS = "spectral radius"
 NEAREST = "distance of the nearest eigenvalue to the unit circle"
 TO_CIRCLE = "distance to the unit circle (2-norm of a complex change)"
@@ -49,7 +49,7 @@ class Pseudospectra(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/spectra.md"
-    headline: ClassVar[tuple[str, ...]] = (RADIUS, TO_CIRCLE)
+    headline: ClassVar[tuple[str, ...]] = (TO_CIRCLE,)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE,
     )  # fmt: skip
@@ -102,32 +102,35 @@ class Pseudospectra(StepResult):
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the steps side by side, two in a row; a slide has one row."""
-        from gersgorin.analyses.panels import figure_width, is_slide
+        from gersgorin.analyses import panels as of  # loads matplotlib
 
-        across = len(self.shown) if is_slide(part) else min(2, len(self.shown))
+        width = of.figure_width(part)
+        across = len(self.shown) if width > of.SLIDE else min(2, len(self.shown))
         down = -(-len(self.shown) // across)
         panels = part.subplots(down, across, squeeze=False)
         curves = [self._draw(ax, k) for k, ax in enumerate(panels.flat[: len(self.shown)])]
         for ax in panels.flat[len(self.shown) :]:
             ax.remove()
-        part.colorbar(curves[0], ax=panels, label=CHANGE)
-        return 1 + 0.8 * figure_width(part) * down / across
+        bar = part.colorbar(curves[0], ax=panels, label=CHANGE, location="bottom", aspect=30)
+        bar.lines[0].set_linewidth(12)  # points
+        of.legend_above(part, [panels[0, 0]])
+        return 1.6 + 0.92 * width * down / across
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
-        from gersgorin.analyses.panels import IMAGINARY, REAL, RED, TIME, draw_circle
+        from gersgorin.analyses import panels as of
 
         levels, values, half = self.levels, self.eigenvalues[k], self.axis[-1]
         # an eigenvalue on the grid has no logarithm
         heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))
         x = self.middle + self.axis
-        curves = ax.contour(x, self.axis, heights, levels, cmap="viridis_r", linewidths=1,
+        curves = ax.contour(x, self.axis, heights, levels, cmap="viridis_r",
                             vmin=levels[0] - np.ptp(levels) / 4)  # fmt: skip
-        ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
-        draw_circle(ax)
-        ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal", xlabel=REAL)
-        ax.set(ylabel=IMAGINARY)
-        ax.set_title(f"{TIME} {self.shown[k]}", loc="left")
+        ax.plot(values.real, values.imag, ".", color=of.RED, label=of.EIGENVALUES)
+        of.draw_circle(ax)
+        ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal")
+        ax.set(xlabel=of.REAL, ylabel=of.IMAGINARY)
+        ax.set_title(f"{of.TIME} {self.shown[k]}", loc="left")
         ax.label_outer()
         return curves
 

@@ -23,6 +23,7 @@ from gersgorin.analyses.step_result import (
     DOUBLING,
     HALF_LIFE,
     LOG_NORM,
+    PRODUCT,
     RATE,
     ROUNDING,
     StepResult,
@@ -73,6 +74,7 @@ class Spectra(StepResult):
 
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
+    label: ClassVar[str] = PRODUCT
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, *ROWS, *CURVES, NOT_CONVERGED, NO_NUMBER,
     )  # fmt: skip

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # norm by a thousandth in 10,000 steps.
 ROUNDING = 1e-7
 DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
-GROWTH = "log10 ||ds[t]/ds[0]||"
+GROWTH, PRODUCT = "log10 ||ds[t]/ds[0]||", "product norm (log10)"
+FROM_FIRST = "from first state"
 LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
 HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
 DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
@@ -33,9 +34,11 @@ DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
 class StepResult(FigureResult):
     """Numbers along one run of T steps."""
 
-    run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X)
+    run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X, PRODUCT, FROM_FIRST)
     headline: ClassVar[tuple[str, ...]] = ()
     """The rows whose medians stand in the title of a figure, at most two."""
+    label: ClassVar[str] = ""
+    """The label of the vertical axis of a figure."""
 
     network: str
     """The network in titles: its name, depth and units."""
@@ -60,7 +63,7 @@ class StepResult(FigureResult):
         """Draw the result over the time steps, into these axes or new ones."""
         from gersgorin.analyses.panels import new_axes, over_steps  # loads matplotlib
 
-        return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit)
+        return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit, self.label)
 
     def draw(self, part: "SubFigure") -> float:
         from gersgorin.analyses.panels import one_panel  # loads matplotlib
@@ -69,10 +72,11 @@ class StepResult(FigureResult):
 
     def figure_title(self) -> str:
         """The network, the data, and at most two numbers under the names of their rows."""
-        table = self.table()
-        medians = {row: median_and_ends(table[row])[0] for row in self.headline}
-        each = [f"{row} {formatted(median, '.3g')}" for row, median in medians.items()]
-        return "\n".join([*self.title(), ", ".join(each)])
+        each, table = list[str](), self.table()
+        for row in self.headline:
+            number = formatted(median_and_ends(table[row])[0], ".3g")
+            each.append(f"{row} {number}" + (f" ({COLUMNS[0]})" if np.ndim(table[row]) else ""))
+        return f"{self.network}; {self.data}\n{', '.join(each)}".strip()
 
     def curves(self) -> dict[str, np.ndarray]:
         """The curves of a figure by their names, from time step 0 on."""
@@ -118,7 +122,7 @@ def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
 
 def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
     """The curve of log norms (T,) of a figure, in decades, from the first state on."""
-    return {GROWTH: np.append(0, log_norm) / math.log(10)}
+    return {FROM_FIRST: np.append(0, log_norm) / math.log(10)}
 
 
 def growth_rate(log_norm: np.ndarray) -> float:

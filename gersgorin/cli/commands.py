@@ -180,6 +180,8 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     """Also show trained networks before their training."""
     seeds: Annotated[int, NETWORK] = 1
     """Number of seeds of new weights, from --seed on."""
+    panels: Annotated[tuple[str, ...], OUTPUT_OPTIONS] = ()
+    """Panels of the figure: discs, radius, reach, norm, product."""
     step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: the typical step of each network)."""
     limit: Annotated[float | None, OUTPUT_OPTIONS] = None

@@ -136,6 +136,20 @@ def described(options: NetworkOptions) -> Path | None:
     return None if lacks_network(path) else path
 
 
+def source_of(options: NetworkOptions) -> str:
+    """The file, seed and epoch of the weights of a network, for the footer of a figure."""
+    path, found = described(options), {} if options.checkpoint else {"seed": options.seed or 0}
+    if path:
+        from rhn.checkpoints import entry_of, read_metadata
+
+        own = read_metadata(path)["metadata"]
+        found = own | entry_of(own, "train") | entry_of(own, "metrics")
+    files = [str(file) for file in (options.module, options.checkpoint) if file]
+    return ", ".join(
+        [*files, *(f"{name} {found[name]}" for name in ("seed", "epoch") if name in found)]
+    )
+
+
 def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     """The sequences that options name: a chorale, those of a file, or a text for the language model
     of a checkpoint. Raises InvalidInputError or DataError.

@@ -22,6 +22,7 @@ from gersgorin.cli.networks import (
     data_of,
     kind_of_network,
     network_of,
+    source_of,
 )
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions, OutputOptions
 from gersgorin.data import Sequences
@@ -59,7 +60,7 @@ def run_analysis(command: AnalysisOptions) -> None:
             run = opened_network(command, command, model, data)
             check_figure(command, len(run))
             found = function(replace(run, progress=advance), **keywords)
-    show(command, found, outputs)
+    show(command, found, outputs, source_of(command))
 
 
 def compare_networks(command: Any) -> None:
@@ -73,8 +74,10 @@ def compare_networks(command: Any) -> None:
             model = network_of(options, data.x, before=before)
             runs = [opened_network(command, options, model, each) for each in data.parts()]
             networks.setdefault(place, []).extend(runs)
-        found = function_of(command)(networks, progress=report("compare"))
-    show(command, found, outputs)
+        given = {"panels": command.panels} if command.panels else {}
+        found = function_of(command)(networks, progress=report("compare"), **given)
+    sources = dict.fromkeys(source_of(one) for _, one, _ in named)
+    show(command, found, outputs, "; ".join(sources))
 
 
 Named = Iterator[tuple[Any, NetworkOptions, bool]]
@@ -146,7 +149,7 @@ def show_recording(command: Any) -> None:
     """Show a recording of a training run."""
     path = command.path / RECORDING if command.path.is_dir() else command.path
     outputs = checked_outputs(command)
-    show(command, function_of(command).load(path), outputs)
+    show(command, function_of(command).load(path), outputs, str(path))
 
 
 def function_of(command: Any) -> Any:
@@ -198,8 +201,8 @@ def checked_outputs(command: OutputOptions) -> list[Path]:
     return [check_output(path, (*FIGURES, *SUFFIXES)) for path in files]
 
 
-def show(command: OutputOptions, found: Result, outputs: list[Path]) -> None:
-    """Print a result, and write its files."""
+def show(command: OutputOptions, found: Result, outputs: list[Path], source: str) -> None:
+    """Print a result, and write its files. source: the footer of the figure."""
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
@@ -208,7 +211,7 @@ def show(command: OutputOptions, found: Result, outputs: list[Path]) -> None:
         write_table(command.csv, found)
     for path in outputs:
         if path.suffix.lower() in FIGURES:
-            save_figure(path, lambda: figure_of(command, found), command.figure)
+            save_figure(path, lambda: figure_of(command, found, source), command.figure)
         else:
             found.save(path)
     if not command.json:
@@ -226,8 +229,8 @@ def write_table(path: Path, found: Any) -> None:
         write_rows(path, [*table], zip_longest(*columns, fillvalue=""))
 
 
-def figure_of(command: Any, found: Any) -> Any:
+def figure_of(command: Any, found: Any, source: str) -> Any:
     """The figure of a result, drawn with the options of a command."""
-    given = {"size": command.figure, "title": command.title}
+    given = {"size": command.figure, "title": command.title, "source": printable(source)}
     given |= {name: getattr(command, name) for name in command.drawn}
     return found.figure(**{name: value for name, value in given.items() if value is not None})

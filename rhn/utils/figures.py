@@ -54,6 +54,7 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
     dots = 144 if inches > 12 else 160  # a slide has 1,920 by 1,080 points
     small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
+    large |= {"lines.linewidth": points / 6, "lines.markersize": points / 2}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE | small | large | {"savefig.dpi": dots})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tables import for_each
 
-from gersgorin.analyses.compare import COLUMNS, Comparison, compare, quantiles
+from gersgorin.analyses.compare import COLUMNS, PANELS, Comparison, compare, quantiles
 from gersgorin.analyses.spectra import spectra
 from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
@@ -60,7 +60,7 @@ def test_bands_are_quantiles_over_the_runs_that_have_the_step():
             for share in (0.1, 0.5, 0.9):
                 got = quantiles(getattr(found, name), share)[t]
                 assert got == pytest.approx(np.quantile(values, share), rel=1e-12)
-    curve = found.growth(0.5)  # of 5 steps, which 6 of 9 runs have
+    curve = found.curve("log10 ||ds[t]/ds[0]||", 0.5)  # of 5 steps, which 6 of 9 runs have
     assert len(curve) == 6 and curve[0] == 0
     wanted = np.median([one.log_norm_product[4] for one in alone if one.steps > 4])
     assert curve[5] == pytest.approx(wanted / math.log(10))
@@ -103,15 +103,15 @@ def test_a_product_of_0_is_the_low_end_of_a_band():
     dead = RNN(3, 6, nonlinearity="relu", dtype=torch.float64)
     torch.nn.init.constant_(dead.bias, -100.0)
     found = compare({"a": [*networks(2), dead, dead]}, X).network("a")
-    low, median, high = (found.growth(q)[-1] for q in (0.1, 0.5, 0.9))
+    low, median, high = (found.curve("log10 ||ds[t]/ds[0]||", q)[-1] for q in (0.1, 0.5, 0.9))
     assert low == median == -np.inf < high < np.inf
 
 
 def test_a_comparison_is_saved_and_read_back(tmp_path):
-    found = compare({("rhn", 2): networks(2), "f": cell("rnn")[0]}, [X, X[:5]])
+    found = compare({("rhn", 2): networks(2), "f": cell("rnn")[0]}, [X, X[:5]], panels=["norm"])
     for suffix in (".json", ".npz"):
         again = Comparison.load(found.save(tmp_path / f"a{suffix}"))
-        assert str(again) == str(found)
+        assert str(again) == str(found) and again.panels == ("norm",)
         for name in (*MEASURES, "steps"):
             one, other = (getattr(each.network(("rhn", 2)), name) for each in (again, found))
             np.testing.assert_array_equal(one, other)
@@ -147,6 +147,8 @@ REFUSED = {
         lambda: compare({"1": cell("rnn")[0], 1: cell("rnn")[0]}, X),
     "networks is ('a', ''), ('a', 1): expected one network at each place":
         lambda: compare({("a", ""): cell("rnn")[0], ("a", 1): cell("rnn")[0]}, X),
+    "panels is ['disks']: expected discs or radius or reach or norm or product":
+        lambda: compare({"a": cell("rnn")[0]}, X, panels=["disks"]),
     "step is 24: expected a whole number from 0 to 23":
         lambda: compare({"a": cell("rnn")[0]}, X).figure(step=24),
 }  # fmt: skip
@@ -186,6 +188,16 @@ def test_the_grid_has_a_row_for_each_cell_and_a_column_for_each_depth():
     wanted = [found["rhn", depth].log_norm_product / math.log(10) for depth in (1, 3)]
     for line, values in zip(curves[1].lines, wanted, strict=True):
         np.testing.assert_allclose(line.get_ydata()[1:], values, rtol=1e-12)
+
+
+@for_each("panels", [("discs",), ("product", "norm"), tuple(PANELS)])
+def test_panels_are_chosen_by_name(panels):
+    found = compare({"a": networks(2), "b": cell("rnn")[0]}, X, panels=panels)
+    figure = found.figure(limit=3.0, step=2)
+    planes = planes_of(figure)
+    assert len(planes) == 2 * ("discs" in panels)
+    assert all(ax.get_xlim() == (-3, 3) for ax in planes)
+    assert len(figure.axes) == len(planes) + sum(panel != "discs" for panel in panels)
 
 
 def test_the_planes_have_the_given_limit_and_step():

@@ -21,6 +21,7 @@ from tests.numbers.record import S, W, X, cell, filled
 from tests.readable import overlap, readable
 
 LSTM = filled(torch.nn.LSTM(3, 4, 2))
+SOURCE = "runs/a_run_with_a_long_name/best.safetensors, seed 4294967295, epoch 17"
 LONG = "a_run_with_$a_name_of_forty_characters_ä"
 
 
@@ -50,16 +51,17 @@ FIGURES = {
     ("grid", "column"): grid,
     ("grid", "slide"): grid,
     ("bands", "page"): lambda: compare(
-        {"a": [LSTM, filled(torch.nn.LSTM(3, 4), 2)], LONG: LSTM}, [X, X[:9]]
+        {"a": [LSTM, filled(torch.nn.LSTM(3, 4), 2)], LONG: LSTM}, [X, X[:9]],
+        panels=("discs", "product", "radius"),
     ),
 }  # fmt: skip
 
 
 @for_each(("name", "size"), FIGURES)
 def test_a_figure_can_be_read(name, size):
-    figure = FIGURES[name, size]().figure(size=size)
+    figure = FIGURES[name, size]().figure(size=size, source=SOURCE)
     readable(figure)
-    assert figure.get_figwidth() == SIZES[size]
+    assert figure.get_figwidth() == SIZES[size] and figure.get_supxlabel() == SOURCE
     assert (
         figure.get_figheight() == SLIDE_HEIGHT
         if size == "slide"
@@ -107,14 +109,24 @@ def test_the_enlarged_panel_holds_the_eigenvalues_of_all_steps():
 def test_names_stand_at_the_ends_of_their_curves_and_in_their_order(scale):
     ends = np.array([5.0, 1.0, 5.01, 900.0 if scale == "log" else 9.0])
     ax = Figure(figsize=(6, 3)).add_subplot()
-    over_steps(ax, {f"curve {k}": np.array([1.0, end]) for k, end in enumerate(ends)}, "days")
+    over_steps(ax, {f"curve {k}": np.array([1.0, end]) for k, end in enumerate(ends)}, "days", "m")
     ax.get_figure().canvas.draw()
     assert ax.get_yscale() == scale and ax.get_xlabel() == "time step (days)"
+    assert ax.get_ylabel() == "m"
     middles = np.array([np.mean(name.get_window_extent().intervaly) for name in names_of(ax)])
     assert (np.argsort(middles) == np.argsort(ends)).all()
     places = ax.transData.transform(np.column_stack([np.ones(4), ends]))[:, 1]
     assert np.abs(middles - places).max() < 14  # pixels: a name is 14 high
-    assert [name.get_text() for name in names_of(ax)][:2] == ["curve 0 5", "curve 1 1"]
+    assert [name.get_text() for name in names_of(ax)][:2] == ["curve 0: 5", "curve 1: 1"]
+
+
+def test_curves_that_coincide_are_dashed_so_that_each_is_seen():
+    ax = Figure().add_subplot()
+    same = np.array([1.0, 2.0, 3.0])
+    over_steps(ax, {"a": same, "b": same + 5, "c": same.copy(), "d": same + 1e-4}, "steps")
+    ax.get_figure().canvas.draw()
+    dashes = [line._unscaled_dash_pattern[1] for line in ax.lines]  # of dashes, of gaps
+    assert dashes == [None, None, (5.0, 2.5), (2.5, 5.0)]
 
 
 def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_dot():
@@ -124,7 +136,7 @@ def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_do
     first, cross, second = ax.lines
     assert cross.get_marker() == "x" and (*cross.get_xdata(), *cross.get_ydata()) == (1, 1)
     assert first.get_markevery() == [] and second.get_markevery() == [1]
-    assert [name.get_text() for name in names_of(ax)] == ["zero 1", "one 3"]
+    assert [name.get_text() for name in names_of(ax)] == ["zero: 1", "one: 3"]
 
 
 def test_a_notebook_shows_a_figure_and_gates_are_drawn_from_0_to_1():

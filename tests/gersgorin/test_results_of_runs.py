@@ -108,7 +108,9 @@ def test_steps_without_numbers_are_counted(tmp_path):
 def test_the_typical_step_has_the_median_radius():
     found = spectra(lambda x, s: x * s, torch.arange(1.0, 7.0)[:, None] % 5, torch.ones(1))
     assert found.spectral_radius.tolist() == [1, 2, 3, 4, 0, 1] and found.typical_step in (0, 5)
-    assert found.figure_title().splitlines()[1].startswith("spectral radius 1.5, half-life")
+    assert (
+        found.figure_title().splitlines()[1].startswith("spectral radius 1.5 (median), half-life")
+    )
     assert found.plot().get_title(loc="left") == f"time step {found.typical_step}"
 
 
@@ -148,6 +150,7 @@ def other_words(text, found, more=()):
     """Words of a text that are no numbers and no literals of the class of a result."""
     own = (
         *more,
+        f"({COLUMNS[0]})",
         found.page,
         found.data,
         found.network.split(", depth")[0],
@@ -200,13 +203,13 @@ def test_figures_show_the_numbers_and_no_other_words():
     found = spectra(f, x, **how)
     figure = found.figure(step=2)
     whole, near, over, growth = figure.axes
-    np.testing.assert_array_equal(over.lines[1].get_ydata(), found.spectral_radius)
+    np.testing.assert_array_equal(over.lines[0].get_ydata(), found.spectral_radius)
     np.testing.assert_array_equal(growth.lines[0].get_ydata()[1:],
                                   found.log_norm_product / math.log(10))  # fmt: skip
     for ax in (whole, near):
-        dots = next(line for line in ax.lines if line.get_marker() == ".")
+        dots = next(line for line in ax.lines if line.get_label() == "eigenvalues")
         np.testing.assert_array_equal(dots.get_xdata(), found.eigenvalues[2].real)
-    more = ("log10 ||ds[t]/ds[0]||", "(steps)", *PANEL_TEXTS)
+    more = ("(steps)", *PANEL_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
         ax = result.figure().axes[0]
@@ -214,7 +217,8 @@ def test_figures_show_the_numbers_and_no_other_words():
             row.tolist() for row in result.curves().values()
         ]
         assert other_words(" ".join(words_in(ax.figure)), result, more) == set()
-    assert products(f, x).curves()["log10 ||ds[t]/ds[0]||"][0] == 0
+        assert ax.get_ylabel() == result.label and "mean of all gates" not in result.curves()
+    assert products(f, x).curves()["from first state"][0] == 0
 
 
 def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
