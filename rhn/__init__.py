@@ -22,7 +22,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "api": ("evaluate", "load", "load_data", "sample", "save", "train"),
+        "api": ("load", "load_data", "sample", "save"),
         "cells.base": ("Cell",),
         "cells.convert": ("from_torch",),
         "cells.registry": ("make_cell", "register_cell"),
@@ -30,6 +30,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         "models": ("LanguageModel", "PolyphonicModel"),
         "presets": ("preset",),
         "training.ensemble": ("Ensemble",),
+        "training.evaluation": ("evaluate",),
+        "training.run": ("train",),
         "version": ("__version__",),
     },
     submodules=("cells", "data", "models"),

@@ -56,6 +56,7 @@ Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("seeds", "threads")
 OF_TEXT = ("corpus", "unit", "vocabulary_size", "max_tokens")  # fields that choose another text
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
+LEFT = 0.98  # below this share of the constant predictor's loss a network has left its plateau
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
@@ -302,10 +303,10 @@ def train_with_options(
 
             recording = map(contextlib.closing, recorders(record, config, out, corpus, seeds))
             callbacks = [*map(stack.enter_context, recording), *callbacks]
-        results = run.train_in_folder(
+        results = run.train(
             config,
             corpus,
-            out,
+            out=out,
             seeds=seeds,
             device=device,
             threads=_threads(config, options),
@@ -387,7 +388,6 @@ def _advice_on_chorales(result: "TrainingResult", corpus: "Corpus") -> str | Non
     infinite if a key sounds only there; then the training loss is compared.
     """
     from rhn.training.chorales import constant_output_nll
-    from rhn.training.state import LEFT
 
     constant = constant_output_nll(corpus)
     measured = {

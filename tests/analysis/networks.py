@@ -13,8 +13,8 @@ from torch import nn
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.chorales import evaluate_chorales
 from rhn.training.config import LanguageConfig
+from rhn.training.evaluation import evaluate_chorales
 
 WORDS = Vocabulary(
     "words", ("the", "<eos>", "cat", "dog", "sees", "a", "<unk>", "hears", "and", "small", "bird")

@@ -19,7 +19,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import evaluate_chorales
+from rhn.training.evaluation import evaluate_chorales
 
 pytestmark = pytest.mark.usefixtures("unarranged")
 

@@ -45,7 +45,6 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_model
-from rhn.training.run import train_in_folder
 
 CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
 MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)

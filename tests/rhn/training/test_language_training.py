@@ -140,7 +140,7 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
         training.run_step()
     training._trials.ensemble.weights["output_bias"][1, 0] = torch.nan
     finish(training)
-    assert training.numbers == [0, 2] and "step 4 of" in training.diverged(1)
+    assert training.numbers == [0, 2] and "in epoch 1" in training.diverged(1)
     assert [(training.curve(seed) == untouched.curve(seed)).all() for seed in (0, 2)] == [
         True,
         True,
@@ -167,8 +167,8 @@ def test_a_seed_that_occurs_twice_is_refused():
         text_trainer(SMALL, CORPUS, (0, 0))
 
 
-def test_a_validation_text_too_short_is_named():
-    with pytest.raises(DataError, match="the validation text: 5 tokens"):
+def test_a_validation_text_too_short_is_an_error():
+    with pytest.raises(DataError, match="5 tokens do not make 4 rows"):
         text_trainer(SMALL, replace(CORPUS, valid=CORPUS.valid[:5]))
 
 

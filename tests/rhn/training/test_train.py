@@ -20,8 +20,9 @@ from rhn.checkpoints import read_metadata
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
-from rhn.training.run import SAVE_SHARE, Callback, locked, train_in_folder
-from rhn.training.state import Interrupted, write_state
+from rhn.training.interrupts import Interrupted
+from rhn.training.run import SAVE_SHARE, Callback, locked, train
+from rhn.training.state import write_state
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
 from tests.rhn.texts import metrics as lines
@@ -43,13 +44,8 @@ class Task:
         vars(callback).update(
             {k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f}
         )
-        return train_in_folder(
-            replace(self.config, **names),
-            corpus or self.corpus,
-            folder,
-            callbacks=[callback],
-            **more,
-        )[0]
+        config, how = replace(self.config, **names), {"callbacks": [callback], **more}
+        return train(config, corpus or self.corpus, out=folder, **how)[0]
 
 
 @pytest.fixture(scope="module", params=["chorales", "text"])
@@ -83,7 +79,7 @@ def whole(task, tmp_path_factory):
 @pytest.fixture
 def begun(task, tmp_path):
     """A folder whose training was stopped after 3 steps, in the first or the second epoch."""
-    with pytest.raises(Interrupted, match=r"continue with: rhn resume "):
+    with pytest.raises(Interrupted, match=r"^stopped after epoch [01]; .* is saved$"):
         task.train(tmp_path, step=interrupt_after(3))
     return tmp_path
 
@@ -193,9 +189,7 @@ def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
     task.train(tmp_path, epochs=2)
     task.train(tmp_path)
     assert contents(tmp_path) == contents(whole)
-    with pytest.raises(
-        InvalidInputError, match=r"has done \d epochs already, expected --epochs of \d or more"
-    ):
+    with pytest.raises(InvalidInputError, match=r"^epochs is 1: expected \d or more$"):
         task.train(tmp_path, epochs=1)
     assert contents(tmp_path) == contents(whole)
 
@@ -230,7 +224,7 @@ def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
     """A study keeps its best network under the name that a training gives it."""
     (tmp_path / name).write_text("a study's")
     (tmp_path / ".lock").write_text("its lock")
-    with pytest.raises(InvalidInputError, match=rf"holds {name} but no state"):
+    with pytest.raises(InvalidInputError, match=rf"holds {name} and no state.safetensors$"):
         task.train(tmp_path)
     assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
     (tmp_path / name).unlink()
@@ -278,15 +272,13 @@ def test_a_state_with_a_flipped_bit_or_half_of_one_is_refused(task, begun):
     good = path.read_bytes()
     for damaged in (good[:-1] + bytes([good[-1] ^ 1]), good[:-1]):
         path.write_bytes(damaged)
-        refused(
-            task, begun, r"state\.safetensors is damaged \(.*\): put an undamaged copy in its place"
-        )
+        refused(task, begun, r"state\.safetensors is (damaged|not a complete)")
 
 
 def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_path):
     task.train(tmp_path, epochs=1)
     (tmp_path / "state.safetensors").unlink()
-    refused(task, tmp_path, r"holds config\.json and .* but no state to continue from")
+    refused(task, tmp_path, r"holds config\.json and no state\.safetensors$")
 
 
 @pytest.mark.parametrize(
@@ -296,9 +288,9 @@ def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_
     other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
     task.train(other, epochs=1, **change)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, rf"{name} is .* in .*config.json and {value} in the saved state: put")
-    write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
-    refused(task, begun, r"state\.safetensors does not belong to a training")
+    refused(task, begun, rf"holds another training run: {name} is .* here and {value} there$")
+    write_state(begun / "state.safetensors", {"unknown": np.zeros(3)}, {})
+    refused(task, begun, r"holds another training run: .* and null there$")
 
 
 # ---- how often it is saved -----------------------------------------------------------------------
@@ -318,7 +310,4 @@ def test_saving_takes_a_small_share_of_the_time(task, tmp_path, monkeypatch):
 
     task.train(tmp_path, epochs=12, patience=None, step=step, save=save)
     apart = 20 * -(-1 / SAVE_SHARE // 20) + 1
-    if task.name == "chorales":
-        assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)
-    else:
-        assert np.diff(saves).max() <= apart and len(saves) > 12, "also at the end of every epoch"
+    assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)
