@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rhn.data import Corpus, TextCorpus
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.chorales import constant_output_nll
-from rhn.training.run import Callback, homes
+from rhn.training.run import homes
 from rhn.training.trainer import Trainer
 
 NAME = "record.npz"
@@ -38,50 +37,52 @@ def recorders(
     seeds: Sequence[int],
 ) -> "list[ProbeRecorder]":
     """Return the callbacks that record a training run, one for each seed."""
-    how: dict[str, Any]
-    if isinstance(config, LanguageConfig):
-        ids = torch.from_numpy(corpus.valid[: config.window + 1]).long()
-        x, targets, how = ids[:-1], ids[1:, None], {"data": corpus.name}
-    else:
-        x, targets = torch.as_tensor(np.asarray(corpus.valid[0])).float(), None
-        constant = constant_output_nll(corpus, corpus.valid[:1])
-        how = {"data": corpus.valid[0].label, "constant": constant}
+    window = config.window if isinstance(config, LanguageConfig) else None
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
-    return [ProbeRecorder(every, seed, x, targets, how | {"path": paths[seed]}) for seed in seeds]
+    return [ProbeRecorder(every, seed, path, corpus, window) for seed, path in paths.items()]
 
 
-class ProbeRecorder(Callback):
-    """A callback that records one seed of a training run on the probe `x`; chorales, which have no
-    `targets`, are measured at the end of an epoch. `how`: more arguments of `Recorder`.
-    """
+class ProbeRecorder:
+    """A callback that records one seed of a training run; chorales at the end of an epoch."""
 
-    def __init__(self, every: int, seed: int, x: Tensor, targets: Tensor | None, how: dict):
-        self._every, self._seed, self._x, self._targets = every, seed, x, targets
-        self._how, self._steps = how, 0
+    def __init__(
+        self, every: int, seed: int, path: Path, corpus: Corpus | TextCorpus, window: int | None
+    ):
+        self._every, self._seed, self._text, self._steps = every, seed, window is not None, 0
+        self._how: dict[str, Any] = {"path": path}
+        if isinstance(corpus, TextCorpus):
+            self._probe = torch.from_numpy(corpus.valid[: window and window + 1]).long()
+            self._how |= {"data": corpus.name}
+        else:
+            self._probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
+            constant = constant_output_nll(corpus, corpus.valid[:1])
+            self._how |= {"data": corpus.valid[0].label, "constant": constant}
         self._recorder: Any = None
+        self._model: Any = None
 
     def step(self, trainer: Trainer) -> None:
         """Measure if a measurement is due."""
-        before, self._steps = self._steps, trainer.steps
-        if self._targets is None:
-            self._steps -= trainer.position[0]
-        begun = self._recorder is not None
-        due = not begun or self._steps // self._every != before // self._every
+        before = self._steps
+        self._steps = trainer.steps - (0 if self._text else trainer.position[0])
+        due = self._recorder is None or self._steps // self._every != before // self._every
         if not due or self._seed not in trainer.numbers:  # or it has ended
             return
-        network = trainer.model(self._seed)
-        self._model = self._model if begun else network
+        network, x = trainer.model(self._seed), self._probe
+        self._model = self._model or network
         self._model.load_state_dict(network.state_dict())
         self._model.zero_grad()
-        loss = self._loss(self._model)
+        if self._text:
+            loss = self._model(x[:-1, None], targets=x[1:, None]).nll.mean()
+        else:
+            loss = self._model.nll(x).mean()
         loss.backward()
-        if begun:
+        if self._recorder is not None:
             self._recorder.measure(self._steps, loss)
             return
         from gersgorin.recorder import Recorder
 
         self._how |= {"start": trainer.steps, "loss": loss}
-        self._recorder = Recorder(network, self._x, self._every, **self._how)
+        self._recorder = Recorder(network, x[:-1] if self._text else x, self._every, **self._how)
 
     def save(self) -> None:
         """Write the record."""
@@ -89,8 +90,3 @@ class ProbeRecorder(Callback):
             self._recorder.save()
 
     close = save
-
-    def _loss(self, model: Any) -> Tensor:
-        if self._targets is None:
-            return model.nll(self._x).mean()
-        return model(self._x[:, None], targets=self._targets).nll.mean()

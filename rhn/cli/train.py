@@ -344,8 +344,6 @@ class EpochProgress:
 
     def __init__(self, advance: Advance):
         self._advance, self._next = advance, 0.0
-        self._valid: dict[int, float] = {}
-        self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
         """Called at the start of a training run, and after every optimiser step."""
@@ -356,14 +354,11 @@ class EpochProgress:
         left = (epochs - trainer.epoch) * steps - done
         running = f", loss {trainer.running():.4g} nats" if done else ""
         title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}"
-        if self._valid:
-            title += f", {self._measure} {' '.join(f'{loss:.4g}' for loss in self._valid.values())}"
+        task, curves = trainer.task, [trainer.curve(number) for number in trainer.numbers]
+        if trainer.epoch:
+            losses = " ".join(f"{task.measured(curve[-1, 1]):.4g}" for curve in curves)
+            title += f", {task.columns[1].replace('_', ' ')} {losses}"
         self._advance(trainer.steps, trainer.steps + left, title)
-
-    def epoch(self, seed: int, line: dict) -> None:
-        """Store the validation loss of an epoch."""
-        name = next(name for name in line if name.startswith("valid"))
-        self._measure, self._valid[seed] = name.replace("_", " "), line[name]
 
     def save(self) -> None:
         """Do nothing: there is nothing to save."""

@@ -119,11 +119,9 @@ def evaluation_batches(
 
 
 def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
-    """Group neighbouring blocks of 32 rows into batches by dynamic programming, so that the sum
-    over batches of longest x (rows + step_rows) is least. Returns the number of blocks in each
-    batch.
-
-    longest: number of frames of the longest piece in each block, in decreasing order.
+    """Group neighbouring blocks of 32 rows, whose longest pieces have these numbers of frames, into
+    batches by dynamic programming, so that the sum over batches of longest x (rows + step_rows) is
+    least. Returns the number of blocks in each batch.
 
     >>> grouped([144, 57, 40], 4.0), grouped([129, 76, 65, 61], 4.0), grouped([144, 57, 40], 1e6)
     ([1, 1, 1], [1, 1, 2], [2, 1])
@@ -154,9 +152,8 @@ def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = No
     """Return the loss on `pieces` (None: the training pieces) of the constant predictor with the
     lowest training loss, in nats per frame.
 
-    The loss is the sum over keys of -q log p - (1 - q) log(1 - p). Here p is the share of training
-    frames in which a key sounds, without the first frame of each piece, and q is the same share for
-    the frames of `pieces`.
+    It is the sum over keys of -q log p - (1 - q) log(1 - p). p is the share of training frames in
+    which a key sounds, without the first frame of each piece, and q is that share for `pieces`.
     """
     p, q = (
         torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))

@@ -62,19 +62,6 @@ class TrainingResult:
     """The epoch in which a loss or weight was no longer finite; None if all were finite."""
 
 
-class Callback:
-    """The base class of callbacks during a training run, such as progress bars and recorders."""
-
-    def step(self, trainer: Trainer) -> None:
-        """Called at the start of a training run, and after every optimiser step."""
-
-    def epoch(self, seed: int, line: dict) -> None:
-        """Called with each new line of metrics.jsonl, except that of a diverged epoch."""
-
-    def save(self) -> None:
-        """Called before the state is saved, so that the callback's files are not older."""
-
-
 def train(
     config: str | ChoraleConfig | LanguageConfig,
     data: Corpus | TextCorpus | None = None,
@@ -85,7 +72,7 @@ def train(
     device: str = "cpu",
     max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Any] = (),
     **changes: Any,
 ) -> list[TrainingResult]:
     """Train in the folder `out`, or continue the training run in it. Returns one result for each
@@ -100,6 +87,8 @@ def train(
             with one thread. Chorales use one.
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
+        callbacks: `callback.step(trainer)` is called at the start and after every optimiser step,
+            and `callback.save()` before the state is saved, so that its files are not older.
         changes: fields of the configuration, such as cell="dts-rnn", hidden_size=64.
 
     Raises InvalidInputError if the folder holds another training run, DataError if its state is
@@ -121,7 +110,8 @@ def train(
     if not plain(max_minutes) >= 0:
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
     # before the folder is made: the model may be refused
-    task = (LanguageTask if text else ChoraleTask)(config, data, check_device(device))
+    kind: Any = LanguageTask if text else ChoraleTask
+    task = kind(config, data, check_device(device))
     models = build_models(task.model, [config.seed] if seeds is None else seeds, task.device)
     folder = as_path(out)
     with deterministic(threads if text else 1), locked(folder), deferred_interrupt() as interrupt:
@@ -140,7 +130,7 @@ def train(
 class _Run:
     """A training run and its files."""
 
-    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callback]):
+    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence):
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
         self._text, self._homes = isinstance(task, LanguageTask), homes(folder, list(models))
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
@@ -159,8 +149,7 @@ class _Run:
         self._report_step()
         next_save, over = 0.0, not self.trainer.live()
         while not over:
-            if self.trainer.run_step():
-                self._report_epoch()
+            self.trainer.run_step()
             self._report_step()
             now = time.monotonic()
             over = interrupt.pending or now > deadline or not self.trainer.live()
@@ -190,14 +179,6 @@ class _Run:
     def _report_step(self) -> None:
         for callback in self._callbacks:
             callback.step(self.trainer)
-
-    def _report_epoch(self) -> None:
-        """Report the lines of the seeds that were trained in the epoch that has just ended."""
-        for seed in self._homes:
-            line = self._lines(seed)[-1]
-            if line["epoch"] == self.trainer.epoch and not self.trainer.diverged(seed):
-                for callback in self._callbacks:
-                    callback.epoch(seed, line)
 
     def _saved(self) -> dict[int, TrialState] | None:
         """Return the saved state of each seed; None if the folder has no training run. Raises

@@ -18,8 +18,9 @@ from optim_study.protocol import StudyConfig
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
-from rhn.training.chorales import constant_output_nll, evaluate_chorales
+from rhn.training.chorales import constant_output_nll
 from rhn.training.ensemble import batch_order
+from rhn.training.evaluation import evaluate_chorales
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
 from rhn.training.interrupts import Interrupted
-from rhn.training.run import SAVE_SHARE, Callback, locked, train
+from rhn.training.run import SAVE_SHARE, locked, train
 from rhn.training.state import write_state
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
@@ -38,14 +39,11 @@ class Task:
     others: tuple
     """Another corpus, and a configuration that cannot be built."""
 
-    def train(self, folder: Path, corpus=None, step=None, epoch=None, save=None, **more):
+    def train(self, folder: Path, corpus=None, step=lambda _: None, save=lambda: None, **more):
         names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
-        callback = Callback()
-        vars(callback).update(
-            {k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f}
-        )
-        config, how = replace(self.config, **names), {"callbacks": [callback], **more}
-        return train(config, corpus or self.corpus, out=folder, **how)[0]
+        callbacks, config = [SimpleNamespace(step=step, save=save)], replace(self.config, **names)
+        how = {"out": folder, "callbacks": callbacks, **more}
+        return train(config, corpus or self.corpus, **how)[0]
 
 
 @pytest.fixture(scope="module", params=["chorales", "text"])
@@ -115,7 +113,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(steps, task, whole, tm
 def test_a_lost_folder_ends_a_training_and_the_same_call_goes_on(task, whole, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(OutputError, match="No such file"):
-        task.train(folder, epoch=lambda *_: shutil.rmtree(folder, ignore_errors=True))
+        task.train(folder, step=lambda _: shutil.rmtree(folder, ignore_errors=True))
     task.train(folder)
     assert contents(folder) == contents(whole)
 
@@ -194,15 +192,10 @@ def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
     assert contents(tmp_path) == contents(whole)
 
 
-def test_callbacks_see_every_step_and_every_line(task, tmp_path):
-    steps, told = [], []
-    task.train(
-        tmp_path,
-        step=lambda trainer: steps.append(trainer.steps),
-        epoch=lambda seed, line: told.append((seed, line)),
-    )
-    assert [(0, line) for line in lines(tmp_path) if line["epoch"] > 0] == told
-    assert steps == list(range(len(steps))) and len(steps) > 1 + len(told)
+def test_callbacks_see_every_step(task, tmp_path):
+    steps = []
+    task.train(tmp_path, step=lambda trainer: steps.append(trainer.steps))
+    assert steps == list(range(len(steps))) and len(steps) > len(lines(tmp_path))
 
 
 # ---- the folder is its own -----------------------------------------------------------------------
