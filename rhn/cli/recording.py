@@ -13,7 +13,7 @@ import torch
 from rhn.data import Corpus, TextCorpus
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.chorales import constant_output_nll
-from rhn.training.run import homes
+from rhn.training.run import Callback, homes
 from rhn.training.trainer import Trainer
 
 NAME = "record.npz"
@@ -42,7 +42,7 @@ def recorders(
     return [ProbeRecorder(every, seed, path, corpus, window) for seed, path in paths.items()]
 
 
-class ProbeRecorder:
+class ProbeRecorder(Callback):
     """A callback that records one seed of a training run; chorales at the end of an epoch."""
 
     def __init__(
@@ -88,5 +88,3 @@ class ProbeRecorder:
         """Write the record."""
         if self._recorder:
             self._recorder.save()
-
-    close = save

@@ -301,8 +301,7 @@ def train_with_options(
         if record is not None:
             from rhn.cli.recording import recorders
 
-            recording = map(contextlib.closing, recorders(record, config, out, corpus, seeds))
-            callbacks = [*map(stack.enter_context, recording), *callbacks]
+            callbacks = [*recorders(record, config, out, corpus, seeds), *callbacks]
         results = run.train(
             config,
             corpus,

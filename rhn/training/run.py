@@ -62,6 +62,16 @@ class TrainingResult:
     """The epoch in which a loss or weight was no longer finite; None if all were finite."""
 
 
+class Callback:
+    """The base class of callbacks during a training run, such as progress bars and recorders."""
+
+    def step(self, trainer: Trainer) -> None:
+        """Called at the start of a training run, and after every optimiser step."""
+
+    def save(self) -> None:
+        """Called before the state is saved, so that the callback's files are not older."""
+
+
 def train(
     config: str | ChoraleConfig | LanguageConfig,
     data: Corpus | TextCorpus | None = None,
@@ -72,7 +82,7 @@ def train(
     device: str = "cpu",
     max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[Callback] = (),
     **changes: Any,
 ) -> list[TrainingResult]:
     """Train in the folder `out`, or continue the training run in it. Returns one result for each
@@ -87,8 +97,6 @@ def train(
             with one thread. Chorales use one.
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
-        callbacks: `callback.step(trainer)` is called at the start and after every optimiser step,
-            and `callback.save()` before the state is saved, so that its files are not older.
         changes: fields of the configuration, such as cell="dts-rnn", hidden_size=64.
 
     Raises InvalidInputError if the folder holds another training run, DataError if its state is
@@ -130,7 +138,7 @@ def train(
 class _Run:
     """A training run and its files."""
 
-    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence):
+    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callback]):
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
         self._text, self._homes = isinstance(task, LanguageTask), homes(folder, list(models))
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}

@@ -189,6 +189,7 @@ class Trainer:
     ):
         self.task, self.config = task, task.config
         self._models = dict(models)
+        self._where: dict[int, str] = {}
         self._best = {n: _trained_weights(model) for n, model in models.items()}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
@@ -244,15 +245,16 @@ class Trainer:
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """Name the epoch in which a trial's loss stopped being finite, with the learning rate; None
-        if all losses are finite.
+        """Describe where a trial's loss stopped being finite, with step and learning rate; None if
+        all losses are finite.
         """
         curve = self._curves[number]
         if not diverged(curve):
             return None
         epoch = len(curve) - 1 + self.task.first_epoch
         rate = self._rates[number] / self.task.schedule(epoch)
-        return f"not finite in epoch {epoch}, at a learning rate of {rate:g}"
+        where = self._where.get(number, f"in epoch {epoch}")
+        return f"the loss or its gradient is not finite {where}, at a learning rate of {rate:g}"
 
     def running(self) -> float:
         """Return the loss in nats per frame or token: the mean over the last steps of this epoch
@@ -396,6 +398,12 @@ class Trainer:
         the ensemble.
         """
         bad = (~self._trials.ensemble.finite()).nonzero().flatten().tolist()
+        for place in bad:
+            steps = (~self._log[: self._done, place].isfinite().all(1)).tolist()
+            # the last one if no loss shows it
+            step = steps.index(True) + 1 if True in steps else self._done
+            where = f"at step {step} of {len(self._batches)} of epoch {self._epoch}"
+            self._where.setdefault(self._trials.numbers[place], where)
         return dict.fromkeys(bad, [math.nan] * len(self.task.columns))
 
     def _measurements(self) -> dict[int, list[float]]:

