@@ -15,7 +15,7 @@ from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 
 if TYPE_CHECKING:
-    from rhn.training.trained import TrainedText
+    from rhn.checkpoints import Checkpoint
 
 MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
 MOST_TOKENS = 1_000_000
@@ -62,25 +62,23 @@ class Evaluate(TrainedOptions):
     """Print the result as one JSON object."""
 
     def run(self) -> None:
-        from rhn.checkpoints import read_metadata, require_network
+        from rhn.checkpoints import read
 
-        require_network(self.checkpoint)
-        if read_metadata(self.checkpoint)["class"] == "LanguageModel":
-            self._text()
+        checkpoint = read(self.checkpoint)
+        if checkpoint.header["class"] == "LanguageModel":
+            self._text(checkpoint)
         else:
-            self._chorales()
+            self._chorales(checkpoint)
 
-    def _chorales(self) -> None:
+    def _chorales(self, checkpoint: "Checkpoint") -> None:
         for flag in given_flags(self, TEXT_OPTIONS):
             raise InvalidInputError(f"{flag} is for language models, and this is one of chorales")
-        from rhn.checkpoints import load_model
-        from rhn.models import PolyphonicModel
         from rhn.training.chorales import evaluate_chorales
         from rhn.training.trained import corpus_of
 
-        model = load_model(self.checkpoint, self.cell, PolyphonicModel)
+        model = checkpoint.model(self.cell)
         device = resolve_device(self.device)
-        pieces = getattr(corpus_of(self.checkpoint, self.data), self.split)
+        pieces = getattr(corpus_of(checkpoint, self.data), self.split)
         found = evaluate_chorales(model, pieces, device=device)
         if self.json:
             print_json({"nll": found.nll, "split": self.split, "frames": found.predicted})
@@ -88,23 +86,25 @@ class Evaluate(TrainedOptions):
             over = f"over {found.predicted} predicted frames"
             print(f"{self.split}: {found.nll:.4f} nats per frame {over}")
 
-    def _text(self) -> None:
+    def _text(self, checkpoint: "Checkpoint") -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
             raise InvalidInputError(
                 f"{' and '.join(methods)} exclude one another; give one of them"
             )
         from rhn.training.evaluation import measure, measure_name
-        from rhn.training.trained import load_text_model
+        from rhn.training.trained import corpus_of, text_of
 
-        trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)
+        config, vocabulary = text_of(checkpoint)
+        model, device = checkpoint.model(self.cell), resolve_device(self.device)
         with progress_bars() as report:
-            found = self._score(trained, trained.corpus(self.data), device, report(self.split))
+            corpus = corpus_of(checkpoint, self.data)
+            found = self._score(model, config, corpus, device, report(self.split))
         if self.temperature is not None and math.isnan(found.nll):
             raise InvalidInputError(
                 f"--temperature {self.temperature} makes the logits infinite: expected a "
                 "number nearer to 1"
             )
-        name = measure_name(trained.vocabulary)
+        name = measure_name(vocabulary)
         value = measure(found.nll, name)
         used: dict = {} if self.temperature is None else {"temperature": self.temperature}
         if samples := self.mc or self.mc_official:
@@ -123,7 +123,7 @@ class Evaluate(TrainedOptions):
                 f"predicted tokens{how}"
             )
 
-    def _score(self, trained: "TrainedText", corpus, device: str, progress):
+    def _score(self, model, config, corpus, device: str, progress):
         text = getattr(corpus, self.split)[: self.max_tokens]
         temperature = 1.0 if self.temperature is None else self.temperature
         shared = {"device": device, "progress": progress, "temperature": temperature}
@@ -131,12 +131,12 @@ class Evaluate(TrainedOptions):
         if not samples:
             from rhn.training.evaluation import score
 
-            return score(trained.model, text, batch_size=self.batch_size or 1, **shared)
+            return score(model, text, batch_size=self.batch_size or 1, **shared)
         from rhn.training.monte_carlo import monte_carlo_score
 
-        window = trained.config.window if self.mc else None
+        window = config.window if self.mc else None
         shared |= {"samples": samples, "window": window, "seed": self.seed}
-        return monte_carlo_score(trained.model, text, trained.config.dropout, **shared)
+        return monte_carlo_score(model, text, config.dropout, **shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class Sample(TrainedOptions):
     """Let a trained model compose a chorale, and write it to a file."""
 
     output: Path | None = None
-    """The file to write: MIDI (.mid) or MusicXML (.musicxml). Required."""
+    """The MIDI file to write (.mid). Required."""
     temperature: float = 1.0
     """Divide the logits by this number: the notes are more predictable below 1, more varied above
     1.
@@ -155,16 +155,13 @@ class Sample(TrainedOptions):
     """Seed of the random draws of notes."""
 
     def run(self) -> None:
-        from rhn.checkpoints import load_model, require_network
-        from rhn.models import PolyphonicModel
-        from rhn.training.sampling import MUSIC_SUFFIXES, sample_chorale, write_chorale
+        from rhn.checkpoints import load
+        from rhn.training.sampling import sample_chorale, write_chorale
 
-        require_network(self.checkpoint)
-        # first: of a text it names `rhn generate`
-        model = load_model(self.checkpoint, self.cell, PolyphonicModel)
+        model = load(self.checkpoint, self.cell)
         if self.output is None:
-            raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
-        check_output(self.output, MUSIC_SUFFIXES)
+            raise InvalidInputError("--output FILE is missing: the .mid file to write")
+        check_output(self.output, (".mid",))
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")
 
@@ -187,12 +184,13 @@ class Generate(TrainedOptions):
     """Seed of the random draws of words or characters."""
 
     def run(self) -> None:
-        from rhn.checkpoints import require_network
+        from rhn.checkpoints import read
         from rhn.training.sampling import generate
-        from rhn.training.trained import load_text_model
+        from rhn.training.trained import text_of
 
-        require_network(self.checkpoint)
-        trained = load_text_model(self.checkpoint, self.cell)
+        checkpoint = read(self.checkpoint)
+        _, vocabulary = text_of(checkpoint)
+        model = checkpoint.model(self.cell)
         names = ("prompt", "length", "temperature", "seed", "top_k")
         how = {name: getattr(self, name) for name in names}
-        print(printable(generate(trained.model, trained.vocabulary, **how)))
+        print(printable(generate(model, vocabulary, **how)))

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data import Corpus
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError
@@ -344,7 +344,7 @@ class _Run:
                 metrics = metrics | {"test_nll": self._test_nll(seed)}
             train = asdict(self._config) | {"seed": seed}
             path, model = self._homes[seed] / "best.safetensors", trainer.best_model(seed)
-            save_checkpoint(path, model, train=train, **about, metrics=finite_json(metrics))
+            save(path, model, train=train, **about, metrics=finite_json(metrics))
 
     def interrupted(self) -> Interrupted:
         """Return the error to raise after Ctrl-C."""
