@@ -20,7 +20,7 @@ import torch
 from optim_study.protocol import Settings, StudyConfig
 from optim_study.results import LEFT, TrialRow, stored_row
 from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import BudgetError, DataError
 from rhn.models import PolyphonicModel
@@ -129,7 +129,7 @@ class TorchBackend:
         corpus = chorales_of_study(self.data)
         data = {"source": corpus.source, "checksum": corpus.checksum}
         data |= {"path": None if self.data is None else str(self.data.absolute())}
-        save_checkpoint(path, fused.best_model(number), **about, data=data)
+        save(path, fused.best_model(number), **about, data=data)
 
 
 def start_training(

@@ -1,5 +1,6 @@
 """The network and the sequence that the options of a command name."""
 
+import contextlib
 import inspect
 import runpy
 import sys
@@ -18,6 +19,7 @@ from gersgorin.cli.options import DataOptions, NetworkOptions
 from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
+from rhn.errors import CheckpointError
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.utils.validation import check_room, check_seed
 
@@ -47,15 +49,10 @@ def network_of(
         return _module(options, x)
     if not options.checkpoint:
         return _new_cell(options, x, output)
-    from rhn.checkpoints import load_model  # loads the models of rhn
+    from rhn.checkpoints import load  # loads the models of rhn
 
-    path, cell = options.checkpoint, options.cell
-    if before:
-        from rhn.api import load  # loads the training loop
-
-        model = load(path, cell, before_training=True)
-    else:
-        model = load_model(path, cell)
+    path = options.checkpoint
+    model = load(path, options.cell, before_training=before)
     made = words_of_checkpoint(path, fresh=before) if described(options) else named_file(path)
     return model, made
 
@@ -123,14 +120,12 @@ def _module(options: NetworkOptions, x: torch.Tensor) -> tuple[Any, str]:
             torch.default_generator.manual_seed(options.seed or 0)
             model = model(**given)
     if options.checkpoint:
-        from rhn.checkpoints import weights_file
         from rhn.weights import load_weights
 
         good = isinstance(model, nn.Module)
         door.require(good, made, door.kind(model), "a module, for the weights of a file")
-        file = weights_file(options.checkpoint)
-        load_weights(model, file)
-        made = named_file(file)
+        load_weights(model, options.checkpoint)
+        made = named_file(options.checkpoint)
     return model, made
 
 
@@ -158,14 +153,14 @@ def _is_step(found: Callable) -> bool:
     return not sizes and door.takes(found, None, None) and not door.takes(found)
 
 
-def described(options: NetworkOptions) -> Path | None:
+def described(options: NetworkOptions) -> Any:
     """The checkpoint, if its file describes its network."""
-    path = None if options.module else options.checkpoint
-    if path is None:
+    if options.module or not options.checkpoint:
         return None
-    from rhn.checkpoints import lacks_network
+    from rhn.checkpoints import read
 
-    return None if lacks_network(path) else path
+    with contextlib.suppress(CheckpointError):  # load repeats it
+        return read(options.checkpoint)
 
 
 def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
@@ -173,19 +168,20 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     of a checkpoint. Raises InvalidInputError or DataError.
     """
     trained, file = described(network), options.data
+    text = trained and trained.header["class"] == "LanguageModel"
     if trained:
-        from rhn.checkpoints import read_metadata
-        from rhn.training.trained import load_text_model, stored_data  # loads the training loop
+        from rhn.training.trained import corpus_of, stored_data, text_of  # loads the training loop
     if options.input:
         for name in ("chorale", "data"):
             value = getattr(options, name)
             door.require(value is None, f"--{name}", str(value), "none, beside --input")
-        if trained and read_metadata(trained)["class"] == "LanguageModel":
-            vocabulary = load_text_model(trained, network.cell).vocabulary
-            return text_data(options.input, vocabulary, options.steps)
+        if text:
+            return text_data(options.input, text_of(trained)[1], options.steps)
         return read_numbers(options.input).cut(options.steps)
-    if trained:
-        file = stored_data(trained).chorales(file)
+    door.require(not text, "input", "missing", "a text, for a language model")
+    if trained and file is None:
+        corpus_of(trained)  # refuses data that have changed
+        file = stored_data(trained).path
     return read_chorale(options.chorale, file).cut(options.steps)
 
 

@@ -292,11 +292,8 @@ def train_with_options(
     tune_malloc()
     with own_cell(config.cell), contextlib.ExitStack() as stack:
         corpus = load_corpus(config, options.data)
-        if stored is not None and (other := stored.difference(options.data, corpus)):
-            raise InvalidInputError(
-                f"{other}: give its own, --data PATH; to train on other data, write the output of "
-                "--print-config to a file for --config"
-            )
+        if stored is not None:
+            stored.require(corpus)
         callbacks: list = [EpochProgress(stack.enter_context(progress_bars())("training"))]
         if record is not None:
             from rhn.cli.recording import recorders

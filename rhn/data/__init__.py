@@ -20,7 +20,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "corpus": ("Corpus", "Piece"),
         "jsb": ("chorale", "chorales"),
-        "text": ("TextCorpus", "read_text"),
+        "text": ("TextCorpus", "load_data", "read_text"),
         "vocabulary": ("Vocabulary",),
     },
 )

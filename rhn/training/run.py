@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data import Corpus, TextCorpus
 from rhn.errors import DivergedError, InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, changed, load_corpus, preset
@@ -248,7 +248,7 @@ class _Run:
             metrics["test_nll"] = self._test_nll(seed)
         train = asdict(self._task.config) | {"seed": seed}
         path, model = self._homes[seed] / "best.safetensors", trainer.best_model(seed)
-        save_checkpoint(path, model, train=train, **about, metrics=finite_json(metrics))
+        save(path, model, train=train, **about, metrics=finite_json(metrics))
 
     def _lines(self, seed: int) -> list[dict]:
         """Return the lines of metrics.jsonl."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig
@@ -79,7 +79,7 @@ def language_checkpoint(
         )
     }
     data = {"name": corpus, "source": f"{corpus}, from a test", "checksum": "0" * 64}
-    return save_checkpoint(path, model, **about, data=data, vocabulary=vocabulary.to_json())
+    return save(path, model, **about, data=data, vocabulary=vocabulary.to_json())
 
 
 def sentences(count: int, seed=0) -> str:

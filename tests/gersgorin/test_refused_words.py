@@ -11,7 +11,7 @@ from tables import for_each
 from gersgorin import open_run, spectra
 from gersgorin.cli.commands import TABLE
 from rhn.cells import RHN
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from tests.gersgorin.test_commands_of_gersgorin import (
     NETS,
     SMALL,
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
 )
 def test_wrong_words_are_refused_before_the_work(words, said, capsys):
     Path("nets.py").write_text(NETS)
-    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    save("a.safetensors", RHN(88, 4, 2))
     assert run(*words.split()) == 2, words
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error.splitlines()[0], error
@@ -88,7 +88,7 @@ def test_wrong_words_are_refused_before_the_work(words, said, capsys):
 
 def test_wrong_numbers_beside_a_network_are_refused(capsys):
     np.save("sine.npy", np.zeros(9))
-    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    save("a.safetensors", RHN(88, 4, 2))
     for words, said in {
         ("plot", *SMALL, "--step", 7): "step is 7: expected a whole number from 0 to 6",
         ("plot", "--input", "sine.npy", "--checkpoint", "a.safetensors"): "rhn takes no step from",

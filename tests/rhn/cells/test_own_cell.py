@@ -25,7 +25,7 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.registry import lacking
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load, save
 from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
@@ -99,7 +99,7 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
         == 0.01
     )
     model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
-    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
+    again = load(save(tmp_path / "m.safetensors", model))
     assert again.cell == "mine" and again.cells[0].gain == 3.0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rhn
-from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.checkpoints import load, read
 from rhn.errors import DivergedError
 from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import evaluate_chorales
@@ -65,11 +65,11 @@ def test_the_first_weights_can_be_had_again_from_the_checkpoint(run, corpus):
 
 def test_the_best_checkpoint_has_the_losses_that_the_run_reports(run, corpus):
     folder, result = run
-    model, losses = load_checkpoint(folder / "best.safetensors"), {}
+    model, losses = load(folder / "best.safetensors"), {}
     for split in ("train", "valid", "test"):
         losses[f"{split}_nll"] = getattr(result, f"{split}_nll")
         assert evaluate_chorales(model, getattr(corpus, split)).nll == losses[f"{split}_nll"]
-    about = read_metadata(folder / "best.safetensors")["metadata"]
+    about = read(folder / "best.safetensors").header["metadata"]
     assert about["metrics"] == {"epoch": result.best_epoch, **losses}
     assert about["train"] == dataclasses.asdict(CONFIG)
 
@@ -99,7 +99,7 @@ def test_seeds_that_patience_ended_one_after_another_have_the_same_results_after
 def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
     with pytest.raises(DivergedError, match=r"not finite .*epoch 1, at a learning rate of 3e"):
         train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, out=tmp_path)
-    metrics = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+    metrics = read(tmp_path / "best.safetensors").metadata["metrics"]
     assert metrics.items() > lines(tmp_path)[0].items() and np.isfinite(metrics["test_nll"])
     assert lines(tmp_path)[-1]["train_nll"] is None
-    assert load_checkpoint(tmp_path / "best.safetensors").hidden_size == 5
+    assert load(tmp_path / "best.safetensors").hidden_size == 5

@@ -168,7 +168,7 @@ def test_a_seed_that_occurs_twice_is_refused():
 
 
 def test_a_validation_text_too_short_is_an_error():
-    with pytest.raises(DataError, match="5 tokens do not make 4 rows"):
+    with pytest.raises(DataError, match="batch size is 4: expected at most 2"):
         text_trainer(SMALL, replace(CORPUS, valid=CORPUS.valid[:5]))
 
 

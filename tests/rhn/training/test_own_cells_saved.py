@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import rhn
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load, save
 from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
@@ -107,15 +107,15 @@ def test_a_buffer_keeps_its_values_and_type_in_a_file(cell, tmp_path):
     with torch.no_grad():
         for buffer in model.buffers():
             buffer.copy_(buffer.roll(1))
-    path = save_checkpoint(tmp_path / "m.safetensors", model)
+    path = save(tmp_path / "m.safetensors", model)
     again = rhn.load(path, name_of(cell))
     tensors = dict(model.named_buffers()) | dict(model.named_parameters())
     for key, t in (dict(again.named_buffers()) | dict(again.named_parameters())).items():
         assert t.dtype == tensors[key].dtype and torch.equal(t, tensors[key]), key
     x = torch.rand(5, 2, 88, dtype=torch.float64).round()
     assert torch.equal(again.nll(x[:, 0]), model.nll(x[:, 0]))
-    alone = save_checkpoint(tmp_path / "cell.safetensors", model.cells[0])
-    assert load_checkpoint(alone, factory=cell).hidden_size == 4
+    alone = save(tmp_path / "cell.safetensors", model.cells[0])
+    assert load(alone, cell).hidden_size == 4
 
 
 def test_a_cell_that_draws_random_numbers_is_refused(tmp_path):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from tables import others_slow
 
-from rhn.checkpoints import read_metadata
+from rhn.checkpoints import read
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
@@ -126,7 +126,7 @@ def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_t
         done = [line for line in lines(tmp_path) if line["epoch"] > 0]
         assert len(done) == result.epochs
         if done:
-            kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+            kept = read(tmp_path / "best.safetensors").header["metadata"]["metrics"]
             line = next(line for line in lines(tmp_path) if line["epoch"] == result.best_epoch)
             assert kept.items() >= line.items()
         if result.finished:
@@ -152,7 +152,7 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
         files = count(1)
-        for name in ("write_state", "save_checkpoint"):
+        for name in ("write_state", "save"):
             write = getattr(run_folder, name)
             patch.setattr(
                 run_folder,
@@ -163,7 +163,7 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
     with contextlib.suppress(Killed):
         task.train(tmp_path, step=killed)
     if (tmp_path / "best.safetensors").exists():
-        kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+        kept = read(tmp_path / "best.safetensors").header["metadata"]["metrics"]
         assert kept["epoch"] in [line["epoch"] for line in lines(tmp_path)]
     task.train(tmp_path)
     assert contents(tmp_path) == contents(whole)
