@@ -4,13 +4,16 @@ write a chorale or a text.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.utils.old import Count, Device, Natural
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
+
+if TYPE_CHECKING:
+    from rhn.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +39,11 @@ class Evaluate(TrainedOptions):
     data: Path | None = None
     """Path of the data. Default: the path that the training run used."""
     max_tokens: Count | None = None
-    """For texts: use only the first N tokens of the split. Default: all."""
+    """For texts: use only the first N tokens of the split."""
     batch_size: Count | None = None
     """For texts: cut the text into N pieces that are read in parallel, each from a zero state."""
     mc: Count | None = None
-    """For texts: Monte Carlo dropout. Average the probabilities of N samples with dropout, with new
-    masks for each window (Gal and Ghahramani 2016).
-    """
+    """For texts: average the probabilities of N samples with dropout (Monte Carlo dropout)."""
     seed: Natural = 0
     """For texts: seed of the dropout masks of --mc."""
     device: Device = "auto"
@@ -55,44 +56,38 @@ class Evaluate(TrainedOptions):
         from rhn.training.trained import corpus_of
 
         checkpoint = read(self.checkpoint)
-        model = checkpoint.model(self.cell)
-        data = getattr(corpus_of(checkpoint, self.data), self.split)
-        text = checkpoint.header["class"] == "LanguageModel"
-        row = self._text(checkpoint, model, data) if text else self._chorales(model, data)
+        corpus = corpus_of(checkpoint, self.data)
+        with progress_bars() as report:
+            how = {"device": resolve_device(self.device), "progress": report(self.split)}
+            row = self._measured(checkpoint, getattr(corpus, self.split), how)
         if self.json:
             print_json(row)
         else:
             shown = {n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()}
             print(*(f"{name} {value}" for name, value in shown.items()), sep=", ")
 
-    def _chorales(self, model: Any, pieces: Any) -> dict:
-        from rhn.training.evaluation import evaluate_chorales
-
-        for name in ("max_tokens", "batch_size", "mc"):
-            if (value := getattr(self, name)) is not None:
-                raise InvalidInputError(f"{name} is {value}: expected none for chorales")
-        found = evaluate_chorales(model, pieces, device=resolve_device(self.device))
-        return {"nll": found.nll, "split": self.split, "frames": found.predicted}
-
-    def _text(self, checkpoint: Any, model: Any, tokens: Any) -> dict:
-        from rhn.training.evaluation import measure, measure_name, score
+    def _measured(self, checkpoint: "Checkpoint", data: Any, how: dict[str, Any]) -> dict:
+        from rhn.training import evaluation
         from rhn.training.monte_carlo import monte_carlo_score
         from rhn.training.trained import text_of
 
+        model, used = checkpoint.model(self.cell), {} if self.mc is None else {"samples": self.mc}
+        if checkpoint.header["class"] != "LanguageModel":
+            for name in ("max_tokens", "batch_size", "mc"):
+                if (value := getattr(self, name)) is not None:
+                    raise InvalidInputError(f"{name} is {value}: expected none for chorales")
+            found = evaluation.evaluate_chorales(model, data, device=how["device"])
+            return {"nll": found.nll, "split": self.split, "frames": found.predicted}
         if self.mc and self.batch_size:
             raise InvalidInputError(f"batch_size is {self.batch_size}: expected none with mc")
-        config, vocabulary = text_of(checkpoint)
-        used = {} if self.mc is None else {"samples": self.mc}
-        with progress_bars() as report:
-            how: dict[str, Any] = {"progress": report(self.split)}
-            how["device"], tokens = resolve_device(self.device), tokens[: self.max_tokens]
-            if self.mc is None:
-                found = score(model, tokens, batch_size=self.batch_size or 1, **how)
-            else:
-                how |= {**used, "window": config.window, "seed": self.seed}
-                found = monte_carlo_score(model, tokens, config.dropout, **how)
-        name = measure_name(vocabulary)
-        losses = {"nll": found.nll, name: measure(found.nll, name)}
+        (config, vocabulary), data = text_of(checkpoint), data[: self.max_tokens]
+        if self.mc is None:
+            found = evaluation.score(model, data, batch_size=self.batch_size or 1, **how)
+        else:
+            how |= {**used, "window": config.window, "seed": self.seed}
+            found = monte_carlo_score(model, data, config.dropout, **how)
+        name = evaluation.measure_name(vocabulary)
+        losses = {"nll": found.nll, name: evaluation.measure(found.nll, name)}
         return losses | {"split": self.split, "tokens": found.predicted} | used
 
 

@@ -42,24 +42,22 @@ SAVE_SHARE = 0.02  # of the time: a kill costs as much as is trained between two
 @dataclass(frozen=True)
 class TrainingResult:
     """The result of a training run for one seed. Losses are from the best epoch (`last_train_nll`
-    from the last one), in nats per frame or token.
+    from the last one), in nats per frame or token. The training loss of a language model is the
+    mean during the epoch, with dropout; its test loss is None. `steps` are those done in the
+    present epoch, and all of the epoch.
     """
 
     seed: int
     checkpoint: str
     best_epoch: int
     train_nll: float
-    """Training loss; for language models the mean during the epoch, with dropout."""
     valid_nll: float
     test_nll: float | None
-    """Test loss; None for language models, whose test text `rhn evaluate` reads."""
     epochs: int
     last_train_nll: float
     steps: tuple[int, int]
-    """Steps done in the present epoch, and number of steps in it."""
     finished: bool
     diverged: str | None
-    """The epoch in which a loss or weight was no longer finite; None if all were finite."""
 
 
 class Callback:
