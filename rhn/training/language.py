@@ -105,9 +105,7 @@ class LanguageTask(Task):
 
 @dataclass(frozen=True)
 class TextWindow:
-    """A window: the time steps [start, start + length) of all rows. `step` is its number in the
-    epoch.
-    """
+    """The time steps [start, start + length) of all rows; `step` is the number of the window."""
 
     task: LanguageTask
     epoch: int
@@ -124,8 +122,8 @@ class TextWindow:
         return self.length * self.rows
 
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
-        """Return the tokens (T + 1, B). For the models with these seeds, also return the dropout
-        masks, and which rows keep their state, (K, B, 1).
+        """Return the tokens (T + 1, B), and for these seeds the dropout masks and which rows keep
+        their state, (K, B, 1).
         """
         task, config, drawn = self.task, self.task.config, []
         tokens = window_of(task.rows, self.start, self.length, task.device)
@@ -143,12 +141,9 @@ def epoch_windows(
     columns: int, window: int, *, vary: bool = False, epoch: int = 1
 ) -> list[tuple[int, int]]:
     """Return (first time step, number of time steps) for each window of an epoch over rows of
-    `columns` tokens.
-
-    With a fixed length there are as many whole windows as fit, as in the official code. With
-    `vary`, lengths are drawn from a normal distribution with mean `window` and standard deviation
-    5; for one window in 20 the mean is half of that. The lengths are drawn anew in each epoch, and
-    are equal for every seed.
+    `columns` tokens: as many whole windows as fit, as in the official code. With `vary`, lengths
+    are drawn anew in each epoch, equal for every seed, from a normal distribution with mean
+    `window` (for one window in 20 half of that) and standard deviation 5.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]
