@@ -27,11 +27,11 @@ from rhn.training.ensemble import (
     Ensemble,
     batch_order,
     build_model,
-    captured,
     deterministic,
     part_size,
 )
 from rhn.training.evaluation import MeanLoss
+from rhn.training.graphs import captured
 from rhn.training.trainer import Task
 from rhn.utils.validation import check_device
 
@@ -173,7 +173,7 @@ def evaluate_chorales(
     Raises DataError if no piece has two frames.
     """
     device = check_device(device)
-    ensemble = Ensemble.in_evaluation(model, device)
+    ensemble = Ensemble.of([model], device)
     batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
     with deterministic():
         return MeanLoss(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))

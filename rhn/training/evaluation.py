@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from rhn.data.text import Vocabulary, in_rows
 from rhn.models.dropout import Masks
 from rhn.models.networks import States
-from rhn.training.ensemble import Ensemble, captured, sums
+from rhn.training.ensemble import Ensemble, sums
+from rhn.training.graphs import captured
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_device, number
 
@@ -62,7 +63,7 @@ def score(
     device = check_device(device)
     rows = in_rows(tokens, batch_size)
     read = functools.partial(read_window, temperature=temperature)
-    nll = ensemble_nll(Ensemble.in_evaluation(model, device), rows, read, progress=progress)
+    nll = ensemble_nll(Ensemble.of([model], device), rows, read, progress=progress)
     return MeanLoss(nll.item(), batch_size * (rows.shape[1] - 1))
 
 

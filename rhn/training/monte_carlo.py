@@ -33,7 +33,8 @@ from rhn.data.text import in_rows
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.training.ensemble import captured, seeded
+from rhn.training.ensemble import seeded
+from rhn.training.graphs import captured
 from rhn.training.evaluation import (
     WINDOW,
     MeanLoss,
