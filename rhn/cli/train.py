@@ -353,8 +353,7 @@ class EpochProgress:
             return
         self._next = now + PAUSE
         left = (epochs - trainer.epoch) * steps - done
-        running = f", loss {trainer.running():.4g} nats" if done else ""
-        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}"
+        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}"
         if self._valid:
             title += f", {self._measure} {' '.join(f'{loss:.4g}' for loss in self._valid.values())}"
         self._advance(trainer.steps, trainer.steps + left, title)

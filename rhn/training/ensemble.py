@@ -95,9 +95,9 @@ class Ensemble:
     def gradients(
         self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False
     ) -> Any:
-        """Return the gradient of the number loss(model, *shared) with respect to each model's
-        trained weights, stacked over models; `own` as for `map`. If `has_aux`, the loss returns
-        (number, more), and this method (gradients, more).
+        """Return the gradient of loss(model, *shared) with respect to each model's trained weights;
+        `own` as for `map`. If `has_aux`, the loss returns (number, more), and this method
+        (gradients, more).
         """
         self.skeleton.train()
         return self._over_models(grad(self._of_one(loss, shared), has_aux=has_aux), own)
@@ -125,8 +125,8 @@ def sums(stacked: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Return a context with `threads` threads, one for each CPU at most; with one, no bit of a model
-    depends on the others. Subnormal numbers, which a CPU multiplies a hundred times slower, are 0.
+    """Return a context with `threads` threads; with one, no bit of a model depends on the others.
+    Subnormal numbers, which a CPU multiplies a hundred times slower, are 0.
     """
     before, most = torch.get_num_threads(), os.cpu_count() or 1
     torch.set_num_threads(whole_number("threads", threads, most=most))
@@ -207,8 +207,8 @@ def part_size(model: nn.Module, positions: int, device: torch.device) -> int | N
 
 
 def tune_malloc() -> None:
-    """Let this process keep freed memory for its next tensors (with glibc). By default the memory of
-    a tensor above 128 kB is fetched anew, page by page: a third of the time in small networks.
+    """Let this process keep freed memory for its next tensors (with glibc). To fetch it anew, page
+    by page, takes a third of the time in small networks.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)

@@ -1,5 +1,4 @@
-"""Replay a function as CUDA graphs: a recurrence is thousands of small kernel launches, and its graph
-is one launch.
+"""Replay a function as CUDA graphs: the thousands of kernel launches of a recurrence become one.
 
 The shapes and types of tensor arguments, and the values of all other arguments, are the key of a
 graph. A replay copies its tensor arguments into the memory of the captured call. On other devices

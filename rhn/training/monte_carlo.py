@@ -34,7 +34,6 @@ from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import seeded
-from rhn.training.graphs import captured
 from rhn.training.evaluation import (
     WINDOW,
     MeanLoss,
@@ -42,6 +41,7 @@ from rhn.training.evaluation import (
     read_window,
     text_windows,
 )
+from rhn.training.graphs import captured
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_device, check_seed, number, whole_number
 

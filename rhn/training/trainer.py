@@ -7,14 +7,10 @@
         trainer.run_step()
     model = trainer.best_model(0)
 
-Each trial has its own weights, learning rate, curve and end. A trial stops after `patience` epochs
-without a better loss, or if a loss or a weight is no longer finite; its curve then ends with a row
-that is not finite. Nothing is summed over trials, and all random numbers depend only on (seed,
-epoch, step). On a CPU a trial therefore has the same bits alone or beside other trials,
-uninterrupted or resumed from its state.
-
-Ended trials leave the ensemble before the next epoch; on a GPU, where each number of trials needs
-its own CUDA graphs, once half of the trials have ended.
+A trial stops after `patience` epochs without a better loss, or if a loss or a weight is no longer
+finite; its curve then ends with a row that is not finite. Nothing is summed over trials, and all
+random numbers depend only on (seed, epoch, step). On a CPU a trial therefore has the same bits
+alone or beside other trials, uninterrupted or resumed from its state.
 """
 
 import copy
@@ -30,14 +26,7 @@ from torch import Tensor, nn
 
 from rhn.training.ensemble import Ensemble, Weights, deterministic, sums
 from rhn.training.graphs import captured
-from rhn.training.optimizers import (
-    Optimizer,
-    gradient_norm,
-    has_stalled,
-    make_optimizer,
-    start_average,
-    update_average,
-)
+from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
 from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
 
 # steps between two looks at the weights: on a GPU each look waits for all work before it
@@ -45,27 +34,16 @@ CHECK_EVERY = 100
 
 
 class Task:
-    """The base class of tasks: the model, the data, the loss and the measurements of a training
-    run.
-
-    config: the configuration; the trainer uses its epochs, patience, learning rate and optimizer.
-    """
+    """The base class of tasks: the model, data, loss and measurements of a training run."""
 
     columns: tuple[str, ...]
-    """Names of the columns of a curve: training loss, validation loss, and if the first epoch is 1,
-    learning rate and gradient norm. The losses in a curve are in nats; files have the results of
-    `measured`.
-    """
+    """Names of the columns of a curve in files. Its losses are in nats, not yet `measured`."""
     first_epoch = 0
     """0: both losses are measured before training and after every epoch. 1: the training loss is
-    the mean over the steps of an epoch.
+    the mean over the steps of an epoch, and a curve has learning rate and gradient norm too.
     """
     objective: Objective = "valid"
     """The loss that decides which weights are best."""
-    gradient_norm: float | None = None
-    """Largest norm of the gradient, to which a larger gradient is scaled down; None: no limit."""
-    averaging: int | None = None
-    """Number of epochs without a better loss after which NT-ASGD begins; None: never."""
 
     def __init__(self, config: Any, device: torch.device | str = "cpu"):
         self.config, self.device = config, torch.device(device)
@@ -75,10 +53,9 @@ class Task:
         raise NotImplementedError
 
     def batches(self, epoch: int) -> Sequence[Any]:
-        """Return the batches of an epoch (counted from 1) in their order. A batch has `size`, the
-        number of predicted frames or tokens, `rows`, over which the loss is averaged, and
-        `inputs(model, numbers)`: (the arguments that all trials share, a tree of tensors (K, ...)
-        for the trials with these numbers).
+        """Return the batches of an epoch, counted from 1. A batch has its `size` in predictions,
+        `rows`, over which a loss is averaged, and `inputs(model, numbers)`: (the arguments that all
+        trials share, a tree of tensors (K, ...) for the trials with these numbers).
         """
         raise NotImplementedError
 
@@ -161,13 +138,16 @@ class Trainer:
     ):
         self.task, self.config = task, task.config
         self._models = dict(models)
-        self._best = {n: _trained_weights(model) for n, model in models.items()}
+        self._best: dict[int, Weights] = {
+            n: {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+            for n, model in models.items()
+        }
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
         self._before = 0  # steps of the epochs before the present one
         # the numbers that each step logs
-        self._logged = ("nll", "norm") if task.gradient_norm else ("nll",)
+        self._logged = ("nll", "norm") if self._optimizer.clip else ("nll",)
         if saved is not None:
             self._resume(saved)
             return
@@ -205,28 +185,17 @@ class Trainer:
         return [n for n, curve in curves if not has_ended(curve, self.task.objective, **ends)]
 
     def curve(self, number: int) -> np.ndarray:
-        """Return the curve of a trial, (epochs, columns) float64. The last row of a diverged trial
-        is not finite.
-        """
+        """Return the curve of a trial, (epochs, columns) float64."""
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """Return the epoch and learning rate at which a trial's loss stopped being finite, or None
-        if all losses are finite.
-        """
+        """Describe the end of a trial whose last loss is not finite; None for any other."""
         curve = self._curves[number]
         if not diverged(curve):
             return None
         epoch = len(curve) - 1 + self.task.first_epoch
         rate = self._rates[number] / self.task.schedule(epoch)
         return f"the loss is not finite in epoch {epoch}, at a learning rate of {rate:g}"
-
-    def running(self) -> float:
-        """Return the loss in nats per frame or token, a mean over the last steps and all trials."""
-        recent = slice(max(0, self._done - CHECK_EVERY), self._done)
-        samples = sum(batch.size for batch in self._batches[recent])
-        losses = self._log[recent, :, 0].mean(1)  # each a mean over rows and a sum over steps
-        return losses.sum().item() * self._batches[0].rows / max(1, samples)
 
     def run_epoch(self) -> None:
         """Train to the end of the epoch on one thread. At least one trial must be live."""
@@ -235,9 +204,7 @@ class Trainer:
                 pass
 
     def run_step(self) -> bool:
-        """Do one step of every live trial. Returns True if this step ended the training run or an
-        epoch; the losses are then measured.
-        """
+        """Do one step of all live trials. Returns True if it ended the training run or an epoch."""
         if self._done == 0:
             self._drop_ended()
             self._carry = [None] * len(self._parts)
@@ -258,12 +225,8 @@ class Trainer:
             self._begin_epoch(self._epoch + 1)
         return ended
 
-    # ---- results and states ----------------------------------------------------------------------
-
     def model(self, number: int) -> nn.Module:
-        """Return the model of a trial on the CPU with its current weights, or with the averaged
-        weights of NT-ASGD. The trial must be in the ensemble.
-        """
+        """Return the model of a trial in the ensemble, as it is measured now, on the CPU."""
         return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
     def best_model(self, number: int) -> Any:
@@ -271,9 +234,7 @@ class Trainer:
         return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """Return the state from which a trial continues. For a trial that has left the ensemble,
-        the state has only its curve and best weights.
-        """
+        """Return the state of a trial; without the ensemble only its curve and best weights."""
         tensors = {f"best.{name}": t.cpu() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
             carried = enumerate(zip(*self._carry, strict=True))
@@ -304,30 +265,24 @@ class Trainer:
         self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
         first = kept[live[0]]
         self._done = int(first.get("step", 0))
-        if self._done == 0:
-            return
-        for i, name in enumerate(self._logged):
+        for i, name in enumerate(self._logged if self._done else ()):
             self._log[:, :, i] = torch.stack([kept[n][name] for n in live], 1)
         names = [name for name in first if name.startswith("states.")]
         carried = (torch.stack([kept[n][name] for n in live]) for name in names)
         # several parts carry nothing
-        self._carry = [tuple(t.to(self._log.device) for t in carried)] * len(self._parts)
-
-    # ---- within ----------------------------------------------------------------------------------
+        self._carry = [tuple(t.to(self.task.device) for t in carried)] * len(self._parts)
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
         rates = [self._rates[n] for n in numbers]
         rate = torch.tensor(rates, device=ensemble.device, dtype=torch.float64)
-        average = start_average(ensemble) if self.task.averaging else {}
-        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights) | average)
+        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights))
 
     def _use(self, trials: Trials) -> None:
         """Train these trials from now on."""
         size = self._part_size or len(trials)
         self._trials = trials
         self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
-        self._measured = [part.measured for part in self._parts]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
@@ -349,7 +304,7 @@ class Trainer:
 
     def _measurements(self) -> dict[int, list[float]]:
         """Return the new rows of the curves, by index in the ensemble."""
-        rows = torch.cat([self.task.evaluate(ensemble) for ensemble in self._measured]).tolist()
+        rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
         if self.task.first_epoch:
             steps = sum(batch.size // batch.rows for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
@@ -370,7 +325,8 @@ class Trainer:
             curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
                 self._best[number] = {name: w[place].clone() for name, w in weights.items()}
-            if self.task.averaging and has_stalled(curve[:, 1].tolist(), self.task.averaging):
+            patience = self._optimizer.averaging
+            if patience and has_stalled(curve[:, 1].tolist(), patience):
                 self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
@@ -402,37 +358,21 @@ def training_step(
     carry: Sequence,
 ) -> tuple[Tensor, list]:
     """Change the weights of all trials in place by one optimiser step, one part of the trials after
-    another, each with its `drawn` inputs and its state from the last step (`carry`).
-
-    Returns (logged numbers (K, n) float64, state of each part for the next step). The numbers are
-    the loss in nats, summed over time steps and averaged over rows, and with a largest norm that of
-    the gradient.
+    another, each with its `drawn` inputs and its `carry`, the state from the last step. Returns
+    (logged numbers (K, n) float64: the loss in nats, summed over time steps and averaged over rows,
+    and if there is a largest one the norm of the gradient; the state of each part).
     """
-    logs, carried, clip = [], [], task.gradient_norm
+    logs, carried = [], []
     for trials, *own in zip(parts, carry, drawn, strict=True):
-        ensemble, scale = trials.ensemble, None
+        ensemble = trials.ensemble
         gradients, (losses, last) = ensemble.gradients(
             task.loss, *shared, own=tuple(own), has_aux=True
         )
-        log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
-        if clip:
-            coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
-            norm = gradient_norm(ensemble.weights, gradients, coupled)
-            scale = (clip / norm.clamp(min=clip)).to(ensemble.dtype)
-            # an overflow must not become a step of length 0
-            scale = torch.where(norm.isfinite(), scale, torch.nan)
-            log.append(norm)
-        optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
-        if "average_count" in trials.state:
-            update_average(trials.state, ensemble)
-        logs.append(torch.stack(log, 1))
+        loss = losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]
+        norm = optimizer.step(ensemble.weights, gradients, trials.state, trials.rate)
+        logs.append(torch.stack([loss] if norm is None else [loss, norm], 1))
         carried.append(last)
     return torch.cat(logs), carried
-
-
-def _trained_weights(model: nn.Module) -> Weights:
-    """Return the parameters that a training run changes, by name, not copied."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:

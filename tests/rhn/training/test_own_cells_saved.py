@@ -144,7 +144,6 @@ def test_a_buffer_keeps_its_values_and_type_in_a_file(cell, tmp_path):
     [
         (Whole, "parameters of one floating-point type"),
         (Lost, "counted has the shape"),
-        (Dropping, "draws random numbers"),
     ],
 )
 def test_what_could_not_be_used_again_is_refused_before_the_training(cell, said, tmp_path):
@@ -153,7 +152,12 @@ def test_what_could_not_be_used_again_is_refused_before_the_training(cell, said,
     assert name_of(cell) in str(caught.value) and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("cell", "said"), [(Lost, "counted"), (Dropping, "draws random")])
+def test_a_cell_that_draws_random_numbers_is_refused_by_torch(tmp_path):
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        rhn.train("jsb-depth-1", DATA, out=tmp_path / "run", cell=name_of(Dropping), **SMALL)
+
+
+@pytest.mark.parametrize(("cell", "said"), [(Lost, "counted")])
 def test_a_study_refuses_it_too(cell, said, tmp_path, monkeypatch):
     monkeypatch.setattr("optim_study.runner.chorales_of_study", lambda data: DATA)
     monkeypatch.setattr("optim_study.plan.chorales_of_study", lambda data: DATA)
