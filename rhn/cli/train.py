@@ -348,8 +348,7 @@ class EpochProgress:
             return
         self._next = now + PAUSE
         left = (epochs - trainer.epoch) * steps - done
-        running = f", loss {trainer.running():.4g} nats" if done else ""
-        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}"
+        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}"
         task, curves = trainer.task, [trainer.curve(number) for number in trainer.numbers]
         if trainer.epoch:
             losses = " ".join(f"{task.measured(curve[-1, 1]):.4g}" for curve in curves)

@@ -17,6 +17,6 @@ the start of a call. Second derivatives and forward mode need the reference (`ke
 the cells).
 """
 
-from rhn.kernels.table import GRU, KERNELS, LSTM, OUTPUT, SOFTMAX, TRANSITION
+from rhn.kernels.table import GRU, LSTM, OUTPUT, SOFTMAX, TRANSITION
 
-__all__ = ["GRU", "KERNELS", "LSTM", "OUTPUT", "SOFTMAX", "TRANSITION"]
+__all__ = ["GRU", "LSTM", "OUTPUT", "SOFTMAX", "TRANSITION"]

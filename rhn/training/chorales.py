@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from rhn.data import Corpus
 from rhn.errors import DataError
-from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, part_size
+from rhn.training.ensemble import Ensemble, batch_order, build_model, part_size
+from rhn.training.graphs import captured
 from rhn.training.trainer import Task
 
 CHORALE_ROWS = 32

@@ -23,7 +23,8 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Masks
 from rhn.models.networks import States
 from rhn.training.chorales import evaluation_batches, mean_nll
-from rhn.training.ensemble import Ensemble, captured, deterministic, sums
+from rhn.training.ensemble import Ensemble, deterministic, sums
+from rhn.training.graphs import captured
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_device, in_short
 
@@ -76,7 +77,7 @@ def evaluate_chorales(
     """Compute the mean loss of one model on pieces (T_i, keys). Raises DataError if none has two
     frames.
     """
-    ensemble = Ensemble.in_evaluation(model, check_device(device))
+    ensemble = Ensemble.of([model], check_device(device))
     batches = evaluation_batches(pieces, device=ensemble.device, dtype=ensemble.dtype)
     with deterministic():
         return MeanLoss(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
@@ -94,8 +95,7 @@ def score(
     called with (tokens done, all tokens). Raises DataError if a row has fewer than two tokens.
     """
     rows = in_rows(tokens, batch_size)
-    ensemble = Ensemble.in_evaluation(model, check_device(device))
-    nll = ensemble_nll(ensemble, rows, progress=progress)
+    nll = ensemble_nll(Ensemble.of([model], check_device(device)), rows, progress=progress)
     return MeanLoss(nll.item(), batch_size * (rows.shape[1] - 1))
 
 

@@ -59,7 +59,6 @@ class LanguageTask(Task):
         self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
         losses = f"train_{self._measure}", f"valid_{self._measure}"
         self.columns = (*losses, "learning_rate", "gradient_norm")
-        self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self.rows = in_rows(corpus.train, config.batch_size)
         self._valid = in_rows(corpus.valid, config.batch_size)

@@ -223,7 +223,7 @@ SHARED_NAMES = {
     "load": "rhn.load and gersgorin.load: what a package saves",
     "forward": "of a kernel",
     "backward": "of a kernel",
-    "limit": "of a kernel",
+    "supports": "of a kernel",
     "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
     "GRU": "the cell, and rhn.kernels.GRU, its kernel",
     "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",

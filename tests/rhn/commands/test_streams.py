@@ -129,10 +129,10 @@ def test_a_home_that_cannot_be_written_is_one_sentence_for_all_caches(tmp_path):
         f"{sys.executable} -c 'import os, subprocess, sys\n"
         "from rhn.cli.entry import run_command\n"
         "def main():\n"
-        "    from rhn.kernels.compiled import missing\n"
+        "    from rhn.kernels.compiled import library\n"
         "    from rhn.data.jsb import chorales\n"
         "    import matplotlib\n"
-        "    matplotlib.get_cachedir(), missing(), chorales()\n"
+        "    matplotlib.get_cachedir(), library(), chorales()\n"
         '    child = "from rhn.cli import entry; entry.replace_unwritable_cache()"\n'
         '    subprocess.run([sys.executable, "-c", child], check=True)\n'
         "sys.exit(run_command(main))'"

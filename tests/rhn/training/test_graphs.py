@@ -17,11 +17,11 @@ from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
-from rhn.training import ensemble as graphs
-from rhn.training import evaluation
+from rhn.training import evaluation, graphs
 from rhn.training.chorales import ChoraleTask
-from rhn.training.ensemble import Ensemble, captured
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll
+from rhn.training.graphs import captured
 from rhn.training.trainer import Trainer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 

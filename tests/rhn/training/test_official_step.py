@@ -96,7 +96,8 @@ def test_two_windows_of_training_are_the_official_ones(
 
         read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
         before = {name: t.clone() for name, t in stack.weights.items()}
-        trials, optimizer = Trials([0, 1], stack, rates, {}), SGD(weight_decay=WEIGHT_DECAY)
+        trials = Trials([0, 1], stack, rates, {})
+        optimizer = SGD(weight_decay=WEIGHT_DECAY, clip=gradient_norm)
         drawn = [(stacked_masks(windows), None)]
         log, (our_states,) = training_step(task, optimizer, [trials], (read,), drawn, [our_states])
         for k, each in enumerate(wanted):
