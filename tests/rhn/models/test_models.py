@@ -156,7 +156,9 @@ def test_a_checkpoint_gives_the_model_back(key, tmp_path):
 def test_a_model_with_a_cell_of_the_user_s_own_needs_that_cell_to_load(tmp_path):
     m = model(PlainCell)
     path = save(tmp_path / "m.safetensors", m)
-    with pytest.raises(CheckpointError, match=r"cell of .* is .*:PlainCell: expected .*, or --cell"):
+    with pytest.raises(
+        CheckpointError, match=r"cell of .* is .*:PlainCell: expected .*, or --cell"
+    ):
         load(path)
     x = frames()
     assert torch.equal(load(path, PlainCell)(x), m(x))
