@@ -28,7 +28,6 @@ from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header
 BEST = "best.safetensors"
-MODELS = ("LanguageModel", "PolyphonicModel")
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
@@ -46,9 +45,7 @@ class Checkpoint:
         return self.header["metadata"]
 
     def model(self, cell: str | Callable[..., nn.Module] | None = None) -> Any:
-        """Build the cell or model on the CPU, with its weights and buffers. `cell` and errors as
-        for `load`.
-        """
+        """Build the cell or model on the CPU with its tensors. `cell` and errors as for `load`."""
         # a user's constructor may draw: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
             model = self.new(cell, device="meta")
@@ -64,63 +61,45 @@ class Checkpoint:
         return model
 
     def new(self, cell: str | Callable[..., nn.Module] | None = None, **options) -> Any:
-        """Build the cell or model with new weights. options: of its constructor: device, dtype and
-        generator.
-        """
-        build, config = self._class(cell), self.header["config"]
-        if cell is not None and self.header["class"] in MODELS:
-            config = config | {"cell": cell}
-        return build(**config, **options)
+        """Build the cell or model with new weights. options: device, dtype and generator."""
+        from rhn.models import LanguageModel, PolyphonicModel  # here, because cells need no model
 
-    def _class(self, cell: str | Callable[..., nn.Module] | None) -> Callable[..., nn.Module]:
-        """Return the class of the model: never one that only the file names."""
-        from rhn import models  # here, because cells need no model
-
-        # first: an unknown cell is no fault of the file
-        given = resolve_cell(cell) if isinstance(cell, str) else cell
-        name, own = self.header["class"], self.header["config"].get("cell")
-        if name in MODELS:
-            if cell is None and not is_known(str(own)):
-                known = ", ".join(CELLS)
-                raise CheckpointError(f"cell of {self.path} is {own}: expected {known}, or --cell")
-            if isinstance(cell, str) and is_known(cell) and cell != own:
-                raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
-            return getattr(models, name)
-        known = {kind.__name__: kind for kind in CELLS.values()}
-        if given is None and name not in known:
-            raise CheckpointError(
-                f"class of {self.path} is {name:.60}: expected {', '.join(known)}"
-            )
-        return given or known[name]
+        models = {kind.__name__: kind for kind in (LanguageModel, PolyphonicModel)}
+        known = {kind.__name__: kind for kind in CELLS.values()} | models
+        name, config = self.header["class"], self.header["config"]
+        own = config.get("cell") if name in models else name
+        # never a class that only the file names
+        if cell is None and (name not in known or (name in models and not is_known(str(own)))):
+            expected = f"{', '.join(CELLS)}, or --cell"
+            raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
+        factory = resolve_cell(cell) if isinstance(cell, str) else cell or known[name]
+        if name not in models:
+            return factory(**config, **options)
+        if cell is not None and is_known(cell) and cell != own:
+            raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
+        return known[name](**config | {"cell": cell or own}, **options)
 
     def _require_fit(self, model: nn.Module) -> None:
         """Raise CheckpointError unless the tensors have the names and shapes of a module's, and the
         parameters finite numbers of one type. Buffers may have any type and value.
         """
-        found, expected = (
-            {name: tuple(t.shape) for name, t in tensors.items()}
-            for tensors in (self.tensors, _tensors(model))
-        )
-        for name in sorted(expected.keys() | found.keys()):
-            shape = expected.get(name)
-            if found.get(name) != shape:
-                raise CheckpointError(
-                    f"shape of {name} in {self.path} is {found.get(name)}: expected {shape}"
-                )
+        found = {name: tuple(t.shape) for name, t in self.tensors.items()}
+        expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
+        for name in sorted(name for name, _ in found.items() ^ expected.items()):
+            shapes = f"{found.get(name)}: expected {expected.get(name)}"
+            raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
         weights = {name: self.tensors[name] for name, _ in model.named_parameters()}
         dtypes = {t.dtype for t in weights.values()}
         if len(dtypes) != 1 or not dtypes <= DTYPES:
-            kinds = ", ".join(sorted(map(str, dtypes))) or "none"
-            raise CheckpointError(f"types in {self.path} are {kinds}: expected one floating-point")
+            raise CheckpointError(f"types in {self.path} are {dtypes}: expected one floating-point")
         for name, t in weights.items():
             if not torch.isfinite(t).all():
                 raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; for the folder of a training run, that of its best epoch.
-
-    Raises CheckpointError if the file is missing or damaged, or was not written by this toolkit.
+    """Read a checkpoint; for the folder of a training run, that of its best epoch. Raises
+    CheckpointError if the file is missing or damaged, or was not written by this toolkit.
     """
     path = as_path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
@@ -131,40 +110,30 @@ def read(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path} does not exist: expected a checkpoint") from None
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    match header:
-        case {"format": found} if found != FORMAT:
-            raise CheckpointError(f"format of {path} is {found!r}: expected {FORMAT}")
-        case {"format": _, "class": str(), "config": dict(), "metadata": dict()}:
-            pass
-        case _:
-            raise CheckpointError(f"{path} is not a checkpoint of rhn")
+    header = header or {}
     sums = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
-    for entry, value in sums.items():
-        if header.get(entry) != value:
-            raise CheckpointError(f"{entry} of {path} is {header.get(entry)}: expected {value}")
+    for entry, expected in ({"format": FORMAT} | sums).items():
+        if (found := header.get(entry)) != expected:
+            raise CheckpointError(f"{entry} of {path} is {found}: expected {expected}")
     return Checkpoint(path, header, tensors)
 
 
 def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -> Any:
-    """Load the cell or model of a checkpoint, or of the folder of a training run, with its trained
-    or its initial weights.
+    """Load the cell or model of a checkpoint, or of the folder of a training run.
 
-    Args:
-        cell: the cell of the model, if it is your own: a class, or its name as
-            package.module:factory, which is imported. If the file is a state_dict of a layer of
-            torch: the name of this layer, such as "torch.nn:LSTM". The result is then our cell with
-            these weights.
-        before_training: whether to load the initial weights of the training run. A new cell with
-            the same seed would have other weights.
+    cell: the cell of the model, if it is your own: a class, or its name as package.module:factory,
+        which is imported. For a state_dict of a layer of torch: the name of the layer, such as
+        "torch.nn:LSTM"; the result is our cell with these weights.
+    before_training: whether to load the initial weights of the training run, which a new cell with
+        the same seed does not have.
 
     Raises CheckpointError for a file that is missing or damaged, holds NaN, or with
-    `before_training` has no training run; InvalidInputError for another cell.
+    `before_training` names no training run; InvalidInputError for another cell.
 
     >>> import tempfile
-    >>> from rhn.models import PolyphonicModel
+    >>> from rhn.cells import GRU
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = save(f"{folder}/gru.safetensors", PolyphonicModel("gru", hidden_size=4))
-    ...     load(file).hidden_size
+    ...     load(save(f"{folder}/gru.safetensors", GRU(3, 4))).hidden_size
     4
     """
     try:
@@ -188,11 +157,9 @@ def _initial_weights(checkpoint: Checkpoint) -> torch.Generator:
 
     about = checkpoint.metadata
     try:
-        if "train" in about:
-            run, name, trial = about["train"], "cell", 0
-        else:
-            run, name, trial = about["study"], "arch", about["trial"]
-        return weights_generator(run["seed"], run[name], run["depth"], trial)
+        run = about.get("train") or about["study"]
+        name, trial = run.get("cell") or run["arch"], about.get("trial", 0)
+        return weights_generator(run["seed"], name, run["depth"], trial)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{checkpoint.path} names no training run: expected its seed"
@@ -201,16 +168,14 @@ def _initial_weights(checkpoint: Checkpoint) -> torch.Generator:
 
 def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     """Write a cell or model to a file, bit for bit and atomically, with `metadata` as JSON values
-    (seed, metrics, data set, ...). Returns the path.
-
-    Raises CheckpointError if the model has no `config()`, or the metadata is not JSON; OutputError
-    if the file cannot be written.
+    (seed, metrics, data set, ...). Returns the path. Raises CheckpointError if the model has no
+    `config()`, or the metadata is not JSON; OutputError.
 
     >>> import tempfile
-    >>> from rhn.models import PolyphonicModel
+    >>> from rhn.cells import GRU
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(f"{folder}/a.safetensors", PolyphonicModel("gru", hidden_size=4)).name
-    'a.safetensors'
+    ...     save(f"{folder}/gru.safetensors", GRU(3, 4), seed=1).name
+    'gru.safetensors'
     """
     config = getattr(model, "config", None)
     if config is None:

@@ -22,14 +22,11 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, "Tensor"], entry: str, header: Mapping
 ) -> None:
     """Write named CPU tensors, and a header of JSON values under the name `entry`, to a file,
-    atomically. Raises ValueError for a header that is not plain JSON, and OutputError.
+    atomically. Raises TypeError or ValueError for a header that is not JSON, and OutputError.
     """
     from safetensors.torch import save as content_of
 
-    try:
-        text = json.dumps(header, allow_nan=False)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    text = json.dumps(header, allow_nan=False)
     own, places = {}, set()
     for name, t in tensors.items():  # the format refuses two names for one memory
         own[name] = t.clone() if t.data_ptr() in places else t.contiguous()
@@ -47,11 +44,8 @@ def write_tensors(
 def read_tensors(
     path: Path, entry: str, *, whole: bool = True
 ) -> tuple[dict | None, dict[str, "Tensor"]]:
-    """Read the header `entry` of a file (None if the file has no such entry) and its tensors by
-    name, or none if `whole` is False.
-
-    Raises FileNotFoundError; DataError if the file cannot be read, and its subclass DamagedError if
-    it is not a complete .safetensors file or its header is not a JSON object.
+    """Read the header `entry` of a file (None if the file has no such entry) and, if `whole`, its
+    tensors by name. Raises FileNotFoundError, DataError, and DamagedError for an incomplete file.
     """
     try:
         check_file(path)

@@ -7,16 +7,12 @@ from typing import Literal
 from rhn.cli.entry import print_json
 from rhn.data.datasets import data_set, get
 from rhn.utils.progress import progress_bars
-from rhn.utils.tables import aligned
-
-BEGINNING = 72  # tokens
+from rhn.utils.tables import aligned, formatted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Get:
-    """Download a published data set, and verify its checksums. Complete files that exist already
-    are kept.
-    """
+    """Download a published data set, and verify its checksums. Complete files are kept."""
 
     name: str = field(kw_only=False)
     """A published text (ptb, enwik8, text8), or jsb for the chorales."""
@@ -31,16 +27,12 @@ class Get:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Print the numbers of tokens (or pieces) and symbols of a data set, beside the published
-    numbers.
-    """
+    """Print the numbers of tokens (or pieces) and symbols of a data set, beside the published."""
 
     name: str = field(kw_only=False)
     """A published text (ptb, enwik8, text8), "text" for your own text, or jsb for the chorales."""
     data: Path | None = None
-    """The file or folder of the data. Default: the folder of `rhn data get`; for jsb, the chorales
-    rebuilt from music21.
-    """
+    """File or folder of the data. Default: that of `rhn data get`; for jsb, those of music21."""
     unit: Literal["words", "characters"] = "words"
     """Unit of the tokens of your own text."""
     json: bool = False
@@ -61,9 +53,6 @@ class Show:
             about = {"name": self.name, "source": corpus.source, "checksum": corpus.checksum}
             print_json(about | {"unit": unit, "found": found, "published": published})
             return
-        print(f"{corpus.source}\nchecksum {corpus.checksum}")
-        counts = {what: (n, published.get(what)) for what, n in found.items()}
-        rows = [
-            [what, f"{n:,}", f"{usual:,}" if usual else "-"] for what, (n, usual) in counts.items()
-        ]
-        print("\n".join(aligned([[unit, "found", "published"], *rows])))
+        rows = [[what, str(n), formatted(published.get(what))] for what, n in found.items()]
+        print(corpus.source, f"checksum {corpus.checksum}", sep="\n")
+        print(*aligned([[unit, "found", "published"], *rows]), sep="\n")

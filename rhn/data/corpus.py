@@ -18,12 +18,9 @@ HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
 
 
 class Piece(np.ndarray):
-    """One chorale: a (T, 88) uint8 array with three more attributes.
-
-    name: "bwv269", or the label, such as "train-14", if the catalogue number is unknown. split:
-    "train", "valid" or "test". index: its index in the *original* split.
-
-    Slices and copies are pieces too; results of computations are plain arrays.
+    """One chorale: a (T, 88) uint8 array with its name ("bwv269", or the label if the catalogue
+    number is unknown), its split and its index in the *original* split. Slices and copies are
+    pieces too; results of computations are plain arrays.
 
     >>> piece = Piece(np.zeros((2, 88)), name="bwv269", split="train", index=3)
     >>> piece.name, piece[:1].name, piece.label, piece.shape, int(piece.sum())
@@ -45,9 +42,6 @@ class Piece(np.ndarray):
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
         return array[()] if return_scalar else np.asarray(array)
-
-    def __repr__(self):
-        return f"Piece({self.name!r}, {self.label}, shape={self.shape})"
 
     @property
     def label(self) -> str:

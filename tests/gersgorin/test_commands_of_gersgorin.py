@@ -218,7 +218,7 @@ def test_an_own_cell_new_and_trained(capsys):
     for wrong, said in {
         ("plot", "--cell", "own_cell_here:Yours"): "cannot load the cell",
         ("plot", "--cell", "own_cell_here:Failing"): "ValueError: not today",
-        tuple(words): f"add --cell {mine}",
+        tuple(words): f"is {mine}: expected ",
         (*words, "--cell", "rhn"): f"give --cell {mine}",
     }.items():
         assert run(*wrong) == 2

@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
         ("plot --module nets.py:turns --checkpoint a.safetensors", "expected a module, for the"),
         ("plot --input none.npy", "none.npy cannot be read as numbers"),
         ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
-        ("plot --chorale none", "no chorale is called 'none'"),
+        ("plot --chorale none", "chorale is 'none': expected a name"),
         ("plot --figure poster", "poster"),
         ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
         ("plot --hidden-size 1.5", "--hidden-size"),

@@ -97,7 +97,7 @@ def test_a_users_module_with_tied_weights_and_buffers(tmp_path):
     mine = Mine(4)
     mine.scale.mul_(3)
     path = save(tmp_path / "a", mine)
-    with pytest.raises(CheckpointError, match=r"class of .* is Mine: expected RNN"):
+    with pytest.raises(CheckpointError, match=r"cell of .* is Mine: expected rnn, "):
         load(path)
     again = load(path, Mine)
     assert again.b.weight is again.a.weight
@@ -134,8 +134,8 @@ def refused(path, match=None):
 @for_each(
     ("header", "match"),
     [
-        ({"class": "os.system"}, "class of .* is os.system: expected RNN, "),
-        ({"class": 5}, "is not a checkpoint of rhn"),
+        ({"class": "os.system"}, "cell of .* is os.system: expected rnn, "),
+        ({"class": 5}, "cell of .* is 5: expected rnn, "),
         ({"format": 2}, "format of .* is 2: expected 1"),
     ],
 )

@@ -39,7 +39,7 @@ def test_other_notes_of_another_music21_are_used_with_a_warning(rebuilt, monkeyp
     monkeypatch.setattr(jsb, "EXPECTED_CHECKSUM", "d387295bfe14" + "f" * 52)
     assert rhn.data.chorales().checksum == rebuilt.checksum
     (message,) = caplog.messages
-    assert rebuilt.checksum[:12] in message and jsb.EXPECTED_MUSIC21 in message
+    assert rebuilt.checksum[:12] in message
 
 
 @for_each("name", ["BWV 66.6", "train-14", "bwv281", "bwv69.6"])
