@@ -75,7 +75,7 @@ class Checkpoint:
         factory = resolve_cell(cell) if isinstance(cell, str) else cell or known[name]
         if name not in models:
             return factory(**config, **options)
-        if cell is not None and is_known(cell) and cell != own:
+        if isinstance(cell, str) and is_known(cell) and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         return known[name](**config | {"cell": cell or own}, **options)
 
