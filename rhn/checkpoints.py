@@ -99,7 +99,7 @@ class Checkpoint:
 
 def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint; for the folder of a training run, that of its best epoch. Raises
-    CheckpointError if the file is missing or damaged, or was not written by this toolkit.
+    CheckpointError if the file is missing, damaged or another program's.
     """
     path = as_path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
