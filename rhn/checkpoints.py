@@ -75,7 +75,7 @@ class Checkpoint:
         factory = resolve_cell(cell) if isinstance(cell, str) else cell or known[name]
         if name not in models:
             return factory(**config, **options)
-        if cell is not None and is_known(cell) and cell != own:
+        if isinstance(cell, str) and is_known(cell) and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         return known[name](**config | {"cell": cell or own}, **options)
 
@@ -99,7 +99,7 @@ class Checkpoint:
 
 def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint; for the folder of a training run, that of its best epoch. Raises
-    CheckpointError if the file is missing or damaged, or was not written by this toolkit.
+    CheckpointError if the file is missing, damaged or another program's.
     """
     path = as_path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)

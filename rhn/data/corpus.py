@@ -63,7 +63,8 @@ class Corpus:
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
         """Make a corpus from these pieces; each piece is put into its split."""
-        return cls(*([piece for piece in pieces if piece.split == s] for s in SPLITS), source)
+        train, valid, test = ([p for p in pieces if p.split == split] for split in SPLITS)
+        return cls(train, valid, test, source)
 
     @property
     def pieces(self) -> list[Piece]:

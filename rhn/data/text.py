@@ -90,21 +90,15 @@ def read_text(
     unit = _unit(name, unit, vocabulary)
     if vocabulary_size is not None and unit != "words":
         raise InvalidInputError(f"unit is {unit}: expected words, for a vocabulary size")
-    if path is None and name == "text":
-        raise InvalidInputError("data is missing: expected a file or folder of plain text")
-    place = data_folder(name) if path is None else Path(path)
-    files = _own_files(place) if name == "text" else published_files(name, place)
-    if not files:
-        raise DataError(f"{place} holds no {name}: expected the files of `rhn data get {name}`")
+    files = _files(name, path)
     place = files[0].parent if len(files) > 1 else files[0]
     contents = [_content(file, name) for file in files]
     texts, symbols = _codes(dict(zip(files, contents, strict=True)), unit)
     if len(texts) == 1:
         train, valid = len(texts[0]) * 90 // 100, len(texts[0]) * 5 // 100
         texts = np.split(texts[0], (train, train + valid))
-    for split, text in zip(SPLITS, texts, strict=True):
-        if (tokens := len(text[:max_tokens])) < 2:
-            raise DataError(f"{split} split of {place} has {tokens} tokens: expected at least 2")
+    if (least := min(len(text[:max_tokens]) for text in texts)) < 2:
+        raise DataError(f"shortest split of {place} has {least} tokens: expected at least 2")
     counts = np.array([_counts(text, len(symbols)) for text in texts])
     own = vocabulary
     if own is None or name != "text":
@@ -113,13 +107,13 @@ def read_text(
     if vocabulary not in (None, own):
         raise DataError(f"vocabulary of {place} has {len(own)} other {own.unit}: expected the same")
     table = _id_table(symbols, counts.sum(axis=0), own)
-    ids = [table[text[:max_tokens]] for text in texts]
+    train, valid, test = (table[text[:max_tokens]] for text in texts)
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
     described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
     checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     several = f"{len(files)} files in " if len(files) > 1 else ""
     source = f"{name}, {unit}, from {several}{place.absolute()}"
-    return TextCorpus(*ids, own, name, source, checksum)
+    return TextCorpus(train, valid, test, own, name, source, checksum)
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
@@ -130,6 +124,16 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
     if columns < 2:
         raise DataError(f"batch size is {batch_size}: expected at most {len(tokens) // 2}")
     return tokens[: batch_size * columns].reshape(batch_size, columns)
+
+
+def _files(name: str, path: str | Path | None) -> list[Path]:
+    if path is None and name == "text":
+        raise InvalidInputError("data is missing: expected a file or folder of plain text")
+    place = data_folder(name) if path is None else Path(path)
+    files = _own_files(place) if name == "text" else published_files(name, place)
+    if not files:
+        raise DataError(f"{place} holds no {name}: expected the files of `rhn data get {name}`")
+    return files
 
 
 def published_files(name: str, place: Path) -> list[Path]:

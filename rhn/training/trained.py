@@ -48,9 +48,7 @@ def stored_data(checkpoint: Checkpoint) -> StoredData:
 
 
 def data_of_config(file: Path) -> StoredData:
-    """Return the data of the training run that a config.json describes. Raises
-    InvalidInputError.
-    """
+    """Return the data of the training run that a config.json describes."""
     config = read_config(file)
     return _stored(config.get("path"), config.get("data") or config.get("text"))
 

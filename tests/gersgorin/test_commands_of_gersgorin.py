@@ -219,7 +219,7 @@ def test_an_own_cell_new_and_trained(capsys):
         ("plot", "--cell", "own_cell_here:Yours"): "cannot load the cell",
         ("plot", "--cell", "own_cell_here:Failing"): "ValueError: not today",
         tuple(words): f"is {mine}: expected ",
-        (*words, "--cell", "rhn"): f"give --cell {mine}",
+        (*words, "--cell", "rhn"): f"cell is rhn: expected {mine}",
     }.items():
         assert run(*wrong) == 2
         error = capsys.readouterr().err

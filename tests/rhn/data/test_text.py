@@ -229,7 +229,7 @@ def test_a_missing_data_set_is_named_with_its_place_and_how_to_get_it(name, tmp_
 )
 def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
     (folder / "my.valid.txt").write_bytes(content)
-    refused(f"valid split of .* has {words}", "text", folder)
+    refused(f"shortest split of .* has {words}", "text", folder)
 
 
 @for_each("unit", ["words", "characters"])
