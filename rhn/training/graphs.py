@@ -17,12 +17,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 def captured(
     function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:
-    """Wrap a function of trees of tensors and numbers. On a GPU the function becomes one CUDA graph
-    for each combination of shapes and numbers, and the next call overwrites the result, which may
-    also be an argument of the next call.
-
-    changes: the tensors that the function changes in place. The function must not refer to the
-    object that holds the wrapped function: a cycle would keep the memory of the graphs.
+    """Wrap a function of trees of tensors and numbers, which changes the tensors `changes` in place.
+    On a GPU the next call overwrites the result, which may be an argument of the next call. The
+    function must not refer to the object that holds the wrapped function: a cycle keeps graphs.
     """
     if device.type != "cuda":
         return function
