@@ -36,7 +36,6 @@ COPIES = 5  # of each matrix-vector product; measured on our cells: 2.4 to 5.6
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
 CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more would not fit the cache
 PART_BYTES = 512 << 20  # memory of a pass: larger parts gain nothing
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +87,9 @@ class Ensemble:
         with torch.no_grad():
             return self._over_models(self._of_one(function, shared), own)
 
-    def gradients(
-        self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False
-    ) -> Any:
-        """Return the gradient of loss(model, *shared) for each model's trained weights; `own` as for
-        `map`. With `has_aux`: (gradients, more), of a loss that returns (number, more).
+    def gradients(self, loss: Callable, *shared, own: Any = None, has_aux: bool = False) -> Any:
+        """Return the gradient of loss(model, *shared) of each model's weights; `own` as for `map`.
+        With `has_aux`: (gradients, more), of a loss that returns (number, more).
         """
         self.skeleton.train()
         return self._over_models(grad(self._of_one(loss, shared), has_aux=has_aux), own)
@@ -118,9 +115,7 @@ def sums(stacked: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Return a context with `threads` threads; with one, no bit of a model depends on the others.
-    Subnormal numbers, which a CPU multiplies a hundred times slower, are 0.
-    """
+    """Return a context with `threads` threads, in which subnormal numbers (slow) count as zero."""
     before, most = torch.get_num_threads(), os.cpu_count() or 1
     torch.set_num_threads(whole_number("threads", threads, most=most))
     flushed = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
@@ -139,9 +134,7 @@ def build_model(
     seed: int | None = None,
     device=None,
 ) -> Any:
-    """Build the model of a configuration with its initial weights. seed: None: that of the
-    configuration. Raises InvalidInputError if the free memory is too small.
-    """
+    """Build a configuration's model, if the free memory suffices. seed: None: its own seed."""
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
     model: Any = PolyphonicModel
     options = {name: getattr(config, name) for name in ("hidden_size", "depth", "init")}
@@ -149,16 +142,14 @@ def build_model(
         model, options["init"] = LanguageModel, for_steps(config.init, config.window)
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
-    options |= config.options
+    options |= config.options | {"generator": generator}
     if is_ours(config.cell):  # a user's cell may not work without memory
         require_memory(model(config.cell, device="meta", **options), device=device)
-    return model(config.cell, device=device, generator=generator, **options)
+    return model(config.cell, device=device, **options)
 
 
-def build_models(
-    build: Callable[[int], nn.Module], seeds: Sequence[int], device
-) -> dict[int, nn.Module]:
-    """Build the models of several seeds on the CPU, if the free memory of a device can train all."""
+def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.Module]:
+    """Build the models of several seeds on the CPU, if the free memory of a device suffices."""
     if len(seeds) > 0:
         first = build(check_seed(seeds[0]))
         require_memory(first, len(seeds), device)  # before the seeds are read one by one
@@ -197,8 +188,8 @@ def tune_malloc() -> None:
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-        mallopt(_M_MMAP_THRESHOLD, _GIGABYTE)
-        mallopt(_M_TRIM_THRESHOLD, 2 * _GIGABYTE - 1)
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        mallopt(-1, (2 << 30) - 1)  # M_TRIM_THRESHOLD
 
 
 def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
@@ -223,8 +214,6 @@ def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator
     return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
 
 
-def _sequence(
-    purpose: str, seed: int, arch: str, depth: int, number: int
-) -> np.random.SeedSequence:
+def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> Any:
     entropy = [seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())]
     return np.random.SeedSequence(entropy)

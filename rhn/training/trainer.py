@@ -83,9 +83,6 @@ class Trials:
     rate: Tensor  # learning rates of the epoch, (K,) float64
     state: dict[str, Tensor]  # of the optimizer
 
-    def __len__(self) -> int:
-        return len(self.numbers)
-
     def __getitem__(self, which: slice | list[int]) -> "Trials":
         """Return some of the trials: views of them for a slice, copies for a list of indices."""
         numbers = np.array(self.numbers)[which].tolist()
@@ -262,17 +259,16 @@ class Trainer:
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights))
 
     def _use(self, trials: Trials) -> None:
-        """Train these trials from now on."""
-        size = self._part_size or len(trials)
-        self._trials = trials
-        self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
+        self._trials, count = trials, len(trials.numbers)
+        size = self._part_size or count
+        self._parts = [trials[start : start + size] for start in range(0, count, size)]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
         self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, []
-        shape = len(self._batches), len(self._trials), len(self._logged)
+        shape = len(self._batches), len(self._trials.numbers), len(self._logged)
         self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
         divisor = self.task.schedule(epoch)
         for k, number in enumerate(self._trials.numbers):
@@ -322,7 +318,6 @@ class Trainer:
             self._use(self._trials[places])
 
     def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy the part of these tensors that belongs to a trial to the CPU."""
         k = self._trials.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 

@@ -180,8 +180,6 @@ LONGER_TEXT = """
     rhn/data/jsb.py 472
     rhn/plotting/figure.py 492
     rhn/presets.py 502
-    rhn/training/ensemble.py 451
-    rhn/training/trainer.py 512
 """
 LONGER = {name: int(n) for name, n in map(str.split, LONGER_TEXT.strip().split("\n"))}
 """Files above LONGEST and their lines: both may only fall, and 0.7.0 has none."""
