@@ -3,16 +3,13 @@ time in one call.
 
 The C code in `csrc` is compiled by the machine's own C compiler, once for each user. The file name
 of the library contains a hash of the sources, the flags, and the compiler's macros, which identify
-the compiler and this CPU. The library is kept in a folder of the user's cache that other users
-cannot enter. Without such a folder each process compiles its own library; without a compiler the
-kernels in Python are used.
+the compiler and this CPU. Without a folder that other users cannot enter each process compiles its
+own library; without a compiler the kernels in Python are used.
 
 In C the rows of a batch are the last axis, (..., units, rows), filled up to a multiple of 32.
-
 Threads share the items of a call. An item is one model; in the softmax, it is a row of the batch or
 a tile of words for one model. An item is computed in one fixed order, so that the bits do not
-depend on the number of threads. Threads do not share the rows of one recurrence: with two threads
-its forward pass was no faster (docs/speed.md).
+depend on the number of threads.
 """
 
 import contextlib
@@ -46,12 +43,11 @@ _FLAGS = _OPTIONS.split()
 _logger = logging.getLogger(__name__)
 
 
-# The names of the sizes of each function, and of its tensors: first those that it reads, then those
-# that it writes. Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu
-# whether f is relu, shortcuts the last layers that have one; of the softmax see `softmax.h`. A
-# tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks for that.
-# y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all
-# layers.
+# The sizes of each function, and its tensors: first those that it reads, then those that it writes.
+# J masks of the state (0, 1 or G), relu whether f is relu, shortcuts the last layers that have one;
+# of the softmax see `softmax.h`. A tensor has the models' axis first, or 1 there if they share it;
+# it may be NULL if C asks for that. y (T, n, rows) are the states, layers (rows / 32, T, L, G n,
+# 32) the gates or outputs of all layers.
 FORM, GIVEN = "L G J relu shortcuts", "x s0 W R S state_mask candidate_mask"
 ROWS = {
     "rhn_recurrence_forward": (f"T B m n {FORM}", f"{GIVEN} b  y layers"),
@@ -64,23 +60,14 @@ ROWS = {
 FUNCTIONS = {name: [names.split() for names in row] for name, row in ROWS.items()}
 
 
-# ---- compile -------------------------------------------------------------------------------------
-
-
-class CompileError(Exception):
-    """The library cannot be compiled. The message has the reason."""
-
-
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Load the compiled library, or return None and log the reason. RHN_COMPILED=0 in the
-    environment turns the library off.
-    """
+    """Load the compiled library, or return None and log the reason. RHN_COMPILED=0 turns it off."""
     if os.environ.get(SWITCH) == "0":
         return None
     try:
         return _load(_compiler())
-    except (OSError, CompileError) as error:
+    except OSError as error:
         _logger.info("The recurrences run without compiled code: %s", error)
         return None
 
@@ -89,7 +76,7 @@ def _compiler() -> str:
     for name in filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")):
         if found := shutil.which(name):
             return found
-    raise CompileError("no C compiler was found (cc, gcc or clang)")
+    raise OSError("no C compiler was found (cc, gcc or clang)")
 
 
 def _load(compiler: str) -> ctypes.CDLL:
@@ -132,7 +119,7 @@ def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
     done = subprocess.run([compiler, *arguments], input=program, capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CompileError(f"{compiler} failed: {last}")
+        raise OSError(f"{compiler} failed: {last}")
     return done.stdout
 
 
@@ -145,21 +132,16 @@ def _declarations() -> str:
     return "\n".join(lines) + "\n"
 
 
-# ---- call ----------------------------------------------------------------------------------------
-
-
 class _Tensor(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
 
 
-def _struct(name: str) -> type[ctypes.Structure]:
-    """Return the struct of a function's arguments in Python."""
-    sizes, tensors = FUNCTIONS[name]
+def _struct(sizes: list[str], tensors: list[str]) -> type[ctypes.Structure]:
     fields = [(size, ctypes.c_long) for size in sizes] + [(key, _Tensor) for key in tensors]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
 
-_STRUCTS = {name: _struct(name) for name in FUNCTIONS}
+_STRUCTS = {name: _struct(*row) for name, row in FUNCTIONS.items()}
 
 
 def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
@@ -213,9 +195,7 @@ def padded(rows: int) -> int:
 
 
 def lanes(t: Tensor) -> Tensor:
-    """Copy t (..., B, n) into the layout of C, (..., n, rows), contiguous, with zeros in the added
-    rows. The result is a view if t came from `rows`.
-    """
+    """Return t (..., B, n) in the layout of C, (..., n, rows), with zeros in the added rows."""
     B = t.shape[-2]
     return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
 
@@ -225,15 +205,12 @@ def rows(t: Tensor, B: int) -> Tensor:
     return t[..., :B].transpose(-1, -2)
 
 
-# ---- recurrences ---------------------------------------------------------------------------------
-
-
 def supports(x: Tensor, *, units: int, layers: int = 1) -> bool:
     """Return True if C computes a call with inputs (T, B, m).
 
-    It is used where it was measured to be faster than the versions in Python: up to 64 units for
-    any batch, and up to 1000 units if the batch fills all rows up to a multiple of 32. In between,
-    the limit changes in proportion. C is not used if x is much wider than the state.
+    It was measured to be faster up to 64 units for any batch, and up to 1000 units if the batch
+    fills all rows up to a multiple of 32; in between in proportion. x must not be much wider than
+    the state.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:

@@ -10,13 +10,11 @@ if the models share a tensor:
 Residuals (what the backward pass needs) are returned only with `keep`. The gradients are at least
 those that `needs` names. A tensor may be None (a dropout mask). Masks and targets have no gradient.
 
-`batched_function(code, ...)` calls the passes for a single model (K = 1). Under `torch.func.vmap`
-the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked models makes one forward
-and one backward call for all models. A tensor that the models share (the minibatch) is never copied
-K times.
+Under `torch.func.vmap` the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked
+models makes one forward and one backward call. A tensor that they share is never copied K times.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -31,17 +29,14 @@ class Code(NamedTuple):
     name: str
     forward: Callable
     backward: Callable
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...]
 
 
-def batched_function(
-    code: Code, tensors: Mapping[str, Tensor | None], *, keep: bool, **options
-) -> Tensor:
+def batched_function(code: Code, *tensors: Tensor | None, keep: bool, **options) -> Tensor:
     """Compute the result for one model, with gradients for all tensors except masks and targets."""
     passes = partial(code.forward, keep=keep, **options), partial(code.backward, **options)
-    call = Code(code.name, *passes, tuple(tensors))
-    stack = (None if t is None else t.unsqueeze(0) for t in tensors.values())
-    result, *_ = _Forward.apply(call, *stack)
+    stack = (None if t is None else t.unsqueeze(0) for t in tensors)
+    result, *_ = _Forward.apply(Code(code.name, *passes, code.arguments), *stack)
     return result.squeeze(0)
 
 
@@ -155,8 +150,8 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
 
 def is_alone(*tensors: Tensor) -> bool:
     """Return True for a call of one model outside the transformations of `torch.func`."""
-    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return not is_traced(*tensors) and not any(map(is_wrapped, tensors))
+    mapped = any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+    return not mapped and not is_traced(*tensors)
 
 
 def is_traced(first: Tensor, *others: Tensor | None) -> bool:

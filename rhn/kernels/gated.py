@@ -1,5 +1,5 @@
 """LSTM and GRU over time in the conventions of torch.nn: the reference of each, and its fused
-version for K models.
+version for K models. R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis.
 
 LSTM, state cat(h, c) (.., 2n), blocks in the order i, f, g, o:
 
@@ -10,11 +10,8 @@ GRU, blocks in the order r, z, n, with a bias q of its own inside the reset prod
     r, z = sigma(W x + R h + b)    n = tanh(W_n x + b_n + r (R_n h + q))    h' = (1 - z) n + z h
 
 With dropout masks m (1, B, n) and m' (B, n), R h becomes R (h * m), and the candidates g and n
-become g * m' and n * m'. The cell state c and the carried h are never masked. R (4n, n) or (3n, n)
-and b (4n,) or (3n,) have no depth axis.
-
-In the fused versions buffers are (K, T, B, .). With dropout masks, the gates' buffers hold the
-unmasked candidate.
+become g * m' and n * m'. The cell state c and the carried h are never masked, nor are the
+candidates in the buffers (K, T, B, .) of the fused versions.
 """
 
 import torch
@@ -24,10 +21,10 @@ from torch import Tensor
 from rhn.kernels import matmul
 from rhn.kernels.matmul import Mask, masked, masked_linear, workspace
 
+Tensors = tuple[Tensor, ...]
 
-def lstm_step(
-    z: Tensor, c: Tensor, candidate_mask: Mask = None
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+
+def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, Tensors]:
     """Compute (h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the
     cell state c (..., n).
     """
@@ -40,7 +37,7 @@ def lstm_step(
 
 def gru_step(
     u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, Tensors]:
     """Compute (h', (r, z, n)), each (..., n), from u = W x + b, v = R h + (0, 0, q) (..., 3n)."""
     (u_r, u_z, u_n), (v_r, v_z, v_n) = u.chunk(3, -1), v.chunk(3, -1)
     r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)

@@ -10,9 +10,8 @@ With softplus(z) = max(z, 0) - log sigmoid(|z|), the 88 logarithms of a frame be
 of a product. Each factor is at least 1/2, so in float32 a product of 126 factors cannot underflow;
 frames of more keys take one logarithm for each 126 keys. The derivative is sigmoid(z) - x.
 
-Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64 and a
-dropout mask (B, n) or None. All time steps share the mask, so in C the units that it drops in a row
-of the batch are left out of all products of that row.
+Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64. All time
+steps share the dropout mask, so in C the units that it drops in a row are left out of all products.
 """
 
 import math
@@ -86,7 +85,7 @@ def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
     shapes = {"dy": (T, n, filled), "dW": (keys, n), "db": (keys,)}
-    found = {name: y.new_empty(K, *shape) if keep else None for name, shape in shapes.items()}
+    found: dict = {name: y.new_empty(K, *shape) if keep else None for name, shape in shapes.items()}
     given = {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames)}
     given |= {"mask": F.pad(mask, (0, filled - B)), "totals": totals}
     compiled.call_c("rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **given, **found)
@@ -107,12 +106,9 @@ def softmax_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Ma
 
 
 def softmax_supports(y, U, mask, **others) -> bool:
-    """Return True if C computes a call. C is faster only with a dropout mask, because it leaves out
-    the dropped units.
-    """
-    if mask is None or len(U) not in VOCABULARIES:
-        return False
-    return compiled.supports(y.flatten(0, 1).unsqueeze(0), units=y.shape[-1])
+    """Return True if C computes a call; it is faster only with a dropout mask."""
+    drops = mask is not None and len(U) in VOCABULARIES
+    return drops and compiled.supports(y.flatten(0, 1).unsqueeze(0), units=y.shape[-1])
 
 
 def softmax_forward_in_c(y, U, b, targets, mask, *, K: int, keep: bool):

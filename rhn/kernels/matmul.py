@@ -1,8 +1,7 @@
 """The matrix products that all hand-derived recurrences share, over K stacked models, including
 those for a state with a dropout mask.
 
-Each product is one batched product of torch, in which no model's slice depends on another: a
-model's numbers are the same bits alone or in a stack.
+In each batched product of torch, no model's slice depends on another.
 
 With dropout (Gal and Ghahramani 2016), where one mask serves every time step and every layer:
 
@@ -29,17 +28,13 @@ Mask = Tensor | None
 
 
 def workspace(like: Tensor, K: int, *sizes: int) -> Tensor:
-    """Return an empty buffer (K, ..., B, c) whose memory order is (..., K, B, c): a batched product
-    into memory with gaps between the models would become one call for each model.
-    """
+    """Return an empty buffer (K, ..., B, c), in which the rows of a stage have no gaps."""
     *stage, B, c = sizes
     return like.new_empty(*stage, K, B, c).movedim(len(stage), 0)
 
 
 def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
-    """Return views [layer][time] -> (K, B, ...) of a buffer (K, L, T, B, ...). All are created at
-    once, because a view at each stage would cost as much as the work of the stage.
-    """
+    """Return views [layer][time] of a buffer (K, L, T, B, ...); one at each stage is slower."""
     return [layer.unbind(1) for layer in buffer.unbind(1)]
 
 
@@ -57,9 +52,7 @@ def input_gradient(dz: Tensor, W: Tensor, x: Tensor) -> Tensor:
 
 
 def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
-    """Compute dz' inputs, summed over all N rows: (..., N, g), (..., N, k) -> (..., g, k). Leading
-    axes broadcast.
-    """
+    """Compute dz' inputs over all rows N: (..., N, g), (..., N, k) -> (..., g, k), broadcast."""
     # not torch.broadcast_shapes, which imports torch's compiler: half a second
     batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
@@ -74,9 +67,7 @@ def masked(t: Tensor, mask: Mask) -> Tensor:
 
 
 def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
-    """Compute R (s * m) + b of one model in plain operations: s (B, n), R (g, n), b (g,) or None,
-    mask (J, B, n) or None -> (B, g).
-    """
+    """Compute R (s * m) + b of one model: s (B, n), R (g, n), b (g,), mask (J, B, n) -> (B, g)."""
     if mask is None:
         return F.linear(s, R, b)
     pairs = zip(mask, R.chunk(len(mask)), strict=True)
@@ -85,9 +76,7 @@ def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
 
 
 def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask) -> Tensor:
-    """Compute dR (K, L, g, n) from all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B,
-    n).
-    """
+    """Compute dR (K, L, g, n): dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
     masks = _masks(mask)
     states = ((S if m is None else S * m[:, None, None]).flatten(2, 3) for m in masks)
     pairs = zip(dz.chunk(len(masks), -1), states, strict=True)
@@ -103,9 +92,7 @@ class StateProduct:
         self.masks, self.room = masks, None if mask is None else R.new_empty(K, B, R.shape[-1])
 
     def forward(self, out: Tensor, s: Tensor, addend: Tensor) -> None:
-        """Write z = R s + addend (K, B, g) into `out`, from s (K, B, n). The addend (K, B or 1, g)
-        may be `out` itself.
-        """
+        """Write z = R s + addend (K, B, g) into `out`; the addend (K, B or 1, g) may be `out`."""
         outs, addends = self._parts(out), self._parts(addend)
         for R, m, out_j, addend_j in zip(self.blocks, self.masks, outs, addends, strict=True):
             given = s if m is None else torch.mul(s, m, out=self.room)

@@ -5,11 +5,9 @@ code for K stacked models.
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
 Backward uses the same code as forward. The code for a call is chosen by shapes, types, devices and
-the machine's compiler, never by values. A call under `vmap` (in which a tensor has the shape of one
-model's tensor) or in a CUDA graph is therefore treated like any other call.
-
-Shapes are those of one model, in the letters of `rhn.kernels`: dimensions are separated by spaces,
-and "G*n" is a product. A tensor with "?" may be None.
+the machine's compiler, never by values. Shapes are those of one model, in the letters of
+`rhn.kernels`: dimensions are separated by spaces, and "G*n" is a product. A tensor with "?" may be
+None.
 """
 
 import functools
@@ -56,16 +54,15 @@ class Kernel:
     supports: Callable[..., bool] | None = None
 
     def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
-        """Compute the result of one model, or under `vmap` the results of all models at once.
-
-        Tensors may be given by name. Raises InvalidInputError if a tensor does not fit.
+        """Compute the result of one model, or under `vmap` of all models at once. Tensors may be
+        given by name. Raises InvalidInputError if a tensor does not fit.
         """
         named, options = self.check(*tensors, **options)
         code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
         if code is None:
             return self.reference(**named, **options)
-        keep = torch.is_grad_enabled()
-        return batched_function(Code(self.name, *code), named, keep=keep, **options)
+        call = Code(self.name, *code, tuple(named))
+        return batched_function(call, *named.values(), keep=torch.is_grad_enabled(), **options)
 
     def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
         """Return all tensors by name and all options of a call. Raises InvalidInputError for a

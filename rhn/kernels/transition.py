@@ -68,14 +68,13 @@ def reference(x, s0, W, R, b, S, state_mask, candidate_mask, activation: str) ->
 def _products(R: Tensor, S: Tensor | None, K: int, B: int, mask: Mask) -> list[tuple]:
     """Return the products of each layer: with R, and with S or None, from the state y[t-1]."""
     recurrent = [matmul.StateProduct(R_l, K, B, mask) for R_l in R.unbind(1)]
-    shortcuts = [] if S is None else [matmul.StateProduct(S_l, K, B, mask) for S_l in S.unbind(1)]
-    return [*zip(recurrent, [None] * (len(recurrent) - len(shortcuts)) + shortcuts, strict=True)]
+    last = [] if S is None else [matmul.StateProduct(S_l, K, B, mask) for S_l in S.unbind(1)]
+    first: list = [None] * (len(recurrent) - len(last))
+    return [*zip(recurrent, first + last, strict=True)]
 
 
 def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K: int, keep: bool):
-    """Return (states (K, T, B, n), S (K, L, T + 1, B, n)), and for a highway network also its gates
-    A (K, L, T, B, G n).
-    """
+    """Return (states (K, T, B, n), S (K, L, T + 1, B, n), A (K, L, T, B, G n) of gates)."""
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     products = _products(R, S, K, B, state_mask)
     S = workspace(R, K, L, T + 1, B, n)
@@ -121,22 +120,21 @@ def backward(
     products, shortcuts = _products(R, S, len(residuals[0]), x.shape[2], state_mask), S
     S, *A = residuals
     if A:
-        D, C = _highway_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
+        D, C = _gate_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
     else:
         D, C = _transition_derivatives(S, activation), None
     ds0 = _backward_stages(D, C, grad, products)
-    dz, s, dS = D.flatten(2, 3), S[:, :, :-1], None
-    if shortcuts is not None:
-        last = dz[:, R.shape[1] - shortcuts.shape[1] :]
-        dS = matmul.state_weight_gradient(last, s[:, :1], state_mask)
-    return {
+    dz, s, weight_gradient = D.flatten(2, 3), S[:, :, :-1], matmul.state_weight_gradient
+    found = {
         "x": matmul.input_gradient(dz[:, 0], W, x) if needs["x"] else None,
         "s0": ds0,
         "W": matmul.weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        "R": matmul.state_weight_gradient(dz, s, state_mask),
+        "R": weight_gradient(dz, s, state_mask),
         "b": dz.sum(2),
-        "S": dS,
     }
+    if shortcuts is not None:
+        found["S"] = weight_gradient(dz[:, -shortcuts.shape[1] :], s[:, :1], state_mask)
+    return found
 
 
 def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: list[tuple]) -> Tensor:
@@ -174,17 +172,14 @@ def _transition_derivatives(S: Tensor, activation: str) -> Tensor:
     return D
 
 
-def _highway_derivatives(
-    S: Tensor, A: Tensor, candidate_mask: Mask, activation: str
-) -> tuple[Tensor, Tensor]:
+def _gate_derivatives(S: Tensor, A: Tensor, m: Mask, activation: str) -> tuple[Tensor, Tensor]:
     """Compute ds/dz (K, L, T, B, G n) and the carry gates (K, L, T, B, n) of a highway network."""
     n, D, C = S.shape[-1], workspace(S, *A.shape), workspace(S, *S.shape)
     h, t = A[..., :n], A[..., n : 2 * n]
     torch.mul(t, ACTIVATIONS[activation].slope(h), out=D[..., :n])
-    if candidate_mask is not None:
-        mask = candidate_mask[:, None, None]
-        D[..., :n].mul_(mask)
-        h = h * mask
+    if m is not None:
+        D[..., :n].mul_(m[:, None, None])
+        h = h * m[:, None, None]
     if A.shape[-1] == 2 * n:
         torch.sub(1, t, out=C)
         torch.mul(h - S, t * C, out=D[..., n:])

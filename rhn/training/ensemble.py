@@ -5,8 +5,7 @@ on all models at once.
     ensemble.map(lambda model, x: model(x), x)    (K, ...): each model on the same x
     ensemble.gradients(loss, x)                   gradients of loss(model, x), by name, (K, ...)
 
-Nothing is summed over K, so no model depends on the others. Random numbers depend only on (seed,
-architecture, depth, trial or epoch), never on scheduling.
+Nothing is summed over K. Random numbers depend only on (seed, architecture, depth, trial or epoch).
 """
 
 import contextlib
@@ -37,13 +36,12 @@ COPIES = 5  # of each matrix-vector product; measured on our cells: 2.4 to 5.6
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
 CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more would not fit the cache
 PART_BYTES = 512 << 20  # memory of a pass: larger parts gain nothing
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """K models: one module without memory (on torch's meta device), and the stacked values (K, ...)
-    of each parameter and buffer, by name.
+    """K models: a module on the meta device, and the stacked values (K, ...) of each parameter and
+    buffer, by name. Those that are not trained are constants.
 
     >>> models = [nn.Linear(2, 1) for _ in range(3)]
     >>> Ensemble.of(models).weights["weight"].shape  # (K, 1, 2)
@@ -53,7 +51,6 @@ class Ensemble:
     skeleton: Any
     weights: Weights
     constants: Weights
-    """Buffers, and parameters without a gradient: the tensors that are not trained."""
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":
@@ -84,20 +81,15 @@ class Ensemble:
 
     def map(self, function: Callable[..., Any], *shared, own: Any = None) -> Any:
         """Call function(model, *shared) for every model in evaluation mode, and stack the results.
-
-        own: a tree of tensors (K, ...), of which each model gets its slice; the call is then
-        function(model, slice, *shared).
+        own: a tree of tensors (K, ...); the call is then function(model, its slice, *shared).
         """
         self.skeleton.eval()
         with torch.no_grad():
             return self._over_models(self._of_one(function, shared), own)
 
-    def gradients(
-        self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False
-    ) -> Any:
-        """Return the gradient of loss(model, *shared) with respect to each model's trained weights;
-        `own` as for `map`. If `has_aux`, the loss returns (number, more), and this method
-        (gradients, more).
+    def gradients(self, loss: Callable, *shared, own: Any = None, has_aux: bool = False) -> Any:
+        """Return the gradient of loss(model, *shared) of each model's weights; `own` as for `map`.
+        With `has_aux`: (gradients, more), of a loss that returns (number, more).
         """
         self.skeleton.train()
         return self._over_models(grad(self._of_one(loss, shared), has_aux=has_aux), own)
@@ -117,17 +109,13 @@ class Ensemble:
 
 
 def sums(stacked: Tensor) -> Tensor:
-    """Sum the numbers of each model, (K, ...) -> (K,) in float64, one model after another, so that
-    no bit of one depends on the others.
-    """
+    """Sum the numbers of each model, (K, ...) -> (K,) in float64, one model after another."""
     return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
 
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Return a context with `threads` threads; with one, no bit of a model depends on the others.
-    Subnormal numbers, which a CPU multiplies a hundred times slower, are 0.
-    """
+    """Return a context with `threads` threads, in which subnormal numbers (slow) count as zero."""
     before, most = torch.get_num_threads(), os.cpu_count() or 1
     torch.set_num_threads(whole_number("threads", threads, most=most))
     flushed = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
@@ -146,11 +134,7 @@ def build_model(
     seed: int | None = None,
     device=None,
 ) -> Any:
-    """Build the model of a configuration with its initial weights.
-
-    vocabulary_size: number of symbols of a language model. seed: of the initial weights; None: that
-    of the configuration. Raises InvalidInputError if the free memory is too small.
-    """
+    """Build a configuration's model, if the free memory suffices. seed: None: its own seed."""
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
     model: Any = PolyphonicModel
     options = {name: getattr(config, name) for name in ("hidden_size", "depth", "init")}
@@ -158,18 +142,14 @@ def build_model(
         model, options["init"] = LanguageModel, for_steps(config.init, config.window)
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
-    options |= config.options
+    options |= config.options | {"generator": generator}
     if is_ours(config.cell):  # a user's cell may not work without memory
         require_memory(model(config.cell, device="meta", **options), device=device)
-    return model(config.cell, device=device, generator=generator, **options)
+    return model(config.cell, device=device, **options)
 
 
-def build_models(
-    build: Callable[[int], nn.Module], seeds: Sequence[int], device
-) -> dict[int, nn.Module]:
-    """Build the models of several seeds on the CPU, for joint training on a device. Raises
-    InvalidInputError if the free memory of the device is too small for all.
-    """
+def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.Module]:
+    """Build the models of several seeds on the CPU, if the free memory of a device suffices."""
     if len(seeds) > 0:
         first = build(check_seed(seeds[0]))
         require_memory(first, len(seeds), device)  # before the seeds are read one by one
@@ -191,29 +171,25 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def step_bytes(model: nn.Module, positions: int) -> int:
-    """Estimate the bytes of an optimiser step of one model, beside its weights, on a batch of
-    `positions` positions (time steps x rows).
-    """
+    """Estimate the bytes of an optimiser step of one model on `positions` time steps x rows."""
     outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
     return COPIES * 4 * outputs * positions
 
 
 def part_size(model: nn.Module, positions: int, device: torch.device) -> int | None:
-    """Return the number of models of this size that share one pass of an optimiser step on a batch
-    of `positions` positions, so that they fit into the cache. None (on a GPU): all models.
-    """
+    """Return the number of models that share a pass of a step, to fit into the cache; None: all."""
     fits = CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions)
     return max(1, min(fits)) if device.type == "cpu" else None
 
 
 def tune_malloc() -> None:
-    """Let this process keep freed memory for its next tensors (with glibc). To fetch it anew, page
-    by page, takes a third of the time in small networks.
+    """Let this process keep freed memory (with glibc): to fetch it anew takes a third of the time
+    in small networks.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-        mallopt(_M_MMAP_THRESHOLD, _GIGABYTE)
-        mallopt(_M_TRIM_THRESHOLD, 2 * _GIGABYTE - 1)
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        mallopt(-1, (2 << 30) - 1)  # M_TRIM_THRESHOLD
 
 
 def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
@@ -223,8 +199,7 @@ def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch
 
 
 def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> list[int]:
-    """Return the minibatch order of an epoch, as indices. The order is the same for every trial of
-    (architecture, depth).
+    """Return the minibatch order of an epoch, the same for every trial of (architecture, depth).
 
     >>> batch_order(0, "rhn", 4, 1, 7)
     [2, 0, 6, 1, 3, 5, 4]
@@ -234,13 +209,11 @@ def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> l
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator on a device. Its seed is a function of these numbers."""
+    """Return a generator with a seed that is a function of these numbers."""
     (word,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
 
 
-def _sequence(
-    purpose: str, seed: int, arch: str, depth: int, number: int
-) -> np.random.SeedSequence:
+def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> Any:
     entropy = [seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())]
     return np.random.SeedSequence(entropy)

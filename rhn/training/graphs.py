@@ -1,8 +1,6 @@
 """Replay a function as CUDA graphs: the thousands of kernel launches of a recurrence become one.
 
-The shapes and types of tensor arguments, and the values of all other arguments, are the key of a
-graph. A replay copies its tensor arguments into the memory of the captured call. On other devices
-the function itself is called.
+Shapes and types of tensor arguments, and the values of other arguments, are the key of a graph.
 """
 
 import functools
@@ -17,12 +15,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 def captured(
     function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:
-    """Wrap a function of trees of tensors and numbers. On a GPU the function becomes one CUDA graph
-    for each combination of shapes and numbers, and the next call overwrites the result, which may
-    also be an argument of the next call.
-
-    changes: the tensors that the function changes in place. The function must not refer to the
-    object that holds the wrapped function: a cycle would keep the memory of the graphs.
+    """Wrap a function of trees of tensors and numbers, which changes the tensors `changes`
+    in place. On a GPU the next call overwrites the result, which may be its argument. Without
+    cycles: the function must not refer to the object that holds it.
     """
     if device.type != "cuda":
         return function
@@ -49,12 +44,10 @@ class _Captured:
 
 
 def _key(leaf: Any) -> Hashable:
-    """Return an argument's part of the key of a graph."""
     return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
 def _place(leaf: Any) -> Any:
-    """Return the memory of a tensor argument in a graph. Other arguments are part of the graph."""
     return torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf
 
 

@@ -11,17 +11,17 @@
 t is the number of steps so far. g is the gradient plus weight_decay w (not for adamw), scaled down
 to the norm `clip` if it is larger. With `shrink`, each step ends with w <- (1 - shrink) w.
 
-Weights, gradients and the state are tensors (K, ...) by name; rates are (K,). A stack is updated by
-elementary operations: torch's lerp and addcmul round differently at the end of a vectorised loop,
-so their bits would depend on the number of models.
+Weights, gradients and the state are tensors (K, ...) by name; rates are (K,). torch's lerp and
+addcmul round differently at the end of a vectorised loop: bits would depend on K.
 
 NT-ASGD (Merity et al. 2017): once the validation loss stops improving for `averaging` epochs, the
-model is evaluated with the mean of all later weights. Each model begins by itself.
+model is evaluated with the mean of all later weights.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,32 +29,39 @@ from torch import Tensor
 from rhn.training.config import HYPERPARAMETERS, TrainingConfig
 from rhn.training.ensemble import Weights
 
+ADAM = ("exp_avg", "exp_avg_sq")
+MOMENTS = {"sgd": (), "adam": ADAM, "adamw": ADAM, "rmsprop": ("square_avg",)}
+"""The state tensors of each weight beside the velocity."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """The base class of optimizers. A subclass computes the update of a weight."""
+    """An optimizer by its name, see the module."""
 
+    name: str
+    momentum: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    alpha: float = 0.99
+    epsilon: float = 1e-8
     weight_decay: float = 0.0
     shrink: float = 0.0
     clip: float | None = None
     averaging: int | None = None
-    momentum = 0.0
-    decoupled = False  # True if `update` applies the weight decay itself
-    moments: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Names of the state tensors of each weight."""
-        return (*self.moments, "velocity") if self.momentum else self.moments
+        return (*MOMENTS[self.name], *(("velocity",) if self.momentum else ()))
 
     def start(self, weights: Weights) -> dict[str, Tensor]:
-        """Return the state before the first step. Averages: the weights, the number of weights in
-        each mean, and whether the averaging of a model has begun.
-        """
-        names = [(f"{kept}.{name}", w) for kept in self.kept for name, w in weights.items()]
-        state = {name: torch.zeros_like(w) for name, w in names}
+        """Return the state before the first step, with the number of weights in each average."""
+        first, state = next(iter(weights.values())), {}
+        if self.kept == ADAM:
+            state["steps"] = first.new_zeros(len(first), dtype=torch.float64)
+        for kept in self.kept:
+            state |= {f"{kept}.{name}": torch.zeros_like(w) for name, w in weights.items()}
         if self.averaging:
-            first = next(iter(weights.values()))
             state |= {f"average.{name}": w.clone() for name, w in weights.items()}
             state |= {"average_count": first.new_ones(len(first))}
             state |= {"average_active": first.new_zeros(len(first))}
@@ -65,113 +72,67 @@ class Optimizer:
     ) -> Tensor | None:
         """Do one step in place. Returns the norms (K,) of the gradients if they are clipped."""
         norm = scale = None
+        decay = 0.0 if self.name == "adamw" else self.weight_decay
         if self.clip:
-            decay = 0.0 if self.decoupled else self.weight_decay
             norm = gradient_norm(weights, gradients, decay)
             scale = (self.clip / norm.clamp(min=self.clip)).to(next(iter(weights.values())).dtype)
             # an overflow must not become a step of length 0
             scale = torch.where(norm.isfinite(), scale, torch.nan)
             if not self.kept:
                 rate, scale = rate * scale, None  # one product less
+        if "steps" in state:
+            state["steps"].add_(1)
         for name, w in weights.items():
-            g = gradients[name]
-            if self.weight_decay and not self.decoupled:
-                g = g + self.weight_decay * w
+            g = gradients[name] + decay * w if decay else gradients[name]
             if scale is not None:
                 g = g * _each(scale, g)
             kept = [state[f"{kept}.{name}"] for kept in self.kept]
-            self.update(w, g, *kept, rate=rate, steps=state.get("steps"))
+            UPDATES[self.name](self, w, g, *kept, rate=rate, steps=state.get("steps"))
             if self.shrink:
                 w.mul_(1 - self.shrink)
         if self.averaging:
             update_average(state, weights)
         return norm
 
-    def update(self, w: Tensor, g: Tensor, *kept: Any, rate: Tensor, steps: Any) -> None:
-        """Change one weight (K, ...) and its state in place."""
-        raise NotImplementedError
+
+def _sgd(own: Optimizer, w, g, v=None, *, rate, steps) -> None:
+    if v is not None:
+        w.sub_(v.mul_(own.momentum).add_(g) * _each(rate, w))
+        return
+    for w_k, g_k, rate_k in zip(w, g, rate.to(w.dtype), strict=True):
+        w_k.addcmul_(g_k, rate_k, value=-1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SGD(Optimizer):
-    """Gradient descent with momentum."""
-
-    momentum: float = 0.0
-
-    def update(self, w, g, v=None, *, rate, steps) -> None:
-        if v is not None:
-            w.sub_(v.mul_(self.momentum).add_(g) * _each(rate, w))
-            return
-        for w_k, g_k, rate_k in zip(w, g, rate.to(w.dtype), strict=True):
-            w_k.addcmul_(g_k, rate_k, value=-1)
+def _adam(own: Optimizer, w, g, mean, square, *, rate, steps) -> None:
+    if own.name == "adamw":
+        w.mul_(_each(1 - rate * own.weight_decay, w))
+    mean.add_((g - mean) * (1 - own.beta1))
+    square.mul_(own.beta2).add_((1 - own.beta2) * g * g)
+    size, root = rate / (1 - own.beta1**steps), (1 - own.beta2**steps).sqrt()
+    w.sub_(_each(size, w) * mean / (square.sqrt() / _each(root, w)).add_(own.epsilon))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015)."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    moments = ("exp_avg", "exp_avg_sq")
-
-    def start(self, weights: Weights) -> dict[str, Tensor]:
-        first = next(iter(weights.values()))
-        steps = torch.zeros(len(first), dtype=torch.float64, device=first.device)
-        return {"steps": steps} | super().start(weights)
-
-    def step(self, weights, gradients, state, rate) -> Tensor | None:
-        state["steps"].add_(1)
-        return super().step(weights, gradients, state, rate)
-
-    def update(self, w, g, mean, square, *, rate, steps) -> None:
-        mean.add_((g - mean) * (1 - self.beta1))
-        square.mul_(self.beta2).add_((1 - self.beta2) * g * g)
-        size, root = rate / (1 - self.beta1**steps), (1 - self.beta2**steps).sqrt()
-        w.sub_(_each(size, w) * mean / (square.sqrt() / _each(root, w)).add_(self.epsilon))
+def _rmsprop(own: Optimizer, w, g, square, v=None, *, rate, steps) -> None:
+    square.mul_(own.alpha).add_((1 - own.alpha) * g * g)
+    root = square.sqrt().add_(own.epsilon)
+    if v is None:
+        w.sub_(_each(rate, w) * g / root)
+    else:
+        w.sub_(_each(rate, w) * v.mul_(own.momentum).add_(g / root))
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-
-    weight_decay: float = 0.01
-    decoupled = True
-
-    def update(self, w, g, mean, square, *, rate, steps) -> None:
-        w.mul_(_each(1 - rate * self.weight_decay, w))
-        super().update(w, g, mean, square, rate=rate, steps=steps)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RMSprop(Optimizer):
-    """RMSprop (Tieleman and Hinton 2012)."""
-
-    alpha: float = 0.99
-    epsilon: float = 1e-8
-    momentum: float = 0.0
-    moments = ("square_avg",)
-
-    def update(self, w, g, square, v=None, *, rate, steps) -> None:
-        square.mul_(self.alpha).add_((1 - self.alpha) * g * g)
-        root = square.sqrt().add_(self.epsilon)
-        if v is None:
-            w.sub_(_each(rate, w) * g / root)
-        else:
-            w.sub_(_each(rate, w) * v.mul_(self.momentum).add_(g / root))
-
-
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+UPDATES: dict[str, Any] = {"sgd": _sgd, "adam": _adam, "adamw": _adam, "rmsprop": _rmsprop}
+OPTIMIZERS: dict[str, Any] = {name: partial(Optimizer, name=name) for name in MOMENTS}
+OPTIMIZERS["adamw"] = partial(Optimizer, name="adamw", weight_decay=0.01)  # as in torch.optim
 
 
 def make_optimizer(config: TrainingConfig) -> Optimizer:
     """Return the optimizer of a configuration."""
     shrinks = getattr(config, "weight_decay_form", "loss") == "shrink"
     options = {name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]}
-    # 0.0 also for AdamW, which has another default
-    options |= {"weight_decay": 0.0, "shrink" if shrinks else "weight_decay": config.weight_decay}
+    options["shrink" if shrinks else "weight_decay"] = config.weight_decay
     options |= {"averaging": getattr(config, "averaging", None)}
-    return OPTIMIZERS[config.optimizer](**options, clip=getattr(config, "gradient_norm", None))
+    return Optimizer(name=config.optimizer, **options, clip=getattr(config, "gradient_norm", None))
 
 
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:

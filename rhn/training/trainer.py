@@ -1,5 +1,4 @@
-"""The trainer: run K trials (training runs) of one task as one program. A single training run is K
-= 1.
+"""The trainer: run K trials (training runs) of one task as one program.
 
     task = ChoraleTask(config, corpus)
     trainer = Trainer(task, {0: task.model(0)})
@@ -8,9 +7,8 @@
     model = trainer.best_model(0)
 
 A trial stops after `patience` epochs without a better loss, or if a loss or a weight is no longer
-finite; its curve then ends with a row that is not finite. Nothing is summed over trials, and all
-random numbers depend only on (seed, epoch, step). On a CPU a trial therefore has the same bits
-alone or beside other trials, uninterrupted or resumed from its state.
+finite. On a CPU it has the same bits alone or beside other trials, uninterrupted or resumed:
+nothing is summed over trials, and random numbers depend only on (seed, epoch, step).
 """
 
 import copy
@@ -29,18 +27,17 @@ from rhn.training.graphs import captured
 from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
 from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
 
-# steps between two looks at the weights: on a GPU each look waits for all work before it
-CHECK_EVERY = 100
+CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
 
 
 class Task:
     """The base class of tasks: the model, data, loss and measurements of a training run."""
 
     columns: tuple[str, ...]
-    """Names of the columns of a curve in files. Its losses are in nats, not yet `measured`."""
+    """Names of the columns of a curve in files."""
     first_epoch = 0
-    """0: both losses are measured before training and after every epoch. 1: the training loss is
-    the mean over the steps of an epoch, and a curve has learning rate and gradient norm too.
+    """0: both losses are measured, also before training. 1: the training loss is the mean over the
+    steps of an epoch, and curves have learning rate and gradient norm too.
     """
     objective: Objective = "valid"
     """The loss that decides which weights are best."""
@@ -53,15 +50,14 @@ class Task:
         raise NotImplementedError
 
     def batches(self, epoch: int) -> Sequence[Any]:
-        """Return the batches of an epoch, counted from 1. A batch has its `size` in predictions,
-        `rows`, over which a loss is averaged, and `inputs(model, numbers)`: (the arguments that all
-        trials share, a tree of tensors (K, ...) for the trials with these numbers).
+        """Return the batches of an epoch, counted from 1: their `size` in predictions, and
+        `inputs(model, numbers)`, what all trials share and a tree of their own tensors (K, ...).
         """
         raise NotImplementedError
 
     def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
-        """Return (the number to be minimised, (losses in nats, state for the next step)) of one
-        model. own: (the state from the last step of the epoch or None, its part of the inputs).
+        """Return (a number, (losses in nats, state for the next step)) of one model. own: (state
+        from the last step, None in the first of an epoch; the model's part of the inputs).
         """
         raise NotImplementedError
 
@@ -84,13 +80,8 @@ class Trials:
 
     numbers: Sequence[int]
     ensemble: Ensemble
-    rate: Tensor
-    """Learning rates of the epoch, (K,) float64."""
-    state: dict[str, Tensor]
-    """The state of the optimizer, and the averages of NT-ASGD as average.NAME."""
-
-    def __len__(self) -> int:
-        return len(self.numbers)
+    rate: Tensor  # learning rates of the epoch, (K,) float64
+    state: dict[str, Tensor]  # of the optimizer
 
     def __getitem__(self, which: slice | list[int]) -> "Trials":
         """Return some of the trials: views of them for a slice, copies for a list of indices."""
@@ -138,10 +129,7 @@ class Trainer:
     ):
         self.task, self.config = task, task.config
         self._models = dict(models)
-        self._best: dict[int, Weights] = {
-            n: {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-            for n, model in models.items()
-        }
+        self._best = {n: _trained(model) for n, model in models.items()}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
@@ -179,10 +167,9 @@ class Trainer:
 
     def live(self) -> list[int]:
         """Return the numbers of the trials that have not ended."""
-        config, first = self.config, self.task.first_epoch
-        ends = {"epochs": config.epochs, "patience": config.patience, "first_epoch": first}
-        curves = self._curves.items()
-        return [n for n, curve in curves if not has_ended(curve, self.task.objective, **ends)]
+        loss, ends = self.task.objective, {"first_epoch": self.task.first_epoch}
+        ends |= {"epochs": self.config.epochs, "patience": self.config.patience}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, loss, **ends)]
 
     def curve(self, number: int) -> np.ndarray:
         """Return the curve of a trial, (epochs, columns) float64."""
@@ -190,12 +177,10 @@ class Trainer:
 
     def diverged(self, number: int) -> str | None:
         """Describe the end of a trial whose last loss is not finite; None for any other."""
-        curve = self._curves[number]
-        if not diverged(curve):
-            return None
-        epoch = len(curve) - 1 + self.task.first_epoch
+        epoch = len(self._curves[number]) - 1 + self.task.first_epoch
         rate = self._rates[number] / self.task.schedule(epoch)
-        return f"the loss is not finite in epoch {epoch}, at a learning rate of {rate:g}"
+        text = f"the loss is not finite in epoch {epoch}, at a learning rate of {rate:g}"
+        return text if diverged(self._curves[number]) else None
 
     def run_epoch(self) -> None:
         """Train to the end of the epoch on one thread. At least one trial must be live."""
@@ -234,7 +219,7 @@ class Trainer:
         return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """Return the state of a trial; without the ensemble only its curve and best weights."""
+        """Return the state from which a trial continues; an ended one has only its best weights."""
         tensors = {f"best.{name}": t.cpu() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
             carried = enumerate(zip(*self._carry, strict=True))
@@ -242,35 +227,30 @@ class Trainer:
             tensors |= self._of(number, self._trials.tensors | within)
             if self._done:
                 logs = self._log[:, self._trials.numbers.index(number)].T.cpu()
-                tensors |= {"step": torch.tensor(self._done)}
+                tensors |= {"step": torch.tensor(self._done, device="cpu")}
                 tensors |= dict(zip(self._logged, logs, strict=True))
         return TrialState(self._curves[number], {name: t.numpy() for name, t in tensors.items()})
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         """Continue from the saved states of all trials."""
         self._curves = {n: saved[n].curve for n in self._models}
-        kept = {
-            n: {name: torch.from_numpy(np.array(a)) for name, a in saved[n].arrays.items()}
-            for n in self._models
-        }
         for n, best in self._best.items():
-            self._best[n] = {name: kept[n][f"best.{name}"] for name in best}
-        live = [n for n, own in kept.items() if len(own) > len(self._best[n])]
+            own = _stacked([saved[n]])
+            self._best[n] = {name: own[f"best.{name}"][0] for name in best}
+        live = [n for n in self._models if len(saved[n].arrays) > len(self._best[n])]
+        kept = _stacked([saved[n] for n in live])
         trials = self._new_trials(live)
         for name, t in trials.tensors.items():
-            t.copy_(torch.stack([kept[n][name] for n in live]))
+            t.copy_(kept[name])
         self._use(trials)
         going = [n for n in self.live() if n in live] or live
         self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
         self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
-        first = kept[live[0]]
-        self._done = int(first.get("step", 0))
-        for i, name in enumerate(self._logged if self._done else ()):
-            self._log[:, :, i] = torch.stack([kept[n][name] for n in live], 1)
-        names = [name for name in first if name.startswith("states.")]
-        carried = (torch.stack([kept[n][name] for n in live]) for name in names)
-        # several parts carry nothing
-        self._carry = [tuple(t.to(self.task.device) for t in carried)] * len(self._parts)
+        if "step" in kept:
+            self._done = int(kept["step"][0])
+            self._log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
+            states = [t.to(self.task.device) for name, t in kept.items() if "states." in name]
+            self._carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
@@ -279,17 +259,16 @@ class Trainer:
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights))
 
     def _use(self, trials: Trials) -> None:
-        """Train these trials from now on."""
-        size = self._part_size or len(trials)
-        self._trials = trials
-        self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
+        self._trials, count = trials, len(trials.numbers)
+        size = self._part_size or count
+        self._parts = [trials[start : start + size] for start in range(0, count, size)]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
         self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, []
-        shape = len(self._batches), len(self._trials), len(self._logged)
+        shape = len(self._batches), len(self._trials.numbers), len(self._logged)
         self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
         divisor = self.task.schedule(epoch)
         for k, number in enumerate(self._trials.numbers):
@@ -331,7 +310,7 @@ class Trainer:
 
     def _drop_ended(self) -> None:
         """Remove ended trials, on a GPU if they are at least half of all."""
-        live, numbers = self.live(), self._trials.numbers
+        live, numbers = self.live(), self.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
         least = 2 if self.task.device.type == "cuda" else 1
         if least * len(places) <= len(numbers) > len(places):
@@ -339,7 +318,6 @@ class Trainer:
             self._use(self._trials[places])
 
     def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy the part of these tensors that belongs to a trial to the CPU."""
         k = self._trials.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
@@ -350,29 +328,30 @@ class Trainer:
 
 
 def training_step(
-    task: Task,
-    optimizer: Optimizer,
-    parts: Sequence[Trials],
-    shared: tuple,
-    drawn: Sequence,
-    carry: Sequence,
+    task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn, carry
 ) -> tuple[Tensor, list]:
-    """Change the weights of all trials in place by one optimiser step, one part of the trials after
-    another, each with its `drawn` inputs and its `carry`, the state from the last step. Returns
-    (logged numbers (K, n) float64: the loss in nats, summed over time steps and averaged over rows,
-    and if there is a largest one the norm of the gradient; the state of each part).
+    """Do one optimiser step of all trials in place, one part after another, each with its inputs
+    (`drawn`) and state from the last step (`carry`). Returns (the loss in nats, summed over time
+    steps and averaged over rows, and the norm of clipped gradients, (K, n) float64; the states).
     """
     logs, carried = [], []
     for trials, *own in zip(parts, carry, drawn, strict=True):
-        ensemble = trials.ensemble
-        gradients, (losses, last) = ensemble.gradients(
-            task.loss, *shared, own=tuple(own), has_aux=True
-        )
-        loss = losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]
-        norm = optimizer.step(ensemble.weights, gradients, trials.state, trials.rate)
+        models = trials.ensemble
+        gradients, (nll, last) = models.gradients(task.loss, *shared, own=tuple(own), has_aux=True)
+        loss = nll if nll.dim() == 1 else sums(nll) / nll.shape[-1]
+        norm = optimizer.step(models.weights, gradients, trials.state, trials.rate)
         logs.append(torch.stack([loss] if norm is None else [loss, norm], 1))
         carried.append(last)
     return torch.cat(logs), carried
+
+
+def _trained(model: nn.Module) -> Weights:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _stacked(states: Sequence[TrialState]) -> Weights:
+    names = states[0].arrays
+    return {name: torch.from_numpy(np.stack([s.arrays[name] for s in states])) for name in names}
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import score
-from rhn.training.optimizers import SGD, update_average
+from rhn.training.optimizers import OPTIMIZERS, update_average
 from rhn.training.trainer import Trainer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
@@ -122,7 +122,7 @@ def test_an_average_is_the_mean_of_all_weights_from_where_it_begins():
         for _ in range(2)
     ]
     stack = Ensemble.of(models)
-    average, seen = SGD(averaging=1).start(stack.weights), []
+    average, seen = OPTIMIZERS["sgd"](averaging=1).start(stack.weights), []
     for step in range(6):
         if step == 3:
             average["average_active"][0] = 1
