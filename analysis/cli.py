@@ -46,6 +46,7 @@ class Common(TrainedOptions, ResultOptions):
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
         from analysis.trained import network_title
+        from rhn.checkpoints import read
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
         from rhn.training.trained import stored_data
@@ -67,7 +68,7 @@ class Common(TrainedOptions, ResultOptions):
                 where = counted(len(self.chorales), "chosen piece")
             elif text:
                 where += f" ({len(getattr(corpus, split)):,} tokens)"
-            file = self.data or stored_data(self.checkpoint).path
+            file = self.data or stored_data(read(self.checkpoint)).path
             source = file.name if file else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=network_title(model), about=about)
@@ -160,9 +161,9 @@ def _opened(options: GatesCommand | LesionCommand) -> tuple:
     text. Raises InvalidInputError for an option of the other kind of corpus.
     """
     from analysis.trained import trained_with_data
-    from rhn.checkpoints import read_metadata
+    from rhn.checkpoints import read
 
-    text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
+    text = read(options.checkpoint).header["class"] == "LanguageModel"
     for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
         raise InvalidInputError(

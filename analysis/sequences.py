@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rhn.data.corpus import Corpus, Piece, lookup
+from rhn.data.corpus import Corpus, Piece, find
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
@@ -48,7 +48,7 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
     pieces = [*getattr(corpus, split), *corpus.pieces]
     if not names:
         return [*getattr(corpus, split)]
-    return [lookup(pieces, f"{split}-{name}" if name.isdecimal() else name) for name in names]
+    return [find(pieces, f"{split}-{name}" if name.isdecimal() else name) for name in names]
 
 
 class Excerpt(np.ndarray):

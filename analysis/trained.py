@@ -11,11 +11,11 @@ from torch import nn
 
 from analysis.network import cells_of
 from rhn.cells import Cell, name_of_cell
-from rhn.checkpoints import load_model, read_metadata
+from rhn.checkpoints import load, read
 from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
-from rhn.training.trained import corpus_of, load_text_model
+from rhn.training.trained import corpus_of
 from rhn.utils.old import counted
 from rhn.utils.validation import kind_of
 
@@ -30,11 +30,8 @@ def trained_with_data(
 
     Raises CheckpointError, DataError or InvalidInputError.
     """
-    path, data = Path(path), None if data is None else Path(data)
-    if read_metadata(path)["class"] == "LanguageModel":
-        trained = load_text_model(path, cell)
-        return trained.model, trained.corpus(data)
-    return load_model(path, cell), corpus_of(path, data)
+    checkpoint = read(path)
+    return checkpoint.model(cell), corpus_of(checkpoint, None if data is None else Path(data))
 
 
 def opened(
@@ -62,7 +59,7 @@ def opened(
         raise InvalidInputError("cell is given with a network, which has its cell: leave it out")
     if isinstance(model, str | Path):
         if data is not None and not named:
-            return load_model(model, cell), data, split
+            return load(model, cell), data, split
         model, corpus = trained_with_data(model, data, cell)
     elif data is None:
         raise InvalidInputError(

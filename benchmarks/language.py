@@ -42,7 +42,6 @@ def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...]
     def run():
         for _ in range(WINDOWS):
             trainer.run_step()
-        return trainer.running()
 
     return run
 

@@ -15,7 +15,7 @@ from rhn.presets import preset
 from rhn.training import monte_carlo
 from rhn.training.chorales import evaluation_batches, mean_nll, training_batches
 from rhn.training.ensemble import Ensemble, build_model
-from rhn.training.optimizers import SGD, gradient_norm
+from rhn.training.optimizers import OPTIMIZERS
 
 WORDS = 10_000
 
@@ -46,8 +46,7 @@ def update(device: str):
     rate = torch.full((1,), 1e-6, device=device)
 
     def ours():
-        norm = gradient_norm(stack.weights, gradients)
-        SGD().step(stack.weights, gradients, {}, rate, (10 / norm.clamp(min=10)).float())
+        OPTIMIZERS["sgd"](clip=10.0).step(stack.weights, gradients, {}, rate)
 
     theirs = [nn.Parameter(w[0].clone()) for w in stack.weights.values()]
     for p, g in zip(theirs, gradients.values(), strict=True):

@@ -18,16 +18,17 @@ import numpy as np
 import torch
 
 from optim_study.protocol import Settings, StudyConfig
-from optim_study.results import TrialRow, stored_row
+from optim_study.results import LEFT, TrialRow, stored_row
 from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import BudgetError, DataError
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import ChoraleTask, constant_output_nll, evaluate_chorales
+from rhn.training.chorales import ChoraleTask, constant_output_nll
 from rhn.training.ensemble import tune_malloc, weights_generator
+from rhn.training.evaluation import evaluate_chorales
 from rhn.training.optimizers import OPTIMIZERS, Optimizer
-from rhn.training.state import LEFT, TrialState, best_epoch
+from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
 
 # nats per frame of an output of zeros, for which every key is as likely to sound as not
@@ -128,7 +129,7 @@ class TorchBackend:
         corpus = chorales_of_study(self.data)
         data = {"source": corpus.source, "checksum": corpus.checksum}
         data |= {"path": None if self.data is None else str(self.data.absolute())}
-        save_checkpoint(path, fused.best_model(number), **about, data=data)
+        save(path, fused.best_model(number), **about, data=data)
 
 
 def start_training(

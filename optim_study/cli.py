@@ -87,14 +87,15 @@ class RunCommand(Configured):
 
 def _print_best(paths: Iterable[Path]) -> None:
     """Print the file of each best model, or why it cannot be used."""
-    from rhn.checkpoints import fault_of
+    from rhn.checkpoints import read
+    from rhn.errors import CheckpointError
 
     for path in paths:
-        if fault := fault_of(path):
-            print(f"no best model: {fault}")
+        try:
+            print(f"best model: {read(path).path}")
+        except CheckpointError as error:
+            print(f"no best model: {error}")
             print("Finished trials do not run again: train them in another folder, --out")
-        else:
-            print(f"best model: {path}")
 
 
 COMMANDS = command_line("optim-study", DESCRIPTION)

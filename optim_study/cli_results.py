@@ -88,8 +88,7 @@ class Status(Stored):
             )
 
     def _about(self, config: StudyConfig, trials: list[TrialRow]) -> dict:
-        from optim_study.folder import StudyFolder
-        from rhn.training.state import is_locked
+        from optim_study.folder import StudyFolder, is_locked
 
         left = set(range(config.trials)).difference(row.trial for row in trials)
         folder, running = StudyFolder(self.out, config), is_locked(self.out)

@@ -20,7 +20,7 @@ from optim_study.results import TrialRow, best_row
 from optim_study.storage import Storage
 from optim_study.worker import Job, OutOfMemory
 from rhn.errors import first_line
-from rhn.training.state import STOPPING
+from rhn.training.interrupts import STOPPING
 
 _logger = logging.getLogger(__name__)
 

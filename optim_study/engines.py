@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from optim_study.worker import Job, attempt
-from rhn.training.state import deferred_interrupt
+from rhn.training.interrupts import deferred_interrupt
 
 
 class ThisProcess:

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from optim_study.protocol import StudyConfig
 from optim_study.results import TrialRow, best_checkpoint, stored_row
 from rhn.errors import DamagedError, DataError
-from rhn.training.state import TrialState, read_state, resumable, write_state
+from rhn.training.state import LOCK, TrialState, read_state, write_state
 from rhn.utils.io import atomic_path, read_json, remove_leftovers, write_json, writing
 
 _logger = logging.getLogger(__name__)
@@ -100,8 +101,7 @@ class StudyFolder:
         """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
         about = {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)}
-        with resumable():
-            write_state(self._state_path(number), arrays, about)
+        write_state(self._state_path(number), arrays, about)
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
         """Return a dictionary from trial number to the epoch of the saved state, for those of these
@@ -159,8 +159,7 @@ class StudyFolder:
         config, outcome = self._config, {"outcome": record.row.results}
         content = {_FINGERPRINT: self._fingerprint, **config.trial(number), **outcome}
         content |= {"init": config.settings(number).init, "curve": record.curve.tolist()}
-        with resumable():
-            write_json(self._record_path(number), content)
+        write_json(self._record_path(number), content)
 
     def settle(self, number: int, *, best: bool) -> None:
         """Keep the model of a recorded trial if it is the best so far; remove its other files."""
@@ -189,3 +188,13 @@ class StudyFolder:
 
     def _record_path(self, number: int) -> Path:
         return self._trials / f"{number:04d}.json"
+
+
+def is_locked(folder: Path) -> bool:
+    """Return True if a process works in the folder, or if the user may not lock it."""
+    try:
+        if (folder / LOCK).exists():
+            FileLock(folder / LOCK).acquire(blocking=False).lock.release()
+    except OSError:  # or its subclass Timeout
+        return True
+    return False

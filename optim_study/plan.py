@@ -17,17 +17,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from optim_study.backend import chorales_of_study, hidden_size, models_of_trials, optimizer_of_study
+from optim_study.backend import chorales_of_study, hidden_size, optimizer_of_study
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
 from optim_study.results import PROTOCOL, columns_table, protocol_columns
-from rhn.cells.registry import is_ours, lacking, num_parameters
+from rhn.cells.registry import lacking, num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import CHORALE_ROWS
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
-from rhn.training.own_cell import check_own_cell
 from rhn.utils.validation import free_memory, in_words
 
 # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
@@ -62,8 +61,6 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
     )
     steps, rows = max(map(len, chorales_of_study(config.data).train)), []
     for study in studies:
-        if not is_ours(study.arch):
-            check_own_cell(models_of_trials(study, {0: study.settings(0)})[0])
         model = meta_model(study)
         need = memory(study, model, device, steps)
         k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)

@@ -24,6 +24,11 @@ from rhn.utils.validation import in_short
 _logger = logging.getLogger(__name__)
 By = Literal["arch", "depth"]
 
+LEFT = 0.98
+"""A training run has left its plateau if its loss is below this factor times the loss of the best
+constant output.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
@@ -71,7 +76,7 @@ class TrialRow:
     epochs: int
     """Number of epochs of training."""
     left_epoch: int | None = None
-    """The first epoch whose training loss is below `rhn.training.state.LEFT` times the loss of the
+    """The first epoch whose training loss is below `LEFT` times the loss of the
     constant predictor; None if there is no such epoch, or if it is not known.
     """
     diverged: bool

@@ -21,7 +21,8 @@ from optim_study.results import TrialRow, best_checkpoint, protocol_words, write
 from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
 from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
-from rhn.training.state import LOCK, Interrupted, locked
+from rhn.training.interrupts import Interrupted
+from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_output
 from rhn.utils.old import check_folder

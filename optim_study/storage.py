@@ -30,7 +30,6 @@ from optim_study.folder import TrialRecord
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.results import TrialRow, stored_row
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.training.state import AGAIN
 from rhn.utils.io import check_file, writing
 from rhn.utils.old import duration, without_password
 
@@ -65,12 +64,12 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
                 return method(self, *args)
             except OSError as error:
                 raise OutputError(
-                    f"cannot write {error.filename or JOURNAL}: {error.strerror or error}; {AGAIN}"
+                    f"cannot write {error.filename or JOURNAL}: {error.strerror or error}"
                 ) from error
             except (StorageInternalError, SQLAlchemyError) as error:
                 gone = gone or self._begin_to_wait(error)
                 if time.monotonic() - gone >= self._wait:
-                    raise OutputError(f"{_no_answer(error)}; {AGAIN}") from error
+                    raise OutputError(_no_answer(error)) from error
             time.sleep(POLL_SECONDS)
 
     return repeated

@@ -19,7 +19,8 @@ from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
 from rhn.cli.entry import own_cell, users_frames
 from rhn.errors import RhnError, is_out_of_memory
-from rhn.training.state import Interrupted, TrialState, deferred_interrupt
+from rhn.training.interrupts import Interrupted, deferred_interrupt
+from rhn.training.state import TrialState
 
 
 @dataclass(frozen=True)

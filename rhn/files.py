@@ -5,7 +5,6 @@ Each file is in the format .safetensors. Writing is atomic, and reading unpickle
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,33 +17,23 @@ from rhn.utils.io import atomic_path, check_file
 if TYPE_CHECKING:  # help of commands needs no torch
     from torch import Tensor
 
-# first bytes of files
-TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
-NPY = b"\x93NUMPY"
-
 
 def write_tensors(
     path: str | Path, tensors: Mapping[str, "Tensor"], entry: str, header: Mapping
 ) -> None:
     """Write named CPU tensors, and a header of JSON values under the name `entry`, to a file,
-    atomically.
-
-    Raises ValueError for a header that is not plain JSON, and OutputError if the file cannot be
-    written; then an existing file stays as it was.
+    atomically. Raises TypeError or ValueError for a header that is not JSON, and OutputError.
     """
-    from safetensors.torch import save
+    from safetensors.torch import save as content_of
 
-    try:
-        text = json.dumps(header, allow_nan=False)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    text = json.dumps(header, allow_nan=False)
     own, places = {}, set()
     for name, t in tensors.items():  # the format refuses two names for one memory
         own[name] = t.clone() if t.data_ptr() in places else t.contiguous()
         places.add(t.data_ptr())
     try:
         # one entry: safetensors writes several in any order
-        content = save(own, {entry: text})
+        content = content_of(own, {entry: text})
     except (RuntimeError, KeyError, ValueError) as error:  # a type that the format lacks
         raise OutputError(f"cannot write {path}: {first_line(error)}") from error
     # the library's own save_file would leave a file that only its owner can read
@@ -55,64 +44,26 @@ def write_tensors(
 def read_tensors(
     path: Path, entry: str, *, whole: bool = True
 ) -> tuple[dict | None, dict[str, "Tensor"]]:
-    """Read the header `entry` of a file (None if the file has no such entry) and its tensors by
-    name.
-
-    whole: False to read only the header; the dictionary of tensors is then empty.
-
-    Raises FileNotFoundError; DataError if the file cannot be read, and its subclass DamagedError if
-    it is not a complete .safetensors file or its header is not a JSON object.
+    """Read the header `entry` of a file (None if the file has no such entry) and, if `whole`, its
+    tensors by name. Raises FileNotFoundError, DataError, and DamagedError for an incomplete file.
     """
     try:
         check_file(path)
         path.open("rb").close()  # safe_open calls a file missing that may not be read
         with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(entry)
+            header = json.loads((file.metadata() or {}).get(entry, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RuntimeError) as error:
+    except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:
         raise DamagedError(
-            f"{path} is not a complete .safetensors file (another kind, truncated or damaged): "
-            f"{error}"
+            f"{path} is no complete .safetensors file: {first_line(error)}"
         ) from error
-    if text is None:
-        return None, tensors
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path}: its header is not JSON ({error})") from error
-    if not isinstance(header, dict):
+    if not isinstance(header, dict | None):
         raise DamagedError(f"{path}: its header is not a JSON object")
     return header, tensors
-
-
-def is_torch_save(path: Path) -> bool:
-    """True for a file that torch.save wrote, complete or truncated."""
-    return _first_bytes(path).startswith(TORCH_SAVE) and not foreign_kind(path)
-
-
-def foreign_kind(path: Path) -> str:
-    """Name the kind of a file that belongs to another program and holds no tensors of torch, such
-    as "a .npz file"; "" for any other file.
-    """
-    if _first_bytes(path).startswith(NPY):
-        return "a .npy file"
-    if not zipfile.is_zipfile(path):
-        return ""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any(name.endswith("data.pkl") for name in names):  # of torch.save
-        return ""
-    arrays = bool(names) and all(name.endswith(".npy") for name in names)
-    return "a .npz file" if arrays else "an archive (.zip)"
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(20)
 
 
 def checksum(tensors: Mapping[str, "Tensor"], *texts: str) -> str:

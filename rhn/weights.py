@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from rhn.cells.base import Cell
 from rhn.cells.convert import from_torch
 from rhn.errors import CheckpointError, DataError, first_line
-from rhn.files import foreign_kind, is_torch_save
 from rhn.utils.io import check_file
 from rhn.utils.old import listed
 from rhn.utils.validation import kind_of, not_dense_real
@@ -30,6 +29,10 @@ from rhn.utils.validation import kind_of, not_dense_real
 # keys of the weights in files of training runs
 WRAPPED = ("state_dict", "model_state_dict", "model")
 EXPECTED = "expected what torch.save(model.state_dict(), FILE) writes, or .safetensors"
+
+# first bytes of files
+TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
+NPY = b"\x93NUMPY"
 
 logger = logging.getLogger(__name__)
 
@@ -212,3 +215,29 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], error: Excep
             shapes = tuple(t.shape), tuple(own[name].shape)
             return f"{name} has the shape {shapes[0]}, expected {shapes[1]}"
     return first_line(error)
+
+
+def is_torch_save(path: Path) -> bool:
+    """True for a file that torch.save wrote, complete or truncated."""
+    return _first_bytes(path).startswith(TORCH_SAVE) and not foreign_kind(path)
+
+
+def foreign_kind(path: Path) -> str:
+    """Name the kind of a file that belongs to another program and holds no tensors of torch, such
+    as "a .npz file"; "" for any other file.
+    """
+    if _first_bytes(path).startswith(NPY):
+        return "a .npy file"
+    if not zipfile.is_zipfile(path):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names):  # of torch.save
+        return ""
+    arrays = bool(names) and all(name.endswith(".npy") for name in names)
+    return "a .npz file" if arrays else "an archive (.zip)"
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(20)

@@ -8,6 +8,7 @@ def test_...(case): cell = case.build(input_size=5, hidden_size=7)
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -202,9 +203,10 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
     return tuple(map(bind, row))
 
 
-_DEEP = kernels.TRANSITION, kernels.TRANSITION.reference
-_LSTM = kernels.LSTM, kernels.LSTM.reference
-_GRU = kernels.GRU, kernels.GRU.reference
+_DEEP, _LSTM, _GRU = (
+    (kernel, partial(kernel, reference=True))
+    for kernel in (kernels.TRANSITION, kernels.LSTM, kernels.GRU)
+)
 
 KERNELS = [
     KernelCase("highway", *_DEEP, _highway(2)),

@@ -12,8 +12,7 @@ from rhn.cells import CELLS
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
-from rhn.training.chorales import evaluate_chorales
-from rhn.training.evaluation import score
+from rhn.training.evaluation import evaluate_chorales, score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import generate, sample_chorale
 

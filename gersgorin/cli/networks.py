@@ -1,5 +1,6 @@
 """The network and the sequence that the options of a command name."""
 
+import contextlib
 import runpy
 import sys
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from gersgorin.cli.options import DataOptions, NetworkOptions
 from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
+from rhn.errors import CheckpointError
 from rhn.utils.validation import check_room, check_seed
 
 CELL, UNITS = "rhn", 64  # of a new cell
@@ -39,13 +41,9 @@ def network_of(options: NetworkOptions, x: torch.Tensor, *, before: bool = False
         return _module(options)
     if not options.checkpoint:
         return _new_cell(options, x)
-    from rhn.checkpoints import load_model  # loads the models of rhn
+    from rhn.checkpoints import load  # loads the models of rhn
 
-    if before:
-        from rhn.api import load  # loads the training loop
-
-        return load(options.checkpoint, options.cell, before_training=True)
-    return load_model(options.checkpoint, options.cell)
+    return load(options.checkpoint, options.cell, before_training=before)
 
 
 def kind_of_network(options: NetworkOptions) -> str:
@@ -95,12 +93,11 @@ def _module(options: NetworkOptions) -> Any:
             torch.default_generator.manual_seed(options.seed or 0)
             model = model()
     if options.checkpoint:
-        from rhn.checkpoints import weights_file
         from rhn.weights import load_weights
 
         good, wanted = isinstance(model, nn.Module), "a module, for the weights of a file"
         door.require(good, options.module, door.kind(model), wanted)
-        load_weights(model, weights_file(options.checkpoint))
+        load_weights(model, options.checkpoint)
     return model
 
 
@@ -126,24 +123,22 @@ def _is_step(found: Callable) -> bool:
     return a_function and door.takes(found, None, None) and not door.takes(found)
 
 
-def described(options: NetworkOptions) -> Path | None:
+def described(options: NetworkOptions) -> Any:
     """The checkpoint, if its file describes its network."""
-    path = None if options.module else options.checkpoint
-    if path is None:
+    if options.module or not options.checkpoint:
         return None
-    from rhn.checkpoints import lacks_network
+    from rhn.checkpoints import read
 
-    return None if lacks_network(path) else path
+    with contextlib.suppress(CheckpointError):  # load repeats it
+        return read(options.checkpoint)
 
 
 def source_of(options: NetworkOptions) -> str:
     """The file, seed and epoch of the weights of a network, for the footer of a figure."""
-    path, found = described(options), {} if options.checkpoint else {"seed": options.seed or 0}
-    if path:
-        from rhn.checkpoints import entry_of, read_metadata
-
-        own = read_metadata(path)["metadata"]
-        found = own | entry_of(own, "train") | entry_of(own, "metrics")
+    trained, found = described(options), {} if options.checkpoint else {"seed": options.seed or 0}
+    if trained:
+        parts = [trained.metadata.get(name) for name in ("train", "metrics")]
+        found = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
     files = [str(file) for file in (options.module, options.checkpoint) if file]
     return ", ".join(
         [*files, *(f"{name} {found[name]}" for name in ("seed", "epoch") if name in found)]
@@ -155,19 +150,20 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     of a checkpoint. Raises InvalidInputError or DataError.
     """
     trained, file = described(network), options.data
+    text = trained and trained.header["class"] == "LanguageModel"
     if trained:
-        from rhn.checkpoints import read_metadata
-        from rhn.training.trained import load_text_model, stored_data  # loads the training loop
+        from rhn.training.trained import corpus_of, stored_data, text_of  # loads the training loop
     if options.input:
         for name in ("chorale", "data"):
             value = getattr(options, name)
             door.require(value is None, f"--{name}", str(value), "none, beside --input")
-        if trained and read_metadata(trained)["class"] == "LanguageModel":
-            vocabulary = load_text_model(trained, network.cell).vocabulary
-            return text_data(options.input, vocabulary, options.steps)
+        if text:
+            return text_data(options.input, text_of(trained)[1], options.steps)
         return read_numbers(options.input).cut(options.steps)
-    if trained:
-        file = stored_data(trained).chorales(file)
+    door.require(not text, "input", "missing", "a text, for a language model")
+    if trained and file is None:
+        corpus_of(trained)  # refuses data that have changed
+        file = stored_data(trained).path
     return read_chorale(options.chorale, file).cut(options.steps)
 
 

@@ -21,7 +21,7 @@ NOTE = (
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """Print versions and devices. For each device, list the kernels (code for recurrences and
-    losses), and say which of them are used and why the others are not.
+    losses), and which of them are used.
 
     examples:
       rhn info
@@ -29,9 +29,7 @@ class Info:
     """
 
     json: bool = False
-    """Print one JSON object: versions, devices, and kernels (name, device, purpose, used,
-    reason).
-    """
+    """Print one JSON object: versions, devices, and kernels (name, device, used)."""
 
     def run(self) -> None:
         import numpy
@@ -48,14 +46,9 @@ class Info:
         print(", ".join(f"{name} {number}" for name, number in versions.items()))
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
-        rows = [(k["name"], k["device"], k["purpose"], _used(k)) for k in kernels]
-        header = ("kernel", "device", "for", "used")
+        rows = [(k["name"], k["device"], "yes" if k["used"] else "no") for k in kernels]
+        header = ("kernel", "device", "used")
         print("\n" + table(header, rows, left=header[1:]))
-
-
-def _used(kernel: dict[str, Any]) -> str:
-    """Return "yes", or the reason why an implementation is not used."""
-    return "yes" if kernel["used"] else f"no: {kernel['reason']}"
 
 
 def device_rows() -> list[dict[str, str]]:

@@ -56,6 +56,7 @@ Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("seeds", "threads")
 OF_TEXT = ("corpus", "unit", "vocabulary_size", "max_tokens")  # fields that choose another text
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
+LEFT = 0.98  # below this share of the constant predictor's loss a network has left its plateau
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
@@ -291,21 +292,17 @@ def train_with_options(
     tune_malloc()
     with own_cell(config.cell), contextlib.ExitStack() as stack:
         corpus = load_corpus(config, options.data)
-        if stored is not None and (other := stored.difference(options.data, corpus)):
-            raise InvalidInputError(
-                f"{other}: give its own, --data PATH; to train on other data, write the output of "
-                "--print-config to a file for --config"
-            )
+        if stored is not None:
+            stored.require(corpus)
         callbacks: list = [EpochProgress(stack.enter_context(progress_bars())("training"))]
         if record is not None:
             from rhn.cli.recording import recorders
 
-            recording = map(contextlib.closing, recorders(record, config, out, corpus, seeds))
-            callbacks = [*map(stack.enter_context, recording), *callbacks]
-        results = run.train_in_folder(
+            callbacks = [*recorders(record, config, out, corpus, seeds), *callbacks]
+        results = run.train(
             config,
             corpus,
-            out,
+            out=out,
             seeds=seeds,
             device=device,
             threads=_threads(config, options),
@@ -343,8 +340,6 @@ class EpochProgress:
 
     def __init__(self, advance: Advance):
         self._advance, self._next = advance, 0.0
-        self._valid: dict[int, float] = {}
-        self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
         """Called at the start of a training run, and after every optimiser step."""
@@ -353,16 +348,12 @@ class EpochProgress:
             return
         self._next = now + PAUSE
         left = (epochs - trainer.epoch) * steps - done
-        running = f", loss {trainer.running():.4g} nats" if done else ""
-        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}"
-        if self._valid:
-            title += f", {self._measure} {' '.join(f'{loss:.4g}' for loss in self._valid.values())}"
+        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}"
+        task, curves = trainer.task, [trainer.curve(number) for number in trainer.numbers]
+        if trainer.epoch:
+            losses = " ".join(f"{task.measured(curve[-1, 1]):.4g}" for curve in curves)
+            title += f", {task.columns[1].replace('_', ' ')} {losses}"
         self._advance(trainer.steps, trainer.steps + left, title)
-
-    def epoch(self, seed: int, line: dict) -> None:
-        """Store the validation loss of an epoch."""
-        name = next(name for name in line if name.startswith("valid"))
-        self._measure, self._valid[seed] = name.replace("_", " "), line[name]
 
     def save(self) -> None:
         """Do nothing: there is nothing to save."""
@@ -387,7 +378,6 @@ def _advice_on_chorales(result: "TrainingResult", corpus: "Corpus") -> str | Non
     infinite if a key sounds only there; then the training loss is compared.
     """
     from rhn.training.chorales import constant_output_nll
-    from rhn.training.state import LEFT
 
     constant = constant_output_nll(corpus)
     measured = {

@@ -1,9 +1,7 @@
-"""Pieces and corpora: piano rolls with a name and an index in their split (training, validation or
-test).
+"""Pieces and corpora: piano rolls with a name and an index in their split.
 
 A piece is a (T, 88) array of 0 and 1. A row is a quarter note, and a column is a key of the piano
-(column 0 is MIDI pitch 21, column 87 is MIDI pitch 108). A corpus has the training, validation and
-test pieces of a data set, each in the order of its split.
+(column 0 is MIDI pitch 21, column 87 is MIDI pitch 108).
 """
 
 import hashlib
@@ -12,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from rhn.errors import InvalidInputError
-from rhn.utils.old import nearest
 
 SPLITS = ("train", "valid", "test")
 KEYS = 88
@@ -21,13 +18,9 @@ HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
 
 
 class Piece(np.ndarray):
-    """One chorale: a (T, 88) uint8 array with three more attributes.
-
-    name: "bwv269", or the label, such as "train-14", if the catalogue number is unknown. split:
-    "train", "valid" or "test". index: its index in the *original* split. In a list that lacks some
-    pieces, the piece has another index.
-
-    Slices and copies are pieces too; results of computations are plain arrays.
+    """One chorale: a (T, 88) uint8 array with its name ("bwv269", or the label if the catalogue
+    number is unknown), its split and its index in the *original* split. Slices and copies are
+    pieces too; results of computations are plain arrays.
 
     >>> piece = Piece(np.zeros((2, 88)), name="bwv269", split="train", index=3)
     >>> piece.name, piece[:1].name, piece.label, piece.shape, int(piece.sum())
@@ -50,9 +43,6 @@ class Piece(np.ndarray):
     def __array_wrap__(self, array, context=None, return_scalar=False):
         return array[()] if return_scalar else np.asarray(array)
 
-    def __repr__(self):
-        return f"Piece({self.name!r}, {self.label}, shape={self.shape})"
-
     @property
     def label(self) -> str:
         """The split and the index of the piece in this split: "train-14"."""
@@ -62,9 +52,7 @@ class Piece(np.ndarray):
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece`, each in the order
-    of its split.
-
-    `source` describes the origin of the notes.
+    of its split. `source` describes the origin of the notes.
     """
 
     train: list[Piece]
@@ -75,9 +63,7 @@ class Corpus:
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
         """Make a corpus from these pieces; each piece is put into its split."""
-        train, valid, test = (
-            [piece for piece in pieces if piece.split == split] for split in SPLITS
-        )
+        train, valid, test = ([p for p in pieces if p.split == split] for split in SPLITS)
         return cls(train, valid, test, source)
 
     @property
@@ -87,33 +73,22 @@ class Corpus:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 (hex) of the content: every piece's label, name, length and frames, in order. The
-        source does not change it.
-        """
+        """SHA-256 (hex) of every piece's label, name, length and frames, in order."""
         digest = hashlib.sha256()
         for piece in self.pieces:
             digest.update(f"{piece.label} {piece.name} {len(piece)}\n".encode())
             digest.update(np.ascontiguousarray(piece).tobytes())
         return digest.hexdigest()
 
-    def find(self, name: str) -> Piece:
-        """Return the first piece called `name`, see `lookup`."""
-        return lookup(self.pieces, name)
 
-
-def lookup(entries, name: str):
-    """Return the first of `entries` that is called `name`. Each entry has a `name` and a `label`;
-    `name` can be written as "bwv414" or "BWV 414", or be the label, "train-14".
-
-    Raises InvalidInputError for an unknown name; the message has the nearest names.
+def find(pieces: list[Piece], name: str) -> Piece:
+    """Return the first piece with this name or label, written as "bwv414", "BWV 414" or "train-14".
+    Raises InvalidInputError.
     """
     wanted = "".join(name.lower().split())
-    for entry in entries:
-        if wanted in (entry.name, entry.label):
-            return entry
-    known = dict.fromkeys(key for entry in entries for key in (entry.name, entry.label))
-    near = nearest(wanted, known, 3)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    for piece in pieces:
+        if wanted in (piece.name, piece.label):
+            return piece
     raise InvalidInputError(
-        f"no chorale is called {name!r:.60}; names are like 'bwv66.6' or 'train-14'{hint}"
+        f"chorale is {name!r:.60}: expected a name such as 'bwv66.6' or 'train-14'"
     )

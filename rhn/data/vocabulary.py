@@ -3,14 +3,16 @@
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
 from rhn.data.datasets import Unit
 from rhn.errors import InvalidInputError
+from rhn.utils.validation import in_short
 
 EOS = "<eos>"  # a newline, in a text of words
 UNKNOWN = "<unk>"  # any word that is not in the vocabulary
@@ -20,14 +22,8 @@ Symbol = str | int
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The symbols of a text. The id of a symbol is its index in `symbols`. Two vocabularies are
-    equal if their units and symbols are equal.
-
-    unit:     "words", "characters" or "bytes"
-    symbols:  V distinct symbols: words without whitespace, single characters, or byte values 0 to
-              255
-
-    Raises InvalidInputError for an unknown unit or a symbol that does not belong to the unit.
+    """The V distinct symbols of a text: words without whitespace, single characters, or byte values
+    0 to 255, as its unit says. The id of a symbol is its index in `symbols`.
 
     >>> vocabulary = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
     >>> vocabulary.encode("the cat\\nthe dog")
@@ -37,21 +33,16 @@ class Vocabulary:
     """
 
     unit: Unit
-    symbols: tuple[Symbol, ...]
+    symbols: Sequence[Symbol]
 
     def __post_init__(self):
-        if self.unit not in [*_SYMBOLS]:
-            raise InvalidInputError(
-                f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}"
-            )
-        expected, is_symbol = _SYMBOLS[self.unit]
-        wrong = [symbol for symbol in self.symbols if not is_symbol(symbol)]
-        if wrong or not 0 < len(self.index) == len(self.symbols):
-            found = f"{wrong[0]!r:.60} among them" if wrong else "none, or one twice"
-            raise InvalidInputError(
-                f"a vocabulary of {self.unit} needs distinct symbols, each {expected}: it "
-                f"has {found}"
-            )
+        object.__setattr__(self, "symbols", tuple(self.symbols))  # JSON has lists
+        units = get_args(Unit)
+        if self.unit not in units:
+            raise InvalidInputError(f"unit is {self.unit!r:.60}: expected {', '.join(units)}")
+        if not 0 < len(self.index) == len(self.symbols):
+            symbols = in_short(self.symbols)
+            raise InvalidInputError(f"symbols are {symbols}: expected different {self.unit}")
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -63,43 +54,33 @@ class Vocabulary:
 
     @property
     def unknown(self) -> int | None:
-        """The id of `<unk>`, which replaces every unknown word; None if the vocabulary has no
-        `<unk>`.
-        """
+        """The id of `<unk>`, which replaces every unknown word; None if there is none."""
         return self.index.get(UNKNOWN) if self.unit == "words" else None
 
     def encode(self, text: str | Sequence[Symbol]) -> np.ndarray:
-        """Return the ids (N,) int64 of a text, or of a sequence of symbols.
-
-        Raises InvalidInputError for a symbol outside a vocabulary without `<unk>`.
+        """Return the ids (N,) int64 of a text, or of a sequence of symbols. Raises
+        InvalidInputError for a symbol outside a vocabulary without `<unk>`.
         """
-        symbols = _SPLIT[self.unit](text) if isinstance(text, str) else text
+        symbols = text
+        if isinstance(text, str) and self.unit != "characters":
+            words = self.unit == "words"
+            symbols = split_words(text) if words else text.encode(errors="replace")
         ids = np.fromiter((self.index.get(symbol, -1) for symbol in symbols), np.int64)
         if self.unknown is not None:
             ids[ids < 0] = self.unknown
         elif (ids < 0).any():
-            place = int(np.argmax(ids < 0))
-            raise InvalidInputError(
-                f"{symbols[place]!r:.60} (number {place} of the text's {self.unit}) is not in "
-                f"the vocabulary of {len(self)} {self.unit}; leave it out"
-            )
+            symbol = symbols[int(np.argmax(ids < 0))]
+            raise InvalidInputError(f"symbol is {symbol!r:.60}: expected {len(self)} {self.unit}")
         return ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the text of ids (N,). Words have spaces between them, and `<eos>` becomes a
-        newline. Bytes that are not UTF-8 become U+FFFD.
-
-        Raises InvalidInputError for an id outside 0 to V - 1.
+        newline. Bytes that are not UTF-8 become U+FFFD. Raises InvalidInputError for an id outside
+        0 to V - 1.
         """
         ids = np.asarray(ids, dtype=np.int64).ravel()
-        outside = (ids < 0) | (ids >= len(self))
-        if outside.any():
-            place = int(np.argmax(outside))
-            raise InvalidInputError(
-                f"{ids[place]} (number {place} of the ids) is not in the vocabulary of {len(self)} "
-                f"{self.unit}: expected 0 to {len(self) - 1}; give the vocabulary that encoded the "
-                "ids"
-            )
+        if len(outside := ids[(ids < 0) | (ids >= len(self))]):
+            raise InvalidInputError(f"id is {outside[0]}: expected 0 to {len(self) - 1}")
         symbols: list = [self.symbols[id_] for id_ in ids.tolist()]
         if self.unit == "bytes":
             return bytes(symbols).decode("utf-8", errors="replace")
@@ -109,46 +90,10 @@ class Vocabulary:
         return re.sub(" ?\n ?", "\n", words)
 
     def to_json(self) -> dict:
-        """Return the vocabulary as values for JSON; `from_json` reads them."""
+        """Return the vocabulary as values for JSON: the arguments of the constructor."""
         return {"unit": self.unit, "symbols": list(self.symbols)}
-
-    @classmethod
-    def from_json(cls, content) -> "Vocabulary":
-        """Return the vocabulary in the values of `to_json`, from any file. Raises InvalidInputError
-        for other values.
-        """
-        match content:
-            case {"unit": unit, "symbols": list(symbols), **more} if not more:
-                return cls(unit, tuple(symbols))
-        raise InvalidInputError(
-            "a vocabulary is read from an object with the keys unit and symbols, a list"
-        )
 
 
 def split_words(text: str) -> list[str]:
     """Split a text into its words. A newline is the word `<eos>`."""
     return text.replace("\n", f" {EOS} ").split()
-
-
-def _is_word(symbol) -> bool:
-    return isinstance(symbol, str) and symbol.split() == [symbol]
-
-
-def _is_character(symbol) -> bool:
-    return isinstance(symbol, str) and len(symbol) == 1
-
-
-def _is_byte(symbol) -> bool:
-    return type(symbol) is int and 0 <= symbol <= 255
-
-
-_SPLIT: dict[str, Callable] = {
-    "words": split_words,
-    "characters": str,
-    "bytes": lambda t: t.encode(errors="replace"),
-}
-_SYMBOLS: dict[str, tuple[str, Callable]] = {
-    "words": ("a word without whitespace", _is_word),
-    "characters": ("a single character", _is_character),
-    "bytes": ("a whole number from 0 to 255", _is_byte),
-}

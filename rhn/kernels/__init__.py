@@ -9,14 +9,12 @@ Legend, here and in every module of this package:
     state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None
 
 Every recurrence or loss is a `Kernel`, a row of `rhn.kernels.table`: its arguments, its equation as
-a loop (the reference), and fused code with the same values. The fused code hoists the input product
-out of the time loop. Its hand-derived backward ends in one weight-gradient product over all time
-steps. Its `vmap` rule turns K stacked models into one call. On a CPU the whole loop runs in C
-(`compiled`, `csrc`) if the limit of the row allows it. Tensors are compared with the row once, at
-the start of a call. Second derivatives and forward mode need the reference (`kernel="reference"` in
-the cells).
+a loop (the reference), and fused code with the same values. The fused code has one input product
+before the time loop and one weight-gradient product after it. Its `vmap` rule turns K stacked
+models into one call. On a CPU the whole loop runs in C (`compiled`, `csrc`) if it supports the
+call. Second derivatives and forward mode need the reference (`kernel="reference"` in the cells).
 """
 
-from rhn.kernels.table import GRU, KERNELS, LSTM, OUTPUT, SOFTMAX, TRANSITION
+from rhn.kernels.table import GRU, LSTM, OUTPUT, SOFTMAX, TRANSITION
 
-__all__ = ["GRU", "KERNELS", "LSTM", "OUTPUT", "SOFTMAX", "TRANSITION"]
+__all__ = ["GRU", "LSTM", "OUTPUT", "SOFTMAX", "TRANSITION"]

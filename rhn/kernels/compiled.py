@@ -3,18 +3,13 @@ time in one call.
 
 The C code in `csrc` is compiled by the machine's own C compiler, once for each user. The file name
 of the library contains a hash of the sources, the flags, and the compiler's macros, which identify
-the compiler and this CPU. An outdated library is therefore never loaded. The library is kept in a
-folder of the user's cache that other users cannot enter. Without such a folder each process
-compiles its own library; without a compiler the kernels in Python are used.
+the compiler and this CPU. Without a folder that other users cannot enter each process compiles its
+own library; without a compiler the kernels in Python are used.
 
 In C the rows of a batch are the last axis, (..., units, rows), filled up to a multiple of 32.
-`lanes` copies a tensor into this layout; `rows` returns a view in the usual layout, (..., rows,
-units).
-
 Threads share the items of a call. An item is one model; in the softmax, it is a row of the batch or
 a tile of words for one model. An item is computed in one fixed order, so that the bits do not
-depend on the number of threads. Threads do not share the rows of one recurrence: with two threads
-its forward pass was no faster (docs/speed.md).
+depend on the number of threads.
 """
 
 import contextlib
@@ -42,27 +37,19 @@ LANES = 32
 SMALL, LARGE = 64, 1000
 SWITCH = "RHN_COMPILED"
 _SOURCES = Path(__file__).parent / "csrc"
-_FLAGS = (
-    "-O3",
-    "-march=native",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-std=gnu11",
-    "-shared",
-    "-fPIC",
-)
+_OPTIONS = "-O3 -march=native -ffp-contract=fast -fno-math-errno -std=gnu11 -shared -fPIC"
+_FLAGS = _OPTIONS.split()
 
 _logger = logging.getLogger(__name__)
 
 
-# The names of the sizes of each function, and of its tensors: first those that it reads, then those
-# that it writes. Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu
-# whether f is relu, shortcuts the last layers that have one; of the softmax see `softmax.h`. A
-# tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks for that.
-# y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all
-# layers.
+# The sizes of each function, and its tensors: first those that it reads, then those that it writes.
+# J masks of the state (0, 1 or G), relu whether f is relu, shortcuts the last layers that have one;
+# of the softmax see `softmax.h`. A tensor has the models' axis first, or 1 there if they share it;
+# it may be NULL if C asks for that. y (T, n, rows) are the states, layers (rows / 32, T, L, G n,
+# 32) the gates or outputs of all layers.
 FORM, GIVEN = "L G J relu shortcuts", "x s0 W R S state_mask candidate_mask"
-FUNCTIONS = {
+ROWS = {
     "rhn_recurrence_forward": (f"T B m n {FORM}", f"{GIVEN} b  y layers"),
     "rhn_recurrence_backward": (f"T B m n {FORM}", f"{GIVEN} y layers dy  dx ds0 dW dR db dS"),
     "rhn_bernoulli": ("T B n keys", "y W b frames mask  dy dW db totals"),
@@ -70,89 +57,58 @@ FUNCTIONS = {
     "rhn_softmax_states": ("groups B n V tiles", "U targets mask scale e grad  dy"),
     "rhn_softmax_weights": ("groups B n V tiles", "y targets mask scale e grad  dU db"),
 }
-
-
-# ---- compile -------------------------------------------------------------------------------------
-
-
-class CompileError(Exception):
-    """The compiled library is missing. The message has the reason."""
+FUNCTIONS = {name: [names.split() for names in row] for name, row in ROWS.items()}
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Load the compiled library, or return None and log the reason. RHN_COMPILED=0 in the
-    environment turns the library off.
-    """
+    """Load the compiled library, or return None and log the reason. RHN_COMPILED=0 turns it off."""
     if os.environ.get(SWITCH) == "0":
         return None
     try:
         return _load(_compiler())
-    except (OSError, CompileError) as error:
+    except OSError as error:
         _logger.info("The recurrences run without compiled code: %s", error)
         return None
-
-
-def missing() -> str | None:
-    """Return the reason why there is no compiled library; None if there is one."""
-    if library() is not None:
-        return None
-    if os.environ.get(SWITCH) == "0":
-        return f"turned off by {SWITCH}=0"
-    return "it needs a C compiler (cc, gcc or clang) that makes code for this machine"
 
 
 def _compiler() -> str:
     for name in filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")):
         if found := shutil.which(name):
             return found
-    raise CompileError("no C compiler was found (cc, gcc or clang)")
+    raise OSError("no C compiler was found (cc, gcc or clang)")
 
 
 def _load(compiler: str) -> ctypes.CDLL:
     """Load the library from this user's cache, or build a new one."""
-    path = cache_folder() / "compiled"
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = _private_folder(path)
-        except OSError as error:
-            _logger.warning(
-                "Compiled code cannot be kept in %s (%s): every process compiles its own",
-                path,
-                error,
-            )
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rhn-compile-")))
-        kept = folder / f"kernels-{_hash(compiler)}.so"
+    folder = _private_folder()
+    kept = None if folder is None else folder / f"kernels-{_hash(compiler)}.so"
+    if kept is not None:
         with contextlib.suppress(OSError):
             return ctypes.CDLL(str(kept))
-        with tempfile.TemporaryDirectory(dir=folder) as room:
-            new = Path(room) / "kernels.so"
-            program = _declarations() + '#include "kernels.c"\n'
-            arguments = ["-I", str(_SOURCES), "-x", "c", "-", "-o", str(new)]
-            _run(compiler, *_FLAGS, *arguments, program=program.encode())
-            new.replace(kept)
-        return ctypes.CDLL(str(kept))
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        new = Path(room) / "kernels.so"
+        program = _declarations() + '#include "kernels.c"\n'
+        arguments = ["-I", str(_SOURCES), "-x", "c", "-", "-o", str(new)]
+        _run(compiler, *_FLAGS, *arguments, program=program.encode())
+        return ctypes.CDLL(str(new if kept is None else new.replace(kept)))
 
 
-def _private_folder(path: Path) -> Path:
-    """Return the folder, which is created if it is missing. Raises OSError unless only this user
-    can enter and change it.
-    """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError("it is no folder")
-    if status.st_uid != os.geteuid():
-        raise PermissionError("it belongs to another user")
-    if status.st_mode & 0o077:
-        raise PermissionError("it is open to other users")
-    return path
+def _private_folder() -> Path | None:
+    """Return the folder of the library; None unless only this user can enter and change it."""
+    path = cache_folder() / "compiled"
+    with contextlib.suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+        mine = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+        if mine and stat.S_ISDIR(status.st_mode):
+            return path
+    _logger.warning("%s is no folder of this user only: each process compiles the kernels", path)
+    return None
 
 
 def _hash(compiler: str) -> str:
-    """Hash everything that the library depends on. The compiler's macros identify the compiler and
-    the meaning of `-march=native` on this machine.
-    """
+    """Hash everything that the library depends on."""
     macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
     sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
     every = [macros, repr(_FLAGS).encode(), _declarations().encode(), *sources]
@@ -160,89 +116,60 @@ def _hash(compiler: str) -> str:
 
 
 def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
-    try:
-        done = subprocess.run(
-            [compiler, *arguments], input=program, capture_output=True, timeout=600, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CompileError(f"{compiler} cannot be run ({error})") from error
+    done = subprocess.run([compiler, *arguments], input=program, capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CompileError(f"{compiler} failed: {last}")
+        raise OSError(f"{compiler} failed: {last}")
     return done.stdout
 
 
 def _declarations() -> str:
     """Return the structs of the functions' arguments in C."""
-    lines = [
-        "typedef struct { float *data; long stride; } Tensor; "
-        "/* stride: to the next model, 0 if they share it */"
-    ]
-    for name, row in FUNCTIONS.items():
-        sizes, tensors = (", ".join(words.split()) for words in row)
-        lines.append(f"struct {name} {{ long {sizes}; Tensor {tensors}; }};")
+    # stride: to the next model, 0 if they share the tensor
+    lines = ["typedef struct { float *data; long stride; } Tensor;"]
+    for name, (sizes, tensors) in FUNCTIONS.items():
+        lines.append(f"struct {name} {{ long {', '.join(sizes)}; Tensor {', '.join(tensors)}; }};")
     return "\n".join(lines) + "\n"
-
-
-# ---- call ----------------------------------------------------------------------------------------
 
 
 class _Tensor(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
 
 
-def _struct(name: str) -> type[ctypes.Structure]:
-    """Return the struct of a function's arguments in Python."""
-    sizes, tensors = (words.split() for words in FUNCTIONS[name])
-    fields = [
-        *((size, ctypes.c_long) for size in sizes),
-        *((tensor, _Tensor) for tensor in tensors),
-    ]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+def _struct(sizes: list[str], tensors: list[str]) -> type[ctypes.Structure]:
+    fields = [(size, ctypes.c_long) for size in sizes] + [(key, _Tensor) for key in tensors]
+    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
 
-_STRUCTS = {name: _struct(name) for name in FUNCTIONS}
+_STRUCTS = {name: _struct(*row) for name, row in FUNCTIONS.items()}
 
 
 def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
-    """Run a function of the library for K models. The arguments are the numbers, tensors and Nones
-    of the function's row in `FUNCTIONS`; other arguments are ignored.
-
-    items: number of items for each model; threads share the items of all models.
-
-    Tensors must be float32 on the CPU, with the shapes that C expects. Raises InvalidInputError if
-    operations are recorded, because the record would lack the values that C writes.
+    """Run a function of the library for K models. The arguments are the numbers, tensors (float32
+    on the CPU) and Nones of the function's row; others are ignored. Threads share the `items` of
+    each model. A record of operations would lack the values that C writes: InvalidInputError.
     """
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
-        raise InvalidInputError(
-            f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or "
-            "build the cell with kernel='reference'"
-        )
-    sizes, tensors = (words.split() for words in FUNCTIONS[name])
+        raise InvalidInputError(f"{name} cannot be recorded: trace the forward pass too")
+    sizes, tensors = FUNCTIONS[name]
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
     packed = [
         _Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
         for t in given
     ]
     if _call_all(name, K * items, _STRUCTS[name](*(arguments[size] for size in sizes), *packed)):
-        raise MemoryError(
-            f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models"
-        )
+        raise MemoryError(f"there is not enough memory for {name} of {K} models")
 
 
 def _in_memory(t: Tensor) -> Tensor:
-    """Return a contiguous tensor with its numbers in memory: gradients may be lazily negated views,
-    or zeros without memory.
-    """
+    """Return a contiguous tensor: a gradient may be negated lazily, or zero without memory."""
     if t._is_zerotensor():
         return torch.zeros(t.shape, dtype=t.dtype)
     return t.resolve_neg().contiguous()
 
 
 def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
-    """Run a function on all items, shared among threads. Returns 0 unless there was not enough
-    memory.
-    """
+    """Run a function on all items, shared among threads. Returns 0 if there was enough memory."""
     loaded: Any = library()
     parts = min(torch.get_num_threads(), items)
     bounds = [ctypes.c_long(items * i // parts) for i in range(parts + 1)]
@@ -268,9 +195,7 @@ def padded(rows: int) -> int:
 
 
 def lanes(t: Tensor) -> Tensor:
-    """Copy t (..., B, n) into the layout of C, (..., n, rows), contiguous, with zeros in the added
-    rows. The result is a view if t came from `rows`.
-    """
+    """Return t (..., B, n) in the layout of C, (..., n, rows), with zeros in the added rows."""
     B = t.shape[-2]
     return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
 
@@ -280,63 +205,51 @@ def rows(t: Tensor, B: int) -> Tensor:
     return t[..., :B].transpose(-1, -2)
 
 
-# ---- recurrences ---------------------------------------------------------------------------------
+def supports(x: Tensor, *, units: int, layers: int = 1) -> bool:
+    """Return True if C computes a call with inputs (T, B, m).
 
-
-def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
-    """Return the reason why C does not compute a call with inputs (T, B, m); None if it does.
-
-    C needs float32 on a CPU and a machine with a compiler. C is used for the calls in which it was
-    measured to be faster than the versions in Python: up to 64 units for any batch, and up to 1000
-    units if the batch fills all rows up to a multiple of 32. In between, the limit changes in
-    proportion (without AVX-512: from 20 rows on). C is not used if x is much wider than the state.
+    It was measured to be faster up to 64 units for any batch, and up to 1000 units if the batch
+    fills all rows up to a multiple of 32; in between in proportion. x must not be much wider than
+    the state.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
-        return "it takes float32 on a CPU"
+        return False
     if units > SMALL and units * padded(B) > LARGE * B:
-        return f"{units} units in batches of {B} are too many for it"
-    if m > max(128, 4 * layers * units):
-        return f"{m} inputs are too many for it"
-    return missing()
+        return False
+    return m <= max(128, 4 * layers * units) and library() is not None
 
 
 def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
-    """Return (states (K, T, B, n), the same states in the layout of C, gates or outputs of all
-    layers). The second and third take most of the memory, and are returned only with `keep`.
+    """Return (states (K, T, B, n), and with `keep` the same states in the layout of C, and gates or
+    outputs of all layers).
     """
-    x, R = tensors["x"], tensors["R"]
-    (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
-    y = x.new_empty(K, T, n, filled)
-    layers = x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
-    call_c("rhn_recurrence_forward", K, **_given(tensors, activation), y=y, layers=layers)
+    call = _given(tensors, activation)
+    T, B, n, L, G, filled = *(call[size] for size in "TBnLG"), padded(call["B"])
+    y = tensors["x"].new_empty(K, T, n, filled)
+    layers = y.new_empty(K, filled // LANES, T, L, G * n, LANES) if keep else None
+    call_c("rhn_recurrence_forward", K, **call, y=y, layers=layers)
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
 
 def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any):
     """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
-    x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
-    (T, B, m), n = x.shape[1:], y.shape[2]
-    weights = {
-        w: None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"
-    }
-    dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs["x"] else None, x.new_empty(K, n, padded(B))
-    known = {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
-    known |= {f"d{w}": t for w, t in weights.items()}
-    call_c("rhn_recurrence_backward", K, **_given(tensors, activation), **known)
+    call, (y, layers) = _given(tensors, activation), residuals
+    T, B, m, n, K, filled = *(call[size] for size in "TBmn"), len(y), padded(call["B"])
+    weights = {w: t.new_empty(K, *t.shape[1:]) for w in "WRbS" if (t := tensors[w]) is not None}
+    dx, ds0 = y.new_empty(K, T, m, filled) if needs["x"] else None, y.new_empty(K, n, filled)
+    call |= {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0, "dS": None}
+    call |= {f"d{w}": t for w, t in weights.items()}
+    call_c("rhn_recurrence_backward", K, **call)
     dx = None if dx is None else rows(dx, B).contiguous()
     return {"x": dx, "s0": rows(ds0, B).contiguous(), **weights}
 
 
 def _given(tensors: dict, activation: str) -> dict:
-    """Return the sizes and the tensors of a call, with the state and its masks in the layout of
-    C.
-    """
+    """Return the sizes and tensors of a call, with the state and its masks in the layout of C."""
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
     form = {"G": g // n, "J": J, "relu": int(activation == "relu"), "shortcuts": shortcuts}
-    of_state = ("s0", "state_mask", "candidate_mask")
-    given = {
-        name: lanes(t) if name in of_state and t is not None else t for name, t in tensors.items()
-    }
-    return {"T": T, "B": B, "m": m, "n": n, "L": L} | form | given
+    of_state = {name: tensors[name] for name in ("s0", "state_mask", "candidate_mask")}
+    in_c = {name: None if t is None else lanes(t) for name, t in of_state.items()}
+    return {"T": T, "B": B, "m": m, "n": n, "L": L} | form | tensors | in_c

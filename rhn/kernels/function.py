@@ -10,13 +10,11 @@ if the models share a tensor:
 Residuals (what the backward pass needs) are returned only with `keep`. The gradients are at least
 those that `needs` names. A tensor may be None (a dropout mask). Masks and targets have no gradient.
 
-`batched_function(code, ...)` calls the passes for a single model (K = 1). Under `torch.func.vmap`
-the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked models makes one forward
-and one backward call for all models. A tensor that the models share (the minibatch) keeps a leading
-axis of 1. The kernel broadcasts such a tensor and never copies it K times.
+Under `torch.func.vmap` the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked
+models makes one forward and one backward call. A tensor that they share is never copied K times.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -26,35 +24,24 @@ from torch import Tensor, nn
 
 
 class Code(NamedTuple):
-    """The two passes of a kernel, its name for messages, and the names of its tensors."""
+    """The passes of a kernel, and the names of the kernel and of its tensors."""
 
     name: str
     forward: Callable
     backward: Callable
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...]
 
 
-def batched_function(
-    code: Code, tensors: Mapping[str, Tensor | None], *, keep: bool, **options
-) -> Tensor:
-    """Compute the result for one model, differentiable with respect to every tensor except masks
-    and targets.
-
-    keep: whether to keep what the backward pass needs.
-    options: the static arguments of both passes.
-    """
+def batched_function(code: Code, *tensors: Tensor | None, keep: bool, **options) -> Tensor:
+    """Compute the result for one model, with gradients for all tensors except masks and targets."""
     passes = partial(code.forward, keep=keep, **options), partial(code.backward, **options)
-    call = Code(code.name, *passes, tuple(tensors))
-    result, *_ = _Forward.apply(
-        call, *(None if t is None else t.unsqueeze(0) for t in tensors.values())
-    )
+    stack = (None if t is None else t.unsqueeze(0) for t in tensors)
+    result, *_ = _Forward.apply(Code(code.name, *passes, code.arguments), *stack)
     return result.squeeze(0)
 
 
 class _Forward(torch.autograd.Function):
-    """The forward pass over K models. It returns the residuals too, because torch.func can save
-    only inputs and outputs.
-    """
+    """The forward pass over K models, with the residuals: torch.func saves only outputs."""
 
     @staticmethod
     def forward(call, *tensors):
@@ -90,11 +77,9 @@ class _Forward(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """The backward pass, itself a Function with a `vmap` rule.
-
-    With `separate`, which `vmap` needs, a shared tensor gets one gradient for each model; otherwise
-    the gradients are summed over the models. Gradients that are not needed are returned as empty
-    tensors, because a Function under `vmap` must return tensors.
+    """The backward pass. With `separate`, which `vmap` needs, a shared tensor gets one gradient for
+    each model, else their sum. Gradients that are not needed are empty tensors, because a Function
+    under `vmap` must return tensors.
     """
 
     @staticmethod
@@ -141,32 +126,22 @@ class _Backward(torch.autograd.Function):
 
 
 def _no_such_derivative(call: Code, what: str) -> RuntimeError:
-    return RuntimeError(
-        f"the fused {call.name} kernel has no {what}: "
-        'build the cell with kernel="reference", or differentiate cell.step'
-    )
+    return RuntimeError(f'the fused {call.name} kernel has no {what}: use kernel="reference"')
 
 
 def _no_autocast(like: Tensor) -> AbstractContextManager:
-    """Return a context without autocast, so that the recurrences keep their weights' precision.
-    Autocast would change only some of their operations.
-    """
+    """Return a context without autocast, which would change only some of the operations."""
     device = like.device.type
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
+    available = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if available else nullcontext()
 
 
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
-    """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...). A tensor that has neither
-    axis stays shared, (1, ...).
-    """
+    """Fold a mapped axis into the model axis, (V, K, ...) -> (V K, ...), if there is either."""
     moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
-    inner = max(
-        t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True) if t is not None
-    )
-    folded = []
-    for t, d in zip(moved, dims, strict=True):
+    pairs = [*zip(moved, dims, strict=True)]
+    inner, folded = max(t.shape[0 if d is None else 1] for t, d in pairs if t is not None), []
+    for t, d in pairs:
         if t is not None and (d is not None or t.shape[0] > 1):
             t = t.expand(size, *(t.shape if d is None else (inner, *t.shape[2:]))).flatten(0, 1)
         folded.append(t)
@@ -174,26 +149,18 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
 
 
 def is_alone(*tensors: Tensor) -> bool:
-    """Return True for a call of one model outside the transformations of `torch.func`, which some
-    kernels of torch do not support.
-    """
-    return not is_traced(*tensors) and not any(
-        map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)
-    )
+    """Return True for a call of one model outside the transformations of `torch.func`."""
+    mapped = any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+    return not mapped and not is_traced(*tensors)
 
 
 def is_traced(first: Tensor, *others: Tensor | None) -> bool:
-    """Return True if operations on the tensors are only recorded or simulated, so that a compiled
-    kernel has no memory to read.
-
-    The result is True under `make_fx`, `FakeTensorMode` and `torch.jit.trace`, on the meta device,
-    and for tensor classes with their own operations.
+    """Return True if operations on the tensors are only recorded or simulated (`make_fx`,
+    `FakeTensorMode`, `torch.jit.trace`, the meta device, tensor classes), so that a compiled kernel
+    has no memory to read.
     """
-    if (
-        torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-        or first.is_meta
-    ):
+    recorded = torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None
+    if recorded or first.is_meta:
         return True
     kinds = {type(t) for t in (first, *others) if t is not None} - {Tensor, nn.Parameter}
     return any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in kinds)

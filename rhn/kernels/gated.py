@@ -1,5 +1,5 @@
 """LSTM and GRU over time in the conventions of torch.nn: the reference of each, and its fused
-version for K models.
+version for K models. R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis.
 
 LSTM, state cat(h, c) (.., 2n), blocks in the order i, f, g, o:
 
@@ -10,32 +10,21 @@ GRU, blocks in the order r, z, n, with a bias q of its own inside the reset prod
     r, z = sigma(W x + R h + b)    n = tanh(W_n x + b_n + r (R_n h + q))    h' = (1 - z) n + z h
 
 With dropout masks m (1, B, n) and m' (B, n), R h becomes R (h * m), and the candidates g and n
-become g * m' and n * m'. The cell state c and the carried h are never masked. Here R (4n, n) or
-(3n, n) and b (4n,) or (3n,) have no depth axis.
-
-In the fused versions buffers are (K, T, B, .), see `matmul.workspace`. There is one input product
-before the loop and one weight-gradient product after it. With dropout masks, the gates' buffers
-hold the unmasked candidate.
+become g * m' and n * m'. The cell state c and the carried h are never masked, nor are the
+candidates in the buffers (K, T, B, .) of the fused versions.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.matmul import (
-    Mask,
-    input_gradient,
-    input_product,
-    masked,
-    masked_linear,
-    weight_gradient,
-    workspace,
-)
+from rhn.kernels import matmul
+from rhn.kernels.matmul import Mask, masked, masked_linear, workspace
+
+Tensors = tuple[Tensor, ...]
 
 
-def lstm_step(
-    z: Tensor, c: Tensor, candidate_mask: Mask = None
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, Tensors]:
     """Compute (h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the
     cell state c (..., n).
     """
@@ -48,10 +37,8 @@ def lstm_step(
 
 def gru_step(
     u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Compute (h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (...,
-    3n) and the state h (..., n).
-    """
+) -> tuple[Tensor, Tensors]:
+    """Compute (h', (r, z, n)), each (..., n), from u = W x + b, v = R h + (0, 0, q) (..., 3n)."""
     (u_r, u_z, u_n), (v_r, v_z, v_n) = u.chunk(3, -1), v.chunk(3, -1)
     r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)
     n = masked(torch.tanh(u_n + r * v_n), candidate_mask)
@@ -59,46 +46,22 @@ def gru_step(
 
 
 def gru_recurrent_bias(q: Tensor) -> Tensor:
-    """Return (0, 0, q) (3n,), the bias of the recurrent product, from the candidate's inner bias q
-    (n,).
-    """
+    """Return (0, 0, q) (3n,), the bias of the recurrent product, from q (n,)."""
     return F.pad(q, (2 * q.shape[-1], 0))
 
 
-def lstm_reference(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    state_mask: Mask = None,
-    candidate_mask: Mask = None,
-) -> Tensor:
-    """Compute the LSTM's states cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with optional
-    masks of h and g.
-    """
+def lstm_reference(x, s0, W, R, b, state_mask, candidate_mask) -> Tensor:
+    """Compute the LSTM's states cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n)."""
     (h, c), states = s0.chunk(2, -1), []
     for x_t in x:
-        h, c, _ = lstm_step(
-            F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask), c, candidate_mask
-        )
+        z = F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask)
+        h, c, _ = lstm_step(z, c, candidate_mask)
         states.append(torch.cat((h, c), -1))
     return torch.stack(states)
 
 
-def gru_reference(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    q: Tensor,
-    state_mask: Mask = None,
-    candidate_mask: Mask = None,
-) -> Tensor:
-    """Compute the GRU's states (T, B, n) from x (T, B, m) and s0 (B, n), with optional masks of h
-    and n.
-    """
+def gru_reference(x, s0, W, R, b, q, state_mask, candidate_mask) -> Tensor:
+    """Compute the GRU's states (T, B, n) from x (T, B, m) and s0 (B, n)."""
     h, states = s0, []
     for x_t in x:
         v = masked_linear(h, R, gru_recurrent_bias(q), state_mask)
@@ -108,13 +71,11 @@ def gru_reference(
 
 
 def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, K: int, keep: bool):
-    """Return (states (K, T, B, 2n), states with s0 S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in
-    the order i, f, g, o).
-    """
+    """Return (states (K, T, B, 2n), states with s0 S (K, T + 1, B, 2n), gates A (K, T, B, 4n))."""
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, 2 * n)
     S[:, 0] = s0
-    A = workspace(R, K, T, B, 4 * n).copy_(input_product(x, W, b, K))
+    A = workspace(R, K, T, B, 4 * n).copy_(matmul.input_product(x, W, b, K))
     Rt = R.transpose(1, 2).expand(K, -1, -1)
     H, C, As = (v.unbind(1) for v in (S[..., :n], S[..., n:], A))
     blocks = A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :]
@@ -136,11 +97,10 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
     tanh_c = torch.tanh(S[:, 1:, :, n:])
     D = torch.empty_like(A)  # d c' / dz for the blocks i, f, g and d h' / dz for o
     Di, Df, Dg, Do = D.chunk(4, -1)
-    # for all steps
-    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)
-    torch.mul(masked(g, candidate_mask), i * (1 - i), out=Di)
+    of_all_steps = None if candidate_mask is None else candidate_mask.unsqueeze(1)
+    torch.mul(masked(g, of_all_steps), i * (1 - i), out=Di)
     torch.mul(S[:, :-1, :, n:], f * (1 - f), out=Df)
-    torch.mul(masked(i, candidate_mask), 1 - g * g, out=Dg)
+    torch.mul(masked(i, of_all_steps), 1 - g * g, out=Dg)
     torch.mul(tanh_c, o * (1 - o), out=Do)
     through = (o * (1 - tanh_c * tanh_c)).unbind(1)  # d h' / d c'
     fs, grads, Ds = f.unbind(1), grad.unbind(1), D.unbind(1)
@@ -156,22 +116,22 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
         dc = dc * fs[t]
     rows = D.flatten(1, 2)
     return {
-        "x": input_gradient(rows, W, x) if needs["x"] else None,
+        "x": matmul.input_gradient(rows, W, x) if needs["x"] else None,
         "s0": torch.cat((dh, dc), -1),
-        "W": weight_gradient(rows, x.flatten(1, 2)),
-        "R": weight_gradient(rows, masked(S[:, :-1, :, :n], state_mask).flatten(1, 2)),
+        "W": matmul.weight_gradient(rows, x.flatten(1, 2)),
+        "R": matmul.weight_gradient(rows, masked(S[:, :-1, :, :n], state_mask).flatten(1, 2)),
         "b": rows.sum(1),
     }
 
 
 def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, K: int, keep: bool):
-    """Return (states (K, T, B, n), states with s0 S (K, T + 1, B, n), gates A (K, T, B, 3n) in the
-    order r, z, n, inner product R_n h + q (K, T, B, n)).
+    """Return (states (K, T, B, n), states with s0 S (K, T + 1, B, n), gates A (K, T, B, 3n), inner
+    product R_n h + q (K, T, B, n)).
     """
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, n)
     S[:, 0] = s0
-    A = workspace(R, K, T, B, 3 * n).copy_(input_product(x, W, b, K))
+    A = workspace(R, K, T, B, 3 * n).copy_(matmul.input_product(x, W, b, K))
     V = workspace(R, K, T, B, n)
     V[:] = q[:, None, None]
     R_gates, R_n = (M.transpose(1, 2).expand(K, -1, -1) for M in R.split((2 * n, n), 1))
@@ -192,10 +152,9 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
     r, z, c = A.chunk(3, -1)
     D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
     Dr, Dz, Dn = D.chunk(3, -1)
-    # for all steps
-    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)
-    torch.mul(masked(1 - z, candidate_mask), 1 - c * c, out=Dn)
-    torch.mul(S[:, :-1] - masked(c, candidate_mask), z * (1 - z), out=Dz)
+    of_all_steps = None if candidate_mask is None else candidate_mask.unsqueeze(1)
+    torch.mul(masked(1 - z, of_all_steps), 1 - c * c, out=Dn)
+    torch.mul(S[:, :-1] - masked(c, of_all_steps), z * (1 - z), out=Dz)
     torch.mul(Dn * V, r * (1 - r), out=Dr)
     inner = Dn * r  # d h' / d V_n
     E = torch.empty_like(D)  # as the recurrent product sees them
@@ -213,15 +172,15 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
     D[..., : 2 * n] = E[..., : 2 * n]
     rows, recurrent = D.flatten(1, 2), E.flatten(1, 2)
     return {
-        "x": input_gradient(rows, W, x) if needs["x"] else None,
+        "x": matmul.input_gradient(rows, W, x) if needs["x"] else None,
         "s0": dh,
-        "W": weight_gradient(rows, x.flatten(1, 2)),
-        "R": weight_gradient(recurrent, masked(S[:, :-1], state_mask).flatten(1, 2)),
+        "W": matmul.weight_gradient(rows, x.flatten(1, 2)),
+        "R": matmul.weight_gradient(recurrent, masked(S[:, :-1], state_mask).flatten(1, 2)),
         "b": rows.sum(1),
         "q": recurrent[..., 2 * n :].sum(1),
     }
 
 
 def _only(state_mask: Mask) -> Mask:
-    """Return the single mask (K or 1, B, n) of a state mask (K or 1, 1, B, n)."""
+    """Return the mask (K or 1, B, n) of all blocks."""
     return None if state_mask is None else state_mask.squeeze(1)

@@ -8,47 +8,29 @@ et al. 2013) over time.
 
 S (L', n, n) holds the matrices of shortcuts into the last L' <= L - 1 layers; a highway network has
 none. With dropout masks, R_j s becomes R_j (s * m_j) in every block j and layer, S_l y becomes S_l
-(y * m), and h * t becomes (h * m') * t; the carried s * c is never masked. The code has first the
-equation as a loop, then the passes for K stacked models.
+(y * m), and h * t becomes (h * m') * t; the carried s * c is never masked.
 
-The input product is one call before the loop, and the weight gradients are one call after it.
-Between them, a stage (time t, layer l) is one or two products and a few elementwise operations in
-place. Buffers are (K, L, T, B, .), see `matmul.workspace`: S[:, l, t] is the state that enters
-layer l at time t, and S[:, 0, t + 1] is y[t]. A holds the gates of a highway network. A deep
-transition has no gates and one block, whose pre-activation is written into the place of its state.
+Between the input product and the weight gradients, a stage (time t, layer l) is one or two products
+and a few elementwise operations in place. Buffers are (K, L, T, B, .): S[:, l, t] is the state that
+enters layer l at time t, and S[:, 0, t + 1] is y[t]. A holds the gates of a highway network. A deep
+transition has none; its pre-activation is written into the place of its state.
 
-The backward pass uses, for each stage, the local derivatives of s_l = h t + s c. Without gates s_l
-= f(z), and ds/dz = f'(z). With gates:
+The backward pass uses the local derivatives of each stage, ds/dz = f'(z) without gates, and with
+gates (h is h * m' here, and ds/dz_H is multiplied by m')
 
     ds/dz_H = t f'(z_H)
     ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/dz_C = s c (1 - c)        uncoupled only
     ds/ds   = c + R' dz          and of a shortcut to the state before the step S' dz
-
-With dropout masks, h is h * m' above, ds/dz_H is multiplied by m', and for products with R and S
-see `rhn.kernels.matmul`.
 """
-
-from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import compiled
+from rhn.kernels import compiled, matmul
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.matmul import (
-    Mask,
-    StateProducts,
-    input_gradient,
-    input_product,
-    masked,
-    masked_linear,
-    stages,
-    state_weight_gradient,
-    weight_gradient,
-    workspace,
-)
+from rhn.kernels.matmul import Mask, masked, masked_linear, stages, workspace
 
 
 def highway_layer(
@@ -63,25 +45,11 @@ def highway_layer(
     return h * t + s * c, h, t, c
 
 
-def reference(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    S: Tensor | None = None,
-    state_mask: Mask = None,
-    candidate_mask: Mask = None,
-    *,
-    activation: str = "tanh",
-) -> Tensor:
-    """Compute the states y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with optional masks m
-    (J, B, n), J = 1 or G, and m' (B, n).
-    """
+def reference(x, s0, W, R, b, S, state_mask, candidate_mask, activation: str) -> Tensor:
+    """Compute the states y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n)."""
     g, n = R.shape[1:]
     s, states = s0, []
-    skips: list = [] if S is None else [*S]
-    skips = [None] * (len(R) - len(skips)) + skips
+    skips = [None] * (len(R) - (0 if S is None else len(S))) + [*(() if S is None else S)]
     layers = [*zip(R, b, skips, strict=True)]  # once: the gradient of R[layer] is as large as R
     activate = ACTIVATIONS[activation].function
     for x_t in x:
@@ -97,123 +65,80 @@ def reference(
     return torch.stack(states)
 
 
-class LayerProducts:
-    """The matrix products of a stage. R (K or 1, L, G n, n) multiplies the state that enters a
-    layer; the shortcuts S (K or 1, L', n, n) into the last layers multiply the state before the
-    time step.
-    """
-
-    def __init__(self, R: Tensor, S: Tensor | None, K: int, B: int, mask: Mask):
-        self.recurrent = StateProducts(R, K, B, mask)
-        self.shortcuts = None if S is None else StateProducts(S, K, B, mask)
-        self.first_shortcut = R.shape[1] - (0 if S is None else S.shape[1])
-
-    def forward(self, z: Tensor, layer: int, s: Tensor, y: Tensor, addend: Tensor) -> None:
-        """Write z = R s + S y + addend."""
-        self.recurrent.forward(z, layer, s, addend)
-        if self.shortcuts and layer >= self.first_shortcut:
-            self.shortcuts.forward(z, layer - self.first_shortcut, y, z)
-
-    def backward(self, ds: Tensor, layer: int, dz: Tensor, dy: Tensor) -> Tensor:
-        """Add R' dz to ds and S' dz to dy, in place. Returns ds."""
-        if self.shortcuts and layer >= self.first_shortcut:
-            self.shortcuts.backward(dy, layer - self.first_shortcut, dz, dy)
-        return self.recurrent.backward(ds, layer, dz, ds)
+def _products(R: Tensor, S: Tensor | None, K: int, B: int, mask: Mask) -> list[tuple]:
+    """Return the products of each layer: with R, and with S or None, from the state y[t-1]."""
+    recurrent = [matmul.StateProduct(R_l, K, B, mask) for R_l in R.unbind(1)]
+    last = [] if S is None else [matmul.StateProduct(S_l, K, B, mask) for S_l in S.unbind(1)]
+    first: list = [None] * (len(recurrent) - len(last))
+    return [*zip(recurrent, first + last, strict=True)]
 
 
 def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K: int, keep: bool):
-    """Return (states (K, T, B, n), S (K, L, T + 1, B, n)), and for a highway network also its gates
-    A (K, L, T, B, G n).
-    """
+    """Return (states (K, T, B, n), S (K, L, T + 1, B, n), A (K, L, T, B, G n) of gates)."""
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
-    products = LayerProducts(R, S, K, B, state_mask)
+    products = _products(R, S, K, B, state_mask)
     S = workspace(R, K, L, T + 1, B, n)
     S[:, 0, 0] = s0
-    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
+    addends = [matmul.input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [(bias.unsqueeze(1),) * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
     activate = ACTIVATIONS[activation].in_place
-    if gn == n:
-        _transition_states(S, addends, products, activate)
-        return S[:, 0, 1:].clone(), S
-    A = workspace(R, K, L, T, B, gn)
-    _highway_states(S, A, addends, products, activate, candidate_mask)
-    return S[:, 0, 1:].clone(), S, A
+    A = [] if gn == n else [workspace(R, K, L, T, B, gn)]
+    _write_states(S, *A, addends=addends, products=products, activate=activate, m=candidate_mask)
+    return S[:, 0, 1:].clone(), S, *A
 
 
-def _transition_states(
-    S: Tensor, addends: Sequence, products: LayerProducts, activate: Callable[[Tensor], Tensor]
-) -> None:
-    """Write the states of a deep transition into S. addends: W x + b for each layer and time
-    step.
-    """
-    states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
-    for t in range(len(addends[0])):
-        for layer in range(len(addends)):
-            z = outs[layer][t]
-            products.forward(z, layer, states[layer][t], states[0][t], addends[layer][t])
-            activate(z)
-
-
-def _highway_states(
-    S: Tensor,
-    A: Tensor,
-    addends: Sequence,
-    products: LayerProducts,
-    activate: Callable[[Tensor], Tensor],
-    candidate_mask: Mask,
-) -> None:
-    """Write the states of a highway network into S, and its gates and the unmasked candidate into
-    A.
-    """
-    n = S.shape[-1]
-    coupled = A.shape[-1] == 2 * n
-    states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
+def _write_states(S: Tensor, A: Tensor | None = None, *, addends, products, activate, m) -> None:
+    """Write the states into S, and a highway network's gates and unmasked candidate into A."""
+    n, outs = S.shape[-1], [out.unbind(1) for out in _outputs(S)]
+    states, zs = stages(S), outs if A is None else stages(A)
     # the candidate, all gates, the carry gate
     blocks = slice(n), slice(n, None), slice(2 * n, None)
-    zs, (Hs, Ts, Cs) = stages(A), [stages(A[..., block]) for block in blocks]
+    Hs, Ts, Cs = (zs, zs, zs) if A is None else [stages(A[..., block]) for block in blocks]
     for t in range(len(addends[0])):
-        for layer in range(len(addends)):
-            s = states[layer][t]
-            products.forward(zs[layer][t], layer, s, states[0][t], addends[layer][t])
-            h = masked(activate(Hs[layer][t]), candidate_mask)
-            gate = Ts[layer][t].sigmoid_()  # both T and C if they are uncoupled
-            if coupled:
-                torch.lerp(s, h, gate, out=outs[layer][t])
-            else:
-                torch.mul(h, gate[..., :n], out=outs[layer][t]).addcmul_(s, Cs[layer][t])
+        for layer, (recurrent, shortcut) in enumerate(products):
+            s, z, out = states[layer][t], zs[layer][t], outs[layer][t]
+            recurrent.forward(z, s, addends[layer][t])
+            if shortcut is not None:
+                shortcut.forward(z, states[0][t], z)
+            h = activate(Hs[layer][t])
+            if A is not None:
+                _mix(masked(h, m), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
+
+
+def _mix(h: Tensor, s: Tensor, gates: Tensor, c: Tensor, out: Tensor) -> None:
+    """Write h t + s c. gates: t, and c too if they are uncoupled."""
+    if gates.shape == s.shape:
+        torch.lerp(s, h, gates, out=out)
+    else:
+        torch.mul(h, gates[..., : s.shape[-1]], out=out).addcmul_(s, c)
 
 
 def backward(
     grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, activation: str, **others
 ):
     """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
-    products = LayerProducts(R, S, len(residuals[0]), x.shape[2], state_mask)
+    products, shortcuts = _products(R, S, len(residuals[0]), x.shape[2], state_mask), S
     S, *A = residuals
     if A:
-        D, C = _highway_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
+        D, C = _gate_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
     else:
         D, C = _transition_derivatives(S, activation), None
     ds0 = _backward_stages(D, C, grad, products)
-    dz, s, first = D.flatten(2, 3), S[:, :, :-1], products.first_shortcut
-    dS = None
-    if products.shortcuts is not None:
-        dS = state_weight_gradient(dz[:, first:], s[:, :1], state_mask)
-    return {
-        "x": input_gradient(dz[:, 0], W, x) if needs["x"] else None,
+    dz, s, weight_gradient = D.flatten(2, 3), S[:, :, :-1], matmul.state_weight_gradient
+    found = {
+        "x": matmul.input_gradient(dz[:, 0], W, x) if needs["x"] else None,
         "s0": ds0,
-        "W": weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        "R": state_weight_gradient(dz, s, state_mask),
+        "W": matmul.weight_gradient(dz[:, 0], x.flatten(1, 2)),
+        "R": weight_gradient(dz, s, state_mask),
         "b": dz.sum(2),
-        "S": dS,
     }
+    if shortcuts is not None:
+        found["S"] = weight_gradient(dz[:, -shortcuts.shape[1] :], s[:, :1], state_mask)
+    return found
 
 
-def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: LayerProducts) -> Tensor:
-    """Turn D, which holds ds/dz of each stage, into the gradient for z, in place. Returns the
-    gradient for s0.
-
-    C: carry gates of a highway network, which are overwritten.
-    """
+def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: list[tuple]) -> Tensor:
+    """Multiply ds/dz (D) by ds in place. Returns the gradient for s0. C is overwritten."""
     B, n = grad.shape[2:]
     Ds, Dg, grads = stages(D), stages(D.unflatten(-1, (-1, n))), grad.unbind(1)
     Cs = None if C is None else stages(C)
@@ -222,11 +147,14 @@ def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: LayerP
         ds, dy = ds + grads[t], torch.zeros_like(ds)
         for layer in range(len(Ds) - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
+            recurrent, shortcut = products[layer]
+            if shortcut is not None:
+                shortcut.backward(dy, Ds[layer][t])
             if Cs is not None:
-                carried = Cs[layer][t].mul_(ds)
+                ds = Cs[layer][t].mul_(ds)
             else:
-                carried = torch.zeros_like(ds) if layer else dy
-            ds = products.backward(carried, layer, Ds[layer][t], dy)
+                ds = torch.zeros_like(ds) if layer else dy
+            recurrent.backward(ds, Ds[layer][t])
     return ds
 
 
@@ -236,7 +164,7 @@ def _outputs(S: Tensor) -> list[Tensor]:
 
 
 def _transition_derivatives(S: Tensor, activation: str) -> Tensor:
-    """Compute ds/dz (K, L, T, B, n) for all stages of a deep transition from its states."""
+    """Compute ds/dz (K, L, T, B, n) of a deep transition from its states."""
     K, L, steps, B, n = S.shape
     D = workspace(S, K, L, steps - 1, B, n)
     for out, s in zip(D.unbind(1), _outputs(S), strict=True):
@@ -244,20 +172,14 @@ def _transition_derivatives(S: Tensor, activation: str) -> Tensor:
     return D
 
 
-def _highway_derivatives(
-    S: Tensor, A: Tensor, candidate_mask: Mask, activation: str
-) -> tuple[Tensor, Tensor]:
-    """Compute, elementwise, ds/dz (K, L, T, B, G n) for all stages of a highway network, and its
-    carry gates (K, L, T, B, n), from the states S (K, L, T, B, n) that enter the layers and the
-    gates A (K, L, T, B, G n).
-    """
+def _gate_derivatives(S: Tensor, A: Tensor, m: Mask, activation: str) -> tuple[Tensor, Tensor]:
+    """Compute ds/dz (K, L, T, B, G n) and the carry gates (K, L, T, B, n) of a highway network."""
     n, D, C = S.shape[-1], workspace(S, *A.shape), workspace(S, *S.shape)
     h, t = A[..., :n], A[..., n : 2 * n]
     torch.mul(t, ACTIVATIONS[activation].slope(h), out=D[..., :n])
-    if candidate_mask is not None:
-        mask = candidate_mask[:, None, None]
-        D[..., :n].mul_(mask)
-        h = h * mask
+    if m is not None:
+        D[..., :n].mul_(m[:, None, None])
+        h = h * m[:, None, None]
     if A.shape[-1] == 2 * n:
         torch.sub(1, t, out=C)
         torch.mul(h - S, t * C, out=D[..., n:])
@@ -268,8 +190,8 @@ def _highway_derivatives(
     return D, C
 
 
-def limit(x: Tensor, R: Tensor, activation: str, **others) -> str | None:
-    """Return the reason why C does not compute a call; None if it does."""
+def supports(x: Tensor, R: Tensor, activation: str, **others) -> bool:
+    """Return True if C computes a call."""
     if activation not in ("tanh", "relu") or (activation == "relu" and R.shape[1] > R.shape[2]):
-        return f"it has no activation {activation}"
-    return compiled.limit(x, units=R.shape[2], layers=len(R))
+        return False
+    return compiled.supports(x, units=R.shape[2], layers=len(R))

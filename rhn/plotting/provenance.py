@@ -57,10 +57,10 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
     draws other weights from a seed than a new cell. fresh: True to leave out the epoch. Raises
     CheckpointError.
     """
-    from rhn.checkpoints import read_metadata, weights_file
+    from rhn.checkpoints import read
 
-    file = weights_file(path)
-    header = read_metadata(file)
+    checkpoint = read(path)
+    file, header = checkpoint.path, checkpoint.header
     found = _metadata(header)
     numbers = {"training_seed": found.get("seed"), "trial": found.get("trial")}
     words = [*_start(header["config"], _cell_class(header)), *_named(numbers, numbers)]
@@ -72,20 +72,18 @@ def epoch_words(path: Path) -> str:
     """Return the epoch of the weights in a checkpoint, such as "epoch 34"; "" if its header has
     none. Raises CheckpointError.
     """
-    from rhn.checkpoints import read_metadata
+    from rhn.checkpoints import read
 
-    return ", ".join(_named(_metadata(read_metadata(path)), ("epoch",)))
+    return ", ".join(_named(_metadata(read(path).header), ("epoch",)))
 
 
 def _metadata(header: Mapping) -> dict:
     """Return the entries about the training run from the header of a checkpoint, in one
     dictionary.
     """
-    from rhn.checkpoints import entry_of
-
     own = header["metadata"]
-    parts = [own, *(entry_of(own, name) for name in ("study", "train", "metrics", "outcome"))]
-    return {key: value for part in parts for key, value in part.items()}
+    parts = [own, *(own.get(name) for name in ("study", "train", "metrics", "outcome"))]
+    return {key: v for part in parts if isinstance(part, dict) for key, v in part.items()}
 
 
 def _cell_class(header: Mapping) -> Callable | None:

@@ -1,15 +1,12 @@
-"""Train and evaluate on chorales: minibatches, the task, and the losses of a split in nats per
-predicted frame.
+"""Train on chorales: minibatches, the task, and the losses of a split in nats per predicted frame.
 
 Chorales are sorted by length and cut into batches from the longest down: there is little padding,
-and only the shortest batch is not full. The batches are the same in every epoch; only their order
-changes. Batches are created once and stay on the device, and each has its own CUDA graph. Empty
-rows fill every batch up to a multiple of 32: then no vectorised loop has a remainder that depends
-on the number of models.
+and only the shortest batch is not full. Batches are made once and stay on the device; only their
+order changes. Empty rows fill every batch up to a multiple of 32: then no vectorised loop has a
+remainder that depends on the number of models.
 
-Losses are measured after every epoch, over whole splits, with the weights of that moment (epoch 0:
-before training). The best training loss is therefore the loss of the weights that are kept, and
-`rhn evaluate` repeats it in float32. The cost is one forward pass over the data.
+Losses are measured before training and after every epoch, over whole splits, with the weights of
+that moment.
 """
 
 from collections.abc import Sequence
@@ -23,25 +20,15 @@ from torch import Tensor, nn
 
 from rhn.data import Corpus
 from rhn.errors import DataError
-from rhn.training.ensemble import (
-    Ensemble,
-    batch_order,
-    build_model,
-    captured,
-    deterministic,
-    part_size,
-)
-from rhn.training.evaluation import MeanLoss
+from rhn.training.ensemble import Ensemble, batch_order, build_model, part_size
+from rhn.training.graphs import captured
 from rhn.training.trainer import Task
-from rhn.utils.validation import check_device
 
 CHORALE_ROWS = 32
-MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
+MOST = 2  # times CHORALE_ROWS in a batch for evaluation, which needs no memory for gradients
 STEP_ROWS = {"cpu": 4.0}
-"""Fixed cost of a time step, by device type, in units of the cost of one row. The cost is small for
-compiled recurrences: with this cost, epochs of 1 to 15 models of 9 to 262 units took 2 to 8 % less
-time than with batches of 64. On other devices kernel launches dominate, and the fewest time steps
-are the fastest. The cost is a constant, because losses depend on it in their last bits.
+"""Fixed cost of a time step, by device type, in units of the cost of one row. Elsewhere kernel
+launches dominate. The cost is a constant, because losses depend on it in their last bits.
 """
 
 
@@ -66,10 +53,8 @@ class ChoraleBatch:
 class ChoraleTask(Task):
     """Predict the next frame of chorales.
 
-    Args:
-        config: a `ChoraleConfig`, or an object with its fields epochs, patience, objective,
-            batch_size, seed and optimizer; `model` needs all fields.
-        corpus: training and validation pieces.
+    config: a `ChoraleConfig`, or an object with its fields epochs, patience, objective, batch_size,
+    seed and optimizer; `model` needs all fields.
     """
 
     columns = ("train_nll", "valid_nll")
@@ -78,11 +63,10 @@ class ChoraleTask(Task):
         self, config: Any, corpus: Corpus, device: torch.device | str = "cpu", dtype=torch.float32
     ):
         super().__init__(config, device)
-        self.objective = config.objective
-        where = {"device": self.device, "dtype": dtype}
+        self.objective, where = config.objective, {"device": self.device, "dtype": dtype}
         self._batches = training_batches(corpus.train, config.batch_size, **where)
         self._splits = [
-            evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)
+            evaluation_batches(split, **where) for split in (corpus.train, corpus.valid)
         ]
         # an ensemble, and its losses as one CUDA graph
         self._evaluate: tuple[Any, Any] = None, None
@@ -107,23 +91,17 @@ class ChoraleTask(Task):
         return self._evaluate[1]()
 
     def part_size(self, model: nn.Module) -> int | None:
-        """Return the number of models of this size that share one pass of a step; None: all
-        models.
-        """
+        """Return the number of models of this size that share one pass of a step; None: all."""
         return part_size(model, max(batch.mask.numel() for batch in self._batches), self.device)
 
 
 def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[ChoraleBatch]:
-    """Cut pieces into ceil(N / batch_size) batches, longest first. Empty rows fill each batch up to
-    a multiple of 32.
-
-    where: device and dtype. Raises DataError if no piece has two frames, so that there is nothing
-    to predict.
+    """Cut pieces into ceil(N / batch_size) batches, longest first. `where`: device and dtype.
+    Raises DataError if no piece has two frames.
     """
     usable = _longest_first(pieces)
-    return [
-        _minibatch(usable[i : i + batch_size], **where) for i in range(0, len(usable), batch_size)
-    ]
+    cuts = range(0, len(usable), batch_size)
+    return [_minibatch(usable[start : start + batch_size], **where) for start in cuts]
 
 
 def evaluation_batches(
@@ -134,49 +112,30 @@ def evaluation_batches(
     """
     usable, start, found = _longest_first(pieces), 0, []
     longest = [len(piece) for piece in usable[::CHORALE_ROWS]]
-    step_rows = STEP_ROWS.get(torch.device(device).type, 1e6)
-    for blocks in grouped(longest, step_rows):
-        found.append(
-            _minibatch(usable[start : start + blocks * CHORALE_ROWS], device=device, dtype=dtype)
-        )
-        start += blocks * CHORALE_ROWS
+    for blocks in grouped(longest, STEP_ROWS.get(torch.device(device).type, 1e6)):
+        end = start + blocks * CHORALE_ROWS
+        found.append(_minibatch(usable[start:end], device=device, dtype=dtype))
+        start = end
     return found
 
 
 def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
-    """Group neighbouring blocks of 32 rows into batches by dynamic programming, so that the sum
-    over batches of longest x (rows + step_rows) is least. Returns the number of blocks in each
-    batch.
-
-    longest: number of frames of the longest piece in each block, in decreasing order.
+    """Group neighbouring blocks of 32 rows, whose longest pieces have these numbers of frames, into
+    batches by dynamic programming, so that the sum over batches of longest x (rows + step_rows) is
+    least. Returns the number of blocks in each batch.
 
     >>> grouped([144, 57, 40], 4.0), grouped([129, 76, 65, 61], 4.0), grouped([144, 57, 40], 1e6)
     ([1, 1, 1], [1, 1, 2], [2, 1])
     """
     best: list[tuple[float, list[int]]] = [(0.0, [])]  # of the last blocks, by their number
-    for start in range(len(longest) - 1, -1, -1):
+    for frames in reversed(longest):
         sizes = range(1, min(MOST, len(best)) + 1)
         costs = [
-            (longest[start] * (n * CHORALE_ROWS + step_rows) + best[-n][0], [n, *best[-n][1]])
+            (frames * (n * CHORALE_ROWS + step_rows) + best[-n][0], [n, *best[-n][1]])
             for n in sizes
         ]
         best.append(min(costs))
     return best[-1][1]
-
-
-def evaluate_chorales(
-    model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
-) -> MeanLoss:
-    """Compute the mean loss of one model on pieces (T_i, keys). Every frame except the first is
-    predicted from the frames before it.
-
-    Raises DataError if no piece has two frames.
-    """
-    device = check_device(device)
-    ensemble = Ensemble.in_evaluation(model, device)
-    batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
-    with deterministic():
-        return MeanLoss(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
 
 
 def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
@@ -186,22 +145,16 @@ def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
 
 
 def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[ChoraleBatch]]) -> Tensor:
-    """Return the mean loss of each model on each split in nats per predicted frame, (K, splits) in
-    float64.
-    """
+    """Return the mean loss of each model on each split, (K, splits) in float64."""
     return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
 
 def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = None) -> float:
-    """Return the loss of the constant predictor with the lowest training loss, in nats per frame.
+    """Return the loss on `pieces` (None: the training pieces) of the constant predictor with the
+    lowest training loss, in nats per frame.
 
-    A network that ignores its input and its state can reach this loss with its output biases. The
-    loss is the sum over keys of the cross-entropy -q log p - (1 - q) log(1 - p). Here p is the
-    share of training frames in which a key sounds, without the first frame of each piece, and q is
-    the same share for the frames of `pieces`.
-
-    pieces: the evaluated pieces; None: the training pieces. The loss is infinite if a key sounds in
-    these pieces that never sounds in training.
+    It is the sum over keys of -q log p - (1 - q) log(1 - p). p is the share of training frames in
+    which a key sounds, without the first frame of each piece, and q is that share for `pieces`.
     """
     p, q = (
         torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))

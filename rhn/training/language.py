@@ -12,11 +12,8 @@ axis K.
            [p <- (1 - weight_decay) p  with weight_decay_form="shrink"]
 
 The negative log-likelihood is summed over time steps, so a learning rate of 0.2 here equals 0.2 T
-for a loss in nats per token.
-
-A text is read as B rows side by side, window after window. Each window begins from the state at the
-end of the previous window. A window of T steps has T + 1 tokens, of which the last T are predicted;
-its last token is also the first token of the next window.
+for a loss in nats per token. A text is read as B rows side by side, window after window; each
+window of T + 1 tokens begins with the last token of the previous one, and from its last state.
 """
 
 from collections.abc import Sequence
@@ -28,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from rhn.data.text import TextCorpus, in_rows
-from rhn.errors import DataError
+from rhn.data import TextCorpus
+from rhn.data.text import in_rows
+from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.networks import LanguageModel, States
 from rhn.training.config import LanguageConfig
@@ -47,14 +45,9 @@ class LanguageTask(Task):
     """Predict the next token of a text.
 
     The losses of a curve are in nats per token. The training loss is the mean over the epoch, with
-    dropout and with the weights at each window. The validation loss is that of the weights after
-    the epoch, or of the averaged weights. The validation loss is computed without dropout, in as
-    many rows as in training. The gradient norm is the mean over the epoch, before gradients are
-    scaled down.
-
-    Raises:
-        DataError: the training text is shorter than one window, or the validation text has fewer
-            than two tokens for each row.
+    dropout and with the weights at each window; the gradient norm is the mean before gradients are
+    scaled down. The validation loss is that of the weights (or their average) after the epoch,
+    without dropout, in as many rows as in training.
     """
 
     first_epoch = 1
@@ -66,19 +59,11 @@ class LanguageTask(Task):
         self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
         losses = f"train_{self._measure}", f"valid_{self._measure}"
         self.columns = (*losses, "learning_rate", "gradient_norm")
-        self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
-        if len(corpus.train) // config.batch_size <= shortest:
-            raise DataError(
-                f"{len(corpus.train)} tokens do not fill {config.batch_size} rows of "
-                f"{shortest + 1}: take a longer text, a smaller batch than {config.batch_size} or "
-                f"a shorter window than {shortest}"
-            )
         self.rows = in_rows(corpus.train, config.batch_size)
-        try:
-            self._valid = in_rows(corpus.valid, config.batch_size)
-        except DataError as error:
-            raise DataError(f"the validation text: {error}") from None
+        self._valid = in_rows(corpus.valid, config.batch_size)
+        if shortest > (steps := self.rows.shape[1] - 1):
+            raise InvalidInputError(f"window is {shortest}: expected at most {steps}")
 
     def model(self, seed: int) -> LanguageModel:
         model = build_model(self.config, self._vocabulary, seed=seed)
@@ -119,9 +104,7 @@ class LanguageTask(Task):
 
 @dataclass(frozen=True)
 class TextWindow:
-    """A window: the time steps [start, start + length) of all rows. `step` is its number in the
-    epoch.
-    """
+    """The time steps [start, start + length) of all rows; `step` is the number of the window."""
 
     task: LanguageTask
     epoch: int
@@ -138,8 +121,8 @@ class TextWindow:
         return self.length * self.rows
 
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
-        """Return the tokens (T + 1, B). For the models with these seeds, also return the dropout
-        masks, and which rows keep their state, (K, B, 1).
+        """Return the tokens (T + 1, B), and for these seeds the dropout masks and which rows keep
+        their state, (K, B, 1).
         """
         task, config, drawn = self.task, self.task.config, []
         tokens = window_of(task.rows, self.start, self.length, task.device)
@@ -157,12 +140,9 @@ def epoch_windows(
     columns: int, window: int, *, vary: bool = False, epoch: int = 1
 ) -> list[tuple[int, int]]:
     """Return (first time step, number of time steps) for each window of an epoch over rows of
-    `columns` tokens.
-
-    With a fixed length there are as many whole windows as fit, as in the official code. With
-    `vary`, lengths are drawn from a normal distribution with mean `window` and standard deviation
-    5; for one window in 20 the mean is half of that. The lengths are drawn anew in each epoch, and
-    are equal for every seed.
+    `columns` tokens: as many whole windows as fit, as in the official code. With `vary`, lengths
+    are drawn anew in each epoch, equal for every seed, from a normal distribution with mean
+    `window` (for one window in 20 half of that) and standard deviation 5.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]

@@ -1,5 +1,4 @@
-"""The trainer: run K trials (training runs) of one task as one program. A single training run is K
-= 1.
+"""The trainer: run K trials (training runs) of one task as one program.
 
     task = ChoraleTask(config, corpus)
     trainer = Trainer(task, {0: task.model(0)})
@@ -7,106 +6,58 @@
         trainer.run_step()
     model = trainer.best_model(0)
 
-Each trial has its own weights, learning rate, curve and end. A trial stops after `patience` epochs
-without a better loss. It also stops if a loss or a weight is no longer finite; its curve then ends
-with a row that is not finite. Nothing is summed over trials, and all random numbers depend only on
-(seed, epoch, step). On a CPU a trial therefore has the same bits alone or beside other trials,
-uninterrupted or resumed from its state.
-
-Ended trials leave the ensemble before the next epoch. On a GPU, ended trials keep their places and
-are ignored until half of the ensemble's trials have ended, so that CUDA graphs are captured only a
-few times.
+A trial stops after `patience` epochs without a better loss, or if a loss or a weight is no longer
+finite. On a CPU it has the same bits alone or beside other trials, uninterrupted or resumed:
+nothing is summed over trials, and random numbers depend only on (seed, epoch, step).
 """
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
-from rhn.training.optimizers import (
-    Optimizer,
-    gradient_norm,
-    has_stalled,
-    make_optimizer,
-    start_average,
-    update_average,
-)
+from rhn.training.ensemble import Ensemble, Weights, deterministic, sums
+from rhn.training.graphs import captured
+from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
 from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
 
-# steps between two looks at the weights: on a GPU each look waits for all work before it
-CHECK_EVERY = 100
-
-
-class Batch(Protocol):
-    """The data of one step."""
-
-    @property
-    def size(self) -> int:
-        """Number of predicted frames or tokens in the batch."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows. The loss is summed over time steps and averaged over rows."""
-
-    def inputs(self, model: Any, numbers: Sequence[int]) -> tuple[tuple, Any]:
-        """Return (the inputs that all trials share, a tree of tensors (K, ...) for the trials with
-        these numbers). Tensors are copied into a CUDA graph; each value of another type has its own
-        graph.
-
-        model: one of the models, without memory.
-        """
+CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
 
 
 class Task:
-    """The base class of tasks: the model, the data, the loss and the measurements of a training
-    run.
-
-    config: the configuration; the trainer uses its epochs, patience, learning rate and optimizer.
-    """
+    """The base class of tasks: the model, data, loss and measurements of a training run."""
 
     columns: tuple[str, ...]
-    """Names of the columns of a curve: training loss, validation loss, and the columns that the
-    trainer adds if the first epoch is 1. The losses in a curve are in nats; files have the results
-    of `measured`.
-    """
+    """Names of the columns of a curve in files."""
     first_epoch = 0
-    """0: both losses are measured before training and after every epoch. 1: the training loss is
-    the mean over the steps of an epoch; after it, a row of the curve has the validation loss, the
-    learning rate and the gradient norm.
+    """0: both losses are measured, also before training. 1: the training loss is the mean over the
+    steps of an epoch, and curves have learning rate and gradient norm too.
     """
     objective: Objective = "valid"
     """The loss that decides which weights are best."""
-    gradient_norm: float | None = None
-    """Largest norm of the gradient, to which a larger gradient is scaled down; None: no limit."""
-    averaging: int | None = None
-    """Number of epochs without a better loss after which NT-ASGD begins; None: never."""
 
     def __init__(self, config: Any, device: torch.device | str = "cpu"):
         self.config, self.device = config, torch.device(device)
 
     def model(self, seed: int) -> nn.Module:
-        """Build the model of a seed on the CPU, with its initial weights. Raises
-        InvalidInputError.
+        """Build the model of a seed on the CPU, with its initial weights."""
+        raise NotImplementedError
+
+    def batches(self, epoch: int) -> Sequence[Any]:
+        """Return the batches of an epoch, counted from 1: their `size` in predictions, and
+        `inputs(model, numbers)`, what all trials share and a tree of their own tensors (K, ...).
         """
         raise NotImplementedError
 
-    def batches(self, epoch: int) -> Sequence[Batch]:
-        """Return the batches of an epoch in their order. Epochs are counted from 1."""
-        raise NotImplementedError
-
     def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
-        """Return (the number to be minimised, (losses in nats, state for the next step)) of one
-        model.
-
-        own: (the state from the last step, None in the first step of an epoch; the model's part of
-        the inputs).
+        """Return (a number, (losses in nats, state for the next step)) of one model. own: (state
+        from the last step, None in the first of an epoch; the model's part of the inputs).
         """
         raise NotImplementedError
 
@@ -129,18 +80,12 @@ class Trials:
 
     numbers: Sequence[int]
     ensemble: Ensemble
-    rate: Tensor
-    """Learning rates of the epoch, (K,) float64."""
-    state: dict[str, Tensor]
-    """The state of the optimizer, and the averages of NT-ASGD as average.NAME."""
-
-    def __len__(self) -> int:
-        return len(self.numbers)
+    rate: Tensor  # learning rates of the epoch, (K,) float64
+    state: dict[str, Tensor]  # of the optimizer
 
     def __getitem__(self, which: slice | list[int]) -> "Trials":
         """Return some of the trials: views of them for a slice, copies for a list of indices."""
-        places = range(len(self))[which] if isinstance(which, slice) else which
-        numbers = [self.numbers[place] for place in places]
+        numbers = np.array(self.numbers)[which].tolist()
         state = {name: t[which] for name, t in self.state.items()}
         return Trials(numbers, self.ensemble[which], self.rate[which], state)
 
@@ -151,9 +96,7 @@ class Trials:
 
     @property
     def measured(self) -> Ensemble:
-        """The models with the weights for the evaluation: the averaged weights, if there are
-        any.
-        """
+        """The models with the weights for the evaluation: averaged, if any are."""
         if "average_count" not in self.state:
             return self.ensemble
         average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
@@ -164,13 +107,10 @@ class Trainer:
     """Train K trials of a task, all at the same step of the same epoch.
 
     Args:
-        models: the model of each trial, by trial number. The models are equal except for the values
-            of their parameters, which are the initial weights if nothing is saved.
-        learning_rates: the learning rate of each trial, by trial number; default: that of the
-            configuration.
+        models: the model of each trial, by trial number, with its initial weights.
+        learning_rates: the learning rate of each trial; default: that of the configuration.
         optimizer: the optimizer of all trials; default: that of the configuration.
-        saved: a state for each trial, all at the same step; None to begin. The state of a trial
-            that has left the ensemble has only its best weights.
+        saved: a state for each trial, all at the same step; None to begin.
         part_size: number of models that share one pass of a step; None: all of them.
     """
 
@@ -189,12 +129,13 @@ class Trainer:
     ):
         self.task, self.config = task, task.config
         self._models = dict(models)
-        self._where: dict[int, str] = {}
-        self._best = {n: _trained_weights(model) for n, model in models.items()}
+        self._best = {n: _trained(model) for n, model in models.items()}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
         self._before = 0  # steps of the epochs before the present one
+        # the numbers that each step logs
+        self._logged = ("nll", "norm") if self._optimizer.clip else ("nll",)
         if saved is not None:
             self._resume(saved)
             return
@@ -203,8 +144,6 @@ class Trainer:
         if self.task.first_epoch == 0:
             with deterministic():
                 self._measure(self._measurements())
-
-    # ---- where it is -----------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -223,49 +162,25 @@ class Trainer:
 
     @property
     def numbers(self) -> list[int]:
-        """The trials in the ensemble, in their order: the live trials, and ended trials that are
-        not removed yet.
-        """
+        """The trials in the ensemble: those that are live, and ended ones not yet removed."""
         return list(self._trials.numbers)
 
     def live(self) -> list[int]:
         """Return the numbers of the trials that have not ended."""
-        epochs, patience = self.config.epochs, self.config.patience
-        ends = {"epochs": epochs, "patience": patience, "first_epoch": self.task.first_epoch}
-        return [
-            n
-            for n, curve in self._curves.items()
-            if not has_ended(curve, self.task.objective, **ends)
-        ]
+        loss, ends = self.task.objective, {"first_epoch": self.task.first_epoch}
+        ends |= {"epochs": self.config.epochs, "patience": self.config.patience}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, loss, **ends)]
 
     def curve(self, number: int) -> np.ndarray:
-        """Return the curve of a trial, (epochs, columns) float64. The last row of a diverged trial
-        is not finite.
-        """
+        """Return the curve of a trial, (epochs, columns) float64."""
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """Describe where a trial's loss stopped being finite, with step and learning rate; None if
-        all losses are finite.
-        """
-        curve = self._curves[number]
-        if not diverged(curve):
-            return None
-        epoch = len(curve) - 1 + self.task.first_epoch
+        """Describe the end of a trial whose last loss is not finite; None for any other."""
+        epoch = len(self._curves[number]) - 1 + self.task.first_epoch
         rate = self._rates[number] / self.task.schedule(epoch)
-        where = self._where.get(number, f"in epoch {epoch}")
-        return f"the loss or its gradient is not finite {where}, at a learning rate of {rate:g}"
-
-    def running(self) -> float:
-        """Return the loss in nats per frame or token: the mean over the last steps of this epoch
-        and over trials.
-        """
-        recent = slice(max(0, self._done - CHECK_EVERY), self._done)
-        samples = sum(batch.size for batch in self._batches[recent])
-        losses = self._log[recent, :, 0].mean(1)  # each a mean over rows and a sum over steps
-        return losses.sum().item() * self._batches[0].rows / max(1, samples)
-
-    # ---- training --------------------------------------------------------------------------------
+        text = f"the loss is not finite in epoch {epoch}, at a learning rate of {rate:g}"
+        return text if diverged(self._curves[number]) else None
 
     def run_epoch(self) -> None:
         """Train to the end of the epoch on one thread. At least one trial must be live."""
@@ -274,9 +189,7 @@ class Trainer:
                 pass
 
     def run_step(self) -> bool:
-        """Do one step of every live trial. Returns True if this step ended the training run or an
-        epoch; the losses are then measured.
-        """
+        """Do one step of all live trials. Returns True if it ended the training run or an epoch."""
         if self._done == 0:
             self._drop_ended()
             self._carry = [None] * len(self._parts)
@@ -297,12 +210,8 @@ class Trainer:
             self._begin_epoch(self._epoch + 1)
         return ended
 
-    # ---- results and states ----------------------------------------------------------------------
-
     def model(self, number: int) -> nn.Module:
-        """Return the model of a trial on the CPU with its current weights, or with the averaged
-        weights of NT-ASGD. The trial must be in the ensemble.
-        """
+        """Return the model of a trial in the ensemble, as it is measured now, on the CPU."""
         return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
     def best_model(self, number: int) -> Any:
@@ -310,105 +219,71 @@ class Trainer:
         return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """Return the state from which a trial continues. For a trial that has left the ensemble,
-        the state has only its curve and best weights.
-        """
-        arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
+        """Return the state from which a trial continues; an ended one has only its best weights."""
+        tensors = {f"best.{name}": t.cpu() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
             carried = enumerate(zip(*self._carry, strict=True))
             within = {f"states.{i}": torch.cat(ts) for i, ts in carried}
-            own = self._of(number, self._trials.tensors | within)
-            arrays |= {name: t.numpy() for name, t in own.items()}
+            tensors |= self._of(number, self._trials.tensors | within)
             if self._done:
-                arrays["step"] = np.array(self._done)
-                logged = self._log[:, self._trials.numbers.index(number)].T.cpu()
-                arrays |= {name: t.numpy() for name, t in zip(self._logged, logged, strict=True)}
-        return TrialState(self._curves[number], arrays)
+                logs = self._log[:, self._trials.numbers.index(number)].T.cpu()
+                tensors |= {"step": torch.tensor(self._done, device="cpu")}
+                tensors |= dict(zip(self._logged, logs, strict=True))
+        return TrialState(self._curves[number], {name: t.numpy() for name, t in tensors.items()})
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         """Continue from the saved states of all trials."""
         self._curves = {n: saved[n].curve for n in self._models}
-        arrays = {n: _as_tensors(saved[n].arrays) for n in self._models}
-        for number, own in arrays.items():
-            self._best[number] |= _saved_best(own, self._best[number])
-        live = [n for n, own in arrays.items() if any(name.startswith("weights.") for name in own)]
-        self._use(self._restored(live, arrays))
+        for n, best in self._best.items():
+            own = _stacked([saved[n]])
+            self._best[n] = {name: own[f"best.{name}"][0] for name in best}
+        live = [n for n in self._models if len(saved[n].arrays) > len(self._best[n])]
+        kept = _stacked([saved[n] for n in live])
+        trials = self._new_trials(live)
+        for name, t in trials.tensors.items():
+            t.copy_(kept[name])
+        self._use(trials)
         going = [n for n in self.live() if n in live] or live
         self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
         self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
-        self._done = int(arrays[live[0]].get("step", 0))
-        if self._done:
-            self._resume_epoch([arrays[number] for number in live])
-
-    def _restored(self, numbers: list[int], arrays: Mapping[int, Weights]) -> Trials:
-        """Return the trials with their saved tensors."""
-        trials = self._new_trials(numbers)
-        for k, number in enumerate(numbers):
-            for name, t in trials.tensors.items():
-                t[k] = arrays[number][name]
-        return trials
-
-    def _resume_epoch(self, saved: Sequence[Weights]) -> None:
-        """Continue within an epoch: restore the logged numbers of its steps and the state for the
-        next step.
-        """
-        for k, own in enumerate(saved):
-            for i, name in enumerate(self._logged):
-                self._log[:, k, i] = own[name]
-        names = [name for name in saved[0] if name.startswith("states.")]
-        carried = tuple(
-            torch.stack([own[name] for own in saved]).to(self._log.device) for name in names
-        )
-        self._carry = [carried] * len(self._parts)  # several parts carry nothing
-
-    # ---- within ----------------------------------------------------------------------------------
-
-    @property
-    def _logged(self) -> tuple[str, ...]:
-        """Names of the numbers that each step logs."""
-        return ("nll", "norm") if self.task.gradient_norm else ("nll",)
+        if "step" in kept:
+            self._done = int(kept["step"][0])
+            self._log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
+            states = [t.to(self.task.device) for name, t in kept.items() if "states." in name]
+            self._carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
         rates = [self._rates[n] for n in numbers]
         rate = torch.tensor(rates, device=ensemble.device, dtype=torch.float64)
-        average = start_average(ensemble) if self.task.averaging else {}
-        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights) | average)
+        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights))
 
     def _use(self, trials: Trials) -> None:
-        """Train these trials from now on."""
-        size = self._part_size or len(trials)
-        self._trials = trials
-        self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
-        self._measured = [part.measured for part in self._parts]
+        self._trials, count = trials, len(trials.numbers)
+        size = self._part_size or count
+        self._parts = [trials[start : start + size] for start in range(0, count, size)]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
         self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, []
-        shape = len(self._batches), len(self._trials), len(self._logged)
+        shape = len(self._batches), len(self._trials.numbers), len(self._logged)
         self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
         divisor = self.task.schedule(epoch)
         for k, number in enumerate(self._trials.numbers):
             self._trials.rate[k] = self._rates[number] / divisor
 
     def _overflown(self) -> dict[int, list[float]]:
-        """Return the last rows of the curves of trials whose weights are not finite, by index in
-        the ensemble.
-        """
-        bad = (~self._trials.ensemble.finite()).nonzero().flatten().tolist()
-        for place in bad:
-            steps = (~self._log[: self._done, place].isfinite().all(1)).tolist()
-            # the last one if no loss shows it
-            step = steps.index(True) + 1 if True in steps else self._done
-            where = f"at step {step} of {len(self._batches)} of epoch {self._epoch}"
-            self._where.setdefault(self._trials.numbers[place], where)
-        return dict.fromkeys(bad, [math.nan] * len(self.task.columns))
+        """Return rows of NaN for the trials whose weights are not finite, by index."""
+        weights = self._trials.ensemble.weights.values()
+        finite = torch.stack([t.flatten(1).isfinite().all(1) for t in weights]).all(0).tolist()
+        row = [math.nan] * len(self.task.columns)
+        return {place: row for place, is_finite in enumerate(finite) if not is_finite}
 
     def _measurements(self) -> dict[int, list[float]]:
         """Return the new rows of the curves, by index in the ensemble."""
-        rows = torch.cat([self.task.evaluate(ensemble) for ensemble in self._measured]).tolist()
+        rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
         if self.task.first_epoch:
             steps = sum(batch.size // batch.rows for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
@@ -429,14 +304,13 @@ class Trainer:
             curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
                 self._best[number] = {name: w[place].clone() for name, w in weights.items()}
-            if self.task.averaging and has_stalled(curve[:, 1].tolist(), self.task.averaging):
+            patience = self._optimizer.averaging
+            if patience and has_stalled(curve[:, 1].tolist(), patience):
                 self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
-        """Remove ended trials. On a GPU they are removed only if they are at least half of all,
-        because each number of trials needs its own CUDA graphs.
-        """
-        live, numbers = self.live(), self._trials.numbers
+        """Remove ended trials, on a GPU if they are at least half of all."""
+        live, numbers = self.live(), self.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
         least = 2 if self.task.device.type == "cuda" else 1
         if least * len(places) <= len(numbers) > len(places):
@@ -444,7 +318,6 @@ class Trainer:
             self._use(self._trials[places])
 
     def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy the part of these tensors that belongs to a trial to the CPU."""
         k = self._trials.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
@@ -455,55 +328,30 @@ class Trainer:
 
 
 def training_step(
-    task: Task,
-    optimizer: Optimizer,
-    parts: Sequence[Trials],
-    shared: tuple,
-    drawn: Sequence,
-    carry: Sequence,
+    task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn, carry
 ) -> tuple[Tensor, list]:
-    """Change the weights of all trials in place by one optimiser step, one part of the trials after
-    another. Each part has its own `drawn` (inputs) and `carry` (state from the last step).
-
-    Returns (logged numbers (K, n) float64, state of each part for the next step). The logged
-    numbers are the loss in nats, summed over time steps and averaged over rows, and, if gradients
-    are scaled down, the norm of the gradient before the scaling.
+    """Do one optimiser step of all trials in place, one part after another, each with its inputs
+    (`drawn`) and state from the last step (`carry`). Returns (the loss in nats, summed over time
+    steps and averaged over rows, and the norm of clipped gradients, (K, n) float64; the states).
     """
-    logs, carried, clip = [], [], task.gradient_norm
+    logs, carried = [], []
     for trials, *own in zip(parts, carry, drawn, strict=True):
-        ensemble, scale = trials.ensemble, None
-        gradients, (losses, last) = ensemble.gradients(
-            task.loss, *shared, own=tuple(own), has_aux=True
-        )
-        log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
-        if clip:
-            coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
-            norm = gradient_norm(ensemble.weights, gradients, coupled)
-            scale = (clip / norm.clamp(min=clip)).to(ensemble.dtype)
-            # an overflow must not become a step of length 0
-            scale = torch.where(norm.isfinite(), scale, torch.nan)
-            log.append(norm)
-        optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
-        if "average_count" in trials.state:
-            update_average(trials.state, ensemble)
-        logs.append(torch.stack(log, 1))
+        models = trials.ensemble
+        gradients, (nll, last) = models.gradients(task.loss, *shared, own=tuple(own), has_aux=True)
+        loss = nll if nll.dim() == 1 else sums(nll) / nll.shape[-1]
+        norm = optimizer.step(models.weights, gradients, trials.state, trials.rate)
+        logs.append(torch.stack([loss] if norm is None else [loss, norm], 1))
         carried.append(last)
     return torch.cat(logs), carried
 
 
-def _trained_weights(model: nn.Module) -> Weights:
-    """Return the parameters that a training run changes, by name, not copied."""
+def _trained(model: nn.Module) -> Weights:
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _saved_best(saved: Weights, names: Collection[str]) -> Weights:
-    """Return the best weights among the tensors of a state, if it has any."""
-    return {name: saved[f"best.{name}"] for name in names if f"best.{name}" in saved}
-
-
-def _as_tensors(arrays: Mapping[str, np.ndarray]) -> Weights:
-    """Return copies of saved arrays as tensors, by name."""
-    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+def _stacked(states: Sequence[TrialState]) -> Weights:
+    names = states[0].arrays
+    return {name: torch.from_numpy(np.stack([s.arrays[name] for s in states])) for name in names}
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:

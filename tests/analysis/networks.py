@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.chorales import evaluate_chorales
 from rhn.training.config import LanguageConfig
+from rhn.training.evaluation import evaluate_chorales
 
 WORDS = Vocabulary(
     "words", ("the", "<eos>", "cat", "dog", "sees", "a", "<unk>", "hears", "and", "small", "bird")
@@ -79,7 +79,7 @@ def language_checkpoint(
         )
     }
     data = {"name": corpus, "source": f"{corpus}, from a test", "checksum": "0" * 64}
-    return save_checkpoint(path, model, **about, data=data, vocabulary=vocabulary.to_json())
+    return save(path, model, **about, data=data, vocabulary=vocabulary.to_json())
 
 
 def sentences(count: int, seed=0) -> str:

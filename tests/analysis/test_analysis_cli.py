@@ -15,18 +15,18 @@ from networks import WORDS, language_checkpoint, language_network, network, sent
 import rhn.cli.main
 from analysis import LesionTable, gate_activity, lesion
 from analysis.cli import main
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import evaluate_chorales
+from rhn.training.evaluation import evaluate_chorales
 
 pytestmark = pytest.mark.usefixtures("unarranged")
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(own_folder):
-    save_checkpoint("best.safetensors", network(dtype=torch.float32))
+    save("best.safetensors", network(dtype=torch.float32))
     language_checkpoint("text.safetensors", language_network(dtype=torch.float32))
     Path("novel.txt").write_text(sentences(400))
 
@@ -103,7 +103,7 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
 
 def test_python_takes_a_file_or_a_folder_as_the_command_does(tmp_path):
     (folder := tmp_path / "run").mkdir()
-    save_checkpoint(folder / "best.safetensors", network(dtype=torch.float32))
+    save(folder / "best.safetensors", network(dtype=torch.float32))
     model = network(dtype=torch.float32)
     for path in (str(folder), folder / "best.safetensors"):
         found = lesion(path, split="valid")
@@ -125,7 +125,7 @@ def test_lesions_of_named_chorales_with_pairs():
 
 
 def test_ungated_networks_are_carried_by_default(capsys):
-    save_checkpoint("dts.safetensors", network("dts-rnn", dtype=torch.float32))
+    save("dts.safetensors", network("dts-rnn", dtype=torch.float32))
     assert run("lesion", "dts.safetensors", "--split", "valid", "--json") == 0
     assert result(capsys)["mode"] == "carry"
 
@@ -223,4 +223,4 @@ def test_a_file_of_torch_save_is_never_called_damaged(capsys, old):
     torch.save(torch.nn.GRU(3, 4).state_dict(), "w.pt", _use_new_zipfile_serialization=not old)
     assert run("gates", "w.pt") == 2
     said = capsys.readouterr().err
-    assert "is a torch.save file" in said and "--module" in said and "damaged" not in said
+    assert "w.pt is no complete .safetensors file" in said and "damaged" not in said

@@ -14,7 +14,7 @@ from readable import unarranged
 from analysis.cli import main as analyze
 from gersgorin.cli.commands import main as gersgorin
 from optim_study.cli import main as optim_study
-from rhn.checkpoints import read_metadata, save_checkpoint
+from rhn.checkpoints import read, save
 from rhn.cli.main import main as rhn
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
@@ -65,7 +65,7 @@ def trial() -> dict:
 
 
 def test_the_best_checkpoint_of_a_study_names_its_data(folder):
-    assert read_metadata(best())["metadata"]["data"] == {
+    assert read(best()).header["metadata"]["data"] == {
         "source": f"original file {folder / 'mine.json'}",
         "checksum": chorales("mine.json").checksum,
         "path": str(folder / "mine.json"),
@@ -98,14 +98,12 @@ def test_gains_read_the_data_of_the_network(capsys, caplog):
 @pytest.mark.parametrize("change", ["other", "gone"])
 def test_a_stored_file_that_is_gone_or_has_changed_is_one_sentence(change, tmp_path, capsys):
     moved = tmp_path / "moved.json"
-    about = read_metadata(best())["metadata"]
+    about = read(best()).header["metadata"]
     about["data"] |= {"path": str(moved)}
     if change == "other":
         shutil.copy("other.json", moved)
-    file = save_checkpoint(
-        tmp_path / "a.safetensors", PolyphonicModel("rhn", hidden_size=4), **about
-    )
-    said = "was trained on data with" if change == "other" else "cannot be read"
+    file = save(tmp_path / "a.safetensors", PolyphonicModel("rhn", hidden_size=4), **about)
+    said = f"checksum of {moved} is" if change == "other" else "cannot be read"
     for run, words in (
         (rhn, ["evaluate", str(file)]),
         (analyze, ["lesion", str(file)]),

@@ -7,7 +7,7 @@ import pytest
 import analysis.cli
 import optim_study.cli
 import rhn.cli.main
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.models import PolyphonicModel
 
 MAIN = {
@@ -35,7 +35,7 @@ def _nothing_is_computed(own_folder, monkeypatch):
 
     for place in WORK:
         monkeypatch.setattr(place, compute)
-    save_checkpoint("model.safetensors", PolyphonicModel("rnn", hidden_size=3))
+    save("model.safetensors", PolyphonicModel("rnn", hidden_size=3))
     Path("file").write_text("")
     Path("run/swarm.png").mkdir(parents=True)
     Path("run/journal.log").write_text("")

@@ -20,7 +20,7 @@ from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
 from analysis.lesion_modes import MODES, lesioned_layers
 from rhn.cells import CELLS, RHN, Cell, Gates, Layer, Part, described_layers, resolve_cell
-from rhn.checkpoints import load_model
+from rhn.checkpoints import load
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -100,7 +100,7 @@ def test_the_option_is_in_the_configuration_and_in_the_checkpoint(trained):
         and config["cell_options"] == {"gain": 1.5}
         and config["learning_rate"] == 0.1
     )
-    assert load_model(folder, *cell[1:]).cells[0].gain == 1.5
+    assert load(folder, *cell[1:]).cells[0].gain == 1.5
 
 
 def test_it_is_watched_and_lesioned(trained, capsys):
@@ -127,7 +127,7 @@ def test_it_is_studied(trained, capsys):
     assert optim_study.cli.main([*words, "--out", f"{folder}/study"]) == 0
     assert f"{trained}-gain-0.5-depth1" in capsys.readouterr().out
     best = next(Path(folder, "study").glob("*/best.safetensors"))
-    assert load_model(best, *cell[1:]).cells[0].gain == 0.5
+    assert load(best, *cell[1:]).cells[0].gain == 0.5
 
 
 def test_it_is_drawn_new_and_trained(trained, capsys):
@@ -146,7 +146,7 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
 def test_what_does_not_work_is_one_sentence(trained, capsys):
     folder, *_ = stored(trained)
     for words, said in {
-        ("gates", folder): "has a cell of your own: add --cell my_module:Mine to import it",
+        ("gates", folder): "is my_module:Mine: expected ",
         ("gates", folder, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
     }.items():
         assert main([*words]) == 2

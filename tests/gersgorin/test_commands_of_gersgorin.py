@@ -21,7 +21,7 @@ from gersgorin.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.cli.work import function_of
 from gersgorin.results import load
 from rhn.cells import LSTM, RHN, RNN
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.models import PolyphonicModel
@@ -158,7 +158,7 @@ def trained_model(cell: str, depth: int, **train):
         for p in model.parameters():
             p += 0.1
     train = {"seed": 3, "cell": cell, "depth": depth} | train
-    save_checkpoint("mine.safetensors", model, train=train, metrics={"epoch": 4})
+    save("mine.safetensors", model, train=train, metrics={"epoch": 4})
     return model, before
 
 
@@ -166,7 +166,7 @@ def test_a_checkpoint_of_chorales_is_read(capsys):
     model, _ = trained_model("rhn", 2)
     found = printed(capsys, "plot", "--checkpoint", "mine.safetensors", "--steps", 5)
     assert radii(found) == wanted_radii(model.double().cells[0], x_of(5))
-    save_checkpoint("cell.safetensors", model.cells[0])
+    save("cell.safetensors", model.cells[0])
     alone = printed(capsys, "plot", "--checkpoint", "cell.safetensors", "--steps", 5)
     assert alone["eigenvalues"] == found["eigenvalues"]
 
@@ -208,15 +208,15 @@ def test_an_own_cell_new_and_trained(capsys):
     mine = "own_cell_here:Minimal"
     new = printed(capsys, "plot", "--cell", mine, *SMALL)
     model = PolyphonicModel(mine, hidden_size=6, generator=torch.Generator().manual_seed(1))
-    save_checkpoint("mine.safetensors", model)
+    save("mine.safetensors", model)
     words = ["plot", "--checkpoint", "mine.safetensors", "--steps", 7]
     found = printed(capsys, *words, "--cell", mine)
     assert radii(found) == wanted_radii(model.double().cells[0], x_of()) != radii(new)
     for wrong, said in {
         ("plot", "--cell", "own_cell_here:Yours"): "cannot load the cell",
         ("plot", "--cell", "own_cell_here:Failing"): "ValueError: not today",
-        tuple(words): f"add --cell {mine}",
-        (*words, "--cell", "rhn"): f"give --cell {mine}",
+        tuple(words): f"is {mine}: expected ",
+        (*words, "--cell", "rhn"): f"cell is rhn: expected {mine}",
     }.items():
         assert run(*wrong) == 2
         error = capsys.readouterr().err
@@ -227,7 +227,7 @@ def test_a_language_model_runs_along_a_text(capsys):
     words = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
     config = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, init="uniform:0.4")
     model = build_model(config, len(words))
-    save_checkpoint("text.safetensors", model, train=asdict(config), vocabulary=words.to_json())
+    save("text.safetensors", model, train=asdict(config), vocabulary=words.to_json())
     Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 30)
     trained = ["plot", "--checkpoint", "text.safetensors", "--input", "novel.txt"]
     found = printed(capsys, *trained, "--steps", 7)
@@ -235,7 +235,7 @@ def test_a_language_model_runs_along_a_text(capsys):
     x = model.double().embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
     assert radii(found) == wanted_radii(model.cells[0], x)
     assert len(printed(capsys, "products", *trained[1:])["log_norm"]) == 100
-    save_checkpoint("two.safetensors", build_model(replace(config, layers=2), len(words)),
+    save("two.safetensors", build_model(replace(config, layers=2), len(words)),
                     train=asdict(config), vocabulary=words.to_json())  # fmt: skip
     two = ["gates", "--checkpoint", "two.safetensors", "--input", "novel.txt"]
     assert run(*two) == 2 and "cells.0, cells.1" in capsys.readouterr().err

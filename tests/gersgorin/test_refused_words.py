@@ -11,7 +11,7 @@ from tables import for_each
 from gersgorin import open_run, spectra
 from gersgorin.cli.commands import TABLE
 from rhn.cells import RHN
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from tests.gersgorin.test_commands_of_gersgorin import (
     NETS,
     SMALL,
@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
         ("plot --module nets.py:turns --checkpoint a.safetensors", "expected a module, for the"),
         ("plot --input none.npy", "none.npy cannot be read as numbers"),
         ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
-        ("plot --chorale none", "no chorale is called 'none'"),
+        ("plot --chorale none", "chorale is 'none': expected a name"),
         ("plot --figure poster", "poster"),
         ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
         ("plot --hidden-size 1.5", "--hidden-size"),
@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
 )
 def test_wrong_words_are_refused_before_the_work(words, said, capsys):
     Path("nets.py").write_text(NETS)
-    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    save("a.safetensors", RHN(88, 4, 2))
     assert run(*words.split()) == 2, words
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error.splitlines()[0], error
@@ -87,7 +87,7 @@ def test_wrong_words_are_refused_before_the_work(words, said, capsys):
 
 def test_wrong_numbers_beside_a_network_are_refused(capsys):
     np.save("sine.npy", np.zeros(9))
-    save_checkpoint("a.safetensors", RHN(88, 4, 2))
+    save("a.safetensors", RHN(88, 4, 2))
     for words, said in {
         ("plot", *SMALL, "--step", 7): "step is 7: expected a whole number from 0 to 6",
         ("plot", "--input", "sine.npy", "--checkpoint", "a.safetensors"): "rhn takes no step from",

@@ -15,11 +15,12 @@ from tables import others_slow
 from optim_study.backend import TorchBackend, models_of_trials, start_training
 from optim_study.folder import StudyFolder
 from optim_study.protocol import StudyConfig
-from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.checkpoints import load, read
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
-from rhn.training.chorales import constant_output_nll, evaluate_chorales
+from rhn.training.chorales import constant_output_nll
 from rhn.training.ensemble import batch_order
+from rhn.training.evaluation import evaluate_chorales
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(
     outcome = rows[number]
     about = {"trial": number, "settings": asdict(cfg.settings(number)), "outcome": outcome.results}
     TorchBackend(tiny_data).write_best(path, fused, number, **about)
-    model = load_checkpoint(path)
+    model = load(path)
     measured = [
         evaluate_chorales(model, pieces).nll for pieces in (corpus.train, corpus.valid, corpus.test)
     ]
@@ -104,7 +105,7 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(
         != measured[:2]
     )
     data = {"source": corpus.source, "checksum": corpus.checksum, "path": str(tiny_data)}
-    assert read_metadata(path)["metadata"] == {**about, "data": data}
+    assert read(path).header["metadata"] == {**about, "data": data}
 
 
 def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(

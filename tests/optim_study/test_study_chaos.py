@@ -21,8 +21,8 @@ import pytest
 from small_studies import assert_exact, config, drive, finished, started, wait_for, workers_of
 from test_study_storage import away_for, server  # noqa: F401 - a fixture
 
+from optim_study.folder import is_locked
 from rhn.errors import OutputError
-from rhn.training.state import is_locked
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 KILLS, STOPS = (

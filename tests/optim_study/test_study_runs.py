@@ -33,7 +33,7 @@ from optim_study.folder import StudyFolder
 from optim_study.runner import epochs_done
 from optim_study.worker import Job, work
 from rhn.errors import OutputError
-from rhn.training.state import Interrupted
+from rhn.training.interrupts import Interrupted
 
 
 class Eventful(NumpyBackend):

@@ -17,7 +17,7 @@ from helps import MAINS, complaint
 from tables import for_each
 
 from optim_study import TrialRow
-from rhn.training.state import LEFT
+from optim_study.results import LEFT
 from trainability.changes import ROW_LABELS
 from trainability.facts import FACTS
 

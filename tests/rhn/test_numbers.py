@@ -17,7 +17,7 @@ from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
-from rhn.training.run import train_in_folder
+from rhn.training.run import train
 from rhn.utils.old import plain
 from rhn.utils.validation import check_device, number, whole_number
 from tests.rhn.texts import sentences
@@ -79,7 +79,7 @@ def test_a_training_with_scalars_is_that_with_numbers(tmp_path):
 
 def test_seeds_and_sizes_are_scalars_too(tmp_path):
     config = preset("jsb-depth-1", hidden_size=3, epochs=1)
-    found = train_in_folder(config, CHORALES, tmp_path / "out", seeds=np.arange(2))
+    found = train(config, CHORALES, out=tmp_path / "out", seeds=np.arange(2))
     assert [result.seed for result in found] == [0, 1]
     cell = make_cell("rhn", np.int64(3), np.array(4), gate_constant=np.float32(0.5))
     assert cell.config() == make_cell("rhn", 3, 4, gate_constant=0.5).config()

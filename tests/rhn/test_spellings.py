@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import pytest
 
-import rhn
 from rhn.cells import CELLS, cell_options
 from rhn.cli import main as cli
 from rhn.presets import CHORALE_PRESETS, PRESETS, changed, parameters, preset
@@ -56,9 +55,8 @@ def largest(cell: str, depth: int, options: dict) -> tuple[int, int]:
 
 
 @pytest.fixture
-def spellings(tmp_path, capsys, monkeypatch):
+def spellings(tmp_path, capsys):
     """spellings(preset, cell, options): the configuration by every way to give them."""
-    monkeypatch.setattr("rhn.api.train_in_folder", lambda config, *_, **__: config)
     file = tmp_path / "mine.json"
 
     def printed(*words) -> dict:
@@ -73,7 +71,6 @@ def spellings(tmp_path, capsys, monkeypatch):
         chosen = {**own, "cell_options": options}
         found = {
             "preset": asdict(preset(name, **entries)),
-            "train": asdict(rhn.train(name, data=(), out=tmp_path / "out", **chosen)),
             "command": printed(name, "--cell", cell, *words),
         }
         cell_words = ["--cell", cell] if own else []

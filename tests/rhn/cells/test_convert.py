@@ -10,7 +10,7 @@ from torch import nn
 
 from rhn.cells import GRU, IRNN, from_torch, resolve_cell, to_torch
 from rhn.cells.convert import OURS
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load, save
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -123,7 +123,7 @@ def test_torch_s_cells_have_names_and_start_as_torch_s_do(theirs):
 
 def test_a_network_of_torch_s_cell_is_saved_and_loaded_by_its_name(tmp_path):
     model = PolyphonicModel("torch.nn:LSTM", hidden_size=5)
-    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
+    again = load(save(tmp_path / "m.safetensors", model))
     x = torch.rand(4, 2, 88)
     assert again.cell == "torch.nn:LSTM" and torch.equal(again(x), model(x))
     theirs = PolyphonicModel(lambda m, n, depth, **where: nn.GRU(m, n, **where), hidden_size=5)

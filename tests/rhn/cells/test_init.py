@@ -13,7 +13,7 @@ from torch import nn
 
 from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Cell, Initialization, Layer, Part
 from rhn.cells.init import DEFAULT_SCALE, haar
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load, save
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.plotting.provenance import words_of_built, words_of_checkpoint
@@ -215,12 +215,8 @@ def test_a_models_output_layer_is_scaled_and_its_file_tells_the_scheme(scheme, t
     )
     assert abs(model.output.weight.std() * 30**0.5 - Initialization.parse(scheme).scale) < 0.03
     assert not model.output.bias.any()
-    save_checkpoint(tmp_path / "model.safetensors", model)
-    assert (
-        load_checkpoint(tmp_path / "model.safetensors").init
-        == model.init
-        == Initialization.parse(scheme)
-    )
+    save(tmp_path / "model.safetensors", model)
+    assert load(tmp_path / "model.safetensors").init == model.init == Initialization.parse(scheme)
 
 
 def test_defaults_are_the_official_codes():
@@ -323,7 +319,7 @@ def test_figures_say_if_the_scheme_does_not_draw_the_recurrent_matrix(
     assert told.startswith(f"built with {cell.init}") and told.endswith(words or str(cell.init))
     model = PolyphonicModel(name, hidden_size=16, **{"init": cell.init} | options)
     for number, saved in enumerate((cell, model)):
-        path = save_checkpoint(tmp_path / f"{number}.safetensors", saved)
+        path = save(tmp_path / f"{number}.safetensors", saved)
         assert words_of_checkpoint(path).endswith(words or str(cell.init))
     R = cell.weight_hh.detach().double().numpy().reshape(-1, 16)
     if words == ADDED:

@@ -25,12 +25,12 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.registry import lacking
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load, save
 from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
-from rhn.training.run import train_in_folder
+from rhn.training.run import train
 from rhn.utils.old import fits
 
 
@@ -76,7 +76,7 @@ def test_a_cell_with_only_a_step_trains_as_ours_and_has_its_jacobian(tmp_path):
     for kind in (Plain, RNN):
         CELLS["mine"] = kind  # the name decides the random numbers
         config, out = preset("jsb-depth-1", **changes), tmp_path / kind.__name__
-        train_in_folder(config, Corpus(pieces, pieces, pieces, "noise"), out, seeds=range(2))
+        train(config, Corpus(pieces, pieces, pieces, "noise"), out=out, seeds=range(2))
         lines = (out / "seed-1" / "metrics.jsonl").read_text().splitlines()
         losses[kind] = [json.loads(line)["train_nll"] for line in lines]
     assert losses[Plain] == pytest.approx(losses[RNN], rel=1e-5)
@@ -99,7 +99,7 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
         == 0.01
     )
     model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
-    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
+    again = load(save(tmp_path / "m.safetensors", model))
     assert again.cell == "mine" and again.cells[0].gain == 3.0
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import rhn
-from rhn.checkpoints import read_metadata
+from rhn.checkpoints import read
 from rhn.cli import main as cli
 from rhn.data import Corpus, Piece
 from rhn.plotting.curves import read_curves
@@ -36,7 +36,7 @@ def run(request, tmp_path_factory):
 def test_the_epoch_of_the_curves_is_that_of_the_checkpoint(run):
     folder, found, table, objective = run
     (curves,) = read_curves(folder)
-    epoch = read_metadata(folder / "best.safetensors")["metadata"]["metrics"]["epoch"]
+    epoch = read(folder / "best.safetensors").header["metadata"]["metrics"]["epoch"]
     lowest = table[f"{objective}_nll"].idxmin()
     assert curves.best[0] == epoch == found.best_epoch == table.epoch[lowest]
     assert curves.best[1] == table[f"{objective}_nll"].min()

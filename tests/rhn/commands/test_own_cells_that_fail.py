@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rhn import cells
-from rhn.checkpoints import save_checkpoint
+from rhn.checkpoints import save
 from rhn.cli.entry import run_command
 from rhn.cli.main import main
 from rhn.cli.tracebacks import frames_outside
@@ -29,7 +29,7 @@ class Leaving(cells.RNN):
 @pytest.mark.parametrize("cell", ["leave", "fail", "Leaving"])
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_failing_cell_is_refused(command, cell, tmp_path, capsys):
-    path = save_checkpoint(tmp_path / "mine.safetensors", PolyphonicModel("rnn", hidden_size=3))
+    path = save(tmp_path / "mine.safetensors", PolyphonicModel("rnn", hidden_size=3))
     where = {"train": ["jsb-depth-1", "--out", str(tmp_path / "out")], "evaluate": [str(path)]}[
         command
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tables import for_each
 
-from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
+from rhn.checkpoints import load, read, save
 from rhn.cli import main as cli
 
 
@@ -43,9 +43,9 @@ def test_a_file_never_decides_what_is_imported(base, hostile, refused):
 
 
 def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile):
-    about = read_metadata(trained(prose))["metadata"]
+    about = read(trained(prose)).header["metadata"]
     about["train"]["cell"] = "evil:cell"  # beside a model of an RHN
-    save_checkpoint("lie.safetensors", load_checkpoint(trained(prose)), **about)
+    save("lie.safetensors", load(trained(prose)), **about)
     evaluate = f"evaluate lie.safetensors --data {prose.data}"
     for words in (evaluate, f"{evaluate} --mc 1", "generate lie.safetensors"):
         cli.main(words.split())

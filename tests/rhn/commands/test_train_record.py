@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gersgorin.recording import Recording
-from rhn.checkpoints import load_checkpoint
+from rhn.checkpoints import load
 from rhn.cli import main as cli
 from rhn.data import chorales
 from tests.rhn.commands.test_trainings import assert_same_run
@@ -40,7 +40,7 @@ def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(ta
 
 def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     assert music.train(tmp_path / "run", "--epochs", "1", "--record", "1") == 0
-    model = load_checkpoint(tmp_path / "run" / "best.safetensors")  # of epoch 1
+    model = load(tmp_path / "run" / "best.safetensors")  # of epoch 1
     probe = torch.as_tensor(np.asarray(chorales(music.data).valid[0])).float()
     loss = model.nll(probe).mean()
     loss.backward()

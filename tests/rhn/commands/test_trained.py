@@ -20,8 +20,8 @@ def test_a_folder_means_its_best_weights_and_its_data_is_known(
     found = answer("evaluate", folder, "--json")
     for words in ([folder / "best.safetensors"], [folder, "--data", task.data]):
         assert answer("evaluate", *words, "--json") == found
-    refused(["evaluate", tmp_path], "holds no best.safetensors")
-    refused(["evaluate", folder.parent], f"the folder of one training, such as {folder}")
+    for empty in (tmp_path, folder.parent):
+        refused(["evaluate", empty], "best.safetensors does not exist")
 
 
 def test_a_model_of_chorales_is_evaluated_at_full_precision(music, trained, answer):
@@ -75,12 +75,11 @@ def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
     def found(*options):
         return answer("evaluate", trained(prose), "--json", "--max-tokens", 60, *options)
 
-    plain, mc, official = (found(*o) for o in ((), ("--mc", 3), ("--mc-official", 3)))
-    assert plain["tokens"] == 59
-    assert (mc["method"], mc["samples"], mc["tokens"]) == ("mc", 3, 59)
+    plain, mc = found(), found("--mc", 3)
+    assert plain["tokens"] == 59 and "samples" not in plain
+    assert (mc["samples"], mc["tokens"]) == (3, 59)
     assert mc == found("--mc", 3, "--seed", 0) != found("--mc", 3, "--seed", 2)
-    assert [official[name] for name in ("method", "samples", "redrawn")] == ["mc-official", 3, 0]
-    assert len({result["nll"] for result in (plain, mc, official)}) == 3
+    assert mc["nll"] != plain["nll"]
 
 
 def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):

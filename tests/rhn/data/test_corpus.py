@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rhn.data.corpus import Piece
+from rhn.data.corpus import Piece, find
 
 
 @pytest.fixture
@@ -21,7 +21,6 @@ def origin(piece):
 def test_a_piece_is_an_ordinary_array_of_bytes(piece):
     assert isinstance(piece, np.ndarray)
     assert (piece.shape, piece.dtype, piece[2, 2], len(piece)) == ((5, 88), np.uint8, 1, 5)
-    assert repr(piece) == "Piece('bwv269', train-3, shape=(5, 88))"
     for plain in (np.asarray(piece), piece == 1, piece.sum(axis=1)):
         assert type(plain) is np.ndarray, "what is computed from a piece is no piece"
     assert isinstance(piece.sum(), np.integer)
@@ -54,6 +53,7 @@ def test_the_checksum_is_of_notes_order_and_names_and_not_of_the_source(small_co
 
 
 def test_find_takes_names_and_addresses_in_any_spelling_and_returns_the_first_of_that_name(rebuilt):
-    assert rebuilt.find("BWV 269") is rebuilt.find("bwv269")
-    assert rebuilt.find("Valid-33").name == "bwv414"
-    assert rebuilt.find("bwv414").label == "train-14"
+    pieces = rebuilt.pieces
+    assert find(pieces, "BWV 269") is find(pieces, "bwv269")
+    assert find(pieces, "Valid-33").name == "bwv414"
+    assert find(pieces, "bwv414").label == "train-14"

@@ -115,7 +115,7 @@ def test_a_call_in_a_pickle_is_refused_and_not_made(tmp_path, protocol):
 
     hostile = pickle.dumps(SMALL | {"train": Hostile()}, protocol)
     (tmp_path / "hostile.pickle").write_bytes(hostile)
-    refused(tmp_path / "hostile.pickle", "it imports .*, expected only plain data")
+    refused(tmp_path / "hostile.pickle", "it imports ")
     assert not (tmp_path / "executed").exists()
     pickle.loads(hostile)
     assert (tmp_path / "executed").exists(), "the proof that this test can fail"

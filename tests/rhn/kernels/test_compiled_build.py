@@ -30,7 +30,7 @@ def home(tmp_path, monkeypatch):
 def compiler():
     try:
         return compiled._compiler()
-    except compiled.CompileError as error:
+    except OSError as error:
         pytest.skip(str(error))
 
 
@@ -53,12 +53,7 @@ def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, monke
     assert len(kept(home)) == 2, "other flags, another file"
 
 
-OBSTACLES = {
-    "a file": "File exists",
-    "open to others": "it is open to other users",
-    "a link": "it is no folder",
-    "another user's": "it belongs to another user",
-}
+OBSTACLES = ["a file", "open to others", "a link", "another user's"]
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
@@ -76,7 +71,7 @@ def test_without_a_private_folder_a_process_compiles_for_itself(home, compiler, 
     assert compiled._load(compiler).rhn_bernoulli
     assert obstacle == "a file" or kept(home) == []
     (record,) = caplog.records
-    assert record.levelname == "WARNING" and OBSTACLES[obstacle] in record.message
+    assert record.levelname == "WARNING" and f"{home} is no folder of this user" in record.message
 
 
 @pytest.mark.parametrize("compiler", ["none", "one that fails"])

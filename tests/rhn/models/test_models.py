@@ -15,10 +15,10 @@ from torch import nn
 from torch.func import vmap
 
 from rhn.cells import CELLS
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load, save
 from rhn.errors import CheckpointError
 from rhn.kernels.losses import frame_nll
-from rhn.models import PolyphonicModel, with_cell
+from rhn.models import PolyphonicModel
 from rhn.training.ensemble import deterministic
 
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_gives_the_model_back(key, tmp_path):
     m = model(
         key, layers=2, dtype=torch.float32, **({"transform_bias": -1} if key == "rhn" else {})
     )
-    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", m))
+    again = load(save(tmp_path / "m.safetensors", m))
     assert json.loads(json.dumps(m.config())) == again.config()
     assert all(torch.equal(p, q) for p, q in zip(m.parameters(), again.parameters(), strict=True))
     x = frames(dtype=torch.float32)
@@ -155,10 +155,10 @@ def test_a_checkpoint_gives_the_model_back(key, tmp_path):
 
 def test_a_model_with_a_cell_of_the_user_s_own_needs_that_cell_to_load(tmp_path):
     m = model(PlainCell)
-    path = save_checkpoint(tmp_path / "m.safetensors", m)
+    path = save(tmp_path / "m.safetensors", m)
     with pytest.raises(
-        CheckpointError, match=r"--cell .*:PlainCell .*rhn.load\(path, cell='.*:PlainCell'"
+        CheckpointError, match=r"cell of .* is .*:PlainCell: expected .*, or --cell"
     ):
-        load_checkpoint(path)
+        load(path)
     x = frames()
-    assert torch.equal(load_checkpoint(path, factory=with_cell(PlainCell))(x), m(x))
+    assert torch.equal(load(path, PlainCell)(x), m(x))

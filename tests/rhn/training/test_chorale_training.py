@@ -19,11 +19,11 @@ from rhn.models import PolyphonicModel
 from rhn.training.chorales import (
     STEP_ROWS,
     ChoraleTask,
-    evaluate_chorales,
     evaluation_batches,
 )
 from rhn.training.config import ChoraleConfig
 from rhn.training.ensemble import batch_order, weight_bytes, weights_generator
+from rhn.training.evaluation import evaluate_chorales
 from rhn.training.state import TrialState
 from rhn.training.trainer import Trainer
 from tests.rhn.pieces import shortest_chorales

@@ -17,11 +17,11 @@ from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
-from rhn.training import ensemble as graphs
-from rhn.training import evaluation
+from rhn.training import evaluation, graphs
 from rhn.training.chorales import ChoraleTask
-from rhn.training.ensemble import Ensemble, captured
-from rhn.training.evaluation import ensemble_nll, read_window
+from rhn.training.ensemble import Ensemble
+from rhn.training.evaluation import ensemble_nll
+from rhn.training.graphs import captured
 from rhn.training.trainer import Trainer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
@@ -74,10 +74,7 @@ def test_numbers_are_part_of_the_key():
     assert [t.tolist() for t in first] == [[0, 0], [1, 1]]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(
-    monkeypatch, temperature
-):
+def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monkeypatch):
     models = [
         LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64)
         for _ in range(2)
@@ -85,8 +82,7 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(
     for seed, model in enumerate(models):
         randomize(model, seed)
     rows = in_rows(np.random.default_rng(1).integers(5, size=100), 2)
-    read = functools.partial(read_window, temperature=temperature)
-    wanted = ensemble_nll(Ensemble.of(models), rows, read, window=9)
+    wanted = ensemble_nll(Ensemble.of(models), rows, window=9)
     devices = []
 
     def as_on_a_gpu(function, device):
@@ -94,7 +90,7 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(
         return captured(function, CUDA)
 
     monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
-    assert torch.equal(ensemble_nll(Ensemble.of(models), rows, read, window=9), wanted)
+    assert torch.equal(ensemble_nll(Ensemble.of(models), rows, window=9), wanted)
     assert devices == ["cpu"]
 
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from rhn.training.state import deferred_interrupt
+from rhn.training.interrupts import deferred_interrupt
 
 
 def press_ctrl_c():

@@ -16,7 +16,7 @@ from rhn.models.networks import LanguageModel
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble
 from rhn.training.language import LanguageTask
-from rhn.training.optimizers import SGD
+from rhn.training.optimizers import OPTIMIZERS
 from rhn.training.trainer import Trials, training_step
 from tests.rhn.texts import SMALL, small_corpus
 from tests.rhn.training.numpy_language_model import (
@@ -96,7 +96,8 @@ def test_two_windows_of_training_are_the_official_ones(
 
         read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
         before = {name: t.clone() for name, t in stack.weights.items()}
-        trials, optimizer = Trials([0, 1], stack, rates, {}), SGD(weight_decay=WEIGHT_DECAY)
+        trials = Trials([0, 1], stack, rates, {})
+        optimizer = OPTIMIZERS["sgd"](weight_decay=WEIGHT_DECAY, clip=gradient_norm)
         drawn = [(stacked_masks(windows), None)]
         log, (our_states,) = training_step(task, optimizer, [trials], (read,), drawn, [our_states])
         for k, each in enumerate(wanted):

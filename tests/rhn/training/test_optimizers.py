@@ -8,7 +8,7 @@ from tables import for_each
 
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
-from rhn.training.optimizers import OPTIMIZERS, SGD, AdamW, gradient_norm, make_optimizer
+from rhn.training.optimizers import OPTIMIZERS, make_optimizer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
 THEIRS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
@@ -77,14 +77,8 @@ def test_each_model_takes_torch_s_steps_also_after_pruning_and_a_resume(case, dt
 @for_each(("dtype", "decay"), [(torch.float32, 0.0), (torch.float32, 0.1), (torch.float64, 0.1)])
 def test_a_clipped_step_is_torch_s_and_a_model_has_the_same_bits_alone(dtype, decay):
     together, g = ({name: t.to(dtype) for name, t in gradients(step).items()} for step in (0, 1))
-    before, ours = taken(together, [0, 1, 2]), SGD(weight_decay=decay)
-
-    def step(weights, g, rate):
-        norm = gradient_norm(weights, g, decay)
-        ours.step(weights, g, {}, rate, (5.0 / norm.clamp(min=5.0)).to(dtype))
-        return norm
-
-    norm = step(together, g, torch.tensor(RATES, dtype=torch.float64))
+    before, ours = taken(together, [0, 1, 2]), OPTIMIZERS["sgd"](weight_decay=decay, clip=5.0)
+    norm = ours.step(together, g, {}, torch.tensor(RATES, dtype=torch.float64))
     for k, rate in enumerate(RATES):
         theirs = [torch.nn.Parameter(t[k].clone()) for t in before.values()]
         for p, each in zip(theirs, g.values(), strict=True):
@@ -93,10 +87,8 @@ def test_a_clipped_step_is_torch_s_and_a_model_has_the_same_bits_alone(dtype, de
             torch.nn.utils.clip_grad_norm_(theirs, 5.0).item(), rel=1e-6
         )
         torch.optim.SGD(theirs, lr=rate).step()
-        alone = taken(before, [k])
-        assert torch.equal(
-            step(alone, taken(g, [k]), torch.tensor([rate], dtype=torch.float64)), norm[k : k + 1]
-        )
+        alone, own = taken(before, [k]), torch.tensor([rate], dtype=torch.float64)
+        assert torch.equal(ours.step(alone, taken(g, [k]), {}, own), norm[k : k + 1])
         for (name, w), p in zip(together.items(), theirs, strict=True):
             torch.testing.assert_close(w[k], p.detach(), rtol=1e-5, atol=1e-6)
             assert torch.equal(alone[name][0], w[k])
@@ -105,10 +97,10 @@ def test_a_clipped_step_is_torch_s_and_a_model_has_the_same_bits_alone(dtype, de
 
 def test_the_configuration_names_the_optimizer_and_its_parameters():
     config = LanguageConfig(corpus="ptb", optimizer="adamw", beta1=0.5, weight_decay=0.1)
-    assert make_optimizer(config) == AdamW(beta1=0.5, weight_decay=0.1)
-    assert make_optimizer(LanguageConfig(corpus="ptb")) == OPTIMIZERS["sgd"]()
+    assert make_optimizer(config) == OPTIMIZERS["adamw"](beta1=0.5, weight_decay=0.1, clip=10.0)
+    assert make_optimizer(LanguageConfig(corpus="ptb")) == OPTIMIZERS["sgd"](clip=10.0)
     shrink = LanguageConfig(corpus="ptb", weight_decay=0.1, weight_decay_form="shrink")
-    assert make_optimizer(shrink) == OPTIMIZERS["sgd"](shrink=0.1)
+    assert make_optimizer(shrink) == OPTIMIZERS["sgd"](shrink=0.1, clip=10.0)
     assert make_optimizer(preset("jsb-depth-1")) == OPTIMIZERS["sgd"](momentum=0.9)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import for_each
 
-from rhn.errors import DataError
+from rhn.errors import DamagedError
 from rhn.training.state import read_state, write_state
 
 ARRAYS = {
@@ -50,7 +50,7 @@ def test_any_flipped_bit_is_found(content, tmp_path_factory, data):
     flipped = bytearray(content)
     flipped[bit // 8] ^= 1 << bit % 8
     path.write_bytes(flipped)
-    with pytest.raises(DataError, match=r"s is damaged .*: put an undamaged copy in its place"):
+    with pytest.raises(DamagedError):
         read_state(path)
 
 
@@ -65,5 +65,5 @@ def test_any_flipped_bit_is_found(content, tmp_path_factory, data):
 )
 def test_a_damaged_state_is_refused(tmp_path, content, damage):
     (tmp_path / "s").write_bytes(damage(content))
-    with pytest.raises(DataError, match="s is damaged"):
+    with pytest.raises(DamagedError):
         read_state(tmp_path / "s")

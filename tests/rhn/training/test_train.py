@@ -10,18 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from tables import others_slow
 
-from rhn.checkpoints import read_metadata
+from rhn.checkpoints import read
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
-from rhn.training.run import SAVE_SHARE, Callback, locked, train_in_folder
-from rhn.training.state import Interrupted, write_state
+from rhn.training.interrupts import Interrupted
+from rhn.training.run import SAVE_SHARE, locked, train
+from rhn.training.state import write_state
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
 from tests.rhn.texts import metrics as lines
@@ -37,19 +39,11 @@ class Task:
     others: tuple
     """Another corpus, and a configuration that cannot be built."""
 
-    def train(self, folder: Path, corpus=None, step=None, epoch=None, save=None, **more):
+    def train(self, folder: Path, corpus=None, step=lambda _: None, save=lambda: None, **more):
         names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
-        callback = Callback()
-        vars(callback).update(
-            {k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f}
-        )
-        return train_in_folder(
-            replace(self.config, **names),
-            corpus or self.corpus,
-            folder,
-            callbacks=[callback],
-            **more,
-        )[0]
+        callbacks, config = [SimpleNamespace(step=step, save=save)], replace(self.config, **names)
+        how = {"out": folder, "callbacks": callbacks, **more}
+        return train(config, corpus or self.corpus, **how)[0]
 
 
 @pytest.fixture(scope="module", params=["chorales", "text"])
@@ -83,7 +77,7 @@ def whole(task, tmp_path_factory):
 @pytest.fixture
 def begun(task, tmp_path):
     """A folder whose training was stopped after 3 steps, in the first or the second epoch."""
-    with pytest.raises(Interrupted, match=r"continue with: rhn resume "):
+    with pytest.raises(Interrupted, match=r"^stopped after epoch [01]; .* is saved$"):
         task.train(tmp_path, step=interrupt_after(3))
     return tmp_path
 
@@ -119,7 +113,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(steps, task, whole, tm
 def test_a_lost_folder_ends_a_training_and_the_same_call_goes_on(task, whole, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(OutputError, match="No such file"):
-        task.train(folder, epoch=lambda *_: shutil.rmtree(folder, ignore_errors=True))
+        task.train(folder, step=lambda _: shutil.rmtree(folder, ignore_errors=True))
     task.train(folder)
     assert contents(folder) == contents(whole)
 
@@ -132,7 +126,7 @@ def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_t
         done = [line for line in lines(tmp_path) if line["epoch"] > 0]
         assert len(done) == result.epochs
         if done:
-            kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+            kept = read(tmp_path / "best.safetensors").header["metadata"]["metrics"]
             line = next(line for line in lines(tmp_path) if line["epoch"] == result.best_epoch)
             assert kept.items() >= line.items()
         if result.finished:
@@ -158,7 +152,7 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
         files = count(1)
-        for name in ("write_state", "save_checkpoint"):
+        for name in ("write_state", "save"):
             write = getattr(run_folder, name)
             patch.setattr(
                 run_folder,
@@ -169,7 +163,7 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
     with contextlib.suppress(Killed):
         task.train(tmp_path, step=killed)
     if (tmp_path / "best.safetensors").exists():
-        kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+        kept = read(tmp_path / "best.safetensors").header["metadata"]["metrics"]
         assert kept["epoch"] in [line["epoch"] for line in lines(tmp_path)]
     task.train(tmp_path)
     assert contents(tmp_path) == contents(whole)
@@ -193,22 +187,15 @@ def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
     task.train(tmp_path, epochs=2)
     task.train(tmp_path)
     assert contents(tmp_path) == contents(whole)
-    with pytest.raises(
-        InvalidInputError, match=r"has done \d epochs already, expected --epochs of \d or more"
-    ):
+    with pytest.raises(InvalidInputError, match=r"^epochs is 1: expected \d or more$"):
         task.train(tmp_path, epochs=1)
     assert contents(tmp_path) == contents(whole)
 
 
-def test_callbacks_see_every_step_and_every_line(task, tmp_path):
-    steps, told = [], []
-    task.train(
-        tmp_path,
-        step=lambda trainer: steps.append(trainer.steps),
-        epoch=lambda seed, line: told.append((seed, line)),
-    )
-    assert [(0, line) for line in lines(tmp_path) if line["epoch"] > 0] == told
-    assert steps == list(range(len(steps))) and len(steps) > 1 + len(told)
+def test_callbacks_see_every_step(task, tmp_path):
+    steps = []
+    task.train(tmp_path, step=lambda trainer: steps.append(trainer.steps))
+    assert steps == list(range(len(steps))) and len(steps) > len(lines(tmp_path))
 
 
 # ---- the folder is its own -----------------------------------------------------------------------
@@ -230,7 +217,7 @@ def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
     """A study keeps its best network under the name that a training gives it."""
     (tmp_path / name).write_text("a study's")
     (tmp_path / ".lock").write_text("its lock")
-    with pytest.raises(InvalidInputError, match=rf"holds {name} but no state"):
+    with pytest.raises(InvalidInputError, match=rf"holds {name} and no state.safetensors$"):
         task.train(tmp_path)
     assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
     (tmp_path / name).unlink()
@@ -242,7 +229,7 @@ def test_what_cannot_be_built_leaves_no_folder(task, tmp_path):
     with pytest.raises(InvalidInputError, match=r"does not fit into memory|transform_bias"):
         task.train(tmp_path / "run", **task.others[1])
     if task.name == "text":
-        with pytest.raises(InvalidInputError, match="the number of threads is 100000"):
+        with pytest.raises(InvalidInputError, match="threads is 100000"):
             task.train(tmp_path / "run", threads=100_000)
     assert not (tmp_path / "run").exists()
 
@@ -278,15 +265,13 @@ def test_a_state_with_a_flipped_bit_or_half_of_one_is_refused(task, begun):
     good = path.read_bytes()
     for damaged in (good[:-1] + bytes([good[-1] ^ 1]), good[:-1]):
         path.write_bytes(damaged)
-        refused(
-            task, begun, r"state\.safetensors is damaged \(.*\): put an undamaged copy in its place"
-        )
+        refused(task, begun, r"state\.safetensors is (damaged|no complete)")
 
 
 def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_path):
     task.train(tmp_path, epochs=1)
     (tmp_path / "state.safetensors").unlink()
-    refused(task, tmp_path, r"holds config\.json and .* but no state to continue from")
+    refused(task, tmp_path, r"holds config\.json and no state\.safetensors$")
 
 
 @pytest.mark.parametrize(
@@ -296,9 +281,9 @@ def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_
     other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
     task.train(other, epochs=1, **change)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, rf"{name} is .* in .*config.json and {value} in the saved state: put")
-    write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
-    refused(task, begun, r"state\.safetensors does not belong to a training")
+    refused(task, begun, rf"holds another training run: {name} is .* here and {value} there$")
+    write_state(begun / "state.safetensors", {"unknown": np.zeros(3)}, {})
+    refused(task, begun, r"holds another training run: .* and null there$")
 
 
 # ---- how often it is saved -----------------------------------------------------------------------
@@ -318,7 +303,4 @@ def test_saving_takes_a_small_share_of_the_time(task, tmp_path, monkeypatch):
 
     task.train(tmp_path, epochs=12, patience=None, step=step, save=save)
     apart = 20 * -(-1 / SAVE_SHARE // 20) + 1
-    if task.name == "chorales":
-        assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)
-    else:
-        assert np.diff(saves).max() <= apart and len(saves) > 12, "also at the end of every epoch"
+    assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)
