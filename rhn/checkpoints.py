@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells import CELLS
-from rhn.cells.registry import TORCH_CELLS, is_known, resolve_cell, unknown_cell
+from rhn.cells.registry import TORCH_CELLS, is_known, resolve_cell
 from rhn.errors import (
     CheckpointError,
     DamagedError,
@@ -259,7 +259,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
     if name in KINDS:
         if isinstance(cell, str) and not is_known(cell):
             if ":" not in cell:
-                raise CheckpointError(f"{path}: {unknown_cell(cell)}")
+                raise CheckpointError(f"{path}: cell is {cell!r}: expected {', '.join(CELLS)}")
             raise CheckpointError(
                 f"{path} has a cell of your own: add --cell {cell} to import it, or in Python "
                 f"rhn.load(path, cell={cell!r})"

@@ -29,15 +29,22 @@ inputs: the bound is infinite.
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, largest_singular_value, scaled_rows
-from rhn.cells.declared import DeclaredCell, Shapes
+from rhn.cells.base import (
+    CellMasks,
+    DeclaredCell,
+    Shapes,
+    largest_singular_value,
+    one_of,
+    optional,
+    real,
+    scaled_rows,
+)
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
@@ -58,14 +65,25 @@ class RHN(DeclaredCell):
             it.
     """
 
-    deep = True
-    coupled: bool = True
-    transform_bias: float | None = -2.0
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh"
-    gate_constant: float = 0.0
+    options = ("coupled", "transform_bias", "activation", "gate_constant")
     masks = ("state", "candidate")
     candidate = 0
     separate_masks = True
+
+    def __init__(
+        self,
+        *sizes: int,
+        coupled: bool = True,
+        transform_bias: float | None = -2.0,
+        activation: str = "tanh",
+        gate_constant: float = 0.0,
+        **others,
+    ):
+        self.coupled = one_of("coupled", coupled, True, False)
+        self.transform_bias = optional("transform_bias", transform_bias)
+        self.activation = one_of("activation", activation, *ACTIVATIONS)
+        self.gate_constant = real("gate_constant", gate_constant)
+        super().__init__(*sizes, **others)
 
     def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
@@ -111,31 +129,23 @@ class RHN(DeclaredCell):
         return self._layer(layer, x, s)[0]
 
     def layers(self) -> tuple[Layer, ...]:
-        gate, W = (
-            GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant),
-            Part("weight_ih"),
-        )
+        carry = None if self.coupled else 2
+        gate = GateBlocks(1, carry=carry, constant=self.gate_constant)
+        inputs = [Part("weight_ih"), *[None] * (self.depth - 1)]
         return tuple(
-            Layer(
-                input=None if k else W,
-                recurrent=Part("weight_hh", k),
-                bias=Part("bias", k),
-                gate=gate,
-            )
-            for k in range(self.depth)
+            Layer(input=W, recurrent=Part("weight_hh", k), bias=Part("bias", k), gate=gate)
+            for k, W in enumerate(inputs)
         )
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, (separate, state, candidate) = self.mask_input(x, dropout)
+        separate, state, candidate = dropout or CellMasks()
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
-            x, W = (
-                torch.cat([x * mask for mask in separate], -1),
-                torch.block_diag(*W.chunk(self.blocks)),
-            )
+            x = torch.cat([x * mask for mask in separate], -1)
+            W = torch.block_diag(*W.chunk(self.blocks))
         options = {"state_mask": state, "candidate_mask": candidate, "activation": self.activation}
         weights = W, self.weight_hh, self.biases()
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")

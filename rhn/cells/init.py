@@ -53,14 +53,7 @@ DEFAULT_SCALE = {
     "orthogonal": 1.0,
     "memory": 100.0,
 }
-SCALE = {
-    "uniform": "bound",
-    "gaussian": "standard deviation",
-    "identity": "standard deviation",
-    "scaled": "gain",
-    "orthogonal": "gain",
-    "memory": "number of steps",
-}
+SCALES = dict(zip(DEFAULT_SCALE, ("A", "STD", "STD", "G", "G", "T"), strict=True))
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
@@ -68,41 +61,14 @@ TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)
 WRITTEN = 0.4
 
 
-def _unknown(text: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"unknown initialisation {text!r}: expected gaussian[:STD], uniform[:A], identity[:STD], "
-        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
-        "constant biases ,bias:B"
-    )
-
-
-def _check(text: str, scheme: str, scale: float, constant: float | None) -> None:
-    """Raise InvalidInputError for an unknown scheme, or for a number out of its range. text: the
-    initialisation as the user gave it.
-    """
-    numbers = (scale, 0.0 if constant is None else constant)
-    known = scheme in DEFAULT_SCALE and all(map(is_number, numbers))
-    if not known or any(map(math.isnan, numbers)):
-        raise _unknown(text)
-    whole = scheme == "memory"
-    if scale < whole or (whole and math.isfinite(scale) and scale % 1):
-        expected = "a whole number of at least 1" if whole else "a number of at least 0"
-        raise InvalidInputError(
-            f"the initialisation {text!r:.60} has the {SCALE[scheme]} {scale:g}: expected "
-            f"{expected}"
-        )
-    if max(map(abs, numbers)) > LARGEST_INIT:
-        raise InvalidInputError(
-            f"the initialisation {text!r:.60} is out of range: expected a scale and a bias of at "
-            f"most {LARGEST_INIT:g}"
-        )
-
-
 @dataclass(frozen=True)
 class Initialization:
     """An initialisation: its scheme, its scale (half-width, standard deviation, gain or number of
     time steps), and the constant of the biases, if there is one. Raises InvalidInputError for an
     unknown scheme, or for numbers out of range.
+
+    >>> Initialization("gaussian", 0.01).bias(torch.ones(2), None)
+    tensor([0., 0.])
     """
 
     scheme: str
@@ -120,17 +86,21 @@ class Initialization:
         if isinstance(text, Initialization):
             return text
         found = re.fullmatch(r"([a-z]+)(?::([^,]+))?(?:,bias:(.+))?", str(text))
+        scheme, scale, bias = found.groups() if found else ("", None, None)
         try:
-            scheme, scale, bias = found.groups() if found else ("", "", "")
-            value = float(scale) if scale else DEFAULT_SCALE[scheme]
-            constant = float(bias) if bias else None
-        except (KeyError, ValueError):
-            raise _unknown(str(text)) from None
-        _check(str(text), scheme, value, constant)
-        return cls(scheme, value, constant)
+            value = float(scale) if scale else DEFAULT_SCALE.get(scheme, 0.0)
+            return cls(scheme, value, float(bias) if bias else None)
+        except (ValueError, InvalidInputError):
+            raise _refused(text) from None
 
     def __post_init__(self):
-        _check(str(self), self.scheme, self.scale, self.constant)
+        numbers = self.scale, self.constant or 0.0
+        if self.scheme not in DEFAULT_SCALE or not all(map(is_number, numbers)):
+            raise _refused(self)
+        low = 1 if self.scheme == "memory" else 0
+        broken = self.scheme == "memory" and self.scale % 1
+        if not low <= self.scale <= LARGEST_INIT or broken or not abs(numbers[1]) <= LARGEST_INIT:
+            raise _refused(self)
 
     def __str__(self) -> str:
         biases = "" if self.constant is None else f",bias:{_short(self.constant)}"
@@ -165,6 +135,14 @@ class Initialization:
         if self.scheme == "uniform":
             return self.weight(like, generator)
         return torch.zeros(like.shape, dtype=like.dtype, device="cpu")
+
+
+def _refused(init: Any) -> InvalidInputError:
+    schemes = ", ".join(f"{scheme}[:{name}]" for scheme, name in SCALES.items())
+    return InvalidInputError(
+        f"init is {str(init)[:60]!r}: expected {schemes}, each at most {LARGEST_INIT:g} (T: a "
+        "whole number), and ,bias:B for constant biases"
+    )
 
 
 def draw(
@@ -206,30 +184,19 @@ def memory_blocks(
     adding tasks); linear memory networks (Bacciu, Carta and Sperduti 2019, 2020); SCRN (Mikolov et
     al. 2014); S4D and LRU (spread angles); IRNN (Le et al. 2015).
     """
-    n, plain = (
-        getattr(module, "hidden_size", 0),
-        all(s.recurrent and not s.gate for s in layers),
-    )
-    if (
-        not layers
-        or not plain
-        or n < 4
-        or getattr(module, "nonlinearity", "") not in ("tanh", "relu")
-    ):
+    n = getattr(module, "hidden_size", 0)
+    if n < 4 or getattr(module, "nonlinearity", "") not in ("tanh", "relu") or not layers:
+        return []
+    if any(layer.gate or not layer.recurrent for layer in layers):
         return []
     half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
     if module.get_parameter(first.recurrent.parameter)[first.recurrent.index].dim() < 2:  # type: ignore[union-attr]
         return []  # a number for each unit
-    sense, keep, std = (
-        slice(half),
-        slice(half, None),
-        float(f"{WRITTEN / math.sqrt(steps * half):.4g}"),
-    )
+    sense, keep = slice(half), slice(half, None)
+    std = float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
     blocks: list[tuple] = [
         (first.input, keep, "zero", None),
         (first.recurrent, sense, "zero", None),
-    ]
-    blocks += [
         (first.recurrent, (keep, sense), "normal", std),
         (first.recurrent, (keep, keep), "rotations", steps),
     ]
@@ -252,10 +219,8 @@ def remember(
     that cannot have the scheme `memory`.
     """
     if not (blocks := memory_blocks(cell, layers, steps)):
-        raise InvalidInputError(
-            f"{type(cell).__name__} cannot have the initialisation memory: expected a tanh or "
-            "ReLU cell without gates, such as rnn or dt-rnn"
-        )
+        kind = type(cell).__name__
+        raise InvalidInputError(f"init of {kind} is memory: expected it for rnn, irnn, dt(s)-rnn")
     for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()
         if operation == "normal":

@@ -24,15 +24,12 @@ Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} 
 gamma = max |f'| = 1.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, largest_singular_value
-from rhn.cells.declared import DeclaredCell, Shapes
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, largest_singular_value, one_of
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
@@ -43,11 +40,14 @@ class DTRNN(DeclaredCell):
     n), bias (L, n).
     """
 
-    deep = True
-    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    options: tuple[str, ...] = ("nonlinearity",)
     masks = ("state",)
     candidate = 0
     learning_rate = 0.05  # found by trial: tanh cells diverge at 0.2
+
+    def __init__(self, *sizes: int, nonlinearity: str = "tanh", **others):
+        self.nonlinearity = one_of("nonlinearity", nonlinearity, "tanh", "relu")
+        super().__init__(*sizes, **others)
 
     def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
@@ -99,14 +99,10 @@ class DTRNN(DeclaredCell):
         return s
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, masks = self.mask_input(x, dropout)
-        weights = (
-            self.weight_ih,
-            self.weight_hh,
-            self.bias,
-            *((self.weight_skip,) if self._shortcuts else ()),
-        )
-        options = {"state_mask": masks.state, "activation": self.nonlinearity}
+        skip = (self.weight_skip,) if self._shortcuts else ()
+        weights = (self.weight_ih, self.weight_hh, self.bias, *skip)
+        state_mask = None if dropout is None else dropout.state
+        options = {"state_mask": state_mask, "activation": self.nonlinearity}
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
@@ -184,7 +180,11 @@ class DTSRNN(DTRNN):
     additional weight is weight_skip (L - 1, n, n), or (1, n, n) with skip="last".
     """
 
-    skip: Literal["all", "last"] = "all"
+    options = (*DTRNN.options, "skip")
+
+    def __init__(self, *sizes: int, skip: str = "all", **others):
+        self.skip = one_of("skip", skip, "all", "last")
+        super().__init__(*sizes, **others)
 
     @property
     def _shortcuts(self) -> int:
@@ -207,4 +207,6 @@ class IRNN(RNN):
 
     starts_at_identity = True
     default_init = "identity"
-    nonlinearity: Literal["relu", "tanh"] = "relu"
+
+    def __init__(self, *sizes: int, nonlinearity: str = "relu", **others):
+        super().__init__(*sizes, nonlinearity=nonlinearity, **others)

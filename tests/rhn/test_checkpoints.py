@@ -235,13 +235,13 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(tmp_path)
     refused(forge(good, config={"cell": "intruder:Cell"}), match="a cell of your own")
     assert "intruder" not in sys.modules
-    refused(forge(good, config={"layers": 10**6}), match="at most")
+    refused(forge(good, config={"layers": 10**6}), match="from 1 to 64")
 
 
-@pytest.mark.parametrize(("cell", "hint"), [("leaky", ""), ("rnh", "; did you")])
-def test_a_cell_that_is_gone_or_unknown_is_named_with_all_cells(cell, hint, tmp_path):
+@pytest.mark.parametrize("cell", ["leaky", "rnh"])
+def test_a_cell_that_is_gone_or_unknown_is_named_with_all_cells(cell, tmp_path):
     good = save_checkpoint(tmp_path / "m.safetensors", PolyphonicModel("rhn", hidden_size=4))
-    match = rf"forged\.safetensors: unknown cell '{cell}'{hint}.*\(cells: rnn, irnn, "
+    match = rf"forged\.safetensors: cell is '{cell}': expected rnn, irnn, "
     refused(forge(good, config={"cell": cell}), match=match)
 
 
