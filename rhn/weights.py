@@ -53,7 +53,7 @@ def layer_of_torch(cell: str, path: Path) -> Cell:
     if getattr(state.get(first), "ndim", 0) != 2:
         raise CheckpointError(f"{path} has no matrix {first}, which {cell} has")
     units = state[first.replace("ih", "hh")].shape[-1]
-    options = {"bias": first.replace("weight", "bias") in state}
+    options: dict[str, int] = {"bias": first.replace("weight", "bias") in state}
     if first == "weight_ih_l0":
         options["num_layers"] = sum(bool(re.fullmatch(r"weight_ih_l\d+", k)) for k in state)
     module = factory(state[first].shape[1], units, device="meta", **options)

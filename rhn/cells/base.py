@@ -58,11 +58,9 @@ class CellMasks(NamedTuple):
 class Cell(nn.Module):
     """A recurrent cell as a module that runs over time.
 
-    A subclass that redefines the `step` of a complete cell inherits neither the closed forms nor
-    the kernel of this cell. Both are derived from the new step unless the subclass defines them.
-
-    Closed forms, for x (..., m) and s (..., N) with N = state_size. If a cell has no closed form,
-    the attribute is None:
+    A subclass that redefines the `step` of a complete cell inherits neither its closed forms nor
+    its kernel. Closed forms, for x (..., m) and s (..., N) with N = state_size; None if a cell has
+    none:
 
         jacobian(x, s)           A = ds'/ds (..., N, N)
         input_jacobian(x, s)     ds'/dx (..., N, m)
@@ -149,47 +147,30 @@ class Cell(nn.Module):
         return s[..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """Compute the next state (..., state_size) from x (..., m) and s (..., state_size), in
-        plain differentiable operations.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} needs its equation: define step(x, s) -> s'"
-        )
+        """Compute the next state (..., state_size) from x (..., m) and s (..., state_size)."""
+        raise NotImplementedError(f"{type(self).__name__} needs its equation, step(x, s)")
 
     def states(self, x: Tensor, s0: Tensor) -> Tensor:
-        """Compute all states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The
-        default repeats `step`.
-
-        A subclass with `masks` takes them as a third argument, `dropout`: the CellMasks that
-        `forward` has not applied.
+        """Compute all states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). A
+        subclass with `masks` takes as a third argument those that `forward` has not applied.
         """
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """Return the gates and intermediate states of one time step, for any leading dimensions;
-        empty for cells without gates.
-        """
+        """Return the gates and intermediate states of one time step; empty without gates."""
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`. The
-        default description is empty.
-        """
+        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`."""
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """Compute the output (..., state_size) of one layer from its input state s, in plain
-        operations. Layers are counted from 0; y is the state before the time step.
-
-        A lesion replaces the output of a layer by s; entry i of a state belongs to unit i modulo n.
-        Raises NotImplementedError for a cell of several layers that does not define this method,
-        see `runs_layers`.
+        """Compute the output (..., state_size) of one layer, counted from 0, from its input state
+        s. y is the state before the time step. See `runs_layers`.
         """
         if self.depth > 1:
-            raise NotImplementedError(
-                f"{type(self).__name__} cannot run one of its layers: define run_layer"
-            )
+            raise NotImplementedError(f"{type(self).__name__} needs run_layer")
         return self.step(x, s)
 
     @property
@@ -200,18 +181,12 @@ class Cell(nn.Module):
     def forward(
         self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run the cell over time. Returns the outputs and the last state.
+        """Run the cell over time. Returns the outputs (T, B, n) and the last state (B, state_size),
+        in the layout of x. Raises InvalidInputError if a shape, a type or a mask does not fit.
 
-        Args:
-            x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
-            s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
-            dropout: masks with B rows each (one row if unbatched), the same for all time steps.
-
-        Returns:
-            outputs (T, B, n) and the last state (B, state_size), in the layout of x.
-
-        Raises InvalidInputError if a shape or dtype does not fit, or the cell cannot take a dropout
-        mask.
+        x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
+        s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
+        dropout: masks with B rows each (one row if unbatched), the same for all time steps.
         """
         if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             rows = "B, T" if self.batch_first else "T, B"
@@ -236,8 +211,7 @@ class Cell(nn.Module):
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
         """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x and the
-        masks that are not applied yet. Raises InvalidInputError for masks that the cell cannot
-        take.
+        masks that are not applied yet. Raises InvalidInputError for masks that do not fit.
         """
         masks = CellMasks() if masks is None else masks
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
@@ -255,10 +229,6 @@ class Cell(nn.Module):
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
         Weights are changed in place.
         """
-        if not isinstance(generator, torch.Generator | None):
-            raise InvalidInputError(
-                f"generator is {in_short(generator)}: expected a torch.Generator or None"
-            )
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme
@@ -269,19 +239,16 @@ class Cell(nn.Module):
             if near and self.candidate is not None:
                 R = self.weight_hh.unflatten(-2, (-1, self.hidden_size))[..., self.candidate, :, :]
                 R.diagonal(dim1=-2, dim2=-1).add_(1)
-            if scheme == "memory":
-                remember(self, self.layers(), self.init.scale, generator)
+            if scheme == "memory" and not remember(self, self.layers(), self.init.scale, generator):
+                kind = type(self).__name__
+                raise InvalidInputError(f"init is memory: expected another scheme for {kind}")
             self._start(generator)
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights that no scheme draws, such as gate biases. Called after all draws,
-        without gradients.
-        """
+        """Overwrite weights that no scheme draws, such as gate biases, after all draws."""
 
     def config(self) -> dict:
-        """Return the constructor's arguments that rebuild this cell, except device and dtype, as
-        JSON values.
-        """
+        """Return the constructor's arguments that rebuild this cell, except device and dtype."""
         names = ("input_size", "hidden_size", "depth", "init", "batch_first", "kernel")
         values = {name: getattr(self, name) for name in (*names, *self.options)}
         return values | {"init": str(self.init)}
@@ -297,11 +264,8 @@ class Cell(nn.Module):
 class DeclaredCell(Cell):
     """A cell whose weights have the names and shapes that `shapes` returns.
 
-    Args:
-        generator: CPU generator that draws the weights. None: torch's default generator.
-        device, dtype: those of the weights.
-        others: as in `Cell`. The options of a cell are keywords of its constructor, which checks
-            them and keeps them as attributes.
+    generator: CPU generator that draws the weights. None: torch's default generator. others: as in
+    `Cell`. A constructor checks its options and keeps them as attributes.
 
     >>> class Sum(DeclaredCell):
     ...     def shapes(self):
@@ -344,9 +308,7 @@ class DeclaredCell(Cell):
 
 
 DERIVED = {"jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
-"""Names of the closed forms and of the kernel, which a cell derives from the equation of its
-step.
-"""
+"""Names of the closed forms and of the kernel, which belong to the equation of a step."""
 
 
 def scaled_rows(k: Tensor, M: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""Convert cells from and to the RNN, LSTM and GRU of torch.nn (and from their *Cell classes), and
-join several cells to one stacked cell.
+"""Convert cells from and to the RNN, LSTM and GRU of torch.nn, and join several cells to one.
 
 A cell of torch.nn has two biases, a cell of ours has one. `from_torch` adds the two; `to_torch`
 writes zeros into the second bias. The exception is the candidate of the GRU, whose inner bias is
@@ -26,16 +25,10 @@ OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH
 
 
 def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
-    """Return our cell with a copy of the weights of a torch.nn RNN, LSTM or GRU of one direction,
-    or of an RNN/LSTM/GRUCell.
+    """Return our cell with a copy of the weights, and the `batch_first`, of a torch.nn RNN, LSTM or
+    GRU of one direction, or of an RNN/LSTM/GRUCell. Raises InvalidInputError for other modules.
 
-    The cell keeps the `batch_first` of the module: with batch_first=True it reads (B, T, m), else
-    (T, B, m).
-
-    layer: the layer to convert, counted from 0. None: all layers. Several layers become a
-    `StackedCell`.
-
-    Raises InvalidInputError for other modules, for two directions, or for projections.
+    layer: the layer to convert, counted from 0. None: all; several layers become a `StackedCell`.
 
     >>> gru, x = nn.GRU(3, 4), torch.rand(5, 1, 3)
     >>> torch.allclose(from_torch(gru)(x)[0], gru(x)[0], atol=1e-5)
@@ -54,19 +47,12 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
         stack = StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
         stack.of_torch = True
         return stack
-    layer = whole_number("layer", layer or 0, 0, layers - 1)
-    weights = weights_of_torch(module, layer)
-    w_ih, ours = weights["weight_ih"], OURS[classes[0]]
-    own = {"nonlinearity": module.nonlinearity} if ours is RNN else {}
-    cell = ours(
-        w_ih.shape[1],
-        module.hidden_size,
-        batch_first=batch_first,
-        generator=torch.Generator(),  # keeps the caller's random numbers
-        device=w_ih.device,
-        dtype=w_ih.dtype,
-        **own,
-    )
+    weights = _weights(module, whole_number("layer", layer or 0, 0, layers - 1))
+    W, ours = weights["weight_ih"], OURS[classes[0]]
+    own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours is RNN else {}
+    own |= {"batch_first": batch_first, "device": W.device, "dtype": W.dtype}
+    own["generator"] = torch.Generator()  # keeps the caller's random numbers
+    cell = ours(W.shape[1], module.hidden_size, **own)
     cell.of_torch = True
     cell.converted = True  # its weights do not come from `init`
     with torch.no_grad():
@@ -75,21 +61,17 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     return cell
 
 
-def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
-    """Return the weights of our cell by name, computed from one layer of a torch.nn module. Layers
-    are counted from 0. Gradients flow back to the module's own weights.
-    """
-    suffix = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
-    w_ih, w_hh = (getattr(module, name + suffix) for name in ("weight_ih", "weight_hh"))
-    zero = w_ih.new_zeros(w_ih.shape[0])
-    b_ih, b_hh = (
-        getattr(module, name + suffix) if module.bias else zero for name in ("bias_ih", "bias_hh")
-    )
+def _weights(module: nn.Module, layer: int) -> dict[str, Tensor]:
+    """Return the weights of our cell by name, computed from one layer of a torch.nn module."""
+    end = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
+    W, R = (getattr(module, f"weight_{part}{end}") for part in ("ih", "hh"))
+    names = [f"bias_{part}{end}" for part in ("ih", "hh")]
+    b, q = (getattr(module, name) if module.bias else W.new_zeros(len(W)) for name in names)
     if isinstance(module, nn.GRU | nn.GRUCell):
-        n = module.hidden_size
-        bias = torch.cat((b_ih[: 2 * n] + b_hh[: 2 * n], b_ih[2 * n :]))
-        return {"weight_ih": w_ih, "weight_hh": w_hh, "bias": bias, "bias_hn": b_hh[2 * n :]}
-    return {"weight_ih": w_ih, "weight_hh": w_hh, "bias": b_ih + b_hh}
+        n = 2 * module.hidden_size
+        bias = torch.cat((b[:n] + q[:n], b[n:]))
+        return {"weight_ih": W, "weight_hh": R, "bias": bias, "bias_hn": q[n:]}
+    return {"weight_ih": W, "weight_hh": R, "bias": b + q}
 
 
 def to_torch(cell: Cell) -> nn.Module:
@@ -103,9 +85,9 @@ def to_torch(cell: Cell) -> nn.Module:
             f"cannot convert {kind_of(cell)}: expected an RNN, LSTM or GRU of rhn.cells"
         )
     n, weight = cell.hidden_size, cell.weight_ih
-    own = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
-    keywords = {"batch_first": cell.batch_first, "dtype": weight.dtype, **own}
-    module = theirs(cell.input_size, n, device="meta", **keywords)  # draws no random numbers
+    own: dict[str, Any] = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
+    own |= {"batch_first": cell.batch_first, "dtype": weight.dtype}
+    module = theirs(cell.input_size, n, device="meta", **own)  # draws no random numbers
     module.to_empty(device=weight.device)
     with torch.no_grad():
         module.weight_ih_l0.copy_(weight)
@@ -120,9 +102,7 @@ def to_torch(cell: Cell) -> nn.Module:
 @cache
 def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
     """Return the factory of our version of a torch.nn class, for `--cell torch.nn:LSTM`. Its
-    initial weights are drawn as in torch, uniform within 1 / sqrt(n).
-
-    One difference remains: torch adds two biases, and we draw one.
+    initial weights are uniform within 1 / sqrt(n) as in torch, which has two biases.
 
     >>> as_in_torch("LSTM", LSTM)(3, 4)
     LSTM(3, 4, depth=1, init='uniform:0.5', forget_bias=None)
@@ -146,20 +126,16 @@ class StackedCell(Cell):
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
         h_0' = x                 h_l = the first n entries of s_l
 
-    A layer reads the output of the layer below at the same time step, so the Jacobian is block
-    lower triangular. For a single layer, let A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}'. Let [.]
-    denote the rows of h. The blocks are then
+    The Jacobian is block lower triangular. For a single layer, let A_l = ds_l'/ds_l and
+    B_l = ds_l'/dh_{l-1}', and let [.] denote the rows of h. The blocks are then
 
         ds_l'/ds_l = A_l
         ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
         ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    The eigenvalues of the Jacobian are therefore those of all A_l. Stacking affects only the norms
-    and the Geršgorin discs. The outputs are those of the highest cell. Dropout between layers,
-    which torch.nn applies only in training, is left out.
-
-    Raises InvalidInputError if the input size of a cell differs from the hidden size of the cell
-    below.
+    The eigenvalues of the Jacobian are therefore those of all A_l. The outputs are those of the
+    highest cell. Dropout between layers is left out. Raises InvalidInputError if the input size of
+    a cell differs from the hidden size of the cell below.
 
     >>> from rhn.cells import LSTM
     >>> stack = StackedCell([LSTM(3, 4), LSTM(4, 5)])
@@ -181,20 +157,16 @@ class StackedCell(Cell):
 
     @property
     def state_size(self) -> int:
-        """N, the number of entries of the joint state."""
         return sum(self.sizes)
 
     def outputs_of(self, s: Tensor) -> Tensor:
-        """Return the outputs (..., n) of the highest layer from states (..., N)."""
         return s[..., -self.sizes[-1] :][..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return torch.cat([after for *_, after in self._layers(x, s)], -1)
 
     def states(self, x: Tensor, s0: Tensor) -> Tensor:
-        """Compute all states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer. N is the
-        number of entries of the joint state.
-        """
+        """Compute all states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer."""
         found, starts = [], s0.expand(x.shape[1], -1).split(self.sizes, -1)
         for cell, start in zip(self.cells, starts, strict=True):
             found.append(cell.states(x, start.contiguous()))
@@ -210,7 +182,6 @@ class StackedCell(Cell):
         return Gates(*(sum((getattr(each, part) for each in gates), ()) for part in parts))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """Compute ds'/ds (..., N, N), by the equations of the class."""
         rows: list[Tensor] = []
         before = 0
         for cell, x_l, s_l, _ in self._layers(x, s):
@@ -225,7 +196,6 @@ class StackedCell(Cell):
         return torch.cat(rows, -2)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """Compute ds'/dx (..., N, m), by the equations of the class."""
         rows: list[Tensor] = []
         for cell, x_l, s_l, _ in self._layers(x, s):
             B = cell.input_jacobian(x_l, s_l)

@@ -24,6 +24,8 @@ The GRU's Jacobian, with v = R_n h + q:
            |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w,  e = ||R_n|| + w ||R_r|| / 4
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,6 +53,7 @@ class _Gated(DeclaredCell):
     candidate = 2
     gate: GateBlocks
     gate_bias: str  # the option with the initial bias of block 1
+    _driven: Callable[..., Tensor]
     recurrence = kernels.LSTM
 
     def shapes(self) -> Shapes:
@@ -93,9 +96,7 @@ class _Gated(DeclaredCell):
         return outputs, torch.cat(last, -1).squeeze(0)
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
-        """Return True if torch's own kernels can compute a call. They are faster, but have no
-        `vmap` rule and keep only the last state.
-        """
+        """Return True if torch's own, faster kernels can compute a call; they have no vmap rule."""
         numbers = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
         own = all(
             getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name]
@@ -196,9 +197,7 @@ class GRU(_Gated):
         return self._driven(x, s, self.weight_hh, r) + torch.diag_embed(z)
 
     def _driven(self, x: Tensor, s: Tensor, M: Tensor, reset: Tensor | int = 1) -> Tensor:
-        """Compute the change (..., n, k) of s' by a change M (3n, k) of the pre-activations, with
-        the block n of M multiplied by `reset`.
-        """
+        """As for the LSTM, with the block n of M (3n, k) multiplied by `reset`."""
         (u_r, u_z, u_n), (v_r, v_z, v) = (each.chunk(3, -1) for each in self._products(x, s))
         z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
         z_n = u_n + torch.sigmoid(z_r) * v

@@ -1,16 +1,10 @@
-"""Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change
-these weights.
+"""Describe the weights and gate blocks of each layer of a cell, for analyses that read or change
+them.
 
-    s_l = f_l(x, s_{l-1}, y)
+    s_l = f_l(x, s_{l-1}, y),   s_0 = y the state before the time step, s_L the state after it
 
-Here s_0 = y is the state before the time step, x is the step's input, and s_L is the state after
-it.
-
-`Cell.layers()` describes the weights of each layer, and `Cell.run_layer` runs one layer. Both are
-optional; a lesion needs a description of the parts that it changes.
-
-Legend: m inputs, n units, G blocks of n rows that are stacked in a weight. A block belongs to a
-gate or to the candidate.
+Legend: x input, m inputs, n units, G blocks of n rows that are stacked in a weight. A block belongs
+to a gate or to the candidate.
 """
 
 from collections.abc import Mapping

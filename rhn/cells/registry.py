@@ -1,8 +1,6 @@
 """Cells by name: find or make a cell, read its options, and fit its size to a number of parameters.
 
-The table `CELLS` holds the module and class name of each cell, so that the names can be listed
-without an import of torch. A cell is imported at first use. A user registers a cell with the
-decorator `register_cell`, or names it as `package.module:Class` without registration.
+Names can be listed without an import of torch: a cell is imported at first use.
 """
 
 import ast
@@ -29,26 +27,15 @@ COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # ke
 WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options in small letters
 
 
-class Cells(UserDict):
-    """Cells by name, in the order of listings. `CELLS["rhn"]` is a class, which is imported at
-    first use.
-
-    data: for each of our cells, module:Class within `rhn.cells`; for a user's cell, its class or
-    function.
-    """
+class _Cells(UserDict):
+    """Cells by name; `data` has module:Class of our cells, and users' cells themselves."""
 
     def __getitem__(self, name: str) -> Callable:
         row = self.data[name]
-        return _load(row) if isinstance(row, str) else row
+        return import_named(f"rhn.cells.{row}", "cell") if isinstance(row, str) else row
 
 
-def _load(place: str) -> Callable:
-    """Import the attribute `module:name` of `rhn.cells`; this takes a second, for torch."""
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(f"rhn.cells.{module}"), attribute)
-
-
-CELLS = Cells(
+CELLS = _Cells(
     {
         "rnn": "transition:RNN",
         "irnn": "transition:IRNN",
@@ -71,19 +58,14 @@ TORCH_CELLS = {
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
     """Return a decorator that registers your own cell, a class or a function, under a name.
-    Functions and commands then know this name.
+    Functions and commands then know this name. Raises InvalidInputError for a name that is taken,
+    or that has characters other than a-z, 0-9, - and _.
 
     The attributes of your cell are used like those of our cells. For example, `learning_rate` is a
     learning rate at which the cell trains on the chorales (default 0.2).
 
-    Raises InvalidInputError for a name that is taken, or that has characters other than a-z, 0-9, -
-    and _.
-
-    >>> @register_cell("mine")
-    ... def mine(input_size, hidden_size, depth=1, **options):
-    ...     return make_cell("gru", input_size, hidden_size, depth, **options)
-    >>> make_cell("mine", 3, 4).hidden_size
-    4
+    >>> register_cell("mine")(lambda *sizes, **options: CELLS["gru"](*sizes, **options))(3, 4)
+    GRU(3, 4, depth=1, init='uniform:0.04', update_bias=None)
     >>> del CELLS["mine"]
     """
     refused = InvalidInputError(f"name is {name!r}: expected a new one of a-z, 0-9, - and _")
@@ -101,13 +83,8 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     return register
 
 
-def parameters_of(factory: Callable) -> dict[str, Parameter]:
-    """Return the named parameters of a function or class. Those of a base class belong to them if
-    the constructor passes other keywords on by **.
-
-    >>> [*parameters_of(CELLS["gru"])][:3]
-    ['self', 'update_bias', 'input_size']
-    """
+def _parameters(factory: Callable) -> dict[str, Parameter]:
+    """Return the parameters of a factory, and of base classes to which it passes keywords on."""
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
     bases = factory.__mro__ if isinstance(factory, type) else ()
     found: dict[str, Parameter] = {}
@@ -128,7 +105,7 @@ def accepts(factory: Callable, keyword: str) -> bool:
     >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
     (True, False)
     """
-    return keyword in parameters_of(factory)
+    return keyword in _parameters(factory)
 
 
 def cell_options(cell: str | Callable) -> dict[str, Any]:
@@ -137,41 +114,35 @@ def cell_options(cell: str | Callable) -> dict[str, Any]:
     >>> cell_options("dts-rnn")
     {'nonlinearity': 'tanh', 'skip': 'all'}
     """
-    found = parameters_of(resolve_cell(cell) if isinstance(cell, str) else cell)
+    found = _parameters(resolve_cell(cell) if isinstance(cell, str) else cell)
     own = {name: p for name, p in found.items() if name not in (*COMMON, "depth")}
     optional = (p for p in own.values() if p.kind is Parameter.KEYWORD_ONLY or p.default != p.empty)
     return {p.name: p.default for p in optional}
 
 
 def is_known(name: str) -> bool:
-    """Return True for the name of a registered cell or a cell of torch.nn. Such a name in a file is
-    safe to resolve, because it imports no user's module.
+    """Return True for the name of a registered cell or a cell of torch.nn. It may be read from a
+    file, because it imports no user's module.
     """
     return name in CELLS or name in TORCH_CELLS
 
 
-def is_ours(cell: str | Callable) -> bool:
-    """Return True for a cell of the toolkit (its name or its class) and for the name of a cell of
-    torch.nn; False for users' cells.
-    """
-    if isinstance(cell, str):
-        return cell in TOOLKIT_CELLS or cell in TORCH_CELLS
-    return any(CELLS[name] is cell for name in TOOLKIT_CELLS)
+def is_ours(name: str) -> bool:
+    """Return True for the name of a cell of the toolkit or of torch.nn, not for users' cells."""
+    return name in TOOLKIT_CELLS or name in TORCH_CELLS
 
 
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     """Return the factory of a cell by its name: a registered cell, our version of a cell of
-    torch.nn, or a user's cell as `package.module:factory`.
-
-    A user's module is also searched for in the current folder. Never pass a name that was read from
-    a file: see `is_known`.
-
-    Raises InvalidInputError for an unknown name, or for a module that cannot be imported.
+    torch.nn, or a user's cell as `package.module:factory`. Raises InvalidInputError for an unknown
+    name.
     """
     if name in CELLS:
         return CELLS[name]
     if name in TORCH_CELLS:
-        return _load("convert:as_in_torch")(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
+        from rhn.cells.convert import as_in_torch
+
+        return as_in_torch(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")
         if callable(factory):
@@ -181,10 +152,8 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
 
 
 def import_named(name: str, what: str) -> Any:
-    """Import a user's object `package.module:attribute`; the module may be in the current folder.
-
-    what: the object's kind, for the message. Never pass a name that was read from a file. Raises
-    InvalidInputError if there is no such object; errors of the user's module pass.
+    """Import an object `package.module:attribute`; the module may be in the current folder. Never
+    pass a name that was read from a file. Raises InvalidInputError if there is no such object.
 
     >>> import_named("math:pi", "number")
     3.141592653589793
@@ -204,8 +173,7 @@ def import_named(name: str, what: str) -> Any:
 
 
 def name_of_cell(cell: Any) -> str:
-    """Return the registered name of a cell, or the name of its class if the cell is not registered.
-    For a stack of cells, return the names of its cells.
+    """Return the registered name of a cell, or else the name of its class; of a stack, its cells'.
 
     >>> from rhn.cells import DTRNN
     >>> name_of_cell(DTRNN(3, 4))
@@ -213,20 +181,17 @@ def name_of_cell(cell: Any) -> str:
     """
     if getattr(cell, "stacked", 1) > 1:
         return " and ".join(dict.fromkeys(map(name_of_cell, cell.cells)))
-    kind = type(cell)
-    place = f"{kind.__module__.removeprefix('rhn.cells.')}:{kind.__qualname__}"
-    return next((name for name, row in CELLS.data.items() if row in (kind, place)), kind.__name__)
+    names = (name for name, known in CELLS.items() if known is type(cell))
+    return next(names, type(cell).__name__)
 
 
 def make_cell(
     name: str, input_size: int, hidden_size: int, depth: int = 1, **options
 ) -> "nn.Module":
     """Make a new cell by its name: a name in `CELLS`, "torch.nn:LSTM", or "package.module:factory".
+    Raises InvalidInputError.
 
-    options: keywords of the cell, such as coupled=False, init="gaussian:0.1", generator=, device=,
-    dtype=; see `cell_options`.
-
-    Raises InvalidInputError for an unknown name, or a size or option out of range.
+    options: keywords of the cell, such as coupled=False, init="gaussian:0.1", generator=, dtype=.
 
     >>> make_cell("dts-rnn", 3, 5, 2, skip="last")
     DTSRNN(3, 5, depth=2, init='uniform:0.04', nonlinearity='tanh', skip='last')
@@ -235,12 +200,9 @@ def make_cell(
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a cell's options, which may be given as text, as in `--cell-option
-    skip=last`. A text that is a Python value becomes this value; the constructor of the cell checks
-    it.
-
-    Raises InvalidInputError for an option that the cell does not have, or a wrong value for a cell
-    of ours.
+    """Return the values of a cell's options. A text that is a Python value, as in `--cell-option
+    coupled=false`, becomes this value. Raises InvalidInputError for an unknown option, or for a
+    value that one of our cells refuses.
 
     >>> read_options("rhn", {"gate_constant": "0.5", "coupled": "false"})
     {'gate_constant': 0.5, 'coupled': False}
@@ -250,7 +212,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             names = ", ".join(known) or "none"
             raise InvalidInputError(f"option of {cell} is {in_short(name)}: expected {names}")
-    values = {name: _value(plain(value)) for name, value in given.items()}
+    values = {name: _value(value) for name, value in given.items()}
     if values and is_ours(cell):
         made = make_cell(cell, 1, 1, device="meta", **values)
         return {name: getattr(made, name) for name in values}
@@ -260,7 +222,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _value(given: Any) -> Any:
     """Return the Python value of a text; the text itself if it is none."""
     if not isinstance(given, str):
-        return given
+        return plain(given)
     with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return ast.literal_eval(WORDS.get(given, given))
     return given
@@ -281,10 +243,8 @@ def hidden_size_for_budget(
     **options,
 ) -> int:
     """Return the largest n for which the cell and its output layer (n -> output_size, with biases)
-    have at most `budget` parameters.
-
-    The sizes of the networks in figure 4 follow this rule (Zilly et al. 2017, supplement). Raises
-    InvalidInputError if a single unit exceeds the budget, or no memory could hold the network.
+    have at most `budget` parameters, as in figure 4 (Zilly et al. 2017, supplement). Raises
+    InvalidInputError if a single unit exceeds the budget.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]

@@ -44,6 +44,7 @@ class DTRNN(DeclaredCell):
     masks = ("state",)
     candidate = 0
     learning_rate = 0.05  # found by trial: tanh cells diverge at 0.2
+    _shortcuts = 0  # the number of last layers with a shortcut from y[t-1]
 
     def __init__(self, *sizes: int, nonlinearity: str = "tanh", **others):
         self.nonlinearity = one_of("nonlinearity", nonlinearity, "tanh", "relu")
@@ -53,11 +54,6 @@ class DTRNN(DeclaredCell):
         n, L = self.hidden_size, self.depth
         skip = {"weight_skip": (self._shortcuts, n, n)} if self._shortcuts else {}
         return {"weight_ih": (n, self.input_size), "weight_hh": (L, n, n), **skip, "bias": (L, n)}
-
-    @property
-    def _shortcuts(self) -> int:
-        """The number of last layers with a shortcut from y[t-1]."""
-        return 0
 
     def _derivatives(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Return the diagonals of D_1..D_L as columns (..., n, 1)."""
@@ -109,15 +105,11 @@ class DTRNN(DeclaredCell):
         return self._through(self.weight_hh[0], x, s, self._shortcuts)
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
-        at any depth.
-        """
+        """Return the Jacobian as (M, e), which stands for M 2^e and cannot overflow."""
         return self._scaled_through(self.weight_hh[0], x, s, self._shortcuts)
 
     def _through(self, first: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Tensor:
-        """Compute D_L R_L ... R_2 D_1 P for the first factor P, with the last `shortcuts`
-        shortcuts; in scaled form if a partial product over- or underflows.
-        """
+        """Compute D_L R_L ... R_2 D_1 P for the first factor P, with the last shortcuts."""
         P = first
         for layer, D in enumerate(self._derivatives(x, s)):
             P = self.weight_hh[layer] @ P if layer else P
@@ -141,9 +133,7 @@ class DTRNN(DeclaredCell):
         return P, exponent.expand(P.shape[:-2])
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """Return the Jacobian of each layer, (..., n, n). If y is part of the joint state, the size
-        is 2n instead of n.
-        """
+        """Return the Jacobian of each layer, of n rows, or 2n if y is part of the joint state."""
         L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:
@@ -187,7 +177,7 @@ class DTSRNN(DTRNN):
         super().__init__(*sizes, **others)
 
     @property
-    def _shortcuts(self) -> int:
+    def _shortcuts(self) -> int:  # type: ignore[override]  # read-only here
         return self.depth - 1 if self.skip == "all" else min(1, self.depth - 1)
 
 
@@ -201,8 +191,7 @@ class IRNN(RNN):
     """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015). With
     `nonlinearity="tanh"`, tanh replaces ReLU.
 
-    `init` draws the noise and all other weights. By default their standard deviation is 1e-3, and
-    the biases are zero.
+    `init` draws the noise and all other weights.
     """
 
     starts_at_identity = True

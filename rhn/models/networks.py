@@ -8,9 +8,8 @@ The polyphonic model, for frames (quarter notes) of 88 keys:
     logits[t] = W_o y[t] + b_o,   y = recurrence(frames)
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
-Each frame is thus predicted from the frames before it. The first frame is not predicted, because no
-frame is before it: a sequence of T frames gives T - 1 predictions. Every "nats per frame" of this
-toolkit is a mean over predicted frames.
+The first frame is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats per
+frame" of this toolkit is a mean over predicted frames.
 
 The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of
 size E:
@@ -48,13 +47,16 @@ class RecurrentModel(nn.Module):
     cell below, and the configuration that rebuilds the model.
 
     A cell that takes `init` and `generator` gets them; another cell keeps its own weights, whose
-    random numbers are torch's, seeded from the generator. With init=None every cell has its own
-    initialisation, and so have the other weights of the model. Raises InvalidInputError for an
-    unknown cell, a cell with batch_first=True, or a size out of range.
+    random numbers are torch's, seeded from the generator. Raises InvalidInputError for an unknown
+    cell, a cell with batch_first=True, or a size out of range.
+
+    >>> PolyphonicModel("gru", hidden_size=4).cells
+    ModuleList(
+      (0): GRU(88, 4, depth=1, init='gaussian:0.01', update_bias=None)
+    )
     """
 
-    sizes: tuple[str, ...]
-    """The names of the constructor's arguments other than cell, init and options."""
+    sizes: tuple[str, ...]  # the constructor's arguments other than cell, init and options
 
     def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
@@ -63,33 +65,19 @@ class RecurrentModel(nn.Module):
         self.hidden_size, self.depth = hidden_size, depth
         self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
         self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
-        takes = accepts(factory, "init") and accepts(factory, "generator")
-        given = {"generator": generator} if takes else {}
-        if takes and init is not None:
-            given["init"] = Initialization.parse(init)
-        self._own_start, seeded = init is None and not takes, generator is not None and not takes
+        self._own_start = init is None and not _takes(factory)
         self.cells = nn.ModuleList()
         for m in [input_size, *[hidden_size] * (layers - 1)]:
-            with torch.random.fork_rng(devices=[], enabled=seeded):
-                if seeded:
-                    seed = torch.randint(2**62, (), generator=generator, device="cpu")
-                    torch.manual_seed(int(seed))
-                made = factory(m, hidden_size, depth, **options, **given)
-            if isinstance(made, nn.RNNBase | nn.RNNCellBase):
-                made = from_torch(made)
-            if getattr(made, "batch_first", False):
-                raise InvalidInputError(f"batch_first of {self.cell} is True: expected False")
-            self.cells.append(made)
+            sizes = m, hidden_size, depth
+            self.cells.append(_build(factory, sizes, init, generator, options))
+        last = self.cells[-1]
         if init is None:
-            init = made.init if isinstance(made, Cell) else OWN
+            init = last.init if isinstance(last, Cell) else OWN
         self.init = Initialization.parse(init)
 
     def config(self) -> dict:
-        """Return the constructor's arguments that rebuild this model, except device and dtype, as
-        JSON values.
-
-        The values of all the cell's options are included, so that a file keeps its meaning when a
-        default changes.
+        """Return the constructor's arguments that rebuild this model, except device and dtype, with
+        all options of the cell, so that a file keeps its meaning when a default changes.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -102,6 +90,28 @@ class RecurrentModel(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+
+
+def _takes(factory: Callable) -> bool:
+    """Return True if a cell draws its weights from a given scheme and generator."""
+    return accepts(factory, "init") and accepts(factory, "generator")
+
+
+def _build(factory: Callable, sizes: tuple[int, ...], init, generator, options: dict) -> nn.Module:
+    """Build a cell with its initial weights."""
+    if _takes(factory):
+        own = {} if init is None else {"init": init}
+        made = factory(*sizes, generator=generator, **own, **options)
+    else:
+        with torch.random.fork_rng(devices=[], enabled=generator is not None):
+            if generator is not None:
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
+            made = factory(*sizes, **options)
+    if isinstance(made, nn.RNNBase | nn.RNNCellBase):
+        made = from_torch(made)
+    if getattr(made, "batch_first", False):
+        raise InvalidInputError("batch_first of the cell of a model is True: expected False")
+    return made
 
 
 def _name_of(factory: Callable) -> str:
@@ -117,19 +127,17 @@ class PolyphonicModel(RecurrentModel):
 
     Args:
         cell: a name in `rhn.cells.CELLS`, your own cell as `package.module:factory`, or the factory
-            itself.
-        hidden_size: n, at least 1.
-        depth: L, the recurrence depth of each cell.
+            itself, which is called as factory(input_size, hidden_size, depth, device=, dtype=,
+            **options). It returns (outputs (T, B, n), state) for x (T, B, input_size).
+        hidden_size, depth: n and L of each cell.
         input_size, output_size: number of keys of an input frame and of a predicted frame.
-        layers: number of stacked cells. Each cell reads the outputs of the cell below.
+        layers: number of stacked cells.
         init: scheme of the initial weights, including those of the output layer; see
             `rhn.cells.init`. None: the default of the cell.
         generator: CPU generator that draws the weights. None: torch's default generator.
         options: options of the cell, for example transform_bias=-2.0.
 
-    Your own cell is built as factory(input_size, hidden_size, depth, device=, dtype=, **options)
-    and returns (outputs (T, B, n), state) for x (T, B, input_size). The factory gets `init` and
-    `generator` if it takes both. Raises InvalidInputError as `RecurrentModel`.
+    Raises InvalidInputError as `RecurrentModel`.
 
     >>> model = PolyphonicModel("rhn", hidden_size=4, depth=2)
     >>> model(torch.zeros(5, 1, 88)).shape  # frames (T, B, keys) to logits
@@ -165,12 +173,10 @@ class PolyphonicModel(RecurrentModel):
     def forward(
         self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Compute logits (T, B, output_size) from frames (T, B, input_size). Entry t predicts frame
-        t + 1.
+        """Compute logits (T, B, output_size) from frames (T, B, input_size): t predicts t + 1.
 
         With targets (T, B, output_size), return the sum of all losses instead, in nats, float64.
-        The mask (T, B) is 1 for real frames, 0 for frames without a loss. Raises InvalidInputError
-        if a shape does not fit.
+        The mask (T, B) is 1 for real frames, 0 for frames without a loss.
         """
         x = frames
         for cell in self.cells:
@@ -182,24 +188,18 @@ class PolyphonicModel(RecurrentModel):
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the negative log-likelihoods (T - 1, B), in nats, of all frames (T, B, keys)
-        except the first; T is at least 2. The values are 0 at frames where the mask (T, B) is
-        False.
+        except the first; 0 where the mask (T, B) is False.
         """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 
 
 class Reading(NamedTuple):
-    """The output of a language model for a window of tokens.
+    """The output of a language model for a window of tokens."""
 
-    logits: (T, B, V), or None if targets are given. states: the last state (B, state_size) of each
-    cell. outputs: the outputs of the last cell (T, B, n), before dropout. nll: (T, B) in nats for
-    the targets, or None without targets.
-    """
-
-    logits: Tensor | None
-    states: States
-    outputs: Tensor
-    nll: Tensor | None
+    logits: Tensor | None  # (T, B, V), without targets
+    states: States  # the last state (B, state_size) of each cell
+    outputs: Tensor  # of the last cell (T, B, n), before dropout
+    nll: Tensor | None  # (T, B) in nats, with targets
 
 
 class LanguageModel(RecurrentModel):
@@ -211,8 +211,7 @@ class LanguageModel(RecurrentModel):
         embedding_size: E. None: as in the official code, V if the weights are not tied and V < n,
             otherwise n.
         tied: whether the output layer uses the embedding's weights; this needs E = n.
-        init: scheme of all initial weights and biases; see `rhn.cells.init`. None: the default of
-            the cell.
+        init: scheme of all initial weights and biases. None: the default of the cell.
 
     Raises InvalidInputError as `RecurrentModel`, and for tied weights with E != n.
 
@@ -263,12 +262,8 @@ class LanguageModel(RecurrentModel):
         targets: Tensor | None = None,
     ) -> Reading:
         """Read tokens (T, B) int64, beginning from the cells' `states` (None: zero), and predict
-        the next token at each time step.
-
-        With targets (T, B), compute their negative log-likelihoods instead of the logits, in less
-        time and memory.
-
-        Raises InvalidInputError if the shape of the targets does not fit.
+        the next token at each time step; with targets (T, B), compute their negative
+        log-likelihoods instead of the logits.
         """
         masks = Masks.none(self.layers) if masks is None else masks
         x = F.embedding(tokens, self.embedding)
@@ -289,7 +284,9 @@ class LanguageModel(RecurrentModel):
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """Return a factory that builds a model with this cell, as in `load_checkpoint(path,
-    factory=with_cell(MyCell))`.
+    """Return a factory that builds a model with this cell.
+
+    >>> with_cell("gru")(cell="ignored", hidden_size=4).cell
+    'gru'
     """
     return lambda cell, **config: model(factory, **config)
