@@ -135,7 +135,7 @@ class Cell(nn.Module):
         self.depth = whole_number("depth", depth, 1, MAX_DEPTH if self.deep else 1)
         self.init = Initialization.parse(self.default_init if init is None else init)
         self.batch_first = bool(batch_first)
-        self.kernel = one_of("kernel", kernel, "manual", "reference")
+        self.kernel = choice("kernel", kernel, "manual", "reference")
 
     @property
     def state_size(self) -> int:
@@ -216,7 +216,7 @@ class Cell(nn.Module):
         masks = CellMasks() if masks is None else masks
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         for name in masks.given:
-            one_of("dropout mask", name, "input", *self.masks)
+            choice("dropout mask", name, "input", *self.masks)
             mask = getattr(masks, name)
             J = self.blocks if self.separate_masks and len(mask) > 1 else 1
             sizes = {"B": x.shape[1], "J": J, "m": self.input_size, "n": self.hidden_size}
@@ -321,10 +321,10 @@ def largest_singular_value(M: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(M, 2)
 
 
-def one_of(name: str, value: Any, *choices: Any) -> Any:
+def choice(name: str, value: Any, *choices: Any) -> Any:
     """Return a value that is one of these choices. Raises InvalidInputError.
 
-    >>> one_of("kernel", "manual", "manual", "reference")
+    >>> choice("kernel", "manual", "manual", "reference")
     'manual'
     """
     if (found := plain(value)) not in choices or isinstance(found, bool) != (True in choices):

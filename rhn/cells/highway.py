@@ -39,8 +39,8 @@ from rhn.cells.base import (
     CellMasks,
     DeclaredCell,
     Shapes,
+    choice,
     largest_singular_value,
-    one_of,
     optional,
     real,
     scaled_rows,
@@ -79,9 +79,9 @@ class RHN(DeclaredCell):
         gate_constant: float = 0.0,
         **others,
     ):
-        self.coupled = one_of("coupled", coupled, True, False)
+        self.coupled = choice("coupled", coupled, True, False)
         self.transform_bias = optional("transform_bias", transform_bias)
-        self.activation = one_of("activation", activation, *ACTIVATIONS)
+        self.activation = choice("activation", activation, *ACTIVATIONS)
         self.gate_constant = real("gate_constant", gate_constant)
         self.blocks = 2 if self.coupled else 3  # H and T, and C if it is not coupled to T
         self.carry_name = "" if self.coupled else "carry gate"

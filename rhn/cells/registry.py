@@ -140,8 +140,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     if name in CELLS:
         return CELLS[name]
     if name in TORCH_CELLS:
-        from rhn.cells.convert import as_in_torch
-
+        as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
         return as_in_torch(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, largest_singular_value, one_of
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, largest_singular_value
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
@@ -47,7 +47,7 @@ class DTRNN(DeclaredCell):
     _shortcuts = 0  # the number of last layers with a shortcut from y[t-1]
 
     def __init__(self, *sizes: int, nonlinearity: str = "tanh", **others):
-        self.nonlinearity = one_of("nonlinearity", nonlinearity, "tanh", "relu")
+        self.nonlinearity = choice("nonlinearity", nonlinearity, "tanh", "relu")
         super().__init__(*sizes, **others)
 
     def shapes(self) -> Shapes:
@@ -173,7 +173,7 @@ class DTSRNN(DTRNN):
     options = (*DTRNN.options, "skip")
 
     def __init__(self, *sizes: int, skip: str = "all", **others):
-        self.skip = one_of("skip", skip, "all", "last")
+        self.skip = choice("skip", skip, "all", "last")
         super().__init__(*sizes, **others)
 
     @property
