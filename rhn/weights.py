@@ -56,7 +56,6 @@ def layer_of_torch(cell: str, path: Path) -> Cell:
     options: dict[str, int] = {"bias": first.replace("weight", "bias") in state}
     if first == "weight_ih_l0":
         options["num_layers"] = sum(bool(re.fullmatch(r"weight_ih_l\d+", k)) for k in state)
-    module = factory(state[first].shape[1], units, device="meta", **options)
-    module = module.to_empty(device="cpu")
+    module = factory(state[first].shape[1], units, device="meta", **options).to_empty(device="cpu")
     load_weights(module, path)
     return from_torch(module)

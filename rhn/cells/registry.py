@@ -85,7 +85,8 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
 
 def _parameters(factory: Callable) -> dict[str, Parameter]:
     """Return the parameters of a factory, and of base classes to which it passes keywords on."""
-    factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
+    for inner in ("func", "cell"):  # of a functools.partial; of a cell of torch.nn, our form
+        factory = getattr(factory, inner, factory)
     bases = factory.__mro__ if isinstance(factory, type) else ()
     found: dict[str, Parameter] = {}
     for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
