@@ -224,7 +224,7 @@ def test_the_depth_figure_can_be_read(cells, depths, run, width):
     runs = [
         run(f"{cell}-{d}-{t}", [90.0 - d], [95.0 - 2 * d], cell=cell, depth=d, tied=t)
         for cell in cells
-        for d in ([1] if not CELLS[cell].deep else depths)
+        for d in ([1] if cell in CELLS and not CELLS[cell].deep else depths)
         for t in (False, True)
     ]
     with our_style(width):
