@@ -100,7 +100,7 @@ def test_cells_have_only_the_depths_and_options_that_they_know():
         "dt-rnn-depth4": {},
         "dts-rnn-skip-last-depth4": {"skip": "last"},
     }
-    with pytest.raises(InvalidInputError, match="the cell rhn has no option 'skip'"):
+    with pytest.raises(InvalidInputError, match="option of rhn is 'skip'"):
         paper(arch=("rhn", "gru"), cell_options={"skip": "last"}).studies("x")
 
 
