@@ -44,9 +44,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def layer_of_torch(cell: str, path: Path) -> Cell:
-    """Return our cell with the weights of a layer of torch.nn, whose sizes are those of the file.
-    cell: the name of the layer, such as "torch.nn:LSTM"; an RNN is one of tanh. Raises
-    CheckpointError.
+    """Return our cell with the weights of a layer of torch.nn, such as "torch.nn:LSTM", whose sizes
+    are those of the file; an RNN is one of tanh. Raises CheckpointError.
     """
     state, factory = read_weights(path), getattr(nn, cell.partition(":")[2])
     first = "weight_ih" if factory.__name__.endswith("Cell") else "weight_ih_l0"
