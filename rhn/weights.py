@@ -3,6 +3,7 @@ torch.save wrote. Only tensors are unpickled.
 """
 
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell
 from rhn.cells.convert import from_torch
-from rhn.errors import CheckpointError, first_line
+from rhn.errors import CheckpointError
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -19,13 +20,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        if all(isinstance(t, Tensor) for t in found.values()):
-            return dict(found)
-        reason = "an entry is no tensor"
-    except Exception as error:  # whatever torch makes of a file of another kind
-        reason = first_line(error)
-    raise CheckpointError(f"{path} is not the file of a state_dict ({reason})")
+        whole = not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is None
+        found = dict(torch.load(path, map_location="cpu", weights_only=True)) if whole else {}
+    except Exception:  # whatever torch makes of a file of another kind
+        found = {}
+    if found and all(isinstance(t, Tensor) for t in found.values()):
+        return found
+    wanted = ".safetensors, or what torch.save(model.state_dict(), FILE) writes"
+    raise CheckpointError(f"{path} is damaged or of another kind: expected {wanted}")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -49,12 +51,13 @@ def layer_of_torch(cell: str, path: Path) -> Cell:
     """
     state, factory = read_weights(path), getattr(nn, cell.partition(":")[2])
     first = "weight_ih" if factory.__name__.endswith("Cell") else "weight_ih_l0"
-    if getattr(state.get(first), "ndim", 0) != 2:
+    matrices = [state.get(name) for name in (first, first.replace("ih", "hh"))]
+    if [getattr(matrix, "ndim", 0) for matrix in matrices] != [2, 2]:
         raise CheckpointError(f"{path} has no matrix {first}, which {cell} has")
-    units = state[first.replace("ih", "hh")].shape[-1]
+    inputs, units = (matrix.shape[1] for matrix in matrices if matrix is not None)
     options: dict[str, int] = {"bias": first.replace("weight", "bias") in state}
     if first == "weight_ih_l0":
         options["num_layers"] = sum(bool(re.fullmatch(r"weight_ih_l\d+", k)) for k in state)
-    module = factory(state[first].shape[1], units, device="meta", **options).to_empty(device="cpu")
+    module = factory(inputs, units, device="meta", **options).to_empty(device="cpu")
     load_weights(module, path)
     return from_torch(module)
