@@ -1,6 +1,4 @@
-"""Read files of weights that do not describe their network: .safetensors, or a state_dict that
-torch.save wrote. Only tensors are unpickled.
-"""
+"""Read a state_dict, which does not describe its network. Only tensors are unpickled."""
 
 import re
 import zipfile
@@ -31,9 +29,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Load all weights of a module from a file. Raises CheckpointError for a file that is no
-    state_dict of this module.
-    """
+    """Load all weights of a module from a file. Raises CheckpointError if the file does not fit."""
     found, own = read_weights(path), module.state_dict()
     try:
         for name, t in found.items():
