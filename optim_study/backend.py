@@ -22,7 +22,7 @@ from optim_study.results import LEFT, TrialRow, stored_row
 from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
 from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
-from rhn.errors import BudgetError, DataError
+from rhn.errors import DataError
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import ChoraleTask, constant_output_nll
 from rhn.training.ensemble import tune_malloc, weights_generator
@@ -178,13 +178,9 @@ def models_of_trials(
 
 def hidden_size(config: StudyConfig) -> int:
     """Return the largest number of units that the parameter budget at this depth allows. Raises
-    BudgetError if it allows none.
+    InvalidInputError if it allows none.
     """
-    try:
-        return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
-    except BudgetError as error:
-        option = f"--budget-scale {config.budget_scale:g} at depth {config.depth}"
-        raise BudgetError(f"{option}: {error}") from error
+    return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
 
 
 @functools.cache

@@ -21,12 +21,13 @@ from optim_study.backend import chorales_of_study, hidden_size, optimizer_of_stu
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
 from optim_study.results import PROTOCOL, columns_table, protocol_columns
-from rhn.cells.registry import lacking, num_parameters
+from rhn.cells.registry import num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import CHORALE_ROWS
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
+from rhn.utils.old import lacking
 from rhn.utils.validation import free_memory, in_words
 
 # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly

@@ -154,8 +154,8 @@ class RunConfig(SharedSettings):
 
         if not self.cell_options:
             return {}
-        names = {option.name for option in cell_options(arch)}
-        return {name: value for name, value in self.cell_options.items() if name in names}
+        known = cell_options(arch)
+        return {name: value for name, value in self.cell_options.items() if name in known}
 
     def _depths_of(self, cell: Any) -> list[int]:
         """Return the depths at which to run a cell, each once: only 1 if the cell has no depth."""

@@ -21,11 +21,10 @@ from zlib import crc32
 import numpy as np
 from cyclopts import Parameter
 
-from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.old import Count, Fraction, Natural, check_fields, require, within
+from rhn.utils.old import Count, Fraction, Natural, check_fields, lacking, require, within
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT
 
 READINGS = """\

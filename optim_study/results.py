@@ -14,11 +14,10 @@ from types import NoneType
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from optim_study.protocol import HIGHEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
-from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path, check_file
-from rhn.utils.old import check_fields, convert, counted, kinds_of, rows_table
+from rhn.utils.old import check_fields, convert, counted, kinds_of, lacking, rows_table
 from rhn.utils.validation import in_short
 
 _logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ import numpy as np
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import TrialRow, by_network, columns_table, distinct_trials
-from rhn.cells.registry import TOOLKIT_CELLS, spoken_name
+from rhn.cells.registry import TOOLKIT_CELLS
 from rhn.training.state import Objective
 from rhn.utils.old import capitalised, counted
 from rhn.utils.validation import number
@@ -263,7 +263,7 @@ def _trained(rows: Iterable[TrialRow], loss: Objective, below: float) -> dict[st
 
 def _named(arch: str) -> str:
     """Return the name of an architecture for a sentence."""
-    return f"the {spoken_name(arch)}" if arch in TOOLKIT_CELLS else arch
+    return f"the {arch.upper()}" if arch in TOOLKIT_CELLS else arch
 
 
 def share_table(

@@ -27,7 +27,7 @@ from gersgorin.cli.networks import (
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions, OutputOptions
 from gersgorin.data import Sequences
 from gersgorin.run import Run, open_run
-from rhn.cells.registry import lacking
+from rhn.cells.registry import resolve_cell
 from rhn.cli.entry import printable, resolve_device
 from rhn.utils.figures import inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
@@ -105,7 +105,7 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
 def new_cells(command: Any) -> Named:
     """Yield the new cells that `compare` names, for each depth and seed."""
     for cell in command.cell:
-        depths = command.depth if "depth" not in lacking(cell) else ()
+        depths = command.depth if getattr(resolve_cell(cell), "deep", True) else ()
         for depth in depths or (None,):
             place = (cell, f"depth {depth}" if depth else "") if command.depth else cell
             yield from of_seeds(place, one_of(command, "cell", cell=cell, depth=depth), command)

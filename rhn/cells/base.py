@@ -7,8 +7,9 @@ parameters and `step`. A new cell may also define `gates`, `layers` (with `run_l
 """
 
 import itertools
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,11 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
-from rhn.utils.validation import LARGEST, in_short, whole_number
+from rhn.utils.validation import LARGEST_FLOAT, check_room, in_short, number, plain, whole_number
 
-KERNELS = "manual", "reference"
+Shapes = dict[str, tuple[int, ...]]
 ClosedForm = Callable[..., Tensor] | None
+MAX_SIZE = 10**7  # with more inputs or units, the number of weights overflows
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 
 
@@ -56,17 +58,12 @@ class CellMasks(NamedTuple):
 class Cell(nn.Module):
     """A recurrent cell as a module that runs over time.
 
-    A subclass that redefines the `step` of a complete cell inherits neither the closed forms nor
-    the kernel of this cell. Both are derived from the new step unless the subclass defines them.
-    `gates` and `run_layer`, which may be parts of the step, are inherited.
-
-    Closed forms, for x (..., m) and s (..., N) with N = state_size. If a cell has no closed form,
-    the attribute is None:
+    A subclass that redefines the `step` of a complete cell inherits neither its closed forms nor
+    its kernel. Closed forms, for x (..., m) and s (..., N) with N = state_size; None if a cell has
+    none:
 
         jacobian(x, s)           A = ds'/ds (..., N, N)
-        input_jacobian(x, s)     ds'/dx (..., N, m), by default driven(x, s, weight_ih)
-        driven(x, s, M)          the change (..., N, k) of s' by a change M (G n, k) of the
-                                 pre-activations
+        input_jacobian(x, s)     ds'/dx (..., N, m)
         layer_jacobians(x, s)    the L layers' Jacobians; their product, last layer first, is A
         norm_bound(beta=1.0)     a bound on ||A||_2 over all inputs and all states with entries
                                  within beta
@@ -76,15 +73,12 @@ class Cell(nn.Module):
         hidden_size: n, at least 1.
         depth: L, the number of nonlinear layers within a time step; cells without recurrence depth
             accept only 1.
-        init: initialisation scheme, see `rhn.cells.init`.
+        init: initialisation scheme, see `rhn.cells.init`. None: `default_init` of the class.
         batch_first: whether x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast), or "reference" (the equation as a loop; has second
             derivatives and forward mode).
-        generator: CPU generator that draws the initial weights. None: torch's default generator.
 
-    Raises:
-        InvalidInputError: a size is not a positive integer, the cell does not accept the depth, or
-            a name is unknown.
+    Raises InvalidInputError for a value out of range.
 
     >>> from rhn.cells import RHN
     >>> outputs, state = RHN(3, 4, depth=2)(torch.rand(5, 1, 3))  # x (T, B, m)
@@ -108,8 +102,9 @@ class Cell(nn.Module):
     separate_masks = False  # True if each gate block may have separate input and state masks
     # True if candidate matrices start near the identity under any scheme of small noise
     starts_at_identity = False
+    default_init = OWN  # the scheme that draws the weights if none is given
     jacobian: ClosedForm = None
-    driven: ClosedForm = None
+    input_jacobian: ClosedForm = None
     layer_jacobians: Callable[..., list[Tensor]] | None = None
     norm_bound: ClosedForm = None
 
@@ -130,35 +125,17 @@ class Cell(nn.Module):
         hidden_size: int,
         depth: int = 1,
         *,
-        init: str | Initialization = OWN,
+        init: str | Initialization | None = None,
         batch_first: bool = False,
         kernel: str = "manual",
     ):
         super().__init__()
-        self.input_size = whole_number("input_size", input_size)
-        self.hidden_size = whole_number("hidden_size", hidden_size)
-        self.depth = whole_number("depth", depth)
-        if self.depth > MAX_DEPTH:
-            raise InvalidInputError(f"depth must be at most {MAX_DEPTH}, got {depth}")
-        if not self.deep and self.depth != 1:
-            raise InvalidInputError(
-                f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
-                "for deep transitions use dt-rnn, dts-rnn or rhn"
-            )
-        if self.depth * self.hidden_size * max(self.hidden_size, self.input_size) > LARGEST // 64:
-            # up to 8 gate blocks of 8 bytes are beyond any address space: torch would print its C++
-            # stack
-            raise InvalidInputError(
-                f"a network of input_size {input_size} and hidden_size {hidden_size} does not "
-                "fit into memory: use smaller sizes"
-            )
-        if kernel not in KERNELS:
-            raise InvalidInputError(
-                f"unknown kernel {kernel!r}: expected one of {', '.join(map(repr, KERNELS))}"
-            )
-        self.init = Initialization.parse(init)
+        self.input_size = whole_number("input_size", input_size, 1, MAX_SIZE)
+        self.hidden_size = whole_number("hidden_size", hidden_size, 1, MAX_SIZE)
+        self.depth = whole_number("depth", depth, 1, MAX_DEPTH if self.deep else 1)
+        self.init = Initialization.parse(self.default_init if init is None else init)
         self.batch_first = bool(batch_first)
-        self.kernel = kernel
+        self.kernel = choice("kernel", kernel, "manual", "reference")
 
     @property
     def state_size(self) -> int:
@@ -170,53 +147,30 @@ class Cell(nn.Module):
         return s[..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """Compute the next state (..., state_size) from x (..., m) and s (..., state_size), in
-        plain differentiable operations.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} needs its equation: define step(x, s) -> s'"
-        )
+        """Compute the next state (..., state_size) from x (..., m) and s (..., state_size)."""
+        raise NotImplementedError(f"{type(self).__name__} needs its equation, step(x, s)")
 
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        """Compute all states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The
-        default repeats `step`.
-
-        A subclass without `masks` may omit the argument `dropout`.
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        """Compute all states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). A
+        subclass with `masks` takes as a third argument those that `forward` has not applied.
         """
-        self.check(x, s0)
-        x, _ = self.mask_input(x, dropout)
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
 
-    @property
-    def input_jacobian(self) -> ClosedForm:
-        driven = self.driven
-        return None if driven is None else lambda x, s: driven(x, s, self.weight_ih)
-
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """Return the gates and intermediate states of one time step, for any leading dimensions;
-        empty for cells without gates.
-        """
+        """Return the gates and intermediate states of one time step; empty without gates."""
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`. The
-        default description is empty.
-        """
+        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`."""
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """Compute the output (..., state_size) of one layer from its input state s, in plain
-        operations. Layers are counted from 0; y is the state before the time step.
-
-        A lesion replaces the output of a layer by s; entry i of a state belongs to unit i modulo n.
-        Raises NotImplementedError for a cell of several layers that does not define this method,
-        see `runs_layers`.
+        """Compute the output (..., state_size) of one layer, counted from 0, from its input state
+        s. y is the state before the time step. See `runs_layers`.
         """
         if self.depth > 1:
-            raise NotImplementedError(
-                f"{type(self).__name__} cannot run one of its layers: define run_layer"
-            )
+            raise NotImplementedError(f"{type(self).__name__} needs run_layer")
         return self.step(x, s)
 
     @property
@@ -227,77 +181,42 @@ class Cell(nn.Module):
     def forward(
         self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run the cell over time. Returns the outputs and the last state.
+        """Run the cell over time. Returns the outputs (T, B, n) and the last state (B, state_size),
+        in the layout of x. Raises InvalidInputError if a shape, a type or a mask does not fit.
 
-        Args:
-            x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
-            s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
-            dropout: masks with B rows each (one row if unbatched), the same for all time steps.
-
-        Returns:
-            outputs (T, B, n) and the last state (B, state_size), in the layout of x.
-
-        Raises:
-            InvalidInputError: a shape or dtype does not fit, or the cell cannot take a dropout
-                mask.
+        x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
+        s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
+        dropout: masks with B rows each (one row if unbatched), the same for all time steps.
         """
-        self.check(x, s0, self.batch_first)
+        if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            rows = "B, T" if self.batch_first else "T, B"
+            m = self.input_size
+            raise InvalidInputError(f"x is {in_short(x)}: expected ({rows}, {m}) or (T, {m})")
         unbatched = x.dim() == 2
         time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
-        s0 = (
-            x.new_zeros(time_first.shape[1], self.state_size)
-            if s0 is None
-            else s0.unsqueeze(0)
-            if unbatched
-            else s0
-        )
+        if s0 is None:
+            s0 = x.new_zeros(time_first.shape[1], self.state_size)
+        elif unbatched:
+            s0 = s0.unsqueeze(0)
         time_first, rest = self.mask_input(time_first, dropout)
-        if rest.given:
-            states = self.states(time_first, s0, rest)
-            outputs, last = self.outputs_of(states), states[-1]
-        else:
-            outputs, last = self._run(time_first, s0)
+        outputs, last = self._run(time_first, s0, *((rest,) if rest.given else ()))
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
-    def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the outputs (T, B, n) and the last state (B, state_size), without masks."""
-        states = self.states(x, s0)
+    def _run(self, x: Tensor, s0: Tensor, *dropout: CellMasks) -> tuple[Tensor, Tensor]:
+        """Compute the outputs (T, B, n) and the last state (B, state_size)."""
+        states = self.states(x, s0, *dropout)
         return self.outputs_of(states), states[-1]
-
-    def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
-        """Raise InvalidInputError if a shape or type of x or s0 does not fit, or the time axis is
-        empty. The message has shapes in the layout of the caller.
-        """
-        like, sizes = next(self.parameters(), x), {"m": self.input_size, "N": self.state_size}
-        rows, layout = (
-            ("B ", "B T m" if batch_first else "T B m")
-            if getattr(x, "ndim", 3) != 2
-            else ("", "T m")
-        )
-        check_tensor("x", x, layout, sizes, like)
-        if s0 is not None:
-            check_tensor("s0", s0, f"{rows}N", sizes, like)
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
         """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x and the
-        masks that are not applied yet.
-
-        Raises InvalidInputError if a mask has another shape or type than the cell and x need, or
-        the cell cannot take it.
+        masks that are not applied yet. Raises InvalidInputError for masks that do not fit.
         """
         masks = CellMasks() if masks is None else masks
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         for name in masks.given:
-            if name not in ("input", *self.masks):
-                raise InvalidInputError(
-                    f"{type(self).__name__} takes no {name} mask: expected masks for "
-                    f"{' and '.join(('input', *self.masks))} only; "
-                    f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or "
-                    "write a cell whose `masks` names it and "
-                    "whose states(x, s0, dropout) applies it"
-                )
+            choice("dropout mask", name, "input", *self.masks)
             mask = getattr(masks, name)
             J = self.blocks if self.separate_masks and len(mask) > 1 else 1
             sizes = {"B": x.shape[1], "J": J, "m": self.input_size, "n": self.hidden_size}
@@ -310,68 +229,86 @@ class Cell(nn.Module):
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
         Weights are changed in place.
         """
-        if not isinstance(generator, torch.Generator | None):
-            raise InvalidInputError(
-                f"generator is {in_short(generator)}: expected a torch.Generator or None"
-            )
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme
-        draw(
-            self,
-            self.init,
-            generator,
-            recurrent=recurrent_parts(self) if scheme == "orthogonal" else (),
-        )
+        parts = recurrent_parts(self) if scheme == "orthogonal" else ()
+        draw(self, self.init, generator, recurrent=parts)
         with torch.no_grad():
             near = scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN)
             if near and self.candidate is not None:
                 R = self.weight_hh.unflatten(-2, (-1, self.hidden_size))[..., self.candidate, :, :]
                 R.diagonal(dim1=-2, dim2=-1).add_(1)
-            if scheme == "memory":
-                remember(self, self.layers(), self.init.scale, generator)
+            if scheme == "memory" and not remember(self, self.layers(), self.init.scale, generator):
+                kind = type(self).__name__
+                raise InvalidInputError(f"init is memory: expected another scheme for {kind}")
             self._start(generator)
 
-    @classmethod
-    def recurrent_start(cls, init: Initialization) -> str:
-        """Describe how the initial recurrent matrix differs from the one that an initialisation
-        draws; "" if it does not.
-        """
-        added = cls.starts_at_identity and init.scheme not in ("identity", *BY_FAN_IN)
-        return "recurrent matrix plus the identity" if added else ""
-
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights that no scheme draws, such as gate biases. Called after all draws,
-        without gradients.
-        """
+        """Overwrite weights that no scheme draws, such as gate biases, after all draws."""
 
     def config(self) -> dict:
-        """Return the constructor's arguments that rebuild this cell, except device and dtype, as
-        JSON values.
-        """
-        sizes = {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "depth": self.depth,
-        }
-        common = {"init": str(self.init), "batch_first": self.batch_first, "kernel": self.kernel}
-        return {**sizes, **common, **{name: getattr(self, name) for name in self.options}}
+        """Return the constructor's arguments that rebuild this cell, except device and dtype."""
+        names = ("input_size", "hidden_size", "depth", "init", "batch_first", "kernel")
+        values = {name: getattr(self, name) for name in (*names, *self.options)}
+        return values | {"init": str(self.init)}
 
     def extra_repr(self) -> str:
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        usual = {**sizes, "batch_first": False, "kernel": "manual"}.items()
-        told = [
-            f"{name}={value!r}"
-            for name, value in self.config().items()
-            if (name, value) not in usual
-        ]
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", *told])
+        config = self.config()
+        sizes = [str(config.pop(name)) for name in ("input_size", "hidden_size")]
+        usual = {"batch_first": False, "kernel": "manual"}
+        told = [f"{k}={v!r}" for k, v in config.items() if k not in usual or v != usual[k]]
+        return ", ".join(sizes + told)
 
 
-DERIVED = {"jacobian", "driven", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
-"""Names of the closed forms and of the kernel, which a cell derives from the equation of its
-step.
-"""
+class DeclaredCell(Cell):
+    """A cell whose weights have the names and shapes that `shapes` returns.
+
+    generator: CPU generator that draws the weights. None: torch's default generator. others: as in
+    `Cell`. A constructor checks its options and keeps them as attributes.
+
+    >>> class Sum(DeclaredCell):
+    ...     def shapes(self):
+    ...         return {"weight": (self.hidden_size, self.input_size)}
+    ...
+    ...     def step(self, x, s):
+    ...         return s + x @ self.weight.T
+    >>> Sum(3, 4, init="gaussian:0.1").weight.shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        depth: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+        device=None,
+        dtype: torch.dtype | None = None,
+        **others,
+    ):
+        super().__init__(input_size, hidden_size, depth, **others)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise InvalidInputError(f"dtype is {in_short(dtype)}: expected a floating-point type")
+        place = torch.device(torch.get_default_device() if device is None else device)
+        if place.type in ("cpu", "cuda"):
+            need = dtype.itemsize * sum(map(math.prod, self.shapes().values()))
+            what = f"the cell {type(self).__name__}"
+            check_room(need, what, "use a smaller input or fewer units", str(place))
+        for name, shape in self.shapes().items():
+            weight = nn.Parameter(torch.empty(shape, device=place, dtype=dtype))
+            self.register_parameter(name, weight)
+        self.reset_parameters(generator)
+
+    def shapes(self) -> Shapes:
+        """Return the shapes of the weights by name, in the order in which the weights are drawn."""
+        raise NotImplementedError
+
+
+DERIVED = {"jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
+"""Names of the closed forms and of the kernel, which belong to the equation of a step."""
 
 
 def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
@@ -382,3 +319,34 @@ def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
 def largest_singular_value(M: Tensor) -> Tensor:
     """Return the largest singular value of each matrix: (..., k, l) -> (...)."""
     return torch.linalg.matrix_norm(M, 2)
+
+
+def choice(name: str, value: Any, *choices: Any) -> Any:
+    """Return a value that is one of these choices. Raises InvalidInputError.
+
+    >>> choice("kernel", "manual", "manual", "reference")
+    'manual'
+    """
+    if (found := plain(value)) not in choices or isinstance(found, bool) != (True in choices):
+        raise InvalidInputError(
+            f"{name} is {in_short(value)}: expected {' or '.join(map(repr, choices))}"
+        )
+    return found
+
+
+def real(name: str, value: Any) -> float:
+    """Return a number in the range of float32, as a float. Raises InvalidInputError.
+
+    >>> real("gate_constant", -4)
+    -4.0
+    """
+    return float(number(name, value, least=-LARGEST_FLOAT, most=LARGEST_FLOAT))
+
+
+def optional(name: str, value: Any) -> float | None:
+    """Return None, or a number as `real` does.
+
+    >>> optional("forget_bias", None), optional("forget_bias", 1)
+    (None, 1.0)
+    """
+    return None if value is None else real(name, value)

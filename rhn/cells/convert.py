@@ -1,5 +1,4 @@
-"""Convert cells from and to the RNN, LSTM and GRU of torch.nn (and from their *Cell classes), and
-join several cells to one stacked cell.
+"""Convert cells from and to the RNN, LSTM and GRU of torch.nn, and join several cells to one.
 
 A cell of torch.nn has two biases, a cell of ours has one. `from_torch` adds the two; `to_torch`
 writes zeros into the second bias. The exception is the candidate of the GRU, whose inner bias is
@@ -14,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell
-from rhn.cells.declared import DeclaredCell
+from rhn.cells.base import Cell, DeclaredCell
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
@@ -27,55 +25,34 @@ OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH
 
 
 def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
-    """Return our cell with a copy of the weights of a torch.nn RNN, LSTM or GRU of one direction,
-    or of an RNN/LSTM/GRUCell.
+    """Return our cell with a copy of the weights, and the `batch_first`, of a torch.nn RNN, LSTM or
+    GRU of one direction, or of an RNN/LSTM/GRUCell. Raises InvalidInputError for other modules.
 
-    The cell keeps the `batch_first` of the module: with batch_first=True it reads (B, T, m), else
-    (T, B, m).
-
-    layer: the layer to convert, counted from 0. None: all layers. Several layers become a
-    `StackedCell`.
-
-    Raises InvalidInputError for other modules, for two directions, or for projections.
+    layer: the layer to convert, counted from 0. None: all; several layers become a `StackedCell`.
 
     >>> gru, x = nn.GRU(3, 4), torch.rand(5, 1, 3)
     >>> torch.allclose(from_torch(gru)(x)[0], gru(x)[0], atol=1e-5)
     True
     """
     runs = getattr(type(module), "forward", None)  # a class of a user may inherit torch's
-    ours = next(
-        (
-            cell
-            for theirs, cell in OURS.items()
-            if isinstance(module, theirs) and runs is theirs.forward
-        ),
-        None,
-    )
-    if ours is None:
+    classes = [theirs for theirs in OURS if isinstance(module, theirs) and runs is theirs.forward]
+    ways = getattr(module, "bidirectional", False), getattr(module, "proj_size", 0)
+    if not classes or any(ways):
         raise InvalidInputError(
-            f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or "
-            "one of their cells, with their forward"
-        )
-    if getattr(module, "bidirectional", False) or getattr(module, "proj_size", 0):
-        raise InvalidInputError(
-            f"cannot convert {module}: expected one direction and no projection, so that a "
-            "step gives the whole next state"
+            f"cannot convert {kind_of(module)}: expected torch.nn's RNN, LSTM, GRU or one of their "
+            "cells, of one direction and without a projection"
         )
     layers, batch_first = getattr(module, "num_layers", 1), getattr(module, "batch_first", False)
-    if layer is not None:
-        layer = whole_number("layer", layer, 0, layers - 1)
-    elif layers > 1:
+    if layer is None and layers > 1:
         stack = StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
         stack.of_torch = True
         return stack
-    weights = weights_of_torch(module, layer or 0)
-    w_ih = weights["weight_ih"]
-    keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": batch_first}
-    # these draws are overwritten: keep the caller's random numbers
-    keywords["generator"] = torch.Generator()
-    if ours is RNN:
-        keywords["nonlinearity"] = module.nonlinearity
-    cell = ours(w_ih.shape[1], module.hidden_size, **keywords)
+    weights = _weights(module, whole_number("layer", layer or 0, 0, layers - 1))
+    W, ours = weights["weight_ih"], OURS[classes[0]]
+    own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours is RNN else {}
+    own |= {"batch_first": batch_first, "device": W.device, "dtype": W.dtype}
+    own["generator"] = torch.Generator()  # keeps the caller's random numbers
+    cell = ours(W.shape[1], module.hidden_size, **own)
     cell.of_torch = True
     cell.converted = True  # its weights do not come from `init`
     with torch.no_grad():
@@ -84,21 +61,17 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     return cell
 
 
-def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
-    """Return the weights of our cell by name, computed from one layer of a torch.nn module. Layers
-    are counted from 0. Gradients flow back to the module's own weights.
-    """
-    suffix = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
-    w_ih, w_hh = (getattr(module, name + suffix) for name in ("weight_ih", "weight_hh"))
-    zero = w_ih.new_zeros(w_ih.shape[0])
-    b_ih, b_hh = (
-        getattr(module, name + suffix) if module.bias else zero for name in ("bias_ih", "bias_hh")
-    )
+def _weights(module: nn.Module, layer: int) -> dict[str, Tensor]:
+    """Return the weights of our cell by name, computed from one layer of a torch.nn module."""
+    end = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
+    W, R = (getattr(module, f"weight_{part}{end}") for part in ("ih", "hh"))
+    names = [f"bias_{part}{end}" for part in ("ih", "hh")]
+    b, q = (getattr(module, name) if module.bias else W.new_zeros(len(W)) for name in names)
     if isinstance(module, nn.GRU | nn.GRUCell):
-        n = module.hidden_size
-        bias = torch.cat((b_ih[: 2 * n] + b_hh[: 2 * n], b_ih[2 * n :]))
-        return {"weight_ih": w_ih, "weight_hh": w_hh, "bias": bias, "bias_hn": b_hh[2 * n :]}
-    return {"weight_ih": w_ih, "weight_hh": w_hh, "bias": b_ih + b_hh}
+        n = 2 * module.hidden_size
+        bias = torch.cat((b[:n] + q[:n], b[n:]))
+        return {"weight_ih": W, "weight_hh": R, "bias": bias, "bias_hn": q[n:]}
+    return {"weight_ih": W, "weight_hh": R, "bias": b + q}
 
 
 def to_torch(cell: Cell) -> nn.Module:
@@ -108,21 +81,17 @@ def to_torch(cell: Cell) -> nn.Module:
     modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
     theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
     if theirs is None:
-        if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
-            raise InvalidInputError(f"{cell} is a module of torch.nn already: use it as it is")
         raise InvalidInputError(
-            f"cannot convert {kind_of(cell)} to torch.nn: expected an RNN, LSTM or GRU of rhn.cells"
+            f"cannot convert {kind_of(cell)}: expected an RNN, LSTM or GRU of rhn.cells"
         )
-    weight = cell.weight_ih
-    own = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
-    keywords = {"batch_first": cell.batch_first, "dtype": weight.dtype, **own}
-    # no random numbers are drawn
-    module = theirs(cell.input_size, cell.hidden_size, device="meta", **keywords)
+    n, weight = cell.hidden_size, cell.weight_ih
+    own: dict[str, Any] = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
+    own |= {"batch_first": cell.batch_first, "dtype": weight.dtype}
+    module = theirs(cell.input_size, n, device="meta", **own)  # draws no random numbers
     module.to_empty(device=weight.device)
-    n = cell.hidden_size
     with torch.no_grad():
         module.weight_ih_l0.copy_(weight)
-        module.weight_hh_l0.copy_(cell.weight_hh.squeeze(0) if theirs is nn.RNN else cell.weight_hh)
+        module.weight_hh_l0.copy_(cell.weight_hh.reshape(-1, n))
         module.bias_ih_l0.copy_(cell.bias.flatten())
         module.bias_hh_l0.zero_()
         if theirs is nn.GRU:
@@ -133,21 +102,19 @@ def to_torch(cell: Cell) -> nn.Module:
 @cache
 def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
     """Return the factory of our version of a torch.nn class, for `--cell torch.nn:LSTM`. Its
-    initial weights are drawn as in torch, uniform within 1 / sqrt(n).
+    initial weights are uniform within 1 / sqrt(n) as in torch, which has two biases.
 
-    One difference remains: torch adds two biases, and we draw one.
+    >>> as_in_torch("LSTM", LSTM)(3, 4)
+    LSTM(3, 4, depth=1, init='uniform:0.5', forget_bias=None)
     """
 
-    def build(input_size, hidden_size, depth=1, *, init=None, generator=None, **keywords) -> Cell:
-        init = init or own_init(hidden_size)
-        cell = ours(input_size, hidden_size, depth, init=init, generator=generator, **keywords)
+    def build(input_size, hidden_size, depth=1, *, init=None, **keywords) -> Cell:
+        init = init or f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"
+        cell = ours(input_size, hidden_size, depth, init=init, **keywords)
         cell.of_torch = True
         return cell
 
-    def own_init(hidden_size: int) -> str:
-        return f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"
-
-    vars(build).update(own_init=own_init, cell=ours, options=ours.options, deep=ours.deep)
+    vars(build).update(own_init=True, cell=ours, deep=ours.deep)
     build.__name__ = name
     return build
 
@@ -159,20 +126,16 @@ class StackedCell(Cell):
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
         h_0' = x                 h_l = the first n entries of s_l
 
-    A layer reads the output of the layer below at the same time step, so the Jacobian is block
-    lower triangular. For a single layer, let A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}'. Let [.]
-    denote the rows of h. The blocks are then
+    The Jacobian is block lower triangular. For a single layer, let A_l = ds_l'/ds_l and
+    B_l = ds_l'/dh_{l-1}', and let [.] denote the rows of h. The blocks are then
 
         ds_l'/ds_l = A_l
         ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
         ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    The eigenvalues of the Jacobian are therefore those of all A_l. Stacking affects only the norms
-    and the Geršgorin discs. The outputs are those of the highest cell. Dropout between layers,
-    which torch.nn applies only in training, is left out.
-
-    Raises InvalidInputError if the input size of a cell differs from the hidden size of the cell
-    below.
+    The eigenvalues of the Jacobian are therefore those of all A_l. The outputs are those of the
+    highest cell. Dropout between layers is left out. Raises InvalidInputError if the input size of
+    a cell differs from the hidden size of the cell below.
 
     >>> from rhn.cells import LSTM
     >>> stack = StackedCell([LSTM(3, 4), LSTM(4, 5)])
@@ -184,12 +147,8 @@ class StackedCell(Cell):
 
     def __init__(self, cells: Sequence[Cell], *, batch_first: bool = False):
         for lower, upper in itertools.pairwise(cells):
-            if lower.hidden_size != upper.input_size:
-                given = (
-                    f"{kind_of(upper)} of {upper.input_size} inputs on one of "
-                    f"{lower.hidden_size} units"
-                )
-                raise InvalidInputError(f"cannot stack {given}: expected as many")
+            least = most = lower.hidden_size
+            whole_number("input_size of the upper cell", upper.input_size, least, most)
         super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
         self.cells: Any = nn.ModuleList(cells)
         self.stacked = len(cells)
@@ -198,24 +157,18 @@ class StackedCell(Cell):
 
     @property
     def state_size(self) -> int:
-        """N, the number of entries of the joint state."""
         return sum(self.sizes)
 
     def outputs_of(self, s: Tensor) -> Tensor:
-        """Return the outputs (..., n) of the highest layer from states (..., N)."""
         return s[..., -self.sizes[-1] :][..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return torch.cat([after for *_, after in self._layers(x, s)], -1)
 
-    def states(self, x: Tensor, s0: Tensor, dropout=None) -> Tensor:
-        """Compute all states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer. N is the
-        number of entries of the joint state.
-        """
-        found = []
-        for cell, start in zip(
-            self.cells, s0.expand(x.shape[1], -1).split(self.sizes, -1), strict=True
-        ):
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        """Compute all states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer."""
+        found, starts = [], s0.expand(x.shape[1], -1).split(self.sizes, -1)
+        for cell, start in zip(self.cells, starts, strict=True):
             found.append(cell.states(x, start.contiguous()))
             x = found[-1][..., : cell.hidden_size].contiguous()
         return torch.cat(found, -1)
@@ -225,31 +178,24 @@ class StackedCell(Cell):
         gates = [cell.gates(x, s) for cell, x, s, _ in self._layers(x, s)]
         if not all(map(len, gates)):
             return Gates()
-        return Gates(
-            *(
-                sum((getattr(each, part) for each in gates), ())
-                for part in ("h", "t", "c", "states")
-            )
-        )
+        parts = ("h", "t", "c", "states")
+        return Gates(*(sum((getattr(each, part) for each in gates), ()) for part in parts))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """Compute ds'/ds (..., N, N), by the equations of the class."""
         rows: list[Tensor] = []
         before = 0
         for cell, x_l, s_l, _ in self._layers(x, s):
-            own = cell.jacobian(x_l, s_l)
-            after = own.new_zeros(*own.shape[:-1], sum(self.sizes) - before - cell.state_size)
-            below = (
-                [cell.input_jacobian(x_l, s_l) @ rows[-1][..., : cell.input_size, :before]]
-                if rows
-                else []
-            )
-            rows.append(torch.cat([*below, own, after], -1))
+            row = [cell.jacobian(x_l, s_l)]
+            after = self.state_size - before - cell.state_size
+            row.append(row[0].new_zeros(*row[0].shape[:-1], after))
+            if rows:
+                below = rows[-1][..., : cell.input_size, :before]
+                row.insert(0, cell.input_jacobian(x_l, s_l) @ below)
+            rows.append(torch.cat(row, -1))
             before += cell.state_size
         return torch.cat(rows, -2)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """Compute ds'/dx (..., N, m), by the equations of the class."""
         rows: list[Tensor] = []
         for cell, x_l, s_l, _ in self._layers(x, s):
             B = cell.input_jacobian(x_l, s_l)
@@ -258,10 +204,7 @@ class StackedCell(Cell):
 
     def config(self) -> dict:
         """Raise InvalidInputError, because a stack cannot be saved."""
-        raise InvalidInputError(
-            "a StackedCell is a view of several cells: save each of them, or the model that "
-            "contains them"
-        )
+        raise InvalidInputError("a StackedCell has no constructor's arguments: save its cells")
 
     def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
         """Yield (cell, its input, its state, its next state) of each layer."""

@@ -24,14 +24,22 @@ The GRU's Jacobian, with v = R_n h + q:
            |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w,  e = ||R_n|| + w ||R_r|| / 4
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, largest_singular_value, scaled_rows
-from rhn.cells.declared import DeclaredCell, Shapes
-from rhn.cells.layers import GateBlocks, Gates
+from rhn.cells.base import (
+    CellMasks,
+    DeclaredCell,
+    Shapes,
+    largest_singular_value,
+    optional,
+    scaled_rows,
+)
+from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.function import is_alone
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
@@ -40,9 +48,27 @@ from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
 class _Gated(DeclaredCell):
     """The base class of LSTM and GRU: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
 
+    deep = False
     masks = ("state", "candidate")
     candidate = 2
+    gate: GateBlocks
+    gate_bias: str  # the option with the initial bias of block 1
+    _driven: Callable[..., Tensor]
     recurrence = kernels.LSTM
+
+    def shapes(self) -> Shapes:
+        rows = self.blocks * self.hidden_size
+        R = rows, self.hidden_size
+        return {"weight_ih": (rows, self.input_size), "weight_hh": R, "bias": (rows,)}
+
+    def layers(self) -> tuple[Layer, ...]:
+        W, R, b = map(Part, ("weight_ih", "weight_hh", "bias"))
+        return (Layer(input=W, recurrent=R, bias=b, gate=self.gate),)
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        bias = getattr(self, self.gate_bias)
+        if bias is not None:
+            self.bias.chunk(self.blocks)[1].fill_(bias)
 
     def _weights(self) -> list[Tensor]:
         return [getattr(self, name) for name in self.shapes()]
@@ -51,47 +77,36 @@ class _Gated(DeclaredCell):
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, (_, state, candidate) = self.mask_input(x, dropout)
-        return self.recurrence(
-            x, s0, *self._weights(), state, candidate, reference=self.kernel == "reference"
-        )
+        _, *masks = dropout or CellMasks()
+        reference = self.kernel == "reference"
+        return self.recurrence(x, s0, *self._weights(), *masks, reference=reference)
 
-    def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._suits_torch(x, s0):
-            return super()._run(x, s0)
+    def _run(self, x: Tensor, s0: Tensor, *dropout: CellMasks) -> tuple[Tensor, Tensor]:
+        if dropout or not self._suits_torch(x, s0):
+            return super()._run(x, s0, *dropout)
         tensors, _ = self.recurrence.check(x, s0, *self._weights())
         x, s0, W, R, b, *q, _, _ = tensors.values()
         state = [part.contiguous() for part in s0.unsqueeze(0).chunk(self.parts, -1)]
         weights = [W, R, b, gru_recurrent_bias(*q) if q else torch.zeros_like(b)]
         options = True, 1, 0.0, self.training, False, False
-        lstm = self.parts == 2
-        outputs, *last = (
-            torch.lstm(x, state, weights, *options)
-            if lstm
-            else torch.gru(x, state[0], weights, *options)
-        )
+        if self.parts == 2:
+            outputs, *last = torch.lstm(x, state, weights, *options)
+        else:
+            outputs, *last = torch.gru(x, state[0], weights, *options)
         return outputs, torch.cat(last, -1).squeeze(0)
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
-        """Return True if torch's own kernels can compute a call. They are faster, but have no
-        `vmap` rule and keep only the last state.
-        """
-        usual = (
-            self.kernel == "manual"
-            and x.is_cpu
-            and x.dtype in (torch.float32, torch.float64)
-            and x.numel() > 0
-        )
-        same = all(
+        """Return True if torch's own, faster kernels can compute a call; they have no vmap rule."""
+        numbers = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
+        own = all(
             getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name]
             for name in ("step", "states")
         )
-        return (
-            usual
-            and same
-            and is_alone(x, s0, *self.parameters())
-            and not torch.is_autocast_enabled("cpu")
-        )
+        plain = self.kernel == "manual" and not torch.is_autocast_enabled("cpu")
+        return numbers and own and plain and is_alone(x, s0, *self.parameters())
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        return self._driven(x, s, self.weight_ih)
 
 
 class LSTM(_Gated):
@@ -101,10 +116,14 @@ class LSTM(_Gated):
 
     blocks = 4
     parts = 2
-    forget_bias: float | None = None
-    gate_bias = "forget_bias", 1
+    gate_bias = "forget_bias"
+    options: tuple[str, ...] = (gate_bias,)
     gate = GateBlocks(0, carry=1)
     gate_name, carry_name = "input gate", "forget gate"
+
+    def __init__(self, *sizes: int, forget_bias: float | None = None, **others):
+        self.forget_bias = optional("forget_bias", forget_bias)
+        super().__init__(*sizes, **others)
 
     def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
         """Compute the pre-activations of the blocks i, f, g, o (..., 4n)."""
@@ -123,18 +142,16 @@ class LSTM(_Gated):
         by_c = torch.cat(
             (torch.diag_embed(o * tanh_derivative(c_new) * f), torch.diag_embed(f)), -2
         )
-        return torch.cat((self.driven(x, s, self.weight_hh), by_c), -1)
+        return torch.cat((self._driven(x, s, self.weight_hh), by_c), -1)
 
-    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+    def _driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        """Compute the change (..., 2n, k) of s' by a change M (4n, k) of the pre-activations."""
         h, c = s.chunk(2, -1)
         z = self._pre_activations(x, h)
         (z_i, z_f, z_g, z_o), (M_i, M_f, M_g, M_o) = z.chunk(4, -1), M.chunk(4)
         _, c_new, (i, _, g, o) = lstm_step(z, c)
-        by_f, by_i, by_g = (
-            c * sigmoid_derivative(z_f),
-            g * sigmoid_derivative(z_i),
-            i * tanh_derivative(z_g),
-        )
+        by_f, by_i = c * sigmoid_derivative(z_f), g * sigmoid_derivative(z_i)
+        by_g = i * tanh_derivative(z_g)
         k = scaled_rows(by_f, M_f) + scaled_rows(by_i, M_i) + scaled_rows(by_g, M_g)
         by_o = torch.tanh(c_new) * sigmoid_derivative(z_o)
         dh = scaled_rows(o * tanh_derivative(c_new), k) + scaled_rows(by_o, M_o)
@@ -153,20 +170,23 @@ class GRU(_Gated):
     """
 
     blocks = 3
-    update_bias: float | None = None
-    gate_bias = "update_bias", 1
+    gate_bias = "update_bias"
+    options: tuple[str, ...] = (gate_bias,)
     gate = GateBlocks(1, opens=False)
     gate_name = "1 - update gate"
     recurrence = kernels.GRU
+
+    def __init__(self, *sizes: int, update_bias: float | None = None, **others):
+        self.update_bias = optional("update_bias", update_bias)
+        super().__init__(*sizes, **others)
 
     def shapes(self) -> Shapes:
         return super().shapes() | {"bias_hn": (self.hidden_size,)}
 
     def _products(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Compute W x + b and R h + (0, 0, q), each (..., 3n)."""
-        return F.linear(x, self.weight_ih, self.bias), F.linear(
-            s, self.weight_hh, gru_recurrent_bias(self.bias_hn)
-        )
+        recurrent = F.linear(s, self.weight_hh, gru_recurrent_bias(self.bias_hn))
+        return F.linear(x, self.weight_ih, self.bias), recurrent
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, (_, z, n) = gru_step(*self._products(x, s), s)
@@ -174,10 +194,10 @@ class GRU(_Gated):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         _, (r, z, _) = gru_step(*self._products(x, s), s)
-        return self.driven(x, s, self.weight_hh, r) + torch.diag_embed(z)
+        return self._driven(x, s, self.weight_hh, r) + torch.diag_embed(z)
 
-    def driven(self, x: Tensor, s: Tensor, M: Tensor, reset: Tensor | int = 1) -> Tensor:
-        """As `Cell.driven`; the block n of M is multiplied by `reset`."""
+    def _driven(self, x: Tensor, s: Tensor, M: Tensor, reset: Tensor | int = 1) -> Tensor:
+        """As for the LSTM, with the block n of M (3n, k) multiplied by `reset`."""
         (u_r, u_z, u_n), (v_r, v_z, v) = (each.chunk(3, -1) for each in self._products(x, s))
         z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
         z_n = u_n + torch.sigmoid(z_r) * v

@@ -29,15 +29,22 @@ inputs: the bound is infinite.
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, largest_singular_value, scaled_rows
-from rhn.cells.declared import DeclaredCell, Shapes
+from rhn.cells.base import (
+    CellMasks,
+    DeclaredCell,
+    Shapes,
+    choice,
+    largest_singular_value,
+    optional,
+    real,
+    scaled_rows,
+)
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
@@ -58,34 +65,35 @@ class RHN(DeclaredCell):
             it.
     """
 
-    deep = True
-    coupled: bool = True
-    transform_bias: float | None = -2.0
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh"
-    gate_constant: float = 0.0
+    options = ("coupled", "transform_bias", "activation", "gate_constant")
     masks = ("state", "candidate")
     candidate = 0
     separate_masks = True
+
+    def __init__(
+        self,
+        *sizes: int,
+        coupled: bool = True,
+        transform_bias: float | None = -2.0,
+        activation: str = "tanh",
+        gate_constant: float = 0.0,
+        **others,
+    ):
+        self.coupled = choice("coupled", coupled, True, False)
+        self.transform_bias = optional("transform_bias", transform_bias)
+        self.activation = choice("activation", activation, *ACTIVATIONS)
+        self.gate_constant = real("gate_constant", gate_constant)
+        self.blocks = 2 if self.coupled else 3  # H and T, and C if it is not coupled to T
+        self.carry_name = "" if self.coupled else "carry gate"
+        super().__init__(*sizes, **others)
 
     def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
         rows = self.blocks * n
         return {"weight_ih": (rows, self.input_size), "weight_hh": (L, rows, n), "bias": (L, rows)}
 
-    @property
-    def carry_name(self) -> str:  # type: ignore[override]  # read-only here
-        """The name of the carry gates; "" if they are coupled to the transform gates."""
-        return "" if self.coupled else "carry gate"
-
-    @property
-    def blocks(self) -> int:  # type: ignore[override]  # read-only here
-        """G, the number of blocks: H and T, and C if it is not coupled to T."""
-        return 2 if self.coupled else 3
-
     def biases(self) -> Tensor:
-        """Return the biases of the pre-activations (L, G n): the parameter `bias`, plus the gate
-        constant in the block T.
-        """
+        """Return the biases (L, G n) with the gate constant in the block T."""
         if not self.gate_constant:
             return self.bias
         n, rows = self.hidden_size, self.bias.shape[-1]
@@ -111,31 +119,23 @@ class RHN(DeclaredCell):
         return self._layer(layer, x, s)[0]
 
     def layers(self) -> tuple[Layer, ...]:
-        gate, W = (
-            GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant),
-            Part("weight_ih"),
-        )
+        carry = None if self.coupled else 2
+        gate = GateBlocks(1, carry=carry, constant=self.gate_constant)
+        inputs = [Part("weight_ih"), *[None] * (self.depth - 1)]
         return tuple(
-            Layer(
-                input=None if k else W,
-                recurrent=Part("weight_hh", k),
-                bias=Part("bias", k),
-                gate=gate,
-            )
-            for k in range(self.depth)
+            Layer(input=W, recurrent=Part("weight_hh", k), bias=Part("bias", k), gate=gate)
+            for k, W in enumerate(inputs)
         )
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, (separate, state, candidate) = self.mask_input(x, dropout)
+        separate, state, candidate = dropout or CellMasks()
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
-            x, W = (
-                torch.cat([x * mask for mask in separate], -1),
-                torch.block_diag(*W.chunk(self.blocks)),
-            )
+            x = torch.cat([x * mask for mask in separate], -1)
+            W = torch.block_diag(*W.chunk(self.blocks))
         options = {"state_mask": state, "candidate_mask": candidate, "activation": self.activation}
         weights = W, self.weight_hh, self.biases()
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
@@ -144,9 +144,7 @@ class RHN(DeclaredCell):
         return product(partial(self._layer_jacobians, x, s))
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
-        at any depth.
-        """
+        """Return the Jacobian as (M, e), which stands for M 2^e and cannot overflow."""
         return scaled_product(self._layer_jacobians(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
@@ -165,31 +163,25 @@ class RHN(DeclaredCell):
         yield from self._layer_jacobians(x, s, first=1)
 
     def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
-        """Yield J_l for each layer from `first` on. Layers are counted from 0."""
+        """Yield J_l for each layer from `first` on, counted from 0."""
         n = self.hidden_size
         for layer in range(self.depth):
             z = self._pre_activations(layer, x, s)
             if layer >= first:
                 J = self._driven(z, s, self.weight_hh[layer])
-                J.diagonal(dim1=-2, dim2=-1).add_(
-                    torch.sigmoid(-z[..., n:] if self.coupled else z[..., 2 * n :])
-                )
+                carry = -z[..., n:] if self.coupled else z[..., 2 * n :]
+                J.diagonal(dim1=-2, dim2=-1).add_(torch.sigmoid(carry))
                 yield J
             s = highway_layer(z, s, activation=self.activation)[0]
 
     def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        """Compute the change (..., n, k) of a layer's output for a change M (G n, k) of its
-        pre-activations z; s is the layer's input state.
-        """
+        """Compute the change (..., n, k) of a layer's output by a change M (G n, k) of z."""
         f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
         M_H, M_T, *M_C = M.split(self.hidden_size)
         h, slope = f.function(z_H), sigmoid_derivative(z_T)
-        if self.coupled:
-            change = scaled_rows((h - s) * slope, M_T)
-        else:
-            change = scaled_rows(h * slope, M_T) + scaled_rows(
-                s * sigmoid_derivative(z_C[0]), M_C[0]
-            )
+        change = scaled_rows((h - s if self.coupled else h) * slope, M_T)
+        if not self.coupled:
+            change = change + scaled_rows(s * sigmoid_derivative(z_C[0]), M_C[0])
         return change.addcmul_((torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
@@ -199,24 +191,17 @@ class RHN(DeclaredCell):
         """Return the bound as (M, e), which stands for M 2^e, with M (1, 1)."""
         if math.isinf(ACTIVATIONS[self.activation].bound):
             return self.bias.new_full((1, 1), math.inf), torch.zeros((), dtype=torch.long)
-        return scaled_product(
-            bound.reshape(1, 1) for bound in self._layer_bounds(float(state_bound))
-        )
-
-    def _layer_bounds(self, beta: float) -> Iterator[Tensor]:
-        """Yield a bound on ||J_l|| for each layer. beta bounds the entries of the first layer's
-        input state.
-        """
-        steepest = ACTIVATIONS[self.activation].steepest
+        beta, bounds = float(state_bound), []
         for R in self.weight_hh:
             H, T, *C = (largest_singular_value(block) for block in R.split(self.hidden_size))
-            H = steepest * H
+            H = ACTIVATIONS[self.activation].steepest * H
             if self.coupled:
-                yield torch.sqrt(1 + H * H) + (1 + beta) * T / 4
+                bounds.append(torch.sqrt(1 + H * H) + (1 + beta) * T / 4)
                 beta = max(beta, 1.0)
             else:
-                yield 1 + H + T / 4 + beta * C[0] / 4
+                bounds.append(1 + H + T / 4 + beta * C[0] / 4)
                 beta += 1
+        return scaled_product(bound.reshape(1, 1) for bound in bounds)
 
     def _start(self, generator: torch.Generator | None) -> None:
         n = self.hidden_size

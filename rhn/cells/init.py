@@ -10,7 +10,7 @@ the same weights.
 | identity[:STD] | candidate matrices I + noise, others normal         | Le et al. 2015, 0.001    |
 | scaled[:G]     | normal with standard deviation G / sqrt(fan_in)     | LeCun et al. 1998, G = 1 |
 | orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled | Saxe et al. 2014, G = 1  |
-| memory[:T]     | half the units sense, half remember; others scaled  | `memory_blocks`, T = 100 |
+| memory[:T]     | half the units sense, half remember; others scaled  | `remember`, T = 100      |
 
 Biases are zero, except with `uniform`.
 
@@ -19,13 +19,8 @@ Biases are zero, except with `uniform`.
 fan_in is the number of columns of a matrix. (So an embedding's rows have a length of about G.)
 
 Recurrent matrices are the n x n blocks that multiply a state, including the blocks of gates and of
-shortcuts. `Cell.layers()` describes them; a cell without this description starts as `scaled`. Q is
-uniform (Haar): the orthogonal factor of a normal matrix's QR decomposition, with the signs that
-make the diagonal of the other factor positive. `scaled` and `orthogonal` fix the scale of recurrent
-matrices, so with them an IRNN starts without its identity.
-
-Some cells initialise some weights in their own way under any scheme (`Cell._start`); see their
-docstrings.
+shortcuts. `Cell.layers()` describes them; a cell without this description starts as `scaled`. With
+`scaled` and `orthogonal` an IRNN starts without its identity.
 
 `uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate
 biases (`transform_bias`, `forget_bias`, ...) are constants that the cell sets afterwards.
@@ -36,7 +31,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,14 +47,7 @@ DEFAULT_SCALE = {
     "orthogonal": 1.0,
     "memory": 100.0,
 }
-SCALE = {
-    "uniform": "bound",
-    "gaussian": "standard deviation",
-    "identity": "standard deviation",
-    "scaled": "gain",
-    "orthogonal": "gain",
-    "memory": "number of steps",
-}
+SCALES = dict(zip(DEFAULT_SCALE, ("A", "STD", "STD", "G", "G", "T"), strict=True))
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
@@ -68,41 +55,14 @@ TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)
 WRITTEN = 0.4
 
 
-def _unknown(text: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"unknown initialisation {text!r}: expected gaussian[:STD], uniform[:A], identity[:STD], "
-        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
-        "constant biases ,bias:B"
-    )
-
-
-def _check(text: str, scheme: str, scale: float, constant: float | None) -> None:
-    """Raise InvalidInputError for an unknown scheme, or for a number out of its range. text: the
-    initialisation as the user gave it.
-    """
-    numbers = (scale, 0.0 if constant is None else constant)
-    known = scheme in DEFAULT_SCALE and all(map(is_number, numbers))
-    if not known or any(map(math.isnan, numbers)):
-        raise _unknown(text)
-    whole = scheme == "memory"
-    if scale < whole or (whole and math.isfinite(scale) and scale % 1):
-        expected = "a whole number of at least 1" if whole else "a number of at least 0"
-        raise InvalidInputError(
-            f"the initialisation {text!r:.60} has the {SCALE[scheme]} {scale:g}: expected "
-            f"{expected}"
-        )
-    if max(map(abs, numbers)) > LARGEST_INIT:
-        raise InvalidInputError(
-            f"the initialisation {text!r:.60} is out of range: expected a scale and a bias of at "
-            f"most {LARGEST_INIT:g}"
-        )
-
-
 @dataclass(frozen=True)
 class Initialization:
     """An initialisation: its scheme, its scale (half-width, standard deviation, gain or number of
     time steps), and the constant of the biases, if there is one. Raises InvalidInputError for an
     unknown scheme, or for numbers out of range.
+
+    >>> str(Initialization("gaussian", 0.01))
+    'gaussian:0.01'
     """
 
     scheme: str
@@ -120,51 +80,39 @@ class Initialization:
         if isinstance(text, Initialization):
             return text
         found = re.fullmatch(r"([a-z]+)(?::([^,]+))?(?:,bias:(.+))?", str(text))
+        scheme, scale, bias = found.groups() if found else (str(text), None, None)
         try:
-            scheme, scale, bias = found.groups() if found else ("", "", "")
-            value = float(scale) if scale else DEFAULT_SCALE[scheme]
-            constant = float(bias) if bias else None
-        except (KeyError, ValueError):
-            raise _unknown(str(text)) from None
-        _check(str(text), scheme, value, constant)
-        return cls(scheme, value, constant)
+            value = float(scale) if scale else DEFAULT_SCALE.get(scheme, 0.0)
+            return cls(scheme, value, float(bias) if bias else None)
+        except ValueError:
+            raise _refused(text) from None
 
     def __post_init__(self):
-        _check(str(self), self.scheme, self.scale, self.constant)
+        least, constant = 1 if self.scheme == "memory" else 0, self.constant or 0.0
+        known = self.scheme in DEFAULT_SCALE and is_number(self.scale) and is_number(constant)
+        if not (
+            known
+            and least <= self.scale <= LARGEST_INIT
+            and abs(constant) <= LARGEST_INIT
+            and (self.scheme != "memory" or self.scale % 1 == 0)
+        ):
+            raise _refused(f"{self.scheme}:{self.scale}")
 
     def __str__(self) -> str:
-        biases = "" if self.constant is None else f",bias:{_short(self.constant)}"
-        return f"{self.scheme}:{_short(self.scale)}{biases}"
+        # in the fewest digits that are exact
+        scale, constant = (
+            f"{value:g}" if float(f"{value:g}") == value else repr(value)
+            for value in (self.scale, self.constant or 0.0)
+        )
+        return f"{self.scheme}:{scale}" + ("" if self.constant is None else f",bias:{constant}")
 
-    def weight(
-        self, like: Tensor, generator: torch.Generator | None, recurrent: Iterable = ()
-    ) -> Tensor:
-        """Draw a weight of the shape and dtype of `like`, in double precision on the CPU.
 
-        recurrent: indices of the parts (G n, n) of the weight that are recurrent matrices, for
-        `orthogonal`.
-        """
-        draw = torch.empty(like.shape, dtype=torch.float64, device="cpu")
-        if self.scheme == "uniform":
-            draw.uniform_(-self.scale, self.scale, generator=generator)
-        else:
-            fan_in = max(1, like.shape[-1]) if like.dim() and self.scheme in BY_FAN_IN else 1
-            gain = 1.0 if self.scheme == "memory" else self.scale
-            draw.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
-        if self.scheme == "orthogonal":
-            for index in recurrent:
-                part = draw[index]
-                blocks = part.unflatten(0, (-1, part.shape[-1]))
-                blocks.copy_(self.scale * haar(blocks))
-        return draw.to(like.dtype)
-
-    def bias(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw or set a bias of the shape and dtype of `like`."""
-        if self.constant is not None:
-            return torch.full(like.shape, self.constant, dtype=like.dtype, device="cpu")
-        if self.scheme == "uniform":
-            return self.weight(like, generator)
-        return torch.zeros(like.shape, dtype=like.dtype, device="cpu")
+def _refused(init: object) -> InvalidInputError:
+    schemes = ", ".join(f"{scheme}[:{name}]" for scheme, name in SCALES.items())
+    return InvalidInputError(
+        f"init is {str(init)[:60]!r}: expected {schemes}, each at most {LARGEST_INIT:g} (T: a "
+        "whole number), and ,bias:B for constant biases"
+    )
 
 
 def draw(
@@ -175,27 +123,55 @@ def draw(
     recurse: bool = True,
     recurrent: Sequence[tuple] = (),
 ) -> None:
-    """Draw every parameter of a module in place, in the order of `named_parameters`: those with
-    "bias" in their name as biases, all others as weights.
+    """Draw every parameter of a module in place, on the CPU, in the order of `named_parameters`:
+    those with "bias" in their name as biases, all others as weights.
 
-    recurrent: (name of a parameter, index) of each recurrent matrix, as in
-    `rhn.cells.layers.recurrent_parts`.
+    recurrent: the name and index of each recurrent matrix, for the scheme `orthogonal`.
+
+    >>> draw(layer := nn.Linear(2, 2), Initialization("identity", 0), None)
+    >>> layer.weight.any().item(), layer.bias.any().item()
+    (False, False)
     """
     with torch.no_grad():
         for name, p in module.named_parameters(recurse=recurse):
-            if not p.is_meta:
-                own = [index for parameter, index in recurrent if parameter == name]
-                p.copy_(
-                    init.bias(p, generator) if "bias" in name else init.weight(p, generator, own)
-                )
+            if p.is_meta:
+                continue
+            if "bias" in name and (init.constant is not None or init.scheme != "uniform"):
+                p.fill_(init.constant or 0.0)
+                continue
+            drawn = _drawn(p.shape, init, generator)
+            for index in [index for parameter, index in recurrent if parameter == name]:
+                blocks = drawn[index].unflatten(0, (-1, drawn[index].shape[-1]))
+                blocks.copy_(init.scale * haar(blocks))
+            p.copy_(drawn.to(p.dtype))
 
 
-def memory_blocks(
-    module: nn.Module, layers: Sequence[Layer], steps: float
-) -> list[tuple[Part, Any, str, Any]]:
-    """Return the changes of weights by the scheme `memory`, for sequences of `steps` time steps.
-    Each change is (part, index, operation, number for this operation). The list is empty unless the
-    module is a tanh or ReLU cell without gates.
+def _drawn(shape: torch.Size, init: Initialization, generator: torch.Generator | None) -> Tensor:
+    """Draw random numbers in double precision on the CPU."""
+    drawn = torch.empty(shape, dtype=torch.float64, device="cpu")
+    if init.scheme == "uniform":
+        return drawn.uniform_(-init.scale, init.scale, generator=generator)
+    fan_in = max(1, shape[-1]) if shape and init.scheme in BY_FAN_IN else 1
+    gain = 1.0 if init.scheme == "memory" else init.scale
+    return drawn.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
+
+
+def for_steps(init: str | None, steps: int) -> str | None:
+    """Return an initialisation in which the scheme `memory` has a number of time steps. All others
+    are returned unchanged.
+
+    >>> for_steps("memory", 50), for_steps("gaussian:0.1", 50)
+    ('memory:50', 'gaussian:0.1')
+    """
+    return f"memory:{steps}" if init == "memory" else init
+
+
+@torch.no_grad()
+def remember(
+    module: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None
+) -> bool:
+    """Change the weights of a tanh or ReLU cell without gates in place, for sequences of `steps`
+    time steps. Return False for any other module, which stays as it is.
 
     Half of the units sense: they compute random features of the present input, without recurrence.
     The other half remember: they read no input, and rotate in planes. The sensing units write so
@@ -205,64 +181,33 @@ def memory_blocks(
     Sources of parts of this scheme: Henaff, Szlam and LeCun 2016 (rotations solve the copy and
     adding tasks); linear memory networks (Bacciu, Carta and Sperduti 2019, 2020); SCRN (Mikolov et
     al. 2014); S4D and LRU (spread angles); IRNN (Le et al. 2015).
+
+    >>> rnn = nn.RNN(3, 8)
+    >>> layer = Layer(input=Part("weight_ih_l0"), recurrent=Part("weight_hh_l0"))
+    >>> remember(rnn, [layer], 100, None), rnn.weight_ih_l0[4:].any().item()
+    (True, False)
     """
-    n, plain = (
-        getattr(module, "hidden_size", 0),
-        all(s.recurrent and not s.gate for s in layers),
-    )
-    if (
-        not layers
-        or not plain
-        or n < 4
-        or getattr(module, "nonlinearity", "") not in ("tanh", "relu")
-    ):
-        return []
-    half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
-    if module.get_parameter(first.recurrent.parameter)[first.recurrent.index].dim() < 2:  # type: ignore[union-attr]
-        return []  # a number for each unit
-    sense, keep, std = (
-        slice(half),
-        slice(half, None),
-        float(f"{WRITTEN / math.sqrt(steps * half):.4g}"),
-    )
-    blocks: list[tuple] = [
-        (first.input, keep, "zero", None),
-        (first.recurrent, sense, "zero", None),
-    ]
-    blocks += [
-        (first.recurrent, (keep, sense), "normal", std),
-        (first.recurrent, (keep, keep), "rotations", steps),
-    ]
-    for layer in deeper:
-        blocks += [(layer.recurrent, ..., "eye", None), (layer.skip, ..., "zero", None)]
-    return [block for block in blocks if block[0]]
-
-
-def for_steps(init: str | None, steps: int) -> str | None:
-    """Return an initialisation in which the scheme `memory` has a number of time steps. All others
-    are returned unchanged.
-    """
-    return f"memory:{steps}" if init == "memory" else init
-
-
-def remember(
-    cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None
-) -> None:
-    """Change the weights of a cell in place by `memory_blocks`. Raises InvalidInputError for a cell
-    that cannot have the scheme `memory`.
-    """
-    if not (blocks := memory_blocks(cell, layers, steps)):
-        raise InvalidInputError(
-            f"{type(cell).__name__} cannot have the initialisation memory: expected a tanh or "
-            "ReLU cell without gates, such as rnn or dt-rnn"
-        )
-    for part, index, operation, value in blocks:
-        q = cell.get_parameter(part.parameter)[part.index][index].zero_()
-        if operation == "normal":
-            draw = torch.empty(q.shape, dtype=torch.float64, device="cpu")
-            q.copy_(draw.normal_(0.0, value, generator=generator))
-        elif operation != "zero":
-            q.copy_(torch.eye(len(q)) if operation == "eye" else rotations(len(q) // 2, value))
+    n, plain = getattr(module, "hidden_size", 0), getattr(module, "nonlinearity", "")
+    parts = [layer.recurrent for layer in layers if layer.recurrent and not layer.gate]
+    if n < 4 or plain not in ("tanh", "relu") or not parts or len(parts) < len(layers):
+        return False
+    R, *deeper = (module.get_parameter(part.parameter)[part.index] for part in parts)
+    if R.dim() < 2:  # a number for each unit
+        return False
+    half, steps = n - n // 4 * 2, max(2.0, steps)
+    std = float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
+    if W := layers[0].input:
+        module.get_parameter(W.parameter)[W.index][half:] = 0
+    R[:half] = 0
+    draw = torch.empty(n - half, half, dtype=torch.float64, device="cpu")
+    R[half:, :half] = draw.normal_(0.0, std, generator=generator).to(R)
+    R[half:, half:] = rotations(n // 4, steps).to(R)
+    for matrix in deeper:
+        matrix.copy_(torch.eye(n))
+    for layer in layers[1:]:
+        if S := layer.skip:
+            module.get_parameter(S.parameter)[S.index].zero_()
+    return True
 
 
 def rotations(planes: int, steps: float) -> Tensor:
@@ -278,7 +223,9 @@ def haar(normal: Tensor) -> Tensor:
     """Return orthogonal matrices (..., n, n) from matrices `normal`. The result is
     Haar-distributed (uniform) if the entries of `normal` are i.i.d. zero-mean Gaussian.
 
-    A zero matrix gives the identity up to signs.
+    >>> haar(torch.tensor([[0.0, 2.0], [3.0, 0.0]])).abs()
+    tensor([[0., 1.],
+            [1., 0.]])
     """
     Q, R = torch.linalg.qr(normal)
     signs = R.diagonal(dim1=-2, dim2=-1).sign()
@@ -318,7 +265,7 @@ def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = No
     True
     """
     count = 0
-    for module, layer in _layers(model):
+    for module, layer in _layers(*model.modules()):
         blocks = _bias_blocks(module, layer)
         memory = {k: sign for k in range(len(blocks)) if (sign := _memory(layer.gate, k))}
         for k, sign in memory.items():
@@ -334,7 +281,7 @@ def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = No
 @torch.no_grad()
 def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
     """Draw new weights in place: half of the units of each recurrence of tanh or ReLU read the
-    present input, and half remember for T steps, see `memory_blocks`. All other weights are drawn
+    present input, and half remember for T steps, see `remember`. All other weights are drawn
     as `orthogonal_` does, but recurrent matrices are normal. Return the number of recurrences.
 
     >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
@@ -343,13 +290,10 @@ def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None
     _redraw(model, lambda drawn: drawn / math.sqrt(drawn.shape[-1]), generator)
     count = 0
     for module in model.modules():
-        layers = tuple(layer for _, layer in _layers(module, recurse=False))
-        of_torch = isinstance(module, nn.RNNBase)
+        layers = tuple(layer for _, layer in _layers(module))
         alone = [(replace(s, input=s.input or s.skip, skip=None),) for s in layers]
-        for group in alone if of_torch else [layers]:
-            if memory_blocks(module, group, steps):
-                remember(module, group, steps, generator)
-                count += 1
+        for group in alone if isinstance(module, nn.RNNBase) else [layers]:
+            count += remember(module, group, steps, generator)
     return count
 
 
@@ -358,15 +302,15 @@ def _redraw(model: nn.Module, recurrent: Callable, generator: torch.Generator | 
     normal matrix.
     """
     count = 0
-    for module, layer in _layers(model):
+    for module, layer in _layers(*model.modules()):
         for part in filter(None, (layer.input, layer.skip)):
             q = _values(module, part)
             drawn = torch.randn(q.shape, generator=generator, dtype=torch.double)
             q.copy_(drawn / math.sqrt(max(1, q.shape[-1])))
         for block in _recurrent_blocks(module, layer):
-            count += 1
             drawn = torch.randn(block.shape, generator=generator, dtype=torch.double)
             block.copy_(recurrent(drawn))
+            count += 1
         for k, block in enumerate(_bias_blocks(module, layer)):
             block.fill_(_memory(layer.gate, k))
         for name, p in module.named_parameters(recurse=False):
@@ -405,25 +349,23 @@ def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:
     return bias.split(getattr(module, "hidden_size", len(bias) or 1)) if len(bias) else ()
 
 
-def _layers(model: nn.Module, *, recurse: bool = True) -> Iterator[tuple[nn.Module, Layer]]:
+def _layers(*modules: nn.Module) -> Iterator[tuple[nn.Module, Layer]]:
     """Yield the layers of cells of this package, of torch, and of the user's own modules."""
-    for module in model.modules() if recurse else [model]:
+    for module in modules:
         own, described = dict(module.named_parameters(recurse=False)), getattr(module, "layers", 0)
+        found: Iterable = ()
         if inspect.ismethod(described):
-            found = [layer for layer in described() if isinstance(layer, Layer)]
+            found = (layer for layer in described() if isinstance(layer, Layer))
         elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            found = [*_layers_of_torch(module, own)]
-        else:
-            found = [*_layers_of_matrices(module, own)]
+            found = _layers_of_torch(module, own)
+        elif isinstance(module, nn.Linear) or not type(module).__module__.startswith("torch."):
+            found = _layers_of_matrices(module, own)
         yield from ((module, layer) for layer in found)
 
 
 def _layers_of_matrices(module: nn.Module, own: Mapping[str, Tensor]) -> Iterator[Layer]:
     """Yield a layer for each matrix of a linear layer, or of the user's own module."""
-    linear = isinstance(module, nn.Linear)
-    if not linear and type(module).__module__.startswith("torch."):
-        return
-    bias = Part("bias") if linear else None
+    bias = Part("bias") if isinstance(module, nn.Linear) else None
     for name, p in own.items():
         if p.dim() == 2:
             square, part = p.shape[0] == p.shape[1], Part(name)
@@ -441,10 +383,3 @@ def _layers_of_torch(module: nn.Module, own: Mapping[str, Tensor]) -> Iterator[L
             layer = Layer(recurrent=Part(name), bias=Part(f"bias_ih{end}"), gate=gate)
             first = end in ("", "_l0", "_l0_reverse")
             yield replace(layer, input=reads) if first else replace(layer, skip=reads)
-
-
-def _short(number: Any) -> str:
-    """Return a number as text, in the fewest digits that are exact; any other value as it is."""
-    if not is_number(number):
-        return str(number)
-    return f"{number:g}" if float(f"{number:g}") == number else repr(number)

@@ -1,18 +1,13 @@
-"""Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change
-these weights.
+"""Describe the weights and gate blocks of each layer of a cell, for analyses that read or change
+them.
 
-    s_l = f_l(x, s_{l-1}, y)
+    s_l = f_l(x, s_{l-1}, y),   s_0 = y the state before the time step, s_L the state after it
 
-Here s_0 = y is the state before the time step, x is the step's input, and s_L is the state after
-it.
-
-`Cell.layers()` describes the weights of each layer, and `Cell.run_layer` runs one layer. Both are
-optional; a lesion needs a description of the parts that it changes.
-
-Legend: m inputs, n units, G blocks of n rows that are stacked in a weight. A block belongs to a
-gate or to the candidate.
+Legend: x input, m inputs, n units, G blocks of n rows that are stacked in a weight. A block belongs
+to a gate or to the candidate.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, NamedTuple
@@ -20,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
+from rhn.utils.validation import whole_number
 
 
 class Part(NamedTuple):
@@ -85,50 +81,37 @@ class Gates:
 def described_layers(cell: Any) -> tuple[Layer, ...]:
     """Return `cell.layers()`, compared with the cell's weights. Raises InvalidInputError for a
     description that does not fit the weights.
+
+    >>> from rhn.cells import RNN
+    >>> described_layers(RNN(3, 4))[0].recurrent
+    Part(parameter='weight_hh', index=0)
     """
     layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
-    if len(layers) != cell.depth:
-        raise InvalidInputError(
-            f"{where} describes {len(layers)} layers: expected {cell.depth}, the depth"
-        )
+    whole_number(f"the number of {where}", len(layers), cell.depth, cell.depth)
     weights = dict(cell.named_parameters())
-    for part in (
-        part
-        for layer in layers
-        for part in (layer.input, layer.recurrent, layer.skip, layer.bias)
-        if part
-    ):
-        try:
-            rows = weights[part.parameter][part.index]
-        except (LookupError, TypeError, ValueError) as error:
-            given = ", ".join(weights)
-            raise InvalidInputError(
-                f"{where}: {part} cannot be read ({error}): expected a part of {given}"
-            ) from error
-        if (
-            rows.untyped_storage().data_ptr()
-            != weights[part.parameter].untyped_storage().data_ptr()
-        ):
-            raise InvalidInputError(
-                f"{where}: {part} is a copy: expected an index of whole numbers and slices"
-            )
-        if not rows.dim() or not len(rows) or len(rows) % n:
-            raise InvalidInputError(
-                f"{where}: {part} has shape {tuple(rows.shape)}, expected rows in whole blocks "
-                f"of {n}, the hidden size"
-            )
+    for layer in layers:
+        for part in filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias)):
+            if not _is_part(part, weights, n):
+                wanted = f"whole numbers and slices, with rows in blocks of {n}, of {[*weights]}"
+                raise InvalidInputError(f"{where} has {part}: expected {wanted}")
     return layers
+
+
+def _is_part(part: Part, weights: Mapping[str, Tensor], n: int) -> bool:
+    """Return True if a part is a view of a weight, with its rows in blocks of n."""
+    try:
+        rows = weights[part.parameter][part.index]
+    except (LookupError, TypeError, ValueError):
+        return False
+    storages = {t.untyped_storage().data_ptr() for t in (rows, weights[part.parameter])}
+    return len(storages) == 1 and rows.dim() > 0 and len(rows) > 0 and len(rows) % n == 0
 
 
 def recurrent_parts(cell: Any) -> tuple[Part, ...]:
     """Return the weights (G n, n) that multiply a state, shortcuts included, as far as
     `cell.layers()` describes them; errors as for `described_layers`.
     """
-    weights = dict(cell.named_parameters())
-    parts = (
-        part
-        for layer in described_layers(cell)
-        for part in (layer.recurrent, layer.skip)
-        if part is not None
-    )
-    return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,))
+    layers, weights = described_layers(cell), dict(cell.named_parameters())
+    parts = [part for layer in layers for part in (layer.recurrent, layer.skip) if part]
+    shape = (cell.hidden_size,)
+    return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == shape)

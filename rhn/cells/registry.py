@@ -1,58 +1,41 @@
 """Cells by name: find or make a cell, read its options, and fit its size to a number of parameters.
 
-The table `CELLS` holds the module and class name of each cell, so that the names can be listed
-without an import of torch. A cell is imported at first use, and its properties are attributes of
-its class. A user registers a cell with the decorator `register_cell`, or names it as
-`package.module:Class` without registration.
+Names can be listed without an import of torch: a cell is imported at first use.
 """
 
+import ast
 import bisect
 import contextlib
 import importlib
 import inspect
-import math
 import re
 import sys
 from collections import UserDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rhn.errors import USERS_FAULT, BudgetError, InvalidInputError, RhnError
-from rhn.utils.old import convert, expected, fits, nearest, plain
-from rhn.utils.validation import in_short, whole_number
+from rhn.errors import InvalidInputError
+from rhn.utils.validation import LARGEST, in_short, number, plain, whole_number
 
 if TYPE_CHECKING:
     from torch import nn
 
 Factory = TypeVar("Factory", bound=Callable)
 COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # keywords of every cell
+WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options in small letters
 
 
-class Cells(UserDict):
-    """Cells by name, in the order of listings. `CELLS["rhn"]` is a class, which is imported at
-    first use.
-
-    data: for each of our cells, module:Class within `rhn.cells`; for a user's cell, its class or
-    function.
-    """
+class _Cells(UserDict):
+    """Cells by name; `data` has module:Class of our cells, and users' cells themselves."""
 
     def __getitem__(self, name: str) -> Callable:
         row = self.data[name]
-        return _load(row) if isinstance(row, str) else row
+        return import_named(f"rhn.cells.{row}", "cell") if isinstance(row, str) else row
 
 
-def _load(place: str) -> Callable:
-    """Import the attribute `module:name` of `rhn.cells`. This takes a second, because it loads
-    torch.
-    """
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(f"rhn.cells.{module}"), attribute)
-
-
-CELLS = Cells(
+CELLS = _Cells(
     {
         "rnn": "transition:RNN",
         "irnn": "transition:IRNN",
@@ -70,141 +53,127 @@ TORCH_CELLS = {
     for kind in ("RNN", "LSTM", "GRU")
     for form in ("", "Cell")
 }
-"""The cells of torch.nn by their names in commands; the value is the name of our own version of
-each.
-"""
-
-
-def spoken_name(cell: str) -> str:
-    """Return the name of one of the toolkit's own cells for a sentence.
-
-    >>> spoken_name("dt-rnn")
-    'DT-RNN'
-    """
-    return cell.upper()
+"""The cells of torch.nn by their names in commands, with the name of our version of each."""
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
     """Return a decorator that registers your own cell, a class or a function, under a name.
-    Functions and commands then know this name.
+    Functions and commands then know this name. Raises InvalidInputError for a name that is taken,
+    or that has characters other than a-z, 0-9, - and _.
 
     The attributes of your cell are used like those of our cells. For example, `learning_rate` is a
     learning rate at which the cell trains on the chorales (default 0.2).
 
-    Raises InvalidInputError for a name that is taken, or that has characters other than a-z, 0-9, -
-    and _.
-
-    >>> @register_cell("mine")
-    ... def mine(input_size, hidden_size, depth=1, **options):
-    ...     return make_cell("gru", input_size, hidden_size, depth, **options)
-    >>> make_cell("mine", 3, 4).hidden_size
-    4
+    >>> register_cell("mine")(lambda *sizes, **options: CELLS["gru"](*sizes, **options))(3, 4)
+    GRU(3, 4, depth=1, init='uniform:0.04', update_bias=None)
     >>> del CELLS["mine"]
     """
+    refused = InvalidInputError(f"name is {name!r}: expected a new one of a-z, 0-9, - and _")
     if not re.fullmatch("[a-z][a-z0-9_-]*", name):
-        raise InvalidInputError(
-            f"the name of the cell is {name!r}: expected small letters, digits, - and _"
-        )
+        raise refused
 
     def register(factory: Factory) -> Factory:
-        taken = _place(CELLS[name]) if name in CELLS else None
+        taken = CELLS.get(name, factory)
         # the same class again: a notebook ran its cell twice
-        if taken not in (None, _place(factory)):
-            raise InvalidInputError(
-                f"a cell {name!r} is registered already, {taken}: choose another name"
-            )
+        if (taken.__module__, taken.__qualname__) != (factory.__module__, factory.__qualname__):
+            raise refused
         CELLS[name] = factory
         return factory
 
     return register
 
 
-def _place(factory: Callable) -> str:
-    return f"{factory.__module__}:{factory.__qualname__}"
+def _parameters(factory: Callable) -> dict[str, Parameter]:
+    """Return the parameters of a factory, and of base classes to which it passes keywords on."""
+    for inner in ("func", "cell"):  # of a functools.partial; of a cell of torch.nn, our form
+        factory = getattr(factory, inner, factory)
+    bases = factory.__mro__ if isinstance(factory, type) else ()
+    found: dict[str, Parameter] = {}
+    for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
+        with contextlib.suppress(TypeError, ValueError):  # a built-in function has no signature
+            own = inspect.signature(call).parameters.values()
+            rest = [p for p in own if p.kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)]
+            found = {p.name: p for p in own if p not in rest} | found
+            if any(p.kind is Parameter.VAR_KEYWORD for p in rest):
+                continue
+        break
+    return found
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
-    """Return True if a cell has an option of this name.
+    """Return True if a cell has a parameter of this name.
 
     >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
     (True, False)
     """
-    return keyword in inspect.signature(factory).parameters or keyword in getattr(
-        factory, "options", ()
-    )
+    return keyword in _parameters(factory)
+
+
+def cell_options(cell: str | Callable) -> dict[str, Any]:
+    """Return the options of a cell that other cells do not have, with their defaults.
+
+    >>> cell_options("dts-rnn")
+    {'nonlinearity': 'tanh', 'skip': 'all'}
+    """
+    found = _parameters(resolve_cell(cell) if isinstance(cell, str) else cell)
+    own = {name: p for name, p in found.items() if name not in (*COMMON, "depth")}
+    optional = (p for p in own.values() if p.kind is Parameter.KEYWORD_ONLY or p.default != p.empty)
+    return {p.name: p.default for p in optional}
 
 
 def is_known(name: str) -> bool:
-    """Return True for the name of a registered cell or a cell of torch.nn. Such a name in a file is
-    safe to resolve, because it imports no user's module.
+    """Return True for the name of a registered cell or a cell of torch.nn. It may be read from a
+    file, because it imports no user's module.
     """
     return name in CELLS or name in TORCH_CELLS
 
 
+def is_ours(name: str) -> bool:
+    """Return True for the name of a cell of the toolkit or of torch.nn, not for users' cells."""
+    return name in TOOLKIT_CELLS or name in TORCH_CELLS
+
+
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     """Return the factory of a cell by its name: a registered cell, our version of a cell of
-    torch.nn, or a user's cell as `package.module:factory`.
-
-    A user's module is also searched for in the current folder. Never pass a name that was read from
-    a file: see `is_known`.
-
-    Raises InvalidInputError for an unknown name (the message has the nearest one), or for a module
-    that cannot be imported.
+    torch.nn, or a user's cell as `package.module:factory`. Raises InvalidInputError for an unknown
+    name.
     """
-    if not isinstance(name, str):
-        raise InvalidInputError(f"the cell is {in_short(name)}: expected a name such as 'rhn'")
     if name in CELLS:
         return CELLS[name]
     if name in TORCH_CELLS:
-        return _load("convert:as_in_torch")(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
-    if ":" in name:
+        as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
+        return as_in_torch(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
+    if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")
-        if not callable(factory):
-            raise InvalidInputError(
-                f"{name!r} is not callable: expected a function or class (input_size, "
-                "hidden_size, depth, ...)"
-            )
-        return factory
-    raise InvalidInputError(unknown_cell(name))
-
-
-def unknown_cell(name: str) -> str:
-    """Return the message for an unknown cell name, with the nearest names and all cells."""
-    near = nearest(name, CELLS, 2)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return (
-        f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as "
-        "package.module:factory)"
-    )
+        if callable(factory):
+            return factory
+    known = ", ".join(CELLS)
+    raise InvalidInputError(f"cell is {in_short(name)}: expected {known} or package.module:factory")
 
 
 def import_named(name: str, what: str) -> Any:
-    """Import a user's object `package.module:attribute`; the module may be in the current folder.
+    """Import an object `package.module:attribute`; the module may be in the current folder. Never
+    pass a name that was read from a file. Raises InvalidInputError if there is no such object.
 
-    what: the object's kind, for the message. Never pass a name that was read from a file. Raises
-    InvalidInputError if the object cannot be imported.
+    >>> import_named("math:pi", "number")
+    3.141592653589793
     """
     module, _, attribute = name.partition(":")
-    if not module or not attribute or module.startswith("."):
-        raise InvalidInputError(f"{name!r} names no {what}: expected package.module:factory")
     here = str(Path.cwd())
     added = here not in sys.path
     if added:
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except USERS_FAULT as error:  # any error of a user's module
-        raise InvalidInputError(
-            f"cannot load the {what} {name!r}: {type(error).__name__}: {error}"
-        ) from error
+    except (ImportError, AttributeError) as error:
+        raise InvalidInputError(f"{what} is {in_short(name)}: {error}") from error
     finally:
         if added:
             sys.path.remove(here)
 
 
 def name_of_cell(cell: Any) -> str:
-    """Return the registered name of a cell, or the name of its class if the cell is not registered.
-    For a stack of cells, return the names of its cells.
+    """Return the registered name of a cell, or else the name of its class; of a stack, its cells'.
 
     >>> from rhn.cells import DTRNN
     >>> name_of_cell(DTRNN(3, 4))
@@ -212,144 +181,51 @@ def name_of_cell(cell: Any) -> str:
     """
     if getattr(cell, "stacked", 1) > 1:
         return " and ".join(dict.fromkeys(map(name_of_cell, cell.cells)))
-    kind = type(cell)
-    place = f"{kind.__module__.removeprefix('rhn.cells.')}:{kind.__qualname__}"
-    return next((name for name, row in CELLS.data.items() if row in (kind, place)), kind.__name__)
-
-
-def is_ours(cell: str | Callable) -> bool:
-    """Return True for a cell of the toolkit (its name or its class) and for the name of a cell of
-    torch.nn; False for users' cells.
-    """
-    return (
-        cell in TOOLKIT_CELLS or cell in TORCH_CELLS
-        if isinstance(cell, str)
-        else any(CELLS[name] is cell for name in TOOLKIT_CELLS)
-    )
-
-
-def lacking(name: str) -> set[str]:
-    """Among the settings depth and transform_bias, return those that a cell does not have. The
-    result is empty for an unregistered cell.
-
-    name: the name of a cell, or the architecture name in a study, such as "dts-rnn-skip-last".
-
-    >>> sorted(lacking("lstm")), lacking("dts-rnn-skip-last"), lacking("my_cells:Mine")
-    (['depth', 'transform_bias'], {'transform_bias'}, set())
-    """
-    cell = max((cell for cell in CELLS if f"{name}-".startswith(f"{cell}-")), key=len, default=None)
-    if cell is None:
-        return set()
-    factory = CELLS[cell]
-    there = {
-        "depth": getattr(factory, "deep", True),
-        "transform_bias": accepts(factory, "transform_bias"),
-    }
-    return {setting for setting in there if not there[setting]}
+    names = (name for name, known in CELLS.items() if known is type(cell))
+    return next(names, type(cell).__name__)
 
 
 def make_cell(
     name: str, input_size: int, hidden_size: int, depth: int = 1, **options
 ) -> "nn.Module":
     """Make a new cell by its name: a name in `CELLS`, "torch.nn:LSTM", or "package.module:factory".
+    Raises InvalidInputError.
 
-    options: keywords of the cell, such as coupled=False, init="gaussian:0.1", generator=, device=,
-    dtype=; see `cell_options`.
-
-    Raises InvalidInputError for an unknown name, size or option.
+    options: keywords of the cell, such as coupled=False, init="gaussian:0.1", generator=, dtype=.
 
     >>> make_cell("dts-rnn", 3, 5, 2, skip="last")
     DTSRNN(3, 5, depth=2, init='uniform:0.04', nonlinearity='tanh', skip='last')
     """
-    own = {option: value for option, value in options.items() if option not in COMMON}
-    rest = {option: value for option, value in options.items() if option in COMMON}
-    return resolve_cell(name)(input_size, hidden_size, depth, **read_options(name, own), **rest)
-
-
-class CellOption(NamedTuple):
-    """An option of a cell: its name, type and default."""
-
-    name: str
-    kind: Any
-    """The type of the option, as an annotation."""
-    default: Any
-
-
-def cell_options(cell: str | Callable) -> list[CellOption]:
-    """Return the options of a cell that other cells do not have.
-
-    >>> [(option.name, option.default) for option in cell_options("dts-rnn")]
-    [('nonlinearity', 'tanh'), ('skip', 'all')]
-    """
-    return list(option_table(resolve_cell(cell) if isinstance(cell, str) else cell).values())
-
-
-def option_table(factory: Callable) -> dict[str, CellOption]:
-    """Return the options of a cell by name: those that its class declares, and the keywords of its
-    constructors or of its function.
-    """
-    factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
-    found = dict(getattr(factory, "declared", {}))
-    bases = reversed(factory.__mro__) if isinstance(factory, type) else ()
-    for constructor in [base.__init__ for base in bases] or [factory]:  # type: ignore[misc]  # only read
-        # built-in functions, names imported for types only
-        with contextlib.suppress(TypeError, ValueError, NameError):
-            hints = get_type_hints(constructor)
-            for name, parameter in inspect.signature(constructor).parameters.items():
-                if parameter.kind is Parameter.KEYWORD_ONLY and name not in COMMON:
-                    kind = hints.get(name, _kind_of(parameter.default))
-                    found[name] = CellOption(name, kind, parameter.default)
-    return found
+    return resolve_cell(name)(input_size, hidden_size, depth, **options)
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the options of a cell from text, as in `--cell-option skip=last`, to values of the
-    types that the cell expects.
+    """Return the values of a cell's options. A text that is a Python value, as in `--cell-option
+    coupled=false`, becomes this value. Raises InvalidInputError for an unknown option, or for a
+    value that one of our cells refuses.
 
-    Raises InvalidInputError for an option that the cell does not have, or a value of the wrong
-    type. The message lists the cell's options.
-
-    >>> read_options("rhn", {"gate_constant": "0.5"})
-    {'gate_constant': 0.5}
+    >>> read_options("rhn", {"gate_constant": "0.5", "coupled": "false"})
+    {'gate_constant': 0.5, 'coupled': False}
     """
-    options = check_options(cell, given)
-    read = {}
-    for name, value in plain(dict(given)).items():
-        kind = options[name].kind
-        with contextlib.suppress(ValueError):
-            value = convert(value, kind) if isinstance(value, str) else value
-        infinite = isinstance(value, float) and not math.isfinite(value)
-        if infinite or not fits(value, kind):
-            wanted = "a finite number" if infinite else expected(kind)
-            raise InvalidInputError(
-                f"the option {name} of {cell} is {value!r:.60}, expected {wanted} "
-                f"({_listed(cell, options)})"
-            )
-        read[name] = value
-    return read
+    known = cell_options(cell) if given else {}
+    for name in given:
+        if name not in known:
+            names = ", ".join(known) or "none"
+            raise InvalidInputError(f"option of {cell} is {in_short(name)}: expected {names}")
+    values = {name: _value(value) for name, value in given.items()}
+    if values and is_ours(cell):
+        made = make_cell(cell, 1, 1, device="meta", **values)
+        return {name: getattr(made, name) for name in values}
+    return values
 
 
-def check_options(cell: str, names: Collection[str]) -> dict[str, CellOption]:
-    """Return the options of a cell. Raises InvalidInputError if one of `names` is not an option."""
-    options = option_table(resolve_cell(cell)) if names else {}
-    if unknown := [name for name in names if name not in options]:
-        raise InvalidInputError(
-            f"the cell {cell} has no option {unknown[0]!r} ({_listed(cell, options)})"
-        )
-    return options
-
-
-def _listed(cell: str, options: Mapping[str, CellOption]) -> str:
-    """Return a list of a cell's options as text for a message."""
-    known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
-    return f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
-
-
-def _kind_of(default) -> Any:
-    """Return the type of an option without annotation, derived from its default."""
-    if isinstance(default, bool | float | str):
-        return type(default)
-    return int | float | bool | str | (NoneType if default is None else int)
+def _value(given: Any) -> Any:
+    """Return the Python value of a text; the text itself if it is none."""
+    if not isinstance(given, str):
+        return plain(given)
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return ast.literal_eval(WORDS.get(given, given))
+    return given
 
 
 def num_parameters(module: "nn.Module") -> int:
@@ -367,11 +243,8 @@ def hidden_size_for_budget(
     **options,
 ) -> int:
     """Return the largest n for which the cell and its output layer (n -> output_size, with biases)
-    have at most `budget` parameters.
-
-    The sizes of the networks in figure 4 follow this rule (Zilly et al. 2017, supplement). Raises
-    BudgetError if a single unit exceeds the budget, and InvalidInputError if the network would be
-    too large for any memory.
+    have at most `budget` parameters, as in figure 4 (Zilly et al. 2017, supplement). Raises
+    InvalidInputError if a single unit exceeds the budget.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
@@ -379,29 +252,12 @@ def hidden_size_for_budget(
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     input_size = whole_number("input_size", input_size)
     output_size = whole_number("output_size", output_size)
-    budget = plain(budget)
-    budget = whole_number(
-        "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget
-    )
 
     def size(n: int) -> int:
-        try:
-            network = factory(input_size, n, depth, device="meta", **options)
-            return num_parameters(network) + (n + 1) * output_size
-        except RhnError:
-            raise
-        except USERS_FAULT as error:  # any error of a user's cell
-            said = (
-                f"the parameters of the cell {cell!r} cannot be counted: "
-                f"{type(error).__name__}: {error}"
-            )
-            raise InvalidInputError(said) from error
+        network = factory(input_size, n, depth, device="meta", **options)
+        return num_parameters(network) + (n + 1) * output_size
 
-    if size(1) > budget:
-        raise BudgetError(
-            f"a budget of {budget} parameters is too small: one unit at depth {depth} already "
-            f"takes {size(1)}"
-        )
+    budget = number("budget", budget, least=size(1), most=LARGEST)
     high = 2
     while size(high) <= budget:
         high *= 2

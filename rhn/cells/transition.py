@@ -24,15 +24,12 @@ Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} 
 gamma = max |f'| = 1.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, largest_singular_value
-from rhn.cells.declared import DeclaredCell, Shapes
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, largest_singular_value
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
@@ -43,21 +40,20 @@ class DTRNN(DeclaredCell):
     n), bias (L, n).
     """
 
-    deep = True
-    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    options: tuple[str, ...] = ("nonlinearity",)
     masks = ("state",)
     candidate = 0
     learning_rate = 0.05  # found by trial: tanh cells diverge at 0.2
+    _shortcuts = 0  # the number of last layers with a shortcut from y[t-1]
+
+    def __init__(self, *sizes: int, nonlinearity: str = "tanh", **others):
+        self.nonlinearity = choice("nonlinearity", nonlinearity, "tanh", "relu")
+        super().__init__(*sizes, **others)
 
     def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
         skip = {"weight_skip": (self._shortcuts, n, n)} if self._shortcuts else {}
         return {"weight_ih": (n, self.input_size), "weight_hh": (L, n, n), **skip, "bias": (L, n)}
-
-    @property
-    def _shortcuts(self) -> int:
-        """The number of last layers with a shortcut from y[t-1]."""
-        return 0
 
     def _derivatives(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Return the diagonals of D_1..D_L as columns (..., n, 1)."""
@@ -99,29 +95,21 @@ class DTRNN(DeclaredCell):
         return s
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, masks = self.mask_input(x, dropout)
-        weights = (
-            self.weight_ih,
-            self.weight_hh,
-            self.bias,
-            *((self.weight_skip,) if self._shortcuts else ()),
-        )
-        options = {"state_mask": masks.state, "activation": self.nonlinearity}
+        skip = (self.weight_skip,) if self._shortcuts else ()
+        weights = (self.weight_ih, self.weight_hh, self.bias, *skip)
+        state_mask = None if dropout is None else dropout.state
+        options = {"state_mask": state_mask, "activation": self.nonlinearity}
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return self._through(self.weight_hh[0], x, s, self._shortcuts)
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
-        """Return the Jacobian of a time step as (M, e), which stands for M 2^e: it cannot overflow
-        at any depth.
-        """
+        """Return the Jacobian as (M, e), which stands for M 2^e and cannot overflow."""
         return self._scaled_through(self.weight_hh[0], x, s, self._shortcuts)
 
     def _through(self, first: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Tensor:
-        """Compute D_L R_L ... R_2 D_1 P for the first factor P, with the last `shortcuts`
-        shortcuts; in scaled form if a partial product over- or underflows.
-        """
+        """Compute D_L R_L ... R_2 D_1 P for the first factor P, with the last shortcuts."""
         P = first
         for layer, D in enumerate(self._derivatives(x, s)):
             P = self.weight_hh[layer] @ P if layer else P
@@ -145,9 +133,7 @@ class DTRNN(DeclaredCell):
         return P, exponent.expand(P.shape[:-2])
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """Return the Jacobian of each layer, (..., n, n). If y is part of the joint state, the size
-        is 2n instead of n.
-        """
+        """Return the Jacobian of each layer, of n rows, or 2n if y is part of the joint state."""
         L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:
@@ -184,10 +170,14 @@ class DTSRNN(DTRNN):
     additional weight is weight_skip (L - 1, n, n), or (1, n, n) with skip="last".
     """
 
-    skip: Literal["all", "last"] = "all"
+    options = (*DTRNN.options, "skip")
+
+    def __init__(self, *sizes: int, skip: str = "all", **others):
+        self.skip = choice("skip", skip, "all", "last")
+        super().__init__(*sizes, **others)
 
     @property
-    def _shortcuts(self) -> int:
+    def _shortcuts(self) -> int:  # type: ignore[override]  # read-only here
         return self.depth - 1 if self.skip == "all" else min(1, self.depth - 1)
 
 
@@ -201,10 +191,11 @@ class IRNN(RNN):
     """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015). With
     `nonlinearity="tanh"`, tanh replaces ReLU.
 
-    `init` draws the noise and all other weights. By default their standard deviation is 1e-3, and
-    the biases are zero.
+    `init` draws the noise and all other weights.
     """
 
     starts_at_identity = True
     default_init = "identity"
-    nonlinearity: Literal["relu", "tanh"] = "relu"
+
+    def __init__(self, *sizes: int, nonlinearity: str = "relu", **others):
+        super().__init__(*sizes, nonlinearity=nonlinearity, **others)

@@ -1,17 +1,9 @@
 """Variational dropout of a language model (Gal and Ghahramani 2016): masks are drawn once for each
 window and shared by all its time steps.
 
-Legend: T time steps, B rows of a batch, V symbols, m inputs and n units of a cell, J masks (one
-shared by all gates, or one for each gate).
-
-    embedding (T, B)     drops words of the vocabulary: all occurrences of a word in a row of a
-                         window share one draw
-    input     (J, B, m)  of each cell, where its input enters the gates
-    state     (J, B, n)  of each cell, where its state enters the recurrent matrices; the same for
-                         all layers of the recurrence
-    candidate (B, n)     of each cell, on the candidate before its gate (recurrent dropout,
-                         Semeniuta et al. 2016)
-    output    (B, n)     before the softmax
+    embedding (T, B)  drops words: all occurrences of a word in a row of a window share one draw
+    cells             input, state and candidate of each cell, see `rhn.cells.CellMasks`
+    output (B, n)     before the softmax
 
 Every entry is 0 or 1 / keep, where keep is 1 - the dropout rate.
 """
@@ -29,8 +21,10 @@ from rhn.errors import InvalidInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """The dropout rates of a language model: for each place, the share of entries that is dropped,
-    in [0, 1).
+    """The share of entries of a language model that is dropped at each place, in [0, 1).
+
+    >>> Dropout(output=0.5).of_cells
+    False
     """
 
     embedding: float = 0.0
@@ -39,9 +33,7 @@ class Dropout:
     output: float = 0.0
     candidate: float = 0.0
     gate_masks: Literal["shared", "separate"] = "shared"
-    """Whether a cell's gates share one input mask and one state mask (as in the TensorFlow code) or
-    each gate has its own (as in the Torch7 code).
-    """
+    """Whether a cell's gates share their masks (TensorFlow code) or each has its own (Torch7)."""
 
     @property
     def of_cells(self) -> bool:
@@ -50,8 +42,10 @@ class Dropout:
 
 
 class Masks(NamedTuple):
-    """All dropout masks of a model, drawn once. A mask is None if nothing is dropped at its
-    place.
+    """All dropout masks of a model, drawn once; None where nothing is dropped.
+
+    >>> Masks.none(1)
+    Masks(embedding=None, cells=(CellMasks(input=None, state=None, candidate=None),), output=None)
     """
 
     embedding: Tensor | None
@@ -65,9 +59,7 @@ class Masks(NamedTuple):
 
 
 def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
-    """Draw new masks of a `LanguageModel` for a window of tokens (T, B), on the device of the
-    generator.
-    """
+    """Draw new masks of a `LanguageModel` for tokens (T, B), on the device of the generator."""
     B, n, dtype = tokens.shape[1], model.hidden_size, model.embedding.dtype
 
     def draw(rate: float, *shape: int) -> Tensor | None:
@@ -89,12 +81,8 @@ def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Ge
 
 
 def require_masks(model: Any, dropout: Dropout) -> None:
-    """Raise InvalidInputError if a cell of a `LanguageModel` takes no dropout masks although these
-    rates need them.
-    """
+    """Raise InvalidInputError if these rates need masks that a cell of a model does not take."""
     for cell in model.cells if dropout.of_cells else ():
         if not isinstance(cell, Cell):
-            raise InvalidInputError(
-                f"{type(cell).__name__} takes no dropout masks: set drop_input, drop_hidden and "
-                "drop_candidate to 0, or write it as a rhn.cells.Cell"
-            )
+            kind = type(cell).__name__
+            raise InvalidInputError(f"dropout of {kind} is not 0: expected 0, or a rhn.cells.Cell")

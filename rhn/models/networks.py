@@ -8,9 +8,8 @@ The polyphonic model, for frames (quarter notes) of 88 keys:
     logits[t] = W_o y[t] + b_o,   y = recurrence(frames)
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
-Each frame is thus predicted from the frames before it. The first frame is not predicted, because no
-frame is before it: a sequence of T frames gives T - 1 predictions. Every "nats per frame" of this
-toolkit is a mean over predicted frames.
+The first frame is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats per
+frame" of this toolkit is a mean over predicted frames.
 
 The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of
 size E:
@@ -23,9 +22,7 @@ where m_x and m_o are dropout masks (see `rhn.models.dropout`), 1 without dropou
 the prediction of token w[t + 1].
 """
 
-import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -33,17 +30,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells import CELLS, Cell, Initialization, from_torch, resolve_cell
-from rhn.cells.declared import DeclaredCell
-from rhn.cells.init import OWN, draw, remember
-from rhn.cells.layers import recurrent_parts
-from rhn.cells.registry import COMMON, accepts, check_options, is_ours
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError, first_line
+from rhn.cells.init import OWN, draw
+from rhn.cells.registry import accepts
+from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT, SOFTMAX
 from rhn.kernels.losses import frame_nll
 from rhn.models.dropout import Masks
 from rhn.utils.validation import whole_number
 
-MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared
+MAX_LAYERS = 64  # each layer costs time to build before sizes can be compared with the memory
 States = tuple[Tensor, ...]
 
 
@@ -51,51 +46,38 @@ class RecurrentModel(nn.Module):
     """The base class of our models: a stack of `cells`, in which each cell reads the outputs of the
     cell below, and the configuration that rebuilds the model.
 
-    sizes: the names of the constructor's arguments other than cell, init and options.
+    A cell that takes `init` and `generator` gets them; another cell keeps its own weights, whose
+    random numbers are torch's, seeded from the generator. Raises InvalidInputError for an unknown
+    cell, a cell with batch_first=True, or a size out of range.
 
-    where: device and dtype.
-
-    A cell that takes `init` and `generator` draws its own weights; the weights of other cells are
-    drawn here. With init=None every cell keeps its own initialisation, and the other weights of the
-    model are drawn by the same scheme (`own_init`). Raises InvalidInputError for an unknown cell, a
-    cell with batch_first=True, or a size or option that the cell lacks.
+    >>> PolyphonicModel("gru", hidden_size=4).cells
+    ModuleList(
+      (0): GRU(88, 4, depth=1, init='gaussian:0.01', update_bias=None)
+    )
     """
 
-    sizes: tuple[str, ...]
+    sizes: tuple[str, ...]  # the constructor's arguments other than cell, init and options
 
-    def __init__(
-        self,
-        cell,
-        input_size: int,
-        hidden_size: int,
-        depth: int,
-        layers: int,
-        init,
-        generator,
-        options,
-        where,
-    ):
+    def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
-        if whole_number("layers", layers) > MAX_LAYERS:
-            raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
         self.cell = cell if isinstance(cell, str) else _name_of(cell)
-        if is_ours(self.cell):
-            check_options(self.cell, [name for name in options if name not in COMMON])
-        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
-        own = init is None
-        self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
-        self.options, self._own_start = options, own and not _draws(factory)
-        each = partial(_build, self.cell, factory, self.init, generator, options | where, own=own)
-        widths = [input_size, *[hidden_size] * (layers - 1)]
-        self.cells = nn.ModuleList(each((m, hidden_size, depth)) for m in widths)
+        self.hidden_size, self.depth = hidden_size, depth
+        self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
+        self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
+        self._own_start = init is None and not _takes(factory)
+        self.cells = nn.ModuleList()
+        for m in [input_size, *[hidden_size] * (layers - 1)]:
+            sizes = m, hidden_size, depth
+            self.cells.append(_build(factory, sizes, init, generator, options))
+        last = self.cells[-1]
+        if init is None:
+            init = last.init if isinstance(last, Cell) else OWN
+        self.init = Initialization.parse(init)
 
     def config(self) -> dict:
-        """Return the constructor's arguments that rebuild this model, except device and dtype, as
-        JSON values.
-
-        The values of all the cell's options are included, so that a file keeps its meaning when a
-        default changes.
+        """Return the constructor's arguments that rebuild this model, except device and dtype, with
+        all options of the cell, so that a file keeps its meaning when a default changes.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -110,6 +92,28 @@ class RecurrentModel(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
 
 
+def _takes(factory: Callable) -> bool:
+    """Return True if a cell draws its weights from a given scheme and generator."""
+    return accepts(factory, "init") and accepts(factory, "generator")
+
+
+def _build(factory: Callable, sizes: tuple[int, ...], init, generator, options: dict) -> nn.Module:
+    """Build a cell with its initial weights."""
+    if _takes(factory):
+        own = {} if init is None else {"init": init}
+        made = factory(*sizes, generator=generator, **own, **options)
+    else:
+        with torch.random.fork_rng(devices=[], enabled=generator is not None):
+            if generator is not None:
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
+            made = factory(*sizes, **options)
+    if isinstance(made, nn.RNNBase | nn.RNNCellBase):
+        made = from_torch(made)
+    if getattr(made, "batch_first", False):
+        raise InvalidInputError("batch_first of the cell of a model is True: expected False")
+    return made
+
+
 def _name_of(factory: Callable) -> str:
     """Return the name of a cell in `CELLS`, or "module:factory"."""
     ours = (name for name, known in CELLS.items() if known is factory)
@@ -118,37 +122,22 @@ def _name_of(factory: Callable) -> str:
     return next(ours, None) or f"{named.__module__}:{named.__qualname__}"
 
 
-class _Drawn(nn.Linear):
-    """A linear layer without initial weights. Torch's `skip_init` would do the same, but imports
-    torch's compiler, which takes half a second.
-    """
-
-    def reset_parameters(self) -> None:
-        pass
-
-
 class PolyphonicModel(RecurrentModel):
     """A model of frames, such as chorales: a stack of recurrent cells with a linear output layer.
 
     Args:
         cell: a name in `rhn.cells.CELLS`, your own cell as `package.module:factory`, or the factory
-            itself.
-        hidden_size: n, at least 1.
-        depth: L, the recurrence depth of each cell.
+            itself, which is called as factory(input_size, hidden_size, depth, device=, dtype=,
+            **options). It returns (outputs (T, B, n), state) for x (T, B, input_size).
+        hidden_size, depth: n and L of each cell.
         input_size, output_size: number of keys of an input frame and of a predicted frame.
-        layers: number of stacked cells. Each cell reads the outputs of the cell below.
+        layers: number of stacked cells.
         init: scheme of the initial weights, including those of the output layer; see
             `rhn.cells.init`. None: the default of the cell.
         generator: CPU generator that draws the weights. None: torch's default generator.
         options: options of the cell, for example transform_bias=-2.0.
 
-    Your own cell is built as factory(input_size, hidden_size, depth, device=, dtype=, **options)
-    and returns (outputs (T, B, n), state) for x (T, B, input_size). The factory gets `init` and
-    `generator` if it takes them. Otherwise the cell's parameters are drawn here: those with "bias"
-    in their name as biases, all others as weights.
-
-    Raises:
-        InvalidInputError: an unknown cell, or a size or option that it does not have.
+    Raises InvalidInputError as `RecurrentModel`.
 
     >>> model = PolyphonicModel("rhn", hidden_size=4, depth=2)
     >>> model(torch.zeros(5, 1, 88)).shape  # frames (T, B, keys) to logits
@@ -172,25 +161,22 @@ class PolyphonicModel(RecurrentModel):
         dtype=None,
         **options,
     ):
-        where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        input_size = whole_number("input_size", input_size)
-        output_size = whole_number("output_size", output_size)
-        super().__init__(
-            cell, input_size, hidden_size, depth, layers, init, generator, options, where
-        )
-        self.input_size, self.output_size = input_size, output_size
-        self.output = _Drawn(hidden_size, output_size, **where)
+        device = device or torch.get_default_device()
+        options |= {"device": device, "dtype": dtype}
+        super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options)
+        self.input_size = whole_number("input_size", input_size)
+        self.output_size = whole_number("output_size", output_size)
+        output = nn.Linear(hidden_size, output_size, device="meta", dtype=dtype)
+        self.output = output.to_empty(device=device)  # without torch's random numbers
         draw(self.output, self.init, generator)
 
     def forward(
         self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Compute logits (T, B, output_size) from frames (T, B, input_size). Entry t predicts frame
-        t + 1.
+        """Compute logits (T, B, output_size) from frames (T, B, input_size): t predicts t + 1.
 
         With targets (T, B, output_size), return the sum of all losses instead, in nats, float64.
-        The mask (T, B) is 1 for real frames, 0 for frames without a loss. Raises InvalidInputError
-        if a shape does not fit.
+        The mask (T, B) is 1 for real frames, 0 for frames without a loss.
         """
         x = frames
         for cell in self.cells:
@@ -202,24 +188,18 @@ class PolyphonicModel(RecurrentModel):
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the negative log-likelihoods (T - 1, B), in nats, of all frames (T, B, keys)
-        except the first; T is at least 2. The values are 0 at frames where the mask (T, B) is
-        False.
+        except the first; 0 where the mask (T, B) is False.
         """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 
 
 class Reading(NamedTuple):
-    """The output of a language model for a window of tokens.
+    """The output of a language model for a window of tokens."""
 
-    logits: (T, B, V), or None if targets are given. states: the last state (B, state_size) of each
-    cell. outputs: the outputs of the last cell (T, B, n), before dropout. nll: (T, B) in nats for
-    the targets, or None without targets.
-    """
-
-    logits: Tensor | None
-    states: States
-    outputs: Tensor
-    nll: Tensor | None
+    logits: Tensor | None  # (T, B, V), without targets
+    states: States  # the last state (B, state_size) of each cell
+    outputs: Tensor  # of the last cell (T, B, n), before dropout
+    nll: Tensor | None  # (T, B) in nats, with targets
 
 
 class LanguageModel(RecurrentModel):
@@ -231,11 +211,9 @@ class LanguageModel(RecurrentModel):
         embedding_size: E. None: as in the official code, V if the weights are not tied and V < n,
             otherwise n.
         tied: whether the output layer uses the embedding's weights; this needs E = n.
-        init: scheme of all initial weights and biases; see `rhn.cells.init`. None: the default of
-            the cell.
+        init: scheme of all initial weights and biases. None: the default of the cell.
 
-    Raises:
-        InvalidInputError: an unknown cell, or a size or option that it does not have.
+    Raises InvalidInputError as `RecurrentModel`, and for tied weights with E != n.
 
     >>> model = LanguageModel("rhn", vocabulary_size=10, hidden_size=4, depth=2)
     >>> model(torch.tensor([[1], [5], [2]]))[0].shape  # ids (T, B) to logits (T, B, V)
@@ -262,22 +240,15 @@ class LanguageModel(RecurrentModel):
         dtype=None,
         **options,
     ):
-        V, n = (
-            whole_number("vocabulary_size", vocabulary_size),
-            whole_number("hidden_size", hidden_size),
-        )
+        V = whole_number("vocabulary_size", vocabulary_size)
+        n = whole_number("hidden_size", hidden_size)
         if embedding_size is None:
             embedding_size = n if tied else min(V, n)
-        embedding_size = whole_number("embedding_size", embedding_size)
-        if tied and embedding_size != hidden_size:
-            raise InvalidInputError(
-                f"embedding_size is {embedding_size}, expected {hidden_size}, the hidden_size, "
-                "because the weights are tied"
-            )
-        where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        super().__init__(cell, embedding_size, n, depth, layers, init, generator, options, where)
-        self.vocabulary_size, self.embedding_size, self.tied = V, embedding_size, bool(tied)
-        self.embedding = nn.Parameter(torch.empty(V, embedding_size, **where))
+        E = whole_number("embedding_size", embedding_size, *((n, n) if tied else ()))
+        where: dict = {"device": device or torch.get_default_device(), "dtype": dtype}
+        super().__init__(cell, E, n, depth, layers, init, generator, options | where)
+        self.vocabulary_size, self.embedding_size, self.tied = V, E, bool(tied)
+        self.embedding = nn.Parameter(torch.empty(V, E, **where))
         if not tied:
             self.output_weight = nn.Parameter(torch.empty(V, n, **where))
         self.output_bias = nn.Parameter(torch.empty(V, **where))
@@ -291,12 +262,8 @@ class LanguageModel(RecurrentModel):
         targets: Tensor | None = None,
     ) -> Reading:
         """Read tokens (T, B) int64, beginning from the cells' `states` (None: zero), and predict
-        the next token at each time step.
-
-        With targets (T, B), compute their negative log-likelihoods instead of the logits, in less
-        time and memory.
-
-        Raises InvalidInputError if the shape of the targets does not fit.
+        the next token at each time step; with targets (T, B), compute their negative
+        log-likelihoods instead of the logits.
         """
         masks = Masks.none(self.layers) if masks is None else masks
         x = F.embedding(tokens, self.embedding)
@@ -304,8 +271,7 @@ class LanguageModel(RecurrentModel):
             x = x * masks.embedding.unsqueeze(-1)
         last, starts = [], [None] * self.layers if states is None else states
         for cell, s0, dropout in zip(self.cells, starts, masks.cells, strict=True):
-            masked = {"dropout": dropout} if any(m is not None for m in dropout) else {}
-            x, s = cell(x, s0, **masked)
+            x, s = cell(x, s0, *((dropout,) if dropout.given else ()))
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
@@ -315,95 +281,12 @@ class LanguageModel(RecurrentModel):
         return Reading(F.linear(y, *layer), tuple(last), x, None)
 
 
-def own_init(factory: Callable, hidden_size: int) -> str:
-    """Return the default initialisation of a cell. A user's cell without a default gets the default
-    of our cells.
-
-    >>> own_init(CELLS["rhn"], 64), own_init(resolve_cell("torch.nn:LSTM"), 4)
-    ('uniform:0.04', 'uniform:0.5')
-    """
-    if hasattr(factory, "own_init"):
-        return factory.own_init(hidden_size)
-    if hasattr(factory, "default_init"):
-        return factory.default_init
-    told = inspect.signature(factory).parameters.get("init")
-    return told.default if told and isinstance(told.default, str | Initialization) else OWN
-
-
-def _build(
-    name: str,
-    factory: Callable[..., nn.Module],
-    init: Initialization,
-    generator: torch.Generator | None,
-    keywords: dict,
-    sizes: tuple[int, int, int],
-    *,
-    own: bool,
-) -> nn.Module:
-    """Build a cell with its initial weights. They are drawn by the cell from the scheme; by its
-    constructor (`own`), with torch's random numbers seeded from the generator; or here, from the
-    scheme.
-    """
-    draws = _draws(factory)
-    if draws:
-        keywords = keywords | {"init": init, "generator": generator}
-    cell = _call(name, factory, sizes, keywords, generator if own and not draws else None)
-    if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
-        cell = from_torch(cell)
-    if getattr(cell, "batch_first", False):
-        raise InvalidInputError(
-            f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out"
-        )
-    if not draws and not own:
-        _draw_cell(cell, init, generator)
-    return cell
-
-
-def _call(
-    name: str,
-    factory: Callable[..., nn.Module],
-    sizes: tuple[int, int, int],
-    keywords: dict,
-    generator: torch.Generator | None,
-) -> nn.Module:
-    """Call the factory of a cell. Raises InvalidInputError or UsersCodeError, with the name of the
-    cell.
-
-    generator: seeds torch's own random numbers during the call; None: they are left alone.
-    """
-    seeded = generator is not None
-    try:
-        with torch.random.fork_rng(devices=[], enabled=seeded):
-            if seeded:
-                torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
-            return factory(*sizes, **keywords)
-    except USERS_FAULT as error:
-        if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
-            raise
-        kind = InvalidInputError if isinstance(error, TypeError) else UsersCodeError
-        raise kind(
-            f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _draw_cell(cell: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
-    """Draw the weights of a cell that does not draw them itself."""
-    orthogonal = init.scheme == "orthogonal" and isinstance(cell, Cell)
-    draw(cell, init, generator, recurrent=recurrent_parts(cell) if orthogonal else ())
-    if init.scheme == "memory":
-        remember(cell, cell.layers() if isinstance(cell, Cell) else (), init.scale, generator)
-
-
-def _draws(factory: Callable) -> bool:
-    """Return True if a cell draws its weights itself, from a given scheme and generator."""
-    declared = isinstance(factory, type) and issubclass(factory, DeclaredCell)
-    return declared or (accepts(factory, "init") and accepts(factory, "generator"))
-
-
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """Return a factory that builds a model with this cell, as in `load_checkpoint(path,
-    factory=with_cell(MyCell))`.
+    """Return a factory that builds a model with this cell.
+
+    >>> with_cell("gru")(cell="ignored", hidden_size=4).cell
+    'gru'
     """
     return lambda cell, **config: model(factory, **config)

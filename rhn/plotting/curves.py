@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rhn.cells.registry import lacking
+from rhn.cells.registry import is_known, resolve_cell
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.plotting.figure import Block, Shown, WholeTicks, compose
 from rhn.plotting.provenance import read_facts, shared
@@ -309,7 +309,8 @@ def plot_depth(table: pd.DataFrame, ax: Axes, source: str = "trained here") -> A
     for label, members in series:
         style, name = _style(labels.index(label)), drawable(label)
         means = members.groupby(["run", "depth"], sort=False).valid_perplexity.mean()
-        if "depth" in lacking(members.cell.iloc[0]):
+        cell = members.cell.iloc[0]
+        if is_known(cell) and not getattr(resolve_cell(cell), "deep", True):
             line: dict = {"linestyle": ":", "linewidth": 1.2, "color": style["color"]}
             for mean in means:
                 ax.axhline(mean, label=f"{name} ({mean:.1f})", **line)

@@ -8,7 +8,7 @@ out.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,11 @@ FACTS += ("learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
 def words_of_new(cell: "nn.Module", seed: int) -> str:
     """Describe the initialisation, biases and seed of a new cell.
 
-    >>> from rhn.cells import IRNN, RHN
+    >>> from rhn.cells import RHN
     >>> words_of_new(RHN(3, 4), 0)
     'uniform:0.04, transform bias -2, seed 0'
-    >>> words_of_new(IRNN(3, 4, init="uniform:0.04"), 7)
-    'uniform:0.04, recurrent matrix plus the identity, seed 7'
     """
-    return ", ".join([*_start(vars(cell), type(cell)), f"seed {seed}"])
+    return ", ".join([*_start(vars(cell)), f"seed {seed}"])
 
 
 def words_of_built(cell: "nn.Module") -> str:
@@ -46,7 +44,7 @@ def words_of_built(cell: "nn.Module") -> str:
     from rhn.cells import Cell
 
     ours = isinstance(cell, Cell) and not getattr(cell, "converted", False)
-    return f"built with {', '.join(_start(vars(cell), type(cell)))}" if ours else ""
+    return f"built with {', '.join(_start(vars(cell)))}" if ours else ""
 
 
 def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
@@ -63,7 +61,7 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
     file, header = checkpoint.path, checkpoint.header
     found = _metadata(header)
     numbers = {"training_seed": found.get("seed"), "trial": found.get("trial")}
-    words = [*_start(header["config"], _cell_class(header)), *_named(numbers, numbers)]
+    words = [*_start(header["config"]), *_named(numbers, numbers)]
     words += [] if fresh else [*_named(found, ("epoch",)), *_unfinished(file.parent)]
     return ": ".join(filter(None, (named_file(file), ", ".join(words))))
 
@@ -84,15 +82,6 @@ def _metadata(header: Mapping) -> dict:
     own = header["metadata"]
     parts = [own, *(own.get(name) for name in ("study", "train", "metrics", "outcome"))]
     return {key: v for part in parts if isinstance(part, dict) for key, v in part.items()}
-
-
-def _cell_class(header: Mapping) -> Callable | None:
-    """Return the class of the cell in a checkpoint; None for a user's own cell."""
-    from rhn.cells.registry import CELLS, TOOLKIT_CELLS
-
-    found = header["config"].get("cell"), header["class"]
-    cells = {name: CELLS[name] for name in TOOLKIT_CELLS}
-    return next((c for name, c in cells.items() if name in found or c.__name__ in found), None)
 
 
 def _unfinished(folder: Path) -> list[str]:
@@ -142,20 +131,12 @@ def shared(facts: Sequence[Sequence[str]]) -> str:
     return "; ".join(fact for fact in first if all(fact in others for others in facts))
 
 
-def _start(values: Mapping, kind: Callable | None) -> list[str]:
-    """Describe the initialisation, with long numbers rounded to four digits, how the recurrent
-    matrix of a cell of class `kind` differs from it, and the biases.
-    """
-    from rhn.cells.base import Cell
-    from rhn.cells.init import Initialization
-
+def _start(values: Mapping) -> list[str]:
+    """Describe the initialisation, with long numbers rounded to four digits, and the biases."""
     init = str(values.get("init") or "")
     short = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", init)
-    matrix = ""
-    if init and isinstance(kind, type) and issubclass(kind, Cell):
-        matrix = kind.recurrent_start(Initialization.parse(values["init"]))
     biases = _named(values, [name for name in values if name.endswith("_bias")])
-    return [*filter(None, (short, matrix)), *biases]
+    return [*filter(None, (short,)), *biases]
 
 
 def _named(values: Mapping, names: Iterable[str]) -> list[str]:

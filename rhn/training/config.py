@@ -110,7 +110,7 @@ class TrainingConfig:
         bias: dict = {}
         if self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias"):
             bias = {"transform_bias": self.transform_bias}
-        return bias | read_options(self.cell, self.cell_options)
+        return read_options(self.cell, bias | self.cell_options)
 
 
 @dataclass(frozen=True, kw_only=True)

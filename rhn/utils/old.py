@@ -53,6 +53,7 @@ from cyclopts import (
 )
 from cyclopts.parameter import get_parameters
 
+from rhn.cells.registry import CELLS, accepts
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.command_line import command_line
 from rhn.utils.figures import FIGURE_SUFFIXES as SUFFIXES
@@ -1546,3 +1547,23 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def lacking(name: str) -> set[str]:
+    """Among the settings depth and transform_bias, return those that a cell does not have. The
+    result is empty for an unregistered cell.
+
+    name: the name of a cell, or the architecture name in a study, such as "dts-rnn-skip-last".
+
+    >>> sorted(lacking("lstm")), lacking("dts-rnn-skip-last"), lacking("my_cells:Mine")
+    (['depth', 'transform_bias'], {'transform_bias'}, set())
+    """
+    cell = max((cell for cell in CELLS if f"{name}-".startswith(f"{cell}-")), key=len, default=None)
+    if cell is None:
+        return set()
+    factory = CELLS[cell]
+    there = {
+        "depth": getattr(factory, "deep", True),
+        "transform_bias": accepts(factory, "transform_bias"),
+    }
+    return {setting for setting in there if not there[setting]}

@@ -213,7 +213,7 @@ def test_an_own_cell_new_and_trained(capsys):
     found = printed(capsys, *words, "--cell", mine)
     assert radii(found) == wanted_radii(model.double().cells[0], x_of()) != radii(new)
     for wrong, said in {
-        ("plot", "--cell", "own_cell_here:Yours"): "cannot load the cell",
+        ("plot", "--cell", "own_cell_here:Yours"): "cell is 'own_cell_here:Yours'",
         ("plot", "--cell", "own_cell_here:Failing"): "ValueError: not today",
         tuple(words): f"is {mine}: expected ",
         (*words, "--cell", "rhn"): f"cell is rhn: expected {mine}",

@@ -93,14 +93,14 @@ def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
 def test_cells_have_only_the_depths_and_options_that_they_know():
     names = [study.name for study in paper(arch=("lstm", "rhn")).studies("x")]
     assert names == ["lstm-depth1", *(f"rhn-depth{d}" for d in (1, 2, 4, 6))]
-    with pytest.raises(InvalidInputError, match="LSTM has no recurrence depth"):
+    with pytest.raises(InvalidInputError, match="depth is 2: expected 1"):
         dry_run(paper(arch=("lstm",), depth=(2,), device="cpu"))
     _, *studies = paper(arch=("all",), depth=(4,), cell_options={"skip": "last"}).studies("x")
     assert {s.name: s.options for s in studies} == {
         "dt-rnn-depth4": {},
         "dts-rnn-skip-last-depth4": {"skip": "last"},
     }
-    with pytest.raises(InvalidInputError, match="the cell rhn has no option 'skip'"):
+    with pytest.raises(InvalidInputError, match="option of rhn is 'skip'"):
         paper(arch=("rhn", "gru"), cell_options={"skip": "last"}).studies("x")
 
 

@@ -143,5 +143,5 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
         )
         == 1
     )
-    with pytest.raises(InvalidInputError, match="has no option 'gate_constant'"):
+    with pytest.raises(InvalidInputError, match="option of lstm is 'gate_constant'"):
         cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})

@@ -117,7 +117,7 @@ def test_torch_s_cells_have_names_and_start_as_torch_s_do(theirs):
     for p in ours.parameters():
         assert 0.09 < p.abs().max() <= 0.1, "uniform within 1 / sqrt(n)"
     assert str(build(5, 100, init="gaussian:0.3").init) == "gaussian:0.3"
-    with pytest.raises(InvalidInputError, match="no recurrence depth"):
+    with pytest.raises(InvalidInputError, match="depth is 2: expected 1"):
         build(5, 100, 2)
 
 

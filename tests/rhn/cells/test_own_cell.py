@@ -24,14 +24,12 @@ from rhn.cells import (
     register_cell,
     resolve_cell,
 )
-from rhn.cells.registry import lacking
 from rhn.checkpoints import load, save
 from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.run import train
-from rhn.utils.old import fits
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +90,6 @@ def test_a_cell_with_only_a_step_trains_as_ours_and_has_its_jacobian(tmp_path):
 def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     assert register_cell("mine")(Mine) is Mine
     assert resolve_cell("mine") is Mine and [*CELLS][-1] == "mine"
-    assert lacking("mine") == {"depth", "transform_bias"}
     assert (
         preset("jsb-depth-1", cell="mine").learning_rate
         == preset("jsb-depth-1", cell=f"{__name__}:Mine").learning_rate
@@ -107,12 +104,10 @@ def test_a_cell_may_be_registered_twice_but_a_name_only_once():
     register_cell("mine")(Mine)
     register_cell("mine")(Mine)
     for name in ("mine", "rhn"):
-        with pytest.raises(
-            InvalidInputError, match=f"a cell '{name}' is registered already.*choose another name"
-        ):
+        with pytest.raises(InvalidInputError, match=f"name is '{name}': expected a new one"):
             register_cell(name)(LSTM)
-    with pytest.raises(InvalidInputError, match="expected small letters, digits, - and _"):
-        register_cell("my:cell")
+    with pytest.raises(InvalidInputError, match="name is 'my:cell': expected a new one of a-z"):
+        register_cell("my:cell")(LSTM)
 
 
 def test_make_cell_draws_the_same_weights_as_the_class():
@@ -139,12 +134,12 @@ def test_make_cell_draws_the_same_weights_as_the_class():
         (
             f"{__name__}:Mine",
             {"gain": "0.1", "kind": "hard", "forget_bias": "1"},
-            {"gain": 0.1, "kind": "hard", "forget_bias": 1.0},
+            {"gain": 0.1, "kind": "hard", "forget_bias": 1},
         ),
     ],
     ids=str,
 )
-def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
+def test_words_become_python_values_and_those_of_our_cells_their_types(cell, given, read):
     found = read_options(cell, given)
     assert found == read and [type(v) for v in found.values()] == [type(v) for v in read.values()]
 
@@ -159,9 +154,7 @@ def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(
 
 
 @for_each("name", CELLS)
-def test_every_option_of_our_cells_has_a_type_and_is_kept_in_files(name):
+def test_every_option_of_our_cells_is_kept_in_files(name):
     found = cell_options(name)
-    assert {option.name for option in found} == set(CELLS[name].options)
-    cell = CELLS[name](3, 4)
-    assert all(getattr(cell, option.name) == option.default for option in found)
-    assert all(fits(option.default, option.kind) for option in found)
+    assert set(found) == set(CELLS[name].options)
+    assert {option: getattr(CELLS[name](3, 4), option) for option in found} == found

@@ -103,7 +103,7 @@ def test_a_cell_that_knows_no_masks_is_asked_for_nothing_unless_it_is_to_be_mask
     require_masks(model(Plain), Dropout(embedding=0.5, output=0.5))
     assert draw(Dropout(output=0.5), of=model(Plain))[1].cells == Masks.none(2).cells
     with pytest.raises(
-        InvalidInputError, match=r"Plain takes no dropout masks: set drop_input, .* rhn.cells.Cell"
+        InvalidInputError, match=r"dropout of Plain is not 0: expected 0, or a rhn.cells.Cell"
     ):
         require_masks(model(Plain), Dropout(hidden=0.5))
 

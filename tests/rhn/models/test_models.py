@@ -136,7 +136,8 @@ def test_the_generator_alone_decides_the_initial_weights():
         ):
             assert torch.equal(p, q)
             if "bias" not in name:
-                assert 0.009 < p.std().item() < 0.011, name
+                kept = "inner" in name  # a cell that takes no init
+                assert kept or 0.009 < p.std().item() < 0.011, name
                 assert not torch.equal(p, r)
         assert (a.output.bias == 0).all()
 
