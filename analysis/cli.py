@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.outputs import ResultOptions, given_words, show_result
-from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.cli.entry import resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line
 from rhn.utils.figures import figure_name
@@ -46,7 +46,6 @@ class Common(TrainedOptions, ResultOptions):
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
         from analysis.trained import network_title
-        from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
         from rhn.training.trained import stored_data
 
@@ -58,7 +57,7 @@ class Common(TrainedOptions, ResultOptions):
         sequences = (
             self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
         )
-        with progress_bars() as report, own_cell(self.cell):
+        with progress_bars() as report:
             record = self.measure(
                 model, sequences, split, device=device, progress=report(self.name)
             )
@@ -69,7 +68,7 @@ class Common(TrainedOptions, ResultOptions):
                 where += f" ({len(getattr(corpus, split)):,} tokens)"
             file = self.data or stored_data(self.checkpoint).path
             source = file.name if file else ("its text" if text else "chorales")
-            about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
+            about = f"{self.checkpoint}; {where} of {source}"
             record = replace(record, title=network_title(model), about=about)
         show_result(outputs, self, record)
 

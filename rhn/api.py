@@ -2,7 +2,6 @@
 chorales and texts.
 """
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.data.corpus import SPLITS
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import changed, config_class, load_corpus, preset
+from rhn.presets import load_corpus, preset
 from rhn.training.chorales import evaluate_chorales as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.evaluation import MeanLoss, score
@@ -115,10 +114,7 @@ def train(
     >>> found.epochs, found.finished
     (2, True)
     """
-    kind = config_class(config, None) if isinstance(config, str) else type(config)
-    known = [field.name for field in fields(kind)]
-    check_keywords("train", changes, ["out", "device", "max_minutes", *known])
-    config = preset(config, **changes) if isinstance(config, str) else changed(config, changes)
+    config = preset(config, **changes)
     data = load_corpus(config) if data is None else data
     return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
 

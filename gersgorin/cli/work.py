@@ -29,7 +29,7 @@ from gersgorin.cli.options import AnalysisOptions, NetworkOptions, OutputOptions
 from gersgorin.data import CHORALE, Sequences
 from gersgorin.run import Run, open_run
 from rhn.cells.registry import lacking
-from rhn.cli.entry import own_cell, printable, resolve_device
+from rhn.cli.entry import printable, resolve_device
 from rhn.plotting.provenance import epoch_words
 from rhn.utils.figures import figure_name, inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
@@ -51,7 +51,7 @@ def run_analysis(command: AnalysisOptions) -> None:
     outputs, keywords = checked_outputs(command, default_figure(command)), command.keywords()
     check_kind_options(command, [kind_of_network(command)], keywords)
     function = function_of(command)
-    with progress_bars() as report, own_cell(command.module or command.cell):
+    with progress_bars() as report:
         data, advance = data_of(command, command), report(command.name)
         if "progress" in inspect.signature(function).parameters:
             keywords["progress"] = advance
@@ -79,9 +79,8 @@ def compare_networks(command: Any) -> None:
     networks, made = dict[Any, list[Run]](), dict[str, None]()
     with progress_bars() as report:
         for place, options, before in named:
-            with own_cell(options.module or options.cell):
-                model, source = network_of(options, data.x, before=before)
-                runs = [opened_network(command, options, model, each) for each in data.parts()]
+            model, source = network_of(options, data.x, before=before)
+            runs = [opened_network(command, options, model, each) for each in data.parts()]
             networks.setdefault(place, []).extend(runs)
             made[source] = None
         given = {"panels": command.panels} if command.panels else {}
@@ -148,11 +147,10 @@ def save_run(command: Any) -> None:
     """Run a network, and write its arrays to a file."""
     check_output(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
-    with own_cell(command.module or command.cell):
-        data = data_of(command, command)
-        run = opened_network(command, command, network_of(command, data.x)[0], data)
-        print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
-        print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
+    data = data_of(command, command)
+    run = opened_network(command, command, network_of(command, data.x)[0], data)
+    print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
+    print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
 
 def show_recording(command: Any) -> None:

@@ -3,16 +3,18 @@
 import inspect
 import math
 import os
+from functools import cache
 from math import inf
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeGuard
+from types import ModuleType, NoneType
+from typing import Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 
 SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
+LIMITS = {"gte": "least", "gt": "above", "lt": "below", "lte": "most"}  # names of cyclopts, ours
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
@@ -115,6 +117,41 @@ def number(
     if max(-least, most) < inf:
         wanted = f"a number from {least:g} to {most:g}"
     raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
+
+
+def check_values(config: Any) -> None:
+    """Raise InvalidInputError unless each field of a dataclass has its type and is within its
+    limits (cyclopts.validators.Number). NumPy and torch numbers become Python numbers.
+
+    >>> from rhn.training.config import LanguageConfig
+    >>> LanguageConfig(corpus="ptb", depth=0)
+    Traceback (most recent call last):
+    rhn.errors.InvalidInputError: depth is 0: expected a whole number of at least 1
+    """
+    for name, hint in _hints(type(config)).items():
+        object.__setattr__(config, name, _checked(name, plain(getattr(config, name)), hint))
+
+
+_hints = cache(lambda kind: get_type_hints(kind, include_extras=True))
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    kinds = get_args(hint)
+    if NoneType in kinds:
+        return None if value is None else _checked(name, value, kinds[0])
+    kind, *about = kinds if get_origin(hint) is Annotated else (hint,)
+    validators = [validator for each in about for validator in each.validator]
+    given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
+    limits = {ours: limit for ours, limit in given if limit is not None}
+    if kind is float:
+        return number(name, value, **limits)
+    if kind is int:
+        return whole_number(name, value, **limits)
+    choices = get_args(kind)
+    if type(value) is not (str if choices else kind) or (choices and value not in choices):
+        wanted = ", ".join(choices) or kind.__name__
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
+    return value
 
 
 def check_seed(seed: int) -> int:
