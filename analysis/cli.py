@@ -8,8 +8,16 @@ from analysis.outputs import ResultOptions, given_words, show_result
 from rhn.cli.entry import resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line
-from rhn.utils.figures import figure_name
-from rhn.utils.old import Count, Device, Outputs, TrainedOptions, counted, given_flags, run_read
+from rhn.utils.old import (
+    Count,
+    Device,
+    Outputs,
+    TrainedOptions,
+    counted,
+    figure_name,
+    given_flags,
+    run_read,
+)
 from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """\

@@ -114,9 +114,9 @@ def train(
     >>> found.epochs, found.finished
     (2, True)
     """
-    config = preset(config, **changes)
-    data = load_corpus(config) if data is None else data
-    return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
+    made = preset(config, **changes)
+    data = load_corpus(made) if data is None else data
+    return train_in_folder(made, data, out, device=device, max_minutes=max_minutes)
 
 
 def evaluate(

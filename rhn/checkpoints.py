@@ -32,7 +32,7 @@ from rhn.errors import (
 )
 from rhn.files import checksum, foreign_kind, is_torch_save, read_tensors, write_tensors
 from rhn.utils.io import as_path
-from rhn.utils.validation import with_article
+from rhn.utils.old import with_article
 from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header

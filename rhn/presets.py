@@ -211,6 +211,8 @@ def read_preset(file: Path, name: str | None = None, /, **changes: Any) -> Any:
     name it, never because a file names it. Raises InvalidInputError.
     """
     entries = {key: v for key, v in read_config(file).items() if key not in RUN_ENTRIES}
+    if name not in (None, entries.get("preset", name)):
+        raise InvalidInputError(f"preset is {name}: expected {entries['preset']}, as in {file}")
     name = entries.pop("preset", name)
     kind, base = LanguageConfig if "corpus" in entries else ChoraleConfig, dict[str, Any]()
     if name is not None:

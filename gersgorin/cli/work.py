@@ -31,8 +31,9 @@ from gersgorin.run import Run, open_run
 from rhn.cells.registry import lacking
 from rhn.cli.entry import printable, resolve_device
 from rhn.plotting.provenance import epoch_words
-from rhn.utils.figures import figure_name, inches_of, save_figure
+from rhn.utils.figures import inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
+from rhn.utils.old import figure_name
 from rhn.utils.progress import progress_bars
 from rhn.utils.results import SUFFIXES, Result
 from rhn.utils.validation import number, whole_number

@@ -20,7 +20,6 @@ from rhn.utils.tables import printable
 from rhn.utils.validation import check_device
 
 INTERRUPTED = 130
-NO_MEMORY = "there is not enough memory: use fewer units, steps or sequences at a time"
 SHOWN = 10  # last lines of a traceback; an endless recursion has a thousand
 OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]
 # the beginnings of files that are not the user's, and the folders of installed packages
@@ -50,13 +49,11 @@ def run_command(main: Callable[[], int | None]) -> int:
     """Run a command's body, which returns its exit code or None for 0, and return the exit code,
     also for errors. An output whose reader has ended is no error.
     """
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is None:  # closed by the caller
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
-        elif hasattr(stream, "reconfigure"):
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     out, err = _Unread(sys.stdout), _Unread(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         return _code_of(main)
 
 
@@ -66,31 +63,27 @@ def _code_of(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code or 0
     except RhnError as error:
-        return _refused(str(error), error)
+        return _ended(2, f"error: {error}", error)
     except KeyboardInterrupt as interrupt:
-        _print_error(str(interrupt) or "interrupted")
-        return INTERRUPTED
+        return _ended(INTERRUPTED, str(interrupt) or "interrupted")
     except OSError as error:
         if error.filename is None:  # Python would write the rest again at its end, and fail again
             _drop(sys.stdout)
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
-        return _refused(f"{where}: {error.strerror or error}", error)
+        return _ended(2, f"error: {where}: {error.strerror or error}", error)
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
-            return _refused(NO_MEMORY, error)
+            return _ended(2, "error: there is not enough memory", error)
         if not users_frames(error):
             raise
-        return _refused(f"{type(error).__name__}: {error}", error)
+        return _ended(2, f"error: {type(error).__name__}: {error}", error)
 
 
-def _refused(sentence: str, error: BaseException) -> int:
-    _print_error("\n".join((f"error: {' '.join(sentence.split())}", *users_frames(error))))
-    return 2
-
-
-def _print_error(text: str) -> None:
+def _ended(code: int, sentence: str, error: BaseException | None = None) -> int:
+    lines = [" ".join(sentence.split()), *(users_frames(error) if error else ())]
     with contextlib.suppress(OSError):  # a broken stderr: the exit code remains
-        print(printable(text), file=sys.stderr, flush=True)
+        print(printable("\n".join(lines)), file=sys.stderr, flush=True)
+    return code
 
 
 def users_frames(error: BaseException) -> list[str]:
@@ -117,10 +110,12 @@ def _drop(stream: Any) -> None:
 
 
 class _Unread:
-    """A stream whose reader may end, as in `... | head`: later output is dropped."""
+    """A stream whose reader may end, as in `... | head`: later output is dropped. It may be None,
+    if the caller has closed it.
+    """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream = stream or Path(os.devnull).open("w")  # noqa: SIM115 - to the end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -143,8 +138,8 @@ def resolve_device(name: str) -> str:
     """Return the device for --device auto|cpu|cuda. Raises InvalidInputError if there is none."""
     import torch
 
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return check_device(auto if name == "auto" else name)
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    return check_device(best if name == "auto" else name)
 
 
 def print_json(value: Any) -> None:

@@ -8,8 +8,6 @@ from rhn.presets import PRESETS, parameters, preset
 from rhn.utils.tables import aligned, formatted
 from rhn.version import __version__
 
-HEADER = ("preset", "cell", "parameters", "depth", "layers", "units", "tied", "published test")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
@@ -45,9 +43,7 @@ class Presets:
     """
 
     json: bool = False
-    """Print a JSON list. Each preset has the entries name, cell, parameters, depth, layers,
-    hidden_size, tied and published_test.
-    """
+    """Print a JSON list."""
 
     def run(self) -> None:
         rows = []
@@ -61,4 +57,5 @@ class Presets:
             print_json(rows)
             return
         lines = [[row.pop("name"), row.pop("cell"), *map(formatted, row.values())] for row in rows]
-        print(*aligned([HEADER, *lines]), sep="\n")
+        names = ("parameters", "depth", "layers", "units", "tied", "published test")
+        print(*aligned([("preset", "cell", *names), *lines]), sep="\n")

@@ -1,6 +1,4 @@
-"""The command `rhn`: train a model on chorales or text, evaluate it, and let it compose chorales or
-write text.
-"""
+"""The command `rhn`."""
 
 from rhn.cli.data import Get, Show
 from rhn.cli.entry import run_command
@@ -10,10 +8,7 @@ from rhn.cli.train import Resume, Train
 from rhn.cli.trained import Evaluate, Generate, Sample
 from rhn.utils.command_line import command_line, run_read
 
-ABOUT = (
-    "Train recurrent models on text and on chorales, evaluate them, and let them write and compose."
-)
-COMMANDS = command_line("rhn", ABOUT)
+COMMANDS = command_line("rhn", "Train recurrent models on text and chorales, and sample from them.")
 DATA = command_line("data", "Download a data set, or show its content.")
 for command in (Train, Resume, Evaluate, Generate, Sample, Report, Presets, Info):
     COMMANDS.command(command, name=command.__name__.lower())

@@ -1,8 +1,6 @@
 """`rhn train` and `rhn resume`: train in a folder, and print a table of losses."""
 
-import contextlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
@@ -14,18 +12,11 @@ from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset, read_preset
 from rhn.training.config import TrainingConfig, read_config
-from rhn.utils.command_line import Count, Device, NonNegative
+from rhn.utils.command_line import Count, Device
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned, formatted
 
 SPLITS = ("train", "valid", "test")
-COLUMNS = (*SPLITS, "epochs", "best epoch", "finished", "diverged")
-LABELS = {
-    "perplexity": "perplexity",
-    "bits_per_character": "bits per character",
-    "nll": "nats per frame",
-}
-ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
 
 
 def _fields() -> Any:
@@ -34,8 +25,8 @@ def _fields() -> Any:
     about = {p.arg_name: p.description for kind in kinds for p in parse_from_object(kind).params}
     types = {k: v for kind in kinds for k, v in get_type_hints(kind, include_extras=True).items()}
     hints = {name: Annotated[types[name], Parameter(help=about.get(name))] for name in types}
-    words = Parameter(name="--cell-option", metavar="NAME=VALUE", consume_multiple=False)
-    hints["cell_options"] = Annotated[tuple[str, ...], words, hints["cell_options"].__metadata__[0]]
+    option = Parameter(name="--cell-option", metavar="NAME=VALUE", consume_multiple=False)
+    hints["cell_options"] = Annotated[tuple[str, ...], option]
     group = Group("configuration", sort_key=5)
     return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*", group=group)]  # type: ignore[operator]
 
@@ -49,7 +40,7 @@ class Running:
 
     data: Path | None = None
     """Data (default: those of --config, or of the folder; else of `rhn data get` or music21)."""
-    max_minutes: NonNegative | None = None
+    max_minutes: float = float("inf")
     """Stop after this many minutes, and save everything."""
     threads: Count | None = None
     """CPU threads for a text (default: 1 below 500 hidden units, else all)."""
@@ -65,9 +56,6 @@ class Train(Running):
     that was stopped or killed.
 
     examples:
-      rhn train ptb-depth-5 --hidden-size 200 --max-minutes 60 --out runs/small
-      rhn train enwik8-10x1000 --corpus text --data novel.txt --out runs/novel
-      rhn train ptb-sota --cell lstm --depth 1 --print-config
       rhn train jsb-depth-6 --record 50 --out runs/depth6
     """
 
@@ -130,10 +118,10 @@ class Resume(Running):
 
 def train_and_print(
     config: ChoraleConfig | LanguageConfig,
-    seeds: Sequence[int],
+    seeds: Any,
     out: Path,
     options: Running,
-    data: Path | str | None,
+    data: Any,
     record: int | None,
 ) -> None:
     """Train or continue a training run in `out`, and print the losses."""
@@ -141,15 +129,17 @@ def train_and_print(
 
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
-    from rhn.training.evaluation import measure, measure_name
 
-    device, threads, path = resolve_device(options.device), options.threads, data and Path(data)
-    small = isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD
-    threads = threads or (1 if small else torch.get_num_threads())
+    device, path = (
+        resolve_device(options.device),
+        None if data is None else Path(str(data)).absolute(),
+    )
+    small = isinstance(config, ChoraleConfig) or config.hidden_size < 500  # one thread is faster
+    threads = options.threads or (1 if small else torch.get_num_threads())
     tune_malloc()
     corpus = load_corpus(config, path)
-    with contextlib.ExitStack() as stack:
-        advance = stack.enter_context(progress_bars())("training")
+    with progress_bars() as report:
+        advance = report("training")
 
         class Steps(run.Callback):
             def step(self, trainer: Any) -> None:
@@ -160,30 +150,32 @@ def train_and_print(
         if record is not None:
             from rhn.cli.recording import recorders
 
-            recording = recorders(record, config, out, corpus, seeds)
-            callbacks += [stack.enter_context(contextlib.closing(each)) for each in recording]
-        how: dict = {"seeds": seeds, "device": device, "threads": threads, "callbacks": callbacks}
-        how["about"] = {"path": path and str(path.absolute())}
-        if options.max_minutes is not None:
-            how["max_minutes"] = options.max_minutes
+            callbacks += recorders(record, config, out, corpus, seeds)
+        how: dict = {"device": device, "threads": threads, "max_minutes": options.max_minutes}
+        how |= {"seeds": seeds, "about": {"path": path and str(path)}, "callbacks": callbacks}
         results = run.train_in_folder(config, corpus, out, **how)
+    _print(results, corpus, options.json)
+
+
+def _print(results: list[Any], corpus: Any, as_json: bool) -> None:
+    from rhn.training.evaluation import measure, measure_name
+
     name = measure_name(corpus.vocabulary) if hasattr(corpus, "vocabulary") else "nll"
     rows = [_row(result, name) for result in results]
-    if options.json:
+    if as_json:
         print_json(rows[0] if len(rows) == 1 else {"seeds": rows})
         return
-    lines = [[LABELS[name], *COLUMNS]]
+    label = {"nll": "nats per frame"}.get(name, name.replace("_", " "))
+    lines = [[label, *SPLITS, "epochs", "best epoch", "finished", "diverged"]]
     for row in rows:
-        losses = [formatted(row.get(f"{split}_{name}"), ".5g") for split in SPLITS]
-        ended = ["yes" if row["finished"] else "no", row["diverged"] or "-"]
-        best = [str(row["epochs"]), str(row["best_epoch"])]
-        lines.append([f"seed {row['seed']}", *losses, *best, *ended])
+        shown = [formatted(row.get(f"{split}_{name}"), ".5g") for split in SPLITS]
+        shown += [str(row["epochs"]), str(row["best_epoch"]), "yes" if row["finished"] else "no"]
+        lines.append([f"seed {row['seed']}", *shown, row["diverged"] or "-"])
     constant = [formatted(measure(nll, name), ".5g") for nll in _constant_nll(corpus)]
     print(*aligned([*lines, ["constant predictor", *constant]]), sep="\n")
 
 
 def _row(result: Any, name: str) -> dict[str, Any]:
-    """Return the result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure
 
     row, known = asdict(result), Path(result.checkpoint).exists()

@@ -77,8 +77,8 @@ def draw_curves(curves: Sequence[Curves], size: str = "page") -> Figure:
     for k, c in enumerate(curves):
         color = COLOURS[k % len(COLOURS)]
         ax.plot(c.epochs, c.train, "--", color=color, linewidth=1)
-        how = {"markevery": [c.place], "markersize": 5, "linewidth": 1.3, "label": c.name}
-        ax.plot(c.epochs, c.valid, "-o", color=color, **how)
+        ax.plot(c.epochs, c.valid, color=color, linewidth=1.3, label=c.name)
+        ax.plot(c.epochs[c.place], c.valid[c.place], "o", color=color, markersize=5)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set_yscale("log")
     ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())

@@ -84,9 +84,10 @@ def test_losses_in_several_measures_are_not_drawn_on_one_axis(run):
 
 def test_all_losses_are_drawn_and_the_checkpoint_is_a_dot(run):
     (ax,) = draw_curves(read_curves(run("twins", [9.0, 7.0, 8.0], [9.0, 8.0, 7.5]))).axes
-    assert [line.get_ydata().tolist() for line in ax.lines[::2]] == [[10, 8, 9], [10, 9, 8.5]]
-    assert [line.get_ydata().tolist() for line in ax.lines[1::2]] == [[9, 7, 8], [9, 8, 7.5]]
-    assert [line.get_markevery() for line in ax.lines[1::2]] == [[1], [2]]
+    assert [line.get_ydata().tolist() for line in ax.lines[::3]] == [[10, 8, 9], [10, 9, 8.5]]
+    assert [line.get_ydata().tolist() for line in ax.lines[1::3]] == [[9, 7, 8], [9, 8, 7.5]]
+    dots = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in ax.lines[2::3]]
+    assert dots == [([2], [7.0]), ([3], [7.5])]
 
 
 def test_the_curves_of_a_run_are_drawn_and_written(run, tmp_path, capsys):
