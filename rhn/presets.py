@@ -1,12 +1,9 @@
 """Complete configurations by name: `rhn train ptb-sota` trains with `preset("ptb-sota")`.
 
-A preset is a row of values that replace defaults of `LanguageConfig`, or, for the chorales, a depth
-and a budget of parameters. The presets for chorales are the networks of the optimisation study;
-those for language models are the networks of the paper (Zilly et al. 2017, section 5.2, with the
-values of the official code), and more recent networks.
-
-Language models are named by corpus, then by depth, by depth x units, or by the official code
-(Torch7, Theano, Brainstorm) that published the system; "sota" is the best model of the paper.
+Those for chorales are the networks of the optimisation study; those for language models are the
+networks of the paper (Zilly et al. 2017, section 5.2, with the values of the official code), named
+by corpus, then by depth, by depth x units, or by the official code (Torch7, Theano, Brainstorm)
+that published the system, and more recent ones; "sota" is the best model of the paper.
 """
 
 from collections.abc import Mapping
@@ -27,6 +24,7 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
+from rhn.utils.validation import in_short
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -68,13 +66,9 @@ class Preset(NamedTuple):
     """One row of the table of presets."""
 
     values: Mapping[str, Any]
-    """The values that differ from the defaults of `LanguageConfig`, by field; for chorales, the
-    depth and the budget of parameters.
-    """
+    """The fields that differ from the defaults; for chorales also the budget of parameters."""
     test: float | None = None
-    """The paper's test result, from tables 1 to 3 and figure 5(a): perplexity for words, bits per
-    character for characters.
-    """
+    """The paper's test result (tables 1 to 3, figure 5(a)): perplexity or bits per character."""
 
 
 def _dropout(*rates: float) -> dict[str, float]:
@@ -218,8 +212,9 @@ def read_preset(file: Path, name: str | None = None, /, **changes: Any) -> Any:
     if name is not None:
         kind, base = _row(name)
     given = _layered({"cell": base.get("cell"), **entries}, changes)
-    if not changes.get("cell") and ":" in str(given["cell"]) and not is_known(given["cell"]):
-        raise InvalidInputError(f"--cell is not given: expected {given['cell']}, as in {file}")
+    cell = str(given["cell"])
+    if not changes.get("cell") and ":" in cell and not is_known(cell):
+        raise InvalidInputError(f"--cell is not given: expected {cell}, as in {file}")
     return _configured(kind, base, given)
 
 
@@ -238,8 +233,15 @@ def _layered(entries: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     cell = changes.get("cell") or entries.get("cell")
     if cell != entries.get("cell"):
         entries = {key: v for key, v in entries.items() if key not in ("cell_options", BIAS)}
-    options = {**entries.get("cell_options", {}), **changes.get("cell_options", {})}
+    options = {**_options(entries), **_options(changes)}
     return {**entries, **changes, "cell": cell, "cell_options": options}
+
+
+def _options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    options = given.get("cell_options", {})
+    if not isinstance(options, Mapping):
+        raise InvalidInputError(f"cell_options is {in_short(options)}: expected a dictionary")
+    return options
 
 
 def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
@@ -249,7 +251,7 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
     kept = base.get("cell_options", {}) if cell == first else {}
     values = {**base, **({} if cell == first else _of_cell(kind, cell)), **given, "cell": cell}
     try:
-        options = read_options(cell, {**kept, **given.get("cell_options", {})})
+        options = read_options(cell, {**kept, **_options(given)})
         values |= {BIAS: options.pop(BIAS)} if BIAS in options else {}
         budget = values.pop(BUDGET, None)
         if budget and "hidden_size" not in values:

@@ -127,13 +127,11 @@ def train_and_print(
     """Train or continue a training run in `out`, and print the losses."""
     import torch
 
+    from rhn.cli.recording import recorders
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
 
-    device, path = (
-        resolve_device(options.device),
-        None if data is None else Path(str(data)).absolute(),
-    )
+    device, path = resolve_device(options.device), None if data is None else Path(str(data))
     small = isinstance(config, ChoraleConfig) or config.hidden_size < 500  # one thread is faster
     threads = options.threads or (1 if small else torch.get_num_threads())
     tune_malloc()
@@ -148,11 +146,10 @@ def train_and_print(
 
         callbacks: list = [Steps()]
         if record is not None:
-            from rhn.cli.recording import recorders
-
             callbacks += recorders(record, config, out, corpus, seeds)
         how: dict = {"device": device, "threads": threads, "max_minutes": options.max_minutes}
-        how |= {"seeds": seeds, "about": {"path": path and str(path)}, "callbacks": callbacks}
+        about = {"path": path and str(path.absolute())}
+        how |= {"seeds": seeds, "about": about, "callbacks": callbacks}
         results = run.train_in_folder(config, corpus, out, **how)
     _print(results, corpus, options.json)
 
