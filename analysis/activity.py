@@ -15,9 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from rhn.data.vocabulary import EOS
-from rhn.utils.figures import GREY
-from rhn.utils.old import Result, counted, drawable, percent, table
-from rhn.utils.old_figures import (
+from rhn.plotting.old_figures import (
     Block,
     Shown,
     WholeTicks,
@@ -26,6 +24,8 @@ from rhn.utils.old_figures import (
     name_ends,
     shade_style,
 )
+from rhn.utils.figures import GREY
+from rhn.utils.old import Result, counted, drawable, percent, table
 
 HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale

@@ -27,9 +27,9 @@ from optim_study.results import (
 )
 from optim_study.shares import BELOW, STD_RANGE, area_title
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
+from rhn.plotting.old_figures import Block, colour_bar, compose
 from rhn.training.state import Objective
 from rhn.utils.old import counted, drawable
-from rhn.utils.old_figures import Block, colour_bar, compose
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates

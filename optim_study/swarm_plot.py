@@ -22,10 +22,10 @@ from optim_study.results import (
 )
 from optim_study.shares import BELOW, study_title
 from rhn.errors import InvalidInputError
+from rhn.plotting.old_figures import Block, compose
 from rhn.training.state import Objective
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, our_style
 from rhn.utils.old import drawable, folded, sized
-from rhn.utils.old_figures import Block, compose
 
 # times the constant predictor's loss: a linear axis would leave little room to what is below
 LOG_FROM = 3

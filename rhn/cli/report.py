@@ -20,17 +20,17 @@ class Report:
     """Width of the figure: column, page, slide, or inches."""
 
     def run(self) -> None:
-        from rhn.plotting.curves import COLUMNS, draw_curves, read_curves
+        from rhn.plotting.curves import CURVE_COLUMNS, draw_curves, read_curves
 
         for path in self.output:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
         curves = [each for run in self.runs for each in read_curves(run)]
         best = [c.rows()[c.place] for c in curves]
         shown = [(name, measure, *map(formatted, numbers)) for name, measure, *numbers in best]
-        print(*aligned([COLUMNS, *shown]), sep="\n")
+        print(*aligned([CURVE_COLUMNS, *shown]), sep="\n")
         for path in self.output:
             if path.suffix.lower() == ".csv":
-                write_rows(path, COLUMNS, [row for each in curves for row in each.rows()])
+                write_rows(path, CURVE_COLUMNS, [row for each in curves for row in each.rows()])
             else:
                 save_figure(path, lambda: draw_curves(curves, self.figure), self.figure)
             print(f"file: {path}")

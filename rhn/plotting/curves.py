@@ -14,7 +14,7 @@ from rhn.training.config import read_config
 from rhn.utils.figures import COLOURS, inches_of
 from rhn.utils.io import check_file
 
-COLUMNS = ("run", "measure", "epoch", "train", "valid")
+CURVE_COLUMNS = ("run", "measure", "epoch", "train", "valid")
 MEASURES = {
     "perplexity": "perplexity",
     "bits_per_character": "bits per character",
@@ -35,7 +35,7 @@ class Curves:
     """The row of the epoch of the checkpoint: the first with the lowest loss by the objective."""
 
     def rows(self) -> list[tuple]:
-        """Return a row of `COLUMNS` for each epoch."""
+        """Return a row of `CURVE_COLUMNS` for each epoch."""
         losses = zip(self.epochs.tolist(), self.train.tolist(), self.valid.tolist(), strict=True)
         return [(self.name, self.measure, *row) for row in losses]
 

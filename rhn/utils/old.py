@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ft2font import FT2Font
 
-    from rhn.utils.old_figures import Block
+    from rhn.plotting.old_figures import Block
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
@@ -1251,13 +1251,13 @@ class Result:
 
     def _blocks(self, panel: Callable[["Axes"], object]) -> "list[Block]":
         """Return the panels of the whole figure; `panel` draws the first of them."""
-        from rhn.utils.old_figures import Block
+        from rhn.plotting.old_figures import Block
 
         return [Block([panel], self.height)]
 
     def _figure(self, step: int | None, limit: float | None) -> "Figure":
         """Draw and return the whole figure."""
-        from rhn.utils.old_figures import compose
+        from rhn.plotting.old_figures import compose
 
         blocks = self._blocks(partial(self.draw_panel, step=step, limit=limit))
         return compose(self.finding, self.origin, *blocks, width=self.width)

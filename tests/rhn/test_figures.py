@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
+from rhn.plotting.old_figures import LogLabels, LogTicks
 from rhn.utils import figures, old
-from rhn.utils.old_figures import LogLabels, LogTicks
 
 
 def simple() -> Figure:
