@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import (
+from rhn.plotting.old_figures import (
     Block,
     Shown,
     WholeTicks,

@@ -5,11 +5,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.outputs import ResultOptions, given_words, show_result
-from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.cli.entry import resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line
-from rhn.utils.figures import figure_name
-from rhn.utils.old import Count, Device, Outputs, TrainedOptions, counted, given_flags, run_read
+from rhn.utils.old import (
+    Count,
+    Device,
+    Outputs,
+    TrainedOptions,
+    counted,
+    figure_name,
+    given_flags,
+    run_read,
+)
 from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """\
@@ -47,7 +55,6 @@ class Common(TrainedOptions, ResultOptions):
         from analysis.sequences import chosen
         from analysis.trained import network_title
         from rhn.checkpoints import read
-        from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
         from rhn.training.trained import stored_data
 
@@ -59,7 +66,7 @@ class Common(TrainedOptions, ResultOptions):
         sequences = (
             self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
         )
-        with progress_bars() as report, own_cell(self.cell):
+        with progress_bars() as report:
             record = self.measure(
                 model, sequences, split, device=device, progress=report(self.name)
             )
@@ -70,7 +77,7 @@ class Common(TrainedOptions, ResultOptions):
                 where += f" ({len(getattr(corpus, split)):,} tokens)"
             file = self.data or stored_data(read(self.checkpoint)).path
             source = file.name if file else ("its text" if text else "chorales")
-            about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
+            about = f"{self.checkpoint}; {where} of {source}"
             record = replace(record, title=network_title(model), about=about)
         show_result(outputs, self, record)
 

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis.activity import layer_ticks
-from rhn.plotting.figure import Block, Shown, compose
+from rhn.plotting.old_figures import Block, Shown, compose
 from rhn.utils.figures import BLUE, GREY, ORANGE
 from rhn.utils.old import Result, counted, listed, table, table_rows
 

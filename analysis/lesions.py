@@ -47,8 +47,8 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.utils.old import typed
-from rhn.utils.validation import free_memory, whole_number, with_article
+from rhn.utils.old import typed, with_article
+from rhn.utils.validation import free_memory, whole_number
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20

@@ -18,7 +18,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 NAMES = re.compile(r"(?:(?:^\|[^\n]*\n)+\n)?<!-- names\n(.*?)-->", re.DOTALL | re.MULTILINE)
-PANEL = re.compile(r"^   (\S.*?) *$\n", re.MULTILINE)
+PANEL = re.compile(r"^(?!examples:)(\S[^\n]*):\n(?=  )", re.MULTILINE)
 COMMANDS = {  # the command, its module with `main`, its subcommands
     "gersgorin": (
         "gersgorin.cli.commands",

@@ -24,13 +24,13 @@ from optim_study.shares import ALL_TRIALS, BELOW, REGIONS, share_table, training
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import figure_name
 from rhn.utils.old import (
     OUTPUT_GROUP,
     Drawable,
     Drawing,
     Outputs,
     counted,
+    figure_name,
     flag,
     given_flags,
     place,

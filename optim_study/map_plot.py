@@ -27,7 +27,7 @@ from optim_study.results import (
 )
 from optim_study.shares import BELOW, STD_RANGE, area_title
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
-from rhn.plotting.figure import Block, colour_bar, compose
+from rhn.plotting.old_figures import Block, colour_bar, compose
 from rhn.training.state import Objective
 from rhn.utils.old import counted, drawable
 

@@ -22,7 +22,7 @@ from optim_study.results import (
 )
 from optim_study.shares import BELOW, study_title
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, compose
+from rhn.plotting.old_figures import Block, compose
 from rhn.training.state import Objective
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, our_style
 from rhn.utils.old import drawable, folded, sized

@@ -17,8 +17,8 @@ from pathlib import Path
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
-from rhn.cli.entry import own_cell, users_frames
-from rhn.errors import RhnError, is_out_of_memory
+from rhn.cli.entry import users_frames
+from rhn.errors import RhnError, UsersCodeError, is_out_of_memory
 from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState
 
@@ -50,16 +50,19 @@ def attempt(
 ) -> BaseException | None:
     """Call `work`, and return its exception, or None. The exception can be pickled."""
     try:
-        with own_cell(job.config.arch):
-            work(job, stopping, on_epoch)
+        work(job, stopping, on_epoch)
     except (RhnError, Interrupted) as error:
         vars(error).update(frames=users_frames(error))
         return error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             return OutOfMemory(
                 f"one trial of study {job.config.name} does not fit the memory: {error}"
             )
+        if frames := users_frames(error):
+            failed = UsersCodeError(f"{type(error).__name__}: {error}")
+            vars(failed).update(frames=frames)
+            return failed
         return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
     return None
 

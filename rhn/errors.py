@@ -30,10 +30,6 @@ class NotFiniteError(InvalidInputError):
         self.of, self.values = of, values
 
 
-class BudgetError(InvalidInputError):
-    """A budget of parameters is too small for one unit."""
-
-
 class DataError(RhnError):
     """A data set is missing, empty or damaged, or is not the data set that its name suggests."""
 

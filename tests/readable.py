@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from rhn.plotting.figure import Block, LogTicks, WholeTicks, compose
+from rhn.plotting.old_figures import Block, LogTicks, WholeTicks, compose
 
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 SHORT = 110  # pixels of axes that may have no room for two numbers
@@ -81,7 +81,7 @@ def unarranged() -> Iterator[None]:
         figure.set_figheight(4.0)
         figure.set_layout_engine("none")
 
-    with patch("rhn.plotting.figure._arrange", place):
+    with patch("rhn.plotting.old_figures._arrange", place):
         yield
 
 

@@ -4,15 +4,16 @@ not import torch, so that `--help` is fast.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from cyclopts import Group, Parameter
+
+from rhn.utils.command_line import Device
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
 On = Annotated[bool, Parameter(negative=None)]  # also has a form --no-NAME
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,14 @@
-"""The command `rhn`: train a model on chorales or text, evaluate it, and let it compose chorales or
-write text.
-"""
-
-from typing import Any
+"""The command `rhn`."""
 
 from rhn.cli.data import Get, Show
-from rhn.cli.entry import own_cell, run_command
+from rhn.cli.entry import run_command
 from rhn.cli.info import Info, Presets
 from rhn.cli.report import Report
 from rhn.cli.train import Resume, Train
 from rhn.cli.trained import Evaluate, Generate, Sample
-from rhn.utils.command_line import command_line
-from rhn.utils.old import run_read
+from rhn.utils.command_line import command_line, run_read
 
-COMMANDS = command_line(
-    "rhn",
-    "Train recurrent models on text and on chorales, evaluate them, and let them write and compose."
-    """
-
-examples:
-  rhn data get ptb
-  rhn train ptb-sota --out runs/sota
-  rhn evaluate runs/sota --split test
-  rhn generate runs/sota --prompt "the company"
-  rhn train jsb-depth-6 --out runs/depth6
-  rhn sample runs/depth6 --output chorale.mid""",
-)
+COMMANDS = command_line("rhn", "Train recurrent models on text and chorales, and sample from them.")
 DATA = command_line("data", "Download a data set, or show its content.")
 for command in (Train, Resume, Evaluate, Generate, Sample, Report, Presets, Info):
     COMMANDS.command(command, name=command.__name__.lower())
@@ -36,10 +19,4 @@ COMMANDS.command(DATA)
 
 def main(args: list[str] | None = None) -> int:
     """Run the command `rhn`, and return its exit code."""
-    return run_command(lambda: run_read(COMMANDS, args, _run))
-
-
-def _run(command: Any) -> None:
-    # the cell of a trained network; a training run guards its own
-    with own_cell(getattr(command, "cell", None)):
-        command.run()
+    return run_command(lambda: run_read(COMMANDS, args))

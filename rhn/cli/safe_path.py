@@ -1,6 +1,4 @@
-"""Run a command by `python -m` without importing files of the current folder, such as a torch.py.
-The installed commands never import files from the current folder.
-"""
+"""Run a command by `python -m` without importing files of the current folder, as a torch.py."""
 
 import os
 import sys

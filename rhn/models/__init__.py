@@ -1,5 +1,5 @@
 """Whole networks: a stack of recurrent cells with the layers before and after it."""
 
-from rhn.models.networks import LanguageModel, PolyphonicModel, with_cell
+from rhn.models.networks import LanguageModel, PolyphonicModel
 
-__all__ = ["LanguageModel", "PolyphonicModel", "with_cell"]
+__all__ = ["LanguageModel", "PolyphonicModel"]

@@ -279,14 +279,3 @@ class LanguageModel(RecurrentModel):
             return Reading(None, tuple(last), x, nll)
         y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)
-
-
-def with_cell(
-    factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
-) -> Callable[..., nn.Module]:
-    """Return a factory that builds a model with this cell.
-
-    >>> with_cell("gru")(cell="ignored", hidden_size=4).cell
-    'gru'
-    """
-    return lambda cell, **config: model(factory, **config)

@@ -25,7 +25,7 @@ import numpy as np
 from rhn.checkpoints import save
 from rhn.data import Corpus, TextCorpus
 from rhn.errors import DivergedError, InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, changed, load_corpus, preset
+from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset
 from rhn.training.chorales import ChoraleTask
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.evaluation import check_data, evaluate_chorales
@@ -109,16 +109,16 @@ def train(
     >>> found.epochs, found.finished
     (2, True)
     """
-    config = preset(config, **changes) if isinstance(config, str) else changed(config, changes)
-    data = load_corpus(config) if data is None else data
-    text = isinstance(config, LanguageConfig)
+    settings = preset(config, **changes)
+    data = load_corpus(settings) if data is None else data
+    text = isinstance(settings, LanguageConfig)
     check_data(data, TextCorpus if text else Corpus)
     if not plain(max_minutes) >= 0:
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
     # before the folder is made: the model may be refused
     kind: Any = LanguageTask if text else ChoraleTask
-    task = kind(config, data, check_device(device))
-    models = build_models(task.model, [config.seed] if seeds is None else seeds, task.device)
+    task = kind(settings, data, check_device(device))
+    models = build_models(task.model, [settings.seed] if seeds is None else seeds, task.device)
     folder = as_path(out)
     with deterministic(threads if text else 1), locked(folder), deferred_interrupt() as interrupt:
         deadline = time.monotonic() + 60 * max_minutes

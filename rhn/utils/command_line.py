@@ -2,22 +2,28 @@
 docstrings are the help.
 """
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
-from cyclopts.help import DefaultFormatter, PanelSpec
+from cyclopts.validators import Number
 
 from rhn.errors import InvalidInputError
+from rhn.utils.validation import LARGEST_FLOAT
 from rhn.version import __version__
 
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
-USUAL_FLAGS = {"--help", "--version"}  # of every command, left out of its help
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Natural = Annotated[int, Parameter(validator=Number(gte=0))]
+Positive = Annotated[float, Parameter(validator=Number(gt=0))]
+NonNegative = Annotated[float, Parameter(validator=Number(gte=0, lte=LARGEST_FLOAT))]
+Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
+OnOff = Annotated[bool, Parameter(negative=None)]  # --name and --no-name
+Device = Literal["auto", "cpu", "cuda"]
 
 
 def command_line(name: str, help: str, **how: Any) -> App:
@@ -30,7 +36,7 @@ def command_line(name: str, help: str, **how: Any) -> App:
         name,
         help=help,
         help_format="plaintext",
-        help_formatter=_Plain(),
+        help_formatter="plain",
         version=f"{name} {__version__}",
         default_parameter=usual,
         group_arguments=options,
@@ -59,29 +65,6 @@ def run_read(
         raise InvalidInputError(f"{error} (see {place} --help)") from None
     if command is not None:
         run(command)
-
-
-class _Plain(DefaultFormatter):
-    """Fold texts to the width of the terminal, and show options as tables without lines."""
-
-    def __call__(self, console: Any, options: Any, panel: Any) -> None:
-        from rich.box import Box
-        from rich.text import Text
-
-        self.panel_spec = PanelSpec(box=Box("    \n" * 8), padding=0)
-        panel.entries = [e for e in panel.entries if not USUAL_FLAGS.intersection(e.names)]
-        if not panel.entries:
-            return
-        for entry in panel.entries:
-            text = str(entry.description.primary_renderable)
-            entry.description.primary_renderable = Text(" ".join(text.split()))
-        super().__call__(console, options, panel)
-
-    def render_description(self, console: Any, options: Any, description: Any) -> None:
-        for paragraph in inspect.cleandoc(str(description.primary_renderable)).split("\n\n"):
-            example = "\n  " in paragraph
-            text = paragraph if example else " ".join(paragraph.split())
-            console.print(text, end="\n\n", markup=False, highlight=False)
 
 
 def _shown_default(value: Any) -> str | None:

@@ -1,12 +1,10 @@
 """Colours, style, sizes and files of figures."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from rhn.errors import InvalidInputError
 from rhn.utils.io import atomic_path
@@ -21,7 +19,6 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")  # of several series
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 40 / 3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
-LONGEST_NAME = 100  # characters of a figure's default name
 NO_DATE = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # metadata of files
 STYLE: dict = {
     "axes.spines.top": False,
@@ -91,19 +88,3 @@ def save_figure(
     """
     with our_style(figure), atomic_path(path) as temporary:
         draw().savefig(temporary, metadata=NO_DATE.get(path.suffix.lower()))
-
-
-def figure_name(*words: object) -> Path:
-    """Return the default name of a figure, made from all options that change the figure. None and
-    empty words are left out.
-
-    >>> str(figure_name("swarm", "small", None, "by-depth"))
-    'swarm-small-by-depth.png'
-    """
-    whole = "-".join(str(word) for word in words if word not in (None, ""))
-    name = re.sub(r"[^\w.-]+", "-", whole)
-    if len(name.encode()) > LONGEST_NAME or name != whole:
-        # a checksum keeps names apart that were changed
-        beginning = name.encode()[:LONGEST_NAME].decode(errors="ignore")
-        name = f"{beginning}-{crc32(whole.encode(errors='replace')):08x}"
-    return Path(f"{name.lstrip('.-')}.png")

@@ -8,10 +8,8 @@ import os
 import secrets
 import stat
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -33,18 +31,9 @@ def read_json(path: str | Path):
     """
     check_file(Path(path))
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        return json.loads(text, object_pairs_hook=_each_once)
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dictionary. Raises ValueError for a name that occurs twice."""
-    times = Counter(name for name, _ in pairs)
-    if twice := [name for name in times if times[name] > 1]:
-        raise ValueError(f"the name {twice[0]!r:.60} occurs twice in one object")
-    return dict(pairs)
 
 
 def as_path(path: str | Path) -> Path:
@@ -191,25 +180,13 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
     path = _file(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
-    if _existing_folder(path.parent, path) != path.parent:
-        raise OutputError(
-            f"cannot write {path}: the folder {path.parent} does not exist; create it first"
-        )
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: {path.parent} is no folder")
     if path.exists() and not os.access(path, os.W_OK):
         raise OutputError(f"cannot write {path}: Permission denied")
     with writing(path):
         _try_to_write(_temporary(path))
     return path
-
-
-def _existing_folder(folder: Path, path: Path) -> Path:
-    """Return a folder for `path`, or the nearest one above it that exists; refuse a file."""
-    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not place.is_dir():
-        raise OutputError(
-            f"cannot write {path}: {place} is not a folder: expected one, or a name that is free"
-        )
-    return place
 
 
 def _file(path: str | Path) -> Path:

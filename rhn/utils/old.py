@@ -39,6 +39,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
+from zlib import crc32
 
 from cyclopts import (
     App,
@@ -54,7 +55,7 @@ from cyclopts import (
 from cyclopts.parameter import get_parameters
 
 from rhn.cells.registry import CELLS, accepts
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.command_line import command_line
 from rhn.utils.figures import FIGURE_SUFFIXES as SUFFIXES
 from rhn.utils.figures import (
@@ -68,7 +69,6 @@ from rhn.utils.figures import (
 )
 from rhn.utils.io import (
     _MARK,
-    _existing_folder,
     _try_to_write,
     arrays_of,
     as_path,
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ft2font import FT2Font
 
-    from rhn.plotting.figure import Block
+    from rhn.plotting.old_figures import Block
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
@@ -1252,13 +1252,13 @@ class Result:
 
     def _blocks(self, panel: Callable[["Axes"], object]) -> "list[Block]":
         """Return the panels of the whole figure; `panel` draws the first of them."""
-        from rhn.plotting.figure import Block
+        from rhn.plotting.old_figures import Block
 
         return [Block([panel], self.height)]
 
     def _figure(self, step: int | None, limit: float | None) -> "Figure":
         """Draw and return the whole figure."""
-        from rhn.plotting.figure import compose
+        from rhn.plotting.old_figures import compose
 
         blocks = self._blocks(partial(self.draw_panel, step=step, limit=limit))
         return compose(self.finding, self.origin, *blocks, width=self.width)
@@ -1567,3 +1567,43 @@ def lacking(name: str) -> set[str]:
         "transform_bias": accepts(factory, "transform_bias"),
     }
     return {setting for setting in there if not there[setting]}
+
+
+def _existing_folder(folder: Path, path: Path) -> Path:
+    """Return a folder for `path`, or the nearest one above it that exists; refuse a file."""
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise OutputError(
+            f"cannot write {path}: {place} is not a folder: expected one, or a name that is free"
+        )
+    return place
+
+
+LONGEST_NAME = 100  # characters of a figure's default name
+
+
+def figure_name(*words: object) -> Path:
+    """Return the default name of a figure, made from all options that change the figure. None and
+    empty words are left out.
+
+    >>> str(figure_name("swarm", "small", None, "by-depth"))
+    'swarm-small-by-depth.png'
+    """
+    whole = "-".join(str(word) for word in words if word not in (None, ""))
+    name = re.sub(r"[^\w.-]+", "-", whole)
+    if len(name.encode()) > LONGEST_NAME or name != whole:
+        # a checksum keeps names apart that were changed
+        beginning = name.encode()[:LONGEST_NAME].decode(errors="ignore")
+        name = f"{beginning}-{crc32(whole.encode(errors='replace')):08x}"
+    return Path(f"{name.lstrip('.-')}.png")
+
+
+def with_article(name: str) -> str:
+    """Return a name with "a" or "an", as it is spoken. Capitals at its begin are single letters.
+
+    >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
+    ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
+    """
+    by_letters = name[:2].isupper()
+    spoken_with_vowel = "AEFHILMNORSX" if by_letters else "AEIOUaeiou"
+    return f"an {name}" if name[:1] in [*spoken_with_vowel] else f"a {name}"

@@ -3,16 +3,19 @@
 import inspect
 import math
 import os
+from collections.abc import Hashable
+from functools import cache
 from math import inf
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeGuard
+from types import NoneType
+from typing import Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 
 SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
+LIMITS = {"gte": "least", "gt": "above", "lt": "below", "lte": "most"}  # names of cyclopts, ours
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
@@ -117,6 +120,44 @@ def number(
     raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
 
 
+def check_values(config: Any) -> None:
+    """Raise InvalidInputError unless each field of a dataclass has its type and is within its
+    limits (cyclopts.validators.Number). NumPy and torch numbers become Python numbers.
+
+    >>> from rhn.training.config import LanguageConfig
+    >>> LanguageConfig(corpus="ptb", depth=0)
+    Traceback (most recent call last):
+    rhn.errors.InvalidInputError: depth is 0: expected a whole number of at least 1
+    """
+    kind: Any = type(config)
+    for name, hint in _hints(kind).items():
+        object.__setattr__(config, name, _checked(name, plain(getattr(config, name)), hint))
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    kinds = get_args(hint)
+    if NoneType in kinds:
+        return None if value is None else _checked(name, value, kinds[0])
+    kind, *about = kinds if get_origin(hint) is Annotated else (hint,)
+    if kind in (int, float):
+        checked = whole_number if kind is int else number
+        return checked(name, value, **_limits([v for each in about for v in each.validator]))
+    expected = ", ".join(get_args(kind)) or kind.__name__
+    if value not in get_args(kind) and type(value) is not kind:
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
+    return value
+
+
+def _limits(validators: list[Any]) -> dict[str, Any]:
+    given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
+    return {ours: limit for ours, limit in given if limit is not None}
+
+
 def check_seed(seed: int) -> int:
     """Return a seed that is valid for every generator, as an int. Raises InvalidInputError."""
     return whole_number("the seed", seed, 0, LARGEST)
@@ -213,27 +254,15 @@ def in_short(value: object) -> str:
 def kind_of(value: object) -> str:
     """Name the kind of an object for a message, with an article, or with the object's own name.
 
-    >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int), kind_of(math)
-    ('an int', 'None', 'the function len', 'the class int', 'the Python module math')
+    >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int)
+    ('an int', 'None', 'the function len', 'the class int')
     """
     if value is None:
         return "None"
-    if isinstance(value, ModuleType):
-        return f"the Python module {value.__name__}"
     if inspect.isclass(value):
         return f"the class {value.__name__}"
-    name = getattr(value, "__name__", "")
-    if inspect.isroutine(value) and name:
-        return "a lambda function" if name == "<lambda>" else f"the function {name}"
-    return with_article(type(value).__name__)
-
-
-def with_article(name: str) -> str:
-    """Return a name with "a" or "an", as it is spoken. Capitals at its begin are single letters.
-
-    >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
-    ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
-    """
-    by_letters = name[:2].isupper()
-    spoken_with_vowel = "AEFHILMNORSX" if by_letters else "AEIOUaeiou"
-    return f"an {name}" if name[:1] in [*spoken_with_vowel] else f"a {name}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__name__', '')}"
+    name = type(value).__name__
+    vowels = "AEFHILMNORSX" if name[:2].isupper() else "AEIOUaeiou"  # as letters are spoken
+    return f"an {name}" if name[0] in vowels else f"a {name}"

@@ -17,10 +17,8 @@ MAIN = {
 }
 LONG = "a" * 245  # a file may have this name, but not the temporary one beside it
 WORK = (
-    "rhn.cli.train.load_corpus",
     "rhn.training.sampling.sample_chorale",
     "rhn.plotting.curves.read_curves",
-    "rhn.plotting.curves.read_depth",
     "optim_study.runner.chorales_of_study",
     "optim_study.plan.chorales_of_study",
     "optim_study.cli_results.Plot._rows",
@@ -44,14 +42,9 @@ def _nothing_is_computed(own_folder, monkeypatch):
 @pytest.mark.parametrize(
     "command",
     [
-        "rhn train jsb-depth-1 --out file",
-        "rhn train jsb-depth-1 --out file/run",
-        "rhn train jsb-depth-1 --out /dev/null/run",
-        f"rhn train jsb-depth-1 --out {2 * LONG}",
         "rhn sample model.safetensors --output nowhere/a.mid",
         f"rhn sample model.safetensors --output {LONG}.mid",
         f"rhn report run --output {LONG}.png",
-        f"rhn report run --depth --output {LONG}.csv",
         "rhn report run --output run/swarm.png",
         "optim-study run --out file",
         "optim-study run --out /dev/null/run",

@@ -154,7 +154,7 @@ def test_what_does_not_work_is_one_sentence(trained, capsys):
         assert said in error and error.count("\n") == 1
     assert main(["gates", folder, "--cell", "my_module:Broken", "--chorales", "0", "1"]) == 2
     sentence, *frames = capsys.readouterr().err.splitlines()
-    assert "my_module:Broken does not run: ZeroDivisionError" in sentence
+    assert "ZeroDivisionError" in sentence
     assert [frame.split(",")[2] for frame in frames] == [" in gates"]
 
 

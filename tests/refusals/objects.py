@@ -166,7 +166,6 @@ SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
     lambda x, s: torch.sqrt(s + x[0]), torch.tensor([[4.0], [-2.0], [1.0], [1.0]]), s0=zeros(4)
 )
 CONFIGURATIONS = {
-    "twice": '{"preset": "ptb-sota", "hidden_size": 3, "hidden_size": 4}',
     "list": "[]",
     "typo": '{"preset": "ptb-sota", "hidden_sise": 3}',
     "text": '{"preset": "ptb-sota", "hidden_size": "3"}',

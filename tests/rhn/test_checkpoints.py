@@ -23,7 +23,6 @@ from rhn.checkpoints import load, read, save
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.files import checksum
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.provenance import words_of_checkpoint
 
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 
@@ -62,12 +61,6 @@ def test_metadata_is_kept_and_read_without_the_weights(tmp_path):
     header = read(path).header
     assert (header["metadata"], header["class"], header["format"]) == (metadata, "RNN", 1)
     assert header["versions"]["torch"] == torch.__version__ and header["config"]["hidden_size"] == 3
-
-
-@pytest.mark.parametrize("train", [[1], "yes", 3, {"optimizer": ["sgd"], "seed": {"a": 1}}])
-def test_metadata_of_anyone_by_the_name_of_ours_are_described(train, tmp_path):
-    path = save(tmp_path / "a.safetensors", RNN(3, 4), train=train, study=train)
-    assert words_of_checkpoint(path).startswith(f"{tmp_path.name}/a.safetensors")
 
 
 def test_others_may_read_the_file(tmp_path):

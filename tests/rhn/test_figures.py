@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from rhn.plotting.figure import LogLabels, LogTicks
+from rhn.plotting.old_figures import LogLabels, LogTicks
 from rhn.utils import figures, old
 
 

@@ -28,7 +28,6 @@ def halved(x, s):
         ([], "a list"),
         ({}, "a dict"),
         (halved, "the function halved"),
-        (lambda x: x, "a lambda function"),
         ("".join, "the function join"),
         (nn.LSTM, "the class LSTM"),
         (nn.LSTM(1, 1), "an LSTM"),
@@ -36,7 +35,7 @@ def halved(x, s):
         (nn.GRU(1, 1), "a GRU"),
         (nn.MSELoss(), "an MSELoss"),
         (torch.optim.SGD([torch.zeros(1)]), "an SGD"),
-        (torch, "the Python module torch"),
+        (torch, "a module"),
         (partial(halved, 1), "a partial"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from rhn.cells import CELLS, cell_options
 from rhn.cli import main as cli
-from rhn.presets import CHORALE_PRESETS, PRESETS, changed, parameters, preset
+from rhn.presets import CHORALE_PRESETS, PRESETS, parameters, preset
 
 OPTIONS = {
     "rnn": {"nonlinearity": "relu"},
@@ -138,7 +138,7 @@ def test_the_budget_is_applied_after_everything_else():
 
 def test_another_cell_starts_without_the_options_of_the_first():
     assert preset("ptb-torch7", cell="lstm", depth=1).cell_options == {}
-    there_and_back = changed(preset("ptb-torch7"), {"cell": "gru", "depth": 1})
+    there_and_back = preset(preset("ptb-torch7"), cell="gru", depth=1)
     assert there_and_back.transform_bias is None and there_and_back.cell_options == {}
 
 

@@ -1,4 +1,4 @@
-"""`rhn info` says of every kernel whether it is used here."""
+"""`rhn info` prints of every kernel whether it is used."""
 
 import json
 
@@ -22,14 +22,12 @@ def no_gpu(monkeypatch):
 def test_versions_devices_and_kernels_as_json(capsys, no_gpu):
     read = json.loads(told(capsys, "--json"))
     assert read["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
-    assert [device["name"] for device in read["devices"]] == ["cpu"]
+    assert [*read["devices"]] == ["cpu"]
     kernels = {kernel["name"]: kernel for kernel in read["kernels"]}
     assert kernels["fused"] == {"device": "cpu", "name": "fused", "used": True}
 
 
-def test_c_is_not_used_without_a_library(capsys, no_gpu, monkeypatch):
+def test_a_kernel_that_is_not_used_is_named(capsys, no_gpu, monkeypatch):
     monkeypatch.setattr(compiled, "library", lambda: None)
-    assert [line.split() for line in told(capsys).splitlines()[-2:]] == [
-        ["C", "cpu", "no"],
-        ["fused", "cpu", "yes"],
-    ]
+    used = {tuple(line.split()) for line in told(capsys).splitlines()}
+    assert {("C", "cpu", "no"), ("fused", "cpu", "yes")} < used

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import InvalidInputError
+from rhn.utils import command_line as new
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.old import (
     CellOptions,
@@ -163,15 +164,15 @@ def test_given_options_have_the_names_that_a_user_types():
 
 def test_help_shows_commands_options_defaults_and_examples(capsys):
     assert typed("--help") is None
-    assert "plot Draw." in printed(capsys)
+    assert "plot: Draw." in printed(capsys)
     assert typed("plot", "-h") is None
     lines = capsys.readouterr().out
     assert "examples:\n  tool plot a b\n  tool plot c\n" in lines
     text = " ".join(lines.split())
-    assert "--seed INT Seed of all draws. [default: 0]" in text
+    assert "--seed INT: Seed of all draws. [default: 0]" in text
     assert "--range LOW HIGH --several-numbers FLOAT..." in text  # no default, no help
     assert "100 % of it" in text and "[choices: swarm, map] [default: swarm]" in text
-    assert "output --figure SIZE" in text and "None" not in text
+    assert "output: --figure SIZE" in text and "None" not in text
     assert typed("--version") is None
     assert printed(capsys).startswith("tool ")
 
@@ -181,15 +182,15 @@ def test_help_of_a_configuration_has_its_values(capsys):
     assert "--units" not in printed(capsys)
     print_help("tool fit", Fit, Config(units=5, tied=True))
     text = printed(capsys)
-    assert "--tied --no-tied Whether weights are shared. [default: True]" in text
-    assert "--units INT Units of a layer. None: as many as fit. [default: 5]" in text
+    assert "--tied, --no-tied: Whether weights are shared. [default: True]" in text
+    assert "--units INT: Units of a layer. None: as many as fit. [default: 5]" in text
 
 
 @for_each(
     ("words", "reason"),
     [
         ("", "a command is missing, expected one of draw"),
-        ("draw --share 1", "for --share. expected 0 or more, less than 1"),
+        ("draw --share 1", 'Invalid value "1.0" for --share. Must be < 1.'),
         ("draw --steps 1.5", 'for --steps: unable to convert "1.5" into int'),
         ("draw --output=", 'for --output: unable to convert "" into Path'),
         ("draw --stepps 1", "Unknown option: --stepps. Did you mean --steps?"),
@@ -202,7 +203,7 @@ def test_a_command_is_not_run_with_words_that_cannot_be_read(words, reason):
     class Draw:
         """Draw."""
 
-        share: Fraction = 0.5
+        share: new.Fraction = 0.5
         steps: int = 3
         output: Path = Path("a.png")
 

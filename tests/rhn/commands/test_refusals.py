@@ -36,7 +36,7 @@ def hostile(tmp_path, monkeypatch):
 def test_a_file_never_decides_what_is_imported(base, hostile, refused):
     Path("config.json").write_text(json.dumps(base | {"cell": "evil:cell"}))
     for words in (["resume", "."], ["train", "--config", "config.json", "--out", "out"]):
-        refused(words, "names a cell of your own: add --cell evil:cell to import it")
+        refused(words, "--cell is not given: expected evil:cell, as in config.json")
         assert not hostile.exists(), words
     cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--print-config"])
     assert hostile.exists(), "the canary sings where it is named"

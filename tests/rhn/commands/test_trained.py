@@ -3,14 +3,12 @@ says which it was.
 """
 
 import math
-import shutil
 
 import pytest
 from test_trainings import metrics
 
 from rhn.cli import main as cli
 from rhn.data import chorales
-from rhn.plotting.provenance import words_of_checkpoint
 
 
 def test_a_folder_means_its_best_weights_and_its_data_is_known(
@@ -106,11 +104,3 @@ def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
         != generated("--prompt", "the cat", "--seed", "4")
     )
     assert generated("--top-k", "1", "--seed", "1") == generated("--top-k", "1", "--seed", "2")
-
-
-def test_figures_of_an_unfinished_training_say_so(music, trained, tmp_path):
-    shutil.copytree(trained(music), folder := tmp_path / "copy")
-    assert "epochs" not in words_of_checkpoint(folder)
-    first = (folder / "metrics.jsonl").read_text().splitlines()[0]
-    (folder / "metrics.jsonl").write_text(f"{first}\n")
-    assert words_of_checkpoint(folder).endswith("after 0 of 3 epochs")
