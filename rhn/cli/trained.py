@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.utils.old import Count, Device, Natural
+from rhn.utils.command_line import Count, Device, Natural
+from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 
@@ -108,6 +109,7 @@ class Sample(TrainedOptions):
         from rhn.checkpoints import load
         from rhn.training.sampling import sample_chorale, write_chorale
 
+        check_output(self.output, (".mid",))  # before the work
         model = load(self.checkpoint, self.cell)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")

@@ -152,7 +152,7 @@ def measure_name(vocabulary: Vocabulary) -> str:
 
 
 def measure(nll: float, name: str) -> float:
-    """Convert nats to perplexity (infinite if exp overflows) or to bits."""
+    """Convert nats to perplexity (infinite if exp overflows) or to bits; "nll" keeps them."""
     if name == "perplexity":
         return math.inf if nll >= 700 else math.exp(nll)
-    return nll / math.log(2)
+    return nll if name == "nll" else nll / math.log(2)
