@@ -15,7 +15,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "map_plot": ("plot_area", "plot_map"),
+        "map_plot": ("plot_map",),
         "presets": ("PRESETS", "RunConfig", "paper", "small", "smoke"),
         "protocol": ("Settings", "StudyConfig"),
         "results": ("TrialRow", "read_csv", "write_csv"),

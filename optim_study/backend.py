@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from optim_study.protocol import Settings, StudyConfig
-from optim_study.results import LEFT, TrialRow, stored_row
-from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
+from optim_study.results import LEFT, TrialRow, row_of
+from rhn.cells import hidden_size_for_budget
 from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
@@ -72,7 +72,7 @@ def finished_row(
         "diverged": overflowed,
         "left_epoch": int(left.argmax()) if left.any() else None,
     }
-    return stored_row(config, number, config.parameters(number) | results)
+    return row_of(config, number, config.trial(number)["settings"], results)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,7 @@ class TorchBackend:
             torch.cuda.set_device(self.device)  # streams and graphs go to the current device
         corpus = chorales_of_study(self.data)
         if corpus.checksum != config.data:
-            raise DataError(
-                f"study {config.name} is about a data set with checksum {config.data:.12}, "
-                f"but {self.data or 'the rebuilt chorales'} has {corpus.checksum:.12}: give "
-                "the study's own (--data FILE)"
-            )
+            raise DataError(f"data is {corpus.checksum:.12}: expected {config.data:.12}")
         return start_training(config, settings, saved, corpus, self.device)
 
     def row(self, config: StudyConfig, fused: Trainer, number: int) -> TrialRow:
@@ -165,8 +161,7 @@ def models_of_trials(
 ) -> dict[int, PolyphonicModel]:
     """Build the untrained models of these trials, by trial number."""
     options: dict = {"hidden_size": hidden_size(config), "depth": config.depth, **config.options}
-    gated = accepts(resolve_cell(config.arch), "transform_bias")
-    models = {}
+    models, gated = {}, config.gated
     for number, s in settings.items():
         bias = {"transform_bias": s.transform_bias} if gated else {}
         generator = weights_generator(config.seed, config.arch, config.depth, number)

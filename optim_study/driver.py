@@ -1,9 +1,9 @@
-"""The driver of a run gives batches of trials to an engine and adds each finished trial to the
-storage; nothing else writes there.
+"""The driver of a run gives batches of trials to an engine and mirrors the record of each finished
+trial in the storage; nothing else writes there.
 
-The driver saves no state of its own: the storage and the folder show which trials are left. If a
-worker dies, another worker continues the batch from the last save. After three deaths without a new
-save, the trials of the batch run one by one. A single trial is given up after three deaths.
+The driver saves no state of its own: the records show which trials are left. If a worker dies,
+another worker continues the batch from the last save. After three deaths without a new save, the
+trials of the batch run one by one. A single trial is given up after three deaths.
 """
 
 import logging
@@ -37,7 +37,7 @@ class Study:
     fuse: int
     """Largest number of trials in a batch."""
     rows: dict[int, TrialRow] = field(default_factory=dict)
-    """The trials in the storage."""
+    """The complete trials."""
     running: set[int] = field(default_factory=set)
     """Numbers of the unfinished trials that workers train now."""
     given_up: dict[int, str] = field(default_factory=dict)
@@ -45,13 +45,8 @@ class Study:
 
     @property
     def left(self) -> list[int]:
-        """Numbers of the trials that are not in the storage yet."""
+        """Numbers of the trials that are not complete."""
         return [number for number in range(self.config.trials) if number not in self.rows]
-
-    @property
-    def is_complete(self) -> bool:
-        """True if the storage has every trial."""
-        return not self.left
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class TrialBatch:
 
 
 class Driver:
-    """Run trials until each trial of the studies is in the storage or given up."""
+    """Run trials until each trial of the studies has a record or is given up."""
 
     def __init__(
         self,
@@ -87,8 +82,7 @@ class Driver:
         self._looked = 0.0
         for study in studies:
             study.folder.make()
-            study.rows = storage.rows(study.config)
-            self._collect(study, range(study.config.trials))  # also what a killed driver has left
+            self._collect(study, range(study.config.trials))
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
         """Start batches until no trial is left. The function `watch` is called several times a
@@ -107,7 +101,10 @@ class Driver:
                     self._hand_out(self._free.pop(0))
                 self._wait()
         except BaseException:
-            self._stop()
+            running = [future for future in self._running if not future.done()]
+            if running:
+                _logger.warning(STOPPING)
+            self._engine.stop(running)
             raise
         for study in self._studies:
             self._collect(study, range(study.config.trials))  # also what killed workers have left
@@ -121,13 +118,6 @@ class Driver:
             place, batch = self._running.pop(future)
             self._free.append(place)
             self._settle(batch, future.exception() or future.result())
-
-    def _stop(self) -> None:
-        """Make the workers save and stop."""
-        running = [future for future in self._running if not future.done()]
-        if running:
-            _logger.warning(STOPPING)
-        self._engine.stop(running)
 
     def _hand_out(self, place: int) -> None:
         """Start the first batch of the queue; trials above the number `fuse` stay in the queue."""
@@ -146,15 +136,15 @@ class Driver:
             self._look()
 
     def _look(self) -> None:
-        """Add those running trials to the storage that have ended."""
+        """Collect those running trials that have ended."""
         for study in self._studies:
             self._collect(study, study.running)
         self._watch()
         self._looked = time.monotonic()
 
     def _collect(self, study: Study, numbers: Iterable[int]) -> None:
-        """Add those of these trials to the storage that have ended, keep the best model, and remove
-        the other files of these trials.
+        """Mirror those of these trials that have ended in the storage, keep the best model, and
+        remove the other files of these trials.
         """
         ended = sorted(study.folder.recorded().intersection(numbers)) if numbers else ()
         for number in ended:
@@ -189,17 +179,12 @@ class Driver:
         study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
-        _logger.warning(
-            "a worker of study %s died (%s): its trials continue from their last save", name, cause
-        )
+        _logger.warning("a worker of study %s died (%s): its trials continue", name, cause)
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
         elif not batch.alone:
-            self._queue.extendleft(
-                TrialBatch(study, (number,), alone=True) for number in reversed(left)
-            )
+            single = [TrialBatch(study, (number,), alone=True) for number in left]
+            self._queue.extendleft(reversed(single))
         else:
-            reason = study.given_up[left[0]] = (
-                f"its worker died {DEATHS} times in a row before it could save ({cause})"
-            )
+            reason = study.given_up[left[0]] = f"its worker died {DEATHS} times ({cause})"
             self._storage.give_up(study.config, left[0], reason)

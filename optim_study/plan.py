@@ -14,20 +14,20 @@ Tests compare this estimate with measured memory.
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 
 import torch
 
 from optim_study.backend import chorales_of_study, hidden_size, optimizer_of_study
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
-from optim_study.results import PROTOCOL, columns_table, protocol_columns
 from rhn.cells.registry import num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import CHORALE_ROWS
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
-from rhn.utils.old import lacking
+from rhn.utils.tables import aligned
 from rhn.utils.validation import free_memory, in_words
 
 # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
@@ -38,7 +38,7 @@ BASE = {"cpu": 480 << 20, "cuda": 1 << 30}
 TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
 PLAN_COLUMNS = (
     "study",
-    "optimizer",
+    "device",
     "hidden_size",
     "parameters",
     "budget",
@@ -50,8 +50,8 @@ PLAN_COLUMNS = (
 
 
 def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str]) -> list[dict]:
-    """Plan studies for workers on the devices `places`. Returns one row for each study, as in the
-    printed table and in JSON.
+    """Plan studies for workers on the devices `places`. Returns one row for each study, with
+    `PLAN_COLUMNS` (memory in bytes) and the settings of the study.
 
     Raises InvalidInputError if a cell cannot be built, or if its network does not fit the memory of
     this machine. The memory of Ray's nodes is not known, and not checked.
@@ -65,44 +65,41 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
         model = meta_model(study)
         need = memory(study, model, device, steps)
         k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
-        rows.append(
-            {
-                "study": study.name,
-                "arch": study.label,
-                "depth": None if "depth" in lacking(study.label) else study.depth,
-                "optimizer": study.optimizer,
-                "trials": study.trials,
-                "complete": 0,
-                "budget": study.budget,
-                "hidden_size": model.hidden_size,
-                "parameters": num_parameters(model),
-                "fuse": k,
-                "memory_bytes": need(k),
-                **protocol_columns(study),
-            }
-        )
+        planned = {
+            "study": study.name,
+            "device": " ".join(dict.fromkeys(places)),
+            "hidden_size": model.hidden_size,
+            "parameters": num_parameters(model),
+            "budget": study.budget,
+            "complete": 0,
+            "fuse": k,
+            "memory": need(k),
+        }
+        rows.append(planned | asdict(study))
     return rows
 
 
 def plan_table(rows: Sequence[dict]) -> str:
     """Format rows of `plan` as a table."""
-    return columns_table(
-        [row | {"memory": in_words(row["memory_bytes"])} for row in rows], PLAN_COLUMNS
-    )
+    shown = [row | {"memory": in_words(row["memory"])} for row in rows]
+    head = [name.replace("_", " ") for name in PLAN_COLUMNS]
+    return "\n".join(aligned([head, *([str(row[n]) for n in PLAN_COLUMNS] for row in shown)]))
 
 
-def protocol_text(rows: Sequence[dict]) -> str:
-    """Format the protocol that the rows of a plan share, one line for each of its numbers."""
-    known = {name: [row[name] for row in rows if row[name] is not None] for name in PROTOCOL}
-    return "\n".join(f"{n.replace('_', ' ')}: {v[0]}" for n, v in known.items() if v)
+def settings_table(rows: Sequence[dict]) -> str:
+    """Format the settings that the rows of a plan share as a table."""
+    names = [f.name for f in fields(StudyConfig) if f.name not in ("arch", "depth", "options")]
+    values = {name: rows[0][name] for name in names}
+    shown = {n: v if isinstance(v, tuple) else (v,) for n, v in values.items()}
+    return "\n".join(aligned([[n, " ".join(map(str, v))] for n, v in shown.items()]))
 
 
 def devices(config: RunConfig) -> list[str]:
     """Return the device of each worker: the CPU, or the GPUs in turn."""
     if resolve_device(config.device) == "cpu":
-        return ["cpu" for _ in range(1 if config.jobs == "auto" else config.jobs)]
+        return ["cpu" for _ in range(config.jobs or 1)]
     gpus = torch.cuda.device_count()
-    return [f"cuda:{k % gpus}" for k in range(gpus if config.jobs == "auto" else config.jobs)]
+    return [f"cuda:{k % gpus}" for k in range(config.jobs or gpus)]
 
 
 def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
@@ -125,13 +122,13 @@ def fused(
     study: StudyConfig,
     need: Callable[[int], int],
     *,
-    asked: int | str,
+    asked: int | None,
     jobs: int,
     device: str,
     free: float,
 ) -> int:
-    """Return the number of trials to train as one program: `asked`, or if that is "auto" the
-    largest number that fits.
+    """Return the number of trials to train as one program: `asked`, or if that is None the largest
+    number that fits.
 
     On a CPU the trials of a worker are split into at least two groups, so that workers end at about
     the same time. On a GPU all trials of a worker run together, and the number is halved later if
@@ -142,18 +139,16 @@ def fused(
 
     Raises InvalidInputError if `asked`, or a single trial, does not fit.
     """
-    if isinstance(asked, int):
+    if asked is not None:
         k = min(asked, study.trials)
     else:
         groups, largest = (jobs, study.trials) if device == "cuda" else (2 * jobs, LARGEST_ON_CPU)
         most = min(largest, -(-study.trials // groups))
         k = max((k for k in range(1, most + 1) if need(k) <= SHARE * free), default=1)
     if need(k) > free:
-        what = f"{k} fused trials" if k > 1 else "one trial"
         raise InvalidInputError(
-            f"{what} of {study.name} would need about {in_words(need(k))} of memory for each "
-            f"worker, and {in_words(free)} are free: use a smaller --fuse, fewer --jobs or "
-            "a smaller --budget-scale"
+            f"fuse is {k} for {study.name}, {in_words(need(k))} a worker: expected at most "
+            f"{in_words(free)}"
         )
     return k
 

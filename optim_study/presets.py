@@ -1,10 +1,7 @@
-"""The configuration of a run, and three presets: the study of the paper, a small one, and one of a
-few seconds.
+"""The configuration of a run, and three presets: functions that return a whole configuration, whose
+arguments replace the values of the preset.
 
     run(small(arch=("rhn",), out=Path("runs/mine")))
-
-A preset is a function that returns a whole configuration; its arguments replace the values of the
-preset.
 """
 
 from collections.abc import Callable
@@ -15,10 +12,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from optim_study.protocol import SharedSettings, StudyConfig
-from rhn.cells.registry import CELLS
+from rhn.cells.registry import CELLS, cell_options, read_options, resolve_cell
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import Count, Device, NonNegative
 from rhn.utils.io import as_path
-from rhn.utils.old import CellOptions, Device, NonNegative, require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 ARCHITECTURES = (
@@ -40,9 +37,9 @@ class RunConfig(SharedSettings):
     """
 
     arch: Annotated[tuple[str, ...], Parameter(help=ARCHITECTURES)] = ("all",)
-    depth: tuple[int, ...] = (1, 2, 4, 6)
+    depth: tuple[Count, ...] = (1, 2, 4, 6)
     """Recurrence depths, in layers per time step. Cells without a depth run only at depth 1."""
-    cell_options: CellOptions = field(default_factory=dict)
+    cell_options: dict = field(default_factory=dict)
     """An option of the cell, such as skip=last, for every architecture that has this option. Can be
     given several times. A network with such options is a separate study.
     """
@@ -53,26 +50,26 @@ class RunConfig(SharedSettings):
     """
     out: Path | None = None
     """Folder of the run, created if necessary (default: runs/ARCH)."""
-    storage: Annotated[str | None, Parameter(metavar="URL")] = field(default=None, repr=False)
-    """Where to store the results: an Optuna database, postgresql://user:password@host:port/database
+    storage: Annotated[str, Parameter(metavar="URL")] | None = field(default=None, repr=False)
+    """Where to store the results too: an Optuna database, postgresql://user:password@host/database
     (default: the journal file OUT/journal.log).
     """
     wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
     """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
-    fuse: int | Literal["auto"] = "auto"
-    """Number of trials that are trained side by side as one program; auto: chosen by the device and
-    its memory.
+    fuse: Count | None = None
+    """Number of trials that are trained side by side as one program (default: as many as the device
+    and its memory allow).
     """
-    jobs: int | Literal["auto"] = "auto"
-    """Number of workers, which train trials at the same time. auto: one worker on each GPU; without
-    a GPU one on the CPU (with Ray: one on each CPU of the cluster). Without Ray a single worker
-    runs in the process of the command.
+    jobs: Count | None = None
+    """Number of workers, which train trials at the same time (default: one on each GPU, or one on
+    the CPU; with Ray, one on each GPU or each CPU of the cluster). Without Ray a single worker runs
+    in the process of the command.
     """
     engine: Literal["processes", "ray"] = "processes"
     """Where the workers run. processes: as processes of this machine. ray: as tasks of a Ray
     cluster, whose nodes share the folder OUT and the data.
     """
-    address: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None
+    address: Annotated[str, Parameter(metavar="HOST:PORT")] | None = None
     """Address of the Ray cluster (default: the address in the environment variable RAY_ADDRESS,
     else a cluster on this machine, else a new cluster for the run).
     """
@@ -88,16 +85,8 @@ class RunConfig(SharedSettings):
             if isinstance(value := getattr(self, name), str):  # in Python
                 object.__setattr__(self, name, as_path(value))
         super().__post_init__()
-        depths = all(depth >= 1 for depth in self.depth)
-        require(self, "depth", depths, "whole numbers of at least 1")
-        for name in ("fuse", "jobs"):
-            value = getattr(self, name)
-            counts = value != "auto" and value >= 1
-            require(self, name, value == "auto" or counts, "'auto' or a whole number from 1")
-        for name in ("arch", "depth"):
-            require(self, name, len(getattr(self, name)) > 0, "at least one")
         if self.address is not None and self.engine != "ray":
-            raise InvalidInputError("--address is for --engine ray: give both or neither")
+            raise InvalidInputError(f"engine is {self.engine!r}: expected 'ray' with address")
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -106,15 +95,9 @@ class RunConfig(SharedSettings):
 
         >>> RunConfig(arch=("dt-rnn", "all")).architectures
         ('dt-rnn', 'rhn', 'dts-rnn')
-        >>> RunConfig(arch=("gru,rnn",)).architectures
-        ('gru', 'rnn')
         """
-        names = (
-            name
-            for given in ",".join(self.arch).split(",")
-            for name in (PAPER_ARCHITECTURES if given == "all" else (given,))
-        )
-        return tuple(dict.fromkeys(names))
+        named = (PAPER_ARCHITECTURES if name == "all" else (name,) for name in self.arch)
+        return tuple(dict.fromkeys(name for names in named for name in names))
 
     @property
     def folder(self) -> Path:
@@ -123,7 +106,7 @@ class RunConfig(SharedSettings):
         >>> RunConfig(arch=("all",)).folder.as_posix()
         'runs/all'
         """
-        return self.out or Path("runs", "-".join(self.arch).replace(",", "-").replace(":", "."))
+        return self.out or Path("runs", "-".join(self.arch).replace(":", "."))
 
     def studies(self, data: str) -> list[StudyConfig]:
         """Return the configuration of every study, in the order in which the studies run; `data` is
@@ -132,36 +115,18 @@ class RunConfig(SharedSettings):
         Raises InvalidInputError for an unknown architecture, a depth that an architecture cannot
         have, or an option that no cell has.
         """
-        from rhn.cells import read_options, resolve_cell
-
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
-        cells = {arch: resolve_cell(arch) for arch in self.architectures}
-        unknown, studies = dict(self.cell_options), []
-        for arch, cell in cells.items():
-            own = self._options_of(arch)
-            unknown = {name: value for name, value in unknown.items() if name not in own}
+        left, studies = dict(self.cell_options), []
+        for arch in self.architectures:
+            deep, known = getattr(resolve_cell(arch), "deep", True), cell_options(arch)
+            own = {name: v for name, v in self.cell_options.items() if name in known}
+            left = {name: value for name, value in left.items() if name not in own}
             options = read_options(arch, own)
-            studies += [
-                StudyConfig(arch=arch, depth=depth, data=data, options=options, **shared)
-                for depth in self._depths_of(cell)
-            ]
-        read_options(next(iter(cells)), unknown)  # raises for one that no cell has
+            for depth in dict.fromkeys(self.depth if deep or 1 not in self.depth else (1,)):
+                study = StudyConfig(arch=arch, depth=depth, data=data, options=options, **shared)
+                studies.append(study)
+        read_options(self.architectures[0], left)  # raises for one that no cell has
         return studies
-
-    def _options_of(self, arch: str) -> dict:
-        """Return those of the cell options that an architecture has."""
-        from rhn.cells import cell_options
-
-        if not self.cell_options:
-            return {}
-        known = cell_options(arch)
-        return {name: value for name, value in self.cell_options.items() if name in known}
-
-    def _depths_of(self, cell: Any) -> list[int]:
-        """Return the depths at which to run a cell, each once: only 1 if the cell has no depth."""
-        if 1 in self.depth and not getattr(cell, "deep", True):
-            return [1]
-        return list(dict.fromkeys(self.depth))
 
 
 def paper(**changes: Any) -> RunConfig:
@@ -199,15 +164,8 @@ def smoke(**changes: Any) -> RunConfig:
     >>> config.trials, config.epochs
     (4, 4)
     """
-    scale: dict = {
-        "budget_scale": 0.01,
-        "epochs": 4,
-        "patience": 4,
-        "trials": 4,
-        "depth": (1, 2),
-        "save_seconds": 0.0,
-    }
-    return RunConfig(**scale | changes)
+    scale: dict = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "depth": (1, 2)}
+    return RunConfig(**scale | {"save_seconds": 0.0} | changes)
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}

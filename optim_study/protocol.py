@@ -1,12 +1,9 @@
 """The protocol of a study: how a trial is trained, the ranges of its settings, and everything else
-that must stay the same when a study continues.
+that must stay the same when a study continues. The defaults are the paper's (section 5.1 and figure
+4 of Zilly et al. 2017).
 
-The default protocol is the paper's (section 5.1 and figure 4 of Zilly et al. 2017). `READINGS`
-lists our choices on points that the paper leaves open.
-
-The protocol is stored with the study, so that every later run can be compared with it. The
-fingerprint of the protocol is in every file of a trial, so that a file of another study is never
-taken for one of this study.
+The protocol is stored with the study, and its fingerprint is in every file of a trial, so that a
+file of another study is never taken for one of this study.
 """
 
 import hashlib
@@ -14,36 +11,20 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, get_args
 from zlib import crc32
 
 import numpy as np
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from rhn.errors import DataError, InvalidInputError
+from rhn.cells.registry import accepts, resolve_cell
+from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.old import Count, Fraction, Natural, check_fields, lacking, require, within
-from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT
-
-READINGS = """\
-Where the paper leaves a choice, this study uses the following:
-- the budget of 150,000 parameters per layer counts all of them, the output layer
-  and the biases included;
-- the loss is a mean over the predicted frames of a batch: a sum over them would
-  need learning rates about 1,800 times smaller;
-- biases are initially zero, except those of the transform gates of an RHN;
-- sequences are sorted by length once and cut into fixed batches; the order of
-  the batches changes every epoch;
-- the first frame of a sequence is not predicted;
-- a trial whose loss overflows even before training has diverged at epoch 0,
-  with the loss of an output of zeros;
-- DT(S)-RNN: a shortcut to every layer from the second on (--cell-option
-  skip=last: to the last layer only);
-- the paper trains with SGD and momentum 0.9. Other optimizers have the
-  defaults of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
-
+from rhn.utils.command_line import Count, Fraction, Natural
+from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_values
 
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
@@ -56,6 +37,8 @@ OF_ONE_SIZE = ("scaled", "orthogonal")
 Interval = Annotated[tuple[float, float], Parameter(metavar="LOW HIGH")]
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
+PAPERS_STD = (1e-8, 1e-2)
+"""The paper's range of standard deviations of Gaussian initial weights."""
 LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
 """The range of learning rates of each optimizer. The range for SGD is the paper's. The other
 optimizers divide the gradient by its size, so a step changes a weight by about the learning rate. A
@@ -79,7 +62,6 @@ class Settings:
     """
 
     learning_rate: float
-    """Learning rate of the optimizer."""
     init_std: float
     """Standard deviation of the initial weights; with the scheme `identity`, of the noise that is
     added to the identity. The schemes `scaled` and `orthogonal` ignore this value.
@@ -87,12 +69,10 @@ class Settings:
     transform_bias: float
     """Initial bias of the transform gates; cells without these gates ignore this value."""
     init_scheme: str = "gaussian"
-    """One of `SCHEMES`."""
 
     @property
     def init(self) -> str:
-        """The initialisation as cells and models expect it: the scheme, with the deviation if
-        needed.
+        """The initialisation as cells and models expect it.
 
         >>> near_identity = {"init_std": 1e-3, "init_scheme": "identity"}
         >>> Settings(learning_rate=0.1, transform_bias=0.0, **near_identity).init
@@ -110,13 +90,13 @@ class SharedSettings:
     """
 
     # settings and rows are held in memory
-    trials: Annotated[int, within(least=1, most=100_000)] = 60
+    trials: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = 60
     """Total number of trials of each study. A larger number extends a study."""
     epochs: Count = 1000
     """Maximum number of epochs of a trial."""
     patience: Count = 100
     """A trial stops after this number of epochs without a lower loss."""
-    budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
+    budget_scale: Annotated[float, Parameter(validator=Number(gt=0, lte=1e6))] = 1.0
     """Multiply the paper's budget of parameters (150,000 per layer) by this factor."""
     objective: Objective = "train"
     """The loss by which a trial is judged: on the training data (train) or validation data (valid).
@@ -126,15 +106,15 @@ class SharedSettings:
     """Optimizer. sgd: the paper's, with momentum 0.9. adam, adamw, rmsprop: those of torch.optim
     with default settings, except for the learning rate.
     """
-    learning_rate: Annotated[Interval, Parameter(show_default=False)] = ()  # type: ignore[assignment]
+    learning_rate: Interval | None = None
     """Lowest and highest learning rate. Each trial draws its rate between them, log-uniformly.
     Default: from 1e-4 to 1 for sgd, as in the paper; from 1e-5 to 0.1 for the other optimizers.
     """
-    init_std: Interval = (1e-8, 1e-2)
+    init_std: Interval = PAPERS_STD
     """Lowest and highest standard deviation of the initial weights. Each trial draws its deviation
     between them, log-uniformly.
     """
-    init_schemes: tuple[str, ...] = ("gaussian",)
+    init_schemes: tuple[Scheme, ...] = ("gaussian",)
     """Initialisation schemes, from which each trial draws one with equal chances. gaussian and
     identity have the standard deviation of the trial; scaled and orthogonal have 1/sqrt(n) for n
     units.
@@ -145,40 +125,22 @@ class SharedSettings:
     """Seed of the drawn settings, the initial weights and the minibatch order."""
 
     def __post_init__(self):
-        for f in fields(self):
-            if get_origin(get_type_hints(type(self))[f.name]) is tuple:
-                object.__setattr__(self, f.name, _as_tuple(getattr(self, f.name)))
-        if not self.learning_rate and self.optimizer in OPTIMIZERS:
-            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.optimizer])
-        check_fields(self)
-        schemes = tuple(scheme for words in self.init_schemes for scheme in words.split(","))
-        object.__setattr__(self, "init_schemes", schemes)
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", LEARNING_RATES.get(self.optimizer))
+        check_values(self)
         # 1 and 1.0 are the same protocol
         for name in ("learning_rate", "init_std", "transform_bias"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
         for name, highest in HIGHEST.items():
             low, high = getattr(self, name)
-            require(
-                self,
-                name,
-                LOWEST <= low <= high <= highest,
-                f"{LOWEST:g} <= low <= high <= {highest:g}",
-            )
-        biases = {bias for bias in self.transform_bias if abs(bias) <= LARGEST_FLOAT}
-        require(
-            self,
-            "transform_bias",
-            len(biases) == len(self.transform_bias) > 0,
-            "different finite numbers",
-        )
-        known = set(schemes) & set(SCHEMES)
-        require(
-            self,
-            "init_schemes",
-            len(known) == len(schemes) > 0,
-            f"different ones of {', '.join(SCHEMES)}",
-        )
+            if not LOWEST <= low <= high <= highest:
+                raise InvalidInputError(
+                    f"{name} is {low:g} {high:g}: expected {LOWEST:g} <= low <= high <= {highest:g}"
+                )
+        for name in ("transform_bias", "init_schemes"):
+            if len(set(values := getattr(self, name))) < len(values):
+                raise InvalidInputError(f"{name} is {values}: expected different values")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +163,7 @@ class StudyConfig(SharedSettings):
     """Number of sequences in a batch."""
     momentum: Fraction = 0.9
     """Momentum of SGD; the other optimizers ignore this value."""
-    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
     """Options of the cell by name, such as `{"skip": "last"}`."""
 
     def __post_init__(self):
@@ -209,7 +171,7 @@ class StudyConfig(SharedSettings):
         for name, value in self.options.items():  # they are part of the name of a folder
             if not re.fullmatch(r"[\w.+-]+", f"{name}{value}"):
                 raise InvalidInputError(
-                    f"the option {name} is {value!r}: expected letters, digits and . _ + -"
+                    f"option {name} is {value!r}: expected letters, digits and . _ + -"
                 )
         object.__setattr__(self, "momentum", float(self.momentum))
 
@@ -239,6 +201,11 @@ class StudyConfig(SharedSettings):
         """
         return max(1, round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale))
 
+    @property
+    def gated(self) -> bool:
+        """True if the cell declares a transform bias."""
+        return accepts(resolve_cell(self.arch), "transform_bias")
+
     def settings(self, number: int) -> Settings:
         """Return the hyperparameters of one trial.
 
@@ -250,30 +217,18 @@ class StudyConfig(SharedSettings):
         )
         rng = np.random.default_rng(sequence)
         return Settings(
-            learning_rate=_log_uniform(rng, *self.learning_rate),
+            learning_rate=_log_uniform(rng, *self.learning_rate),  # type: ignore[misc]
             init_std=_log_uniform(rng, *self.init_std),
             transform_bias=self.transform_bias[rng.integers(len(self.transform_bias))],
             init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
-
-    @property
-    def without_gates(self) -> bool:
-        """True for a cell that has no transform bias."""
-        return "transform_bias" in lacking(self.label)
-
-    def parameters(self, number: int) -> dict[str, Any]:
-        """Return the hyperparameters of one trial as a storage holds them."""
-        values = asdict(self.settings(number))
-        if self.init_schemes == LATER_FIELDS["init_schemes"]:
-            del values["init_scheme"]
-        return values
 
     def trial(self, number: int) -> dict[str, Any]:
         """Return everything that determines the initial weights and the training of a trial, for
         JSON.
         """
         settings = asdict(self.settings(number))
-        if self.without_gates:  # drawn, but not used
+        if not self.gated:  # drawn, but not used
             del settings["transform_bias"]
         return {"study": self.protocol(), "trial": number, "settings": settings}
 
@@ -281,27 +236,17 @@ class StudyConfig(SharedSettings):
         """Return all fields but the number of trials, ready for JSON. Their values must not change
         when a study continues.
         """
-        values = asdict(self) | {"options": dict(self.options)}
         left_out = {"trials"} | {
             name for name, before in LATER_FIELDS.items() if getattr(self, name) == before
         }
         left_out |= {"momentum"} if self.optimizer != "sgd" else set()
-        return json.loads(
-            json.dumps({name: value for name, value in values.items() if name not in left_out})
-        )
+        values = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return json.loads(json.dumps(values))
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of a hash of the protocol."""
         return hashlib.sha256(json.dumps(self.protocol(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _as_tuple(values: Any) -> Any:
-    """Return a list or an array as a tuple, and a single value as a tuple of one."""
-    if isinstance(values, tuple):
-        return values
-    values = values.tolist() if hasattr(values, "tolist") else values
-    return tuple(values) if isinstance(values, list | range) else (values,)
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
@@ -311,28 +256,15 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
     try:
         return StudyConfig(**{**protocol, "trials": trials})
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise DataError(
-            f"the stored protocol is damaged or from another version of optim-study ({error}): "
-            "restore it from a copy, "
-            "or give another folder"
-        ) from None
+        raise DataError(f"the stored protocol cannot be read: {first_line(error)}") from None
 
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError if the protocol that is stored with a study differs from this
-    protocol. The message names every value that differs.
-    """
-    here, there = ({"optimizer": "sgd", **values} for values in (config.protocol(), stored))
-    differences = [
-        f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"
-        for name in sorted(here | there)
-        if here.get(name) != there.get(name)
-    ]
-    if differences:
-        raise InvalidInputError(
-            f"study {config.name} cannot continue with another protocol: {'; '.join(differences)}; "
-            "give the same values, or another output folder or storage"
-        )
+    """Raise InvalidInputError if the protocol that is stored with a study differs from this one."""
+    here, there = ({**LATER_FIELDS, **values} for values in (config.protocol(), stored))
+    for name in sorted(here | there):
+        if (wanted := here.get(name)) != (found := there.get(name)):
+            raise InvalidInputError(f"{name} of {config.name} is {wanted}: expected {found}")
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

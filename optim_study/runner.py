@@ -1,4 +1,4 @@
-"""Run studies: plan them, drive their workers, show the progress, and write a table and a figure.
+"""Run studies: plan them, drive their workers, show the progress, and write tables and a figure.
 
 optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 """
@@ -6,30 +6,31 @@ optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from optim_study.backend import TorchBackend, chorales_of_study
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
-from optim_study.folder import StudyFolder
+from optim_study.folder import StudyFolder, rows_in
 from optim_study.plan import devices, plan, plan_table
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
-from optim_study.results import TrialRow, best_checkpoint, protocol_words, write_csv
-from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
+from optim_study.results import TrialRow, write_csv
+from optim_study.shares import SHARE_COLUMNS, Share, training_shares
+from optim_study.storage import JOURNAL, Storage, open_storage
 from optim_study.worker import Job
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
-from rhn.utils.io import check_output
-from rhn.utils.old import check_folder
-from rhn.utils.progress import Advance, progress_bars
+from rhn.utils.io import check_output, write_rows
+from rhn.utils.progress import progress_bars
 from rhn.utils.validation import in_short
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
+OUTPUTS = ("trials.csv", "shares.csv", "swarm.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,15 @@ class Results:
     rows: list[TrialRow]
     """The complete trials of the run's studies."""
     csv: Path
-    """The file of the table of these trials, which also has the trials of other studies in the same
-    journal.
-    """
+    """The file of the table of trials, which also has those of other studies in the folder."""
     figure: Path
     """The file of the swarm plot of all trials in the table."""
     best: dict[str, Path]
     """For each study, by its name: the checkpoint of its best model."""
+    trials: list[TrialRow]
+    """All trials in the table."""
+    shares: list[Share]
+    """The counts of all trials in the table."""
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
@@ -55,14 +58,9 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     Plan and progress go to stderr unless `quiet`. With several jobs, `run` spawns processes, so a
     script must call it under `if __name__ == "__main__":`.
 
-    Raises:
-        InvalidInputError: an unknown architecture; an existing study with another protocol or data
-            set; a table or figure in the folder that no run wrote; or too little memory.
-        DataError: the chorales cannot be read, or the storage is damaged.
-        OutputError: the folder, the disk or the storage cannot be written, or another run works in
-            the folder.
-        RhnError: the workers of a trial died three times in a row without a save.
-        Interrupted: Ctrl-C; everything is saved.
+    Raises InvalidInputError for a study that cannot run or continue, DataError for damaged data,
+    OutputError if something cannot be written, RhnError if workers died three times in a row
+    without a save, and Interrupted after Ctrl-C, when everything is saved.
 
     >>> import json, tempfile
     >>> from optim_study import smoke
@@ -75,10 +73,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     1
     """
     if not isinstance(config, RunConfig):
-        raise InvalidInputError(
-            f"config is {in_short(config)}: expected a RunConfig, such as optim_study.smoke()"
-        )
-    csv, figure = _own_files(check_folder(config.folder))
+        raise InvalidInputError(f"config is {in_short(config)}: expected a RunConfig")
+    _check_files(config.folder)
     with _engine_of(config) as engine:
         planned = config.studies(chorales_of_study(config.data).checksum)
         # before anything is written, because it may refuse
@@ -86,16 +82,15 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         with locked(config.folder):
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             for study in planned:
+                storage.check(study)
+            for study in planned:
                 storage.make(study)
             studies = _work(planned, rows, config, engine, storage, quiet=quiet)
-            _write(storage, planned if config.storage else storage.configs(), config, csv, figure)
-    _require_complete(studies)
-    return Results(
-        rows=[row for study in studies for _, row in sorted(study.rows.items())],
-        csv=csv,
-        figure=figure,
-        best={study.name: best_checkpoint(config.folder, study.name) for study in planned},
-    )
+            results = _write(studies, config)
+    for study in studies:
+        for number, reason in study.given_up.items():
+            raise RhnError(f"trial {number} of study {study.config.name}: {reason}")
+    return results
 
 
 def dry_run(config: RunConfig) -> list[dict]:
@@ -103,28 +98,23 @@ def dry_run(config: RunConfig) -> list[dict]:
     studies = config.studies(chorales_of_study(config.data).checksum)
     with _engine_of(config) as engine:
         rows = plan(studies, config, engine.places)
-    if config.storage or (config.folder / JOURNAL).is_file():
-        storage = open_existing(config.storage, config.folder)
-        rows = [
-            row | {"complete": len(storage.rows(study))}
-            for row, study in zip(rows, studies, strict=True)
-        ]
+    for row, study in zip(rows, studies, strict=True):
+        row["complete"] = len(StudyFolder(config.folder, study).recorded())
     return rows
 
 
-def _own_files(out: Path) -> tuple[Path, Path]:
-    """Return the files of table and figure. Raises InvalidInputError if one exists in a folder
-    without a run, and OutputError if one could not be written.
+def _check_files(out: Path) -> None:
+    """Raise InvalidInputError if an output is in a folder without a run, and OutputError if one
+    cannot be written.
     """
-    paths = out / "trials.csv", out / "swarm.png"
-    for path in paths:
-        if path.parent.is_dir():
+    place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise OutputError(f"cannot write {out}: {place} is no folder")
+    for path in (out / name for name in OUTPUTS):
+        if out.is_dir():
             check_output(path)
         if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
-            raise InvalidInputError(
-                f"{path} was not written by a run: move it, or give another --out"
-            )
-    return paths
+            raise InvalidInputError(f"out is {out}: expected a folder without {path.name}")
 
 
 @contextmanager
@@ -164,13 +154,11 @@ def _work(
 
     driver = Driver(studies, storage, engine, job)
     if not quiet:
-        _print_plan(rows, studies)
+        done = [row | {"complete": len(s.rows)} for row, s in zip(rows, studies, strict=True)]
+        print(plan_table(done), file=sys.stderr)
     try:
-        if quiet:
-            driver.run()
-        else:
-            with _displayed(studies) as watch:
-                driver.run(watch)
+        with nullcontext(lambda: None) if quiet else _displayed(studies) as watch:
+            driver.run(watch)
     except KeyboardInterrupt:
         complete = sum(len(study.rows) for study in studies)
         trials = sum(study.config.trials for study in studies)
@@ -181,33 +169,17 @@ def _work(
     return studies
 
 
-def _print_plan(rows: Sequence[dict], studies: Sequence[Study]) -> None:
-    """Print the plan, and how many trials are complete already."""
-    done = [row | {"complete": len(s.rows)} for row, s in zip(rows, studies, strict=True)]
-    print(plan_table(done), file=sys.stderr)
-    if all(study.is_complete for study in studies):
-        words = "every trial is complete: nothing to do (a larger --trials extends a study)"
-        print(words, file=sys.stderr)
-
-
 @contextmanager
 def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
     """Show the progress of these studies; yields the function that updates the display."""
     with progress_bars() as report:
-        bars: dict[str, Advance] = {}  # by study
-        looked = 0.0
+        advance, looked = report("epochs"), 0.0
 
         def watch() -> None:
             nonlocal looked
-            if time.monotonic() - looked < POLL_SECONDS:
-                return
-            looked = time.monotonic()
-            for study in studies:
-                if study.running:
-                    (done, total), name = epochs_done(study), study.config.name
-                    if name not in bars:
-                        bars[name] = report(name)
-                    bars[name](done, total)
+            if time.monotonic() - looked >= POLL_SECONDS:
+                looked = time.monotonic()
+                advance(*map(sum, zip(*map(epochs_done, studies), strict=True)))
 
         yield watch
 
@@ -222,30 +194,21 @@ def epochs_done(study: Study) -> tuple[int, int]:
     return done, done + len(study.left) * study.config.epochs - sum(saved.values())
 
 
-def _require_complete(studies: Sequence[Study]) -> None:
-    """Raise RhnError for trials that were given up."""
-    lost = [
-        f"trial {n} of study {s.config.name}: {reason}"
-        for s in studies
-        for n, reason in s.given_up.items()
-    ]
-    if lost:
-        raise RhnError(
-            f"{'; '.join(lost[:5])}{' and others' if len(lost) > 5 else ''}; all others are "
-            "complete; if memory is short, use fewer "
-            "--jobs; run the same command again to try once more"
-        )
-
-
-def _write(
-    storage: Storage, configs: Sequence[StudyConfig], config: RunConfig, csv: Path, figure: Path
-) -> None:
-    """Write the table and the figure of these studies."""
+def _write(studies: Sequence[Study], config: RunConfig) -> Results:
+    """Write the tables and the figure of the trials of these studies, and of others in the folder,
+    and return the results.
+    """
     from optim_study.swarm_plot import plot_swarm
 
-    rows = [row for c in configs for row in storage.rows(c).values()]
+    own = [row for study in studies for _, row in sorted(study.rows.items())]
+    others = rows_in(config.folder, [study.config.name for study in studies])
+    rows = sorted([*own, *others], key=lambda row: (row.arch, row.depth, row.trial))
+    csv, counts, figure = (config.folder / name for name in OUTPUTS)
+    shares = training_shares(rows, config.objective) if rows else []
     write_csv(rows, csv)
+    write_rows(counts, SHARE_COLUMNS, [[vars(s)[n] for n in SHARE_COLUMNS] for s in shares])
     if rows:
-        save_figure(
-            figure, lambda: plot_swarm(rows, loss=config.objective, about=protocol_words(configs))
-        )
+        source = config.folder.absolute().name
+        save_figure(figure, lambda: plot_swarm(rows, loss=config.objective, source=source))
+    best = {study.config.name: study.folder.best for study in studies}
+    return Results(rows=own, csv=csv, figure=figure, best=best, trials=rows, shares=shares)

@@ -1,5 +1,6 @@
-"""Store studies and their trials with Optuna, in a journal file or a database. No other module
-imports Optuna.
+"""Mirror studies and their trials with Optuna, in a journal file or a database, for other programs.
+The records in the folder are the results; here a run reads only protocols. No other module imports
+Optuna.
 
 The driver is the only writer. A finished trial is first added as RUNNING, with its number in the
 user attribute `trial`, and then marked as COMPLETE. If the answer of a database is lost, the trial
@@ -12,11 +13,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
@@ -27,11 +28,14 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.folder import TrialRecord
-from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
-from optim_study.results import TrialRow, stored_row
-from rhn.errors import DataError, InvalidInputError, OutputError
+from optim_study.protocol import (
+    LATER_FIELDS,
+    StudyConfig,
+    config_from_protocol,
+    require_same_protocol,
+)
+from rhn.errors import DataError, InvalidInputError, OutputError, first_line
 from rhn.utils.io import check_file, writing
-from rhn.utils.old import duration, without_password
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ CONNECTION = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
+EXPECTED = "expected postgresql://user@host/database"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
 _NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `TrialRow.results`
 # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
@@ -58,28 +63,23 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(method)
     def repeated(self: "Storage", *args) -> T:
-        gone = None
+        end = None
         while True:
             try:
                 return method(self, *args)
             except OSError as error:
-                raise OutputError(
-                    f"cannot write {error.filename or JOURNAL}: {error.strerror or error}"
-                ) from error
+                raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
             except (StorageInternalError, SQLAlchemyError) as error:
-                gone = gone or self._begin_to_wait(error)
-                if time.monotonic() - gone >= self._wait:
-                    raise OutputError(_no_answer(error)) from error
+                cause = error.__cause__ or error
+                answer = " ".join(str(getattr(cause, "orig", None) or cause).split())
+                if end is None:
+                    end = time.monotonic() + self._wait
+                    _logger.warning("the storage does not answer (%s)", answer)
+                if time.monotonic() >= end:
+                    raise OutputError(f"the storage does not answer ({answer})") from error
             time.sleep(POLL_SECONDS)
 
     return repeated
-
-
-def _no_answer(error: Exception) -> str:
-    """Describe the failure of a database, with the message of the server."""
-    cause = error.__cause__ or error
-    words = " ".join(str(getattr(cause, "orig", None) or cause).split())
-    return f"the storage does not answer ({words})"
 
 
 class Storage:
@@ -89,29 +89,20 @@ class Storage:
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
         self._wait = wait
-        self._studies: dict = {}
+        self._studies: dict[str, optuna.Study] = {}
         self._connect(connect)
 
     @_patient
     def _connect(self, connect: Callable[[], BaseStorage]) -> None:
         self._backend = connect()
 
-    def _begin_to_wait(self, error: Exception) -> float:
-        """Return the current time; log that the database cannot be reached, if there is time to
-        wait.
-        """
-        if self._wait:
-            _logger.warning("%s: waiting up to %s", _no_answer(error), duration(self._wait))
-        return time.monotonic()
-
     @_patient
     def configs(self) -> list[StudyConfig]:
         """Return the configurations of all studies of optim-study, oldest first. Raises DataError
         for a study of another version.
         """
-        attributes = [
-            self._study(name).user_attrs for name in optuna.get_all_study_names(self._backend)
-        ]
+        names = optuna.get_all_study_names(self._backend)
+        attributes = [self._study(name).user_attrs for name in names]
         return [
             config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS])
             for a in attributes
@@ -119,59 +110,47 @@ class Storage:
         ]
 
     @_patient
-    def make(self, config: StudyConfig) -> None:
-        """Create the study, or extend it to `config.trials`.
-
-        Raises InvalidInputError if the stored study has another protocol or more trials, and
-        DataError if another program made it.
+    def check(self, config: StudyConfig) -> None:
+        """Raise InvalidInputError if the storage has this study with another protocol or more
+        trials, and DataError if another program made it.
         """
+        if config.name not in optuna.get_all_study_names(self._backend):
+            return
+        attributes = self._study(config.name).user_attrs
+        if _PROTOCOL not in attributes and self._study(config.name).trials:
+            raise DataError(f"study {config.name} in this storage was not made by optim-study")
+        stored, least = attributes.get(_PROTOCOL, config.protocol()), attributes.get(_TRIALS, 0)
+        config_from_protocol(stored, trials=config.trials)  # it may be damaged
+        require_same_protocol(config, stored)
+        if least > config.trials:
+            raise InvalidInputError(
+                f"trials is {config.trials}: expected {least} or more for {config.name}"
+            )
+
+    @_patient
+    def make(self, config: StudyConfig) -> None:
+        """Create the study, or extend it to `config.trials`, after `check`."""
         study = optuna.create_study(
             storage=self._backend, study_name=config.name, load_if_exists=True
         )
-        attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
-        if _PROTOCOL in attributes:
-            # which may be damaged
-            config_from_protocol(attributes[_PROTOCOL], trials=config.trials)
-            require_same_protocol(config, attributes[_PROTOCOL])
-        elif trials:
-            raise DataError(
-                f"study {config.name} in this storage was not made by optim-study: give "
-                "another storage"
-            )
-        if attributes.get(_TRIALS, 0) > config.trials:
-            raise InvalidInputError(
-                f"study {config.name} has {attributes[_TRIALS]} trials already, more than "
-                f"--trials {config.trials}: "
-                "give that total or a larger one"
-            )
+        attributes = study.user_attrs
         for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
             if attributes.get(name) != value:
                 study.set_user_attr(name, value)
 
     @_patient
-    def rows(self, config: StudyConfig) -> dict[int, TrialRow]:
-        """Return the complete trials of a study by number; none if the study does not exist. Raises
-        DataError for a damaged trial.
-        """
-        trials = sorted(self._trials(config.name, TrialState.COMPLETE), key=_number)
-        return {
-            _number(t): stored_row(config, _number(t), {**t.params, **t.user_attrs}) for t in trials
-        }
-
-    @_patient
     def add(self, config: StudyConfig, record: TrialRecord) -> None:
         """Add a finished trial once: first as RUNNING, then marked as COMPLETE."""
+        study, number = self._study(config.name), record.row.trial
 
         def copies(state: TrialState) -> list[int]:
-            return [
-                t.number for t in self._trials(config.name, state) if _number(t) == record.row.trial
-            ]
+            trials = study.get_trials(deepcopy=False, states=(state,))
+            return [t.number for t in trials if t.user_attrs.get(_NUMBER, t.number) == number]
 
         if copies(TrialState.COMPLETE):
             return
-        study = self._study(config.name)
         if not copies(TrialState.RUNNING):
-            study.add_trial(_trial(config, record.row.trial, record.row.results, record.curve))
+            study.add_trial(_trial(config, record))
         first, *others = copies(TrialState.RUNNING)
         study.tell(first, record.row.loss(config.objective))
         for other in others:
@@ -180,13 +159,9 @@ class Storage:
     @_patient
     def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
         """Add a trial that cannot be trained, with the reason."""
-        self._study(config.name).add_trial(_trial(config, number, {_REASON: reason}))
-
-    def _trials(self, name: str, state: TrialState) -> list[FrozenTrial]:
-        try:
-            return self._study(name).get_trials(deepcopy=False, states=(state,))
-        except KeyError:  # there is no such study
-            return []
+        attributes = {_NUMBER: number, _REASON: reason}
+        failed = create_trial(state=TrialState.FAIL, user_attrs=attributes)
+        self._study(config.name).add_trial(failed)
 
     def _study(self, name: str) -> optuna.Study:
         if name not in self._studies:
@@ -198,12 +173,8 @@ def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
     """Open an Optuna database, such as `postgresql://...`. Without `url`, open the journal file in
     the folder of the run, and create it if necessary.
 
-    wait: seconds to wait each time that the database cannot be reached.
-
-    Raises:
-        InvalidInputError: the address is malformed, or the driver of the database is missing.
-        OutputError: the folder cannot be written, or the server cannot be used.
-        DataError: the journal is damaged.
+    wait: seconds to wait each time that the database cannot be reached. Raises InvalidInputError
+    for a malformed address, OutputError, and DataError for a damaged journal.
     """
     if url is None:
         with writing(out / JOURNAL), (out / JOURNAL).open("a+b") as file:
@@ -221,11 +192,7 @@ def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
     if url is not None:
         return Storage(lambda: _database(url), wait)
     if not (out / JOURNAL).is_file():
-        raise InvalidInputError(
-            f"there is no study in {out}: {out / JOURNAL} is missing; give the folder of a run "
-            "(--out DIR) "
-            "or its database (--storage URL)"
-        )
+        raise InvalidInputError(f"out is {out}: expected the folder of a run, with {JOURNAL}")
     check_file(out / JOURNAL)
     return Storage(lambda: _journal(out / JOURNAL))
 
@@ -249,60 +216,45 @@ def _journal(path: Path) -> JournalStorage:
     except OSError:  # which `_patient` converts
         raise
     except Exception as error:  # Optuna and json raise many kinds
-        raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}): restore it from a copy, or "
-            "move it away to start again"
-        ) from error
+        raise DataError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def _database(url: str) -> RDBStorage:
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
-        raise InvalidInputError(
-            "the storage cannot be read: expected postgresql://user@host/database"
-        ) from None
+        raise InvalidInputError(f"storage is no address: {EXPECTED}") from None
     # the server's answer would show it, with the end of the password
     if "@" in (address.host or ""):
-        raise InvalidInputError(
-            "the storage address holds two @: write an @ within the user or the password as %40"
-        )
+        raise InvalidInputError(f"storage has two @: {EXPECTED}, with %40 for @ in a password")
     options: dict[str, Any] = {"pool_pre_ping": True}
     if address.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), CONNECTION
     try:
         return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
     except ImportError as error:
-        raise InvalidInputError(
-            f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: "
-            "pip install -e '.[postgres]' in a clone"
-        ) from None
+        raise InvalidInputError(f"storage is {address!r}: {first_line(error)}") from None
 
 
-def _number(trial: FrozenTrial) -> int:
-    return trial.user_attrs.get(_NUMBER, trial.number)
-
-
-def _trial(
-    config: StudyConfig, number: int, results: dict, curve: np.ndarray | None = None
-) -> FrozenTrial:
-    """Make a trial for Optuna: RUNNING if it has a curve, else FAIL."""
-    losses = [] if curve is None else curve[:, 0 if config.objective == "train" else 1].tolist()
-    parameters = config.parameters(number)
+def _trial(config: StudyConfig, record: TrialRecord) -> FrozenTrial:
+    """Make a RUNNING trial for Optuna, with the losses of some epochs."""
+    losses = record.curve[:, 0 if config.objective == "train" else 1].tolist()
     ranges = {
-        "learning_rate": FloatDistribution(*config.learning_rate, log=True),
+        "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
         "init_std": FloatDistribution(*config.init_std, log=True),
         "transform_bias": CategoricalDistribution(config.transform_bias),
-        "init_scheme": CategoricalDistribution(config.init_schemes),
     }
+    if config.init_schemes != LATER_FIELDS["init_schemes"]:
+        ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
+    settings, epochs = asdict(config.settings(record.row.trial)), report_epochs(config.epochs)
     return create_trial(
-        state=TrialState.FAIL if curve is None else TrialState.RUNNING,
-        params=parameters,
-        distributions={name: ranges[name] for name in parameters},
-        user_attrs={_NUMBER: number, **results},
+        state=TrialState.RUNNING,
+        params={name: settings[name] for name in ranges},
+        distributions=ranges,
+        user_attrs={_NUMBER: record.row.trial, **record.row.results},
         intermediate_values={
             epoch: losses[epoch]
-            for epoch in report_epochs(config.epochs)
+            for epoch in epochs
             if epoch < len(losses) and math.isfinite(losses[epoch])
         },
     )

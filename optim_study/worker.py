@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from optim_study.backend import TorchBackend
@@ -84,16 +83,11 @@ def work(
     """
     job.folder.make()
     left = [number for number in job.numbers if job.folder.load_record(number) is None]
-    job.folder.begin(left)
     states = {number: job.folder.load_state(number) for number in left}
-
-    def epoch_of(number: int) -> int:
-        state = states[number]
-        return state.epoch if state else -1
-
+    epochs = {number: state.epoch if state else -1 for number, state in states.items()}
     with deferred_interrupt() as interrupt:
-        for _, numbers in groupby(sorted(states, key=epoch_of, reverse=True), epoch_of):
-            group = {number: states[number] for number in numbers}
+        for epoch in sorted(set(epochs.values()), reverse=True):
+            group = {number: states[number] for number in left if epochs[number] == epoch}
             _train(job, group, lambda: interrupt.pending or stopping(), on_epoch)
 
 

@@ -21,7 +21,7 @@ WORK = (
     "rhn.plotting.curves.read_curves",
     "optim_study.runner.chorales_of_study",
     "optim_study.plan.chorales_of_study",
-    "optim_study.cli_results.Plot._rows",
+    "optim_study.cli._rows_of",
     "analysis.cli._opened",
 )
 

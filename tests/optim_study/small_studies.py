@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def drive(
     engine = engine or ThisProcess("cpu")
     with locked(out):
         opened = open_storage(storage, out, wait)
+        opened.check(config)
         opened.make(config)
         study = Study(config, StudyFolder(out, config), fuse)
 
@@ -119,7 +121,8 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     folder = StudyFolder(out, config)
     expected = [reference(config, n) for n in range(config.trials)]
     for number, (trial, record) in enumerate(zip(complete, expected, strict=True)):
-        assert trial.params == config.parameters(number)
+        settings = asdict(config.settings(number))
+        assert trial.params == {name: settings[name] for name in trial.distributions}
         assert trial.value == record.row.loss(config.objective)
         assert trial.user_attrs == record.row.results | {"trial": number}
         kept = folder.load_record(number)

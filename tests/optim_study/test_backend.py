@@ -188,5 +188,5 @@ def test_initial_weights_follow_the_scheme(config):
 def test_another_data_set_than_the_study_s_is_refused(config, tiny_data):
     backend = pickle.loads(pickle.dumps(TorchBackend(tiny_data)))  # as a spawned worker gets it
     cfg = config(data="0" * 64)
-    with pytest.raises(DataError, match="give the study's own"):
+    with pytest.raises(DataError, match="expected 000000000000"):
         backend.start(cfg, {0: cfg.settings(0)}, {})

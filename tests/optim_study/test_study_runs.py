@@ -8,7 +8,6 @@ import signal
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -216,7 +215,7 @@ def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out, caplo
     engine = Dying(4)
     study = drive(config(), out, engine=engine)
     assert engine.tried == [(0, 1, 2), *[(3, 4, 5)] * 3, (3,), *[(4,)] * 3, (5,), (6, 7)]
-    assert study.given_up == {4: "its worker died 3 times in a row before it could save (gone)"}
+    assert study.given_up == {4: "its worker died 3 times (gone)"}
     states = {t.user_attrs["trial"]: t.state for t in stock_study(config(), out).get_trials()}
     assert states == dict.fromkeys(range(8), TrialState.COMPLETE) | {4: TrialState.FAIL}
     assert drive(config(), out).given_up == {}, "another run tries once more"
@@ -292,16 +291,16 @@ def _threads(pid: int) -> int:
 
 
 def test_the_share_is_that_of_the_whole_study_also_after_a_restart(monkeypatch):
-    study, seen = SimpleNamespace(running=True, config=SimpleNamespace(name="rhn-depth1")), []
+    seen = []
 
     @contextmanager
     def bars():
         yield lambda title: lambda done, total: seen.append((title, done, total))
 
-    done = iter([(40, 100), (70, 100)])
+    done = iter([(40, 100), (70, 100), (60, 100), (90, 200)])
     monkeypatch.setattr(runner, "progress_bars", bars)
     monkeypatch.setattr(runner, "epochs_done", lambda study: next(done))
     monkeypatch.setattr(runner, "POLL_SECONDS", 0)
-    with runner._displayed([study]) as watch:
+    with runner._displayed(["a", "b"]) as watch:
         watch(), watch()
-    assert seen == [("rhn-depth1", 40, 100), ("rhn-depth1", 70, 100)]
+    assert seen == [("epochs", 110, 200), ("epochs", 150, 300)]

@@ -23,7 +23,7 @@ from rhn.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
 NOT_INSTALLED = ("benchmarks", "evaluation")
-HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
+HEAVY = ("matplotlib", "optuna", "music21", "pandas", "rich")
 
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in
 # a circle.
