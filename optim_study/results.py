@@ -6,11 +6,11 @@ import csv
 import io
 import logging
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from optim_study.protocol import OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
+from optim_study.config import OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Natural, Positive
@@ -20,87 +20,58 @@ from rhn.utils.validation import check_values, in_short
 
 _logger = logging.getLogger(__name__)
 
-LEFT = 0.98
-"""A training run has left its plateau if its loss is below this factor times the loss of the best
-constant output.
-"""
+LEFT = 0.98  # of the constant predictor's loss: below, a trial has left its plateau
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One complete trial, as a row of a table whose columns are the fields. Losses are negative
-    log-likelihoods in nats per frame.
+    """One complete trial, as a row of a table whose columns are the fields. Losses are in nats per
+    frame. docs/guides/study.md explains the columns.
 
-    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
-    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "hidden_size": 8}
+    >>> row = TrialRow(arch="rnn", depth=1, trial=0, epochs=5, diverged=False, **losses, **settings)
     >>> row.loss("train"), row.optimizer
     (9.0, 'sgd')
     """
 
     arch: str
-    """Architecture, with the options of its cell, such as `rhn` or `dts-rnn-skip-last`."""
     depth: Count
     trial: Natural
     optimizer: OptimizerName = "sgd"
     learning_rate: Positive
     init_scheme: Scheme = "gaussian"
     init_std: Positive
-    """Standard deviation of the initial recurrent weights; 1 / sqrt(hidden_size) for the schemes
-    `scaled` and `orthogonal`.
-    """
     transform_bias: float | None = None
-    """Initial bias of the transform gates; None for cells that declare none."""
+    """None for cells that declare none."""
     hidden_size: Count
     best_train_nll: float
-    """The lowest training loss of all epochs."""
     best_valid_nll: float
-    """The lowest validation loss of all epochs, usually not at the epoch of the lowest training
-    loss.
-    """
     best_epoch: Natural | None = None
-    """The epoch of the best weights, by the objective of the study; 0 for the initial weights."""
     train_nll: float | None = None
-    """Training loss of the best weights. `valid_nll` and `test_nll` are the validation and test
-    loss of the same weights.
-    """
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None
-    """The training loss of the constant predictor on the same data."""
     epochs: Natural
-    """Number of epochs of training."""
     left_epoch: Natural | None = None
-    """The first epoch whose training loss is below `LEFT` times the loss of the
-    constant predictor; None if there is no such epoch, or if it is not known.
-    """
+    """The first epoch whose training loss is below `LEFT` times `constant_nll`."""
     diverged: bool
-    """True if a loss or a weight overflowed. If so, all losses are from earlier epochs. Without an
-    earlier epoch, they are `optim_study.backend.SILENT_NLL`.
+    """True if a loss or a weight overflowed. All losses are then from earlier epochs, or without
+    one `optim_study.backend.SILENT_NLL`.
     """
     learning_rate_range: str | None = None
-    """Lowest and highest learning rate of the study. The columns from this one to `data` are
-    `PROTOCOL`.
-    """
     init_std_range: str | None = None
     transform_biases: str | None = None
     init_schemes: str | None = None
     objective: Objective | None = None
-    """The loss that decides which epoch is the best."""
     batch_size: Count | None = None
     momentum: float | None = None
-    """None for optimizers without momentum."""
     max_epochs: Count | None = None
     patience: Count | None = None
     budget_scale: Positive | None = None
     data: str | None = None
-    """The first digits of the checksum of the data set."""
     seed: Natural | None = None
     fingerprint: str | None = None
-    """Hash of the whole protocol of the study. Trials with the same number and fingerprint are
-    copies of one trial.
-    """
 
     def __post_init__(self):
         check_values(self)
@@ -119,31 +90,15 @@ TRIAL_COLUMNS = tuple(field.name for field in fields(TrialRow))
 _FIRST = TRIAL_COLUMNS.index("learning_rate_range")
 PROTOCOL = TRIAL_COLUMNS[_FIRST : TRIAL_COLUMNS.index("seed")]
 RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : _FIRST]
-ALIKE = ("arch", "depth", "optimizer", "hidden_size", *PROTOCOL)
-"""Columns that are equal in all trials of one network."""
+ALIKE = ("arch", "depth", "optimizer", "hidden_size", *PROTOCOL)  # in all trials of one network
 _SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in RESULTS)
-
-
-def protocol_columns(config: StudyConfig, *, gated: bool) -> dict[str, Any]:
-    """Return the protocol of a study as columns of a table."""
-    values = {
-        "learning_rate_range": all_formatted(config.learning_rate, "g"),
-        "init_std_range": all_formatted(config.init_std, "g"),
-        "transform_biases": all_formatted(config.transform_bias, "g") if gated else None,
-        "init_schemes": " ".join(config.init_schemes),
-        "momentum": config.protocol().get("momentum"),
-        "max_epochs": config.epochs,
-        "data": config.data[:12],
-    }
-    return {name: values.get(name, getattr(config, name, None)) for name in (*PROTOCOL, "seed")}
 
 
 def row_of(
     config: StudyConfig, number: int, settings: Mapping[str, Any], results: Mapping[str, Any]
 ) -> TrialRow:
-    """Return the row of a complete trial from its settings and results. Raises DataError for values
-    that no study writes.
-    """
+    """Return the row of a complete trial. Raises DataError for values that no study writes."""
+    biases = config.transform_bias if "transform_bias" in settings else ()
     own = {**settings, **results}
     try:
         if own.get("init_scheme") in OF_ONE_SIZE:
@@ -151,27 +106,30 @@ def row_of(
         return TrialRow(
             arch=config.label,
             depth=config.depth,
-            optimizer=config.optimizer,
             trial=number,
+            optimizer=config.optimizer,
             **own,
-            **protocol_columns(config, gated="transform_bias" in settings),
+            learning_rate_range=all_formatted(config.learning_rate, "g"),
+            init_std_range=all_formatted(config.init_std, "g"),
+            transform_biases=all_formatted(biases, "g") if biases else None,
+            init_schemes=" ".join(config.init_schemes),
+            objective=config.objective,
+            batch_size=config.batch_size,
+            momentum=config.protocol().get("momentum"),
+            max_epochs=config.epochs,
+            patience=config.patience,
+            budget_scale=config.budget_scale,
+            data=config.data[:12],
+            seed=config.seed,
             fingerprint=config.fingerprint,
         )
     except (KeyError, TypeError, InvalidInputError) as error:
         raise DataError(f"trial {number} of {config.name} is damaged: {error}") from None
 
 
-def best_row(rows: Iterable[TrialRow], loss: Objective) -> TrialRow:
-    """Return the trial with the lowest loss; the first such trial if several losses are equal."""
-    return min(rows, key=lambda row: (row.loss(loss), row.trial))
-
-
 def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
-    """Return every trial once, because a copy of a study adds no evidence. Two trials are copies if
-    they have the same fingerprint and number or, in a table without fingerprints, the same
-    settings. The first of several copies is returned.
-
-    Raises InvalidInputError if a row is not a trial, or if there is none.
+    """Return every trial once: the first with its fingerprint and number or, in a table without
+    fingerprints, with its settings. Raises InvalidInputError if there is none.
     """
     rows, first = list(rows), dict[Hashable, TrialRow]()
     for row in rows:
@@ -192,14 +150,14 @@ def by_network(rows: Iterable[TrialRow]) -> dict[str, list[TrialRow]]:
     in which they appear; depths and trials ascend.
     """
     rows = list(rows)
-    archs, optimizers = (
-        list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("arch", "optimizer")
-    )
+    optimizers = list(dict.fromkeys(row.optimizer for row in rows))
+    archs = list(dict.fromkeys(row.arch for row in rows))
+
+    def place(row: TrialRow) -> tuple[int, ...]:
+        return optimizers.index(row.optimizer), archs.index(row.arch), row.depth, row.trial
+
     groups: dict[tuple, list[TrialRow]] = {}
-    for row in sorted(
-        rows,
-        key=lambda r: (optimizers.index(r.optimizer), archs.index(r.arch), r.depth, r.trial),
-    ):
+    for row in sorted(rows, key=place):
         groups.setdefault(tuple(getattr(row, name) for name in ALIKE), []).append(row)
     named = {}
     for key, trials in groups.items():
@@ -212,9 +170,7 @@ def by_network(rows: Iterable[TrialRow]) -> dict[str, list[TrialRow]]:
 
 
 def constant_of(rows: Iterable[TrialRow], loss: Objective) -> float | None:
-    """Return the training loss of the constant predictor if it is the same in all rows, otherwise
-    None. Always returns None if `loss` is not "train".
-    """
+    """Return the training loss of the constant predictor if all rows have the same, else None."""
     constants = {row.constant_nll for row in rows}
     return constants.pop() if loss == "train" and len(constants) == 1 else None
 
@@ -232,45 +188,32 @@ def write_csv(rows: Iterable[TrialRow], path: str | Path) -> None:
     """Write trials to a CSV file, atomically, with full precision. Raises OutputError.
 
     >>> import tempfile
-    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
-    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
-    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_csv([row], f"{folder}/trials.csv")
-    ...     read_csv(f"{folder}/trials.csv") == [row]
-    True
+    ...     write_csv([], f"{folder}/trials.csv")
+    ...     read_csv(f"{folder}/trials.csv")
+    []
     """
     with atomic_path(path) as temporary:
         temporary.write_text(csv_text(rows), encoding="utf-8")
 
 
 def read_csv(path: str | Path) -> list[TrialRow]:
-    """Read the trials in a CSV file of `write_csv` or `optim-study export`; ignores other columns.
+    """Read the trials in a table of `write_csv` or `optim-study export`. Raises DataError.
 
-    Raises DataError if the file is missing or is not such a table; the message names the line.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_csv([], f"{folder}/trials.csv")
-    ...     read_csv(f"{folder}/trials.csv")
-    []
+    >>> read_csv("docs/results/small-study.csv")[0].arch  # doctest: +SKIP
+    'rhn'
     """
-    needed = [f.name for f in fields(TrialRow) if f.default is MISSING]
     try:
         check_file(Path(path))
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path} is no table of trials: columns {missing} are missing")
             return [_row(values, f"{path}, line {reader.line_num}") for values in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no table of trials: {first_line(error)}") from error
 
 
 def _row(values: Mapping[str, str | None], place: str) -> TrialRow:
-    """Return the row in a line of a table. place: the file and the line, for messages."""
+    """Return the row in a line of a table, at this place for messages."""
     hints = get_type_hints(TrialRow, include_extras=True)
     try:
         given = {name: text for name, text in values.items() if name in hints and text}
@@ -280,7 +223,7 @@ def _row(values: Mapping[str, str | None], place: str) -> TrialRow:
 
 
 def _value(text: str, hint: Any) -> Any:
-    """Return the value of a column of this type: the first of a union, of Annotated the inner."""
+    """Return the value of a column of this type, of a union or Annotated its first."""
     if get_origin(hint) is not Literal and get_args(hint):
         return _value(text, get_args(hint)[0])
     if hint is bool:

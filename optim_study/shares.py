@@ -3,15 +3,6 @@ exact intervals and tests.
 
     share = #{trials with a loss below `below`} / #trials
 
-On the chorales, the best network that ignores its input (the constant predictor) has 11.16 nats per
-frame. Many trials end there or a little below. At 9.5, the default of `below`, a network has begun
-to follow the music. `REGIONS` are all settings, and these parts of them:
-
-    paper's range     Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1
-                      (1e-5 to 0.1 if not SGD)
-    outside it        Gaussian weights of another standard deviation, or another learning rate
-    scaled, orthogonal, identity   initial weights of this scheme
-
 Intervals are exact binomial intervals of 95 % (Clopper and Pearson): 0 of 60 trials give 0 to 6 %.
 Fisher's exact test, two-sided, compares each architecture with the RHN of the same depth, protocol
 and region. Holm's method corrects for all tests of a table. Tests of regions with the same trials
@@ -24,84 +15,50 @@ from itertools import accumulate
 
 import numpy as np
 
-from optim_study.protocol import LEARNING_RATES, PAPERS_STD, SCHEMES
+from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
 from optim_study.results import ALIKE, TrialRow, by_network, constant_of, distinct_trials
 from rhn.training.state import Objective
 from rhn.utils.results import EXPLAINED
 from rhn.utils.tables import aligned, formatted
 from rhn.utils.validation import number
 
-BELOW = 9.5
+BELOW = 9.5  # nats per frame; the constant predictor has 11.16 on the chorales
 COMPARED_WITH = "rhn"
 ALL_TRIALS, PAPERS_RANGE, OUTSIDE = "all settings", "paper's range", "outside the paper's range"
-REGIONS = (
-    ALL_TRIALS,
-    PAPERS_RANGE,
-    OUTSIDE,
-    *(scheme for scheme in SCHEMES if scheme != "gaussian"),
-)
-"""Names of the sets of trials whose shares are counted: all trials, and parts of them by
-settings.
-"""
-SHARE_COLUMNS = (
-    "network",
-    "region",
-    "hidden_size",
-    "trials",
-    "diverged",
-    "best",
-    "median",
-    "below",
-    "share",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-)
+REGIONS = (ALL_TRIALS, PAPERS_RANGE, OUTSIDE, *SCHEMES[1:])
+"""Sets of trials: all, Gaussian weights in or outside the paper's range, and other schemes."""
 CONSTANT, PAGE = "constant predictor", "docs/guides/study.md"
-_COMPARED = [
-    name for name in ALIKE if name not in ("arch", "hidden_size", "transform_biases")
-]  # columns that are equal in two networks that are compared
+_COMPARED = set(ALIKE) - {"arch", "hidden_size", "transform_biases"}  # equal columns
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of one network's trials that train, among all its trials or among the trials in one
-    region of the settings. Losses are in nats per frame.
+    """The share of a network's trials that train, in a region of the settings; a row of the printed
+    table. Losses are in nats per frame.
 
-    >>> network = {"network": "rhn, depth 6", "arch": "rhn", "depth": 6, "optimizer": "sgd"}
-    >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
-    >>> counts = {"region": ALL_TRIALS, "hidden_size": 8, "trials": 60, "diverged": 2}
-    >>> found = Share(**network, **losses, **counts, share=11 / 60, low=0.1, high=0.3)
-    >>> round(found.share, 2)
-    0.18
+    >>> losses = {"best": 9.2, "median": 11.1, "below": 11, "share": 11 / 60, "low": 0.1}
+    >>> counts = {"hidden_size": 8, "trials": 60, "diverged": 2, "high": 0.3}
+    >>> Share(network="rhn, depth 6", region="all settings", **losses, **counts).p is None
+    True
     """
 
     network: str
-    """Name of the network in tables and figures."""
-    arch: str
-    depth: int
-    optimizer: str
     region: str
-    """One of `REGIONS`."""
     hidden_size: int
     trials: int
     diverged: int
     best: float
-    best_trial: int
     median: float
     below: int
-    """Number of trials with a loss below the threshold."""
     share: float
     low: float
-    """Lower end of the exact 95 % interval of the share; `high` is the upper end."""
     high: float
     p: float | None = None
-    """p-value of Fisher's exact test against the RHN of the same depth, protocol and region; None
-    if the table has no such RHN.
-    """
+    """None if the table has no RHN of the same depth, protocol and region."""
     p_holm: float | None = None
-    """The p-value, corrected for all tests of the table."""
+
+
+SHARE_COLUMNS = tuple(Share.__annotations__)
 
 
 def training_shares(
@@ -111,27 +68,20 @@ def training_shares(
     regions: Sequence[str] = (ALL_TRIALS,),
 ) -> list[Share]:
     """Compute the share of trials that train, for each network and each region in `regions` that
-    has trials. A trial trains if its loss is below `below`, in nats per frame.
+    has trials. A trial trains if its loss is below `below`, in nats per frame. Raises
+    InvalidInputError without trials, or if `below` is not a finite number.
 
-    Raises InvalidInputError without trials, or if `below` is not a finite number.
-
-    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
-    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
-    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
-    >>> (found,) = training_shares([row])
-    >>> found.below, found.trials, found.share
-    (1, 1, 1.0)
+    >>> from optim_study import read_csv
+    >>> training_shares(read_csv("docs/results/small-study.csv"))[0].below  # doctest: +SKIP
+    7
     """
-    below = number("below", below)
-    parts = [
-        (network, name, [row for row in trials if name in (ALL_TRIALS, region(row))])
-        for network, trials in by_network(distinct_trials(rows)).items()
-        for name in regions
-    ]
-    parts = [part for part in parts if part[2]]
-    found = [_share(network, name, trials, loss, below) for network, name, trials in parts]
-    return _compared(found, [trials for _, _, trials in parts])
+    below, found, parts = number("below", below), list[Share](), list[list[TrialRow]]()
+    for network, trials in by_network(distinct_trials(rows)).items():
+        for name in regions:
+            if own := [row for row in trials if name in (ALL_TRIALS, region(row))]:
+                found.append(_share(network, name, own, loss, below))
+                parts.append(own)
+    return _compared(found, parts)
 
 
 def region(row: TrialRow) -> str:
@@ -160,14 +110,10 @@ def share_table(
     """Format the shares as a table, with the loss of the constant predictor of these trials."""
     head = [name.replace("_", " ") for name in SHARE_COLUMNS]
     head[SHARE_COLUMNS.index("below")] += f" {below:g}"
-    lines = [[_cell(getattr(share, name)) for name in SHARE_COLUMNS] for share in found]
-    constant = dict.fromkeys(SHARE_COLUMNS) | {"best": constant_of(rows, loss)}
-    last = [CONSTANT, *map(formatted, [*constant.values()][1:])]
-    return "\n".join([*aligned([head, *lines, last], 2), f"{EXPLAINED}{PAGE}"])
-
-
-def _cell(value: str | float | None) -> str:
-    return value if isinstance(value, str) else formatted(value)
+    numbers = [[getattr(share, name) for name in SHARE_COLUMNS[2:]] for share in found]
+    lines = [[s.network, s.region, *map(formatted, n)] for s, n in zip(found, numbers, strict=True)]
+    constant = [formatted(constant_of(rows, loss) if n == "best" else None) for n in SHARE_COLUMNS]
+    return "\n".join([*aligned([head, *lines, [CONSTANT, *constant[1:]]], 2), EXPLAINED + PAGE])
 
 
 def _share(
@@ -176,19 +122,15 @@ def _share(
     from scipy.stats import binomtest  # loads in a second
 
     losses = np.array([row.loss(loss) for row in trials])
-    count, first = int((losses < below).sum()), trials[0]
+    count = int((losses < below).sum())
     interval = binomtest(count, len(trials)).proportion_ci()
     return Share(
         network=network,
-        arch=first.arch,
-        depth=first.depth,
-        optimizer=first.optimizer,
         region=region,
-        hidden_size=first.hidden_size,
+        hidden_size=trials[0].hidden_size,
         trials=len(trials),
         diverged=sum(row.diverged for row in trials),
         best=float(losses.min()),
-        best_trial=trials[int(losses.argmin())].trial,
         median=float(np.median(losses)),
         below=count,
         share=count / len(trials),
@@ -198,20 +140,19 @@ def _share(
 
 
 def _compared(found: list[Share], parts: Sequence[list[TrialRow]]) -> list[Share]:
-    """Add the tests against the RHN of the same depth, protocol and region to the shares. parts:
-    the trials of each share.
-    """
+    """Add the tests against RHNs to the shares of these trials."""
     from scipy.stats import fisher_exact
 
+    firsts = [trials[0] for trials in parts]
     places = [
-        (share.region, *(getattr(trials[0], name) for name in _COMPARED))
-        for share, trials in zip(found, parts, strict=True)
+        (share.region, *(getattr(row, name) for name in _COMPARED))
+        for share, row in zip(found, firsts, strict=True)
     ]
-    rhns = {place: k for k, place in enumerate(places) if found[k].arch == COMPARED_WITH}
+    rhns = {places[k]: k for k, row in enumerate(firsts) if row.arch == COMPARED_WITH}
     pairs, tests = {}, {}
     for k, share in enumerate(found):
         rhn = rhns.get(places[k])
-        if rhn is not None and share.arch != COMPARED_WITH:
+        if rhn is not None and firsts[k].arch != COMPARED_WITH:
             counts = [[s.below, s.trials - s.below] for s in (share, found[rhn])]
             pairs[k] = tuple(parts[k]), tuple(parts[rhn])
             tests[pairs[k]] = float(fisher_exact(counts).pvalue)

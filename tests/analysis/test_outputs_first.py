@@ -20,7 +20,6 @@ WORK = (
     "rhn.training.sampling.sample_chorale",
     "rhn.plotting.curves.read_curves",
     "optim_study.runner.chorales_of_study",
-    "optim_study.plan.chorales_of_study",
     "optim_study.cli._rows_of",
     "analysis.cli._opened",
 )

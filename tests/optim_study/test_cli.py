@@ -14,11 +14,12 @@ import torch
 
 import optim_study
 from optim_study.cli import COMMANDS, main
-from optim_study.presets import RunConfig, small
+from optim_study.config import RunConfig, small
 from optim_study.results import TRIAL_COLUMNS
 from optim_study.runner import OUTPUTS
 from optim_study.shares import SHARE_COLUMNS, share_table
-from rhn.cells import make_cell, register_cell
+from rhn.cells import make_cell
+from rhn.cells.registry import CELLS
 from rhn.utils.command_line import run_read
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -52,7 +53,7 @@ def test_a_run_without_options_is_the_papers_study_and_dry_run_makes_nothing(tmp
     lines = [line.split() for line in networks.splitlines()[1:]]
     assert [line[0] for line in lines] == [f"dt-rnn-depth{d}" for d in (1, 2, 4, 6)]
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    assert {(line[1], line[5]) for line in lines} == {(device, "60")}
+    assert {(line[1], line[4]) for line in lines} == {(device, "60")}
     assert "fuse" in networks.splitlines()[0]
     assert [line.split() for line in settings.splitlines() if "data" not in line] == [
         ["trials", "60"],
@@ -72,13 +73,13 @@ def test_a_run_without_options_is_the_papers_study_and_dry_run_makes_nothing(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@register_cell("gru-deep")
 def gru_deep(*sizes, transform_bias: float = 0.0, **options):
     """A cell whose name begins as that of a cell without depth and biases."""
     return make_cell("rhn", *sizes, transform_bias=transform_bias, **options)
 
 
-def test_depths_and_biases_are_those_that_the_cell_declares():
+def test_depths_and_biases_are_those_that_the_cell_declares(monkeypatch):
+    monkeypatch.setitem(CELLS.data, "gru-deep", gru_deep)
     for study in small(arch=("dt-rnn", "rhn", "gru-deep"), depth=(2,)).studies("data"):
         assert ("transform_bias" in study.trial(0)["settings"]) == (study.arch != "dt-rnn")
         assert study.depth == 2
@@ -177,16 +178,14 @@ def test_status_and_export_agree(finished, capsys):
         "dt-rnn-depth2",
     ]
     assert all((row["complete"], row["trials"], row["running"]) == (4, 4, 0) for row in status)
-    assert run("export", "--out", finished, "--format", "json") == 0
+    assert run("export", "--out", finished, "--json") == 0
     rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert all(tuple(row) == TRIAL_COLUMNS for row in rows) and len(rows) == 16
     assert run("export", "--out", finished) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table
     for study in status:
-        trials = [
-            row for row in rows if (row["arch"], row["depth"]) == (study["arch"], study["depth"])
-        ]
+        trials = [row for row in rows if f"{row['arch']}-depth{row['depth']}" == study["study"]]
         assert study["best"] == min(row["best_train_nll"] for row in trials)
 
 
@@ -209,8 +208,9 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
     capsys.readouterr()
     assert run("plot", finished, "other", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["arch"] for row in rows] == ["dt-rnn", "dt-rnn", "rhn", "rhn", "gru"]
-    assert all(set(SHARE_COLUMNS) <= row.keys() for row in rows)
+    names = [row["network"].split(",")[0] for row in rows]
+    assert names == ["dt-rnn", "dt-rnn", "rhn", "rhn", "gru"]
+    assert all(tuple(row) == SHARE_COLUMNS for row in rows)
 
 
 def test_two_protocols_of_one_network_are_two_columns(finished, tiny_data, capsys):

@@ -13,10 +13,9 @@ from readable import WIDTHS, filled, readable
 from tables import for_each, others_slow
 from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fixture
 
-from optim_study.map_plot import plot_map
-from optim_study.protocol import SCHEMES
+from optim_study.config import SCHEMES
+from optim_study.figures import plot_map, plot_swarm, swarm
 from optim_study.results import by_network, read_csv
-from optim_study.swarm_plot import plot_swarm, swarm
 from rhn.errors import InvalidInputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
-from optim_study.presets import RunConfig, paper, smoke
-from optim_study.protocol import StudyConfig
+from optim_study.backend import memory, meta_model
+from optim_study.config import RunConfig, StudyConfig, paper, smoke
+from optim_study.runner import SHARE, devices, fused, plan
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import in_words
 
@@ -22,8 +22,8 @@ import re, sys
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from optim_study.plan import memory, meta_model
-from optim_study.protocol import StudyConfig
+from optim_study.backend import memory, meta_model
+from optim_study.config import StudyConfig
 from optim_study.backend import start_training
 from rhn.data.corpus import Corpus, Piece
 from rhn.training.ensemble import tune_malloc
@@ -113,8 +113,7 @@ def test_the_papers_study_has_the_papers_networks():
         paper(device="cpu"),
         paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"}),
     ):
-        studies = config.studies("x")
-        for study, row in zip(studies, plan(studies, config, ["cpu"]), strict=True):
+        for study, row in zip(*plan(config, ["cpu"]), strict=True):
             units.setdefault(study.label, []).append(row["hidden_size"])
             assert row["parameters"] <= study.budget == 150_000 * study.depth
             assert (study.trials, study.epochs, study.patience) == (60, 1000, 100)

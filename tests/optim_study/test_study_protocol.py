@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_studies import config
 
-from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
+from optim_study.config import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError
 
 STORED = {

@@ -24,7 +24,7 @@ from tables import for_each
 from test_study_runs import Eventful
 
 from optim_study.cli import main
-from optim_study.storage import Storage, open_existing, open_storage
+from optim_study.storage import Storage, open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 RANGES = {
@@ -79,7 +79,7 @@ def test_the_dashboard_serves_a_study(out):
         ),
         (
             {"trials": 3},
-            "trials is 3: expected 8 or more for rhn-depth2",
+            "trials of rhn-depth2 is 3: expected 8 or more",
         ),
     ],
 )
@@ -87,7 +87,7 @@ def test_another_protocol_or_a_smaller_total_is_refused(tmp_path, changes, messa
     opened(config(), tmp_path)
     with pytest.raises(InvalidInputError, match=message):
         opened(config(**changes), tmp_path)
-    assert open_existing(None, tmp_path).configs() == [config()]
+    assert open_storage(None, tmp_path, create=False).configs() == [config()]
 
 
 def test_a_study_made_by_something_else_is_refused(out):
@@ -97,7 +97,7 @@ def test_a_study_made_by_something_else_is_refused(out):
     )
     with pytest.raises(DataError, match="was not made by optim-study"):
         opened(config(), out)
-    assert open_existing(None, out).configs() == []
+    assert open_storage(None, out, create=False).configs() == []
 
 
 # journals
@@ -125,7 +125,7 @@ def test_a_protocol_that_no_study_writes_is_refused(out, capsys):
     path = out / "journal.log"
     path.write_text(path.read_text().replace('"epochs":24', '"epochs":"x"'))
     assert main(["status", "--out", str(out)]) == 2
-    assert "protocol cannot be read: epochs is x: expected a whole" in capsys.readouterr().err
+    assert "protocol cannot be read: epochs is 'x': expected a whole" in capsys.readouterr().err
 
 
 # databases
@@ -133,7 +133,7 @@ def test_a_protocol_that_no_study_writes_is_refused(out, capsys):
 
 def test_an_address_is_taken_as_users_write_it(postgres, out):
     opened(config(), out, f"postgres://{postgres.partition('://')[2]}")
-    assert open_existing(postgres, out).configs() == [config()]
+    assert open_storage(postgres, out, create=False).configs() == [config()]
 
 
 @for_each(
@@ -170,7 +170,7 @@ def test_a_trial_whose_answer_was_lost_is_complete_once(postgres, out):
     )
     event.listen(storage._backend.scoped_session, "after_commit", lose_the_answer)
     for number in range(2):
-        storage.add(config(), reference(config(), number))
+        storage.add(config(), reference(config(), number).row)
     assert len(lost) == 2
     trials = stock_study(config(), out, postgres).get_trials(states=[TrialState.COMPLETE])
     assert [trial.user_attrs["trial"] for trial in trials] == [0, 1]
