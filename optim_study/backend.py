@@ -22,6 +22,7 @@ from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
+from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training import ensemble
 from rhn.training.chorales import CHORALE_ROWS, ChoraleTask, constant_output_nll
 from rhn.training.evaluation import evaluate_chorales
@@ -134,7 +135,8 @@ def models_of_trials(
 
 def hidden_size(config: StudyConfig) -> int:
     """Return the largest number of units that the parameter budget at this depth allows."""
-    return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
+    budget = max(1, round(PARAMETERS_PER_LAYER * config.depth * config.budget_scale))
+    return hidden_size_for_budget(config.arch, budget, config.depth, **config.options)
 
 
 @functools.cache

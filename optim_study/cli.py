@@ -160,13 +160,13 @@ class Plot:
     def run(self) -> None:
         from optim_study.figures import plot_map, plot_swarm
 
-        draw = plot_map if self.kind == "map" else plot_swarm
+        kinds: dict = {"swarm": (plot_swarm, REGIONS[:1]), "map": (plot_map, REGIONS)}
+        draw, regions = kinds[self.kind]
         outputs = self.output or (Path(f"{self.kind}.png"),)
         for path in outputs:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
         every = [row for run in self.runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
-        regions = REGIONS if self.kind == "map" else REGIONS[:1]
         found = training_shares(rows, self.loss, self.below, regions)
         how: dict = {"source": printable(", ".join(run.name for run in self.runs))}
         how |= {"loss": self.loss, "below": self.below, "size": self.figure, "title": self.title}

@@ -21,7 +21,6 @@ from cyclopts.validators import Number
 
 from rhn.cells.registry import accepts, cell_options, read_options, resolve_cell
 from rhn.errors import DataError, InvalidInputError, first_line
-from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative
 from rhn.utils.io import as_path
@@ -159,11 +158,6 @@ class StudyConfig(SharedSettings):
         return f"{self.label}-depth{self.depth}"
 
     @property
-    def budget(self) -> int:
-        """The largest number of parameters, those of the output layer included."""
-        return max(1, round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale))
-
-    @property
     def gated(self) -> bool:
         """True if the cell declares a transform bias."""
         return accepts(resolve_cell(self.arch), "transform_bias")
@@ -266,16 +260,15 @@ class RunConfig(SharedSettings):
         InvalidInputError for an unknown architecture, or an option that no cell has.
         """
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
-        named = [PAPER_ARCHITECTURES if name == "all" else (name,) for name in self.arch]
+        named = [{"all": PAPER_ARCHITECTURES}.get(name, (name,)) for name in self.arch]
         left, studies = dict(self.cell_options), []
-        for arch in dict.fromkeys(name for names in named for name in names):
-            deep, known = getattr(resolve_cell(arch), "deep", True), cell_options(arch)
-            own = {name: v for name, v in self.cell_options.items() if name in known}
-            left = {name: value for name, value in left.items() if name not in own}
-            options = read_options(arch, own)
-            for depth in dict.fromkeys(self.depth if deep or 1 not in self.depth else (1,)):
-                study = StudyConfig(arch=arch, depth=depth, data=data, options=options, **shared)
-                studies.append(study)
+        for arch in dict.fromkeys(sum(named, ())):
+            flat = 1 in self.depth and not getattr(resolve_cell(arch), "deep", True)
+            own = {k: v for k, v in self.cell_options.items() if k in cell_options(arch)}
+            left = {k: v for k, v in left.items() if k not in own}
+            how: dict = {"data": data, "options": read_options(arch, own), **shared}
+            depths = dict.fromkeys((1,) if flat else self.depth)
+            studies += [StudyConfig(arch=arch, depth=depth, **how) for depth in depths]
         read_options(studies[0].arch, left)  # raises for one that no cell has
         return studies
 
@@ -314,6 +307,7 @@ def smoke(**changes: Any) -> RunConfig:
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
+"""The presets by name."""
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:

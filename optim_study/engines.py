@@ -93,30 +93,29 @@ def _train(
     settings = {number: job.folder.config.settings(number) for number in states}
     found = {number: state for number, state in states.items() if state}
     fused = job.backend.start(job.folder.config, settings, found)
-    left, saved = list(states), time.monotonic()
-    while True:
-        live = fused.live()
-        for number in sorted(set(left) - set(live) - job.folder.recorded()):
-            _finish(job, fused, number)
-        if not live:
-            return
+    left, saved = set(states), time.monotonic()
+    while left:
+        live = set(fused.live())
+        _finish(job, fused, left - live)
         left, stop = live, stopping()
         if stop or time.monotonic() - saved >= job.save_seconds:
-            for number in sorted(set(live) - job.folder.recorded()):
+            for number in sorted(live - job.folder.recorded()):
                 job.folder.save_state(number, fused.state(number))
             saved = time.monotonic()
-        if stop:
+        if live and stop:
             raise Interrupted(f"{len(live)} running trials are saved in {job.folder.path}")
-        on_epoch()
-        fused.run_epoch()
+        if live:
+            on_epoch()
+            fused.run_epoch()
 
 
-def _finish(job: Job, fused, number: int) -> None:
-    """Write the best weights, and then the record, of a trial that has ended."""
-    row = job.backend.row(job.folder.config, fused, number)
-    about = job.folder.config.trial(number) | {"outcome": row.results}
-    job.backend.write_best(job.folder.file(number, "-best.safetensors"), fused, number, **about)
-    job.folder.save_record(row, fused.curve(number))
+def _finish(job: Job, fused, ended: set[int]) -> None:
+    """Write the best weights, and then the record, of each of these trials that has none."""
+    for number in sorted(ended - job.folder.recorded()):
+        row = job.backend.row(job.folder.config, fused, number)
+        about = job.folder.config.trial(number) | {"outcome": row.results}
+        job.backend.write_best(job.folder.file(number, "-best.safetensors"), fused, number, **about)
+        job.folder.save_record(row, fused.curve(number))
 
 
 class ThisProcess:

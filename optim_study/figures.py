@@ -18,7 +18,7 @@ from optim_study.shares import BELOW, CONSTANT, PAPERS_RANGE
 from rhn.training.state import Objective
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, inches_of, our_style
 
-LOG_FROM = 3  # times the constant predictor's loss, the axis is logarithmic
+LOG_FROM = 3  # times the median loss: from there on the axis is logarithmic
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 MARKERS = dict(zip(SCHEMES, "o^Ds", strict=True))
 KINDS = {"train": "training", "valid": "validation"}
@@ -51,10 +51,8 @@ def plot_swarm(
     rows = distinct_trials(rows)
     columns, constant = by_network(rows), constant_of(rows, loss)
     losses = np.array([row.loss(loss) for row in rows])
-    log = losses.min() > 0 and losses.max() > LOG_FROM * (constant or float(np.median(losses)))
-    levels = {f"{THRESHOLD} ({below:g})": (below, ":")}
-    if constant is not None:
-        levels[f"{CONSTANT} ({constant:.2f})"] = constant, "--"
+    log = losses.min() > 0 and losses.max() > LOG_FROM * np.median(losses)
+    levels = [(THRESHOLD, below, ":"), *([(CONSTANT, constant, "--")] * (constant is not None))]
 
     def draw(figure: SubFigure, width: float, points: float) -> float:
         room = width - AROUND * points
@@ -62,12 +60,10 @@ def plot_swarm(
         most = max(map(len, parts))
         axes = figure.subplots(len(parts), sharey=True, squeeze=False).ravel()
         for ax, names in zip(axes, parts, strict=True):
-            for name, (level, dashes) in levels.items():
-                ax.axhline(level, label=name, linestyle=dashes, color="0.25", linewidth=1, zorder=0)
-            for k, name in enumerate(names):
-                _draw_column(ax, k, columns[name], loss)
-            words = [_column_name(name, columns[name], loss, below, room / most) for name in names]
-            ax.set_xticks(range(len(names)), words, parse_math=False)
+            for name, level, dashes in levels:
+                line: dict = {"linestyle": dashes, "color": "0.25", "linewidth": 1, "zorder": 0}
+                ax.axhline(level, label=f"{name} ({level:.4g})", **line)
+            _draw_columns(ax, {name: columns[name] for name in names}, loss, below, room / most)
             ax.set(xlim=(-0.5, most - 0.5), ylabel=LABEL.format(KINDS[loss]))
             if log:
                 ax.set_yscale("log")
@@ -176,24 +172,22 @@ def _divided(columns: dict[str, list[TrialRow]], most: int) -> list[list[str]]:
     return [names[k : k + most] for names in groups.values() for k in range(0, len(names), most)]
 
 
-def _draw_column(ax: Axes, k: int, trials: Sequence[TrialRow], loss: Objective) -> None:
-    color = COLORS.get(trials[0].arch, "black")
-    losses = [row.loss(loss) for row in trials]
-    faces = ["white" if row.diverged else color for row in trials]
-    size = (rcParams["font.size"] / 3) ** 2
-    ax.scatter([k] * len(trials), losses, size, faces, edgecolors=color, linewidths=0.5)
-    if any(row.diverged for row in trials):
-        ax.plot([], [], "o", color="black", markerfacecolor="white", label=DIVERGED)
-    median: dict = {"gid": MEDIAN, "label": MEDIAN, "color": "black", "linewidth": 1, "zorder": 0.9}
-    ax.plot([k - 0.45, k + 0.45], [float(np.median(losses))] * 2, **median)
-
-
-def _column_name(
-    name: str, trials: Sequence[TrialRow], loss: Objective, below: float, inches: float
-) -> str:
-    losses = [row.loss(loss) for row in trials]
-    counts = f"{sum(value < below for value in losses)} of {len(trials)}\nbest {min(losses):.4g}"
-    return wrapped(f"{name}\n{counts}", inches, rcParams["xtick.labelsize"])
+def _draw_columns(
+    ax: Axes, columns: dict[str, list[TrialRow]], loss: Objective, below: float, inches: float
+) -> None:
+    """Draw columns of this width, with their names and counts below them."""
+    words, size = [], (rcParams["font.size"] / 3) ** 2
+    line: dict = {"gid": MEDIAN, "label": MEDIAN, "color": "black", "linewidth": 1, "zorder": 0.9}
+    for k, (name, trials) in enumerate(columns.items()):
+        color, losses = COLORS.get(trials[0].arch, "black"), [row.loss(loss) for row in trials]
+        faces = ["white" if row.diverged else color for row in trials]
+        ax.scatter([k] * len(trials), losses, size, faces, edgecolors=color, linewidths=0.5)
+        if any(row.diverged for row in trials):
+            ax.plot([], [], "o", color="black", markerfacecolor="white", label=DIVERGED)
+        ax.plot([k - 0.45, k + 0.45], [float(np.median(losses))] * 2, **line)
+        counts = f"{sum(v < below for v in losses)} of {len(trials)}\nbest {min(losses):.4g}"
+        words.append(wrapped(f"{name}\n{counts}", inches, rcParams["xtick.labelsize"]))
+    ax.set_xticks(range(len(words)), words, parse_math=False)
 
 
 def _spread(ax: Axes) -> None:
@@ -201,7 +195,8 @@ def _spread(ax: Axes) -> None:
     for points in ax.collections:
         offsets = np.asarray(points.get_offsets())
         pixels = ax.transData.transform(offsets)
-        size = (points.get_sizes()[0] ** 0.5 + 0.5) * ax.figure.figure.dpi / 72
+        (area,) = points.get_sizes()  # type: ignore[attr-defined]
+        size = (area**0.5 + 0.5) * ax.figure.figure.dpi / 72
         unit = ax.transData.transform((1, 1))[0] - ax.transData.transform((0, 1))[0]
         offsets[:, 0] += swarm(pixels[:, 1], size, 0.45 * unit) / unit
         points.set_offsets(offsets)
@@ -214,15 +209,12 @@ def _draw_panel(ax: Axes, trials: Sequence[TrialRow], loss: Objective, below: fl
     place = (left, bottom), right - left, top - bottom
     ax.add_patch(Rectangle(*place, label=PAPERS_RANGE, **style))
     color = COLORS.get(trials[0].arch, "black")
-    for scheme, marker in MARKERS.items():
-        own = [row for row in trials if row.init_scheme == scheme]
-        for full in (False, True):
-            drawn = [row for row in own if (row.loss(loss) < below) == full]
-            x, y = [row.learning_rate for row in drawn], [row.init_std for row in drawn]
-            style = {"facecolors": color if full else "none", "zorder": 1 + full, "gid": scheme}
-            style |= {"edgecolors": color if full else "0.45", "linewidths": 0.7}
-            ax.scatter(x, y, s=22, marker=marker, **style)
-        if own:
-            ax.plot([], [], marker, color="0.3", markerfacecolor="none", label=scheme)
+    for scheme in dict.fromkeys(row.init_scheme for row in trials):
+        ax.plot([], [], MARKERS[scheme], color="0.3", markerfacecolor="none", label=scheme)
+    for row in trials:
+        full = row.loss(loss) < below
+        style = {"facecolors": color if full else "none", "edgecolors": color if full else "0.45"}
+        style |= {"marker": MARKERS[row.init_scheme], "gid": row.init_scheme, "zorder": 1 + full}
+        ax.scatter(row.learning_rate, row.init_std, 22, linewidths=0.7, **style)
     ax.plot([], [], "o", color="0.3", label=f"{FILLED} {below:g}")
     ax.set(xscale="log", yscale="log")

@@ -78,10 +78,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     out, data = config.folder.absolute(), config.data and config.data.absolute()
     with _engine_of(config) as engine:
         planned, rows = plan(config, engine.places)  # may refuse: nothing is written yet
-        studies = [
-            Study(study, StudyFolder(out, study), row["fuse"])
-            for study, row in zip(planned, rows, strict=True)
-        ]
+        pairs = zip(planned, rows, strict=True)
+        studies = [Study(each, StudyFolder(out, each), row["fuse"]) for each, row in pairs]
 
         def job(study: Study, numbers: Sequence[int], place: int) -> Job:
             backend = TorchBackend(data=data, device=engine.places[place])
@@ -90,8 +88,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         with locked(config.folder), _progress(studies, quiet) as watch:
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             for make in (storage.check, storage.make):
-                for study in planned:
-                    make(study)
+                for each in planned:
+                    make(each)
             if not quiet:
                 print(plan_table(rows), file=sys.stderr)
             try:

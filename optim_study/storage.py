@@ -10,7 +10,8 @@ may be added twice; then one copy becomes COMPLETE and the other copy FAIL.
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,23 +53,36 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(method)
     def repeated(self: "Storage", *args) -> T:
-        end = None
+        end, shown = time.monotonic() + self._wait, ""
         while True:
             try:
-                return method(self, *args)
-            except OSError as error:
-                raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
-            except (StorageInternalError, SQLAlchemyError) as error:
-                cause = error.__cause__ or error
-                answer = " ".join(str(getattr(cause, "orig", None) or cause).split())
-                if end is None:
-                    end = time.monotonic() + self._wait
-                    _logger.warning("the storage does not answer (%s)", answer)
+                with _failures():
+                    return method(self, *args)
+            except NoAnswerError as error:
                 if time.monotonic() >= end:
-                    raise OutputError(f"the storage does not answer ({answer})") from error
+                    raise
+                if not shown:
+                    _logger.warning(shown := str(error))
             time.sleep(POLL_SECONDS)
 
     return repeated
+
+
+class NoAnswerError(OutputError):
+    """The storage does not answer."""
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn the errors of a storage into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = getattr(error.__cause__ or error, "orig", error.__cause__ or error)
+        answer = " ".join(str(cause).split())
+        raise NoAnswerError(f"the storage does not answer ({answer})") from error
 
 
 class Storage:
@@ -76,11 +90,7 @@ class Storage:
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
         self._wait = wait
-        self._connect(connect)
-
-    @_patient
-    def _connect(self, connect: Callable[[], BaseStorage]) -> None:
-        self._backend = connect()
+        self._backend = _patient(lambda self: connect())(self)
 
     @_patient
     def configs(self) -> list[StudyConfig]:

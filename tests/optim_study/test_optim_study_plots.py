@@ -121,7 +121,11 @@ def test_the_constant_predictor_is_drawn_where_it_is_known(constants, options, t
 
 
 def test_far_losses_have_a_log_axis():
-    for losses, scale in (([8.0, 9.0], "linear"), ([8.0, 34.0], "log"), ([0.0, 99.0], "linear")):
+    for losses, scale in (
+        ([8.0, 9.0], "linear"),
+        ([8.0, 8.0, 34.0], "log"),
+        ([0.0, 0.1, 9.0], "linear"),
+    ):
         (ax,) = plot_swarm(network("rhn", 1, losses)).axes
         assert ax.get_yscale() == scale
 
