@@ -2,8 +2,7 @@
 
 Legend: T time steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always
 one tensor (..., state_size), and the output is its first n entries. A new cell must define its
-parameters and `step`. A new cell may also define `gates`, `layers` (with `run_layer` if L > 1),
-`states`, `jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound`.
+parameters and `step`; docs/guides/own-cell.md lists what else it may define.
 """
 
 import itertools
@@ -27,22 +26,17 @@ MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared wit
 
 
 class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences. A mask that is None drops nothing.
-    Masks are constants without a gradient.
+    """Dropout masks of one cell for one window of B sequences, constants without a gradient. A mask
+    that is None drops nothing.
 
-    Each sequence has one draw, which all time steps and all recurrence layers share (Gal and
-    Ghahramani 2016):
+    All time steps and all recurrence layers share a draw (Gal and Ghahramani 2016):
 
-        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j
-        s'  = (h * candidate) * t + s * c
+        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j     j is a gate or the candidate
+        s'  = (h * candidate) * t + s * c                     candidate: Semeniuta et al. (2016)
 
-    where j is the block of a gate or of the candidate (RHN: H, T, C). This holds at every layer;
-    the carried state s is never masked.
-
-    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep, so that
-    expectations do not change. With J = 1 the blocks share one mask (as in the official TensorFlow
-    code). With J = G each block has its own (as in the official Torch7 code; RHN only). `candidate`
-    is the recurrent dropout of Semeniuta et al. (2016).
+    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep. With
+    J = 1 the blocks share one mask (official TensorFlow code). With J = G each block has its own
+    (official Torch7 code; RHN only).
     """
 
     input: Tensor | None = None
@@ -69,8 +63,6 @@ class Cell(nn.Module):
                                  within beta
 
     Args:
-        input_size: m, at least 1.
-        hidden_size: n, at least 1.
         depth: L, the number of nonlinear layers within a time step; cells without recurrence depth
             accept only 1.
         init: initialisation scheme, see `rhn.cells.init`. None: `default_init` of the class.
@@ -117,7 +109,7 @@ class Cell(nn.Module):
         super().__init_subclass__(**keywords)
         if "step" in vars(cls):
             for name in DERIVED - vars(cls).keys():
-                setattr(cls, name, getattr(Cell, name))
+                setattr(cls, name, getattr(Cell, name, None))
 
     def __init__(
         self,
@@ -162,12 +154,12 @@ class Cell(nn.Module):
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`."""
+        """Describe the weights and gates of each of the L layers."""
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
         """Compute the output (..., state_size) of one layer, counted from 0, from its input state
-        s. y is the state before the time step. See `runs_layers`.
+        s. y is the state before the time step.
         """
         if self.depth > 1:
             raise NotImplementedError(f"{type(self).__name__} needs run_layer")
@@ -186,7 +178,6 @@ class Cell(nn.Module):
 
         x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
         s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
-        dropout: masks with B rows each (one row if unbatched), the same for all time steps.
         """
         if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             rows = "B, T" if self.batch_first else "T, B"
@@ -211,7 +202,7 @@ class Cell(nn.Module):
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
         """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x and the
-        masks that are not applied yet. Raises InvalidInputError for masks that do not fit.
+        masks that are not applied yet.
         """
         masks = CellMasks() if masks is None else masks
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
@@ -265,7 +256,7 @@ class DeclaredCell(Cell):
     """A cell whose weights have the names and shapes that `shapes` returns.
 
     generator: CPU generator that draws the weights. None: torch's default generator. others: as in
-    `Cell`. A constructor checks its options and keeps them as attributes.
+    `Cell`.
 
     >>> class Sum(DeclaredCell):
     ...     def shapes(self):
@@ -308,6 +299,7 @@ class DeclaredCell(Cell):
 
 
 DERIVED = {"jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
+DERIVED |= {"scaled_jacobian", "scaled_input_jacobian", "scaled_norm_bound"}
 """Names of the closed forms and of the kernel, which belong to the equation of a step."""
 
 
@@ -334,19 +326,11 @@ def choice(name: str, value: Any, *choices: Any) -> Any:
     return found
 
 
-def real(name: str, value: Any) -> float:
-    """Return a number in the range of float32, as a float. Raises InvalidInputError.
-
-    >>> real("gate_constant", -4)
-    -4.0
-    """
-    return float(number(name, value, least=-LARGEST_FLOAT, most=LARGEST_FLOAT))
-
-
 def optional(name: str, value: Any) -> float | None:
-    """Return None, or a number as `real` does.
+    """Return None, or a number in the range of float32, as a float. Raises InvalidInputError.
 
     >>> optional("forget_bias", None), optional("forget_bias", 1)
     (None, 1.0)
     """
-    return None if value is None else real(name, value)
+    limits = {"least": -LARGEST_FLOAT, "most": LARGEST_FLOAT}
+    return None if value is None else float(number(name, value, **limits))

@@ -1,8 +1,7 @@
 """Convert cells from and to the RNN, LSTM and GRU of torch.nn, and join several cells to one.
 
-A cell of torch.nn has two biases, a cell of ours has one. `from_torch` adds the two; `to_torch`
-writes zeros into the second bias. The exception is the candidate of the GRU, whose inner bias is
-also a parameter of our GRU (bias_hn).
+A cell of torch.nn has two biases, of which ours has the sum. The candidate of a GRU has both; the
+inner one is bias_hn.
 """
 
 import itertools
@@ -11,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells.base import Cell, DeclaredCell
@@ -54,7 +54,6 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     own["generator"] = torch.Generator()  # keeps the caller's random numbers
     cell = ours(W.shape[1], module.hidden_size, **own)
     cell.of_torch = True
-    cell.converted = True  # its weights do not come from `init`
     with torch.no_grad():
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)
@@ -126,16 +125,12 @@ class StackedCell(Cell):
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
         h_0' = x                 h_l = the first n entries of s_l
 
-    The Jacobian is block lower triangular. For a single layer, let A_l = ds_l'/ds_l and
-    B_l = ds_l'/dh_{l-1}', and let [.] denote the rows of h. The blocks are then
+    The Jacobian is block lower triangular. With B_l = ds_l'/dh_{l-1}', and [.] for the rows of h,
 
-        ds_l'/ds_l = A_l
-        ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
-        ds_l'/dx = B_l [ds_{l-1}'/dx]
+        ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l,    ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    The eigenvalues of the Jacobian are therefore those of all A_l. The outputs are those of the
-    highest cell. Dropout between layers is left out. Raises InvalidInputError if the input size of
-    a cell differs from the hidden size of the cell below.
+    Its eigenvalues are therefore those of all ds_l'/ds_l. The outputs are those of the highest
+    cell. Dropout between layers is left out.
 
     >>> from rhn.cells import LSTM
     >>> stack = StackedCell([LSTM(3, 4), LSTM(4, 5)])
@@ -183,16 +178,14 @@ class StackedCell(Cell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         rows: list[Tensor] = []
-        before = 0
+        known = 0  # columns
         for cell, x_l, s_l, _ in self._layers(x, s):
-            row = [cell.jacobian(x_l, s_l)]
-            after = self.state_size - before - cell.state_size
-            row.append(row[0].new_zeros(*row[0].shape[:-1], after))
+            A = cell.jacobian(x_l, s_l)
             if rows:
-                below = rows[-1][..., : cell.input_size, :before]
-                row.insert(0, cell.input_jacobian(x_l, s_l) @ below)
-            rows.append(torch.cat(row, -1))
-            before += cell.state_size
+                below = rows[-1][..., : cell.input_size, :known]
+                A = torch.cat((cell.input_jacobian(x_l, s_l) @ below, A), -1)
+            known += cell.state_size
+            rows.append(F.pad(A, (0, self.state_size - known)))
         return torch.cat(rows, -2)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
@@ -201,10 +194,6 @@ class StackedCell(Cell):
             B = cell.input_jacobian(x_l, s_l)
             rows.append(B @ rows[-1][..., : cell.input_size, :] if rows else B)
         return torch.cat(rows, -2)
-
-    def config(self) -> dict:
-        """Raise InvalidInputError, because a stack cannot be saved."""
-        raise InvalidInputError("a StackedCell has no constructor's arguments: save its cells")
 
     def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
         """Yield (cell, its input, its state, its next state) of each layer."""

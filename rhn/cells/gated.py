@@ -98,10 +98,7 @@ class _Gated(DeclaredCell):
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
         """Return True if torch's own, faster kernels can compute a call; they have no vmap rule."""
         numbers = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
-        own = all(
-            getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name]
-            for name in ("step", "states")
-        )
+        own = getattr(self.states, "__func__", None) is _Gated.states
         plain = self.kernel == "manual" and not torch.is_autocast_enabled("cpu")
         return numbers and own and plain and is_alone(x, s0, *self.parameters())
 

@@ -1,5 +1,4 @@
-"""Describe the weights and gate blocks of each layer of a cell, for analyses that read or change
-them.
+"""Describe the weights and gate blocks of each layer of a cell.
 
     s_l = f_l(x, s_{l-1}, y),   s_0 = y the state before the time step, s_L the state after it
 
@@ -62,8 +61,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Gates:
-    """Gates and states of all layers in one time step, as tensors (..., n). Entry l - 1 of each
-    tuple belongs to layer l.
+    """Gates and states of all layers in one time step, as tensors (..., n), one for each layer.
 
     h is the candidate, t the transform gate, c the carry gate, and states are s_1..s_L. For cells
     without gates all tuples are empty. len() is the number of layers.
@@ -107,11 +105,8 @@ def _is_part(part: Part, weights: Mapping[str, Tensor], n: int) -> bool:
     return len(storages) == 1 and rows.dim() > 0 and len(rows) > 0 and len(rows) % n == 0
 
 
-def recurrent_parts(cell: Any) -> tuple[Part, ...]:
-    """Return the weights (G n, n) that multiply a state, shortcuts included, as far as
-    `cell.layers()` describes them; errors as for `described_layers`.
-    """
+def recurrent_parts(cell: Any) -> list[Part]:
+    """Return the matrices (G n, n) of `described_layers` that multiply a state."""
     layers, weights = described_layers(cell), dict(cell.named_parameters())
     parts = [part for layer in layers for part in (layer.recurrent, layer.skip) if part]
-    shape = (cell.hidden_size,)
-    return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == shape)
+    return [p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,)]
