@@ -43,11 +43,6 @@ class CellMasks(NamedTuple):
     state: Tensor | None = None
     candidate: Tensor | None = None
 
-    @property
-    def given(self) -> tuple[str, ...]:
-        """The names of the masks that are not None."""
-        return tuple(name for name, mask in self._asdict().items() if mask is not None)
-
 
 class Cell(nn.Module):
     """A recurrent cell as a module that runs over time.
@@ -189,8 +184,8 @@ class Cell(nn.Module):
             s0 = x.new_zeros(time_first.shape[1], self.state_size)
         elif unbatched:
             s0 = s0.unsqueeze(0)
-        time_first, rest = self.mask_input(time_first, dropout)
-        outputs, last = self._run(time_first, s0, *((rest,) if rest.given else ()))
+        time_first, *rest = self._mask_input(time_first, dropout or CellMasks())
+        outputs, last = self._run(time_first, s0, *rest)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
@@ -200,21 +195,20 @@ class Cell(nn.Module):
         states = self.states(x, s0, *dropout)
         return self.outputs_of(states), states[-1]
 
-    def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
-        """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x and the
-        masks that are not applied yet.
+    def _mask_input(self, x: Tensor, masks: CellMasks) -> tuple:
+        """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x, and the
+        masks that are not applied yet if there are any.
         """
-        masks = CellMasks() if masks is None else masks
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
-        for name in masks.given:
+        given = {name: mask for name, mask in masks._asdict().items() if mask is not None}
+        for name, mask in given.items():
             choice("dropout mask", name, "input", *self.masks)
-            mask = getattr(masks, name)
             J = self.blocks if self.separate_masks and len(mask) > 1 else 1
             sizes = {"B": x.shape[1], "J": J, "m": self.input_size, "n": self.hidden_size}
             check_tensor(f"the {name} mask", mask, shapes[name], sizes, x)
-        if masks.input is None or len(masks.input) > 1:
-            return x, masks
-        return x * masks.input[0], masks._replace(input=None)
+        if len(given.get("input", ())) == 1:
+            x = x * given.pop("input")[0]
+        return (x, CellMasks(**given)) if given else (x,)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
@@ -255,8 +249,7 @@ class Cell(nn.Module):
 class DeclaredCell(Cell):
     """A cell whose weights have the names and shapes that `shapes` returns.
 
-    generator: CPU generator that draws the weights. None: torch's default generator. others: as in
-    `Cell`.
+    generator: CPU generator that draws the weights. None: torch's default generator.
 
     >>> class Sum(DeclaredCell):
     ...     def shapes(self):
@@ -268,18 +261,8 @@ class DeclaredCell(Cell):
     torch.Size([4, 3])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        depth: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        device=None,
-        dtype: torch.dtype | None = None,
-        **others,
-    ):
-        super().__init__(input_size, hidden_size, depth, **others)
+    def __init__(self, *sizes: int, generator=None, device=None, dtype=None, **others):
+        super().__init__(*sizes, **others)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise InvalidInputError(f"dtype is {in_short(dtype)}: expected a floating-point type")
@@ -301,16 +284,6 @@ class DeclaredCell(Cell):
 DERIVED = {"jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
 DERIVED |= {"scaled_jacobian", "scaled_input_jacobian", "scaled_norm_bound"}
 """Names of the closed forms and of the kernel, which belong to the equation of a step."""
-
-
-def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
-    """Return diag(k) M: k (..., n), M (n, m) or (..., n, m) -> (..., n, m)."""
-    return k.unsqueeze(-1) * M
-
-
-def largest_singular_value(M: Tensor) -> Tensor:
-    """Return the largest singular value of each matrix: (..., k, l) -> (...)."""
-    return torch.linalg.matrix_norm(M, 2)
 
 
 def choice(name: str, value: Any, *choices: Any) -> Any:

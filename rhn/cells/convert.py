@@ -1,4 +1,4 @@
-"""Convert cells from and to the RNN, LSTM and GRU of torch.nn, and join several cells to one.
+"""Convert the RNN, LSTM and GRU of torch.nn to cells, and join several cells to one.
 
 A cell of torch.nn has two biases, of which ours has the sum. The candidate of a GRU has both; the
 inner one is bias_hn.
@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell, DeclaredCell
-from rhn.cells.gated import GRU, LSTM
+from rhn.cells.base import Cell
 from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
 from rhn.cells.transition import RNN
@@ -73,39 +72,15 @@ def _weights(module: nn.Module, layer: int) -> dict[str, Tensor]:
     return {"weight_ih": W, "weight_hh": R, "bias": b + q}
 
 
-def to_torch(cell: Cell) -> nn.Module:
-    """Return a torch.nn module with a copy of a cell's weights. Raises InvalidInputError for cells
-    that torch.nn does not have.
-    """
-    modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
-    theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
-    if theirs is None:
-        raise InvalidInputError(
-            f"cannot convert {kind_of(cell)}: expected an RNN, LSTM or GRU of rhn.cells"
-        )
-    n, weight = cell.hidden_size, cell.weight_ih
-    own: dict[str, Any] = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
-    own |= {"batch_first": cell.batch_first, "dtype": weight.dtype}
-    module = theirs(cell.input_size, n, device="meta", **own)  # draws no random numbers
-    module.to_empty(device=weight.device)
-    with torch.no_grad():
-        module.weight_ih_l0.copy_(weight)
-        module.weight_hh_l0.copy_(cell.weight_hh.reshape(-1, n))
-        module.bias_ih_l0.copy_(cell.bias.flatten())
-        module.bias_hh_l0.zero_()
-        if theirs is nn.GRU:
-            module.bias_hh_l0[2 * n :].copy_(cell.bias_hn)
-    return module
-
-
 @cache
-def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
+def as_in_torch(name: str) -> Callable[..., Cell]:
     """Return the factory of our version of a torch.nn class, for `--cell torch.nn:LSTM`. Its
     initial weights are uniform within 1 / sqrt(n) as in torch, which has two biases.
 
-    >>> as_in_torch("LSTM", LSTM)(3, 4)
+    >>> as_in_torch("LSTM")(3, 4)
     LSTM(3, 4, depth=1, init='uniform:0.5', forget_bias=None)
     """
+    ours: Any = OURS[getattr(nn, name)]
 
     def build(input_size, hidden_size, depth=1, *, init=None, **keywords) -> Cell:
         init = init or f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"

@@ -33,17 +33,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import matrix_norm
 
 from rhn import kernels
-from rhn.cells.base import (
-    CellMasks,
-    DeclaredCell,
-    Shapes,
-    choice,
-    largest_singular_value,
-    optional,
-    scaled_rows,
-)
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, optional
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
@@ -170,10 +163,11 @@ class RHN(DeclaredCell):
         """Compute the change (..., n, k) of a layer's output by a change M (G n, k) of z."""
         f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
         M_H, M_T, *M_C = M.split(self.hidden_size)
-        h, slope = f.function(z_H), sigmoid_derivative(z_T)
-        change = scaled_rows((h - s if self.coupled else h) * slope, M_T)
+        h = f.function(z_H)
+        by_T = (h - s if self.coupled else h) * sigmoid_derivative(z_T)
+        change = by_T[..., None] * M_T
         if not self.coupled:
-            change = change + scaled_rows(s * sigmoid_derivative(z_C[0]), M_C[0])
+            change = change + (s * sigmoid_derivative(z_C[0]))[..., None] * M_C[0]
         return change.addcmul_((torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
@@ -185,7 +179,7 @@ class RHN(DeclaredCell):
             return self.bias.new_full((1, 1), math.inf), torch.zeros((), dtype=torch.long)
         beta, bounds = float(state_bound), []
         for R in self.weight_hh:
-            H, T, *C = (largest_singular_value(block) for block in R.split(self.hidden_size))
+            H, T, *C = (matrix_norm(block, 2) for block in R.split(self.hidden_size))
             H = ACTIVATIONS[self.activation].steepest * H
             if self.coupled:
                 bounds.append(torch.sqrt(1 + H * H) + (1 + beta) * T / 4)

@@ -44,12 +44,14 @@ DEFAULT_SCALE = {
     "orthogonal": 1.0,
     "memory": 100.0,
 }
-SCALES = dict(zip(DEFAULT_SCALE, ("A", "STD", "STD", "G", "G", "T"), strict=True))
+EXPECTED = (
+    "uniform[:A], gaussian[:STD], identity[:STD], scaled[:G], orthogonal[:G], memory[:T], each at "
+    f"most {LARGEST_INIT:g} (T: a whole number), and ,bias:B for constant biases"
+)
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
-# norm of what T steps write into a remembering unit, about: tanh is nearly linear there
-WRITTEN = 0.4
+WRITTEN = 0.4  # norm of what T steps write into a remembering unit: tanh is nearly linear there
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,18 @@ class Initialization:
         found = re.fullmatch(r"([a-z]+)(?::([^,]+))?(?:,bias:(.+))?", str(text))
         scheme, scale, bias = found.groups() if found else (str(text), None, None)
         try:
-            value = float(scale) if scale else DEFAULT_SCALE.get(scheme, 0.0)
+            value = float(scale or DEFAULT_SCALE.get(scheme, 0))
             return cls(scheme, value, float(bias) if bias else None)
         except ValueError:
-            raise _refused(text) from None
+            raise InvalidInputError(f"init is {str(text)[:60]!r}: expected {EXPECTED}") from None
 
     def __post_init__(self):
         scale, constant, steps = self.scale, self.constant or 0.0, self.scheme == "memory"
         known = self.scheme in DEFAULT_SCALE and is_number(scale) and is_number(constant)
-        if not (known and steps <= scale <= LARGEST_INIT and abs(constant) <= LARGEST_INIT):
-            raise _refused(f"{self.scheme}:{scale}")
-        if steps and scale % 1:
-            raise _refused(f"{self.scheme}:{scale}")
+        fit = known and steps <= scale <= LARGEST_INIT and abs(constant) <= LARGEST_INIT
+        if not fit or (steps and scale % 1):
+            text = f"{self.scheme}:{scale}"
+            raise InvalidInputError(f"init is {text[:60]!r}: expected {EXPECTED}")
 
     def __str__(self) -> str:
         # in the fewest digits that are exact
@@ -97,14 +99,6 @@ class Initialization:
             for value in (self.scale, self.constant or 0.0)
         )
         return f"{self.scheme}:{scale}" + ("" if self.constant is None else f",bias:{constant}")
-
-
-def _refused(init: object) -> InvalidInputError:
-    schemes = ", ".join(f"{scheme}[:{name}]" for scheme, name in SCALES.items())
-    return InvalidInputError(
-        f"init is {str(init)[:60]!r}: expected {schemes}, each at most {LARGEST_INIT:g} (T: a "
-        "whole number), and ,bias:B for constant biases"
-    )
 
 
 def draw(
@@ -130,21 +124,20 @@ def draw(
             if "bias" in name and (init.constant is not None or init.scheme != "uniform"):
                 p.fill_(init.constant or 0.0)
                 continue
-            drawn = _drawn(p.shape, init, generator)
+            drawn = torch.empty(p.shape, dtype=torch.float64, device="cpu")
+            if init.scheme == "uniform":
+                drawn.uniform_(-init.scale, init.scale, generator=generator)
+            else:
+                drawn.normal_(0.0, _deviation(init, p), generator=generator)
             for index in [index for parameter, index in recurrent if parameter == name]:
                 blocks = drawn[index].unflatten(0, (-1, drawn[index].shape[-1]))
                 blocks.copy_(init.scale * haar(blocks))
             p.copy_(drawn.to(p.dtype))
 
 
-def _drawn(shape: torch.Size, init: Initialization, generator: torch.Generator | None) -> Tensor:
-    """Draw random numbers in double precision on the CPU."""
-    drawn = torch.empty(shape, dtype=torch.float64, device="cpu")
-    if init.scheme == "uniform":
-        return drawn.uniform_(-init.scale, init.scale, generator=generator)
-    fan_in = max(1, shape[-1]) if shape and init.scheme in BY_FAN_IN else 1
-    gain = 1.0 if init.scheme == "memory" else init.scale
-    return drawn.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
+def _deviation(init: Initialization, p: Tensor) -> float:
+    fan_in = max(1, p.shape[-1]) if p.dim() and init.scheme in BY_FAN_IN else 1
+    return (1.0 if init.scheme == "memory" else init.scale) / math.sqrt(fan_in)
 
 
 def for_steps(init: str | None, steps: int) -> str | None:
@@ -189,22 +182,16 @@ def remember(
     R[:half] = 0
     draw = torch.empty(n - half, half, dtype=torch.float64, device="cpu")
     R[half:, :half] = draw.normal_(0.0, std, generator=generator).to(R)
-    R[half:, half:] = rotations(n // 4, steps).to(R)
+    # rotations by angles from pi to pi / steps, evenly spaced in their logarithm
+    angles = torch.pi / steps ** torch.linspace(0, 1, n // 4, dtype=torch.float64)
+    c, s = angles.cos().diag(), angles.sin().diag()
+    R[half:, half:] = torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]).to(R)
     for matrix in deeper:
         matrix.copy_(torch.eye(n))
     for layer in layers[1:]:
         if S := layer.skip:
             module.get_parameter(S.parameter)[S.index].zero_()
     return True
-
-
-def rotations(planes: int, steps: float) -> Tensor:
-    """Return a matrix (2 k, 2 k), float64, that rotates k = `planes` planes (i, i + k) by angles
-    from pi to pi / steps, evenly spaced in their logarithm.
-    """
-    a = torch.pi / steps ** torch.linspace(0, 1, planes, dtype=torch.float64)
-    c, s = a.cos().diag(), a.sin().diag()
-    return torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])])
 
 
 def haar(normal: Tensor) -> Tensor:

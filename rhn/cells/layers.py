@@ -31,30 +31,26 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class GateBlocks:
-    """The blocks of a layer that are gates: t = sigmoid(z + constant) with z of the block
-    `transform`, and c = sigmoid(z) with z of the block `carry`.
+    """The blocks of a layer that are gates, counted from 0: t = sigmoid(z + constant) with z of the
+    block `transform`, and c = sigmoid(z) with z of the block `carry`; None if c = 1 - t. opens is
+    False if sigmoid(z) is 1 - t, as in a GRU.
     """
 
     transform: int
-    """Index of the transform gate's block, counted from 0."""
     carry: int | None = None
-    """Index of the carry gate's block, counted from 0; None if c = 1 - t."""
     opens: bool = True
-    """False if sigmoid(z) is 1 - t, as in a GRU."""
     constant: float = 0.0
-    """A constant that the cell adds to the z of the transform gate in addition to its bias."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The weights of one layer; None for weights that it does not have."""
+    """The weights of one layer; None for weights that it does not have. input multiplies x,
+    recurrent multiplies s_{l-1}, and skip, in a layer after the first, multiplies y.
+    """
 
     input: Part | None = None
-    """The matrix that multiplies x."""
     recurrent: Part | None = None
-    """The matrix that multiplies s_{l-1}."""
     skip: Part | None = None
-    """The matrix that multiplies y, in a layer after the first."""
     bias: Part | None = None
     gate: GateBlocks | None = None
 

@@ -1,6 +1,5 @@
 """Cells by name: find or make a cell, read its options, and fit its size to a number of parameters.
-
-Names can be listed without an import of torch: a cell is imported at first use.
+A cell is imported at first use, so that names can be listed without an import of torch.
 """
 
 import ast
@@ -57,11 +56,9 @@ TORCH_CELLS = {
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
-    """Return a decorator that registers your own cell, a class or a function, under a name.
-    Functions and commands then know this name. Raises InvalidInputError for a name that is taken,
-    or that has characters other than a-z, 0-9, - and _.
-
-    Its attribute `learning_rate` is the default learning rate for the chorales (otherwise 0.2).
+    """Return a decorator that registers your own cell, a class or a function, under a name of a-z,
+    0-9, - and _. Its attribute `learning_rate` is the default learning rate for the chorales
+    (otherwise 0.2). Raises InvalidInputError.
 
     >>> register_cell("mine")(lambda *sizes, **options: CELLS["gru"](*sizes, **options))(3, 4)
     GRU(3, 4, depth=1, init='uniform:0.04', update_bias=None)
@@ -135,7 +132,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
         return CELLS[name]
     if name in TORCH_CELLS:
         as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
-        return as_in_torch(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
+        return as_in_torch(name.partition(":")[2])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")
         if callable(factory):
@@ -239,12 +236,12 @@ def hidden_size_for_budget(
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
-    input_size = whole_number("input_size", input_size)
-    output_size = whole_number("output_size", output_size)
+    inputs = whole_number("input_size", input_size)
+    outputs = whole_number("output_size", output_size)
 
     def size(n: int) -> int:
-        network = factory(input_size, n, depth, device="meta", **options)
-        return num_parameters(network) + (n + 1) * output_size
+        made = factory(inputs, n, depth, device="meta", **options)
+        return num_parameters(made) + (n + 1) * outputs
 
     budget = number("budget", budget, least=size(1), most=LARGEST)
     high = 2
