@@ -49,9 +49,8 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     weights = _weights(module, whole_number("layer", layer or 0, 0, layers - 1))
     W, ours = weights["weight_ih"], OURS[classes[0]]
     own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours is RNN else {}
-    own |= {"batch_first": batch_first, "device": W.device, "dtype": W.dtype}
-    own["generator"] = torch.Generator()  # keeps the caller's random numbers
-    cell = ours(W.shape[1], module.hidden_size, **own)
+    own |= {"batch_first": batch_first, "dtype": W.dtype, "device": "meta"}  # draws no numbers
+    cell = ours(W.shape[1], module.hidden_size, **own).to_empty(device=W.device)
     cell.of_torch = True
     with torch.no_grad():
         for name, weight in weights.items():

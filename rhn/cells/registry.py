@@ -103,14 +103,14 @@ def accepts(factory: Callable, keyword: str) -> bool:
     return keyword in _parameters(factory)
 
 
-def cell_options(cell: str | Callable) -> dict[str, Any]:
+def cell_options(cell: str) -> dict[str, Any]:
     """Return the options of a cell that other cells do not have, with their defaults.
 
     >>> cell_options("dts-rnn")
     {'nonlinearity': 'tanh', 'skip': 'all'}
     """
-    found = _parameters(resolve_cell(cell) if isinstance(cell, str) else cell)
-    optional = (p for p in found.values() if p.kind is p.KEYWORD_ONLY or p.default != p.empty)
+    found = _parameters(resolve_cell(cell)).values()
+    optional = (p for p in found if p.kind is p.KEYWORD_ONLY or p.default != p.empty)
     return {p.name: p.default for p in optional if p.name not in COMMON}
 
 
@@ -125,8 +125,8 @@ def is_ours(name: str) -> bool:
 
 
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
-    """Return the factory of a cell by its name: a registered cell, our version of a cell of
-    torch.nn, or a user's cell as `package.module:factory`. Raises InvalidInputError.
+    """Return the factory of a cell by its name: a name in `CELLS`, "torch.nn:LSTM", or a user's
+    cell as "package.module:factory". Raises InvalidInputError.
     """
     if name in CELLS:
         return CELLS[name]
@@ -177,8 +177,7 @@ def name_of_cell(cell: Any) -> str:
 def make_cell(
     name: str, input_size: int, hidden_size: int, depth: int = 1, **options
 ) -> "nn.Module":
-    """Make a new cell by its name: a name in `CELLS`, "torch.nn:LSTM", or "package.module:factory".
-    Raises InvalidInputError.
+    """Make a new cell by its name, see `resolve_cell`. Raises InvalidInputError.
 
     >>> make_cell("dts-rnn", 3, 5, 2, skip="last")
     DTSRNN(3, 5, depth=2, init='uniform:0.04', nonlinearity='tanh', skip='last')

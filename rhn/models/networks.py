@@ -65,14 +65,12 @@ class RecurrentModel(nn.Module):
         for m in [input_size, *[hidden_size] * (layers - 1)]:
             make = partial(factory, m, hidden_size, depth, **options)
             self.cells.append(_build(make, draws, init, generator))
-        last = self.cells[-1]
-        if init is None:
-            init = last.init if isinstance(last, Cell) else OWN
-        self.init = Initialization.parse(init)
+        usual = self.cells[-1].init if isinstance(self.cells[-1], Cell) else OWN
+        self.init = Initialization.parse(usual if init is None else init)
 
     def config(self) -> dict:
         """Return the constructor's arguments that rebuild this model, except device and dtype, with
-        all options of the cell, so that a file keeps its meaning when a default changes.
+        all options of the cell.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -105,10 +103,9 @@ def _build(make: Callable, draws: bool, init, generator) -> nn.Module:
 
 def _name_of(factory: Callable) -> str:
     """Return the name of a cell in `CELLS`, or "module:factory"."""
-    ours = (name for name, known in CELLS.items() if known is factory)
-    # a functools.partial has no __qualname__
-    named = factory if hasattr(factory, "__qualname__") else type(factory)
-    return next(ours, None) or f"{named.__module__}:{named.__qualname__}"
+    named = getattr(factory, "__qualname__", type(factory).__qualname__)
+    own = f"{factory.__module__}:{named}"
+    return next((name for name, known in CELLS.items() if known is factory), own)
 
 
 class PolyphonicModel(RecurrentModel):
