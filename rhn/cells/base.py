@@ -74,21 +74,17 @@ class Cell(nn.Module):
     """
 
     deep = True
-    # constructor keywords beyond the common ones, kept in checkpoints
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # constructor keywords beyond the common ones
     stacked = 1  # cells in a stack
     parts = 1  # vectors of n numbers in a state
     of_torch = False  # True if the user gave a module of torch.nn, or named one
     blocks = 1  # G, gate blocks stacked in the weights
-    # the block of weight_hh whose matrices may start near the identity
-    candidate: int | None = None
+    candidate: int | None = None  # the block of weight_hh that may start near the identity
+    starts_at_identity = False  # True if it does so under any scheme of small noise
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
     carry_name = ""  # the term for the c of its `gates` if that is not 1 - t
-    # dropout masks that `states` takes besides that of the input: "state", "candidate"
-    masks: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()  # the fields of CellMasks that `states` takes, without "input"
     separate_masks = False  # True if each gate block may have separate input and state masks
-    # True if candidate matrices start near the identity under any scheme of small noise
-    starts_at_identity = False
     default_init = OWN  # the scheme that draws the weights if none is given
     jacobian: ClosedForm = None
     input_jacobian: ClosedForm = None
@@ -153,9 +149,7 @@ class Cell(nn.Module):
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """Compute the output (..., state_size) of one layer, counted from 0, from its input state
-        s. y is the state before the time step.
-        """
+        """Compute the output of one layer from its input state s. y: state before the time step."""
         if self.depth > 1:
             raise NotImplementedError(f"{type(self).__name__} needs run_layer")
         return self.step(x, s)
@@ -196,9 +190,7 @@ class Cell(nn.Module):
         return self.outputs_of(states), states[-1]
 
     def _mask_input(self, x: Tensor, masks: CellMasks) -> tuple:
-        """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x, and the
-        masks that are not applied yet if there are any.
-        """
+        """Apply an input mask that all blocks share. Returns x, and the other masks if any."""
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         given = {name: mask for name, mask in masks._asdict().items() if mask is not None}
         for name, mask in given.items():
@@ -211,9 +203,7 @@ class Cell(nn.Module):
         return (x, CellMasks(**given)) if given else (x,)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
-        Weights are changed in place.
-        """
+        """Draw new weights in place by the scheme `init`, in the order of `named_parameters`."""
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme

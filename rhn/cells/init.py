@@ -124,20 +124,20 @@ def draw(
             if "bias" in name and (init.constant is not None or init.scheme != "uniform"):
                 p.fill_(init.constant or 0.0)
                 continue
-            drawn = torch.empty(p.shape, dtype=torch.float64, device="cpu")
-            if init.scheme == "uniform":
-                drawn.uniform_(-init.scale, init.scale, generator=generator)
-            else:
-                drawn.normal_(0.0, _deviation(init, p), generator=generator)
+            drawn = _drawn(p.shape, init, generator)
             for index in [index for parameter, index in recurrent if parameter == name]:
                 blocks = drawn[index].unflatten(0, (-1, drawn[index].shape[-1]))
                 blocks.copy_(init.scale * haar(blocks))
             p.copy_(drawn.to(p.dtype))
 
 
-def _deviation(init: Initialization, p: Tensor) -> float:
-    fan_in = max(1, p.shape[-1]) if p.dim() and init.scheme in BY_FAN_IN else 1
-    return (1.0 if init.scheme == "memory" else init.scale) / math.sqrt(fan_in)
+def _drawn(shape: torch.Size, init: Initialization, generator: torch.Generator | None) -> Tensor:
+    drawn = torch.empty(shape, dtype=torch.float64, device="cpu")
+    if init.scheme == "uniform":
+        return drawn.uniform_(-init.scale, init.scale, generator=generator)
+    fan_in = max(1, shape[-1]) if shape and init.scheme in BY_FAN_IN else 1
+    gain = 1.0 if init.scheme == "memory" else init.scale
+    return drawn.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
 
 
 def for_steps(init: str | None, steps: int) -> str | None:
@@ -249,9 +249,8 @@ def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = No
 
 @torch.no_grad()
 def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
-    """Draw new weights in place: half of the units of each recurrence of tanh or ReLU read the
-    present input, and half remember for T steps, see `remember`. All other matrices are normal with
-    standard deviation 1/sqrt(fan_in). Return the number of recurrences.
+    """Draw new weights in place as `remember` does, for each recurrence of tanh or ReLU; all other
+    matrices are normal with standard deviation 1/sqrt(fan_in). Return the number of recurrences.
 
     >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
     (2, 0)
@@ -267,17 +266,14 @@ def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None
 
 
 def _redraw(model: nn.Module, recurrent: Callable, generator: torch.Generator | None) -> int:
-    """Draw all layers; return the number of recurrent matrices. recurrent: makes one of a standard
-    normal matrix.
-    """
+    """Draw all layers, recurrent matrices as `recurrent` of a normal one; return their number."""
     count = 0
     for module, layer in _layers(*model.modules()):
         for part in filter(None, (layer.input, layer.skip)):
             q = _values(module, part)
             drawn = torch.randn(q.shape, generator=generator, dtype=torch.double)
             q.copy_(drawn / math.sqrt(max(1, q.shape[-1])))
-        R = _values(module, layer.recurrent)
-        for block in R.split(R.shape[1]) if R.dim() == 2 and len(R) % R.shape[1] == 0 else ():
+        for block in _square_blocks(_values(module, layer.recurrent)):
             drawn = torch.randn(block.shape, generator=generator, dtype=torch.double)
             block.copy_(recurrent(drawn))
             count += 1
@@ -302,6 +298,10 @@ def _values(module: nn.Module, part: Part | None) -> Tensor:
     if part is None or part.parameter not in trained:
         return torch.empty(0)
     return trained[part.parameter].detach()[part.index]
+
+
+def _square_blocks(R: Tensor) -> tuple[Tensor, ...]:
+    return R.split(R.shape[1]) if R.dim() == 2 and len(R) % R.shape[1] == 0 else ()
 
 
 def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:

@@ -18,11 +18,8 @@ from rhn.utils.validation import whole_number
 
 
 class Part(NamedTuple):
-    """Some weights of a layer: `parameter[index]` has the shape (G n, columns), or (G n,) for a
-    bias.
-
-    `Part("weight", numpy.s_[:, :m])` is the first m columns; `Part("weight_hh", 2)` is the third
-    matrix of a stack.
+    """Some weights of a layer: `parameter[index]`, (G n, columns), or (G n,) for a bias.
+    `Part("weight", numpy.s_[:, :m])` is the first m columns.
     """
 
     parameter: str
@@ -73,8 +70,7 @@ class Gates:
 
 
 def described_layers(cell: Any) -> tuple[Layer, ...]:
-    """Return `cell.layers()`, compared with the cell's weights. Raises InvalidInputError for a
-    description that does not fit the weights.
+    """Return `cell.layers()`. Raises InvalidInputError if it does not fit the cell's weights.
 
     >>> from rhn.cells import RNN
     >>> described_layers(RNN(3, 4))[0].recurrent
