@@ -1,12 +1,9 @@
 """Save and load checkpoints: each is one .safetensors file with the weights and a JSON header, from
-which the module is rebuilt.
+which the module is rebuilt. Loading unpickles nothing and imports nothing that the file names.
 
     header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
                      "checksum": of the weights, "versions": {...}, "metadata": {...},
                      "header_checksum": of all other entries}
-
-Loading unpickles nothing and imports nothing that the file names. The module is built without
-memory (torch's meta device), and its names and shapes are compared with the weights in the file.
 """
 
 import json
@@ -99,7 +96,7 @@ class Checkpoint:
 
 def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint; for the folder of a training run, that of its best epoch. Raises
-    CheckpointError if the file is missing, damaged or another program's.
+    CheckpointError.
     """
     path = as_path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
@@ -110,7 +107,7 @@ def read(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path} does not exist: expected a checkpoint") from None
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    header = header or {}
+    header = header if isinstance(header, dict) else {}
     sums = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
     for entry, expected in ({"format": FORMAT} | sums).items():
         if (found := header.get(entry)) != expected:
@@ -124,11 +121,9 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
     cell: the cell of the model, if it is your own: a class, or its name as package.module:factory,
         which is imported. For a state_dict of a layer of torch: the name of the layer, such as
         "torch.nn:LSTM"; the result is our cell with these weights.
-    before_training: whether to load the initial weights of the training run, which a new cell with
-        the same seed does not have.
+    before_training: whether to load the initial weights of the training run.
 
-    Raises CheckpointError for a file that is missing or damaged, holds NaN, or with
-    `before_training` names no training run; InvalidInputError for another cell.
+    Raises CheckpointError, and InvalidInputError for another cell.
 
     >>> import tempfile
     >>> from rhn.cells import GRU
@@ -160,16 +155,15 @@ def _initial_weights(checkpoint: Checkpoint) -> torch.Generator:
         run = about.get("train") or about["study"]
         name, trial = run.get("cell") or run["arch"], about.get("trial", 0)
         return weights_generator(run["seed"], name, run["depth"], trial)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(
             f"{checkpoint.path} names no training run: expected its seed"
-        ) from error
+        ) from None
 
 
 def save(path: str | Path, model: nn.Module, **metadata) -> Path:
-    """Write a cell or model to a file, bit for bit and atomically, with `metadata` as JSON values
-    (seed, metrics, data set, ...). Returns the path. Raises CheckpointError if the model has no
-    `config()`, or the metadata is not JSON; OutputError.
+    """Write a cell or model to a file, atomically, with `metadata` as JSON values (seed, metrics,
+    data set, ...). Returns the path. Raises CheckpointError or OutputError.
 
     >>> import tempfile
     >>> from rhn.cells import GRU
@@ -177,8 +171,7 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     ...     save(f"{folder}/gru.safetensors", GRU(3, 4), seed=1).name
     'gru.safetensors'
     """
-    config = getattr(model, "config", None)
-    if config is None:
+    if (config := getattr(model, "config", None)) is None:
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__}
