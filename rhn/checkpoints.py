@@ -25,7 +25,6 @@ from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header
 BEST = "best.safetensors"
-DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,19 +77,15 @@ class Checkpoint:
 
     def _require_fit(self, model: nn.Module) -> None:
         """Raise CheckpointError unless the tensors have the names and shapes of a module's, and the
-        parameters finite numbers of one type. Buffers may have any type and value.
+        parameters are finite.
         """
         found = {name: tuple(t.shape) for name, t in self.tensors.items()}
         expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
         for name in sorted(name for name, _ in found.items() ^ expected.items()):
             shapes = f"{found.get(name)}: expected {expected.get(name)}"
             raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
-        weights = {name: self.tensors[name] for name, _ in model.named_parameters()}
-        dtypes = {t.dtype for t in weights.values()}
-        if len(dtypes) != 1 or not dtypes <= DTYPES:
-            raise CheckpointError(f"types in {self.path} are {dtypes}: expected one floating-point")
-        for name, t in weights.items():
-            if not torch.isfinite(t).all():
+        for name, _ in model.named_parameters():
+            if not torch.isfinite(self.tensors[name]).all():
                 raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
 
 
@@ -155,10 +150,10 @@ def _initial_weights(checkpoint: Checkpoint) -> torch.Generator:
         run = about.get("train") or about["study"]
         name, trial = run.get("cell") or run["arch"], about.get("trial", 0)
         return weights_generator(run["seed"], name, run["depth"], trial)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{checkpoint.path} names no training run: expected its seed"
-        ) from None
+        ) from error
 
 
 def save(path: str | Path, model: nn.Module, **metadata) -> Path:
@@ -171,7 +166,8 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     ...     save(f"{folder}/gru.safetensors", GRU(3, 4), seed=1).name
     'gru.safetensors'
     """
-    if (config := getattr(model, "config", None)) is None:
+    config = getattr(model, "config", None)
+    if config is None:
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__}

@@ -63,7 +63,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
         return read_original(Path(source))
     rows, version = chorale_rows(), metadata.version("music21")
     path = cache_folder() / f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
-    if (rolls := load_cached(path)) is None:
+    rolls = load_cached(path)
+    if rolls is None:
         folder = corpus_folder()
         rolls = [frames_of_score(read_score(folder / row["corpus_path"]), row) for row in rows]
         save_cached(rolls, path)
