@@ -100,13 +100,16 @@ def _write_states(S: Tensor, A: Tensor | None = None, *, addends, products, acti
             if shortcut is not None:
                 shortcut.forward(z, states[0][t], z)
             h = activate(Hs[layer][t])
-            if A is None:
-                continue
-            h, gates = masked(h, m), Ts[layer][t].sigmoid_()
-            if gates.shape == s.shape:
-                torch.lerp(s, h, gates, out=out)
-            else:
-                torch.mul(h, gates[..., :n], out=out).addcmul_(s, Cs[layer][t])
+            if A is not None:
+                _mix(masked(h, m), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
+
+
+def _mix(h: Tensor, s: Tensor, gates: Tensor, c: Tensor, out: Tensor) -> None:
+    """Write h t + s c. gates: t, and c too if they are uncoupled."""
+    if gates.shape == s.shape:
+        torch.lerp(s, h, gates, out=out)
+    else:
+        torch.mul(h, gates[..., : s.shape[-1]], out=out).addcmul_(s, c)
 
 
 def backward(

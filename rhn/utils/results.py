@@ -147,7 +147,11 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
         return {"real": _encoded(value.real, None), "imag": _encoded(value.imag, None)}
     if isinstance(value, tuple | list | np.ndarray):
         return [_encoded(each, arrays) for each in value]
-    value = value.item() if isinstance(value, np.generic) else value
+    return _plain(value.item() if isinstance(value, np.generic) else value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or text for JSON, which has no NaN and no infinity."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
