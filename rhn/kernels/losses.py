@@ -7,8 +7,7 @@ Music: the keys of a frame are independent, and the loss of a frame is -log of i
     z = W y + b the logits, x the keys that sound (0 or 1)
 
 With softplus(z) = max(z, 0) - log sigmoid(|z|), the 88 logarithms of a frame become one logarithm
-of a product. Each factor is at least 1/2, so in float32 a product of 126 factors cannot underflow;
-frames of more keys take one logarithm for each 126 keys. The derivative is sigmoid(z) - x.
+of a product. Each factor is at least 1/2, so in float32 a product of 126 factors cannot underflow.
 
 Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64. All time
 steps share the dropout mask, so in C the units that it drops in a row are left out of all products.
