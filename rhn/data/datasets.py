@@ -19,7 +19,9 @@ from platformdirs import user_data_path
 
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import atomic_path, writing
+from rhn.utils.progress import Advance, progress_bars
 
+BLOCK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer
 Unit = Literal["words", "characters", "bytes"]
 
@@ -69,19 +71,23 @@ def get(name: str, folder: Path | None = None) -> Path:
         path = folder / file
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
             continue
-        content = _received(addresses, sha256)
+        with progress_bars() as report:
+            content = _received(addresses, sha256, report(f"{file}, bytes"))
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     return folder if found.unit else folder / next(iter(found.files))
 
 
-def _received(addresses: list[str], sha256: str) -> bytes:
+def _received(addresses: list[str], sha256: str, advance: Advance) -> bytes:
     """Return a file from its first address with the right checksum."""
     failures = []
     for address in addresses:
         try:
             with urlopen(address, timeout=TIMEOUT) as answer:
-                content = answer.read()
+                content, total = b"", answer.length
+                while block := answer.read(BLOCK):
+                    content += block
+                    advance(len(content), total)
         except (OSError, HTTPException) as error:
             failures.append(f"{address}: {first_line(error)}")
             continue

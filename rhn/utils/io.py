@@ -5,7 +5,6 @@ import csv
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,10 @@ def read_json(path: str | Path):
     ValueError if the content is not JSON.
     """
     check_file(Path(path))
-    return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def as_path(path: str | Path) -> Path:
@@ -94,7 +96,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     """Return a new temporary path beside a path, with its suffix."""
-    return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
+    return path.with_name(f".{path.stem}.{_MARK}-{os.urandom(4).hex()}{path.suffix}")
 
 
 def _try_to_write(temporary: Path) -> None:
