@@ -127,7 +127,7 @@ def train_and_print(
     """Train or continue a training run in `out`, and print the losses."""
     import torch
 
-    from rhn.cli.recording import recorders
+    from rhn.cli.recording import ProbeRecorder
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
 
@@ -145,8 +145,8 @@ def train_and_print(
                 advance(trainer.steps, trainer.steps + left * steps - done)
 
         callbacks: list = [Steps()]
-        if record is not None:
-            callbacks += recorders(record, config, out, corpus, seeds)
+        for seed, home in run.homes(out, seeds).items() if record else ():
+            callbacks.append(ProbeRecorder(record, config, corpus, seed, home))
         how: dict = {"device": device, "threads": threads, "max_minutes": options.max_minutes}
         about = {"path": path and str(path.absolute())}
         how |= {"seeds": seeds, "about": about, "callbacks": callbacks}

@@ -7,8 +7,7 @@ result is that of an uninterrupted run.
     config.json          configuration and data
 
 With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. A save writes the state
-first, and the other files follow from it: after a kill they are written again, with the same
-numbers (on a CPU, the same bits).
+first; the other files follow from it, and after a kill they are written again.
 """
 
 import json
@@ -41,10 +40,9 @@ SAVE_SHARE = 0.02  # of the time: a kill costs as much as is trained between two
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training run for one seed. Losses are from the best epoch (`last_train_nll`
-    from the last one), in nats per frame or token. The training loss of a language model is the
-    mean during the epoch, with dropout; its test loss is None. `steps` are those done in the
-    present epoch, and all of the epoch.
+    """The result of a training run for one seed. Losses are from the best epoch, in nats per frame
+    or token. The training loss of a language model is the mean during the epoch, with dropout; its
+    test loss is None.
     """
 
     seed: int
@@ -54,8 +52,6 @@ class TrainingResult:
     valid_nll: float
     test_nll: float | None
     epochs: int
-    last_train_nll: float
-    steps: tuple[int, int]
     finished: bool
     diverged: str | None
 
@@ -83,16 +79,13 @@ def train(
     callbacks: Sequence[Callback] = (),
     **changes: Any,
 ) -> list[TrainingResult]:
-    """Train in the folder `out`, or continue the training run in it. Returns one result for each
-    seed.
+    """Train in the folder `out`, or continue the training run in it. Returns one result per seed.
 
     Args:
-        config: a preset by name (`rhn presets`), or a configuration; a later call may change its
-            `epochs`.
-        data: chorales or a text; None: the published data of the configuration.
-        seeds: seeds to train side by side as one program; default: the seed of the configuration.
-        threads: number of CPU threads for a language model, whose bits are the same in every run
-            with one thread. Chorales use one.
+        config: a preset by name (`rhn presets`), or a configuration. A later call may raise epochs.
+        data: chorales or a text. None: the published data of the configuration.
+        seeds: seeds to train side by side as one program. None: the seed of the configuration.
+        threads: CPU threads for a text, whose bits are the same in every run with one thread.
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
         changes: fields of the configuration, such as cell="dts-rnn", hidden_size=64.
@@ -167,17 +160,15 @@ class _Run:
         """Return the result of the training run for a seed."""
         trainer, first, curve = self.trainer, self._task.first_epoch, self.trainer.curve(seed)
         best = best_epoch(curve, self._task.objective) if len(curve) else -first
-        losses = curve[[best, -1], :2].tolist() if len(curve) else [(math.nan, math.nan)] * 2
+        losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         return TrainingResult(
             seed=seed,
             checkpoint=str(self._homes[seed] / "best.safetensors"),
             best_epoch=best + first,
-            train_nll=losses[0][0],
-            valid_nll=losses[0][1],
+            train_nll=losses[0],
+            valid_nll=losses[1],
             test_nll=None if self._text else self._test_nll(seed),
             epochs=max(0, len(curve) - 1 + first),
-            last_train_nll=losses[1][0],
-            steps=trainer.position,
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
         )
