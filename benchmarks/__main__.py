@@ -30,7 +30,6 @@ from benchmarks.registry import (
     write_rows,
 )
 from rhn.training.ensemble import tune_malloc
-from rhn.utils.old import counted
 
 if importlib.util.find_spec("jax"):
     from benchmarks import peers  # noqa: F401
@@ -44,7 +43,7 @@ def environment(device: str) -> str:
     where = (
         torch.cuda.get_device_name()
         if device == "cuda"
-        else f"{counted(cores, 'core')}, {counted(torch.get_num_threads(), 'torch thread')}"
+        else f"{cores} cores, {torch.get_num_threads()} torch threads"
     )
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     return (

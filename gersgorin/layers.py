@@ -109,9 +109,7 @@ def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
 
 
 def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = None) -> list[Call]:
-    """The calls of a part while the model reads x. change: what replaces each tensor of its
-    outputs.
-    """
+    """The calls of a part while the model reads x; `change` replaces tensors of its outputs."""
     found = list[Call]()
 
     def before(_: nn.Module, args: tuple, kwargs: dict) -> None:

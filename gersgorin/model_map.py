@@ -252,9 +252,7 @@ class _Reader:
 
 
 class _Embedded(TorchFunctionMode):
-    """Context in which the vectors that an embedding returns at its first call for the ids x are a
-    leaf, to which a shift is added.
-    """
+    """Context: what an embedding returns first for the ids x is a leaf, plus a shift."""
 
     def __init__(self, x: Tensor, shift: Any):
         super().__init__()
@@ -341,9 +339,7 @@ def _built(
 
 
 def _is_one(read: Read, axes: Axes, name: str, o: Tensor) -> bool:
-    """True if each sequence has one output. An output of as many numbers as there are steps is
-    one if it has as many for a shorter x.
-    """
+    """True if each sequence has one output: as many numbers for a shorter x."""
     if o.numel() != axes.B * axes.T or o.shape[-1:] != (axes.T,):
         return len(axes.frames(name, o)) == 1
     try:

@@ -175,9 +175,7 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 
 def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
-    """The step of a network that is not copied, and the states (..., N) as vectors. lead: the
-    leading dimensions of the tensors of a tuple; tensors without them are one state.
-    """
+    """The step of a network that is not copied, and the states (..., N) as vectors."""
     s = tree_map(lambda part: _tensor("s", part), s)
     parts, name = tree_leaves(s), name_of(network)
     if isinstance(network, Cell):
@@ -237,9 +235,7 @@ def _derivative(
 
 
 def _by_autograd(step: Step, x: Tensor, s: Tensor, at_s: bool, method: str | None) -> Tensor:
-    """The derivatives by torch's transforms; without a method those that need no rule for many
-    rows, which have no gradients, if an operation has none.
-    """
+    """The derivatives by torch's transforms, or row by row if an operation cannot be batched."""
     of_one = METHODS[method or "jacrev"](
         lambda x, s: step.rows(x[None], s[None])[0], argnums=int(at_s)
     )

@@ -254,9 +254,7 @@ class IteratedMap:
 
 
 def _drifts(path: Tensor, still: Tensor) -> bool:
-    """True if one of b states moves along its path (T, b, N) by more than `still`, and mostly in
-    one direction. A state that turns or wanders stays in its region.
-    """
+    """True if one of b states moves along its path (T, b, N) by over `still`, mostly one way."""
     moved, way = (path[-1] - path[0]).norm(dim=-1), path.diff(dim=0).norm(dim=-1).sum(0)
     return bool(((moved > still) & (moved > way / 2)).any())
 
@@ -359,9 +357,7 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
 
 
 def _points(F: IteratedMap, starts: Tensor, margin: float) -> dict[str, Any]:
-    """Search from the starts and from the states in which they settle. Returns the fields of
-    `FixedPoints` about the points and the search.
-    """
+    """The fields of `FixedPoints` about the points and the search."""
     (settled, steps), B = F.settled(starts), len(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
     at_starts, apart = search.r.speed(starts), zeros.APART * search.scale

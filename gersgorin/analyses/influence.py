@@ -343,9 +343,7 @@ def _weights(n: int, B: int, k: int, probes: int, generator: torch.Generator) ->
 def _products(
     of: ModelMap, steps: Tensor, w: Tensor, v: Tensor, numbers: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """||w[i, j] d o[steps[i]] / d x[t]|| (n, j, T, B) for weights w (n, j, B, k), whether an output
-    depends on any input (n, B), and the derivatives of w[i, j] o[steps[i]] along v (n, j).
-    """
+    """||w d o / d x[t]|| (n, j, T, B), whether any input matters (n, B), and slopes along v."""
     n, j = w.shape[:2]
     whole = w.new_zeros(n, j, *of.outputs.shape)
     whole[range(n), :, steps] = w
@@ -363,9 +361,7 @@ def _products(
 
 
 def _of_weights(norms: Tensor, *, estimate: bool) -> tuple[Tensor, Tensor]:
-    """(The root of the sum of squares over sequences (n, T), the standard error of this sum), from
-    the norms (n, j, T, B) for unit vectors, or random signs.
-    """
+    """(Root of the sum of squares over sequences (n, T), its standard error) from (n, j, T, B)."""
     norms = scaled_norm(norms, -1)
     if not estimate:
         return scaled_norm(norms, 1), torch.zeros_like(norms[:, 0])

@@ -170,9 +170,7 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
 
 
 def _upper_envelope(centers: np.ndarray, radii: np.ndarray) -> list[tuple[float, float, float]]:
-    """(Centre, radius, the x from which this disc is the highest) of each disc that is the highest
-    somewhere, from left to right.
-    """
+    """(Centre, radius, first x) of each disc that is the highest somewhere, from left to right."""
     # centers that differ by less than the least number are equal here
     order = np.lexsort((radii, centers))
     envelope: list[tuple[float, float, float]] = []
@@ -192,9 +190,7 @@ def _upper_envelope(centers: np.ndarray, radii: np.ndarray) -> list[tuple[float,
 
 
 def _arc(center: float, radius: float, low: float, high: float, points: int) -> np.ndarray:
-    """The part of an upper half circle with low <= x - center <= high; one point if the radius is
-    0.
-    """
+    """The part of an upper half circle with low <= x - center <= high; a point for radius 0."""
     if radius == 0:
         return np.array([center + 0j])
     start, stop = np.arccos(np.clip([low / radius, high / radius], -1, 1))

@@ -137,11 +137,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _converged(name: str, stack: Tensor) -> Any:
-    """The result of torch's function of this name, or of NumPy's if torch's QR iteration does not
-    converge, as for some matrices with many equal eigenvalues.
-
-    Raises InvalidInputError if NumPy's does not converge either.
-    """
+    """The result of torch's function of this name, or of NumPy's if torch's does not converge."""
     try:
         return getattr(torch.linalg, name)(stack)
     except torch.linalg.LinAlgError:

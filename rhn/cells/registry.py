@@ -138,9 +138,9 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     torch.nn, or a user's cell as `package.module:factory`. Raises InvalidInputError for an unknown
     name.
     """
-    if name in CELLS:
+    if str(name) in CELLS:
         return CELLS[name]
-    if name in TORCH_CELLS:
+    if str(name) in TORCH_CELLS:
         as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
         return as_in_torch(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):

@@ -21,9 +21,8 @@ from rhn.training.trainer import Task
 
 CHORALE_ROWS = 32
 MOST = 2  # times CHORALE_ROWS in a batch for evaluation, which needs no memory for gradients
-STEP_ROWS = {
-    "cpu": 4.0
-}  # fixed cost of a time step, in rows: losses depend on it in their last bits
+# fixed cost of a time step, in units of the cost of a row; losses depend on it in their last bits
+STEP_ROWS = {"cpu": 4.0}
 
 
 @dataclass(frozen=True, eq=False)

@@ -360,9 +360,9 @@ REFUSED = {
     ),
     "Idle does not call its cells": lambda: Idle(nn.GRU(n, n)),
     "the GRU reads packed sequences": lambda: Packed(nn.GRU(n, n)),
-    "expected one direction and no projection": lambda: Net(nn.GRU(n, n, bidirectional=True)),
+    "of one direction and without a projection": lambda: Net(nn.GRU(n, n, bidirectional=True)),
     "Linear holds no recurrent cell of rhn.cells or torch.nn": lambda: nn.Linear(88, 88),
-    "Net does not run on x of shape .*: .*m = 7": lambda: Net(nn.GRU(n + 1, n)),
+    "Net does not run on x of shape .*: .*expected .T, B, 7.": lambda: Net(nn.GRU(n + 1, n)),
     "Net does not run on x of shape .*: RuntimeError": lambda: Net(nn.GRU(n, n + 1)),
     "Net has other outputs with cells of ours": lambda: hooked(Net(nn.GRU(n, n))),
     "LayerNormed called on a sequence returns another state|mode 'carry' runs LayerNormed": (

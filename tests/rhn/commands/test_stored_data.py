@@ -46,7 +46,7 @@ def test_other_data_are_named(config, other_chorales, tmp_path, refused):
     assert not (tmp_path / "again").exists()
     words = [*words, config(epochs=1), "--data", other_chorales]
     assert cli.main([*map(str, words)]) == 0
-    assert stored_data(tmp_path / "again").path == other_chorales
+    assert stored_data(read(tmp_path / "again")).path == other_chorales
 
 
 def test_fewer_tokens_of_the_text_of_a_run_are_another_choice(prose, trained, tmp_path):

@@ -93,7 +93,7 @@ def test_what_is_stopped_in_its_first_epoch_has_no_checkpoint_and_no_losses(
     assert prose.train(tmp_path, "--max-minutes", 0) == 0
     row = capsys.readouterr().out.splitlines()[1]
     assert row.split() == ["seed", "0", "-", "-", "-", "0", "0", "no", "-"]
-    refused(["evaluate", tmp_path], "holds no best.safetensors")
+    refused(["evaluate", tmp_path], "best.safetensors does not exist")
     assert prose.train(tmp_path) == 0
     assert_same_run(tmp_path, trained(prose))
 
