@@ -11,7 +11,6 @@ import torch
 
 from rhn.data import Corpus, TextCorpus
 from rhn.training.chorales import constant_output_nll
-from rhn.training.run import Callback
 from rhn.training.trainer import Trainer
 
 NAME = "record.npz"
@@ -27,7 +26,7 @@ def recorded_every(folder: Path) -> int | None:
     return Recording.load(paths[0]).every if paths else None
 
 
-class ProbeRecorder(Callback):
+class ProbeRecorder:
     """A callback that records a seed of a training run; chorales at the end of an epoch."""
 
     def __init__(self, every: int, config: Any, corpus: Corpus | TextCorpus, seed: int, home: Path):
@@ -44,8 +43,8 @@ class ProbeRecorder(Callback):
             constant = constant_output_nll(corpus, corpus.valid[:1])
             self._how |= {"data": corpus.valid[0].label, "constant": constant}
 
-    def step(self, trainer: Trainer) -> None:
-        """Measure if a measurement is due."""
+    def __call__(self, trainer: Trainer) -> None:
+        """Measure if a measurement is due, and write the record: it is not older than the state."""
         before = self._steps
         self._steps = trainer.steps - (0 if self._text else trainer.position[0])
         due = self._recorder is None or self._steps // self._every != before // self._every
@@ -68,8 +67,4 @@ class ProbeRecorder(Callback):
             self._recorder = Recorder(self._model, x, self._every, **how)
         else:
             self._recorder.measure(self._steps, loss)
-
-    def save(self) -> None:
-        """Write the record."""
-        if self._recorder:
-            self._recorder.save()
+        self._recorder.save()

@@ -139,12 +139,11 @@ def train_and_print(
     with progress_bars() as report:
         advance = report("training")
 
-        class Steps(run.Callback):
-            def step(self, trainer: Any) -> None:
-                (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
-                advance(trainer.steps, trainer.steps + left * steps - done)
+        def show(trainer: Any) -> None:
+            (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
+            advance(trainer.steps, trainer.steps + left * steps - done)
 
-        callbacks: list = [Steps()]
+        callbacks: list = [show]
         for seed, home in run.homes(out, seeds).items() if record else ():
             callbacks.append(ProbeRecorder(record, config, corpus, seed, home))
         how: dict = {"device": device, "threads": threads, "max_minutes": options.max_minutes}

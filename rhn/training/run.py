@@ -13,7 +13,7 @@ first; the other files follow from it, and after a kill they are written again.
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -56,16 +56,6 @@ class TrainingResult:
     diverged: str | None
 
 
-class Callback:
-    """The base class of callbacks during a training run, such as progress bars and recorders."""
-
-    def step(self, trainer: Trainer) -> None:
-        """Called at the start of a training run, and after every optimiser step."""
-
-    def save(self) -> None:
-        """Called before the state is saved, so that the callback's files are not older."""
-
-
 def train(
     config: str | ChoraleConfig | LanguageConfig,
     data: Corpus | TextCorpus | None = None,
@@ -76,7 +66,7 @@ def train(
     device: str = "cpu",
     max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callable[[Trainer], None]] = (),
     **changes: Any,
 ) -> list[TrainingResult]:
     """Train in the folder `out`, or continue the training run in it. Returns one result per seed.
@@ -88,6 +78,7 @@ def train(
         threads: CPU threads for a text, whose bits are the same in every run with one thread.
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
+        callbacks: functions that are called at the start and after every optimiser step.
         changes: fields of the configuration, such as cell="dts-rnn", hidden_size=64.
 
     Raises InvalidInputError if the folder holds another training run, DataError if its state is
@@ -129,7 +120,7 @@ def train(
 class _Run:
     """A training run and its files."""
 
-    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callback]):
+    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callable]):
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
         self._text, self._homes = isinstance(task, LanguageTask), homes(folder, list(models))
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
@@ -175,7 +166,7 @@ class _Run:
 
     def _report_step(self) -> None:
         for callback in self._callbacks:
-            callback.step(self.trainer)
+            callback(self.trainer)
 
     def _saved(self) -> dict[int, TrialState] | None:
         """Return the saved state of each seed; None if the folder has no training run. Raises
@@ -207,8 +198,6 @@ class _Run:
 
     def _save(self) -> None:
         """Write the state, then the files that follow from it."""
-        for callback in self._callbacks:
-            callback.save()
         arrays: dict[str, np.ndarray] = {}
         for seed, prefix in self._prefixes.items():
             state = self.trainer.state(seed)
