@@ -17,9 +17,7 @@ NAME = "record.npz"
 
 
 def recorded_every(folder: Path) -> int | None:
-    """Return the number of optimiser steps between two measurements of the training run in a
-    folder; None if it has no record. Raises DataError for a damaged record.
-    """
+    """Return the optimiser steps between two measurements in the record of a folder, if any."""
     from gersgorin.recording import Recording
 
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])

@@ -60,7 +60,8 @@ class Evaluate(TrainedOptions):
         if checkpoint.header["class"] == "LanguageModel":
             row = self._of_text(checkpoint, model, data[: self.max_tokens], how)
         else:
-            self._require_none("for chorales", "max_tokens", "batch_size", "temperature", "mc")
+            for name, value in self._given("max_tokens", "batch_size", "temperature", "mc"):
+                raise InvalidInputError(f"{name} is {value}: expected none for chorales")
             found = evaluate_chorales(model, data, **how)
             row = {"nll": found.nll, "split": self.split, "frames": found.predicted}
         if self.json:
@@ -70,31 +71,26 @@ class Evaluate(TrainedOptions):
             print(*(f"{name} {value}" for name, value in shown.items()), sep=", ")
 
     def _of_text(self, checkpoint: Any, model: Any, data: Any, how: dict) -> dict:
-        from rhn.training import evaluation
+        from rhn.training.evaluation import measure, measure_name, score
         from rhn.training.monte_carlo import monte_carlo_score
         from rhn.training.trained import text_of
 
         config, vocabulary = text_of(checkpoint)
-        used: dict = {} if self.temperature is None else {"temperature": self.temperature}
+        measured: Any = score
+        used = dict(self._given("batch_size", "temperature"))
+        if self.mc is not None:
+            for name, value in used.items():
+                raise InvalidInputError(f"{name} is {value}: expected none with mc")
+            measured, used = monte_carlo_score, {"samples": self.mc}
+            how |= {"dropout": config.dropout, "window": config.window, "seed": self.seed}
         with progress_bars() as report:
-            how |= {"progress": report(self.split)}
-            if self.mc is None:
-                found = evaluation.score(
-                    model, data, batch_size=self.batch_size or 1, **used, **how
-                )
-            else:
-                self._require_none("with mc", "batch_size", "temperature")
-                used = {"samples": self.mc}
-                how |= {"window": config.window, "seed": self.seed}
-                found = monte_carlo_score(model, data, config.dropout, **used, **how)
-        name = evaluation.measure_name(vocabulary)
-        losses = {"nll": found.nll, name: evaluation.measure(found.nll, name)}
+            found = measured(model, data, **used, **how, progress=report(self.split))
+        name = measure_name(vocabulary)
+        losses = {"nll": found.nll, name: measure(found.nll, name)}
         return losses | {"split": self.split, "tokens": found.predicted} | used
 
-    def _require_none(self, case: str, *names: str) -> None:
-        for name in names:
-            if (value := getattr(self, name)) is not None:
-                raise InvalidInputError(f"{name} is {value}: expected none {case}")
+    def _given(self, *names: str) -> list[tuple[str, Any]]:
+        return [(name, value) for name in names if (value := getattr(self, name)) is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,11 +71,12 @@ class ChoraleTask(Task):
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
         if self._evaluate[0] is not ensemble:
-            splits = self._splits  # a function without self, see `captured`
-            losses = captured(
-                lambda: torch.stack([mean_nll(ensemble, s) for s in splits], 1), self.device
-            )
-            self._evaluate = ensemble, losses
+            splits = self._splits
+
+            def losses() -> Tensor:  # without self, see `captured`
+                return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
+
+            self._evaluate = ensemble, captured(losses, self.device)
         return self._evaluate[1]()
 
     def part_size(self, model: nn.Module) -> int | None:
@@ -92,9 +93,7 @@ def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> 
     return [_minibatch(usable[start : start + batch_size], **where) for start in cuts]
 
 
-def evaluation_batches(
-    pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype
-) -> list[ChoraleBatch]:
+def evaluation_batches(pieces: Sequence[np.ndarray], *, device, dtype) -> list[ChoraleBatch]:
     """Cut pieces into batches for evaluation, longest first, in the least time; see `grouped`."""
     usable, found = _longest_first(pieces), []
     longest = [len(piece) for piece in usable[::CHORALE_ROWS]]
@@ -132,8 +131,7 @@ def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
 def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = None) -> float:
     """Return the loss on `pieces` (None: the training pieces) of the constant predictor with the
     lowest training loss, in nats per frame: the sum over keys of -q log p - (1 - q) log(1 - p). p
-    is the share of training frames (without the first of each piece) in which a key sounds, q that
-    of `pieces`.
+    and q are the shares of predicted frames in which a key sounds, in training and in `pieces`.
     """
     p, q = (
         torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))

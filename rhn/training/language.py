@@ -129,9 +129,8 @@ def epoch_windows(
     columns: int, window: int, *, vary: bool = False, epoch: int = 1
 ) -> list[tuple[int, int]]:
     """Return (first time step, number of time steps) for each window of an epoch over rows of
-    `columns` tokens: as many whole windows as fit. With `vary`, lengths are drawn anew in each
-    epoch from a normal distribution with mean `window` (for one window in 20 half of that) and
-    standard deviation 5.
+    `columns` tokens: as many whole windows as fit. With `vary`, lengths are drawn from a normal
+    distribution with mean `window` (for one window in 20 half of that) and standard deviation 5.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]

@@ -4,8 +4,7 @@ masks (Gal and Ghahramani 2016).
     P(w[t]) = 1/S sum over samples i of softmax(z_i[t])[w[t]]
 
 where z_i are the logits with the masks of sample i. Each sample reads the whole text from the zero
-state. New masks are drawn in every window, as in training. They are a function of (seed, sample,
-window), on every device.
+state. New masks are drawn in every window, as a function of (seed, sample, window).
 """
 
 import copy
@@ -43,10 +42,9 @@ def monte_carlo_score(
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> MeanLoss:
-    """Compute the loss on a text (N,) of the mean prediction of `samples` networks with random
-    dropout masks, which `window` time steps share. `dropout` has the rates, commonly those of the
-    training run. At most `rows` samples are read side by side; the result depends on this number
-    by rounding only. `progress` is called with (tokens done, all tokens) of all samples.
+    """Compute the loss on a text (N,) of the mean prediction of `samples` networks with dropout
+    masks, which `window` time steps share. At most `rows` samples are read side by side, which
+    changes the result by rounding only. `progress` gets (tokens done, all tokens) of all samples.
     """
     seed, text, window = check_seed(seed), in_rows(tokens, 1), whole_number("window", window)
     steps, samples = text.shape[1] - 1, whole_number("samples", samples)

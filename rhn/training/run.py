@@ -41,8 +41,7 @@ SAVE_SHARE = 0.02  # of the time: a kill costs as much as is trained between two
 @dataclass(frozen=True)
 class TrainingResult:
     """The result of a training run for one seed. Losses are from the best epoch, in nats per frame
-    or token. The training loss of a language model is the mean during the epoch, with dropout; its
-    test loss is None.
+    or token; of a text, the training loss is the mean during the epoch, the test loss is None.
     """
 
     seed: int
@@ -243,7 +242,5 @@ class _Run:
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
-    """Return the folder of each seed: the folder itself for one seed, its subfolder seed-N/ for
-    several.
-    """
+    """Return the folder of each seed: of several seeds, the subfolders seed-N/."""
     return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}

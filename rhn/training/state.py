@@ -97,9 +97,7 @@ def _checksum(tensors: Mapping, texts: Mapping[str, str]) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is created if it is missing. The lock ends with
-    the process that holds it. Raises OutputError.
-    """
+    """Keep other processes out of a folder, which is created if missing. Raises OutputError."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -104,14 +104,9 @@ class Trials:
 
 
 class Trainer:
-    """Train K trials of a task, all at the same step of the same epoch.
-
-    Args:
-        models: the model of each trial, by trial number, with its initial weights.
-        learning_rates: the learning rate of each trial; default: that of the configuration.
-        optimizer: the optimizer of all trials; default: that of the configuration.
-        saved: a state for each trial, all at the same step; None to begin.
-        part_size: number of models that share one pass of a step; None: all of them.
+    """Train K trials of a task, all at the same step of the same epoch, from `models` with their
+    initial weights by trial number, or from `saved` states. Learning rates and optimizer are those
+    of the configuration by default; `part_size` models (None: all) share one pass of a step.
     """
 
     _log: Tensor
