@@ -144,8 +144,9 @@ def train_and_print(
             advance(trainer.steps, trainer.steps + left * steps - done)
 
         callbacks: list = [show]
-        for seed, home in run.homes(out, seeds).items() if record else ():
-            callbacks.append(ProbeRecorder(record, config, corpus, seed, home))
+        if record is not None:
+            homes = run.homes(out, seeds).items()
+            callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
         how: dict = {"device": device, "threads": threads, "max_minutes": options.max_minutes}
         about = {"path": path and str(path.absolute())}
         how |= {"seeds": seeds, "about": about, "callbacks": callbacks}

@@ -50,9 +50,8 @@ def sample_chorale(
     temperature = number("temperature", temperature, above=0)
     generator = Generator().manual_seed(check_seed(seed))
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
-    frames = torch.zeros(
-        BEATS * whole_number("bars", bars), KEYS, dtype=torch.float64, device="cpu"
-    )
+    steps = BEATS * whole_number("bars", bars)
+    frames = torch.zeros(steps, KEYS, dtype=torch.float64, device="cpu")
     frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
     model, states = copy.deepcopy(model).to("cpu", torch.float64).eval(), [None] * model.layers
     for t in range(1, len(frames)):
