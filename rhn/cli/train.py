@@ -53,28 +53,27 @@ class Running:
         """Train or continue a training run in `out`, and print the losses."""
         import torch
 
-        from rhn.cli.recording import recorders
+        from rhn.cli.recording import ProbeRecorder
         from rhn.training import run
         from rhn.training.ensemble import tune_malloc
 
         device, path = resolve_device(self.device), None if data is None else Path(str(data))
-        small = (
-            isinstance(config, ChoraleConfig) or config.hidden_size < 500
-        )  # one thread is faster
+        # one thread is faster
+        small = isinstance(config, ChoraleConfig) or config.hidden_size < 500
         threads = self.threads or (1 if small else torch.get_num_threads())
         tune_malloc()
         corpus = load_corpus(config, path)
         with progress_bars() as report:
             advance = report("training")
 
-            class Steps(run.Callback):
-                def step(self, trainer: Any) -> None:
-                    (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
-                    advance(trainer.steps, trainer.steps + left * steps - done)
+            def show(trainer: Any) -> None:
+                (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
+                advance(trainer.steps, trainer.steps + left * steps - done)
 
-            callbacks: list = [Steps()]
+            callbacks: list = [show]
             if record is not None:
-                callbacks += recorders(record, config, out, corpus, seeds)
+                homes = run.homes(out, seeds).items()
+                callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
             how: dict = {"device": device, "threads": threads, "max_minutes": self.max_minutes}
             how |= {"seeds": seeds, "about": {"path": path and str(path.absolute())}}
             results = run.train(config, corpus, out=out, callbacks=callbacks, **how)
