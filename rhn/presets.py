@@ -251,9 +251,7 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:
-    """Return the fields that follow from a cell: no transform bias without transform gates, torch's
-    own initial weights; for chorales depth 1 and a learning rate at which the cell trains.
-    """
+    """Return the fields that follow from a cell: bias, initial weights, rate for chorales."""
     factory = resolve_cell(cell)
     gated, own_start = accepts(factory, BIAS), hasattr(factory, "own_init")
     if kind is LanguageConfig:

@@ -19,7 +19,6 @@ _MODULES = {
         "cell_options",
         "hidden_size_for_budget",
         "is_known",
-        "is_ours",
         "make_cell",
         "name_of_cell",
         "num_parameters",

@@ -119,11 +119,6 @@ def is_known(name: str) -> bool:
     return name in CELLS or name in TORCH_CELLS
 
 
-def is_ours(name: str) -> bool:
-    """Return True for the name of a cell of the toolkit or of torch.nn, not for users' cells."""
-    return name in TOOLKIT_CELLS or name in TORCH_CELLS
-
-
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     """Return the factory of a cell by its name: a name in `CELLS`, "torch.nn:LSTM", or a user's
     cell as "package.module:factory". Raises InvalidInputError.
@@ -198,7 +193,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
             names = ", ".join(known) or "none"
             raise InvalidInputError(f"option of {cell} is {in_short(name)}: expected {names}")
     values = {name: _value(value) for name, value in given.items()}
-    if values and is_ours(cell):
+    if values and (cell in TOOLKIT_CELLS or cell in TORCH_CELLS):  # no user's cell is built here
         made = make_cell(cell, 1, 1, device="meta", **values)
         return {name: getattr(made, name) for name in values}
     return values

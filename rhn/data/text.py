@@ -203,10 +203,7 @@ def _counts(text: np.ndarray, size: int) -> np.ndarray:
 def _vocabulary(
     symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None
 ) -> Vocabulary:
-    """Make the vocabulary of a text from the occurrences (3, S) in its splits: of words, `<unk>`,
-    `<eos>` and the most frequent ones of the training text. `<unk>` is the last word if the text
-    does not contain it and a word needs it.
-    """
+    """Make the vocabulary of a text from the occurrences (3, S) of its symbols in the splits."""
     if unit != "words":
         used = np.flatnonzero(counts.sum(axis=0))
         return Vocabulary(unit, tuple(sorted(symbols[place] for place in used)))

@@ -139,9 +139,7 @@ def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
 
 
 def _softmax_call(y: Tensor, U: Tensor, targets: Tensor, mask: Mask) -> dict:
-    """Return the arguments of all functions of `softmax.h`: a row of the batch is a group, whose T
-    time steps share a mask.
-    """
+    """Return the arguments of all functions of `softmax.h`: a row of the batch is a group."""
     (T, B, n), V = y.shape[1:], U.shape[1]
     sizes = {"groups": B, "B": T, "n": n, "V": V, "tiles": -(-V // LANES)}
     by_rows = {"y": _by_rows(y), "targets": _by_rows(targets.to(y.dtype))}
