@@ -76,7 +76,7 @@ class Checkpoint:
         return known[name](**config | {"cell": cell or own}, **options)
 
     def _require_fit(self, model: nn.Module) -> None:
-        """Raise CheckpointError unless the tensors are finite, with the names and shapes of a model."""
+        """Raise CheckpointError unless the tensors are finite and fit the model."""
         found = {name: tuple(t.shape) for name, t in self.tensors.items()}
         expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
         for name in sorted(name for name, _ in found.items() ^ expected.items()):
