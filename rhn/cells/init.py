@@ -19,20 +19,17 @@ fan_in is the number of columns of a matrix. Recurrent matrices are the n x n bl
 Biases are zero, except with `uniform`. `uniform:A,bias:B` starts all biases at the constant B (an
 option of the official Theano code). Gate biases (`transform_bias`, ...) are constants that the cell
 sets afterwards.
-
-`orthogonal_`, `chrono_` and `remembering_` draw new weights for any module of torch, in place.
 """
 
-import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.cells.layers import Layer
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_INIT, is_number
 
@@ -50,7 +47,6 @@ EXPECTED = (
 )
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
-TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 WRITTEN = 0.4  # norm of what T steps write into a remembering unit: tanh is nearly linear there
 
 
@@ -163,6 +159,7 @@ def remember(
     plane's angle. Sources: Henaff, Szlam and LeCun 2016 (rotations); Bacciu, Carta and Sperduti
     2019 (linear memory); Mikolov et al. 2014 (SCRN); S4D and LRU (spread angles); Le et al. 2015.
 
+    >>> from rhn.cells.layers import Part
     >>> rnn = nn.RNN(3, 8)
     >>> layer = Layer(input=Part("weight_ih_l0"), recurrent=Part("weight_hh_l0"))
     >>> remember(rnn, [layer], 100, None), rnn.weight_ih_l0[4:].any().item()
@@ -205,141 +202,3 @@ def haar(normal: Tensor) -> Tensor:
     Q, R = torch.linalg.qr(normal)
     signs = R.diagonal(dim1=-2, dim2=-1).sign()
     return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)
-
-
-@torch.no_grad()
-def orthogonal_(model: nn.Module, generator: torch.Generator | None = None) -> int:
-    """Draw new weights in place: recurrent matrices (n, n) are random rotations, other matrices are
-    normal with standard deviation 1/sqrt(fan_in), biases are 0, but 1 for forget and update gates
-    and -1 for transform gates. Return the number of recurrent matrices.
-
-    Linear layers (n, n) and square matrices of your own modules count as recurrent. Embeddings,
-    normalisations and parameters without a gradient stay unchanged.
-
-    >>> model = nn.RNN(3, 5)
-    >>> orthogonal_(model), bool((model.weight_hh_l0.det().abs() - 1).abs() < 1e-6)
-    (1, True)
-    """
-    return _redraw(model, haar, generator)
-
-
-@torch.no_grad()
-def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
-    """Draw the biases of gates in place, for memories of up to T steps: +-log u, with u uniform in
-    [1, T - 1] (Tallec and Ollivier 2018). All other weights stay unchanged. Return the number of
-    gates.
-
-    >>> model = nn.LSTM(3, 5)
-    >>> chrono_(model, 60), bool((model.bias_ih_l0[5:10] >= 0).all())
-    (1, True)
-    """
-    count = 0
-    for module, layer in _layers(*model.modules()):
-        blocks = _bias_blocks(module, layer)
-        for k, block in enumerate(blocks):
-            if sign := _memory(layer.gate, k):
-                u = torch.empty(block.shape, dtype=torch.double)
-                u.uniform_(1.0, max(2.0, steps - 1.0), generator=generator)
-                block.copy_(sign * u.log())
-                if layer.gate and layer.gate.carry is not None:
-                    blocks[layer.gate.transform].copy_(-block)
-                count += 1
-    return count
-
-
-@torch.no_grad()
-def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
-    """Draw new weights in place as `remember` does, for each recurrence of tanh or ReLU; all other
-    matrices are normal with standard deviation 1/sqrt(fan_in). Return the number of recurrences.
-
-    >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
-    (2, 0)
-    """
-    _redraw(model, lambda drawn: drawn / math.sqrt(drawn.shape[-1]), generator)
-    count = 0
-    for module in model.modules():
-        layers = tuple(layer for _, layer in _layers(module))
-        alone = [(replace(s, input=s.input or s.skip, skip=None),) for s in layers]
-        for group in alone if isinstance(module, nn.RNNBase) else [layers]:
-            count += remember(module, group, steps, generator)
-    return count
-
-
-def _redraw(model: nn.Module, recurrent: Callable, generator: torch.Generator | None) -> int:
-    """Draw all layers, recurrent matrices as `recurrent` of a normal one; return their number."""
-    count = 0
-    for module, layer in _layers(*model.modules()):
-        for part in filter(None, (layer.input, layer.skip)):
-            q = _values(module, part)
-            drawn = torch.randn(q.shape, generator=generator, dtype=torch.double)
-            q.copy_(drawn / math.sqrt(max(1, q.shape[-1])))
-        for block in _square_blocks(_values(module, layer.recurrent)):
-            drawn = torch.randn(block.shape, generator=generator, dtype=torch.double)
-            block.copy_(recurrent(drawn))
-            count += 1
-        for k, block in enumerate(_bias_blocks(module, layer)):
-            block.fill_(_memory(layer.gate, k))
-        for name, p in module.named_parameters(recurse=False):
-            if name.startswith("bias_h") and p.requires_grad:
-                p.zero_()
-    return count
-
-
-def _memory(gate: GateBlocks | None, block: int) -> int:
-    """Return 1 if a larger bias of a block makes memories last longer, -1 if shorter, else 0."""
-    if gate and gate.carry is not None:
-        return int(block == gate.carry)
-    return (-1 if gate.opens else 1) if gate and block == gate.transform else 0
-
-
-def _values(module: nn.Module, part: Part | None) -> Tensor:
-    """Return the weights of a part; empty if there is none, or none with a gradient."""
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if part is None or part.parameter not in trained:
-        return torch.empty(0)
-    return trained[part.parameter].detach()[part.index]
-
-
-def _square_blocks(R: Tensor) -> tuple[Tensor, ...]:
-    return R.split(R.shape[1]) if R.dim() == 2 and len(R) % R.shape[1] == 0 else ()
-
-
-def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:
-    """Return the bias of a layer, n numbers for each block."""
-    bias = _values(module, layer.bias)
-    return bias.split(getattr(module, "hidden_size", len(bias))) if len(bias) else ()
-
-
-def _layers(*modules: nn.Module) -> Iterator[tuple[nn.Module, Layer]]:
-    """Yield the layers of cells of this package, of torch, and of the user's own modules."""
-    for module in modules:
-        described = getattr(module, "layers", None)
-        found: Iterable[Layer] = ()
-        if inspect.ismethod(described):
-            found = (layer for layer in described() if isinstance(layer, Layer))
-        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            found = _layers_of_torch(module)
-        elif isinstance(module, nn.Linear) or not type(module).__module__.startswith("torch."):
-            found = _layers_of_matrices(module)
-        yield from ((module, layer) for layer in found)
-
-
-def _layers_of_matrices(module: nn.Module) -> Iterator[Layer]:
-    """Yield a layer for each matrix of a linear layer, or of the user's own module."""
-    bias = Part("bias") if isinstance(module, nn.Linear) else None
-    for name, p in module.named_parameters(recurse=False):
-        if p.dim() == 2:
-            square, part = p.shape[0] == p.shape[1], Part(name)
-            yield Layer(recurrent=part, bias=bias) if square else Layer(input=part, bias=bias)
-
-
-def _layers_of_torch(module: nn.Module) -> Iterator[Layer]:
-    """Yield the layers of a recurrent module of torch."""
-    kind = type(module).__name__
-    gate = next((blocks for name, blocks in TORCH_GATES.items() if kind.startswith(name)), None)
-    for name, _ in module.named_parameters(recurse=False):
-        if name.startswith("weight_hh"):
-            end = name.removeprefix("weight_hh")
-            first, reads = end in ("", "_l0", "_l0_reverse"), Part(f"weight_ih{end}")
-            layer = Layer(recurrent=Part(name), bias=Part(f"bias_ih{end}"), gate=gate)
-            yield replace(layer, input=reads) if first else replace(layer, skip=reads)

@@ -6,12 +6,13 @@ Legend: x input, m inputs, n units, G blocks of n rows that are stacked in a wei
 to a gate or to the candidate.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
@@ -69,6 +70,9 @@ class Gates:
         return len(self.t)
 
 
+TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
+
+
 def described_layers(cell: Any) -> tuple[Layer, ...]:
     """Return `cell.layers()`. Raises InvalidInputError if it does not fit the cell's weights.
 
@@ -102,3 +106,42 @@ def recurrent_parts(cell: Any) -> list[Part]:
     layers, weights = described_layers(cell), dict(cell.named_parameters())
     parts = [part for layer in layers for part in (layer.recurrent, layer.skip) if part]
     return [p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,)]
+
+
+def layers_in(*modules: nn.Module) -> Iterator[tuple[nn.Module, Layer]]:
+    """Yield the layers of cells of this package, of torch, and of the user's own modules.
+
+    >>> [layer.recurrent.parameter for _, layer in layers_in(nn.GRU(2, 3, num_layers=2))]
+    ['weight_hh_l0', 'weight_hh_l1']
+    """
+    for module in modules:
+        described = getattr(module, "layers", None)
+        found: Iterable[Layer] = ()
+        if inspect.ismethod(described):
+            found = (layer for layer in described() if isinstance(layer, Layer))
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            found = _layers_of_torch(module)
+        elif isinstance(module, nn.Linear) or not type(module).__module__.startswith("torch."):
+            found = _layers_of_matrices(module)
+        yield from ((module, layer) for layer in found)
+
+
+def _layers_of_matrices(module: nn.Module) -> Iterator[Layer]:
+    """Yield a layer for each matrix of a linear layer, or of the user's own module."""
+    bias = Part("bias") if isinstance(module, nn.Linear) else None
+    for name, p in module.named_parameters(recurse=False):
+        if p.dim() == 2:
+            square, part = p.shape[0] == p.shape[1], Part(name)
+            yield Layer(recurrent=part, bias=bias) if square else Layer(input=part, bias=bias)
+
+
+def _layers_of_torch(module: nn.Module) -> Iterator[Layer]:
+    """Yield the layers of a recurrent module of torch."""
+    kind = type(module).__name__
+    gate = next((blocks for name, blocks in TORCH_GATES.items() if kind.startswith(name)), None)
+    for name, _ in module.named_parameters(recurse=False):
+        if name.startswith("weight_hh"):
+            end = name.removeprefix("weight_hh")
+            first, reads = end in ("", "_l0", "_l0_reverse"), Part(f"weight_ih{end}")
+            layer = Layer(recurrent=Part(name), bias=Part(f"bias_ih{end}"), gate=gate)
+            yield replace(layer, input=reads) if first else replace(layer, skip=reads)

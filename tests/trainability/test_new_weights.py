@@ -8,7 +8,7 @@ from tables import for_each
 from torch import nn
 
 from rhn import cells
-from rhn.cells.init import chrono_, orthogonal_, remembering_
+from trainability.cures import chrono_, orthogonal_, remembering_
 
 
 class Own(nn.Module):
