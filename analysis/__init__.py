@@ -4,13 +4,10 @@
     table = analysis.lesion(model, pieces, mode="bias")  # loss without each layer, figure 6
     print(table); table.figure().savefig("lesions.png"); table.csv("lesions.csv")
 
-`model` is a network of `rhn.models`, your own torch module with cells of `rhn` or RNN, LSTM and GRU
-of torch.nn, or the path of a checkpoint or run folder; then `pieces` are, by default, the data of
-its training run. The commands `rhn-analyze gates`, `lesion` and `report` call these functions.
-
-`pieces` are piano rolls (T, keys), such as those of `rhn.data.chorales()`, or your own arrays. For
-a language model they are ids of tokens (T,), which `analysis.excerpts` and `analysis.stretches` cut
-out of a text.
+`model` is a network of `rhn.models`, your own torch module, or the path of a checkpoint or run
+folder; then `pieces` are, by default, the data of its training run. `pieces` are piano rolls
+(T, keys), or for a language model ids of tokens (T,). The commands `rhn-analyze gates`, `lesion`
+and `report` call these functions.
 """
 
 from rhn.utils.lazy import lazy_names

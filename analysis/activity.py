@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from analysis.layer_results import DATA, FRAMES, HEADER, LAYER, SEQUENCES, SPLIT, LayerResult
+from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,8 +82,8 @@ class GateActivity(LayerResult):
         return self.activity.mean(1)
 
     def header(self) -> dict[str, Any]:
-        values = (self.data, self.split, len(self.names), self.activity.shape[1])
-        return dict(zip((DATA, SPLIT, SEQUENCES, FRAMES), values, strict=True))
+        counts = {SEQUENCES: len(self.names), FRAMES: self.activity.shape[1]}
+        return super().header() | counts
 
     def table(self) -> Mapping[str, Any]:
         shares = {BELOW: self.closed.mean(1), ABOVE: self.open.mean(1)}

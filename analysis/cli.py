@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from rhn.cli.entry import resolve_device, run_command
@@ -58,12 +59,10 @@ class LayerCommand(OutputOptions, TrainedNetwork):
         with progress_bars() as report:
             given = {name: getattr(self, name) for name in self.keywords}
             given |= {"split": self.split or "", "device": resolve_device(self.device)}
-            found = self.measure(self.checkpoint, self.data, progress=report(self.name), **given)
+            module, _, name = self.function.partition(":")
+            measure = getattr(import_module(module), name)
+            found = measure(self.checkpoint, self.data, progress=report(name), **given)
         show(self, found, outputs, str(self.checkpoint))
-
-    def measure(self, *args: Any, **given: Any) -> Any:
-        """Call the function of the command."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +71,10 @@ class GatesCommand(LayerCommand):
     gates that are closed and open.
     """
 
-    function: ClassVar[str] = "gates:gates"
+    function: ClassVar[str] = "analysis.gates:gate_activity"
 
     output: tuple[Path, ...] = (Path("gates.png"),)
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
-
-    def measure(self, *args: Any, **given: Any) -> Any:
-        from analysis.gates import gate_activity
-
-        return gate_activity(*args, **given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +85,7 @@ class LesionCommand(LayerCommand):
     The control `blind` keeps a layer that reads an input, and removes only its input.
     """
 
-    function: ClassVar[str] = "lesions:lesion"
+    function: ClassVar[str] = "analysis.lesions:lesion"
     keywords: ClassVar[tuple[str, ...]] = (
         *LayerCommand.keywords, "mode", "pairs", "max_tokens",
     )  # fmt: skip
@@ -107,11 +101,6 @@ class LesionCommand(LayerCommand):
     """For a text: number of tokens to predict in all, from its beginning (default: 20000)."""
     output: tuple[Path, ...] = (Path("lesion.png"),)
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
-
-    def measure(self, *args: Any, **given: Any) -> Any:
-        from analysis.lesions import lesion
-
-        return lesion(*args, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from analysis.layer_results import (
-    DATA,
-    FRAMES,
-    HEADER,
-    LAYER,
-    SEQUENCES,
-    SPLIT,
-    LayerResult,
-    layer_ticks,
-)
+from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
 from rhn.utils.figures import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
@@ -41,13 +32,8 @@ class LesionTable(LayerResult):
     """The losses of a network whose layers are lesioned in turn. The arrays have an entry for each
     lesioned network.
 
-    Kinds of entries:
-
-    - "layer": one layer is lesioned.
-    - "pair": two layers are lesioned.
-    - "blind": a control. A layer that reads the input is kept, and only its input is removed. The
-      mode "blind" has no such entries.
-    - "beyond blind": the lesion of such a layer, compared with its control.
+    Kinds of entries: "layer", "pair" (two layers are lesioned), "blind" (a control: a layer is
+    kept, and only its input is removed), "beyond blind" (a layer compared with its control).
 
     >>> from analysis import lesion
     >>> from rhn import PolyphonicModel
@@ -97,14 +83,8 @@ class LesionTable(LayerResult):
         return {label: row for own, label, row in found if own == kind}
 
     def header(self) -> dict[str, Any]:
-        return {
-            DATA: self.data,
-            SPLIT: self.split,
-            SEQUENCES: self.sequences,
-            FRAMES: self.frames or None,
-            MODE: self.mode,
-            CONSTANT: self.constant,
-        }
+        counts = {SEQUENCES: self.sequences, FRAMES: self.frames or None}
+        return super().header() | counts | {MODE: self.mode, CONSTANT: self.constant}
 
     def rows(self) -> list[tuple[Any, ...]]:
         beyond, none = self.of_kind("beyond blind"), np.full(4, np.nan)
@@ -152,20 +132,12 @@ class LesionTable(LayerResult):
             return one_panel(part, self.plot)
         alone, both, height = pair(part)
         self.plot(alone)
-        plot_pairs(self, both)
+        _plot_pairs(self, both)
         return height
 
 
-def plot_pairs(table: LesionTable, ax: "Axes") -> None:
-    """Draw the damage of every pair of layers as an image; the diagonal has that of single
-    layers.
-
-    >>> from analysis import lesion
-    >>> from gersgorin.analyses.panels import new_axes
-    >>> from rhn import PolyphonicModel
-    >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
-    >>> plot_pairs(lesion(model, [np.ones((5, 88))], pairs=True), new_axes())
-    """
+def _plot_pairs(table: LesionTable, ax: "Axes") -> None:
+    """Draw the damage of every pair of layers as an image, on the diagonal that of one layer."""
     alone, pairs = table.of_kind(), table.of_kind("pair")
     damage = np.diag([row[1] for row in alone.values()])
     places = itertools.combinations(range(len(alone)), 2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analysis.activity import GateActivity
 from analysis.network import (
@@ -22,7 +22,7 @@ from analysis.network import (
     places,
 )
 from analysis.sequences import Excerpt, Music, Text, excerpts, task_of
-from analysis.trained import NetworkAndData, Progress, no_report, opened
+from analysis.trained import NetworkAndData, Progress, network_title, no_report, opened
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
@@ -34,7 +34,7 @@ ROWS = 16  # sequences at once: every gate of every step is held
 
 
 def gate_activity(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | NetworkAndData,
     batch: Any = None,
     *,
     split: str = "",
@@ -47,21 +47,9 @@ def gate_activity(
 ) -> GateActivity:
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
-    Args:
-        model: a network of `rhn.models`, a cell, or a module with cells of `rhn.cells` or RNN,
-            LSTM (t = i) and GRU (t = 1 - z) of torch.nn. The model can also be the path of a
-            checkpoint or run folder.
-        batch: one array, or a list of arrays. Each array is a piano roll or other numbers (T, m).
-            For a language model each array holds token ids (T,), or is an excerpt
-            (`analysis.excerpts`). batch can also be the path of a file of chorales or of a text.
-            None: the data of the training run of the checkpoint.
-        split: the split to read if `batch` is a path or None (default: test; valid for a text).
-        chorales: names of pieces, or their numbers in the split; none: all of the split.
-        length: number of tokens in each of the four excerpts of a text (default: 60).
-        cell: the cell of the checkpoint if it is your own, as package.module:factory.
-        batch_first: True for a module of x (B, T, m), False for (T, B, m); None: its attribute.
-        device: device of the computation (default: that of the network).
-        progress: called with (sequences done, sequences in all).
+    model, batch and the other arguments are those of `analysis.lesion`, except that: the numbers of
+    a sequence (T, m) are any numbers, the model can be a cell, and `length` is the number of tokens
+    in each of four excerpts of a text (default: 60). The gate is i of an LSTM, and 1 - z of a GRU.
 
     Raises InvalidInputError for shapes that do not fit, gates that are not finite, and cells
     without transform gates.
@@ -73,52 +61,34 @@ def gate_activity(
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    found = opened(
-        model, batch, cut=excerpts_of, split=split, chorales=chorales, cell=cell, length=length
-    )
-    return measured_gates(found, batch_first=batch_first, device=device, progress=progress)
-
-
-def measured_gates(
-    given: NetworkAndData,
-    *,
-    batch_first: bool | None = None,
-    device: torch.device | str | None = None,
-    progress: Progress = no_report,
-) -> GateActivity:
-    """Measure the gates of a network with its sequences; see `gate_activity`."""
+    how: Any = {"split": split, "chorales": chorales, "cell": cell, "length": length}
+    given = opened(model, batch, excerpts_of, **how)
     task = task_of(given.model, given.sequences)
     sequences = task.sequences(given.sequences)
     network = copied_network(given.model, device)
-    parts: list[dict] = [{}] * len(sequences)
-    names = tuple(
-        getattr(sequence, "name", None) or f"sequence {i}"
-        for i, sequence in enumerate(sequences, 1)
-    )
+    parts = [np.empty(0)] * len(sequences)
+    names = [getattr(s, "name", None) or f"sequence {i}" for i, s in enumerate(sequences, 1)]
     each = _by_sequence(network, task, sequences, batch_first)
     for done, (i, gates) in enumerate(each, start=1):
         finite = all(np.isfinite(layer).all() for layer in gates)
         door.require(finite, f"gate along {names[i]}", "NaN", "0 to 1")
-        parts[i] = {
-            "activity": np.stack([layer.mean(-1) for layer in gates]),
-            "open": np.stack([(layer > OPEN).mean(-1) for layer in gates]),
-            "closed": np.stack([(layer < CLOSED).mean(-1) for layer in gates]),
-        }
+        units = [(layer, layer > OPEN, layer < CLOSED) for layer in gates]
+        parts[i] = np.array([[numbers.mean(-1) for numbers in layer] for layer in units])
         progress(done, len(sequences))
-    arrays: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]
-    }
+    activity, opened_share, closed = np.concatenate(parts, 2).swapaxes(0, 1)
     return GateActivity(
-        network=given.network,
+        network=network_title(given.model),
         data=given.data,
         split=given.split,
         step=task.step if given.corpus or isinstance(network, OURS) else "",
         labels=tuple(place.label for place in places(network)),
-        names=names,
+        names=tuple(names),
         lengths=np.array([len(sequence) for sequence in sequences]),
-        symbols=tuple(symbol for sequence in sequences for symbol in task.symbols(sequence)),
+        symbols=tuple(word for s in sequences for word in getattr(s, "symbols", ())),
         shown=given.chosen or 2,
-        **arrays,
+        activity=activity,
+        open=opened_share,
+        closed=closed,
     )
 
 
@@ -152,8 +122,5 @@ def _by_sequence(
             else:
                 gates = gates_of_module(network, inputs[:, 0], batch_first, every)
         for row, i in enumerate(some):
-            yield i, [_numbers(layer[: len(sequences[i]), row]) for layer in gates]
-
-
-def _numbers(gates: Tensor) -> np.ndarray:
-    return gates.double().numpy(force=True)
+            own = [layer[: len(sequences[i]), row].double() for layer in gates]
+            yield i, [layer.numpy(force=True) for layer in own]

@@ -42,7 +42,7 @@ class LayerResult(FigureResult):
 
     def header(self) -> dict[str, Any]:
         """Return the texts and numbers above the table."""
-        raise NotImplementedError
+        return {DATA: self.data, SPLIT: self.split}
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of the table, each a label and numbers."""

@@ -6,18 +6,14 @@
 | carry | passes the state through exactly; a check of `bias`              | `run_layer`      |
 | blind | keeps its recurrence, but loses its input product; a control     | input            |
 
-If a cell has a separate carry gate, the mode `bias` opens this gate. The output gate of an LSTM and
-the reset gate of a GRU are not changed.
-
-Each cell of `rhn.cells`, and each user's cell, describes its layers (`rhn.cells.layers`). The
-sigmoid of -1e4 is exactly 0, and that of +1e4 exactly 1. A shut layer with coupled gates therefore
-returns s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU
-(t = 1 - z) is its whole recurrence: a lesion freezes the state. `carry` shares no code with `bias`,
-so that tests can compare the two: a cell runs in a loop that skips the layer; in a layer of
+The mode `bias` also opens a separate carry gate. The output gate of an LSTM and the reset gate of a
+GRU are not changed. The sigmoid of -1e4 is exactly 0, and that of +1e4 exactly 1: a shut layer with
+coupled gates returns s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or
+GRU (t = 1 - z) is its whole recurrence: a lesion freezes the state. `carry` shares no code with
+`bias`, so that tests can compare the two: a cell runs in a loop that skips the layer; in a layer of
 torch.nn all weights are 0, so that a state of zeros stays.
 
-Legend: n units, L layers of a cell. Layers of a network are counted from 1, in the order in which
-it declares them.
+Layers of a network are counted from 1, in the order in which it declares them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +22,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from analysis.network import Place, carried, copied_network, places
+from analysis.network import Place, copied_network, places, prepared
 from gersgorin import door
 from rhn.cells import Cell, GateBlocks
 
@@ -58,29 +54,21 @@ MODES: dict[str, Callable[[Place], bool]] = {
 """For each mode: whether a layer can have the lesion."""
 
 
-def check_mode(network: nn.Module, mode: str | None) -> str:
-    """Return the mode; for None the first one in `MODES` that the network has. Raises
+def check_mode(every: Sequence[Place], mode: str | None) -> str:
+    """Return the mode; for None the first one in `MODES` that some layer has. Raises
     InvalidInputError for a mode that is unknown, or that no layer can have.
     """
-    has = [m for m in MODES if lesioned_layers(network, m)]
-    kinds = ", ".join(sorted({type(place.cell).__name__ for place in places(network)}))
+    has = [m for m in MODES if lesioned_layers(every, m)]
+    kinds = ", ".join(sorted({type(place.cell).__name__ for place in every}))
     found = next(iter(has), "bias") if mode is None else mode
-    door.require(
-        found in has, f"mode of {kinds}", found, ", ".join(has) or "layers() and run_layer()"
-    )
+    wanted = ", ".join(has) or "layers() and run_layer()"
+    door.require(found in has, f"mode of {kinds}", found, wanted)
     return found
 
 
-def lesioned_layers(network: nn.Module, mode: str) -> list[int]:
+def lesioned_layers(every: Sequence[Place], mode: str) -> list[int]:
     """Return the layers that a mode can lesion, counted from 1."""
-    return [k for k, place in enumerate(places(network), start=1) if MODES[mode](place)]
-
-
-def prepared(network: nn.Module, mode: str) -> nn.Module:
-    """Return the network to which `changes` apply: for `carry` a copy with `Carried` cells,
-    otherwise the network itself.
-    """
-    return carried(copied_network(network)) if mode == "carry" else network
+    return [k for k, place in enumerate(every, start=1) if MODES[mode](place)]
 
 
 def changes(
@@ -128,12 +116,12 @@ def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
     >>> shut.cells[0].bias[1].tolist()
     [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
-    network = copied_network(model)
-    mode, layers = check_mode(network, lesion.mode), lesion.layers
-    fits = lesioned_layers(network, mode)
+    every = places(network := copied_network(model))
+    mode, layers = check_mode(every, lesion.mode), lesion.layers
+    fits = lesioned_layers(every, mode)
     good = isinstance(layers, tuple) and layers and {*layers} <= {*fits}
     door.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
-    every, network = places(network), prepared(network, mode)
+    network = prepared(network, mode)
     changed = changes(every, network.state_dict(), lesion)
     network.load_state_dict(changed, strict=False)
     return network

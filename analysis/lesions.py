@@ -1,22 +1,13 @@
-"""Measure the damage of lesions: the loss of a network without single layers or pairs of layers.
-
-Figure 6 of Zilly et al. (2017) shows single layers.
-
-In an RHN only the first layer reads the input, so a lesion of this layer also removes the input.
-The control ("blind") is the same network with the layer, but without the input product of this
-layer. The layer itself contributes the damage beyond that of the control.
+"""Measure the damage of lesions: the loss of a network without single layers or pairs of layers
+(single layers: figure 6 of Zilly et al. 2017).
 
 The lesioned networks of `rhn.models` run as one program. The parameters that differ are stacked,
 all others are shared, and `vmap` makes one kernel call for all networks. The number of networks
 that run at once depends on the memory. Of a user's module, edited copies run one after another.
-
-Sequences are taken as independent of each other, and the steps of one sequence are not. The
-intervals of `paired_interval` are therefore computed from the differences of whole sequences.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,18 +19,20 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from analysis.damage import LesionTable
-from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, prepared
+from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers
 from analysis.network import (
     OURS,
+    Place,
     check_causal,
     copied_network,
     in_batch,
     places,
+    prepared,
     recorded_calls,
     recurrent_modules,
 )
 from analysis.sequences import Music, Text, stretches, task_of
-from analysis.trained import NetworkAndData, Progress, no_report, opened
+from analysis.trained import NetworkAndData, Progress, network_title, no_report, opened
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
@@ -52,12 +45,16 @@ CPU_BYTES = 384 << 20
 LEVEL = 0.95  # of the intervals
 Change = Callable[[], dict[str, Tensor]]
 """A function that returns new values of some tensors of a network, by name."""
+Case = tuple[str, Lesion, Lesion | None]
+"""The kind of an entry of the table, its lesion, and that of the network that it is compared with
+(None: the unlesioned network).
+"""
 Loss = Callable[[nn.Module, Any], Any]
 """A function (model, sequence) that returns the loss of a sequence, one number."""
 
 
 def lesion(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | NetworkAndData,
     batch: Any = None,
     mode: str | None = None,
     *,
@@ -76,24 +73,21 @@ def lesion(
     """Measure the loss of a network with each layer lesioned in turn.
 
     Args:
-        model: `rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`, or a module with cells of
-            `rhn.cells` or RNN, LSTM and GRU of torch.nn. The model can also be the path of a
-            checkpoint or run folder.
+        model: a network of `rhn.models`, or a module with cells of `rhn.cells` or RNN, LSTM and GRU
+            of torch.nn; or the path of a checkpoint or run folder.
         batch: one array or a list of arrays: piano rolls (T, keys) of 0 and 1, or token ids (T,)
-            for a language model. A sequence of one step predicts nothing. batch can also be the
-            path of a file of chorales or of a text. None: the data of the training run of the
-            checkpoint. With `loss`: a list of what that function takes.
+            for a language model; or the path of a file of chorales or a text. None: the data of the
+            training run of the checkpoint. With `loss`: a list of what that function takes.
         mode: "bias", "carry" or "blind", see `analysis.lesion_modes` (default: "bias", or "carry"
             for cells without gates).
         pairs: also lesion every pair of layers.
         loss: a function loss(model, sequence) that returns the loss of a sequence in a lesioned
             copy of the model. None: that of the next frame or token, in nats; a module then returns
             a logit for each key of each frame.
-        split: split to read if `batch` is a path or None (default: test; valid for a text);
-            otherwise the name of the split of the sequences.
+        split: split to read (default: test; valid for a text), or the name of that of arrays.
         chorales: names of pieces, or their numbers in the split; none: all of the split.
-        length: number of tokens that each sequence of a text predicts (default: 200).
-        max_tokens: number of tokens of a text to predict in all (default: 20,000).
+        length, max_tokens: number of tokens of a text to predict in each sequence (default: 200),
+            and in all (default: 20,000).
         cell: the cell of the checkpoint if it is your own, as package.module:factory.
         batch_first: True for a module of x (B, T, m), False for (T, B, m); None: its attribute.
         device: device of the computation (default: that of the network).
@@ -109,36 +103,12 @@ def lesion(
     >>> found.mode, found.frames  # the first frame is not predicted
     ('carry', 4)
     """
-    found = opened(
-        model, batch, cut=stretches_of, split=split, chorales=chorales, cell=cell,
-        length=length, max_tokens=max_tokens,
-    )  # fmt: skip
-    return measured_lesions(
-        found, mode, pairs=pairs, loss=loss, batch_first=batch_first, device=device,
-        at_once=at_once, progress=progress,
-    )  # fmt: skip
-
-
-def stretches_of(corpus: TextCorpus, split: str, **lengths: int) -> list[np.ndarray]:
-    """Cut the beginning of a text into sequences."""
-    return stretches(getattr(corpus, split), **lengths)
-
-
-def measured_lesions(
-    given: NetworkAndData,
-    mode: str | None = None,
-    *,
-    pairs: bool = False,
-    loss: Loss | None = None,
-    batch_first: bool | None = None,
-    device: torch.device | str | None = None,
-    at_once: int | None = None,
-    progress: Progress = no_report,
-) -> LesionTable:
-    """Measure the lesions of a network with its sequences; see `lesion`."""
+    how: Any = {"split": split, "chorales": chorales, "cell": cell, "length": length}
+    given = opened(model, batch, stretches_of, max_tokens=max_tokens, **how)
     at_once = None if at_once is None else whole_number("at_once", at_once)
     network = copied_network(given.model, device)
-    mode, every = check_mode(network, mode), places(network)
+    every = places(network)
+    mode = check_mode(every, mode)
     if loss is None:
         measure, frames, step, constant = _next_step(network, given, batch_first, at_once)
     else:
@@ -146,8 +116,8 @@ def measured_lesions(
         door.require(bool(sequences), "number of sequences", 0, "at least 1")
         measure = partial(module_losses, loss=loss, sequences=sequences)
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
-    cases = _cases(network, mode, pairs=pairs)
-    lesions = dict.fromkeys([None, *(case.lesion for case in cases)])  # first unlesioned
+    cases = _cases(every, mode, pairs=pairs)
+    lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
     ready = prepared(network, mode)
     change = partial(changes, every, ready.state_dict())
     some = [partial(change, each) if each else dict for each in lesions]
@@ -158,7 +128,7 @@ def measured_lesions(
         _check_carried(network, measure, nll[0])
     columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames)
     return LesionTable(
-        network=given.network,
+        network=network_title(given.model),
         data=given.data,
         split=given.split,
         mode=mode,
@@ -167,10 +137,15 @@ def measured_lesions(
         frames=int(frames.sum()) if loss is None else 0,
         baseline=float(nll[0].sum() / frames.sum()),
         constant=constant,
-        row_kind=tuple(case.kind for case in cases),
-        label=tuple("+".join(every[k - 1].label for k in case.layers) for case in cases),
+        row_kind=tuple(kind for kind, *_ in cases),
+        label=tuple("+".join(every[k - 1].label for k in own.layers) for _, own, _ in cases),
         **columns,
     )
+
+
+def stretches_of(corpus: TextCorpus, split: str, **lengths: int) -> list[np.ndarray]:
+    """Cut the beginning of a text into sequences."""
+    return stretches(getattr(corpus, split), **lengths)
 
 
 def _next_step(
@@ -224,40 +199,24 @@ def _check_carried(network: nn.Module, measure: Callable, nll: np.ndarray) -> No
     door.require(same, f"loss by run_layer of {cells}", nll.sum(), f"{wanted.sum()}, that of step")
 
 
-@dataclass(frozen=True)
-class Case:
-    """An entry of the table: a lesioned network, and the network with which it is compared."""
-
-    kind: str
-    """Kind of the entry, as in `LesionTable`."""
-    layers: tuple[int, ...]
-    """The lesioned layers, counted from 1."""
-    lesion: Lesion
-    reference: Lesion | None = None
-    """The lesion of the network of the comparison; None: the unlesioned network."""
-
-
-def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
+def _cases(every: Sequence[Place], mode: str, *, pairs: bool) -> list[Case]:
     """Return single layers, pairs, blind controls, and layers compared with their controls."""
-    layers = lesioned_layers(network, mode)
-    controls = lesioned_layers(network, "blind") if mode != "blind" else []
-    single = {layer: Lesion(mode, (layer,)) for layer in layers}
-    blind = {layer: Lesion("blind", (layer,)) for layer in controls}
-    several = itertools.combinations(layers, 2) if pairs else ()
-    return [
-        *(Case("layer", (layer,), own) for layer, own in single.items()),
-        *(Case("pair", pair, Lesion(mode, pair)) for pair in several),
-        *(Case("blind", (layer,), own) for layer, own in blind.items()),
-        *(Case("beyond blind", (k,), single[k], own) for k, own in blind.items() if k in single),
-    ]
+    layers = lesioned_layers(every, mode)
+    controls = lesioned_layers(every, "blind") if mode != "blind" else []
+    single = {(k,): Lesion(mode, (k,)) for k in layers}
+    several = {pair: Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs}
+    blind = {(k,): Lesion("blind", (k,)) for k in controls}
+    kinds: dict[str, dict] = {"layer": single, "pair": several, "blind": blind}
+    found: list[Case] = [(kind, own, None) for kind in kinds for own in kinds[kind].values()]
+    return found + [("beyond blind", single[k], own) for k, own in blind.items() if k in single]
 
 
 def _columns(
     cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the columns of the table. nll: lesion -> nats (N,) of each sequence in the network."""
-    own = np.stack([nll[case.lesion] for case in cases])
-    reference = np.stack([nll[case.reference] for case in cases])
+    own = np.stack([nll[one] for _, one, _ in cases])
+    reference = np.stack([nll[other] for *_, other in cases])
     loss, compared = (nats.sum(1) / frames.sum() for nats in (own, reference))
     low, high = paired_interval(own, reference, frames)
     with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
@@ -267,8 +226,8 @@ def _columns(
 def next_frame_nll(model: nn.Module, x: Tensor, batch_first: bool | None = None) -> Tensor:
     """Return the loss in nats of a user's module, summed over all frames of x (T, m) but the first.
 
-    >>> model = nn.Linear(2, 2)
-    >>> _ = nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
+    >>> model = nn.Sequential(cell := nn.RNN(2, 2))  # its outputs are the logits 0
+    >>> _ = [nn.init.zeros_(weight) for weight in cell.parameters()]
     >>> round(float(next_frame_nll(model, torch.ones(4, 2))), 3)  # 3 x 2 log 2
     4.159
     """
@@ -366,12 +325,9 @@ def paired_interval(
         s^2 = (N - 1) / N  sum_i (D_i - D)^2
 
     For sequences of equal length this is Student's interval of the mean difference of a sequence.
-    The interval was tested in simulations of 2 to 30 sequences
-    (tests/analysis/test_analysis_lesions.py). If the differences of single sequences are normally
-    distributed, the interval contains the true difference in 92 to 96 % of all cases. If these
-    differences are as skewed as an exponential distribution, it does so in more than 85 % of all
-    cases. For comparison, the interval of a percentile bootstrap contains the true difference in
-    half of all cases for 2 sequences, and in about 90 % for 12 sequences.
+    In simulations of 2 to 30 sequences (tests/analysis/test_analysis_lesions.py) it contains the
+    true difference in 92 to 96 % of all cases for normal differences, and in more than 85 % for
+    exponential ones; that of a percentile bootstrap in half of all cases for 2 sequences.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_interval(3 * frames[None], frames, frames)  # every sequence loses 2 per frame

@@ -1,8 +1,6 @@
 """The recurrent layers of a network: those of the cells of `rhn.cells` and of torch.nn's RNN, LSTM
-and GRU (and their cells of one step) that it holds, in the order in which it declares them.
-
-Lesions change parameters of a copy of the network. The gates of a module are computed from the
-inputs and first states that its layers read, which hooks record.
+and GRU (and their cells of one step) that it holds, in the order in which it declares them. The
+gates of a module are computed from the inputs and first states that its layers read.
 
 Legend: T steps, B sequences, m inputs, n units, N entries of a state.
 """
@@ -144,16 +142,17 @@ def _layers(module: Any) -> list[tuple[Cell, Layer]]:
     return found
 
 
-def carried(network: nn.Module) -> nn.Module:
-    """Replace the cells of `rhn.cells` in a network by `Carried` cells, in place, and return the
-    network.
+def prepared(network: nn.Module, mode: str) -> nn.Module:
+    """Return the network to which `analysis.lesion_modes.changes` apply: for `carry` a copy with
+    `Carried` cells, otherwise the network itself.
     """
-    for name, module in recurrent_modules(network).items():
+    modules = recurrent_modules(copied := copied_network(network)) if mode == "carry" else {}
+    for name, module in modules.items():
         if isinstance(module, Cell) and not name:
             return Carried(module)
         if isinstance(module, Cell):
-            network.set_submodule(name, Carried(module))
-    return network
+            copied.set_submodule(name, Carried(module))
+    return copied if mode == "carry" else network
 
 
 # ---- gates ---------------------------------------------------------------------------------------
@@ -214,11 +213,8 @@ def in_batch(module: nn.Module, x: Tensor, batch_first: bool | None) -> tuple[An
     """Return what a module returns for one sequence x (T, m), a batch of one, and the axis of the
     batch: 0 with `batch_first`, else 1. None: the attribute of the module.
     """
-    if batch_first is None:
-        from gersgorin.step import layout_of  # loads the analyses of single steps
-
-        batch_first = layout_of(module)
-    axis = 0 if batch_first else 1
+    known = [getattr(m, "batch_first", None) for m in (module, *recurrent_modules(module).values())]
+    axis = 0 if next((b for b in (batch_first, *known) if b is not None), False) else 1
     return module(x.unsqueeze(axis)), axis
 
 

@@ -16,8 +16,9 @@ import torch
 from matplotlib.figure import Figure
 
 import gersgorin
-from analysis.gates import excerpts_of, measured_gates
-from analysis.lesions import measured_lesions, stretches_of
+from analysis.gates import excerpts_of, gate_activity
+from analysis.lesions import lesion, stretches_of
+from analysis.network import places
 from analysis.trained import NetworkAndData, Progress, in_corpus, no_report
 from gersgorin.cli.networks import check_memory
 from gersgorin.data import TEXT_STEPS
@@ -74,8 +75,10 @@ def report_page(
     """
     trained, pages = read(checkpoint), list[str]()
     for done, (heading, table, draw) in enumerate(_parts(trained, data, split, cell, device), 1):
-        picture = base64.b64encode(_png(draw)).decode()
-        pages.append(PART.format(heading=html.escape(heading), picture=picture))
+        with our_style(SIZE):
+            draw().savefig(picture := io.BytesIO(), format="png", metadata={"Software": None})
+        encoded = base64.b64encode(picture.getvalue()).decode()
+        pages.append(PART.format(heading=html.escape(heading), picture=encoded))
         pages.append(f"<pre>{html.escape(table)}</pre>")
         progress(done, max(done, 4))
     title = html.escape(str(as_path(checkpoint)))
@@ -100,10 +103,10 @@ def _parts(
     for k in range(len(model.cells)):
         found = _spectra(for_gates, f"cells.{k}")
         yield f"{SPECTRA}, cells.{k}", str(found), found.figure
-    if any(each.gates(*_one_step(each)).t for each in model.cells):
-        gates = measured_gates(for_gates)
+    if any(place.layer.gate for place in places(model)):
+        gates = gate_activity(for_gates)
         yield GATES, str(gates), gates.figure
-    lesions = measured_lesions(for_lesions, pairs=True)
+    lesions = lesion(for_lesions, pairs=True)
     yield LESIONS, str(lesions), lesions.figure
 
 
@@ -112,20 +115,7 @@ def _spectra(given: NetworkAndData, layer: str) -> Any:
     first, text = given.sequences[0], isinstance(given.corpus, TextCorpus)
     x = torch.from_numpy(np.array(first[:TEXT_STEPS] if text else first))
     name, unit = getattr(first, "name", given.data), "tokens" if text else "quarter notes"
-    run = gersgorin.open_run(
-        given.model, x if text else x.double(), layer=layer, data=name, unit=unit
-    )
+    x = x if text else x.double()
+    run = gersgorin.open_run(given.model, x, layer=layer, data=name, unit=unit)
     check_memory(run.state_size, len(run))
     return gersgorin.spectra(run)
-
-
-def _one_step(cell: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    like = next(cell.parameters())
-    return like.new_zeros(1, cell.input_size), like.new_zeros(1, cell.state_size)
-
-
-def _png(draw: Callable[[], Figure]) -> bytes:
-    picture = io.BytesIO()
-    with our_style(SIZE):
-        draw().savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()

@@ -112,9 +112,7 @@ def _ids(tokens: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SequenceKind:
-    """The sequences for networks of one kind. A subclass adds the check of an array, the batches,
-    the losses and the names of symbols.
-    """
+    """The sequences for networks of one kind, their batches and losses."""
 
     width: int
     """Number of keys in a frame, or of symbols in the vocabulary (V)."""
@@ -171,10 +169,6 @@ class Music(SequenceKind):
         """
         return constant_output_nll(Corpus([*sequences], [], [], ""))
 
-    def symbols(self, sequence: np.ndarray) -> list[str]:
-        """Return no names, because frames have none."""
-        return []
-
 
 class Text(SequenceKind):
     """Ids of tokens (T,) for a `LanguageModel`. Token t + 1 is one of V symbols, and a step
@@ -212,14 +206,6 @@ class Text(SequenceKind):
         predicted = np.concatenate([sequence[1:] for sequence in sequences])
         p = torch.from_numpy(np.bincount(predicted) / len(predicted))
         return -float(torch.xlogy(p, p).sum())
-
-    def symbols(self, sequence: np.ndarray) -> list[str]:
-        """Return the tokens of a sequence as words, characters or bytes; as ids if it has no
-        vocabulary.
-        """
-        return (
-            sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
-        )
 
 
 def task_of(model: Any, data: Any = None) -> Music | Text:

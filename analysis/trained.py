@@ -29,10 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 def no_report(done: int, total: int) -> None:
-    """Report no progress.
-
-    >>> no_report(1, 2)
-    """
+    """Report no progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,87 +47,73 @@ class NetworkAndData:
     chosen: int = 0
     """Number of pieces that the user chose by name."""
 
-    @property
-    def network(self) -> str:
-        """The network in titles."""
-        return network_title(self.model)
-
 
 def opened(
     model: Any,
-    batch: Any = None,
-    *,
+    batch: Any,
     cut: Cut,
-    split: str = "",
-    chorales: Sequence[str] = (),
-    cell: str | None = None,
+    *,
+    split: str,
+    chorales: Sequence[str],
+    cell: str | None,
     **lengths: int | None,
 ) -> NetworkAndData:
-    """Read a network and its sequences.
+    """Read a network and its sequences; the arguments are those of `analysis.lesion`.
 
-    Args:
-        model: a network, or the path of a checkpoint or run folder.
-        batch: sequences, or the path of a file of chorales or a text; None: the data of the
-            training run.
-        cut: function that cuts the sequences out of a split of a text, with `lengths`.
-        split: split of the corpus; "": test for chorales, valid for a text.
-        chorales: names of pieces, or their numbers in the split; none: all.
-        cell: the cell of the checkpoint if it is the user's own, as package.module:factory.
+    cut: function that cuts the sequences out of a split of a text, with `lengths`.
 
     Raises CheckpointError, DataError or InvalidInputError.
     """
-    door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
+    if isinstance(model, NetworkAndData):
+        return model
     is_path, named = isinstance(model, str | Path), isinstance(batch, str | Path)
     door.require(is_path or cell is None, "cell", cell, "none, beside a network")
     door.require(is_path or batch is not None, "data", None, "sequences, for a network")
-    if not is_path:
-        if not named:
-            return NetworkAndData(model, batch, split=split)
-        data: Path | None = as_path(batch)
-        corpus: Corpus | TextCorpus = read_chorales(batch)
+    checkpoint = read(model) if is_path else None
+    network = checkpoint.model(cell) if checkpoint else model
+    if batch is not None and not named:
+        return NetworkAndData(network, batch, split=split)
+    if checkpoint:
+        path = as_path(batch) if named else stored_data(checkpoint).path
+        corpus = corpus_of(checkpoint, path if named else None)
     else:
-        checkpoint = read(model)
-        model = checkpoint.model(cell)
-        if batch is not None and not named:
-            return NetworkAndData(model, batch, split=split)
-        data = as_path(batch) if named else stored_data(checkpoint).path
-        corpus = corpus_of(checkpoint, as_path(batch) if named else None)
-    return in_corpus(model, corpus, data, cut, split, chorales, **lengths)
+        path, corpus = as_path(batch), read_chorales(batch)
+    return in_corpus(network, corpus, path, cut, split, chorales, **lengths)
 
 
 def in_corpus(
     model: Any,
     corpus: Corpus | TextCorpus,
-    data: Path | None,
+    path: Path | None,
     cut: Cut,
     split: str = "",
     names: Sequence[str] = (),
     **lengths: int | None,
 ) -> NetworkAndData:
-    """Return a network with sequences of a corpus; see `opened`."""
+    """Return a network with sequences of a corpus; names: those of chorales."""
+    door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
     given = {key: length for key, length in lengths.items() if length is not None}
     if isinstance(corpus, TextCorpus):
         door.require(not names, "chorales", " ".join(names), "none, for a text")
-        split, name = split or "valid", data.name if data else corpus.name
-        return NetworkAndData(model, cut(corpus, split, **given), name, split, corpus)
+        split, data = split or "valid", path.name if path else corpus.name
+        return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
     door.require(not given, " and ".join(given), [*given.values()], "none, for chorales")
-    split, name = split or "test", data.name if data else "chorales"
+    split, data = split or "test", path.name if path else "chorales"
     pieces = [*getattr(corpus, split)]
     if not names:
-        return NetworkAndData(model, pieces, name, split, corpus)
+        return NetworkAndData(model, pieces, data, split, corpus)
     every = pieces + corpus.pieces
     chosen = [find(every, f"{split}-{name}" if name.isdecimal() else name) for name in names]
-    name = ", ".join(piece.name for piece in chosen)
-    return NetworkAndData(model, chosen, name, "", corpus, len(chosen))
+    data = ", ".join(piece.name for piece in chosen)
+    return NetworkAndData(model, chosen, data, "", corpus, len(chosen))
 
 
 def network_title(network: nn.Module) -> str:
     """Return the cells of a network, such as "2 x lstm, 8 units"; of another module its class."""
-    if isinstance(network, Cell):
-        return _title(network)
-    if not isinstance(network, OURS):
+    if not isinstance(network, (*OURS, Cell)):
         return type(network).__name__
-    titles = Counter(_title(cell) for cell in network.cells)
+    cells: Any = [network] if isinstance(network, Cell) else network.cells
+    titles = Counter(map(_title, cells))
     return " + ".join(f"{n} x {title}" if n > 1 else title for title, n in titles.items())
 
 

@@ -19,6 +19,7 @@ import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
 from analysis.lesion_modes import MODES, lesioned_layers
+from analysis.network import places
 from rhn.cells import CELLS, RHN, Cell, Gates, Layer, Part, described_layers, resolve_cell
 from rhn.checkpoints import load
 from rhn.errors import InvalidInputError
@@ -209,7 +210,7 @@ class ByLayer(Silent):
 def test_a_cell_that_says_nothing_can_be_carried_and_no_more():
     model = PolyphonicModel(Silent, hidden_size=7)
     assert lesion(model, PIECES).mode == "carry" and [
-        m for m in MODES if lesioned_layers(model, m)
+        m for m in MODES if lesioned_layers(places(model), m)
     ] == ["carry"]
     with pytest.raises(InvalidInputError, match=r"gates of Silent is none: expected gates\(x, s\)"):
         gate_activity(model, PIECES)
