@@ -22,11 +22,12 @@ from analysis.network import (
     places,
 )
 from analysis.sequences import Excerpt, Music, Text, excerpts, task_of
-from analysis.trained import NetworkAndData, Progress, network_title, no_report, opened
+from analysis.trained import NetworkAndData, network_title, no_report, opened
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.training.ensemble import deterministic
+from rhn.utils.progress import Advance
 
 OPEN, CLOSED = 0.9, 0.1
 EXCERPT = 60  # tokens of an excerpt of a text
@@ -43,7 +44,7 @@ def gate_activity(
     cell: str | None = None,
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
-    progress: Progress = no_report,
+    progress: Advance = no_report,
 ) -> GateActivity:
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
@@ -109,8 +110,7 @@ def _by_sequence(
     like, every = next(network.parameters()), places(network)
     ours = isinstance(network, (*OURS, Cell))
     if not ours:
-        with torch.no_grad():
-            check_causal(network, task.inputs(sequences[:1], like)[:, 0], batch_first)
+        check_causal(network, task.inputs(sequences[:1], like)[:, 0], batch_first)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     rows = ROWS if ours else 1
     for start in range(0, len(order), rows):

@@ -32,12 +32,13 @@ from analysis.network import (
     recurrent_modules,
 )
 from analysis.sequences import Music, Text, stretches, task_of
-from analysis.trained import NetworkAndData, Progress, network_title, no_report, opened
+from analysis.trained import NetworkAndData, network_title, no_report, opened
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
+from rhn.utils.progress import Advance
 from rhn.utils.validation import free_memory, whole_number
 
 # of the states and gates of networks that run together; more is not faster (measured)
@@ -68,7 +69,7 @@ def lesion(
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Progress = no_report,
+    progress: Advance = no_report,
 ) -> LesionTable:
     """Measure the loss of a network with each layer lesioned in turn.
 
@@ -228,7 +229,7 @@ def next_frame_nll(model: nn.Module, x: Tensor, batch_first: bool | None = None)
 
     >>> model = nn.Sequential(cell := nn.RNN(2, 2))  # its outputs are the logits 0
     >>> _ = [nn.init.zeros_(weight) for weight in cell.parameters()]
-    >>> round(float(next_frame_nll(model, torch.ones(4, 2))), 3)  # 3 x 2 log 2
+    >>> round(next_frame_nll(model, torch.ones(4, 2)).item(), 3)  # 3 x 2 log 2
     4.159
     """
     logits, axis = in_batch(model, x[:-1], batch_first)
@@ -249,7 +250,7 @@ def module_losses(
     changed: Sequence[Change],
     loss: Loss,
     sequences: Sequence[Any],
-    progress: Progress = no_report,
+    progress: Advance = no_report,
 ) -> Tensor:
     """Compute the losses (K, N) of N sequences in each of K edited copies of a user's module."""
     rows = list[list[float]]()
@@ -269,7 +270,7 @@ def stacked_nll(
     task: Music | Text,
     batches: Sequence[ChoraleBatch],
     at_once: int | None = None,
-    progress: Progress = no_report,
+    progress: Advance = no_report,
 ) -> Tensor:
     """Compute the loss of each sequence in each of K changed networks of ours, in nats: (K, N)
     float64 on the CPU, with sequences in the order of the batches.

@@ -218,6 +218,7 @@ def in_batch(module: nn.Module, x: Tensor, batch_first: bool | None) -> tuple[An
     return module(x.unsqueeze(axis)), axis
 
 
+@torch.no_grad()
 def check_causal(module: nn.Module, x: Tensor, batch_first: bool | None) -> None:
     """Raise InvalidInputError unless a layer reads each frame of x (T, m) at its time: all but the
     last of what it reads stays if the last frame changes.

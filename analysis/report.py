@@ -19,7 +19,7 @@ import gersgorin
 from analysis.gates import excerpts_of, gate_activity
 from analysis.lesions import lesion, stretches_of
 from analysis.network import places
-from analysis.trained import NetworkAndData, Progress, in_corpus, no_report
+from analysis.trained import NetworkAndData, in_corpus, no_report
 from gersgorin.cli.networks import check_memory
 from gersgorin.data import TEXT_STEPS
 from rhn.checkpoints import Checkpoint, read
@@ -28,6 +28,7 @@ from rhn.plotting.curves import CURVE_COLUMNS, draw_curves, read_curves
 from rhn.training.trained import corpus_of, stored_data
 from rhn.utils.figures import our_style
 from rhn.utils.io import as_path
+from rhn.utils.progress import Advance
 from rhn.utils.tables import aligned, formatted
 
 SIZE = "page"
@@ -56,7 +57,7 @@ def report_page(
     split: str = "",
     cell: str | None = None,
     device: torch.device | str | None = None,
-    progress: Progress = no_report,
+    progress: Advance = no_report,
 ) -> str:
     """Return the page of a checkpoint or run folder as HTML, with its pictures.
 

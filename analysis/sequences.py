@@ -52,9 +52,7 @@ class Excerpt(np.ndarray):
 
     @property
     def symbols(self) -> list[str]:
-        """The tokens as words, characters or bytes. A byte is an ASCII character or a hexadecimal
-        number.
-        """
+        """The tokens as words, characters or bytes (ASCII or a hexadecimal number)."""
         return [_readable(self.vocabulary.symbols[i]) for i in self.tolist()]
 
 
@@ -142,9 +140,7 @@ class SequenceKind:
 
 
 class Music(SequenceKind):
-    """Piano rolls (T, keys). Every key of frame t + 1 is predicted as an independent Bernoulli
-    variable.
-    """
+    """Piano rolls (T, keys). Every key of frame t + 1 is an independent Bernoulli variable."""
 
     step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {}), T >= 1"
 
@@ -158,9 +154,7 @@ class Music(SequenceKind):
         return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
 
     def nll(self, model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss of each sequence in nats, (B,) float64, summed over its predicted
-        frames.
-        """
+        """Return the loss in nats of each sequence, (B,) float64, summed over its frames."""
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
     def constant_loss(self, sequences: Sequence[Any]) -> float:
@@ -171,9 +165,7 @@ class Music(SequenceKind):
 
 
 class Text(SequenceKind):
-    """Ids of tokens (T,) for a `LanguageModel`. Token t + 1 is one of V symbols, and a step
-    computes the probabilities of all of them.
-    """
+    """Ids of tokens (T,) for a `LanguageModel`. Token t + 1 is one of V symbols."""
 
     step, ndim, dtype = "token", 1, torch.int64
     expected = "ids of tokens (T,), whole numbers >= 0 and < {}, T >= 1"
@@ -194,9 +186,7 @@ class Text(SequenceKind):
         return [ChoraleBatch(self.inputs(batch, like), mask, count) for batch, mask, count in parts]
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss of each sequence in nats, (B,) float64, summed over its predicted
-        tokens.
-        """
+        """Return the loss in nats of each sequence, (B,) float64, summed over its tokens."""
         return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(
             0, dtype=torch.float64
         )

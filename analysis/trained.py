@@ -24,8 +24,6 @@ from rhn.utils.io import as_path
 
 Cut = Callable[..., Sequence[np.ndarray]]
 """A function (corpus of a text, split, **lengths) that returns sequences."""
-Progress = Callable[[int, int], None]
-"""A function that is called with (parts done, parts in all)."""
 
 
 def no_report(done: int, total: int) -> None:

@@ -4,6 +4,7 @@ hold.
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,12 @@ def test_every_printed_text_is_a_literal(gates, table):
             left = left.replace(text, " ")
         for word in left.replace("+", " ").split():
             assert word == "-" or isinstance(float(word), float)
+
+
+def test_the_page_explains_every_row(gates, table):
+    page = (Path(__file__).parents[2] / gates.page).read_text()
+    for word in (*gates.columns, *gates.header(), *table.columns, *table.header(), "sum of means"):
+        assert word.removeprefix("95 % ").partition(" (")[0] in page, word
 
 
 def test_csv_keeps_every_digit(gates, table, tmp_path):
