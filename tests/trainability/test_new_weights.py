@@ -100,6 +100,15 @@ def test_chrono_gates_remember_up_to_t_steps(make):
     assert all(torch.equal(p, weights[n]) for n, p in model.named_parameters() if n in weights)
 
 
+def test_memories_of_chrono_gates_are_spread_evenly_up_to_the_last_step():
+    model = nn.LSTM(1, 4000)
+    chrono_(model, 100, torch.Generator().manual_seed(1))
+    u = model.bias_ih_l0.detach()[4000:8000].exp()
+    assert u.max() > 98 and abs(u.mean() - 50) < 4 * 98 / math.sqrt(12 * 4000)
+    chrono_(model, 2, torch.Generator().manual_seed(1))
+    assert 1.9 < model.bias_ih_l0.detach()[4000:8000].exp().max() <= 2
+
+
 def test_half_of_the_units_remember_an_input_for_many_steps():
     sizes = []
     for draw in (lambda rnn: None, lambda rnn: remembering_(rnn, 200)):
