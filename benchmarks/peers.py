@@ -18,7 +18,7 @@ from benchmarks.registry import benchmark
 from benchmarks.study import corpus, fused_epoch, study
 from gersgorin import temporal_jacobian
 from optim_study.backend import hidden_size
-from optim_study.presets import small
+from optim_study.config import small
 from rhn.cells import RHN
 from rhn.training.chorales import training_batches
 

@@ -11,8 +11,7 @@ import torch
 
 from benchmarks.registry import benchmark
 from optim_study.backend import hidden_size, start_training
-from optim_study.presets import RunConfig, paper, small
-from optim_study.protocol import StudyConfig
+from optim_study.config import RunConfig, StudyConfig, paper, small
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll

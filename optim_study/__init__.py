@@ -5,8 +5,6 @@ workers, to see whether deep recurrences can be optimised.
 
     results = run(smoke(arch=("rhn", "dt-rnn"), depth=(1, 4)))
     results.rows, results.figure, results.best
-
-`import optim_study` is fast: `run` loads torch and Optuna, and tables and figures need neither.
 """
 
 from rhn.utils.lazy import lazy_names
@@ -15,12 +13,10 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "map_plot": ("plot_area", "plot_map"),
-        "presets": ("PRESETS", "RunConfig", "paper", "small", "smoke"),
-        "protocol": ("Settings", "StudyConfig"),
+        "figures": ("plot_map", "plot_swarm"),
+        "config": ("PRESETS", "RunConfig", "Settings", "StudyConfig", "paper", "small", "smoke"),
         "results": ("TrialRow", "read_csv", "write_csv"),
         "runner": ("run",),
         "shares": ("REGIONS", "Share", "training_shares"),
-        "swarm_plot": ("plot_swarm",),
     },
 )

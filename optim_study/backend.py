@@ -1,131 +1,101 @@
-"""Backends: train several trials as one program, evaluate each trial at its end, and write its best
-weights.
+"""Train several trials as one program, evaluate each trial at its end, and write its best weights.
 
-A trial is a `PolyphonicModel` as large as the parameter budget of its study allows. The settings of
-the trial are the scheme and standard deviation of the initial weights, the transform bias (if the
-cell has one) and the learning rate. The initial weights are drawn on the CPU from a generator
-seeded with (seed, architecture, depth, trial). Tests of workers use a backend in NumPy.
+A trial is a `PolyphonicModel` as large as the parameter budget of its study allows. Its initial
+weights are drawn on the CPU from a generator seeded with (seed, architecture, depth, trial). Tests
+of workers use a backend in NumPy.
 """
 
 import functools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from optim_study.protocol import Settings, StudyConfig
-from optim_study.results import LEFT, TrialRow, stored_row
-from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
+from optim_study.config import Settings, StudyConfig
+from optim_study.results import LEFT, TrialRow, row_of
+from rhn.cells import hidden_size_for_budget
 from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import ChoraleTask, constant_output_nll
-from rhn.training.ensemble import tune_malloc, weights_generator
+from rhn.training import ensemble
+from rhn.training.chorales import CHORALE_ROWS, ChoraleTask, constant_output_nll
 from rhn.training.evaluation import evaluate_chorales
 from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
 
-# nats per frame of an output of zeros, for which every key is as likely to sound as not
-SILENT_NLL = 88 * math.log(2)
+SILENT_NLL = 88 * math.log(2)  # nats per frame of an output of zeros
+# a process with torch, optuna and matplotlib; on a GPU its context
+BASE = {"cpu": 480 << 20, "cuda": 1 << 30}
+TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
 
 
 def finished_row(
-    config: StudyConfig,
-    number: int,
-    curve: np.ndarray,
-    *,
-    hidden_size: int,
-    test_nll: float,
-    constant_nll: float,
+    config: StudyConfig, number: int, curve: np.ndarray, size: int, test_nll: float, constant: float
 ) -> TrialRow:
-    """Return the results of a trial from its curve of losses; `test_nll` is the test loss of its
-    best weights.
-
-    If even the first weights overflow, no loss is finite: all losses in the row are `SILENT_NLL`.
+    """Return the row of a trial from its curve of losses, its number of units, the test loss of its
+    best weights and the loss of the constant predictor. If even the first weights overflow, all
+    losses in the row are `SILENT_NLL`.
     """
     finite = curve[np.isfinite(curve).all(axis=1)]
     overflowed = len(finite) < len(curve)
     if not len(finite):
         curve = finite = np.full((1, 2), SILENT_NLL)
         test_nll = SILENT_NLL
-    least_train, least_valid = finite.min(axis=0).tolist()
     best = best_epoch(curve, config.objective)
-    train_nll, valid_nll = curve[best].tolist()  # of the weights that are kept
-    left = curve[:, 0] < LEFT * constant_nll
+    left = curve[:, 0] < LEFT * constant
     results = {
-        "hidden_size": hidden_size,
-        "best_train_nll": least_train,
-        "best_valid_nll": least_valid,
+        "hidden_size": size,
+        "best_train_nll": float(finite[:, 0].min()),
+        "best_valid_nll": float(finite[:, 1].min()),
         "best_epoch": best,
-        "train_nll": train_nll,
-        "valid_nll": valid_nll,
+        "train_nll": float(curve[best, 0]),
+        "valid_nll": float(curve[best, 1]),
         # only longer pieces may overflow
         "test_nll": test_nll if math.isfinite(test_nll) else sys.float_info.max,
-        "constant_nll": constant_nll,
+        "constant_nll": constant,
         "epochs": len(curve) - 1,
         "diverged": overflowed,
         "left_epoch": int(left.argmax()) if left.any() else None,
     }
-    return stored_row(config, number, config.parameters(number) | results)
+    return row_of(config, number, config.trial(number)["settings"], results)
 
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """Train networks on the chorales with PyTorch; a backend can be pickled and sent to another
-    process.
-    """
+    """Train networks on the chorales in a file, or on those of music21's scores."""
 
     data: Path | None = None
-    """A file of the original chorales; None: the chorales rebuilt from music21's scores."""
     device: str = "cpu"
-    """`cpu`, or one GPU: `cuda:0`."""
 
     def start(
         self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
     ) -> Trainer:
-        """Start or continue trials. `settings` has the settings of each trial, by trial number.
-
-        saved: empty for new trials; otherwise the saved state of every trial, all states from the
-        same epoch.
-
-        Raises DataError if `data` is not the data set of the study.
+        """Start trials with these settings, by trial number, or continue all from saved states of
+        one epoch. Raises DataError if `data` is not the data set of the study.
         """
-        tune_malloc()
+        ensemble.tune_malloc()
         if self.device != "cpu":
             torch.cuda.set_device(self.device)  # streams and graphs go to the current device
         corpus = chorales_of_study(self.data)
         if corpus.checksum != config.data:
-            raise DataError(
-                f"study {config.name} is about a data set with checksum {config.data:.12}, "
-                f"but {self.data or 'the rebuilt chorales'} has {corpus.checksum:.12}: give "
-                "the study's own (--data FILE)"
-            )
+            raise DataError(f"data is {corpus.checksum:.12}: expected {config.data:.12}")
         return start_training(config, settings, saved, corpus, self.device)
 
     def row(self, config: StudyConfig, fused: Trainer, number: int) -> TrialRow:
-        """The results of a trial that has ended."""
+        """Return the row of a trial that has ended."""
         corpus, model = chorales_of_study(self.data), fused.best_model(number)
-        return finished_row(
-            config,
-            number,
-            fused.curve(number),
-            hidden_size=model.hidden_size,
-            test_nll=evaluate_chorales(model, corpus.test, device=self.device).nll,
-            constant_nll=constant_output_nll(corpus),
-        )
+        test = evaluate_chorales(model, corpus.test, device=self.device).nll
+        found = model.hidden_size, test, constant_output_nll(corpus)
+        return finished_row(config, number, fused.curve(number), *found)
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended to a file, atomically, with the data on
-        which they were trained.
-
-        about: the other metadata of the checkpoint, ready for JSON.
-        """
+        """Write the best weights of a trial that has ended, with its data and other metadata."""
         corpus = chorales_of_study(self.data)
         data = {"source": corpus.source, "checksum": corpus.checksum}
         data |= {"path": None if self.data is None else str(self.data.absolute())}
@@ -133,57 +103,64 @@ class TorchBackend:
 
 
 def start_training(
-    config: StudyConfig,
-    settings: Mapping[int, Settings],
-    saved,
-    corpus: Corpus,
-    device: str = "cpu",
+    config: StudyConfig, settings: Mapping[int, Settings], saved, corpus: Corpus, device="cpu"
 ) -> Trainer:
     """Start these trials on a corpus, or continue from the saved states."""
     task, models = ChoraleTask(config, corpus, device), models_of_trials(config, settings)
     rates = {number: s.learning_rate for number, s in settings.items()}
-    part_size = task.part_size(next(iter(models.values())))
-    return Trainer(
-        task,
-        models,
-        rates,
-        optimizer=optimizer_of_study(config),
-        saved=saved or None,
-        part_size=part_size,
-    )
+    how: dict = {"part_size": task.part_size(next(iter(models.values()))), "saved": saved or None}
+    return Trainer(task, models, rates, optimizer=optimizer_of_study(config), **how)
 
 
 def optimizer_of_study(config: StudyConfig) -> Optimizer:
     """Make SGD with the study's momentum, or another optimizer with the defaults of torch.optim."""
-    return OPTIMIZERS[config.optimizer](
-        **({"momentum": config.momentum} if config.optimizer == "sgd" else {})
-    )
+    options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+    return OPTIMIZERS[config.optimizer](**options)
 
 
 def models_of_trials(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
     """Build the untrained models of these trials, by trial number."""
-    options: dict = {"hidden_size": hidden_size(config), "depth": config.depth, **config.options}
-    gated = accepts(resolve_cell(config.arch), "transform_bias")
-    models = {}
+    options: dict = {"hidden_size": hidden_size(config), "depth": config.depth}
+    models, gated = {}, config.gated
     for number, s in settings.items():
-        bias = {"transform_bias": s.transform_bias} if gated else {}
-        generator = weights_generator(config.seed, config.arch, config.depth, number)
-        models[number] = PolyphonicModel(
-            config.arch, init=s.init, generator=generator, **bias | options
-        )
+        options |= {"transform_bias": s.transform_bias} if gated else {}
+        generator = ensemble.weights_generator(config.seed, config.arch, config.depth, number)
+        own = {"init": s.init, "generator": generator, **options, **config.options}
+        models[number] = PolyphonicModel(config.arch, **own)
     return models
 
 
 def hidden_size(config: StudyConfig) -> int:
-    """Return the largest number of units that the parameter budget at this depth allows. Raises
-    InvalidInputError if it allows none.
-    """
+    """Return the largest number of units that the parameter budget at this depth allows."""
     return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
 
 
 @functools.cache
 def chorales_of_study(data: Path | None) -> Corpus:
-    """Load the chorales that the study trains on, once for each process."""
+    """Load the chorales of a file, or of music21, once for each process."""
     return chorales(data)
+
+
+def meta_model(study: StudyConfig):
+    """Build a model of the study on torch's meta device, without memory for its weights."""
+    options: dict = {"hidden_size": hidden_size(study), "depth": study.depth, **study.options}
+    return PolyphonicModel(study.arch, device="meta", **options)
+
+
+def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
+    """Return a function that estimates the peak memory of a process, in bytes, from its number K of
+    fused trials; steps: the length of the longest sequence.
+
+        base + K (weights, state of the optimizer, best weights, initial models, and the rest)
+             + k (gradients, a temporary of the update, and the saved tensors of a step)
+
+    On a CPU the trainer computes a step of the K models in parts of k <= K models; on a GPU, k = K.
+    """
+    weights = ensemble.weight_bytes(model)
+    positions = steps * -(-study.batch_size // CHORALE_ROWS) * CHORALE_ROWS
+    trial = (3 + len(optimizer_of_study(study).kept)) * weights + TRIAL_BYTES
+    step = 2 * weights + ensemble.step_bytes(model, positions)
+    part = ensemble.part_size(model, positions, torch.device(device))
+    return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step

@@ -2,100 +2,202 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_type_hints
 
-from optim_study.cli_results import Export, Plot, Status
-from optim_study.presets import PRESETS, RunConfig
-from optim_study.protocol import READINGS
-from optim_study.shares import share_table, training_shares
+from cyclopts import Parameter
+from docstring_parser import parse_from_object
+
+from optim_study.config import PRESETS, RunConfig, SharedSettings
+from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
+from optim_study.shares import BELOW, REGIONS, share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.utils.command_line import command_line
-from rhn.utils.old import Configured, print_help, run_read, settings_type
+from rhn.errors import InvalidInputError
+from rhn.training.state import Objective
+from rhn.utils.command_line import command_line, run_read
+from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
+from rhn.utils.io import check_output
+from rhn.utils.tables import aligned, formatted, printable
 
 DESCRIPTION = """\
 Can deep recurrences be optimised? Train random settings of each architecture and depth.
 
 examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
-  optim-study run --arch all --preset small --jobs 2
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
   optim-study run --preset small --depth 4 --init-schemes gaussian orthogonal --init-std 1e-8 1
   optim-study status --out runs/all
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
-if TYPE_CHECKING:
-    Settings = dict
-else:
-    Settings = settings_type(RunConfig)
+def _fields() -> Any:
+    """Return the type of a dictionary of the fields of `RunConfig`, with their docstrings."""
+    hints = get_type_hints(RunConfig, include_extras=True)
+    option = Parameter(name="--cell-option", metavar="NAME=VALUE", consume_multiple=False)
+    hints["cell_options"] = Annotated[tuple[str, ...], option]
+    for about in (
+        p for kind in (SharedSettings, RunConfig) for p in parse_from_object(kind).params
+    ):
+        hint = hints[about.arg_name]
+        hints[about.arg_name] = Annotated[hint, Parameter(help=about.description)]
+    return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*")]  # type: ignore[operator]
+
+
+Fields: Any = dict if TYPE_CHECKING else _fields()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunCommand(Configured):
-    """Run a study for each architecture and depth, or continue studies that were stopped. A
-    finished trial never runs again.
-
-    `optim-study run --preset small --help` shows the values of the preset small.
+class RunCommand:
+    """Run a study for each architecture and depth, or continue studies that were stopped. The
+    defaults are the paper's study.
     """
 
     preset: Literal["paper", "small", "smoke"] = "paper"
     """Configuration that the other options change. paper: the paper's protocol in full size. small:
-    the whole study with small networks, which takes at least ten minutes with --jobs 2. smoke:
-    a few seconds, to check the installation, too short to learn anything.
+    small networks, at least ten minutes with --jobs 2. smoke: seconds, too short to learn anything.
     """
-    settings: Settings = field(default_factory=dict)
+    settings: Fields = field(default_factory=dict)
     dry_run: bool = False
-    """Train nothing. Only print the plan, the protocol, and our choices on points that the paper
-    leaves open.
-    """
+    """Train nothing. Only print the plan and the settings."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
-    def run(self) -> None:
-        if self.help:
-            print_help("optim-study run", RunCommand, self.config())
-            return
-        config = self.config()
-        from optim_study import runner
-        from optim_study.plan import plan_table, protocol_text
-
-        if self.dry_run:
-            rows = runner.dry_run(config)
-            if self.json:
-                print_json(rows)
-            else:
-                print(plan_table(rows), protocol_text(rows), READINGS, sep="\n\n")
-            return
-        results = runner.run(config)
-        if self.json:
-            print_json([row.to_dict() for row in results.rows])
-        else:
-            found = training_shares(results.rows, config.objective)
-            print(share_table(found, loss=config.objective), end="\n\n")
-            _print_best(results.best.values())
-        print(
-            f"trials: {results.csv}\nfigure: {results.figure}",
-            file=sys.stderr if self.json else sys.stdout,
-        )
-
     def config(self) -> RunConfig:
         """Return the preset, changed by the options that were given."""
-        return PRESETS[self.preset](**self.settings)
+        changes = dict(self.settings)
+        if words := changes.get("cell_options"):
+            pairs = [word.partition("=") for word in words]
+            changes["cell_options"] = {name.replace("-", "_"): value for name, _, value in pairs}
+        return PRESETS[self.preset](**changes)
+
+    def run(self) -> None:
+        config = self.config()
+        from optim_study import runner
+
+        if self.dry_run:
+            plan = runner.dry_run(config)
+            if self.json:
+                print_json(plan)
+            else:
+                print(runner.plan_table(plan), runner.settings_table(plan), sep="\n\n")
+            return
+        results = runner.run(config)
+        table = share_table(results.shares, results.trials, config.objective, BELOW)
+        rows = [asdict(row) for row in results.rows]
+        _print(rows if self.json else table, (config.folder / name for name in runner.OUTPUTS))
 
 
-def _print_best(paths: Iterable[Path]) -> None:
-    """Print the file of each best model, or why it cannot be used."""
-    from rhn.checkpoints import read
-    from rhn.errors import CheckpointError
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Show the progress of each study. Interrupted trials have a saved state, from which the same
+    command continues.
+    """
 
-    for path in paths:
-        try:
-            print(f"best model: {read(path).path}")
-        except CheckpointError as error:
-            print(f"no best model: {error}")
-            print("Finished trials do not run again: train them in another folder, --out")
+    out: Path = Path("runs/all")
+    """Folder of the run."""
+    storage: Annotated[str, Parameter(metavar="URL")] | None = None
+    """Database of the run (default: the journal in its folder)."""
+    json: bool = False
+    """Print the rows as one JSON list instead of a table."""
+
+    def run(self) -> None:
+        from optim_study.folder import progress_of, rows_in
+        from optim_study.storage import open_storage
+
+        storage, trials = open_storage(self.storage, self.out, create=False), rows_in(self.out)
+        rows = [progress_of(self.out, config, trials) for config in storage.configs()]
+        cells = [[v if isinstance(v, str) else formatted(v) for v in r.values()] for r in rows]
+        _print(rows if self.json else "\n".join(aligned([[*row] for row in rows[:1]] + cells)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Print the complete trials of all studies in the folder of a run, one row for each."""
+
+    out: Path = Path("runs/all")
+    """Folder of the run."""
+    json: bool = False
+    """Print the rows as one JSON list instead of CSV."""
+
+    def run(self) -> None:
+        rows = _rows_of(self.out)
+        _print([asdict(row) for row in rows] if self.json else csv_text(rows).rstrip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Draw the trials of one or several runs, and print how many of them train.
+
+    examples:
+      optim-study plot runs/small
+      optim-study plot runs/* --kind map --output map.png trials.csv
+      optim-study plot trials.csv --depth 4 6 --json
+    """
+
+    runs: tuple[Path, ...] = field(default=(Path("runs/all"),), kw_only=False)
+    """Folders of runs, or tables of trials (.csv), to draw in one figure."""
+    depth: tuple[int, ...] | None = None
+    """Draw only the networks with these recurrence depths (default: all)."""
+    kind: Literal["swarm", "map"] = "swarm"
+    """swarm: the losses of the trials, one column per network. map: learning rate against initial
+    standard deviation, one panel per network; filled symbols are trials that trained, and the table
+    has the counts in the paper's range, outside it, and of each scheme too.
+    """
+    loss: Objective = "train"
+    """Judge a trial by its lowest training loss (train) or validation loss (valid)."""
+    below: float = BELOW
+    """A trial counts as trained if its loss is below this value, in nats per frame."""
+    output: tuple[Path, ...] = ()
+    """Files to write: a figure (.png, .svg, .pdf), a table of trials (.csv). Default: KIND.png."""
+    figure: str = "page"
+    """Width of the figure: column, page, slide, or inches."""
+    title: str | None = None
+    """Title of the figure."""
+    json: bool = False
+    """Print the counts of trained trials as one JSON list instead of a table."""
+
+    def run(self) -> None:
+        from optim_study.figures import plot_map, plot_swarm
+
+        draw = plot_map if self.kind == "map" else plot_swarm
+        outputs = self.output or (Path(f"{self.kind}.png"),)
+        for path in outputs:
+            check_output(path, (*FIGURE_SUFFIXES, ".csv"))
+        every = [row for run in self.runs for row in _rows_of(run)]
+        rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
+        regions = REGIONS if self.kind == "map" else REGIONS[:1]
+        found = training_shares(rows, self.loss, self.below, regions)
+        how: dict = {"source": printable(", ".join(run.name for run in self.runs))}
+        how |= {"loss": self.loss, "below": self.below, "size": self.figure, "title": self.title}
+        for path in outputs:
+            if path.suffix.lower() == ".csv":
+                write_csv(rows, path)
+            else:
+                save_figure(path, lambda: draw(rows, **how), self.figure)
+        table = share_table(found, rows, self.loss, self.below)
+        _print([asdict(share) for share in found] if self.json else table, outputs)
+
+
+def _rows_of(run: Path) -> list[TrialRow]:
+    """Return the trials of a table, or of the folder of a run."""
+    from optim_study.folder import rows_in
+
+    if not run.is_dir():
+        return read_csv(run)
+    if not (rows := rows_in(run)):
+        raise InvalidInputError(f"run is {run}: expected a folder with complete trials")
+    return rows
+
+
+def _print(shown: str | list[dict], files: Iterable[Path] = ()) -> None:
+    """Print a table, or rows as JSON, and the names of the files that were written."""
+    if isinstance(shown, str):
+        print(shown)
+    else:
+        print_json(shown)
+    for path in files:
+        print(f"file: {path}", file=sys.stdout if isinstance(shown, str) else sys.stderr)
 
 
 COMMANDS = command_line("optim-study", DESCRIPTION)

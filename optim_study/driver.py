@@ -1,9 +1,9 @@
-"""The driver of a run gives batches of trials to an engine and adds each finished trial to the
-storage; nothing else writes there.
+"""The driver of a run gives batches of trials to an engine and mirrors the record of each finished
+trial in the storage; nothing else writes there.
 
-The driver saves no state of its own: the storage and the folder show which trials are left. If a
-worker dies, another worker continues the batch from the last save. After three deaths without a new
-save, the trials of the batch run one by one. A single trial is given up after three deaths.
+The driver saves no state of its own: the records show which trials are left. If a worker dies,
+another worker continues the batch from the last save. After three deaths without a new save, the
+trials of the batch run one by one. A single trial is given up after three deaths.
 """
 
 import logging
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 
-from optim_study.engines import Processes, ThisProcess
+from optim_study.config import StudyConfig
+from optim_study.engines import Job, OutOfMemory, Processes, ThisProcess
 from optim_study.folder import StudyFolder
-from optim_study.protocol import StudyConfig
-from optim_study.results import TrialRow, best_row
+from optim_study.results import TrialRow
 from optim_study.storage import Storage
-from optim_study.worker import Job, OutOfMemory
 from rhn.errors import first_line
 from rhn.training.interrupts import STOPPING
+from rhn.utils.io import remove_leftovers
 
 _logger = logging.getLogger(__name__)
 
@@ -30,47 +30,39 @@ LISTEN_SECONDS = 0.2  # interval of looking for new records
 
 @dataclass
 class Study:
-    """One study of a run, with the trials that are finished, running and given up."""
+    """One study of a run, with the trials that are finished, running and given up, and why. fuse:
+    the largest number of trials in a batch.
+    """
 
     config: StudyConfig
     folder: StudyFolder
     fuse: int
-    """Largest number of trials in a batch."""
     rows: dict[int, TrialRow] = field(default_factory=dict)
-    """The trials in the storage."""
     running: set[int] = field(default_factory=set)
-    """Numbers of the unfinished trials that workers train now."""
     given_up: dict[int, str] = field(default_factory=dict)
-    """For each trial that this run gave up, by its number: the reason."""
 
     @property
     def left(self) -> list[int]:
-        """Numbers of the trials that are not in the storage yet."""
+        """Numbers of the trials that are not complete."""
         return [number for number in range(self.config.trials) if number not in self.rows]
-
-    @property
-    def is_complete(self) -> bool:
-        """True if the storage has every trial."""
-        return not self.left
 
 
 @dataclass(frozen=True)
 class TrialBatch:
-    """Trials of one study for one worker."""
+    """Trials of one study for one worker, with the number of deaths of its workers since the last
+    save, and the epochs of the saved states when a worker last got the batch.
+    """
 
     study: Study
     numbers: tuple[int, ...]
-    alone: bool = False
-    """True for a trial of a batch that died too often."""
     deaths: int = 0
-    """Number of deaths of the workers of this batch since the last save."""
     epochs: Mapping[int, int] = field(default_factory=dict)
-    """For each trial, by its number: the epoch of its saved state when a worker last got the batch.
-    """
 
 
 class Driver:
-    """Run trials until each trial of the studies is in the storage or given up."""
+    """Run trials until each trial of the studies has a record or is given up. job: makes the job of
+    a worker from a study, numbers of trials and the number of the worker.
+    """
 
     def __init__(
         self,
@@ -79,55 +71,37 @@ class Driver:
         engine: ThisProcess | Processes,
         job: Callable[[Study, Sequence[int], int], Job],
     ):
-        """job: makes the job of a worker from a study, numbers of trials and the number of the
-        worker.
-        """
         self._studies, self._storage, self._engine, self._job = studies, storage, engine, job
         self._running: dict[Future, tuple[int, TrialBatch]] = {}
         self._looked = 0.0
         for study in studies:
             study.folder.make()
-            study.rows = storage.rows(study.config)
-            self._collect(study, range(study.config.trials))  # also what a killed driver has left
+            self._collect(study, range(study.config.trials))
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
-        """Start batches until no trial is left. The function `watch` is called several times a
-        second.
-
-        Raises the error of a worker, or KeyboardInterrupt after Ctrl-C; before that, all workers
-        save.
+        """Start batches until no trial is left, and call `watch` several times a second. Raises the
+        error of a worker, or KeyboardInterrupt after Ctrl-C, when all workers have saved.
         """
         self._watch, self._free = watch, list(range(len(self._engine.places)))
-        self._queue = deque(
-            TrialBatch(study, tuple(study.left)) for study in self._studies if study.left
-        )
+        self._queue = deque(TrialBatch(s, tuple(s.left)) for s in self._studies if s.left)
         try:
             while self._queue or self._running:
                 while self._queue and self._free:
                     self._hand_out(self._free.pop(0))
-                self._wait()
+                ended, _ = wait(self._running, LISTEN_SECONDS, FIRST_COMPLETED)
+                self._look(0)
+                for future in ended:
+                    place, batch = self._running.pop(future)
+                    self._free.append(place)
+                    self._settle(batch, future.exception() or future.result())
         except BaseException:
-            self._stop()
+            if running := [future for future in self._running if not future.done()]:
+                _logger.warning(STOPPING)
+            self._engine.stop(running)
             raise
         for study in self._studies:
             self._collect(study, range(study.config.trials))  # also what killed workers have left
-            study.folder.tidy()
-
-    def _wait(self) -> None:
-        """Wait briefly for jobs to end, add new records, and continue after the jobs that ended."""
-        ended, _ = wait(self._running, LISTEN_SECONDS, FIRST_COMPLETED)
-        self._look()
-        for future in ended:
-            place, batch = self._running.pop(future)
-            self._free.append(place)
-            self._settle(batch, future.exception() or future.result())
-
-    def _stop(self) -> None:
-        """Make the workers save and stop."""
-        running = [future for future in self._running if not future.done()]
-        if running:
-            _logger.warning(STOPPING)
-        self._engine.stop(running)
+            remove_leftovers(study.folder.trials)
 
     def _hand_out(self, place: int) -> None:
         """Start the first batch of the queue; trials above the number `fuse` stay in the queue."""
@@ -138,33 +112,32 @@ class Driver:
             self._queue.appendleft(replace(batch, numbers=others))
         study.running.update(numbers)
         batch = replace(batch, numbers=numbers, epochs=study.folder.epochs(numbers))
-        future = self._engine.submit(place, self._job(study, numbers, place), self._look_sometimes)
+        future = self._engine.submit(place, self._job(study, numbers, place), self._look)
         self._running[future] = place, batch
 
-    def _look_sometimes(self) -> None:
-        if time.monotonic() - self._looked >= LISTEN_SECONDS:
-            self._look()
-
-    def _look(self) -> None:
-        """Add those running trials to the storage that have ended."""
+    def _look(self, pause: float = LISTEN_SECONDS) -> None:
+        """Collect those running trials that have ended, if the last look was `pause` ago."""
+        if time.monotonic() - self._looked < pause:
+            return
         for study in self._studies:
             self._collect(study, study.running)
         self._watch()
         self._looked = time.monotonic()
 
     def _collect(self, study: Study, numbers: Iterable[int]) -> None:
-        """Add those of these trials to the storage that have ended, keep the best model, and remove
-        the other files of these trials.
+        """Mirror those of these trials that have ended, keep the best model, and remove their other
+        files.
         """
         ended = sorted(study.folder.recorded().intersection(numbers)) if numbers else ()
         for number in ended:
-            if number not in study.rows and (record := study.folder.load_record(number)):
-                self._storage.add(study.config, record)
-                study.rows[number] = record.row
+            if number not in study.rows and (row := study.folder.load_record(number)):
+                self._storage.add(study.config, row)
+                study.rows[number] = row
         if study.rows and ended:
-            best = best_row(study.rows.values(), study.config.objective)
+            losses = {n: row.loss(study.config.objective) for n, row in study.rows.items()}
+            best = min(losses, key=lambda n: (losses[n], n))
             for number in study.rows.keys() & ended:
-                study.folder.settle(number, best=number == best.trial)
+                study.folder.settle(number, best=number == best)
         study.running -= study.rows.keys()
 
     def _settle(self, batch: TrialBatch, error: BaseException | None) -> None:
@@ -189,17 +162,10 @@ class Driver:
         study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
-        _logger.warning(
-            "a worker of study %s died (%s): its trials continue from their last save", name, cause
-        )
+        _logger.warning("a worker of study %s died (%s): its trials continue", name, cause)
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
-        elif not batch.alone:
-            self._queue.extendleft(
-                TrialBatch(study, (number,), alone=True) for number in reversed(left)
-            )
+        elif len(left) > 1:
+            self._queue.extendleft(TrialBatch(study, (number,)) for number in reversed(left))
         else:
-            reason = study.given_up[left[0]] = (
-                f"its worker died {DEATHS} times in a row before it could save ({cause})"
-            )
-            self._storage.give_up(study.config, left[0], reason)
+            study.given_up[left[0]] = f"its worker died {DEATHS} times ({cause})"

@@ -1,7 +1,8 @@
-"""Engines that run jobs in this process, or in spawned processes of this machine. The engine in
-`ray_engine` runs jobs on a Ray cluster.
+"""Workers, and the engines that run them in this process or in spawned processes of this machine.
 
-An engine has these attributes and methods:
+`work(job)` trains a batch of trials as one program. It depends only on the job and on the saved
+states in its folder, and may be killed at any moment: another call continues to the same curves. If
+two workers train the same trial, the worker that ends later writes nothing. An engine has
 
 places   the device of each worker
 submit   start a job on a free worker; the future has the result of `attempt`, or an exception
@@ -13,13 +14,109 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from optim_study.worker import Job, attempt
-from rhn.training.interrupts import deferred_interrupt
+from optim_study.backend import TorchBackend
+from optim_study.folder import StudyFolder
+from rhn.cli.entry import users_frames
+from rhn.errors import RhnError, UsersCodeError, is_out_of_memory
+from rhn.training.interrupts import Interrupted, deferred_interrupt
+from rhn.training.state import TrialState
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch of trials of one study; all that a worker needs."""
+
+    folder: StudyFolder
+    numbers: tuple[int, ...]
+    backend: TorchBackend
+    save_seconds: float = 60.0
+
+
+class OutOfMemory(RhnError):
+    """The device does not have enough memory for the batch."""
+
+
+def attempt(
+    job: Job, stopping: Callable[[], bool], on_epoch: Callable[[], None] = lambda: None
+) -> BaseException | None:
+    """Call `work`, and return its exception, or None. The exception can be pickled."""
+    try:
+        work(job, stopping, on_epoch)
+    except (RhnError, Interrupted) as error:
+        vars(error).update(frames=users_frames(error))
+        return error
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            return OutOfMemory(f"{job.folder.path.name} does not fit the memory: {error}")
+        if frames := users_frames(error):
+            failed = UsersCodeError(f"{type(error).__name__}: {error}")
+            vars(failed).update(frames=frames)
+            return failed
+        return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
+    return None
+
+
+def work(
+    job: Job,
+    stopping: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the trials of a job that have no record yet. If a kill during a save has left trials at
+    different epochs, the trials of each epoch are trained as a group. If `stopping` returns True
+    before an epoch, or after Ctrl-C, everything is saved and Interrupted raised.
+    """
+    job.folder.make()
+    left = [number for number in job.numbers if job.folder.load_record(number) is None]
+    states = {number: job.folder.load_state(number) for number in left}
+    epochs = {number: state.epoch if state else -1 for number, state in states.items()}
+    with deferred_interrupt() as interrupt:
+        for epoch in sorted(set(epochs.values()), reverse=True):
+            group = {number: states[number] for number in left if epochs[number] == epoch}
+            _train(job, group, lambda: interrupt.pending or stopping(), on_epoch)
+
+
+def _train(
+    job: Job,
+    states: Mapping[int, TrialState | None],
+    stopping: Callable[[], bool],
+    on_epoch: Callable[[], None],
+) -> None:
+    """Train trials that are at the same epoch as one program."""
+    settings = {number: job.folder.config.settings(number) for number in states}
+    found = {number: state for number, state in states.items() if state}
+    fused = job.backend.start(job.folder.config, settings, found)
+    left, saved = list(states), time.monotonic()
+    while True:
+        live = fused.live()
+        for number in sorted(set(left) - set(live) - job.folder.recorded()):
+            _finish(job, fused, number)
+        if not live:
+            return
+        left, stop = live, stopping()
+        if stop or time.monotonic() - saved >= job.save_seconds:
+            for number in sorted(set(live) - job.folder.recorded()):
+                job.folder.save_state(number, fused.state(number))
+            saved = time.monotonic()
+        if stop:
+            raise Interrupted(f"{len(live)} running trials are saved in {job.folder.path}")
+        on_epoch()
+        fused.run_epoch()
+
+
+def _finish(job: Job, fused, number: int) -> None:
+    """Write the best weights, and then the record, of a trial that has ended."""
+    row = job.backend.row(job.folder.config, fused, number)
+    about = job.folder.config.trial(number) | {"outcome": row.results}
+    job.backend.write_best(job.folder.file(number, "-best.safetensors"), fused, number, **about)
+    job.folder.save_record(row, fused.curve(number))
 
 
 class ThisProcess:
@@ -31,9 +128,6 @@ class ThisProcess:
         self.places = [place]
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
-        """Run the job, and return after its end. The function `on_epoch` is called before each
-        epoch of the job.
-        """
         future: Future = Future()
         future.set_result(attempt(job, lambda: False, on_epoch))
         return future
@@ -41,14 +135,9 @@ class ThisProcess:
     def stop(self, running: Sequence[Future]) -> None:
         pass
 
-    def close(self) -> None:
-        pass
-
 
 class Processes:
-    """Run the jobs of each worker in a spawned process. If a process dies, the other processes go
-    on.
-    """
+    """Run the jobs of each worker in a spawned process. If one dies, the others go on."""
 
     deaths = BrokenProcessPool
 
@@ -113,8 +202,8 @@ def _follow() -> None:
 
 @contextmanager
 def _spawning() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block. A process that starts inside the block never
-    receives Ctrl-C, and imports nothing from the current folder before it has our import path.
+    """Delay Ctrl-C until the end of the block. A process that starts inside never receives Ctrl-C,
+    and imports nothing from the current folder before it has our import path.
     """
     path = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"

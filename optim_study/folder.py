@@ -1,35 +1,28 @@
-"""The folder of a run, with states and records of trials, the best models, and the lock of the
-driver.
+"""The folder of a run. `OUT/.lock` is locked while a driver works, and `OUT/ARCH-depthL` has
 
-The file `OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
-
-    trials/0007.begun              marks that a worker has begun trial 7
     trials/0007.safetensors        the rolling state of trial 7: arrays and curve
     trials/0007-best.safetensors   its best weights, until the driver has compared its value
     trials/0007.json               its record after its end: settings, results and whole curve
     best.safetensors               the model of the best trial so far
 
-Workers write the files of trials, and the driver writes all others. When a trial has a record, the
-driver also removes its first three files. Every file is replaced as a whole. Marks, states and
-records contain the fingerprint of the study's protocol: a file of another study is ignored. A
-damaged file is ignored, too, and the trial is trained again, to the same result. A file that cannot
-be read is an error.
+Workers write the files of trials, and the driver writes all others. Every file is replaced as a
+whole. States and records contain the fingerprint of the study: a file of another study is ignored.
+A damaged file is ignored, too, and the trial is trained again, to the same result.
 """
 
 import logging
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from optim_study.protocol import StudyConfig
-from optim_study.results import TrialRow, best_checkpoint, stored_row
-from rhn.errors import DamagedError, DataError
+from optim_study.config import StudyConfig, config_from_protocol
+from optim_study.results import TrialRow, row_of
+from rhn.errors import DamagedError, DataError, first_line
 from rhn.training.state import LOCK, TrialState, read_state, write_state
-from rhn.utils.io import atomic_path, read_json, remove_leftovers, write_json, writing
+from rhn.utils.io import read_json, write_json, writing
 
 _logger = logging.getLogger(__name__)
 
@@ -37,80 +30,42 @@ _CURVE = "study_curve"  # key beside the backend's own arrays
 _FINGERPRINT = "study_fingerprint"
 
 
-@dataclass(frozen=True)
-class TrialRecord:
-    """A finished trial."""
-
-    row: TrialRow
-    curve: np.ndarray
-    """Losses of each epoch, as in `TrialState`; those that are not finite are NaN."""
-
-
 class StudyFolder:
-    """The files of one study. Methods raise OutputError if a file cannot be written, and DataError
-    if a file cannot be read.
-    """
+    """The files of one study. Methods raise OutputError and DataError."""
 
     def __init__(self, out: Path, config: StudyConfig):
-        self.path, self._config, self._fingerprint = out / config.name, config, config.fingerprint
-        self._best, self._trials = best_checkpoint(out, config.name), self.path / "trials"
+        self.path, self.config, self._fingerprint = out / config.name, config, config.fingerprint
+        self.best, self.trials = self.path / "best.safetensors", self.path / "trials"
 
     def make(self) -> None:
-        """Create the folder of the study."""
-        with writing(self._trials):
-            self._trials.mkdir(parents=True, exist_ok=True)
-
-    def begin(self, numbers: Iterable[int]) -> None:
-        """Write a mark that a worker has begun these trials. A kill before the first save is then
-        noticed.
-        """
-        for number in numbers:
-            with atomic_path(self._mark_path(number)) as temporary:
-                temporary.write_text(self._fingerprint)
-
-    def begun(self, numbers: Iterable[int]) -> set[int]:
-        """Among these trials, return those that a worker has begun, with or without a saved
-        state.
-        """
-        numbers = list(numbers)
-        return {n for n in numbers if self._is_marked(n)} | self.epochs(numbers).keys()
-
-    def _is_marked(self, number: int) -> bool:
-        try:
-            return self._mark_path(number).read_text() == self._fingerprint
-        except (OSError, ValueError):
-            return False
+        """Create the folder."""
+        with writing(self.trials):
+            self.trials.mkdir(parents=True, exist_ok=True)
 
     def load_state(self, number: int) -> TrialState | None:
-        """Load the latest state of a trial; None if there is none. A damaged state is logged and
-        counts as none.
-        """
-        path = self._state_path(number)
+        """Load the latest state of a trial; None if there is none, or a damaged one."""
+        path = self.file(number, ".safetensors")
         try:
             arrays, about = read_state(path) or ({}, {})
         except DamagedError:
             _logger.warning("%s is damaged: trial %d starts again from epoch 0", path, number)
             return None
-        return (
-            TrialState(arrays.pop(_CURVE), arrays)
-            if about.get(_FINGERPRINT) == self._fingerprint
-            else None
-        )
+        if about.get(_FINGERPRINT) != self._fingerprint:
+            return None
+        return TrialState(arrays.pop(_CURVE), arrays)
 
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
         about = {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)}
-        write_state(self._state_path(number), arrays, about)
+        write_state(self.file(number, ".safetensors"), arrays, about)
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return a dictionary from trial number to the epoch of the saved state, for those of these
-        trials that have one.
-        """
+        """Return the epoch of the saved state of each of these trials that has one."""
         found = {}
         for number in numbers:
             try:
-                _, about = read_state(self._state_path(number), whole=False) or ({}, {})
+                _, about = read_state(self.file(number, ".safetensors"), whole=False) or ({}, {})
             except DamagedError:  # a worker reads it again, and says so
                 continue
             if about.get(_FINGERPRINT) == self._fingerprint:
@@ -119,75 +74,93 @@ class StudyFolder:
 
     def recorded(self) -> set[int]:
         """Return the numbers of the trials that have a record."""
-        return {int(path.stem) for path in self._trials.glob("*.json") if path.stem.isdecimal()}
+        return {int(path.stem) for path in self.trials.glob("*.json") if path.stem.isdecimal()}
 
-    def load_record(self, number: int) -> TrialRecord | None:
-        """Load the record of a finished trial; None if there is none. A record that is damaged, or
-        of another study, is removed and counts as none.
+    def load_record(self, number: int) -> TrialRow | None:
+        """Load the row of a finished trial from its record; None if there is none. A record that is
+        damaged, or of another study, is removed and counts as none.
         """
-        path = self._record_path(number)
+        path = self.file(number, ".json")
         try:
-            content = read_json(path)
-        except FileNotFoundError:
+            row = read_record(path)
+        except DamagedError as error:
+            _logger.warning("%s: trial %d is trained again", error, number)
+            row = None
+        if row is None or row.fingerprint != self._fingerprint:
+            path.unlink(missing_ok=True)
             return None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-        except ValueError as error:
-            self._remove_record(path, number, error)
-            return None
-        try:
-            if content[_FINGERPRINT] != self._fingerprint:
-                raise DataError("it belongs to another study")
-            losses = [
-                [math.nan if loss is None else loss for loss in pair] for pair in content["curve"]
-            ]
-            row = stored_row(
-                self._config, number, self._config.parameters(number) | content["outcome"]
-            )
-            return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2))
-        except (ValueError, TypeError, KeyError, DataError) as error:
-            self._remove_record(path, number, error)
-            return None
+        return row
 
-    def _remove_record(self, path: Path, number: int, error: Exception) -> None:
-        """Remove a record that is damaged, or of another study, with a warning."""
-        _logger.warning("%s cannot be used (%s): trial %d is trained again", path, error, number)
-        path.unlink(missing_ok=True)
-
-    def save_record(self, number: int, record: TrialRecord) -> None:
+    def save_record(self, row: TrialRow, curve: np.ndarray) -> None:
         """Save the record of a trial; its model must be saved already."""
-        config, outcome = self._config, {"outcome": record.row.results}
-        content = {_FINGERPRINT: self._fingerprint, **config.trial(number), **outcome}
-        content |= {"init": config.settings(number).init, "curve": record.curve.tolist()}
-        write_json(self._record_path(number), content)
+        about = self.config.trial(row.trial)
+        content = {_FINGERPRINT: self._fingerprint, **about, "outcome": row.results}
+        content |= {"init": self.config.settings(row.trial).init, "curve": curve.tolist()}
+        write_json(self.file(row.trial, ".json"), content)
 
     def settle(self, number: int, *, best: bool) -> None:
         """Keep the model of a recorded trial if it is the best so far; remove its other files."""
-        model, state = self.model_path(number), self._state_path(number)
+        model = self.file(number, "-best.safetensors")
         if best and model.exists():
-            with writing(self._best):
-                model.replace(self._best)
-        for path in (model, state, self._mark_path(number)):
+            with writing(self.best):
+                model.replace(self.best)
+        for path in (model, self.file(number, ".safetensors")):
             path.unlink(missing_ok=True)
 
-    def tidy(self) -> None:
-        """Remove temporary files that killed writers left. Call this only while no other process
-        writes here.
-        """
-        remove_leftovers(self._trials)
+    def file(self, number: int, ending: str) -> Path:
+        """Return a file of a trial: .safetensors, -best.safetensors or .json."""
+        return self.trials / f"{number:04d}{ending}"
 
-    def model_path(self, number: int) -> Path:
-        """Return the file of the best weights of a trial that has ended."""
-        return self._trials / f"{number:04d}-best.safetensors"
 
-    def _state_path(self, number: int) -> Path:
-        return self._trials / f"{number:04d}.safetensors"
+def read_record(path: Path) -> TrialRow | None:
+    """Read the row of a finished trial; None if there is none. Raises DataError if it cannot be
+    read, and DamagedError if a worker did not write it.
+    """
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    except ValueError:
+        content = {}
+    try:
+        config = config_from_protocol(content["study"], trials=1)
+        if content[_FINGERPRINT] == config.fingerprint:
+            return row_of(config, content["trial"], content["settings"], content["outcome"])
+    except (ValueError, TypeError, KeyError, DataError):
+        pass
+    raise DamagedError(f"{path} is damaged")
 
-    def _mark_path(self, number: int) -> Path:
-        return self._trials / f"{number:04d}.begun"
 
-    def _record_path(self, number: int) -> Path:
-        return self._trials / f"{number:04d}.json"
+def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
+    """Return the complete trials in the folder of a run, without those of the studies `without`."""
+    rows = []
+    for path in out.glob("*/trials/[0-9]*.json"):
+        if path.parts[-3] not in without:
+            try:
+                rows += [row] if (row := read_record(path)) else []
+            except DamagedError as error:
+                _logger.warning("%s", error)
+    return sorted(rows, key=lambda row: (row.arch, row.depth, row.trial))
+
+
+def progress_of(out: Path, config: StudyConfig, rows: Sequence[TrialRow]) -> dict[str, Any]:
+    """Return the progress of a study in the folder of a run with these complete trials."""
+    folder, running = StudyFolder(out, config), is_locked(out)
+    own = [row for row in rows if row.fingerprint == config.fingerprint]
+    saved = len(folder.epochs(set(range(config.trials)).difference(row.trial for row in own)))
+    return {
+        "study": config.name,
+        "optimizer": config.optimizer,
+        "trials": config.trials,
+        "complete": len(own),
+        "running": saved if running else 0,
+        "interrupted": 0 if running else saved,
+        "diverged": sum(row.diverged for row in own),
+        "best": min((row.loss(config.objective) for row in own), default=None),
+        "checkpoint": str(folder.best) if folder.best.exists() else None,
+    }
 
 
 def is_locked(folder: Path) -> bool:

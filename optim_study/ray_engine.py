@@ -11,66 +11,45 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 
-from optim_study.presets import RunConfig
-from optim_study.worker import Job, attempt
-from rhn.errors import InvalidInputError, OutputError
+from optim_study.config import RunConfig
+from optim_study.engines import Job, attempt
+from rhn.errors import InvalidInputError, OutputError, first_line
 
 REACH_SECONDS = 10
 
 
 @contextmanager
 def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
-    """Connect to a Ray cluster and return the engine for this configuration.
-
-    Raises InvalidInputError if the cluster cannot be used, OutputError if it fails later.
-    """
+    """Connect to a Ray cluster and return the engine for this configuration."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
     try:
         import ray
-    except ImportError:
-        raise InvalidInputError(
-            "--engine ray needs Ray: install it with `pip install -e '.[ray]'` in a clone"
-        ) from None
-    _check_reachable(config.address or os.environ.get("RAY_ADDRESS", ""))
-    try:
+
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():  # without this look Ray tries for minutes
+            socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
         ray.init(config.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        place = f"at {config.address}" if config.address else "here"
-        raise InvalidInputError(
-            f"no Ray cluster can be used {place}: {error}; one with a token needs "
-            "RAY_AUTH_MODE=token and the head's "
-            "~/.ray/auth_token here"
-        ) from error
+    except (ImportError, OSError, OverflowError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(f"address is {address!r}: {first_line(error)}") from error
     try:
         yield RayTasks(ray_devices(config))
     except ray.exceptions.RayError as error:
-        raise OutputError(
-            f"the Ray cluster failed ({type(error).__name__}): fix that and run the same "
-            "command again, everything saved "
-            "so far is kept"
-        ) from error
+        raise OutputError(f"the Ray cluster failed: {type(error).__name__}") from error
     finally:
         ray.shutdown()
 
 
 def ray_devices(config: RunConfig) -> list[str]:
-    """Return the device of each worker: one for each GPU of the cluster, or for each CPU if it has
-    no GPU.
-    """
+    """Return the device of each worker: one for each GPU, or for each CPU without a GPU."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("GPU", "CPU"))
-    if config.device == "cuda" and not gpus:
-        raise InvalidInputError(
-            "--device cuda: no node of the Ray cluster has a GPU; use --device cpu"
-        )
     device, count = ("cuda", gpus) if gpus and config.device != "cpu" else ("cpu", cpus)
-    if not count:
-        raise InvalidInputError(
-            "no node of the Ray cluster has a CPU for workers: start one with --num-cpus"
-        )
-    return [device for _ in range(count if config.jobs == "auto" else config.jobs)]
+    if config.device not in ("auto", device) or not count:
+        raise InvalidInputError(f"device is {config.device!r}: expected {gpus} GPUs, {cpus} CPUs")
+    return [device for _ in range(config.jobs or count)]
 
 
 class RayTasks:
@@ -112,18 +91,3 @@ def _attempt(job: Job) -> BaseException | None:
 
     torch.set_num_threads(1)
     return attempt(job, lambda: False)
-
-
-def _check_reachable(address: str) -> None:
-    """Raise InvalidInputError if nothing listens at HOST:PORT; without this check Ray tries for
-    minutes.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return  # a keyword of Ray, such as `local`
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise InvalidInputError(
-            f"no Ray cluster answers at {address}: {error}; see what `ray start --head` prints"
-        ) from error

@@ -1,35 +1,41 @@
-"""Run studies: plan them, drive their workers, show the progress, and write a table and a figure.
+"""Run studies: plan them, drive their workers, show the progress, and write tables and a figure."""
 
-optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
-"""
-
+import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from optim_study.backend import TorchBackend, chorales_of_study
+import torch
+
+from optim_study.backend import TorchBackend, chorales_of_study, memory, meta_model
+from optim_study.config import RunConfig, StudyConfig
 from optim_study.driver import Driver, Study
-from optim_study.engines import Processes, ThisProcess
-from optim_study.folder import StudyFolder
-from optim_study.plan import devices, plan, plan_table
-from optim_study.presets import RunConfig
-from optim_study.protocol import StudyConfig
-from optim_study.results import TrialRow, best_checkpoint, protocol_words, write_csv
-from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
-from optim_study.worker import Job
-from rhn.errors import InvalidInputError, RhnError
+from optim_study.engines import Job, Processes, ThisProcess
+from optim_study.folder import StudyFolder, rows_in
+from optim_study.results import TrialRow, write_csv
+from optim_study.shares import SHARE_COLUMNS, Share, training_shares
+from optim_study.storage import JOURNAL, open_storage
+from rhn.cells.registry import num_parameters
+from rhn.cli.entry import resolve_device
+from rhn.errors import InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
-from rhn.utils.io import check_output
-from rhn.utils.old import check_folder
-from rhn.utils.progress import Advance, progress_bars
-from rhn.utils.validation import in_short
+from rhn.utils.io import check_output, write_rows
+from rhn.utils.progress import progress_bars
+from rhn.utils.tables import aligned
+from rhn.utils.validation import free_memory, in_short, in_words
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
+OUTPUTS = ("trials.csv", "shares.csv", "swarm.png")
+# measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
+LARGEST_ON_CPU = 15
+SHARE = 0.6  # of the free memory
+PLAN_COLUMNS = ("study", "device", "hidden_size", "parameters", "trials", "complete", "fuse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,31 +44,22 @@ class Results:
 
     rows: list[TrialRow]
     """The complete trials of the run's studies."""
-    csv: Path
-    """The file of the table of these trials, which also has the trials of other studies in the same
-    journal.
-    """
-    figure: Path
-    """The file of the swarm plot of all trials in the table."""
     best: dict[str, Path]
-    """For each study, by its name: the checkpoint of its best model."""
+    """The checkpoint of the best model of each study, by its name."""
+    trials: list[TrialRow]
+    """All complete trials in the folder."""
+    shares: list[Share]
+    csv: Path
+    figure: Path
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
     """Run every study of the configuration to its end, and return the results. Existing studies
-    continue, and finished ones stay unchanged.
+    continue, and finished ones stay unchanged. Plan and progress go to stderr unless `quiet`. With
+    several jobs, a script must call this under `if __name__ == "__main__":`.
 
-    Plan and progress go to stderr unless `quiet`. With several jobs, `run` spawns processes, so a
-    script must call it under `if __name__ == "__main__":`.
-
-    Raises:
-        InvalidInputError: an unknown architecture; an existing study with another protocol or data
-            set; a table or figure in the folder that no run wrote; or too little memory.
-        DataError: the chorales cannot be read, or the storage is damaged.
-        OutputError: the folder, the disk or the storage cannot be written, or another run works in
-            the folder.
-        RhnError: the workers of a trial died three times in a row without a save.
-        Interrupted: Ctrl-C; everything is saved.
+    Raises InvalidInputError for a study that cannot run or continue, DataError, OutputError,
+    RhnError if workers died three times without a save, and Interrupted after Ctrl-C.
 
     >>> import json, tempfile
     >>> from optim_study import smoke
@@ -75,56 +72,130 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     1
     """
     if not isinstance(config, RunConfig):
-        raise InvalidInputError(
-            f"config is {in_short(config)}: expected a RunConfig, such as optim_study.smoke()"
-        )
-    csv, figure = _own_files(check_folder(config.folder))
+        raise InvalidInputError(f"config is {in_short(config)}: expected a RunConfig")
+    _check_files(config.folder)
+    # nodes of a cluster have another current folder
+    out, data = config.folder.absolute(), config.data and config.data.absolute()
     with _engine_of(config) as engine:
-        planned = config.studies(chorales_of_study(config.data).checksum)
-        # before anything is written, because it may refuse
-        rows = plan(planned, config, engine.places)
-        with locked(config.folder):
+        planned, rows = plan(config, engine.places)  # may refuse: nothing is written yet
+        studies = [
+            Study(study, StudyFolder(out, study), row["fuse"])
+            for study, row in zip(planned, rows, strict=True)
+        ]
+
+        def job(study: Study, numbers: Sequence[int], place: int) -> Job:
+            backend = TorchBackend(data=data, device=engine.places[place])
+            return Job(study.folder, tuple(numbers), backend, config.save_seconds)
+
+        with locked(config.folder), _progress(studies, quiet) as watch:
             storage = open_storage(config.storage, config.folder, config.wait_storage)
-            for study in planned:
-                storage.make(study)
-            studies = _work(planned, rows, config, engine, storage, quiet=quiet)
-            _write(storage, planned if config.storage else storage.configs(), config, csv, figure)
-    _require_complete(studies)
-    return Results(
-        rows=[row for study in studies for _, row in sorted(study.rows.items())],
-        csv=csv,
-        figure=figure,
-        best={study.name: best_checkpoint(config.folder, study.name) for study in planned},
-    )
+            for make in (storage.check, storage.make):
+                for each in planned:
+                    make(each)
+            if not quiet:
+                print(plan_table(rows), file=sys.stderr)
+            try:
+                Driver(studies, storage, engine, job).run(watch)
+            except KeyboardInterrupt:
+                words = f"{config.folder} is saved; run the same command again to continue"
+                raise Interrupted(words) from None
+            results = _write(studies, config)
+    for study in studies:
+        for number, reason in study.given_up.items():
+            raise RhnError(f"trial {number} of study {study.config.name}: {reason}")
+    return results
 
 
 def dry_run(config: RunConfig) -> list[dict]:
     """Return the plan of `run` as rows, without creating anything."""
-    studies = config.studies(chorales_of_study(config.data).checksum)
     with _engine_of(config) as engine:
-        rows = plan(studies, config, engine.places)
-    if config.storage or (config.folder / JOURNAL).is_file():
-        storage = open_existing(config.storage, config.folder)
-        rows = [
-            row | {"complete": len(storage.rows(study))}
-            for row, study in zip(rows, studies, strict=True)
-        ]
-    return rows
+        return plan(config, engine.places)[1]
 
 
-def _own_files(out: Path) -> tuple[Path, Path]:
-    """Return the files of table and figure. Raises InvalidInputError if one exists in a folder
-    without a run, and OutputError if one could not be written.
+def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], list[dict]]:
+    """Plan a run for workers on the devices `places`. Returns the studies, and for each a row with
+    `PLAN_COLUMNS`, the memory of a worker in bytes, and the settings. Raises InvalidInputError if a
+    network does not fit the memory; that of Ray's nodes is not known.
     """
-    paths = out / "trials.csv", out / "swarm.png"
-    for path in paths:
-        if path.parent.is_dir():
+    device, free, rows = places[0].partition(":")[0], math.inf, []
+    if config.engine != "ray":
+        free = free_memory(device) / max(Counter(places).values())
+    corpus = chorales_of_study(config.data)
+    steps, studies = max(map(len, corpus.train)), config.studies(corpus.checksum)
+    for study in studies:
+        model = meta_model(study)
+        need = memory(study, model, device, steps)
+        k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
+        planned = {
+            "study": study.name,
+            "device": " ".join(dict.fromkeys(places)),
+            "hidden_size": model.hidden_size,
+            "parameters": num_parameters(model),
+            "complete": len(StudyFolder(config.folder, study).recorded()),
+            "fuse": k,
+            "memory": need(k),
+        }
+        rows.append(planned | asdict(study))
+    return studies, rows
+
+
+def fused(
+    study: StudyConfig,
+    need: Callable[[int], int],
+    asked: int | None,
+    jobs: int,
+    device: str,
+    free: float,
+) -> int:
+    """Return the number of trials to train as one program: `asked`, or if that is None the largest
+    number that fits. On a CPU the trials of a worker are split into at least two groups, so that
+    workers end at about the same time. On a GPU all trials of a worker run together.
+
+    need: the function that `memory` returns. free: the memory of one worker in bytes.
+    """
+    if asked is not None:
+        k = min(asked, study.trials)
+    else:
+        groups, largest = (jobs, study.trials) if device == "cuda" else (2 * jobs, LARGEST_ON_CPU)
+        most = min(largest, -(-study.trials // groups))
+        k = max((k for k in range(1, most + 1) if need(k) <= SHARE * free), default=1)
+    if need(k) > free:
+        words = f"fuse is {k} for {study.name}, {in_words(need(k))} a worker"
+        raise InvalidInputError(f"{words}: expected at most {in_words(free)}")
+    return k
+
+
+def devices(config: RunConfig) -> list[str]:
+    """Return the device of each worker: the CPU, or the GPUs in turn."""
+    if resolve_device(config.device) == "cpu":
+        return ["cpu" for _ in range(config.jobs or 1)]
+    gpus = torch.cuda.device_count()
+    return [f"cuda:{k % gpus}" for k in range(config.jobs or gpus)]
+
+
+def plan_table(rows: Sequence[dict]) -> str:
+    """Format rows of `plan` as a table."""
+    head = [name.replace("_", " ") for name in PLAN_COLUMNS]
+    return "\n".join(aligned([head, *([str(row[n]) for n in PLAN_COLUMNS] for row in rows)]))
+
+
+def settings_table(rows: Sequence[dict]) -> str:
+    """Format the settings that the rows of a plan share as a table."""
+    names = [f.name for f in fields(StudyConfig) if f.name not in ("arch", "depth", "options")]
+    values = {n: v if isinstance(v := rows[0][n], tuple) else (v,) for n in names}
+    return "\n".join(aligned([[n, " ".join(map(str, v))] for n, v in values.items()]))
+
+
+def _check_files(out: Path) -> None:
+    """Refuse a folder that has an output but no run, or where an output cannot be written."""
+    place = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise OutputError(f"cannot write {out}: {place} is no folder")
+    for path in (out / name for name in OUTPUTS):
+        if out.is_dir():
             check_output(path)
         if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
-            raise InvalidInputError(
-                f"{path} was not written by a run: move it, or give another --out"
-            )
-    return paths
+            raise InvalidInputError(f"out is {out}: expected a folder without {path.name}")
 
 
 @contextmanager
@@ -136,116 +207,51 @@ def _engine_of(config: RunConfig) -> Iterator:
         with ray_tasks(config) as engine:
             yield engine
         return
-    places = devices(config)
-    with closing(Processes(places) if len(places) > 1 else ThisProcess(places[0])) as engine:
+    if len(places := devices(config)) == 1:
+        yield ThisProcess(places[0])
+        return
+    with closing(Processes(places)) as engine:
         yield engine
 
 
-def _work(
-    planned: Sequence[StudyConfig],
-    rows: Sequence[dict],
-    config: RunConfig,
-    engine,
-    storage: Storage,
-    *,
-    quiet: bool,
-) -> list[Study]:
-    """Run the studies to their ends."""
-    # nodes have another current folder
-    out, data = config.folder.absolute(), config.data and config.data.absolute()
-    studies = [
-        Study(study, StudyFolder(out, study), row["fuse"])
-        for study, row in zip(planned, rows, strict=True)
-    ]
-
-    def job(study: Study, numbers: Sequence[int], place: int) -> Job:
-        backend = TorchBackend(data=data, device=engine.places[place])
-        return Job(study.config, tuple(numbers), out, backend, config.save_seconds)
-
-    driver = Driver(studies, storage, engine, job)
-    if not quiet:
-        _print_plan(rows, studies)
-    try:
-        if quiet:
-            driver.run()
-        else:
-            with _displayed(studies) as watch:
-                driver.run(watch)
-    except KeyboardInterrupt:
-        complete = sum(len(study.rows) for study in studies)
-        trials = sum(study.config.trials for study in studies)
-        raise Interrupted(
-            f"stopped with {complete} of {trials} trials complete and the running ones saved "
-            f"in {config.folder}; run the same command again to continue"
-        ) from None
-    return studies
-
-
-def _print_plan(rows: Sequence[dict], studies: Sequence[Study]) -> None:
-    """Print the plan, and how many trials are complete already."""
-    done = [row | {"complete": len(s.rows)} for row, s in zip(rows, studies, strict=True)]
-    print(plan_table(done), file=sys.stderr)
-    if all(study.is_complete for study in studies):
-        words = "every trial is complete: nothing to do (a larger --trials extends a study)"
-        print(words, file=sys.stderr)
-
-
 @contextmanager
-def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
+def _progress(studies: Sequence[Study], quiet: bool) -> Iterator[Callable[[], None]]:
     """Show the progress of these studies; yields the function that updates the display."""
+    if quiet:
+        yield lambda: None
+        return
     with progress_bars() as report:
-        bars: dict[str, Advance] = {}  # by study
-        looked = 0.0
+        advance, looked = report("epochs"), 0.0
 
         def watch() -> None:
             nonlocal looked
-            if time.monotonic() - looked < POLL_SECONDS:
-                return
-            looked = time.monotonic()
-            for study in studies:
-                if study.running:
-                    (done, total), name = epochs_done(study), study.config.name
-                    if name not in bars:
-                        bars[name] = report(name)
-                    bars[name](done, total)
+            if time.monotonic() - looked >= POLL_SECONDS:
+                looked = time.monotonic()
+                advance(*map(sum, zip(*map(epochs_done, studies), strict=True)))
 
         yield watch
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
-    """Return (epochs done, epochs in all) of a study, summed over its trials. For a finished trial,
-    "in all" counts the epochs that it needed; for an unfinished trial, the largest number that the
-    study allows.
-    """
+    """Return (epochs done, epochs in all) of a study, with all that unfinished trials may need."""
     saved = study.folder.epochs(study.left)
     done = sum(row.epochs for row in study.rows.values()) + sum(saved.values())
     return done, done + len(study.left) * study.config.epochs - sum(saved.values())
 
 
-def _require_complete(studies: Sequence[Study]) -> None:
-    """Raise RhnError for trials that were given up."""
-    lost = [
-        f"trial {n} of study {s.config.name}: {reason}"
-        for s in studies
-        for n, reason in s.given_up.items()
-    ]
-    if lost:
-        raise RhnError(
-            f"{'; '.join(lost[:5])}{' and others' if len(lost) > 5 else ''}; all others are "
-            "complete; if memory is short, use fewer "
-            "--jobs; run the same command again to try once more"
-        )
+def _write(studies: Sequence[Study], config: RunConfig) -> Results:
+    """Write the tables and the figure of these studies, and of others in the folder."""
+    from optim_study.figures import plot_swarm
 
-
-def _write(
-    storage: Storage, configs: Sequence[StudyConfig], config: RunConfig, csv: Path, figure: Path
-) -> None:
-    """Write the table and the figure of these studies."""
-    from optim_study.swarm_plot import plot_swarm
-
-    rows = [row for c in configs for row in storage.rows(c).values()]
+    own = [row for study in studies for _, row in sorted(study.rows.items())]
+    others = rows_in(config.folder, [study.config.name for study in studies])
+    rows = sorted([*own, *others], key=lambda row: (row.arch, row.depth, row.trial))
+    csv, counts, figure = (config.folder / name for name in OUTPUTS)
+    shares = training_shares(rows, config.objective) if rows else []
     write_csv(rows, csv)
+    write_rows(counts, SHARE_COLUMNS, [vars(share).values() for share in shares])
     if rows:
-        save_figure(
-            figure, lambda: plot_swarm(rows, loss=config.objective, about=protocol_words(configs))
-        )
+        source = config.folder.absolute().name
+        save_figure(figure, lambda: plot_swarm(rows, loss=config.objective, source=source))
+    best = {study.config.name: study.folder.best for study in studies}
+    return Results(rows=own, best=best, trials=rows, shares=shares, csv=csv, figure=figure)

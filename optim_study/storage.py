@@ -1,22 +1,21 @@
-"""Store studies and their trials with Optuna, in a journal file or a database. No other module
+"""Mirror studies and their trials with Optuna, in a journal file or a database, for other programs.
+The records in the folder are the results; from here a run reads only protocols. No other module
 imports Optuna.
 
 The driver is the only writer. A finished trial is first added as RUNNING, with its number in the
 user attribute `trial`, and then marked as COMPLETE. If the answer of a database is lost, the trial
-may be added twice; then one copy becomes COMPLETE and the other copy FAIL. If the database cannot
-be reached, the driver waits and repeats the write.
+may be added twice; then one copy becomes COMPLETE and the other copy FAIL.
 """
 
 import functools
 import logging
-import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
@@ -26,12 +25,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from optim_study.folder import TrialRecord
-from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
-from optim_study.results import TrialRow, stored_row
-from rhn.errors import DataError, InvalidInputError, OutputError
+from optim_study.config import StudyConfig, config_from_protocol, require_same_protocol
+from optim_study.results import TrialRow
+from rhn.errors import DataError, InvalidInputError, OutputError, first_line
 from rhn.utils.io import check_file, writing
-from rhn.utils.old import duration, without_password
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)
@@ -39,270 +36,165 @@ T = TypeVar("T")
 
 JOURNAL = "journal.log"
 POLL_SECONDS = 0.5
-CONNECTION = {
+ALIVE = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
+EXPECTED = "expected postgresql://user@host/database"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
-_NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `TrialRow.results`
-# values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
-_REPORTS = 50
+_NUMBER = "trial"  # attribute of a trial, beside its `TrialRow.results`
 
 
 def _patient(method: Callable[..., T]) -> Callable[..., T]:
-    """Decorate an idempotent method of `Storage`: repeat it while the database cannot be reached,
-    and turn its failures into OutputError.
-    """
+    """Decorate an idempotent method: repeat it while the database cannot be reached."""
 
     @functools.wraps(method)
     def repeated(self: "Storage", *args) -> T:
-        gone = None
+        end = None
         while True:
             try:
                 return method(self, *args)
             except OSError as error:
-                raise OutputError(
-                    f"cannot write {error.filename or JOURNAL}: {error.strerror or error}"
-                ) from error
+                raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
             except (StorageInternalError, SQLAlchemyError) as error:
-                gone = gone or self._begin_to_wait(error)
-                if time.monotonic() - gone >= self._wait:
-                    raise OutputError(_no_answer(error)) from error
+                cause = error.__cause__ or error
+                answer = " ".join(str(getattr(cause, "orig", None) or cause).split())
+                if end is None:
+                    end = time.monotonic() + self._wait
+                    _logger.warning("the storage does not answer (%s)", answer)
+                if time.monotonic() >= end:
+                    raise OutputError(f"the storage does not answer ({answer})") from error
             time.sleep(POLL_SECONDS)
 
     return repeated
 
 
-def _no_answer(error: Exception) -> str:
-    """Describe the failure of a database, with the message of the server."""
-    cause = error.__cause__ or error
-    words = " ".join(str(getattr(cause, "orig", None) or cause).split())
-    return f"the storage does not answer ({words})"
-
-
 class Storage:
-    """An open storage. Every method raises OutputError if the storage fails, or if a database
-    cannot be reached for `wait` seconds.
-    """
+    """An open storage. Methods raise OutputError if it fails, or is away for `wait` seconds."""
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
         self._wait = wait
-        self._studies: dict = {}
         self._connect(connect)
 
     @_patient
     def _connect(self, connect: Callable[[], BaseStorage]) -> None:
         self._backend = connect()
 
-    def _begin_to_wait(self, error: Exception) -> float:
-        """Return the current time; log that the database cannot be reached, if there is time to
-        wait.
-        """
-        if self._wait:
-            _logger.warning("%s: waiting up to %s", _no_answer(error), duration(self._wait))
-        return time.monotonic()
-
     @_patient
     def configs(self) -> list[StudyConfig]:
-        """Return the configurations of all studies of optim-study, oldest first. Raises DataError
-        for a study of another version.
-        """
-        attributes = [
-            self._study(name).user_attrs for name in optuna.get_all_study_names(self._backend)
-        ]
-        return [
-            config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS])
-            for a in attributes
-            if _PROTOCOL in a and _TRIALS in a
-        ]
+        """Return the configurations of all studies of optim-study, oldest first."""
+        names = optuna.get_all_study_names(self._backend)
+        attributes = [self._study(name).user_attrs for name in names]
+        known = [a for a in attributes if _PROTOCOL in a and _TRIALS in a]
+        return [config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS]) for a in known]
+
+    @_patient
+    def check(self, config: StudyConfig) -> None:
+        """Refuse a study that has another protocol or more trials here, or is another program's."""
+        if config.name not in optuna.get_all_study_names(self._backend):
+            return
+        name, attributes = config.name, self._study(config.name).user_attrs
+        if _PROTOCOL not in attributes and self._study(name).trials:
+            raise DataError(f"study {name} in this storage was not made by optim-study")
+        stored, least = attributes.get(_PROTOCOL, config.protocol()), attributes.get(_TRIALS, 0)
+        config_from_protocol(stored, trials=config.trials)  # it may be damaged
+        require_same_protocol(config, stored)
+        if least > (trials := config.trials):
+            raise InvalidInputError(f"trials of {name} is {trials}: expected {least} or more")
 
     @_patient
     def make(self, config: StudyConfig) -> None:
-        """Create the study, or extend it to `config.trials`.
-
-        Raises InvalidInputError if the stored study has another protocol or more trials, and
-        DataError if another program made it.
-        """
-        study = optuna.create_study(
-            storage=self._backend, study_name=config.name, load_if_exists=True
-        )
-        attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
-        if _PROTOCOL in attributes:
-            # which may be damaged
-            config_from_protocol(attributes[_PROTOCOL], trials=config.trials)
-            require_same_protocol(config, attributes[_PROTOCOL])
-        elif trials:
-            raise DataError(
-                f"study {config.name} in this storage was not made by optim-study: give "
-                "another storage"
-            )
-        if attributes.get(_TRIALS, 0) > config.trials:
-            raise InvalidInputError(
-                f"study {config.name} has {attributes[_TRIALS]} trials already, more than "
-                f"--trials {config.trials}: "
-                "give that total or a larger one"
-            )
+        """Create the study, or extend it to `config.trials`, after `check`."""
+        how: dict = {"storage": self._backend, "load_if_exists": True}
+        study = optuna.create_study(study_name=config.name, **how)
         for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
-            if attributes.get(name) != value:
+            if study.user_attrs.get(name) != value:
                 study.set_user_attr(name, value)
 
     @_patient
-    def rows(self, config: StudyConfig) -> dict[int, TrialRow]:
-        """Return the complete trials of a study by number; none if the study does not exist. Raises
-        DataError for a damaged trial.
-        """
-        trials = sorted(self._trials(config.name, TrialState.COMPLETE), key=_number)
-        return {
-            _number(t): stored_row(config, _number(t), {**t.params, **t.user_attrs}) for t in trials
-        }
-
-    @_patient
-    def add(self, config: StudyConfig, record: TrialRecord) -> None:
+    def add(self, config: StudyConfig, row: TrialRow) -> None:
         """Add a finished trial once: first as RUNNING, then marked as COMPLETE."""
+        study = self._study(config.name)
 
         def copies(state: TrialState) -> list[int]:
-            return [
-                t.number for t in self._trials(config.name, state) if _number(t) == record.row.trial
-            ]
+            trials = study.get_trials(deepcopy=False, states=(state,))
+            return [t.number for t in trials if t.user_attrs.get(_NUMBER, t.number) == row.trial]
 
         if copies(TrialState.COMPLETE):
             return
-        study = self._study(config.name)
         if not copies(TrialState.RUNNING):
-            study.add_trial(_trial(config, record.row.trial, record.row.results, record.curve))
+            study.add_trial(_trial(config, row))
         first, *others = copies(TrialState.RUNNING)
-        study.tell(first, record.row.loss(config.objective))
+        study.tell(first, row.loss(config.objective))
         for other in others:
             study.tell(other, state=TrialState.FAIL)
 
-    @_patient
-    def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
-        """Add a trial that cannot be trained, with the reason."""
-        self._study(config.name).add_trial(_trial(config, number, {_REASON: reason}))
-
-    def _trials(self, name: str, state: TrialState) -> list[FrozenTrial]:
-        try:
-            return self._study(name).get_trials(deepcopy=False, states=(state,))
-        except KeyError:  # there is no such study
-            return []
-
     def _study(self, name: str) -> optuna.Study:
-        if name not in self._studies:
-            self._studies[name] = optuna.load_study(study_name=name, storage=self._backend)
-        return self._studies[name]
+        return optuna.load_study(study_name=name, storage=self._backend)
 
 
-def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open an Optuna database, such as `postgresql://...`. Without `url`, open the journal file in
-    the folder of the run, and create it if necessary.
-
-    wait: seconds to wait each time that the database cannot be reached.
-
-    Raises:
-        InvalidInputError: the address is malformed, or the driver of the database is missing.
-        OutputError: the folder cannot be written, or the server cannot be used.
-        DataError: the journal is damaged.
-    """
-    if url is None:
-        with writing(out / JOURNAL), (out / JOURNAL).open("a+b") as file:
-            # a kill or a full disk may have torn the last line: nothing could be read after the
-            # next one
-            file.seek(0)
-            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
-    return open_existing(url, out, wait)
-
-
-def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open the storage of an existing run to read it. Raises InvalidInputError if, without `url`,
-    the folder `out` has no journal.
+def open_storage(url: str | None, out: Path, wait: float = 0.0, *, create: bool = True) -> Storage:
+    """Open an Optuna database, such as `postgresql://...`, which may be out of reach for `wait`
+    seconds; without `url`, the journal file in the folder of the run. Raises InvalidInputError for
+    a malformed address or a missing journal, OutputError, and DataError for a damaged journal.
     """
     if url is not None:
         return Storage(lambda: _database(url), wait)
-    if not (out / JOURNAL).is_file():
-        raise InvalidInputError(
-            f"there is no study in {out}: {out / JOURNAL} is missing; give the folder of a run "
-            "(--out DIR) "
-            "or its database (--storage URL)"
-        )
-    check_file(out / JOURNAL)
-    return Storage(lambda: _journal(out / JOURNAL))
-
-
-def report_epochs(epochs: int) -> list[int]:
-    """Choose the epochs whose losses are stored: about 50, evenly spread, with the first and the
-    last.
-
-    >>> report_epochs(1000)[:3], report_epochs(1000)[-1], report_epochs(3)
-    ([0, 20, 40], 1000, [0, 1, 2, 3])
-    """
-    return sorted({round(i * epochs / _REPORTS) for i in range(_REPORTS + 1)})
+    path = out / JOURNAL
+    if create:
+        with writing(path), path.open("a+b") as file:
+            # a kill or a full disk may have torn the last line: nothing after it could be read
+            file.seek(0)
+            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
+    elif not path.is_file():
+        raise InvalidInputError(f"out is {out}: expected the folder of a run, with {JOURNAL}")
+    check_file(path)
+    return Storage(lambda: _journal(path))
 
 
 def _journal(path: Path) -> JournalStorage:
-    # The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by
-    # half a minute.
+    # the driver has locked the folder; Optuna's own lock would outlive a kill by half a minute
     no_lock: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=no_lock))
     except OSError:  # which `_patient` converts
         raise
     except Exception as error:  # Optuna and json raise many kinds
-        raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}): restore it from a copy, or "
-            "move it away to start again"
-        ) from error
+        raise DataError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def _database(url: str) -> RDBStorage:
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
-        raise InvalidInputError(
-            "the storage cannot be read: expected postgresql://user@host/database"
-        ) from None
+        raise InvalidInputError(f"storage is no address: {EXPECTED}") from None
     # the server's answer would show it, with the end of the password
     if "@" in (address.host or ""):
-        raise InvalidInputError(
-            "the storage address holds two @: write an @ within the user or the password as %40"
-        )
+        raise InvalidInputError(f"storage has two @: {EXPECTED}, with %40 for @ in a password")
     options: dict[str, Any] = {"pool_pre_ping": True}
     if address.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), CONNECTION
+        address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), ALIVE
     try:
         return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
     except ImportError as error:
-        raise InvalidInputError(
-            f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: "
-            "pip install -e '.[postgres]' in a clone"
-        ) from None
+        raise InvalidInputError(f"storage is {address!r}: {first_line(error)}") from None
 
 
-def _number(trial: FrozenTrial) -> int:
-    return trial.user_attrs.get(_NUMBER, trial.number)
-
-
-def _trial(
-    config: StudyConfig, number: int, results: dict, curve: np.ndarray | None = None
-) -> FrozenTrial:
-    """Make a trial for Optuna: RUNNING if it has a curve, else FAIL."""
-    losses = [] if curve is None else curve[:, 0 if config.objective == "train" else 1].tolist()
-    parameters = config.parameters(number)
+def _trial(config: StudyConfig, row: TrialRow) -> FrozenTrial:
+    """Make a RUNNING trial for Optuna."""
     ranges = {
-        "learning_rate": FloatDistribution(*config.learning_rate, log=True),
+        "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
         "init_std": FloatDistribution(*config.init_std, log=True),
         "transform_bias": CategoricalDistribution(config.transform_bias),
-        "init_scheme": CategoricalDistribution(config.init_schemes),
     }
+    if "init_schemes" in config.protocol():
+        ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
+    settings = asdict(config.settings(row.trial))
     return create_trial(
-        state=TrialState.FAIL if curve is None else TrialState.RUNNING,
-        params=parameters,
-        distributions={name: ranges[name] for name in parameters},
-        user_attrs={_NUMBER: number, **results},
-        intermediate_values={
-            epoch: losses[epoch]
-            for epoch in report_epochs(config.epochs)
-            if epoch < len(losses) and math.isfinite(losses[epoch])
-        },
+        state=TrialState.RUNNING,
+        params={name: settings[name] for name in ranges},
+        distributions=ranges,
+        user_attrs={_NUMBER: row.trial, **row.results},
     )

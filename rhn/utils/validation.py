@@ -138,13 +138,27 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if NoneType in kinds:
         return None if value is None else _checked(name, value, kinds[0])
     kind, *about = kinds if get_origin(hint) is Annotated else (hint,)
+    if get_origin(kind) is tuple:
+        return _checked_each(name, value, get_args(kind))
     if kind in (int, float):
         checked = whole_number if kind is int else number
         return checked(name, value, **_limits([v for each in about for v in each.validator]))
-    expected = ", ".join(get_args(kind)) or kind.__name__
-    if value not in get_args(kind) and type(value) is not kind:
+    known = get_args(kind)
+    if value not in known if known else not isinstance(value, kind):
+        expected = ", ".join(known) or kind.__name__
         raise InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
     return value
+
+
+def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
+    """Return the items of a tuple, a list or an array, or a single value, as a tuple."""
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    values = tuple(listed) if isinstance(listed, tuple | list | range) else (listed,)
+    hints = kinds[:1] * len(values) if kinds[-1] is Ellipsis else kinds
+    if not values or len(values) != len(hints):
+        expected = "one value or more" if kinds[-1] is Ellipsis else f"{len(kinds)} values"
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
+    return tuple(_checked(name, plain(v), hint) for v, hint in zip(values, hints, strict=True))
 
 
 def _limits(validators: list[Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_it_is_studied(trained, capsys):
     ).split()
     folder, *cell = stored(trained)
     assert optim_study.cli.main([*words, "--out", f"{folder}/study"]) == 0
-    assert f"{trained}-gain-0.5-depth1" in capsys.readouterr().out
+    assert f"{trained}-gain-0.5, depth 1" in capsys.readouterr().out
     best = next(Path(folder, "study").glob("*/best.safetensors"))
     assert load(best, *cell[1:]).cells[0].gain == 0.5
 

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from optim_study.backend import finished_row
-from optim_study.protocol import Settings, StudyConfig
+from optim_study.config import Settings, StudyConfig
 from optim_study.results import TrialRow
 from rhn.training.state import TrialState, has_ended
 from rhn.utils.io import atomic_path
@@ -100,9 +100,7 @@ class NumpyBackend:
 
     def row(self, config: StudyConfig, fused: NumpyTrials, number: int) -> TrialRow:
         test = float(np.square(fused.best(number)).sum())
-        return finished_row(
-            config, number, fused.curve(number), hidden_size=8, test_nll=test, constant_nll=1.0
-        )
+        return finished_row(config, number, fused.curve(number), 8, test, 1.0)
 
     def write_best(self, path: Path, fused: NumpyTrials, number: int, **about) -> None:
         with atomic_path(path) as temporary:

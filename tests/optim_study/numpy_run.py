@@ -6,14 +6,13 @@ Exit code 2 with one sentence, and 130 after Ctrl-C, as the command's.
 
 import json
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from small_studies import drive
 
+from optim_study.config import RunConfig, config_from_protocol
 from optim_study.engines import Processes, ThisProcess
-from optim_study.presets import RunConfig
-from optim_study.protocol import config_from_protocol
 from optim_study.ray_engine import ray_tasks
 from rhn.cli.entry import run_command
 
@@ -27,7 +26,8 @@ def main(protocol: dict, trials: int, out: str, storage: str | None, engine=1, *
 def engine_of(engine: int | str):
     """A number of processes, or the address of a Ray cluster."""
     if isinstance(engine, int):
-        return closing(ThisProcess("cpu") if engine == 1 else Processes(["cpu"] * engine))
+        places = ["cpu"] * engine
+        return nullcontext(ThisProcess("cpu")) if engine == 1 else closing(Processes(places))
     return ray_tasks(RunConfig(engine="ray", address=engine, device="cpu"))
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -18,13 +20,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from safetensors import safe_open
 
+from optim_study.config import StudyConfig
 from optim_study.driver import Driver, Study
-from optim_study.engines import ThisProcess
-from optim_study.folder import StudyFolder, TrialRecord
-from optim_study.protocol import StudyConfig
-from optim_study.results import best_row
-from optim_study.storage import open_storage, report_epochs
-from optim_study.worker import Job
+from optim_study.engines import Job, ThisProcess
+from optim_study.folder import StudyFolder
+from optim_study.results import TrialRow
+from optim_study.storage import open_storage
 from rhn.training.state import locked
 
 LOST_SPAWN = re.compile(
@@ -74,14 +75,22 @@ def drive(
     engine = engine or ThisProcess("cpu")
     with locked(out):
         opened = open_storage(storage, out, wait)
+        opened.check(config)
         opened.make(config)
         study = Study(config, StudyFolder(out, config), fuse)
 
         def job(study, numbers, place):
-            return Job(study.config, tuple(numbers), out, backend, save_seconds)
+            return Job(study.folder, tuple(numbers), backend, save_seconds)
 
         Driver([study], opened, engine, job).run()
     return study
+
+
+class TrialRecord(NamedTuple):
+    """A finished trial and its losses of each epoch."""
+
+    row: TrialRow
+    curve: np.ndarray
 
 
 def reference(config: StudyConfig, number: int) -> TrialRecord:
@@ -119,19 +128,16 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     folder = StudyFolder(out, config)
     expected = [reference(config, n) for n in range(config.trials)]
     for number, (trial, record) in enumerate(zip(complete, expected, strict=True)):
-        assert trial.params == config.parameters(number)
+        settings = asdict(config.settings(number))
+        assert trial.params == {name: settings[name] for name in trial.distributions}
         assert trial.value == record.row.loss(config.objective)
         assert trial.user_attrs == record.row.results | {"trial": number}
-        kept = folder.load_record(number)
-        assert kept.row == record.row
+        assert folder.load_record(number) == record.row
+        kept = json.loads(folder.file(number, ".json").read_text())["curve"]
         finite = np.where(np.isfinite(record.curve), record.curve, np.nan)
-        np.testing.assert_array_equal(kept.curve, finite)
-        losses = finite[:, 0 if config.objective == "train" else 1]
-        due = [
-            e for e in report_epochs(config.epochs) if e < len(losses) and np.isfinite(losses[e])
-        ]
-        assert trial.intermediate_values == {e: losses[e] for e in due}
-    best = best_row((record.row for record in expected), config.objective)
+        np.testing.assert_array_equal(np.array(kept, float), finite)
+    rows = (record.row for record in expected)
+    best = min(rows, key=lambda row: (row.loss(config.objective), row.trial))
     with safe_open(folder.path / "best.safetensors", framework="numpy") as file:
         assert json.loads(file.metadata()["rhn"])["metadata"]["trial"] == best.trial
         assert np.square(file.get_tensor("weights")).sum() == np.float32(best.test_nll)

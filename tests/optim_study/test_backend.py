@@ -13,8 +13,8 @@ from small_studies import drive
 from tables import others_slow
 
 from optim_study.backend import TorchBackend, models_of_trials, start_training
+from optim_study.config import StudyConfig
 from optim_study.folder import StudyFolder
-from optim_study.protocol import StudyConfig
 from rhn.checkpoints import load, read
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
@@ -135,7 +135,7 @@ def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go
         )
     drive(cfg, tmp_path, backend=TorchBackend(tiny_data), fuse=6)
     folder = StudyFolder(tmp_path, cfg)
-    assert [folder.load_record(n).row for n in range(6)] == list(rows.values())
+    assert [folder.load_record(n) for n in range(6)] == list(rows.values())
 
 
 def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
@@ -188,5 +188,5 @@ def test_initial_weights_follow_the_scheme(config):
 def test_another_data_set_than_the_study_s_is_refused(config, tiny_data):
     backend = pickle.loads(pickle.dumps(TorchBackend(tiny_data)))  # as a spawned worker gets it
     cfg = config(data="0" * 64)
-    with pytest.raises(DataError, match="give the study's own"):
+    with pytest.raises(DataError, match="expected 000000000000"):
         backend.start(cfg, {0: cfg.settings(0)}, {})

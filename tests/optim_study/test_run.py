@@ -2,6 +2,7 @@
 results are the same bits.
 """
 
+import csv
 import os
 import signal
 import subprocess
@@ -106,7 +107,7 @@ def test_cells_have_only_the_depths_and_options_that_they_know():
 
 def test_files_of_something_else_are_left_as_they_are(tmp_path):
     (tmp_path / "trials.csv").write_text("mine")
-    with pytest.raises(InvalidInputError, match="was not written by a run"):
+    with pytest.raises(InvalidInputError, match="expected a folder without trials"):
         run(smoke(arch=("dt-rnn",), out=tmp_path), quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
@@ -120,7 +121,11 @@ def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny_data, tmp_path, 
     assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
         (*each, n) for each in networks for n in range(4)
     ]
-    assert optim_study.read_csv(results.csv) == results.rows
+    assert optim_study.read_csv(results.csv) == results.rows == results.trials
+    shares = optim_study.training_shares(results.rows)
+    assert [row["network"] for row in csv.DictReader((tmp_path / "shares.csv").open())] == [
+        share.network for share in shares
+    ]
     assert results.figure.stat().st_size > 5000
     assert list(results.best) == ["dt-rnn-depth1", "dt-rnn-depth2", "gru-depth1"]
     assert all(path.is_file() for path in results.best.values())
@@ -198,7 +203,7 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     process = command(configuration)
     wait_until_saved(process, configuration.out)
     os.kill(workers_of(process)[0], signal.SIGKILL)
-    wait_for(lambda: "its trials continue from their last save" in process.stderr.readline())
+    wait_for(lambda: "its trials continue" in process.stderr.readline())
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert "run the same command again" in finished(process, 130).splitlines()[-1]
     run(configuration, quiet=True)

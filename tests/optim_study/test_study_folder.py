@@ -1,6 +1,7 @@
 """The files of a study: to the bit, whole or absent, and never those of another study."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tables import for_each
 from optim_study.folder import StudyFolder
 from rhn.errors import DataError
 from rhn.training.state import TrialState
+from rhn.utils.io import remove_leftovers
 
 RECORD = reference(config(), 0)
 
@@ -35,8 +37,9 @@ def state(epoch=3, seed=0):
 
 def saved(folder, number, record=RECORD):
     """As a worker leaves a trial that has ended."""
-    folder.model_path(number).write_bytes(save({"weights": np.full(99, float(number))}))
-    folder.save_record(number, record)
+    best = save({"weights": np.full(99, float(number))})
+    folder.file(number, "-best.safetensors").write_bytes(best)
+    folder.save_record(replace(record.row, trial=number), record.curve)
 
 
 def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, caplog):
@@ -61,7 +64,7 @@ def test_files_of_another_study_count_as_absent(folder, tmp_path):
         "",
         "[]",
         '{"study_fingerprint": "fingerprint"}',
-        {"curve": [1.0]},
+        {"settings": {}},
         {"outcome": {"test_nll": "low"}},
     ],
 )
@@ -85,7 +88,7 @@ def test_a_settled_trial_leaves_only_its_record(folder):
     (folder.path / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     for _ in range(2):
         folder.settle(7, best=True)
-    folder.tidy()
+    remove_leftovers(folder.trials)
     kept = {
         "trials/.0007.20251120.safetensors",
         "trials/0007.json",

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
-from optim_study.presets import RunConfig, paper, smoke
-from optim_study.protocol import StudyConfig
+from optim_study.backend import memory, meta_model
+from optim_study.config import RunConfig, StudyConfig, paper, smoke
+from optim_study.runner import SHARE, devices, fused, plan
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import in_words
 
@@ -22,8 +22,8 @@ import re, sys
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from optim_study.plan import memory, meta_model
-from optim_study.protocol import StudyConfig
+from optim_study.backend import memory, meta_model
+from optim_study.config import StudyConfig
 from optim_study.backend import start_training
 from rhn.data.corpus import Corpus, Piece
 from rhn.training.ensemble import tune_malloc
@@ -64,7 +64,7 @@ def needs(device="cpu"):
 
 
 def choose(device="cpu", trials=60, **changes):
-    usual = {"jobs": 2, "device": device, "asked": "auto", "free": 50 * GIB}
+    usual = {"jobs": 2, "device": device, "asked": None, "free": 50 * GIB}
     return fused(replace(STUDY, trials=trials), needs(device), **(usual | changes))
 
 
@@ -79,7 +79,7 @@ def test_auto_obeys_the_memory_there_is():
     assert 1 <= k < 60 and needs("cuda")(k) <= SHARE * little < needs("cuda")(k + 1)
     assert choose("cuda", jobs=1) == 60 and 8 * GIB < needs("cuda")(60) < 25 * GIB
     with pytest.raises(
-        InvalidInputError, match=r"one trial of rhn-depth6 would need about .* GiB are free"
+        InvalidInputError, match=r"fuse is 1 for rhn-depth6, .* expected at most .* GiB"
     ):
         choose(free=100 << 20)
 
@@ -87,7 +87,7 @@ def test_auto_obeys_the_memory_there_is():
 def test_what_is_asked_for_is_done_or_refused():
     assert choose(asked=40) == 40 and choose(asked=100) == 60
     with pytest.raises(
-        InvalidInputError, match=r"40 fused trials of rhn-depth6 .* use a smaller --fuse"
+        InvalidInputError, match=r"fuse is 40 for rhn-depth6, .* expected at most 512 MiB"
     ):
         choose(asked=40, free=GIB / 2)
 
@@ -95,9 +95,9 @@ def test_what_is_asked_for_is_done_or_refused():
 @pytest.mark.parametrize(
     ("gpus", "jobs", "expected"),
     [
-        (0, "auto", ["cpu"]),
+        (0, None, ["cpu"]),
         (0, 2, ["cpu", "cpu"]),
-        (2, "auto", ["cuda:0", "cuda:1"]),
+        (2, None, ["cuda:0", "cuda:1"]),
         (2, 3, ["cuda:0", "cuda:1", "cuda:0"]),
     ],
 )
@@ -113,8 +113,7 @@ def test_the_papers_study_has_the_papers_networks():
         paper(device="cpu"),
         paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"}),
     ):
-        studies = config.studies("x")
-        for study, row in zip(studies, plan(studies, config, ["cpu"]), strict=True):
+        for study, row in zip(*plan(config, ["cpu"]), strict=True):
             units.setdefault(study.label, []).append(row["hidden_size"])
             assert row["parameters"] <= study.budget == 150_000 * study.depth
             assert (study.trials, study.epochs, study.patience) == (60, 1000, 100)

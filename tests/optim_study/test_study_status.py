@@ -4,7 +4,6 @@ import json
 import os
 import signal
 
-import pytest
 from small_studies import config, drive, reference, started, wait_for
 
 from optim_study import cli
@@ -16,65 +15,36 @@ from rhn.training.state import TrialState
 LONG = config(trials=6, epochs=100_000, patience=100_000)
 
 
-@pytest.fixture
-def status(tmp_path, capsys):
-    """status(): (the rows, the text) about the run in out/."""
-
-    def run():
-        words = ["status", "--out", str(tmp_path / "out")]
-        assert cli.main([*words, "--json"]) == 0
-        rows = json.loads(capsys.readouterr().out)
-        assert cli.main(words) == 0
-        return rows, " ".join(capsys.readouterr().out.split())
-
-    return run
+def status(out, capsys) -> dict:
+    """The row about the only study in a folder; the printed table has the same numbers."""
+    assert cli.main(["status", "--out", str(out), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert cli.main(["status", "--out", str(out)]) == 0
+    names, line = (text.split() for text in capsys.readouterr().out.splitlines())
+    shown = {name: "-" if row[name] is None else row[name] for name in names}
+    assert [str(value)[:5] for value in shown.values()] == [word[:5] for word in line]
+    return row
 
 
-def killed(out, monkeypatch, happened, **options) -> None:
-    """Kill a run with three trials in a batch as soon as something has happened."""
+def test_trials_that_were_saved_before_a_kill_are_interrupted(tmp_path, monkeypatch, capsys):
+    out, folder = tmp_path / "out", StudyFolder(tmp_path / "out", LONG)
     monkeypatch.setenv("STUDY_PAUSE", "0.05")
-    process = started(LONG, out, **options)
-    wait_for(happened)
+    process = started(LONG, out)
+    wait_for(lambda: len(folder.epochs(range(LONG.trials))) == 3)
+    assert status(out, capsys)["running"] == 3
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    row = status(out, capsys)
+    assert (row["running"], row["interrupted"], row["complete"]) == (0, 3, 0)
+    assert row["best"] is row["checkpoint"] is None
 
 
-def test_trials_that_were_killed_before_their_first_save_are_named_as_lost(
-    tmp_path, monkeypatch, status
-):
-    out, folder = tmp_path / "out", StudyFolder(tmp_path / "out", LONG)
-
-    def begun() -> bool:
-        return len(folder.begun(range(LONG.trials))) == 3
-
-    killed(out, monkeypatch, begun, save_seconds=1e6)
-    (row,), text = status()
-    assert (row["running"], row["interrupted"], row["unsaved"]) == (0, 3, 3)
-    assert "stopped without a record: 3 interrupted trials had no save yet" in text
-
-
-def test_trials_that_were_saved_are_interrupted_and_not_lost(tmp_path, monkeypatch, status):
-    out, folder = tmp_path / "out", StudyFolder(tmp_path / "out", LONG)
-    killed(out, monkeypatch, lambda: len(folder.epochs(range(LONG.trials))) == 3)
-    (row,), text = status()
-    assert (row["interrupted"], row["unsaved"]) == (3, 0)
-    assert "stopped without a record" not in text and "continue from the last save" in text
-
-
-def test_a_finished_study_has_no_marks(tmp_path, status):
-    out = tmp_path / "out"
-    drive(config(), out)
-    (row,), text = status()
-    assert (row["running"], row["interrupted"], row["unsaved"]) == (0, 0, 0)
-    assert not list(out.rglob("*.begun")) and "interrupted:" not in text
-
-
-def test_a_mark_of_another_study_does_not_count(tmp_path):
-    folder = StudyFolder(tmp_path, config())
-    folder.make()
-    folder.begin([1, 3])
-    assert folder.begun(range(5)) == {1, 3}
-    assert StudyFolder(tmp_path, config(data="other")).begun(range(5)) == set()
+def test_a_finished_study_has_a_checkpoint(tmp_path, capsys):
+    study = drive(config(), tmp_path / "out")
+    row = status(tmp_path / "out", capsys)
+    assert (row["running"], row["interrupted"], row["complete"]) == (0, 0, 8)
+    assert row["best"] == min(r.best_train_nll for r in study.rows.values())
+    assert row["checkpoint"] == str(tmp_path / "out/rhn-depth2/best.safetensors")
 
 
 def test_the_time_left_is_that_of_the_steps_and_not_of_finished_networks(tmp_path):

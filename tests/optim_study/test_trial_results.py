@@ -10,30 +10,26 @@ from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 from tables import for_each
 
-from optim_study.map_plot import plot_area, plot_map
-from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
+from optim_study.config import OPTIMIZERS, SCHEMES
 from optim_study.results import (
     TRIAL_COLUMNS,
-    StudyNetwork,
     TrialRow,
+    by_network,
     csv_text,
     distinct_trials,
-    protocol_words,
     read_csv,
-    study_about,
     write_csv,
 )
 from optim_study.shares import (
     ALL_TRIALS,
     OUTSIDE,
-    PAPERS_BOX,
+    PAPERS_RANGE,
     REGIONS,
     region,
     share_table,
     training_shares,
 )
-from optim_study.swarm_plot import plot_swarm
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PLATEAU = 11.13
@@ -79,20 +75,23 @@ rows = st.lists(
 
 
 def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
-    rows = [row("rhn", 2), row("dts-rnn-skip-last", 2), row("lstm", 1), row("my_cells:Mine", 2)]
+    """Depths and biases are those of the rows: no name of a cell is read."""
+    rows = [row("rhn", 2), row("gru-deep", 2), row("lstm", 1, transform_bias=None)]
     lines = [line.split(",") for line in csv_text(rows).splitlines()[1:]]
     found = [
         (line[TRIAL_COLUMNS.index("depth")], line[TRIAL_COLUMNS.index("transform_bias")])
         for line in lines
     ]
-    assert found == [("2", "-1.0"), ("2", ""), ("1", ""), ("2", "-1.0")]
-    assert [r.to_dict()["depth"] for r in rows] == [2, 2, 1, 2]
-    assert [StudyNetwork(r.arch, r.depth).title for r in rows[1:3]] == [
-        "dts-rnn-skip-last, depth 2",
-        "lstm",
-    ]
+    assert found == [("2", "-1.0"), ("2", "-1.0"), ("1", "")]
+    assert list(by_network(rows)) == ["rhn, depth 2", "gru-deep, depth 2", "lstm, depth 1"]
     write_csv(rows, tmp_path / "trials.csv")
     assert read_csv(str(tmp_path / "trials.csv")) == rows
+
+
+def test_a_table_of_an_older_version_lacks_columns(tmp_path):
+    path = tmp_path / "trials.csv"
+    path.write_text(csv_text([row()]).replace("init_schemes,objective", "a,b"))
+    assert read_csv(path) == [row()]
 
 
 @given(rows)
@@ -105,12 +104,14 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
 @for_each(
     ("content", "message"),
     [
-        ("a,b\n1,2\n", "lacks the columns .*arch, depth"),
-        (csv_text([row()]).replace("8.0", "eight", 1), "line 2: best_train_nll: .* got 'eight'"),
+        ("a,b\n1,2\n", "line 2: .*'arch', 'depth'"),
+        (csv_text([row()]).replace("8.0", "eight", 1), "line 2: .*'eight'"),
         (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan"),
-        (csv_text([row(init_scheme="xavier")]), "line 2: init_scheme: .* got 'xavier'"),
-        (csv_text([row(learning_rate=0.0)]), "line 2: learning_rate is 0.0"),
-        ("x" * 200_000, "not a table of trials"),
+        (csv_text([row()]).replace("gaussian", "xavier"), "line 2: init_scheme is 'xavier'"),
+        (csv_text([row()]).replace("0.1", "0.0", 1), "line 2: learning_rate is 0.0"),
+        (csv_text([row()]).replace("False", "no"), "line 2: diverged is 'no'"),
+        (csv_text([row()]).replace("rhn,1", "rhn,"), "line 2: .*'depth'"),
+        ("x" * 200_000, "no table of trials"),
     ],
 )
 def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message):
@@ -131,46 +132,41 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
         for r in network(arch, 4, losses, optimizer=optimizer)
     ]
     found = training_shares(rows)
-    adam = [("rhn", "adam", 9), ("dt-rnn", "adam", 9)]
-    sgd = [("rhn", "sgd", 9), ("dt-rnn", "sgd", 0)]
-    assert [(s.arch, s.optimizer, s.below) for s in found] == adam + sgd
+    assert [s.below for s in found] == [9, 9, 9, 0]
     assert found[1].p == 1 and found[3].p == pytest.approx(2 / comb(18, 9))
-    assert "dt-rnn-depth4 adam " in " ".join(share_table(found).split())
-    assert "whose lowest training loss is below 9.5" in share_table(found)
-    assert "whose lowest validation loss is below 9.5" in share_table(found, loss="valid")
+    names = [share.network for share in found]
+    assert names == [
+        *("rhn, depth 4, adam", "dt-rnn, depth 4, adam"),
+        *("rhn, depth 4", "dt-rnn, depth 4"),
+    ]
 
 
-def test_the_foot_of_a_figure_has_the_space_of_the_search_and_the_sizes_of_the_trials():
-    configs = [StudyConfig(arch=arch, depth=1, data="toy") for arch in ("rhn", "dt-rnn")]
-    foot = study_about(
-        network("rhn", 1, [8.0]) + network("dt-rnn", 1, [8.0], hidden_size=9),
-        protocol_words(configs),
-    )
-    assert (
-        "; 7 and 9 units; " in foot
-        and "; transform bias -3 to 0; " in foot
-        and foot.count("bias") == 1
-    )
-    assert "bias" not in protocol_words(configs[1:])
+def test_the_printed_table_has_every_share_and_the_constant_predictor():
+    rows = network("rhn", 4, [7.0] * 15 + [PLATEAU] * 45) + network("dt-rnn", 4, [PLATEAU] * 60)
+    found = training_shares(rows)
+    head, first, second, constant, page = share_table(found, rows, "train", 9.5).splitlines()
+    assert head.split("  ")[0] == "network" and "below 9.5" in head
+    assert first.split()[-10:] == [
+        *("60", "0", "7", "11.13", "15"),
+        *("0.25", "0.1472", "0.3786", "-", "-"),
+    ]
+    p = f"{fisher_exact([[0, 60], [15, 45]]).pvalue:.4g}"
+    assert second.split()[-2:] == [p, p]
+    assert "11.16" in constant.split() and page == "rows explained: docs/guides/study.md"
+    assert "11.16" not in share_table(found, rows, "valid", 9.5)
 
 
 def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
-    assert training_shares(network("rhn", 1, [PLATEAU] * 60))[0].interval == pytest.approx(
-        (0, 0.0596), abs=1e-4
+    assert training_shares(network("rhn", 1, [PLATEAU] * 60))[0].high == pytest.approx(
+        0.0596, abs=1e-4
     )
     (share,) = training_shares(
         network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20)
     )
-    assert (share.below, share.trials, share.share, share.best, share.best_trial) == (
-        15,
-        60,
-        0.25,
-        7.0,
-        0,
-    )
+    assert (share.below, share.trials, share.share, share.best) == (15, 60, 0.25, 7.0)
     assert (share.median, share.hidden_size, share.p) == (PLATEAU, 20, None)
     # by definition: 15 or more, or 15 or fewer, have a chance of 2.5 % each
-    low, high = share.interval
+    low, high = share.low, share.high
     assert binom.sf(14, 60, low) == pytest.approx(0.025) and binom.cdf(
         15, 60, high
     ) == pytest.approx(0.025)
@@ -179,7 +175,9 @@ def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
 
 def test_architectures_are_compared_with_the_rhn_of_their_depth():
     """The committed small study: Fisher's exact test, Holm's correction over its eight tests."""
-    found = {(s.arch, s.depth): s for s in training_shares(read_csv(RESULTS / "small-study.csv"))}
+    shares = training_shares(read_csv(RESULTS / "small-study.csv"))
+    names = [share.network.split(", depth ") for share in shares]
+    found = {(arch, int(d)): s for (arch, d), s in zip(names, shares, strict=True)}
     p = {key: share.p for key, share in found.items() if key[0] != "rhn"}
     assert [p["dt-rnn", d] for d in (2, 4, 6)] == pytest.approx([0.683, 2.25e-5, 5.91e-4], rel=2e-3)
     assert all(found["rhn", d].p is None for d in (1, 2, 4, 6))
@@ -232,10 +230,7 @@ def test_a_trial_counts_once_however_often_it_is_there(caplog):
             pytest.approx(fisher_exact([[0, 12], [3, 9]]).pvalue),
         )
         assert distinct_trials(rows + again) == rows
-        assert caplog.messages[0] == (
-            "24 repeated trials left out, equal to others in all settings, seed and number; "
-            "the losses differ in 1, and the first ones count"
-        )
+        assert caplog.messages[0] == "repeated trials left out: 24"
     others = [{"fingerprint": "b"}, {"seed": 1}, {"hidden_size": 8}, {"learning_rate": 0.2}]
     joined = [row(), *(row(**change) for change in others), row(trial=1), row(depth=2)]
     caplog.clear()
@@ -243,33 +238,32 @@ def test_a_trial_counts_once_however_often_it_is_there(caplog):
 
 
 @for_each(
-    ("changes", "words"),
+    ("changes", "names"),
     [
-        ({"hidden_size": 5}, r"hidden size \(7 and 5\): draw"),
-        ({"max_epochs": 4, "patience": 2}, r"max epochs \(9 and 4\), patience \(3 and 2\): draw"),
-        ({"learning_rate_range": "0.1 1"}, r"learning rate range \(0.01 1 and 0.1 1\): draw"),
-        ({}, "the objective, the initialisation schemes or the data: draw"),
+        ({"hidden_size": 5}, ["hidden size 7", "hidden size 5"]),
+        (
+            {"max_epochs": 4, "patience": 2},
+            ["max epochs 9, patience 3", "max epochs 4, patience 2"],
+        ),
+        ({"objective": "valid"}, ["objective train", "objective valid"]),
+        ({"init_schemes": "scaled"}, ["init schemes gaussian", "init schemes scaled"]),
+        ({"data": "b"}, ["data a", "data b"]),
     ],
 )
-def test_trials_of_one_network_and_two_protocols_are_not_put_together(changes, words):
-    protocol = {"max_epochs": 9, "patience": 3, "learning_rate_range": "0.01 1", "seed": 0}
+def test_studies_that_differ_in_anything_but_the_seed_are_two_networks(changes, names):
+    protocol = {"max_epochs": 9, "patience": 3, "objective": "train", "init_schemes": "gaussian"}
+    protocol |= {"data": "a", "seed": 0}
     study = network("rhn", 1, [8.0] * 3, fingerprint="a", **protocol)
     other = network("rhn", 1, [8.0] * 3, fingerprint="b", **protocol | changes)
-    for use in (training_shares, plot_swarm, plot_map, plot_area):
-        with pytest.raises(
-            InvalidInputError, match=f"the trials of rhn, depth 1 differ in {words}"
-        ):
-            use(study + other)
+    found = training_shares(study + other)
+    assert [s.trials for s in found] == [3, 3]
+    assert [s.network for s in found] == [f"rhn, depth 1, {name}" for name in names]
     seeds = [replace(r, seed=1) for r in network("rhn", 1, [8.0], fingerprint="c", **protocol)]
     assert [s.trials for s in training_shares(study + seeds)] == [4]
     networks = [replace(r, arch="dt-rnn", transform_bias=None) for r in other]
-    assert [s.trials for s in training_shares(study + networks)] == [3, 3]
-
-
-def test_a_copy_of_a_trial_without_a_finite_loss_has_the_same_losses(caplog):
-    copies = [row(test_nll=float("nan"), diverged=True) for _ in range(2)]
-    assert len(distinct_trials(copies)) == 1
-    assert caplog.messages and "differ" not in caplog.messages[0]
+    found = training_shares(study + networks)
+    assert [s.network for s in found] == ["rhn, depth 1", "dt-rnn, depth 1"]
+    assert (found[1].p is None) == ("hidden_size" not in changes), "compared in one protocol"
 
 
 def test_regions_with_the_same_trials_are_one_test():
@@ -278,30 +272,30 @@ def test_regions_with_the_same_trials_are_one_test():
         for arch, train in (("rhn", 7.0), ("dt-rnn", PLATEAU))
         for r in network(arch, 4, [train] * 6)
     ]
-    whole, box = training_shares(rows, regions=(ALL_TRIALS, PAPERS_BOX))[2:]
+    whole, box = training_shares(rows, regions=(ALL_TRIALS, PAPERS_RANGE))[2:]
     assert whole.p == whole.p_holm == box.p == box.p_holm == pytest.approx(2 / comb(12, 6))
 
 
 def test_regions_are_counted_by_hand(area):
     shares = training_shares(area, regions=REGIONS)
-    found = {(s.arch, s.region): s for s in shares}
+    found = {(s.network.split(",")[0], s.region): s for s in shares}
     assert {key: (s.below, s.trials) for key, s in found.items()} == {
         ("rhn", ALL_TRIALS): (3, 5),
-        ("rhn", PAPERS_BOX): (2, 3),
+        ("rhn", PAPERS_RANGE): (2, 3),
         ("rhn", OUTSIDE): (1, 1),
         ("rhn", "orthogonal"): (0, 1),
         ("dt-rnn", ALL_TRIALS): (3, 6),
-        ("dt-rnn", PAPERS_BOX): (0, 2),
+        ("dt-rnn", PAPERS_RANGE): (0, 2),
         ("dt-rnn", OUTSIDE): (1, 2),
         ("dt-rnn", "orthogonal"): (2, 2),
     }
     p = {key: s.p for key, s in found.items() if s.p is not None}
-    assert set(p) == {("dt-rnn", name) for name in (ALL_TRIALS, PAPERS_BOX, OUTSIDE, "orthogonal")}
-    assert p["dt-rnn", PAPERS_BOX] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
-    assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
-    table = " ".join(share_table(shares).split())
-    assert "dt-rnn-depth4, orthogonal sgd 7 2 0 8 8.05 2 100 % 16 to 100 % 0.3333 1" in table
+    assert set(p) == {
+        ("dt-rnn", name) for name in (ALL_TRIALS, PAPERS_RANGE, OUTSIDE, "orthogonal")
+    }
+    assert p["dt-rnn", PAPERS_RANGE] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
+    assert found["dt-rnn", PAPERS_RANGE].p_holm == pytest.approx(min(1, 4 * min(p.values())))
     assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (
-        PAPERS_BOX,
+        PAPERS_RANGE,
         OUTSIDE,
     )

@@ -17,7 +17,7 @@ import analysis
 import gersgorin
 import optim_study
 import rhn
-from optim_study.protocol import StudyConfig
+from optim_study.config import StudyConfig
 from rhn.cells import (
     DTRNN,
     DTSRNN,

@@ -67,14 +67,14 @@ def without_reader():
         yield stream
 
 
-@pytest.mark.usefixtures("own_folder", "unarranged")
+@pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize(
     "command",
     [
         f"gersgorin plot {MADE} --steps 5 --output out.png out.npz",
         f"gersgorin products {MADE} --steps 5 --json --output out.json",
         f"gersgorin run {MADE} --steps 5 --output out.npz",
-        "optim-study plot --csv trials.csv --output out.csv",
+        "optim-study plot trials.csv --output out.csv",
         "rhn sample model.safetensors --bars 1 --output out.mid",
         "rhn report run --output out.csv",
         "rhn-analyze gates model.safetensors --chorales 0 --output out.npz",

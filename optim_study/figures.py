@@ -1,0 +1,230 @@
+"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, in one column for each
+network; and the map of the settings with which networks train. Needs neither torch nor Optuna.
+"""
+
+import textwrap
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogFormatter
+
+from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
+from optim_study.results import TrialRow, by_network, constant_of, distinct_trials
+from optim_study.shares import BELOW, CONSTANT, PAPERS_RANGE
+from rhn.training.state import Objective
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, inches_of, our_style
+
+LOG_FROM = 3  # times the constant predictor's loss, the axis is logarithmic
+COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
+MARKERS = dict(zip(SCHEMES, "o^Ds", strict=True))
+KINDS = {"train": "training", "valid": "validation"}
+TITLE, LABEL = "Best {} loss of {} trials", "{} loss (nats per frame)"
+THRESHOLD, MEDIAN, DIVERGED, FILLED = "threshold", "median", "diverged", "filled: below"
+RATE, DEVIATION = "learning rate", "initial standard deviation"
+# inches for each point of the letters: least width of a column, a row, a panel, and around all
+COLUMN, ROW, PANEL, AROUND = 0.09, 0.32, 0.2, 0.13
+
+
+def plot_swarm(
+    rows: Sequence[TrialRow],
+    *,
+    loss: Objective = "train",
+    below: float = BELOW,
+    size: str | float = "page",
+    title: str | None = None,
+    source: str = "",
+) -> Figure:
+    """Draw the loss of each trial as a point, in one column for each network, with its number of
+    trained trials and its lowest loss. The point of a diverged trial is hollow, and a line marks
+    the median. Points at the sides of a column may cover each other.
+
+    below: trials with a loss below this value, in nats per frame, count as trained. size: "page",
+    "column", "slide" or the width in inches. source: origin of the rows, for the footer.
+
+    >>> from optim_study import read_csv
+    >>> plot_swarm(read_csv("trials.csv")).savefig("swarm.png")  # doctest: +SKIP
+    """
+    rows = distinct_trials(rows)
+    columns, constant = by_network(rows), constant_of(rows, loss)
+    losses = np.array([row.loss(loss) for row in rows])
+    log = losses.min() > 0 and losses.max() > LOG_FROM * (constant or float(np.median(losses)))
+    levels = {f"{THRESHOLD} ({below:g})": (below, ":")}
+    if constant is not None:
+        levels[f"{CONSTANT} ({constant:.2f})"] = constant, "--"
+
+    def draw(figure: SubFigure, width: float, points: float) -> float:
+        room = width - AROUND * points
+        parts = _divided(columns, max(1, int(room / (COLUMN * points))))
+        most = max(map(len, parts))
+        axes = figure.subplots(len(parts), sharey=True, squeeze=False).ravel()
+        for ax, names in zip(axes, parts, strict=True):
+            for name, (level, dashes) in levels.items():
+                ax.axhline(level, label=name, linestyle=dashes, color="0.25", linewidth=1, zorder=0)
+            for k, name in enumerate(names):
+                _draw_column(ax, k, columns[name], loss)
+            words = [_column_name(name, columns[name], loss, below, room / most) for name in names]
+            ax.set_xticks(range(len(names)), words, parse_math=False)
+            ax.set(xlim=(-0.5, most - 0.5), ylabel=LABEL.format(KINDS[loss]))
+            if log:
+                ax.set_yscale("log")
+                ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+        return points * (AROUND + ROW * len(parts))
+
+    figure = _figure(draw, title or TITLE.format(KINDS[loss], len(rows)), size, source)
+    for ax in figure.axes:
+        _spread(ax)
+    return figure
+
+
+def plot_map(
+    rows: Sequence[TrialRow],
+    *,
+    loss: Objective = "train",
+    below: float = BELOW,
+    size: str | float = "page",
+    title: str | None = None,
+    source: str = "",
+) -> Figure:
+    """Draw the settings of each trial, on a map of learning rate and initial standard deviation.
+    The shape of a symbol shows the initialisation scheme. A symbol is filled if the loss of the
+    trial is below `below`. A box shows the paper's range. The arguments are those of `plot_swarm`.
+
+    >>> from optim_study import read_csv
+    >>> plot_map(read_csv("trials.csv")).savefig("map.png")  # doctest: +SKIP
+    """
+    rows = distinct_trials(rows)
+    panels = by_network(rows)
+
+    def draw(figure: SubFigure, width: float, points: float) -> float:
+        most, depths = max(1, int(width / (PANEL * points))), len({row.depth for row in rows})
+        columns = min(len(panels), depths if 1 < depths <= most else most)
+        lines = -(-len(panels) // columns)
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+        for ax in grid.ravel()[len(panels) :]:
+            ax.remove()
+        for k, (name, trials) in enumerate(panels.items()):
+            ax, last = grid.flat[k], k + columns >= len(panels)
+            _draw_panel(ax, trials, loss, below)
+            ax.set_title(wrapped(name, 0.8 * width / columns, points), parse_math=False)
+            ax.set(xlabel=RATE if last else "", ylabel="" if k % columns else DEVIATION)
+            ax.tick_params(labelbottom=last)
+        return points * (AROUND + 1.3 * PANEL * lines)
+
+    return _figure(draw, title or TITLE.format(KINDS[loss], len(rows)), size, source)
+
+
+def _figure(
+    draw: Callable[[SubFigure, float, float], float], title: str, size: str | float, source: str
+) -> Figure:
+    """Return a figure with a title, a legend of all panels, and a footer. draw: adds the panels to
+    a figure of this width and with letters of this size, and returns its height in inches.
+    """
+    with our_style(size):
+        width, points = inches_of(size), rcParams["font.size"]
+        figure = Figure((width, width), layout="constrained")
+        part = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
+        figure.set_figheight(draw(part, width, points))
+        place: dict = {"x": 0.01, "ha": "left", "parse_math": False}
+        figure.suptitle(wrapped(title, width, points + 1), **place)
+        if source:
+            place |= {"fontsize": points - 1, "color": GREY}
+            figure.supxlabel(wrapped(source, width, points), **place)
+        pairs = [p for ax in figure.axes for p in zip(*ax.get_legend_handles_labels(), strict=True)]
+        handles = {label: handle for handle, label in reversed(pairs)}
+        where: dict = {"loc": "outside upper left", "ncols": max(1, int(width / 2))}
+        part.legend(handles.values(), handles, **where)
+        figure.draw_without_rendering()
+    return figure
+
+
+def wrapped(text: str, inches: float, points: float) -> str:
+    """Fold a text into lines of this width."""
+    letters = max(6, int(inches * 72 / (0.58 * points)))
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, letters))
+
+
+def swarm(heights: np.ndarray, size: float, room: float) -> np.ndarray:
+    """Return sideways places (N,) of points of this size at these heights (N,), near to the middle,
+    so that no point covers another, and at most `room` from the middle.
+
+    >>> swarm(np.array([0.0, 0.0, 5.0]), 1.0, 3.0).tolist()
+    [0.0, -1.0, 0.0]
+    """
+    places, near = np.zeros(len(heights)), list[int]()
+    for k in np.argsort(heights, kind="stable"):
+        near = [j for j in near if heights[k] - heights[j] < size]
+        apart = np.sqrt(size**2 - (heights[k] - heights[near]) ** 2)
+        tried = np.concatenate([[0.0], places[near] - apart, places[near] + apart])
+        tried = tried[np.argsort(np.abs(tried), kind="stable")]
+        free = (np.abs(tried[:, None] - places[near]) >= apart * (1 - 1e-9)).all(1)
+        places[k] = np.clip(tried[free.argmax()], -room, room)
+        near.append(k)
+    return places
+
+
+def _divided(columns: dict[str, list[TrialRow]], most: int) -> list[list[str]]:
+    """Divide networks into rows of at most so many: all in one, or each architecture in its own."""
+    if len(columns) <= most:
+        return [[*columns]]
+    groups: dict[tuple, list[str]] = {}
+    for name, trials in columns.items():
+        groups.setdefault((trials[0].optimizer, trials[0].arch), []).append(name)
+    return [names[k : k + most] for names in groups.values() for k in range(0, len(names), most)]
+
+
+def _draw_column(ax: Axes, k: int, trials: Sequence[TrialRow], loss: Objective) -> None:
+    color = COLORS.get(trials[0].arch, "black")
+    losses = [row.loss(loss) for row in trials]
+    faces = ["white" if row.diverged else color for row in trials]
+    size = (rcParams["font.size"] / 3) ** 2
+    ax.scatter([k] * len(trials), losses, size, faces, edgecolors=color, linewidths=0.5)
+    if any(row.diverged for row in trials):
+        ax.plot([], [], "o", color="black", markerfacecolor="white", label=DIVERGED)
+    median: dict = {"gid": MEDIAN, "label": MEDIAN, "color": "black", "linewidth": 1, "zorder": 0.9}
+    ax.plot([k - 0.45, k + 0.45], [float(np.median(losses))] * 2, **median)
+
+
+def _column_name(
+    name: str, trials: Sequence[TrialRow], loss: Objective, below: float, inches: float
+) -> str:
+    losses = [row.loss(loss) for row in trials]
+    counts = f"{sum(value < below for value in losses)} of {len(trials)}\nbest {min(losses):.4g}"
+    return wrapped(f"{name}\n{counts}", inches, rcParams["xtick.labelsize"])
+
+
+def _spread(ax: Axes) -> None:
+    """Move the points of each column apart, now that the size of the axes is known."""
+    for points in ax.collections:
+        assert isinstance(points, PathCollection)
+        offsets = np.asarray(points.get_offsets())
+        pixels = ax.transData.transform(offsets)
+        size = (points.get_sizes()[0] ** 0.5 + 0.5) * ax.figure.figure.dpi / 72
+        unit = ax.transData.transform((1, 1))[0] - ax.transData.transform((0, 1))[0]
+        offsets[:, 0] += swarm(pixels[:, 1], size, 0.45 * unit) / unit
+        points.set_offsets(offsets)
+
+
+def _draw_panel(ax: Axes, trials: Sequence[TrialRow], loss: Objective, below: float) -> None:
+    """Draw the trials by scheme; those that trained are filled and lie over the others."""
+    (left, right), (bottom, top) = LEARNING_RATES[trials[0].optimizer], PAPERS_STD
+    style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
+    place = (left, bottom), right - left, top - bottom
+    ax.add_patch(Rectangle(*place, label=PAPERS_RANGE, **style))
+    color = COLORS.get(trials[0].arch, "black")
+    for scheme, marker in MARKERS.items():
+        own = [row for row in trials if row.init_scheme == scheme]
+        for full in (False, True):
+            drawn = [row for row in own if (row.loss(loss) < below) == full]
+            x, y = [row.learning_rate for row in drawn], [row.init_std for row in drawn]
+            style = {"facecolors": color if full else "none", "zorder": 1 + full, "gid": scheme}
+            style |= {"edgecolors": color if full else "0.45", "linewidths": 0.7}
+            ax.scatter(x, y, s=22, marker=marker, **style)
+        if own:
+            ax.plot([], [], marker, color="0.3", markerfacecolor="none", label=scheme)
+    ax.plot([], [], "o", color="0.3", label=f"{FILLED} {below:g}")
+    ax.set(xscale="log", yscale="log")
