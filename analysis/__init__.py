@@ -2,20 +2,12 @@
 
     activity = analysis.gate_activity(model, pieces)     # layers x time, figure 5(b)
     table = analysis.lesion(model, pieces, mode="bias")  # loss without each layer, figure 6
-    activity.plot(); table.plot(); table.to_csv("lesions.csv")
+    print(table); table.figure().savefig("lesions.png"); table.csv("lesions.csv")
 
-`model` is a network of `rhn.models`, or your own torch module with cells of `rhn` or torch.nn, time
-first or batch first. `model` can also be the path of a checkpoint or run folder; then `pieces` are,
-by default, the data of its training run.
-
-`pieces` are piano rolls (T, keys), such as those of `rhn.data.chorales()` or your own arrays. For a
-language model, `pieces` are ids of tokens (T,), which `analysis.excerpts` and `analysis.stretches`
-cut out of a text. `gate_activity` returns a `GateActivity`, and `lesion` a `LesionTable`. Both hold
-plain numbers, and can be drawn, saved and printed without torch. The commands `rhn-analyze gates`
-and `lesion` call these functions.
-
-`analysis.lesion_modes` shows how to add a kind of lesion, and `analysis.sequences` how to add a
-kind of network. `analysis.network` finds the axes of a module and records the calls of its cells.
+`model` is a network of `rhn.models`, your own torch module, or the path of a checkpoint or run
+folder; then `pieces` are, by default, the data of its training run. `pieces` are piano rolls
+(T, keys), or for a language model ids of tokens (T,). The commands `rhn-analyze gates`, `lesion`
+and `report` call these functions.
 """
 
 from rhn.utils.lazy import lazy_names
@@ -29,6 +21,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "gates": ("gate_activity",),
         "lesions": ("lesion", "paired_interval"),
         "lesion_modes": ("Lesion", "lesioned"),
+        "report": ("report_page",),
         "sequences": ("Excerpt", "excerpts", "stretches"),
     },
 )

@@ -1,23 +1,15 @@
-"""`rhn-analyze`: transform gates and lesions of a trained network."""
+"""`rhn-analyze`: gates and lesions of a trained network, and a page of figures and tables."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from analysis.outputs import ResultOptions, given_words, show_result
+from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from rhn.cli.entry import resolve_device, run_command
-from rhn.errors import InvalidInputError
-from rhn.utils.command_line import command_line
-from rhn.utils.old import (
-    Count,
-    Device,
-    Outputs,
-    TrainedOptions,
-    counted,
-    figure_name,
-    given_flags,
-    run_read,
-)
+from rhn.utils.command_line import Count, Device, command_line, run_read
+from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """\
@@ -25,155 +17,126 @@ Measure trained networks: the activity of their transform gates, and the damage 
 
 examples:
   rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
-  rhn-analyze lesion runs/depth6
-  rhn-analyze lesion runs/depth6 --mode carry --pairs --output lesions.png lesions.csv
-  rhn-analyze gates runs/ptb --data novel.txt --length 40"""
+  rhn-analyze lesion runs/depth6 --mode carry --pairs --output lesions.png
+  rhn-analyze gates runs/ptb --data novel.txt --length 40
+  rhn-analyze report runs/depth6"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(TrainedOptions, ResultOptions):
-    """The options of both commands."""
+class TrainedNetwork:
+    """The options of all commands: a trained network and its data."""
 
+    checkpoint: Path = field(kw_only=False)
+    """The folder of a training run, or the file best.safetensors of a training run or a study."""
+    cell: str | None = None
+    """The cell of the checkpoint, if it is your own, as package.module:factory."""
     data: Path | None = None
-    """File with the original chorales (.json or .pickle). Default: the file of the training run, or
-    else the chorales rebuilt from music21's scores. For a language model: a text file, which is
-    split into 90 % train, 5 % valid and 5 % test; or a folder with the text of the training run.
-    Default for a language model: the text of the training run, in its stored folder or else in the
-    folder of `rhn data get`.
-    """
-    device: Device = "auto"
-    """Device of the computation; auto: a GPU if there is one, else the CPU."""
-    chorales: tuple[str, ...] = ()
-    """Measure only these chorales, by their number in the split (0 5) or by name (bwv269, valid-3).
-    Default: all chorales of the split.
+    """File of chorales (.json, .pickle), or for a language model a text or a folder with its splits
+    (default: the data of the training run).
     """
     split: Literal["train", "valid", "test"] | None = None
-    """Split of the chorales (default: test) or of the text (default: valid)."""
+    """Split of the data (default: test; of a text valid)."""
 
-    def run(self: Any) -> None:
-        """Check the options and the files, then measure, draw, write and print."""
-        from analysis.sequences import chosen
-        from analysis.trained import network_title
-        from rhn.checkpoints import read
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCommand(OutputOptions, TrainedNetwork):
+    """A command with a table of layers."""
+
+    keywords: ClassVar[tuple[str, ...]] = ("cell", "chorales", "length")
+    """Own options that are arguments of the function."""
+
+    chorales: tuple[str, ...] = ()
+    """Measure only these chorales, by number in the split (0 5) or name (default: all)."""
+    length: Count | None = None
+    """For a text: tokens in a sequence (default: gates 60, lesion 200)."""
+
+    def run(self) -> None:
+        """Measure, print the table, and write the files."""
         from rhn.training.ensemble import tune_malloc
-        from rhn.training.trained import stored_data
 
-        words = given_words(self)
-        outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
-        model, corpus, text = _opened(self)
-        split, device = self.split or ("valid" if text else "test"), resolve_device(self.device)
+        outputs = checked_outputs(self)
         tune_malloc()
-        sequences = (
-            self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
-        )
         with progress_bars() as report:
-            record = self.measure(
-                model, sequences, split, device=device, progress=report(self.name)
-            )
-            where = f"{split} split"
-            if self.chorales:
-                where = counted(len(self.chorales), "chosen piece")
-            elif text:
-                where += f" ({len(getattr(corpus, split)):,} tokens)"
-            file = self.data or stored_data(read(self.checkpoint)).path
-            source = file.name if file else ("its text" if text else "chorales")
-            about = f"{self.checkpoint}; {where} of {source}"
-            record = replace(record, title=network_title(model), about=about)
-        show_result(outputs, self, record)
+            given = {name: getattr(self, name) for name in self.keywords}
+            given |= {"split": self.split or "", "device": resolve_device(self.device)}
+            module, _, name = self.function.partition(":")
+            measure = getattr(import_module(module), name)
+            found = measure(self.checkpoint, self.data, progress=report(name), **given)
+        show(self, found, outputs, str(self.checkpoint))
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatesCommand(Common):
-    """Draw the mean transform gate of each layer over time, as figure 5(b) of the paper. Each layer
-    has a line, and each chorale or excerpt of a text has a panel.
+class GatesCommand(LayerCommand):
+    """Mean transform gate of each layer over time (figure 5(b) of the paper), and the shares of
+    gates that are closed and open.
     """
 
-    length: Count = 60
-    """For a text: number of tokens in an excerpt."""
+    function: ClassVar[str] = "analysis.gates:gate_activity"
 
-    name = "gates"
-
-    def parts_of_text(self, corpus, split: str) -> list:
-        """Return the parts of a text to measure."""
-        from analysis.gates import excerpts_of
-
-        return excerpts_of(corpus, split, length=self.length)
-
-    def measure(self, model, sequences: list, split: str, **run):
-        """Measure the network along these sequences, and return the result."""
-        from analysis.gates import gate_activity
-
-        found = gate_activity(model, sequences, **run)
-        return replace(found, shown=len(self.chorales) or found.shown)
+    output: tuple[Path, ...] = (Path("gates.png"),)
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LesionCommand(Common):
-    """Measure the loss with each layer switched off in turn (figure 6 of the paper). All lesioned
-    networks run as one batch.
+class LesionCommand(LayerCommand):
+    """Loss with each layer switched off in turn (figure 6 of the paper). All lesioned networks run
+    as one batch.
 
-    In an RHN only the first layer reads the input, so a lesion of this layer also removes the
-    input. In every mode but blind, a control is therefore measured for each layer that reads an
-    input: the layer is kept, and only its input is removed (blind). The table also has the damage
-    of these layers beyond their controls.
+    The control `blind` keeps a layer that reads an input, and removes only its input.
     """
 
-    mode: str | None = None
+    function: ClassVar[str] = "analysis.lesions:lesion"
+    keywords: ClassVar[tuple[str, ...]] = (
+        *LayerCommand.keywords, "mode", "pairs", "max_tokens",
+    )  # fmt: skip
+
+    mode: Literal["bias", "carry", "blind"] | None = None
     """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
-    carry gates opened. carry: the layer is skipped exactly. blind: the input is removed. Default:
-    bias, or carry for cells without gates.
+    carry gates opened. carry: the layer is skipped exactly. blind: its input is removed (default:
+    bias, or carry for cells without gates).
     """
-    length: Count = 200
-    """For a text: number of tokens that each sequence predicts. Each sequence starts from a zero
-    state.
-    """
-    max_tokens: Count = 20_000
-    """For a text: number of tokens to predict in all, from the beginning of the text."""
     pairs: bool = False
-    """Also measure the loss with both layers of every pair switched off."""
+    """Also switch off every pair of layers."""
+    max_tokens: Count | None = None
+    """For a text: number of tokens to predict in all, from its beginning (default: 20000)."""
+    output: tuple[Path, ...] = (Path("lesion.png"),)
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
-    name = "lesion"
 
-    def parts_of_text(self, corpus, split: str) -> list:
-        from analysis.sequences import stretches
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(TrainedNetwork):
+    """Write one HTML page with the figures and tables of a training run, of the spectra of its
+    network, of gates and of lesions.
+    """
 
-        return stretches(getattr(corpus, split), length=self.length, max_tokens=self.max_tokens)
+    output: Path = Path("report.html")
+    """The file to write (.html)."""
+    device: Device = "auto"
+    """Device of the computation; auto: a GPU if there is one, else the CPU."""
 
-    def measure(self, model, sequences: list, split: str, **run):
-        from analysis.lesions import lesion
+    def run(self) -> None:
+        """Measure, and write the page."""
+        from analysis.report import report_page
+        from rhn.training.ensemble import tune_malloc
+        from rhn.utils.io import atomic_path
 
-        asked = {name: getattr(self, name) for name in ("mode", "pairs")}
-        kind = "chorale" if len(sequences) == 1 else "chorales"
-        return lesion(
-            model,
-            sequences,
-            split=f"the chosen {kind}" if self.chorales else split,
-            **asked,
-            **run,
-        )
+        check_output(self.output, (".html",))
+        tune_malloc()
+        given = {name: getattr(self, name) for name in ("data", "cell")}
+        given |= {"split": self.split or "", "device": resolve_device(self.device)}
+        with progress_bars() as report:
+            page = report_page(self.checkpoint, progress=report("report"), **given)
+        with atomic_path(self.output) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        print(f"file: {self.output}")
 
 
 COMMANDS = command_line("rhn-analyze", DESCRIPTION)
 COMMANDS.command(GatesCommand, name="gates")
 COMMANDS.command(LesionCommand, name="lesion")
+COMMANDS.command(ReportCommand, name="report")
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: run_read(COMMANDS, args))
-
-
-def _opened(options: GatesCommand | LesionCommand) -> tuple:
-    """Return the network in a checkpoint, its corpus or that of --data, and whether the corpus is a
-    text. Raises InvalidInputError for an option of the other kind of corpus.
-    """
-    from analysis.trained import trained_with_data
-    from rhn.checkpoints import read
-
-    text = read(options.checkpoint).header["class"] == "LanguageModel"
-    for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
-        kinds = ("chorales", "a language model") if text else ("texts", "no language model")
-        raise InvalidInputError(
-            f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out"
-        )
-    return *trained_with_data(options.checkpoint, options.data, options.cell), text

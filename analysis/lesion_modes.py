@@ -3,38 +3,28 @@
 | mode  | a lesioned layer                                                 | needs of a layer |
 |-------|------------------------------------------------------------------|------------------|
 | bias  | transform gates shut by a bias of -1e4 (the paper's)             | gate, bias       |
-| carry | passes the state through exactly, by a loop that skips the layer | `run_layer`      |
-| blind | keeps its recurrence, but loses its input product                | input            |
+| carry | passes the state through exactly; a check of `bias`              | `run_layer`      |
+| blind | keeps its recurrence, but loses its input product; a control     | input            |
 
-If a cell has a separate carry gate, the mode `bias` opens this gate. The output gate of an LSTM and
-the reset gate of a GRU are not changed.
+The mode `bias` also opens a separate carry gate. The output gate of an LSTM and the reset gate of a
+GRU are not changed. The sigmoid of -1e4 is exactly 0, and that of +1e4 exactly 1: a shut layer with
+coupled gates returns s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or
+GRU (t = 1 - z) is its whole recurrence: a lesion freezes the state. `carry` shares no code with
+`bias`, so that tests can compare the two: a cell runs in a loop that skips the layer; in a layer of
+torch.nn all weights are 0, so that a state of zeros stays.
 
-Each cell describes its own layers (`rhn.cells.layers`), and so does a user's cell. The sigmoid of
--1e4 is exactly 0, and that of +1e4 exactly 1. A shut layer with coupled gates therefore returns s +
-0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its
-whole recurrence: a lesion freezes the state. `carry` shares no code with `bias`, so that tests can
-compare the two.
-
-Because lesions only change parameters, many lesioned networks can be stacked and run as one program
-(`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES`, and its new values of the
-parameters to `changes`.
-
-Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network are counted from 1,
-through all stacked cells.
+Layers of a network are counted from 1, in the order in which it declares them.
 """
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-import numpy as np
 from torch import Tensor, nn
 
-from analysis.network import Place, carried, cells_of, open_network, original, places
-from analysis.sequences import width_of
-from rhn.cells import Cell, Layer, Part
-from rhn.errors import InvalidInputError
-from rhn.utils.validation import in_short
+from analysis.network import Place, copied_network, places, prepared
+from gersgorin import door
+from rhn.cells import Cell, GateBlocks
 
 SHUT = -1e4
 
@@ -51,85 +41,74 @@ class Lesion:
     layers: tuple[int, ...]
 
 
-MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in words, test of a layer)
-    "bias": (
-        "transform gates with biases",
-        lambda layer, cell: layer.gate is not None and layer.bias is not None,
-    ),
-    "carry": (
-        "layers that can be run one by one",
-        lambda layer, cell: cell.runs_layers and cell.state_size % cell.hidden_size == 0,
-    ),
-    "blind": ("weights of its input", lambda layer, cell: layer.input is not None),
+def _skips(place: Place) -> bool:
+    cell = place.cell
+    return cell.runs_layers and cell.state_size % cell.hidden_size == 0
+
+
+MODES: dict[str, Callable[[Place], bool]] = {
+    "bias": lambda place: place.layer.gate is not None and place.layer.bias is not None,
+    "carry": _skips,
+    "blind": lambda place: place.layer.input is not None,
 }
+"""For each mode: whether a layer can have the lesion."""
 
 
-def check_mode(network: nn.Module, mode: str | None) -> str:
-    """Return the mode; for None the first one in `MODES` that the network has. Raises
-    InvalidInputError for an unknown mode, or a mode that the cells lack.
+def check_mode(every: Sequence[Place], mode: str | None) -> str:
+    """Return the mode; for None the first one in `MODES` that some layer has. Raises
+    InvalidInputError for a mode that is unknown, or that no layer can have.
     """
-    if mode is not None and not (isinstance(mode, str) and mode in MODES):
-        raise InvalidInputError(
-            f"unknown mode {in_short(mode)}, expected one of {', '.join(MODES)}"
-        )
-    has = [m for m in MODES if lesioned_layers(network, m)]
-    mode = mode or next(iter(has), "bias")
-    if mode in has:
-        return mode
-    kinds = ", ".join(sorted({type(cell).__name__ for cell in cells_of(network).values()}))
-    instead = (
-        f"use {' or '.join(has)}"
-        if has
-        else "define layers(), and run_layer() where the depth is above 1"
-    )
-    raise InvalidInputError(
-        f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} does not describe: {instead}"
-    )
+    has = [m for m in MODES if lesioned_layers(every, m)]
+    kinds = ", ".join(sorted({type(place.cell).__name__ for place in every}))
+    found = next(iter(has), "bias") if mode is None else mode
+    wanted = ", ".join(has) or "layers() and run_layer()"
+    door.require(found in has, f"mode of {kinds}", found, wanted)
+    return found
 
 
-def lesioned_layers(network: nn.Module, mode: str) -> list[int]:
+def lesioned_layers(every: Sequence[Place], mode: str) -> list[int]:
     """Return the layers that a mode can lesion, counted from 1."""
-    fits = MODES[mode][1]
-    return [k for k, place in enumerate(places(network), start=1) if fits(place.layer, place.cell)]
+    return [k for k, place in enumerate(every, start=1) if MODES[mode](place)]
 
 
-def prepared(network: nn.Module, mode: str) -> nn.Module:
-    """Return the network to which `changes` apply: for `carry` a copy with `Carried` cells,
-    otherwise the network itself.
+def changes(
+    every: Sequence[Place], tensors: Mapping[str, Tensor], lesion: Lesion
+) -> dict[str, Tensor]:
+    """Return new values of the tensors that a lesion changes in a `prepared` network, by name.
+
+    every: the layers of the network before `prepared`. tensors: those of the prepared network.
     """
-    return carried(copy.deepcopy(network)) if mode == "carry" else network
+    changed: dict[str, Tensor] = {}
 
+    def copied(name: str) -> Tensor:
+        return changed.setdefault(name, tensors[name].clone())
 
-def changes(network: nn.Module, lesion: Lesion) -> dict[str, Tensor]:
-    """Return new values of the parameters that a lesion changes in a `prepared` network, by
-    name.
-    """
-    draft, every = _Draft(network), places(network)
-    for number in lesion.layers:
-        place = every[number - 1]
+    def blocks(place: Place, part: Any) -> Tensor:
+        """Return a part of a layer by block and unit, (G, n, ...), as a view of its copy."""
+        inside = "cell." if place.parameter("carried") in tensors else ""
+        weight = copied(place.parameter(inside + part.parameter))[part.index]
+        return weight.unflatten(0, (-1, place.cell.hidden_size))
+
+    for place in (every[number - 1] for number in lesion.layers):
         match lesion.mode:
-            case "carry":
-                draft.carry(place)
             case "blind":
-                draft.blocks(place, place.layer.input)[:] = 0
+                blocks(place, place.layer.input)[:] = 0
             case "bias":
-                draft.shut_gates(place)
-    return draft.changed
+                bias, gate = blocks(place, place.layer.bias), cast(GateBlocks, place.layer.gate)
+                bias[gate.transform] = (SHUT if gate.opens else -SHUT) - gate.constant
+                if gate.carry is not None:
+                    bias[gate.carry] = -SHUT
+            case _ if isinstance(place.module, Cell):
+                copied(place.parameter("carried"))[place.index] = True
+            case _:
+                for name in place.parameters():
+                    copied(name)[:] = 0
+    return changed
 
 
-def lesioned(
-    model: nn.Module,
-    lesion: Lesion,
-    *,
-    x: Sequence[np.ndarray] | np.ndarray | None = None,
-    batch_axis: int | None = None,
-) -> nn.Module:
-    """Return a copy of a network with one lesion, in evaluation mode.
-
-    x: frames (T, m), needed to find the cells of a module that has no attribute `input_size`.
-    batch_axis: as for `analysis.lesion`.
-
-    Raises InvalidInputError for a mode or layers that the network lacks.
+def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
+    """Return a copy of a network with one lesion, in evaluation mode. Raises InvalidInputError for
+    a mode or layers that the network lacks.
 
     >>> from rhn import PolyphonicModel
     >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
@@ -137,41 +116,12 @@ def lesioned(
     >>> shut.cells[0].bias[1].tolist()
     [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
-    network = open_network(model, width_of(model, x), batch_axis=batch_axis)
-    mode, layers = check_mode(network, lesion.mode), lesion.layers
-    fits = lesioned_layers(network, mode)
-    if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):
-        raise InvalidInputError(
-            f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1"
-        )
+    every = places(network := copied_network(model))
+    mode, layers = check_mode(every, lesion.mode), lesion.layers
+    fits = lesioned_layers(every, mode)
+    good = isinstance(layers, tuple) and layers and {*layers} <= {*fits}
+    door.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
     network = prepared(network, mode)
-    network.load_state_dict(changes(network, lesion), strict=False)
-    return original(network)
-
-
-class _Draft:
-    """The parameters that lesions change in a network, each copied before its first change."""
-
-    def __init__(self, network: nn.Module):
-        self._tensors = network.state_dict()
-        self.changed: dict[str, Tensor] = {}
-        """The copies, by name."""
-
-    def _copy(self, name: str) -> Tensor:
-        return self.changed.setdefault(name, self._tensors[name].clone())
-
-    def blocks(self, place: Place, part: Part) -> Tensor:
-        """Return a part of a layer by block and unit, (G, n, ...), as a view of its copy."""
-        weight = self._copy(f"{place.name}.{part.parameter}".removeprefix("."))[part.index]
-        return weight.unflatten(0, (-1, place.cell.hidden_size))
-
-    def carry(self, place: Place) -> None:
-        """Make a layer of a `Carried` cell pass the state through."""
-        self._copy(place.name.removesuffix("cell") + "carried")[place.index] = True
-
-    def shut_gates(self, place: Place) -> None:
-        """Set the biases of a layer so that t = 0, and c = 1 in a separate carry gate."""
-        gate, bias = place.layer.gate, self.blocks(place, place.layer.bias)
-        bias[gate.transform] = (SHUT if gate.opens else -SHUT) - gate.constant
-        if gate.carry is not None:
-            bias[gate.carry] = -SHUT
+    changed = changes(every, network.state_dict(), lesion)
+    network.load_state_dict(changed, strict=False)
+    return network

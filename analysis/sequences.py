@@ -1,9 +1,7 @@
-"""Sequences of music or text: choose pieces, cut excerpts, make batches, and compute the loss of
-each sequence.
+"""Sequences of music or text: cut excerpts, make batches, and compute the loss of each sequence.
 
 A network starts each sequence from a state of zeros, and predicts each step from the steps before
-it. The first step is not predicted. For another kind of network, add a class beside `Music` and
-`Text`, and a line in `task_of`.
+it. The first step is not predicted.
 
 Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text,
 V symbols of a vocabulary.
@@ -18,37 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rhn.data.corpus import Corpus, Piece, find
+from gersgorin import door
+from rhn.data.corpus import Corpus
 from rhn.data.text import Vocabulary
-from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
-from rhn.training.chorales import ChoraleBatch, evaluation_batches
-from rhn.utils.validation import in_short, whole_number
+from rhn.training.chorales import ChoraleBatch, constant_output_nll, evaluation_batches
+from rhn.utils.validation import whole_number
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
 TEXT_ROWS = 64
-
-
-def sequence_name(sequence: np.ndarray, i: int) -> str:
-    """Return the name of a sequence. A sequence without a name is "sequence 1" for i = 0, and so
-    on.
-    """
-    return getattr(sequence, "name", None) or f"sequence {i + 1}"
-
-
-def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
-    """Choose pieces of a corpus by name ("bwv269", "valid-3"), or by their number in the original
-    split ("5"). If several pieces have a name, those of the split come first.
-
-    Without names, returns the whole split. Raises InvalidInputError, with the nearest names, if
-    there is no such piece.
-    """
-    pieces = [*getattr(corpus, split), *corpus.pieces]
-    if not names:
-        return [*getattr(corpus, split)]
-    return [find(pieces, f"{split}-{name}" if name.isdecimal() else name) for name in names]
 
 
 class Excerpt(np.ndarray):
@@ -74,10 +52,14 @@ class Excerpt(np.ndarray):
 
     @property
     def symbols(self) -> list[str]:
-        """The tokens as words, characters or bytes. A byte is an ASCII character or a hexadecimal
-        number.
-        """
+        """The tokens as words, characters or bytes (ASCII or a hexadecimal number)."""
         return [_readable(self.vocabulary.symbols[i]) for i in self.tolist()]
+
+
+def _readable(symbol: str | int) -> str:
+    if isinstance(symbol, str):
+        return symbol
+    return chr(symbol) if 32 <= symbol < 127 or symbol == 10 else f"{symbol:02x}"
 
 
 def excerpts(
@@ -119,53 +101,32 @@ def stretches(
     return [ids[start : start + length + 1] for start in range(0, last, length)]
 
 
-def _ids(tokens: Any) -> np.ndarray:
-    """Return the tokens of a text as an array (T,). Raises InvalidInputError unless they are whole
-    numbers.
-    """
-    try:
-        array = np.asarray(tokens)
-    except ValueError:  # rows of different lengths
-        array = np.empty(())
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InvalidInputError(
-            f"tokens is {array.dtype} of shape {array.shape}: expected ids of tokens (T,), whole "
-            "numbers"
-        )
+def _ids(tokens: np.ndarray) -> np.ndarray:
+    array = np.asarray(tokens)
+    good, given = array.ndim == 1 and array.dtype.kind in "iu", f"{array.dtype} {array.shape}"
+    door.require(good, "tokens", given, "ids of tokens (T,), whole numbers")
     return array
-
-
-def _readable(symbol: str | int) -> str:
-    if isinstance(symbol, str):
-        return symbol
-    return chr(symbol) if 32 <= symbol < 127 or symbol == 10 else f"{symbol:02x}"
 
 
 @dataclass(frozen=True)
 class SequenceKind:
-    """The sequences for networks of one kind. A subclass adds the check of an array, the batches,
-    the loss and the names of symbols.
-    """
+    """The sequences for networks of one kind, their batches and losses."""
 
     width: int
     """Number of keys in a frame, or of symbols in the vocabulary (V)."""
 
-    def sequences(self: Any, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Validate a list of arrays or tensors, or a single one, and return a list of arrays;
-        pieces and excerpts keep their names.
+    def sequences(self: Any, data: Any) -> list[np.ndarray]:
+        """Return a list of arrays from a list of arrays or tensors, or a single one; pieces and
+        excerpts keep their names. Raises InvalidInputError.
         """
-        if not isinstance(data, Iterable):
-            raise InvalidInputError(f"the data is {in_short(data)}: expected sequences")
+        door.require(isinstance(data, Iterable), "data", type(data).__name__, "sequences")
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
-        if not every:
-            raise InvalidInputError("there are no sequences to measure")
+        door.require(bool(every), "number of sequences", 0, "at least 1")
         arrays = [a.numpy(force=True) if isinstance(a, Tensor) else np.asanyarray(a) for a in every]
+        wanted = self.expected.format(self.width)
         for i, array in enumerate(arrays):
-            if array.ndim != self.ndim or len(array) == 0 or not self.fits(array):
-                expected = f"expected {self.expected.format(self.width)}, T >= 1"
-                raise InvalidInputError(
-                    f"sequence {i} is {array.dtype} of shape {array.shape}: {expected}"
-                )
+            good = array.ndim == self.ndim and len(array) > 0 and self.fits(array)
+            door.require(good, f"sequence {i}", f"{array.dtype} of shape {array.shape}", wanted)
         return arrays
 
     def inputs(self: Any, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
@@ -179,42 +140,35 @@ class SequenceKind:
 
 
 class Music(SequenceKind):
-    """Piano rolls (T, keys) for a `PolyphonicModel` or a single cell. Every key of frame t + 1 is
-    predicted as an independent Bernoulli variable.
-    """
+    """Piano rolls (T, keys). Every key of frame t + 1 is an independent Bernoulli variable."""
 
-    step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {})"
+    step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {}), T >= 1"
 
     def fits(self, array: np.ndarray) -> bool:
         """Return True if every frame has `width` keys that are finite numbers."""
-        return (
-            array.shape[1] == self.width
-            and array.dtype.kind in "buif"
-            and bool(np.isfinite(array).all())
-        )
+        numbers = array.shape[1] == self.width and array.dtype.kind in "buif"
+        return numbers and bool(np.isfinite(array).all())
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
         """Return the batches of `rhn.training.evaluation`."""
         return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
 
     def nll(self, model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss of each sequence in nats, (B,) float64, summed over its predicted
-        frames.
-        """
+        """Return the loss in nats of each sequence, (B,) float64, summed over its frames."""
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
-    def symbols(self, sequence: np.ndarray) -> list[str]:
-        """Return no names, because frames have none."""
-        return []
+    def constant_loss(self, sequences: Sequence[Any]) -> float:
+        """Return the loss per frame of the constant predictor with the lowest loss on these
+        sequences.
+        """
+        return constant_output_nll(Corpus([*sequences], [], [], ""))
 
 
 class Text(SequenceKind):
-    """Ids of tokens (T,) for a `LanguageModel`. Token t + 1 is one of V symbols, and a step
-    computes the probabilities of all of them.
-    """
+    """Ids of tokens (T,) for a `LanguageModel`. Token t + 1 is one of V symbols."""
 
     step, ndim, dtype = "token", 1, torch.int64
-    expected = "ids of tokens (T,), whole numbers >= 0 and < {}"
+    expected = "ids of tokens (T,), whole numbers >= 0 and < {}, T >= 1"
 
     def fits(self, array: np.ndarray) -> bool:
         """Return True if all numbers are ids of the vocabulary."""
@@ -223,10 +177,8 @@ class Text(SequenceKind):
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
         """Return batches, longest sequences first, with as many sequences each as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
-        rows = max(
-            1,
-            min(TEXT_ROWS, TEXT_BATCH_BYTES // (len(usable[0]) * self.width * like.element_size())),
-        )
+        bytes_of_row = len(usable[0]) * self.width * like.element_size()
+        rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // bytes_of_row))
         some = [usable[start : start + rows] for start in range(0, len(usable), rows)]
         masks = (pad_sequence([like.new_ones(len(s)) for s in batch]) for batch in some)
         counts = (sum(len(s) - 1 for s in batch) for batch in some)
@@ -234,47 +186,29 @@ class Text(SequenceKind):
         return [ChoraleBatch(self.inputs(batch, like), mask, count) for batch, mask, count in parts]
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss of each sequence in nats, (B,) float64, summed over its predicted
-        tokens.
-        """
+        """Return the loss in nats of each sequence, (B,) float64, summed over its tokens."""
         return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(
             0, dtype=torch.float64
         )
 
-    def symbols(self, sequence: np.ndarray) -> list[str]:
-        """Return the tokens of a sequence as words, characters or bytes; as ids if it has no
-        vocabulary.
-        """
-        return (
-            sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
-        )
+    def constant_loss(self, sequences: Sequence[np.ndarray]) -> float:
+        """Return the loss per token of the constant predictor, as for `Music`."""
+        predicted = np.concatenate([sequence[1:] for sequence in sequences])
+        p = torch.from_numpy(np.bincount(predicted) / len(predicted))
+        return -float(torch.xlogy(p, p).sum())
 
 
 def task_of(model: Any, data: Any = None) -> Music | Text:
     """Return the kind of sequences that a network reads: `Text` for a `LanguageModel`, else
-    `Music`.
+    `Music` of its `input_size`, or of the width of the first sequence. Raises InvalidInputError.
     """
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)
-    return Music(width_of(model, data))
-
-
-def width_of(model: Any, data: Any = None) -> int:
-    """Return how many numbers a network reads at each step: its `input_size`, or the width of the
-    first sequence. Raises InvalidInputError if neither is known.
-    """
     known = getattr(model, "input_size", None)
     if isinstance(known, int):
-        return known
-    if isinstance(model, LanguageModel):
-        return model.vocabulary_size
+        return Music(known)
     several = data if isinstance(data, Iterable) else ()
     first = data if hasattr(data, "shape") else next(iter(several), None)
     shape: tuple[int, ...] = getattr(first, "shape", ())
-    if len(shape) != 2:
-        given = f"is {in_short(data)}" if first is None else f"begins with {in_short(first)}"
-        raise InvalidInputError(
-            f"the data {given}: {type(model).__name__} has no attribute input_size, "
-            "expected sequences (T, m)"
-        )
-    return shape[1]
+    door.require(len(shape) == 2, "data", type(data).__name__, "sequences (T, m)")
+    return Music(shape[1])

@@ -3,86 +3,118 @@ folder with the data of its training run.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from analysis.network import cells_of
+from analysis.network import OURS
+from gersgorin import door
 from rhn.cells import Cell, name_of_cell
-from rhn.checkpoints import load, read
-from rhn.data import Corpus, chorales
+from rhn.checkpoints import read
+from rhn.data import Corpus
+from rhn.data import chorales as read_chorales
+from rhn.data.corpus import SPLITS, find
 from rhn.data.text import TextCorpus
-from rhn.errors import InvalidInputError
-from rhn.training.trained import corpus_of
-from rhn.utils.old import counted
-from rhn.utils.validation import kind_of
+from rhn.training.trained import corpus_of, stored_data
+from rhn.utils.io import as_path
+
+Cut = Callable[..., Sequence[np.ndarray]]
+"""A function (corpus of a text, split, **lengths) that returns sequences."""
 
 
-def trained_with_data(
-    path: str | Path, data: str | Path | None = None, cell: str | None = None
-) -> tuple[Any, Corpus | TextCorpus]:
-    """Return the network in a checkpoint, or the best network of a run folder, and a corpus for it.
+def no_report(done: int, total: int) -> None:
+    """Report no progress."""
 
-    data: a file of chorales, or a text as a file or a folder; None: the data of the training run.
-    cell: the cell of the checkpoint if it is the user's own, as package.module:factory.
 
-    Raises CheckpointError, DataError or InvalidInputError.
-    """
-    checkpoint = read(path)
-    return checkpoint.model(cell), corpus_of(checkpoint, None if data is None else Path(data))
+@dataclass(frozen=True, eq=False)
+class NetworkAndData:
+    """A network and the sequences that it reads."""
+
+    model: Any
+    sequences: Any
+    data: str = "x"
+    """Name of the data."""
+    split: str = ""
+    """Split of the data; "" for sequences of no split."""
+    corpus: Corpus | TextCorpus | None = None
+    """The corpus of the sequences, if it is known."""
+    chosen: int = 0
+    """Number of pieces that the user chose by name."""
 
 
 def opened(
     model: Any,
-    data: Any,
+    batch: Any,
+    cut: Cut,
+    *,
     split: str,
-    cut: Callable[[TextCorpus, str], list],
-    cell: str | None = None,
-) -> tuple[nn.Module, Any, str]:
-    """Return (the network, its sequences, the name of their split).
+    chorales: Sequence[str],
+    cell: str | None,
+    **lengths: int | None,
+) -> NetworkAndData:
+    """Read a network and its sequences; the arguments are those of `analysis.lesion`.
 
-    Args:
-        model: a network, or the path of a checkpoint or run folder.
-        data: sequences, or the path of a file of chorales or a text; None: the data of the training
-        run.
-        split: split of the corpus to read; "": test for chorales, valid for a text. If `data` is
-        sequences, their name.
-        cut: function that cuts the sequences out of a split of a text.
-        cell: as for `trained_with_data`.
+    cut: function that cuts the sequences out of a split of a text, with `lengths`.
 
-    Raises InvalidInputError if a network has no data, and the errors of `trained_with_data`.
+    Raises CheckpointError, DataError or InvalidInputError.
     """
-    named = isinstance(data, str | Path)
-    if cell is not None and not isinstance(model, str | Path):
-        raise InvalidInputError("cell is given with a network, which has its cell: leave it out")
-    if isinstance(model, str | Path):
-        if data is not None and not named:
-            return load(model, cell), data, split
-        model, corpus = trained_with_data(model, data, cell)
-    elif data is None:
-        raise InvalidInputError(
-            f"there are no data for {kind_of(model)}: expected sequences (T, m), or the file or "
-            "folder of a trained network, which names its own"
-        )
-    elif named:
-        corpus = chorales(data)
+    if isinstance(model, NetworkAndData):
+        return model
+    is_path, named = isinstance(model, str | Path), isinstance(batch, str | Path)
+    door.require(is_path or cell is None, "cell", cell, "none, beside a network")
+    door.require(is_path or batch is not None, "data", None, "sequences, for a network")
+    checkpoint = read(model) if is_path else None
+    network = checkpoint.model(cell) if checkpoint else model
+    if batch is not None and not named:
+        return NetworkAndData(network, batch, split=split)
+    if checkpoint:
+        path = as_path(batch) if named else stored_data(checkpoint).path
+        corpus = corpus_of(checkpoint, path if named else None)
     else:
-        return model, data, split
-    text = isinstance(corpus, TextCorpus)
-    split = split or ("valid" if text else "test")
-    if split not in ("train", "valid", "test"):
-        raise InvalidInputError(f"split is {split!r}: expected train, valid or test")
-    return model, cut(corpus, split) if text else [*getattr(corpus, split)], split
+        path, corpus = as_path(batch), read_chorales(batch)
+    return in_corpus(network, corpus, path, cut, split, chorales, **lengths)
+
+
+def in_corpus(
+    model: Any,
+    corpus: Corpus | TextCorpus,
+    path: Path | None,
+    cut: Cut,
+    split: str = "",
+    names: Sequence[str] = (),
+    **lengths: int | None,
+) -> NetworkAndData:
+    """Return a network with sequences of a corpus; names: those of chorales."""
+    door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
+    given = {key: length for key, length in lengths.items() if length is not None}
+    if isinstance(corpus, TextCorpus):
+        door.require(not names, "chorales", " ".join(names), "none, for a text")
+        split, data = split or "valid", path.name if path else corpus.name
+        return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
+    door.require(not given, " and ".join(given), [*given.values()], "none, for chorales")
+    split, data = split or "test", path.name if path else "chorales"
+    pieces = [*getattr(corpus, split)]
+    if not names:
+        return NetworkAndData(model, pieces, data, split, corpus)
+    every = pieces + corpus.pieces
+    chosen = [find(every, f"{split}-{name}" if name.isdecimal() else name) for name in names]
+    data = ", ".join(piece.name for piece in chosen)
+    return NetworkAndData(model, chosen, data, "", corpus, len(chosen))
 
 
 def network_title(network: nn.Module) -> str:
-    """Return the cells of a network in words: "2 x lstm, 8 units"."""
-    titles = Counter(map(_title, cells_of(network).values()))
+    """Return the cells of a network, such as "2 x lstm, 8 units"; of another module its class."""
+    if not isinstance(network, (*OURS, Cell)):
+        return type(network).__name__
+    cells: Any = [network] if isinstance(network, Cell) else network.cells
+    titles = Counter(map(_title, cells))
     return " + ".join(f"{n} x {title}" if n > 1 else title for title, n in titles.items())
 
 
-def _title(cell: Cell) -> str:
+def _title(cell: Any) -> str:
     depth = f", depth {cell.depth}" if cell.depth > 1 else ""
-    return f"{name_of_cell(cell)}{depth}, {counted(cell.hidden_size, 'unit')}"
+    return f"{name_of_cell(cell)}{depth}, {cell.hidden_size} units"

@@ -54,7 +54,7 @@ COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
     "points.png",
     "rhn train jsb-depth-4 --hidden-size 32 --learning-rate 0.2 --epochs 20 --out runs/four",
     "rhn-analyze gates runs/four --output gates.png",
-    "rhn-analyze lesion runs/four --output lesion.png lesion.csv",
+    "rhn-analyze lesion runs/four --pairs --output lesion.png --csv lesion.csv",
     "optim-study run --arch dt-rnn --depth 4 --preset small",
 )
 LANGUAGE_MODELS = {

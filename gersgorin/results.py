@@ -20,7 +20,9 @@ HOMES = {
     "Comparison": "gersgorin.analyses.compare",
     "FixedPoints": "gersgorin.analyses.fixed_points",
     "Gains": "gersgorin.analyses.gains",
+    "GateActivity": "analysis.activity",
     "Influence": "gersgorin.analyses.influence",
+    "LesionTable": "analysis.damage",
     "LyapunovSpectrum": "gersgorin.analyses.lyapunov",
     "MeanGates": "gersgorin.analyses.gates",
     "Products": "gersgorin.analyses.products",
@@ -29,11 +31,6 @@ HOMES = {
     "Spectra": "gersgorin.analyses.spectra",
 }
 """The module of each class of results."""
-OF_ANALYSIS = {
-    "gates_by_layer": ("analysis.activity", "GateActivity"),
-    "lesions": ("analysis.damage", "LesionTable"),
-}
-"""The module and the class of each "kind" in files of `analysis`."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -86,7 +83,5 @@ def _class_in(path: Path) -> tuple[str, str]:
         name = read_json(path)["result"]
     else:
         with arrays_of(path, "save()") as arrays:
-            if "kind" in arrays:
-                return OF_ANALYSIS[str(arrays["kind"])]
             name = json.loads(str(arrays["result"]))["result"]
     return HOMES[name], name

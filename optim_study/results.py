@@ -15,7 +15,6 @@ from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Natural, Positive
 from rhn.utils.io import atomic_path, check_file
-from rhn.utils.tables import all_formatted
 from rhn.utils.validation import check_values, in_short
 
 _logger = logging.getLogger(__name__)
@@ -109,9 +108,9 @@ def row_of(
             trial=number,
             optimizer=config.optimizer,
             **own,
-            learning_rate_range=all_formatted(config.learning_rate, "g"),
-            init_std_range=all_formatted(config.init_std, "g"),
-            transform_biases=all_formatted(biases, "g") if biases else None,
+            learning_rate_range=_numbers(config.learning_rate),
+            init_std_range=_numbers(config.init_std),
+            transform_biases=_numbers(biases) if biases else None,
             init_schemes=" ".join(config.init_schemes),
             objective=config.objective,
             batch_size=config.batch_size,
@@ -125,6 +124,10 @@ def row_of(
         )
     except (KeyError, TypeError, InvalidInputError) as error:
         raise DataError(f"trial {number} of {config.name} is damaged: {error}") from None
+
+
+def _numbers(values: Iterable[float] | None) -> str:
+    return " ".join(f"{value:g}" for value in values or ())
 
 
 def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:

@@ -1,13 +1,10 @@
-"""Files of tensors with a JSON header and a checksum, for checkpoints and states.
-
-Each file is in the format .safetensors. Writing is atomic, and reading unpickles nothing.
-"""
+"""Files .safetensors with a JSON header, for checkpoints and states."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -27,10 +24,8 @@ def write_tensors(
     from safetensors.torch import save as content_of
 
     text = json.dumps(header, allow_nan=False)
-    own, places = {}, set()
-    for name, t in tensors.items():  # the format refuses two names for one memory
-        own[name] = t.clone() if t.data_ptr() in places else t.contiguous()
-        places.add(t.data_ptr())
+    # copies: the format refuses two names for one memory
+    own = {name: t.contiguous().clone() for name, t in tensors.items()}
     try:
         # one entry: safetensors writes several in any order
         content = content_of(own, {entry: text})
@@ -41,9 +36,7 @@ def write_tensors(
         temporary.write_bytes(content)
 
 
-def read_tensors(
-    path: Path, entry: str, *, whole: bool = True
-) -> tuple[dict | None, dict[str, "Tensor"]]:
+def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, dict[str, "Tensor"]]:
     """Read the header `entry` of a file (None if the file has no such entry) and, if `whole`, its
     tensors by name. Raises FileNotFoundError, DataError, and DamagedError for an incomplete file.
     """
@@ -56,13 +49,11 @@ def read_tensors(
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:
         raise DamagedError(
             f"{path} is no complete .safetensors file: {first_line(error)}"
         ) from error
-    if not isinstance(header, dict | None):
-        raise DamagedError(f"{path}: its header is not a JSON object")
     return header, tensors
 
 

@@ -1,9 +1,8 @@
 """Complete configurations by name: `rhn train ptb-sota` trains with `preset("ptb-sota")`.
 
 Those for chorales are the networks of the optimisation study; those for language models are the
-networks of the paper (Zilly et al. 2017, section 5.2, with the values of the official code), named
-by corpus, then by depth, by depth x units, or by the official code (Torch7, Theano, Brainstorm)
-that published the system, and more recent ones; "sota" is the best model of the paper.
+networks of the paper (Zilly et al. 2017, section 5.2, with the values of the official code) and
+more recent ones. "sota" is the best model of the paper; torch7, theano and brainstorm are codes.
 """
 
 from collections.abc import Mapping
@@ -36,39 +35,29 @@ BUDGET = "parameters"  # entry of a preset: the parameters that its hidden units
 BIAS = "transform_bias"
 
 
-class DepthRow(NamedTuple):
-    """A network of the paper's figure 5(a), with its perplexity without and with tied weights."""
-
-    depth: int
-    units: int
-    valid: float
-    test: float
-    valid_tied: float
-    test_tied: float
-
-
+# the paper's figure 5(a), by depth: units, and test perplexity without and with tied weights;
 # untied of 32 million parameters each, tied growing from 19 to 23 million
-PTB_BY_DEPTH = (
-    DepthRow(1, 1275, 92.4, 89.2, 93.2, 90.6),
-    DepthRow(2, 1180, 79.0, 76.3, 76.9, 75.1),
-    DepthRow(3, 1110, 75.0, 72.6, 72.7, 70.6),
-    DepthRow(4, 1050, 73.3, 70.9, 70.8, 68.6),
-    DepthRow(5, 1000, 72.0, 69.8, 69.7, 67.7),
-    DepthRow(6, 960, 71.9, 69.3, 69.1, 66.6),
-    DepthRow(7, 920, 71.7, 68.7, 68.7, 66.4),
-    DepthRow(8, 890, 71.2, 68.5, 68.2, 66.1),
-    DepthRow(9, 860, 71.3, 68.5, 68.1, 66.0),
-    DepthRow(10, 830, 71.3, 68.3, 68.3, 66.0),
-)
+PTB_BY_DEPTH = {
+    1: (1275, 89.2, 90.6),
+    2: (1180, 76.3, 75.1),
+    3: (1110, 72.6, 70.6),
+    4: (1050, 70.9, 68.6),
+    5: (1000, 69.8, 67.7),
+    6: (960, 69.3, 66.6),
+    7: (920, 68.7, 66.4),
+    8: (890, 68.5, 66.1),
+    9: (860, 68.5, 66.0),
+    10: (830, 68.3, 66.0),
+}
 
 
 class Preset(NamedTuple):
-    """One row of the table of presets."""
+    """The fields that differ from the defaults, for chorales also the budget of parameters; and the
+    paper's test result (tables 1 to 3, figure 5(a)): perplexity or bits per character.
+    """
 
     values: Mapping[str, Any]
-    """The fields that differ from the defaults; for chorales also the budget of parameters."""
     test: float | None = None
-    """The paper's test result (tables 1 to 3, figure 5(a)): perplexity or bits per character."""
 
 
 def _dropout(*rates: float) -> dict[str, float]:
@@ -78,7 +67,8 @@ def _dropout(*rates: float) -> dict[str, float]:
 
 PTB = {"corpus": "ptb", "weight_decay": 1e-7, **_dropout(0.25, 0.75, 0.25, 0.75)}
 PTB_DEPTHS = {
-    row.depth: PTB | {"depth": row.depth, "hidden_size": row.units} for row in PTB_BY_DEPTH
+    depth: PTB | {"depth": depth, "hidden_size": units}
+    for depth, (units, *_) in PTB_BY_DEPTH.items()
 }
 PTB_TIED = PTB_DEPTHS[10] | {"tied": True}
 # with the weight decay that the paper names for it; the code's configuration of this name has 1e-7,
@@ -108,9 +98,7 @@ ENWIK8_SOTA = ENWIK8_SMALL | {
 }
 WIDE = {"depth": 10, "hidden_size": 1500, "embedding_size": 1500}
 # Both systems of the Torch7 code: a constant of -4 is added within the gates, and biases start
-# uniform, as all weights do. That code has two biases at the first layer, here there is one: two
-# start as the sum of two draws, and their sum moves twice as far in a step. The learning rate falls
-# one epoch later than in the other codes.
+# uniform, as all weights do. That code has two biases at the first layer, here there is one.
 TORCH7 = {
     "gate_masks": "separate",
     "weight_decay_form": "shrink",
@@ -139,16 +127,17 @@ MODERN = PTB_SOTA | {
 
 LANGUAGE_PRESETS = {
     "ptb-sota": Preset(PTB_SOTA, 65.4),
-    **{f"ptb-depth-{row.depth}": Preset(PTB_DEPTHS[row.depth], row.test) for row in PTB_BY_DEPTH},
     **{
-        f"ptb-depth-{row.depth}-tied": Preset(PTB_DEPTHS[row.depth] | {"tied": True}, row.test_tied)
-        for row in PTB_BY_DEPTH
+        f"ptb-depth-{depth}": Preset(PTB_DEPTHS[depth], test)
+        for depth, (_, test, _) in PTB_BY_DEPTH.items()
+    },
+    **{
+        f"ptb-depth-{depth}-tied": Preset(PTB_DEPTHS[depth] | {"tied": True}, test)
+        for depth, (_, _, test) in PTB_BY_DEPTH.items()
     },
     "ptb-torch7": Preset(PTB_DEPTHS[10] | TORCH7 | {"hidden_size": 1000, "decay_after": 21}),
-    # All biases but the transform gates' start uniform, as the weights do. The code's option of a
-    # constant B is here `init="uniform:0.04,bias:B"`.
+    # all biases but the transform gates' start uniform, as the weights do
     "ptb-theano": Preset(PTB_TIED | {"epochs": 300}),
-    # as there, `activation` chooses the candidate's nonlinearity
     "ptb-brainstorm": Preset(PTB_SOTA | _dropout(0, 0, 0, 0)),
     "ptb-variational-lstm": Preset(PTB_LSTM),
     # The paper's directly comparable baseline (Press & Wolf 2016). The sizes are those of Zaremba's
@@ -187,7 +176,7 @@ def preset(start: str | ChoraleConfig | LanguageConfig, /, **changes: Any) -> An
 
     Cell options are added to those of `start`; with another `cell`, those and the transform bias of
     `start` are dropped. A preset for chorales has as many units as its budget of parameters allows,
-    unless `hidden_size` is given. Raises InvalidInputError for an unknown name or a wrong value.
+    unless `hidden_size` is given. Raises InvalidInputError.
 
     >>> preset("jsb-depth-6").hidden_size, preset("jsb-depth-6", cell="dt-rnn").hidden_size
     (262, 372)
@@ -208,9 +197,8 @@ def read_preset(file: Path, name: str | None = None, /, **changes: Any) -> Any:
     if name not in (None, entries.get("preset", name)):
         raise InvalidInputError(f"preset is {name}: expected {entries['preset']}, as in {file}")
     name = entries.pop("preset", name)
-    kind, base = LanguageConfig if "corpus" in entries else ChoraleConfig, dict[str, Any]()
-    if name is not None:
-        kind, base = _row(name)
+    kind: type = LanguageConfig if "corpus" in entries else ChoraleConfig
+    kind, base = (kind, {}) if name is None else _row(name)
     given = _layered({"cell": base.get("cell"), **entries}, changes)
     cell = str(given["cell"])
     if not changes.get("cell") and ":" in cell and not is_known(cell):
@@ -263,9 +251,7 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:
-    """Return the fields that follow from a cell: no transform bias without transform gates, torch's
-    own initial weights; for chorales depth 1 and a learning rate at which the cell trains.
-    """
+    """Return the fields that follow from a cell: bias, initial weights, rate for chorales."""
     factory = resolve_cell(cell)
     gated, own_start = accepts(factory, BIAS), hasattr(factory, "own_init")
     if kind is LanguageConfig:
@@ -277,11 +263,9 @@ def _of_cell(kind: type, cell: str) -> dict[str, Any]:
     } | ({} if getattr(factory, "deep", True) else {"depth": 1})
 
 
-def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
-    """Return the number of parameters of a configuration's model.
-
-    vocabulary_size: number of symbols of a language model. None: that of the configuration, or that
-    of the published corpus.
+def parameters(config: ChoraleConfig | LanguageConfig) -> int:
+    """Return the number of parameters of a configuration's model, with the vocabulary of the
+    published corpus unless the configuration has another size.
     """
     import torch
 
@@ -289,8 +273,7 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 
     size = None
     if isinstance(config, LanguageConfig):
-        size = vocabulary_size or config.vocabulary_size
-        size = size or data_set(config.corpus).counts["vocabulary"]
+        size = config.vocabulary_size or data_set(config.corpus).counts["vocabulary"]
     with torch.device("meta"):
         return num_parameters(build_model(config, size, device="meta"))
 
@@ -298,13 +281,10 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 def load_corpus(
     config: ChoraleConfig | LanguageConfig, data: Path | None = None
 ) -> "Corpus | TextCorpus":
-    """Load the data of a configuration from a file or folder. None: read a text from the folder of
-    `rhn data get`, or rebuild the chorales. Raises DataError.
-    """
+    """Load the data of a configuration. Path and errors as for `load_data`."""
     from rhn.data import chorales, read_text  # loads NumPy, for which `--help` does not wait
 
     if isinstance(config, ChoraleConfig):
         return chorales(data)
-    unit = config.unit if config.corpus == "text" else "words"  # published texts have their own
     limits = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
-    return read_text(config.corpus, data, unit=unit, **limits)
+    return read_text(config.corpus, data, unit=config.unit, **limits)

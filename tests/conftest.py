@@ -46,15 +46,6 @@ def _seeded():
 
 
 @pytest.fixture
-def unarranged():
-    """See `readable.unarranged`."""
-    from readable import unarranged  # loads matplotlib
-
-    with unarranged():
-        yield
-
-
-@pytest.fixture
 def own_folder(tmp_path, monkeypatch) -> Path:
     """The current folder: an empty one of this test alone."""
     monkeypatch.chdir(tmp_path)

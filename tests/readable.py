@@ -1,13 +1,10 @@
 """What makes a figure readable, as a test can say it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import combinations
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -16,8 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
-
-from rhn.plotting.old_figures import Block, LogTicks, WholeTicks, compose
 
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 SHORT = 110  # pixels of axes that may have no room for two numbers
@@ -48,10 +43,9 @@ def readable(figure: Figure, *, least: int = 5) -> None:
         )
         places = [place for place in axis.get_majorticklocs() if low <= place <= high]
         if (
-            isinstance(axis.get_major_locator(), MaxNLocator | LogTicks)
+            isinstance(axis.get_major_locator(), MaxNLocator)
             and room > SHORT
             and not np.isclose(low, high)
-            and not (isinstance(axis.get_major_locator(), WholeTicks) and high - low < 2)
         ):
             assert len(places) != 1, f"one number alone, {places[0]:g}, is no scale"
     for (one, a), (two, b) in combinations(texts.items(), 2):
@@ -70,26 +64,6 @@ def readable(figure: Figure, *, least: int = 5) -> None:
             )
 
 
-@contextmanager
-def unarranged() -> Iterator[None]:
-    """Draw figures without a layout, which takes most of their time: for numbers, texts and curves.
-
-    The layout of all kinds of figures is tested with `readable`.
-    """
-
-    def place(figure: Figure, grid, drawn) -> None:
-        figure.set_figheight(4.0)
-        figure.set_layout_engine("none")
-
-    with patch("rhn.plotting.old_figures._arrange", place):
-        yield
-
-
-def alone(plot: Callable, *args, **options) -> Axes:
-    """The axes of a figure with one plot."""
-    return compose("One plot", "", Block([lambda ax: plot(*args, ax=ax, **options)])).axes[0]
-
-
 def filled(figure: Figure) -> None:
     """No quarter of the figure is empty: at least one in 200 of its pixels is drawn."""
     canvas = FigureCanvasAgg(figure)
@@ -98,11 +72,6 @@ def filled(figure: Figure) -> None:
     for rows in np.array_split(drawn, 2):
         for quarter in np.array_split(rows, 2, axis=1):
             assert quarter.mean() > 0.005, f"a quarter of {figure.get_suptitle()!r} is empty"
-
-
-def whole_title(figure: Figure) -> str:
-    """The title of a figure, and what stands at its foot, in one line."""
-    return " ".join(f"{figure.get_suptitle()} {figure.get_supxlabel()}".replace("-\n", "-").split())
 
 
 def drawn_texts(figure: Figure) -> dict[Text, Bbox]:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
 from rhn.utils.results import Result
-from rhn.utils.tables import MISSING, all_formatted, formatted
+from rhn.utils.tables import MISSING, formatted
 from rhn.utils.validation import check_seed, number
 from trainability.changes import (
     CHANGES,
@@ -143,7 +143,8 @@ class Check(Result):
     def blocks(self) -> list[list[list[str]]]:
         known = [["", YOURS, SOUND]]
         for fact in self.facts:
-            pair = all_formatted(fact.numbers), all_formatted(fact.sound)
+            shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
+            pair = (" ".join(words) or MISSING for words in shown)
             known.append([fact.name, *pair, STAR * fact.starred])
         rows = [[CHANGE, ERROR_COLUMN, THREE]]
         for row in self.rows:

@@ -8,6 +8,7 @@ All pairs train for an eighth of the steps, the better half for a quarter, and s
 and yours are repeated with three seeds on other held-out examples.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.init import chrono_, orthogonal_, remembering_
+from rhn.cells.init import haar, remember
+from rhn.cells.layers import GateBlocks, Layer, Part, layers_in
 from rhn.errors import InvalidInputError
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
@@ -36,6 +38,109 @@ CLOSED = "* closes 80 % of the gap to the lowest error"
 Pair = tuple[str, float]
 
 
+@torch.no_grad()
+def orthogonal_(model: nn.Module, generator: torch.Generator | None = None) -> int:
+    """Draw new weights in place: recurrent matrices (n, n) are random rotations, other matrices are
+    normal with standard deviation 1/sqrt(fan_in), biases are 0, but 1 for forget and update gates
+    and -1 for transform gates. Return the number of recurrent matrices.
+
+    Linear layers (n, n) and square matrices of your own modules count as recurrent. Embeddings,
+    normalisations and parameters without a gradient stay unchanged.
+
+    >>> model = nn.RNN(3, 5)
+    >>> orthogonal_(model), bool((model.weight_hh_l0.det().abs() - 1).abs() < 1e-6)
+    (1, True)
+    """
+    return _redraw(model, haar, generator)
+
+
+@torch.no_grad()
+def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
+    """Draw the biases of gates in place, for memories of up to T steps: +-log u, with u uniform in
+    [1, T - 1] (Tallec and Ollivier 2018). All other weights stay unchanged. Return the number of
+    gates.
+
+    >>> model = nn.LSTM(3, 5)
+    >>> chrono_(model, 60), bool((model.bias_ih_l0[5:10] >= 0).all())
+    (1, True)
+    """
+    count = 0
+    for module, layer in layers_in(*model.modules()):
+        blocks = _bias_blocks(module, layer)
+        for k, block in enumerate(blocks):
+            if sign := _memory(layer.gate, k):
+                u = torch.empty(block.shape, dtype=torch.double)
+                u.uniform_(1.0, max(2.0, steps - 1.0), generator=generator)
+                block.copy_(sign * u.log())
+                if layer.gate and layer.gate.carry is not None:
+                    blocks[layer.gate.transform].copy_(-block)
+                count += 1
+    return count
+
+
+@torch.no_grad()
+def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
+    """Draw new weights in place as `remember` does, for each recurrence of tanh or ReLU; all other
+    matrices are normal with standard deviation 1/sqrt(fan_in). Return the number of recurrences.
+
+    >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
+    (2, 0)
+    """
+    _redraw(model, lambda drawn: drawn / math.sqrt(drawn.shape[-1]), generator)
+    count = 0
+    for module in model.modules():
+        layers = tuple(layer for _, layer in layers_in(module))
+        alone = [(replace(s, input=s.input or s.skip, skip=None),) for s in layers]
+        for group in alone if isinstance(module, nn.RNNBase) else [layers]:
+            count += remember(module, group, steps, generator)
+    return count
+
+
+def _redraw(model: nn.Module, recurrent: Callable, generator: torch.Generator | None) -> int:
+    """Draw all layers, recurrent matrices as `recurrent` of a normal one; return their number."""
+    count = 0
+    for module, layer in layers_in(*model.modules()):
+        for part in filter(None, (layer.input, layer.skip)):
+            q = _values(module, part)
+            drawn = torch.randn(q.shape, generator=generator, dtype=torch.double)
+            q.copy_(drawn / math.sqrt(max(1, q.shape[-1])))
+        for block in _square_blocks(_values(module, layer.recurrent)):
+            drawn = torch.randn(block.shape, generator=generator, dtype=torch.double)
+            block.copy_(recurrent(drawn))
+            count += 1
+        for k, block in enumerate(_bias_blocks(module, layer)):
+            block.fill_(_memory(layer.gate, k))
+        for name, p in module.named_parameters(recurse=False):
+            if name.startswith("bias_h") and p.requires_grad:
+                p.zero_()
+    return count
+
+
+def _memory(gate: GateBlocks | None, block: int) -> int:
+    """Return 1 if a larger bias of a block makes memories last longer, -1 if shorter, else 0."""
+    if gate and gate.carry is not None:
+        return int(block == gate.carry)
+    return (-1 if gate.opens else 1) if gate and block == gate.transform else 0
+
+
+def _values(module: nn.Module, part: Part | None) -> Tensor:
+    """Return the weights of a part; empty if there is none, or none with a gradient."""
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if part is None or part.parameter not in trained:
+        return torch.empty(0)
+    return trained[part.parameter].detach()[part.index]
+
+
+def _square_blocks(R: Tensor) -> tuple[Tensor, ...]:
+    return R.split(R.shape[1]) if R.dim() == 2 and len(R) % R.shape[1] == 0 else ()
+
+
+def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:
+    """Return the bias of a layer, n numbers for each block."""
+    bias = _values(module, layer.bias)
+    return bias.split(getattr(module, "hidden_size", len(bias))) if len(bias) else ()
+
+
 def orthogonal_chrono(model: nn.Module, steps: int) -> int:
     """Rotations, and gates for memories of up to `steps` time steps."""
     return orthogonal_(model) and chrono_(model, steps)
@@ -47,9 +152,7 @@ DRAWS: dict[str, Callable[[nn.Module, int], int]] = {
     BOTH: orthogonal_chrono,
     REMEMBERING: remembering_,
 }
-"""Functions of `rhn.cells.init` by the label of their weights; they return 0 if they do not
-apply.
-"""
+"""Functions by the label of their weights; they return 0 if they do not apply."""
 LABELS = (YOURS, TORCH, *DRAWS)
 
 

@@ -202,8 +202,8 @@ def lyapunov(
     """
     run = repeated(open_run(network, x, s0, **how), whole_number("repeat", repeat))
     T, N = len(run), run.state_size
-    k = whole_number("count", N if count is None else count, 1, N, f"the state has {N} entries")
-    warmup = whole_number("warmup", warmup, 0, T - 1, f"the run has {T} steps")
+    k = whole_number("count", N if count is None else count, 1, N)
+    warmup = whole_number("warmup", warmup, 0, T - 1)
     frame = random_frame(N, k, check_seed(seed), run.states)
     logs = growth(run, frame)
     door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))

@@ -234,7 +234,7 @@ def spectra(
     N = run.state_size
     if leading is not None:
         most = N if N <= LARGE else N - 2
-        leading = whole_number("leading", leading, 1, most, f"the state has {N} entries")
+        leading = whole_number("leading", leading, 1, most)
     elif N > LARGE:
         leading = COUNT
     if N > LARGE:

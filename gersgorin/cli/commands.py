@@ -9,17 +9,10 @@ from typing import Annotated, Any, ClassVar
 
 from cyclopts import Group, Parameter
 
-from gersgorin.cli.options import (
-    NETWORK,
-    OUTPUT_OPTIONS,
-    AnalysisOptions,
-    DataOptions,
-    Device,
-    NetworkOptions,
-    OutputOptions,
-)
+from gersgorin.cli.options import NETWORK, AnalysisOptions, DataOptions, NetworkOptions
+from gersgorin.cli.outputs import OUTPUT_OPTIONS, OutputOptions
 from rhn.cli.entry import run_command
-from rhn.utils.command_line import command_line, run_read
+from rhn.utils.command_line import Device, command_line, run_read
 
 OWN = Parameter(group=Group("numbers", sort_key=0))
 

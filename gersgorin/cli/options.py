@@ -1,5 +1,5 @@
-"""Options that commands share: the network, the data, and the files of a result. This module does
-not import torch, so that `--help` is fast.
+"""Options that commands share: the network and the data. This module does not import torch, so that
+`--help` is fast.
 """
 
 from dataclasses import dataclass, fields
@@ -8,11 +8,10 @@ from typing import Annotated, Any, ClassVar
 
 from cyclopts import Group, Parameter
 
-from rhn.utils.command_line import Device
+from gersgorin.cli.outputs import OutputOptions
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
-OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
 On = Annotated[bool, Parameter(negative=None)]  # also has a form --no-NAME
 
 
@@ -64,34 +63,6 @@ class DataOptions:
     """File of your own sequence (.npy, .npz, .csv); for a language model a text."""
     steps: Annotated[int | None, DATA] = None
     """Read only the first steps (default: all; of a text 100)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputOptions:
-    """Options of a result."""
-
-    function: ClassVar[str]
-    """What the command calls, as module:name; modules are those of gersgorin."""
-    drawn: ClassVar[tuple[str, ...]] = ()
-    """Own options that are passed to the figure, not to the function."""
-
-    json: Annotated[bool, OUTPUT_OPTIONS] = False
-    """Print all numbers as one JSON object instead of the table."""
-    csv: Annotated[Path | None, OUTPUT_OPTIONS] = None
-    """File for the rows of the table (.csv)."""
-    output: Annotated[tuple[Path, ...], OUTPUT_OPTIONS] = ()
-    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
-    figure: Annotated[str | None, OUTPUT_OPTIONS, Parameter(metavar="SIZE")] = None
-    """Width of the figure: column, page, slide, or inches."""
-    title: Annotated[str | None, OUTPUT_OPTIONS] = None
-    """Title of the figure (default: network, data and at most two numbers)."""
-    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
-    """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
-
-    @property
-    def name(self) -> str:
-        """The name of the function in the name of the usual figure."""
-        return self.function.partition(":")[2].replace("_", "-").lower()
 
 
 @dataclass(frozen=True, kw_only=True)

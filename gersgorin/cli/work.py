@@ -1,17 +1,12 @@
-"""Run a command: check its files, load network and sequence, call the function of the command,
-print its result, and write the files.
-"""
+"""Run a command: load network and sequence, call its function, and show the result."""
 
 import inspect
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from gersgorin import door
@@ -24,18 +19,17 @@ from gersgorin.cli.networks import (
     network_of,
     source_of,
 )
-from gersgorin.cli.options import AnalysisOptions, NetworkOptions, OutputOptions
+from gersgorin.cli.options import AnalysisOptions, NetworkOptions
+from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.data import Sequences
 from gersgorin.run import Run, open_run
 from rhn.cells.registry import resolve_cell
-from rhn.cli.entry import printable, resolve_device
-from rhn.utils.figures import inches_of, save_figure
-from rhn.utils.io import check_output, write_rows
+from rhn.cli.entry import resolve_device
+from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
-from rhn.utils.results import SUFFIXES, Result
+from rhn.utils.tables import printable
 from rhn.utils.validation import whole_number
 
-FIGURES = (".png", ".svg", ".pdf")
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE, AFTER = "before training", "trained"
 NO_USE = "a network that it changes"
@@ -184,53 +178,3 @@ def check_figure(command: Any, steps: int) -> None:
     if getattr(command, "step", None) is not None:
         door.step_of_run(command.step, steps)
     door.limit_of_panel(getattr(command, "limit", None))
-
-
-def checked_outputs(command: OutputOptions) -> list[Path]:
-    """The files to write, which can be written. Raises OutputError or InvalidInputError.
-
-    >>> from gersgorin.cli.commands import PlotCommand
-    >>> print(*checked_outputs(PlotCommand()))
-    gersgorin-spectra.png
-    """
-    if command.csv:
-        check_output(command.csv, (".csv",))
-    if command.figure is not None:
-        inches_of(command.figure)
-    files = command.output or [Path(f"gersgorin-{command.name}.png")]
-    return [check_output(path, (*FIGURES, *SUFFIXES)) for path in files]
-
-
-def show(command: OutputOptions, found: Result, outputs: list[Path], source: str) -> None:
-    """Print a result, and write its files. source: the footer of the figure."""
-    if command.json:
-        print(json.dumps(found.to_dict()), flush=True)
-    else:
-        print(printable(str(found)), flush=True)
-    if command.csv:
-        write_table(command.csv, found)
-    for path in outputs:
-        if path.suffix.lower() in FIGURES:
-            save_figure(path, lambda: figure_of(command, found, source), command.figure)
-        else:
-            found.save(path)
-    if not command.json:
-        for path in [command.csv, *outputs] if command.csv else outputs:
-            print(f"{'figure' if path.suffix.lower() in FIGURES else 'file'}: {path}")
-
-
-def write_table(path: Path, found: Any) -> None:
-    """Write the rows of a result as columns; a single number stands in the first line."""
-    if hasattr(found, "csv"):
-        found.csv(path)
-    else:
-        table = found.table()
-        columns = [np.atleast_1d(np.asarray(row)).tolist() for row in table.values()]
-        write_rows(path, [*table], zip_longest(*columns, fillvalue=""))
-
-
-def figure_of(command: Any, found: Any, source: str) -> Any:
-    """The figure of a result, drawn with the options of a command."""
-    given = {"size": command.figure, "title": command.title, "source": printable(source)}
-    given |= {name: getattr(command, name) for name in command.drawn}
-    return found.figure(**{name: value for name, value in given.items() if value is not None})

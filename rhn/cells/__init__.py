@@ -10,7 +10,7 @@ from rhn.utils.lazy import lazy_names
 
 _MODULES = {
     "base": ("Cell", "CellMasks"),
-    "convert": ("StackedCell", "from_torch", "to_torch"),
+    "convert": ("StackedCell", "from_torch"),
     "init": ("Initialization",),
     "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers"),
     "registry": (
@@ -19,7 +19,6 @@ _MODULES = {
         "cell_options",
         "hidden_size_for_budget",
         "is_known",
-        "is_ours",
         "make_cell",
         "name_of_cell",
         "num_parameters",

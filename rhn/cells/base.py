@@ -2,8 +2,7 @@
 
 Legend: T time steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always
 one tensor (..., state_size), and the output is its first n entries. A new cell must define its
-parameters and `step`. A new cell may also define `gates`, `layers` (with `run_layer` if L > 1),
-`states`, `jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound`.
+parameters and `step`; docs/guides/own-cell.md lists what else it may define.
 """
 
 import itertools
@@ -27,32 +26,22 @@ MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared wit
 
 
 class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences. A mask that is None drops nothing.
-    Masks are constants without a gradient.
+    """Dropout masks of one cell for one window of B sequences, constants without a gradient. A mask
+    that is None drops nothing.
 
-    Each sequence has one draw, which all time steps and all recurrence layers share (Gal and
-    Ghahramani 2016):
+    All time steps and all recurrence layers share a draw (Gal and Ghahramani 2016):
 
-        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j
-        s'  = (h * candidate) * t + s * c
+        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j     j is a gate or the candidate
+        s'  = (h * candidate) * t + s * c                     candidate: Semeniuta et al. (2016)
 
-    where j is the block of a gate or of the candidate (RHN: H, T, C). This holds at every layer;
-    the carried state s is never masked.
-
-    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep, so that
-    expectations do not change. With J = 1 the blocks share one mask (as in the official TensorFlow
-    code). With J = G each block has its own (as in the official Torch7 code; RHN only). `candidate`
-    is the recurrent dropout of Semeniuta et al. (2016).
+    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep. With
+    J = 1 the blocks share one mask (official TensorFlow code). With J = G each block has its own
+    (official Torch7 code; RHN only).
     """
 
     input: Tensor | None = None
     state: Tensor | None = None
     candidate: Tensor | None = None
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """The names of the masks that are not None."""
-        return tuple(name for name, mask in self._asdict().items() if mask is not None)
 
 
 class Cell(nn.Module):
@@ -69,8 +58,6 @@ class Cell(nn.Module):
                                  within beta
 
     Args:
-        input_size: m, at least 1.
-        hidden_size: n, at least 1.
         depth: L, the number of nonlinear layers within a time step; cells without recurrence depth
             accept only 1.
         init: initialisation scheme, see `rhn.cells.init`. None: `default_init` of the class.
@@ -87,21 +74,17 @@ class Cell(nn.Module):
     """
 
     deep = True
-    # constructor keywords beyond the common ones, kept in checkpoints
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # constructor keywords beyond the common ones
     stacked = 1  # cells in a stack
     parts = 1  # vectors of n numbers in a state
     of_torch = False  # True if the user gave a module of torch.nn, or named one
     blocks = 1  # G, gate blocks stacked in the weights
-    # the block of weight_hh whose matrices may start near the identity
-    candidate: int | None = None
+    candidate: int | None = None  # the block of weight_hh that may start near the identity
+    starts_at_identity = False  # True if it does so under any scheme of small noise
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
     carry_name = ""  # the term for the c of its `gates` if that is not 1 - t
-    # dropout masks that `states` takes besides that of the input: "state", "candidate"
-    masks: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()  # the fields of CellMasks that `states` takes, without "input"
     separate_masks = False  # True if each gate block may have separate input and state masks
-    # True if candidate matrices start near the identity under any scheme of small noise
-    starts_at_identity = False
     default_init = OWN  # the scheme that draws the weights if none is given
     jacobian: ClosedForm = None
     input_jacobian: ClosedForm = None
@@ -117,7 +100,7 @@ class Cell(nn.Module):
         super().__init_subclass__(**keywords)
         if "step" in vars(cls):
             for name in DERIVED - vars(cls).keys():
-                setattr(cls, name, getattr(Cell, name))
+                setattr(cls, name, getattr(Cell, name, None))
 
     def __init__(
         self,
@@ -162,13 +145,11 @@ class Cell(nn.Module):
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """Describe the weights and gates of each of the L layers, see `rhn.cells.layers`."""
+        """Describe the weights and gates of each of the L layers."""
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """Compute the output (..., state_size) of one layer, counted from 0, from its input state
-        s. y is the state before the time step. See `runs_layers`.
-        """
+        """Compute the output of one layer from its input state s. y: state before the time step."""
         if self.depth > 1:
             raise NotImplementedError(f"{type(self).__name__} needs run_layer")
         return self.step(x, s)
@@ -186,7 +167,6 @@ class Cell(nn.Module):
 
         x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
         s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
-        dropout: masks with B rows each (one row if unbatched), the same for all time steps.
         """
         if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             rows = "B, T" if self.batch_first else "T, B"
@@ -198,8 +178,8 @@ class Cell(nn.Module):
             s0 = x.new_zeros(time_first.shape[1], self.state_size)
         elif unbatched:
             s0 = s0.unsqueeze(0)
-        time_first, rest = self.mask_input(time_first, dropout)
-        outputs, last = self._run(time_first, s0, *((rest,) if rest.given else ()))
+        time_first, *rest = self._mask_input(time_first, dropout or CellMasks())
+        outputs, last = self._run(time_first, s0, *rest)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
@@ -209,26 +189,21 @@ class Cell(nn.Module):
         states = self.states(x, s0, *dropout)
         return self.outputs_of(states), states[-1]
 
-    def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
-        """Multiply x (T, B, m) by the input mask, if all gate blocks share one. Returns x and the
-        masks that are not applied yet. Raises InvalidInputError for masks that do not fit.
-        """
-        masks = CellMasks() if masks is None else masks
+    def _mask_input(self, x: Tensor, masks: CellMasks) -> tuple:
+        """Apply an input mask that all blocks share. Returns x, and the other masks if any."""
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
-        for name in masks.given:
+        given = {name: mask for name, mask in masks._asdict().items() if mask is not None}
+        for name, mask in given.items():
             choice("dropout mask", name, "input", *self.masks)
-            mask = getattr(masks, name)
             J = self.blocks if self.separate_masks and len(mask) > 1 else 1
             sizes = {"B": x.shape[1], "J": J, "m": self.input_size, "n": self.hidden_size}
             check_tensor(f"the {name} mask", mask, shapes[name], sizes, x)
-        if masks.input is None or len(masks.input) > 1:
-            return x, masks
-        return x * masks.input[0], masks._replace(input=None)
+        if len(given.get("input", ())) == 1:
+            x = x * given.pop("input")[0]
+        return (x, CellMasks(**given)) if given else (x,)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`.
-        Weights are changed in place.
-        """
+        """Draw new weights in place by the scheme `init`, in the order of `named_parameters`."""
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme
@@ -264,8 +239,7 @@ class Cell(nn.Module):
 class DeclaredCell(Cell):
     """A cell whose weights have the names and shapes that `shapes` returns.
 
-    generator: CPU generator that draws the weights. None: torch's default generator. others: as in
-    `Cell`. A constructor checks its options and keeps them as attributes.
+    generator: CPU generator that draws the weights. None: torch's default generator.
 
     >>> class Sum(DeclaredCell):
     ...     def shapes(self):
@@ -277,18 +251,8 @@ class DeclaredCell(Cell):
     torch.Size([4, 3])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        depth: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        device=None,
-        dtype: torch.dtype | None = None,
-        **others,
-    ):
-        super().__init__(input_size, hidden_size, depth, **others)
+    def __init__(self, *sizes: int, generator=None, device=None, dtype=None, **others):
+        super().__init__(*sizes, **others)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise InvalidInputError(f"dtype is {in_short(dtype)}: expected a floating-point type")
@@ -308,17 +272,8 @@ class DeclaredCell(Cell):
 
 
 DERIVED = {"jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
+DERIVED |= {"scaled_jacobian", "scaled_input_jacobian", "scaled_norm_bound"}
 """Names of the closed forms and of the kernel, which belong to the equation of a step."""
-
-
-def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
-    """Return diag(k) M: k (..., n), M (n, m) or (..., n, m) -> (..., n, m)."""
-    return k.unsqueeze(-1) * M
-
-
-def largest_singular_value(M: Tensor) -> Tensor:
-    """Return the largest singular value of each matrix: (..., k, l) -> (...)."""
-    return torch.linalg.matrix_norm(M, 2)
 
 
 def choice(name: str, value: Any, *choices: Any) -> Any:
@@ -334,19 +289,11 @@ def choice(name: str, value: Any, *choices: Any) -> Any:
     return found
 
 
-def real(name: str, value: Any) -> float:
-    """Return a number in the range of float32, as a float. Raises InvalidInputError.
-
-    >>> real("gate_constant", -4)
-    -4.0
-    """
-    return float(number(name, value, least=-LARGEST_FLOAT, most=LARGEST_FLOAT))
-
-
 def optional(name: str, value: Any) -> float | None:
-    """Return None, or a number as `real` does.
+    """Return None, or a number in the range of float32, as a float. Raises InvalidInputError.
 
     >>> optional("forget_bias", None), optional("forget_bias", 1)
     (None, 1.0)
     """
-    return None if value is None else real(name, value)
+    limits = {"least": -LARGEST_FLOAT, "most": LARGEST_FLOAT}
+    return None if value is None else float(number(name, value, **limits))

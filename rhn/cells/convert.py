@@ -1,8 +1,7 @@
-"""Convert cells from and to the RNN, LSTM and GRU of torch.nn, and join several cells to one.
+"""Convert the RNN, LSTM and GRU of torch.nn to cells, and join several cells to one.
 
-A cell of torch.nn has two biases, a cell of ours has one. `from_torch` adds the two; `to_torch`
-writes zeros into the second bias. The exception is the candidate of the GRU, whose inner bias is
-also a parameter of our GRU (bias_hn).
+A cell of torch.nn has two biases, of which ours has the sum. The candidate of a GRU has both; the
+inner one is bias_hn.
 """
 
 import itertools
@@ -11,10 +10,10 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell, DeclaredCell
-from rhn.cells.gated import GRU, LSTM
+from rhn.cells.base import Cell
 from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
 from rhn.cells.transition import RNN
@@ -50,11 +49,9 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     weights = _weights(module, whole_number("layer", layer or 0, 0, layers - 1))
     W, ours = weights["weight_ih"], OURS[classes[0]]
     own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours is RNN else {}
-    own |= {"batch_first": batch_first, "device": W.device, "dtype": W.dtype}
-    own["generator"] = torch.Generator()  # keeps the caller's random numbers
-    cell = ours(W.shape[1], module.hidden_size, **own)
+    own |= {"batch_first": batch_first, "dtype": W.dtype, "device": "meta"}  # draws no numbers
+    cell = ours(W.shape[1], module.hidden_size, **own).to_empty(device=W.device)
     cell.of_torch = True
-    cell.converted = True  # its weights do not come from `init`
     with torch.no_grad():
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)
@@ -74,39 +71,15 @@ def _weights(module: nn.Module, layer: int) -> dict[str, Tensor]:
     return {"weight_ih": W, "weight_hh": R, "bias": b + q}
 
 
-def to_torch(cell: Cell) -> nn.Module:
-    """Return a torch.nn module with a copy of a cell's weights. Raises InvalidInputError for cells
-    that torch.nn does not have.
-    """
-    modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
-    theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
-    if theirs is None:
-        raise InvalidInputError(
-            f"cannot convert {kind_of(cell)}: expected an RNN, LSTM or GRU of rhn.cells"
-        )
-    n, weight = cell.hidden_size, cell.weight_ih
-    own: dict[str, Any] = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
-    own |= {"batch_first": cell.batch_first, "dtype": weight.dtype}
-    module = theirs(cell.input_size, n, device="meta", **own)  # draws no random numbers
-    module.to_empty(device=weight.device)
-    with torch.no_grad():
-        module.weight_ih_l0.copy_(weight)
-        module.weight_hh_l0.copy_(cell.weight_hh.reshape(-1, n))
-        module.bias_ih_l0.copy_(cell.bias.flatten())
-        module.bias_hh_l0.zero_()
-        if theirs is nn.GRU:
-            module.bias_hh_l0[2 * n :].copy_(cell.bias_hn)
-    return module
-
-
 @cache
-def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
+def as_in_torch(name: str) -> Callable[..., Cell]:
     """Return the factory of our version of a torch.nn class, for `--cell torch.nn:LSTM`. Its
     initial weights are uniform within 1 / sqrt(n) as in torch, which has two biases.
 
-    >>> as_in_torch("LSTM", LSTM)(3, 4)
+    >>> as_in_torch("LSTM")(3, 4)
     LSTM(3, 4, depth=1, init='uniform:0.5', forget_bias=None)
     """
+    ours: Any = OURS[getattr(nn, name)]
 
     def build(input_size, hidden_size, depth=1, *, init=None, **keywords) -> Cell:
         init = init or f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"
@@ -126,16 +99,12 @@ class StackedCell(Cell):
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
         h_0' = x                 h_l = the first n entries of s_l
 
-    The Jacobian is block lower triangular. For a single layer, let A_l = ds_l'/ds_l and
-    B_l = ds_l'/dh_{l-1}', and let [.] denote the rows of h. The blocks are then
+    The Jacobian is block lower triangular. With B_l = ds_l'/dh_{l-1}', and [.] for the rows of h,
 
-        ds_l'/ds_l = A_l
-        ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
-        ds_l'/dx = B_l [ds_{l-1}'/dx]
+        ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l,    ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    The eigenvalues of the Jacobian are therefore those of all A_l. The outputs are those of the
-    highest cell. Dropout between layers is left out. Raises InvalidInputError if the input size of
-    a cell differs from the hidden size of the cell below.
+    Its eigenvalues are therefore those of all ds_l'/ds_l. The outputs are those of the highest
+    cell. Dropout between layers is left out.
 
     >>> from rhn.cells import LSTM
     >>> stack = StackedCell([LSTM(3, 4), LSTM(4, 5)])
@@ -183,16 +152,14 @@ class StackedCell(Cell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         rows: list[Tensor] = []
-        before = 0
+        known = 0  # columns
         for cell, x_l, s_l, _ in self._layers(x, s):
-            row = [cell.jacobian(x_l, s_l)]
-            after = self.state_size - before - cell.state_size
-            row.append(row[0].new_zeros(*row[0].shape[:-1], after))
+            A = cell.jacobian(x_l, s_l)
             if rows:
-                below = rows[-1][..., : cell.input_size, :before]
-                row.insert(0, cell.input_jacobian(x_l, s_l) @ below)
-            rows.append(torch.cat(row, -1))
-            before += cell.state_size
+                below = rows[-1][..., : cell.input_size, :known]
+                A = torch.cat((cell.input_jacobian(x_l, s_l) @ below, A), -1)
+            known += cell.state_size
+            rows.append(F.pad(A, (0, self.state_size - known)))
         return torch.cat(rows, -2)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
@@ -201,10 +168,6 @@ class StackedCell(Cell):
             B = cell.input_jacobian(x_l, s_l)
             rows.append(B @ rows[-1][..., : cell.input_size, :] if rows else B)
         return torch.cat(rows, -2)
-
-    def config(self) -> dict:
-        """Raise InvalidInputError, because a stack cannot be saved."""
-        raise InvalidInputError("a StackedCell has no constructor's arguments: save its cells")
 
     def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
         """Yield (cell, its input, its state, its next state) of each layer."""

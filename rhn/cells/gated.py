@@ -29,16 +29,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import matrix_norm
 
 from rhn import kernels
-from rhn.cells.base import (
-    CellMasks,
-    DeclaredCell,
-    Shapes,
-    largest_singular_value,
-    optional,
-    scaled_rows,
-)
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, optional
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.function import is_alone
@@ -70,22 +64,19 @@ class _Gated(DeclaredCell):
         if bias is not None:
             self.bias.chunk(self.blocks)[1].fill_(bias)
 
-    def _weights(self) -> list[Tensor]:
-        return [getattr(self, name) for name in self.shapes()]
-
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         _, *masks = dropout or CellMasks()
-        reference = self.kernel == "reference"
-        return self.recurrence(x, s0, *self._weights(), *masks, reference=reference)
+        weights = [getattr(self, name) for name in self.shapes()]
+        return self.recurrence(x, s0, *weights, *masks, reference=self.kernel == "reference")
 
     def _run(self, x: Tensor, s0: Tensor, *dropout: CellMasks) -> tuple[Tensor, Tensor]:
         if dropout or not self._suits_torch(x, s0):
             return super()._run(x, s0, *dropout)
-        tensors, _ = self.recurrence.check(x, s0, *self._weights())
-        x, s0, W, R, b, *q, _, _ = tensors.values()
+        W, R, b, *q = weights = [getattr(self, name) for name in self.shapes()]
+        self.recurrence.check(x, s0, *weights)
         state = [part.contiguous() for part in s0.unsqueeze(0).chunk(self.parts, -1)]
         weights = [W, R, b, gru_recurrent_bias(*q) if q else torch.zeros_like(b)]
         options = True, 1, 0.0, self.training, False, False
@@ -98,10 +89,7 @@ class _Gated(DeclaredCell):
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
         """Return True if torch's own, faster kernels can compute a call; they have no vmap rule."""
         numbers = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
-        own = all(
-            getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name]
-            for name in ("step", "states")
-        )
+        own = getattr(self.states, "__func__", None) is _Gated.states
         plain = self.kernel == "manual" and not torch.is_autocast_enabled("cpu")
         return numbers and own and plain and is_alone(x, s0, *self.parameters())
 
@@ -110,8 +98,8 @@ class _Gated(DeclaredCell):
 
 
 class LSTM(_Gated):
-    """Long short-term memory. The state is cat(h, c), of 2n entries. `forget_bias` is the initial
-    bias of the forget gates (None: drawn like all other biases).
+    """Long short-term memory. The state is cat(h, c). `forget_bias` is the initial bias of the
+    forget gates (None: drawn like all other biases).
     """
 
     blocks = 4
@@ -139,9 +127,8 @@ class LSTM(_Gated):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         _, c_new, (_, f, _, o) = self._step(x, s)
-        by_c = torch.cat(
-            (torch.diag_embed(o * tanh_derivative(c_new) * f), torch.diag_embed(f)), -2
-        )
+        dh = torch.diag_embed(o * tanh_derivative(c_new) * f)
+        by_c = torch.cat((dh, torch.diag_embed(f)), -2)
         return torch.cat((self._driven(x, s, self.weight_hh), by_c), -1)
 
     def _driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
@@ -152,21 +139,20 @@ class LSTM(_Gated):
         _, c_new, (i, _, g, o) = lstm_step(z, c)
         by_f, by_i = c * sigmoid_derivative(z_f), g * sigmoid_derivative(z_i)
         by_g = i * tanh_derivative(z_g)
-        k = scaled_rows(by_f, M_f) + scaled_rows(by_i, M_i) + scaled_rows(by_g, M_g)
+        k = by_f[..., None] * M_f + by_i[..., None] * M_i + by_g[..., None] * M_g
         by_o = torch.tanh(c_new) * sigmoid_derivative(z_o)
-        dh = scaled_rows(o * tanh_derivative(c_new), k) + scaled_rows(by_o, M_o)
+        dh = (o * tanh_derivative(c_new))[..., None] * k + by_o[..., None] * M_o
         return torch.cat((dh, k), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        i, f, g, o = (largest_singular_value(block) for block in self.weight_hh.chunk(4))
+        i, f, g, o = (matrix_norm(block, 2) for block in self.weight_hh.chunk(4))
         a = state_bound * f / 4 + i / 4 + g
         return torch.sqrt(2 * (1 + a * a)) + o / 4
 
 
 class GRU(_Gated):
-    """Gated recurrent unit. The cell has one more weight, bias_hn (n,), which is the bias q inside
-    the reset product. `update_bias` is the initial bias of the update gate z (None: drawn like all
-    other biases).
+    """Gated recurrent unit. The weight bias_hn (n,) is the bias q inside the reset product.
+    `update_bias` is the initial bias of the update gate z (None: drawn like all other biases).
     """
 
     blocks = 3
@@ -202,12 +188,12 @@ class GRU(_Gated):
         z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
         z_n = u_n + torch.sigmoid(z_r) * v
         slope = torch.sigmoid(-z_z) * tanh_derivative(z_n)
-        change = scaled_rows((s - torch.tanh(z_n)) * sigmoid_derivative(z_z), M_z)
+        by_z = (s - torch.tanh(z_n)) * sigmoid_derivative(z_z)
         by_r = slope * v * sigmoid_derivative(z_r)
-        return change + scaled_rows(slope * reset, M_n) + scaled_rows(by_r, M_r)
+        return by_z[..., None] * M_z + (slope * reset)[..., None] * M_n + by_r[..., None] * M_r
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         R_r, R_z, R_n = self.weight_hh.chunk(3)
         w = (state_bound * R_n.abs().sum(-1) + self.bias_hn.abs()).max()
-        e = largest_singular_value(R_n) + w * largest_singular_value(R_r) / 4
-        return torch.sqrt(1 + e * e) + (1 + state_bound) * largest_singular_value(R_z) / 4
+        e = matrix_norm(R_n, 2) + w * matrix_norm(R_r, 2) / 4
+        return torch.sqrt(1 + e * e) + (1 + state_bound) * matrix_norm(R_z, 2) / 4

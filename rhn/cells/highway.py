@@ -33,18 +33,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import matrix_norm
 
 from rhn import kernels
-from rhn.cells.base import (
-    CellMasks,
-    DeclaredCell,
-    Shapes,
-    choice,
-    largest_singular_value,
-    optional,
-    real,
-    scaled_rows,
-)
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, optional
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
@@ -60,9 +52,8 @@ class RHN(DeclaredCell):
         transform_bias: initial bias of the transform gates; the initial bias of uncoupled carry
             gates is its negative. None: drawn like all other biases.
         activation: the function f of the candidate (an option of the official Brainstorm layer).
-        gate_constant: a constant that is added to the transform gates' pre-activations (-4 in the
-            official Torch7 code). This constant is not a parameter, so weight decay does not shrink
-            it.
+        gate_constant: a constant, no parameter, that is added to the transform gates'
+            pre-activations (-4 in the official Torch7 code).
     """
 
     options = ("coupled", "transform_bias", "activation", "gate_constant")
@@ -82,8 +73,8 @@ class RHN(DeclaredCell):
         self.coupled = choice("coupled", coupled, True, False)
         self.transform_bias = optional("transform_bias", transform_bias)
         self.activation = choice("activation", activation, *ACTIVATIONS)
-        self.gate_constant = real("gate_constant", gate_constant)
-        self.blocks = 2 if self.coupled else 3  # H and T, and C if it is not coupled to T
+        self.gate_constant = optional("gate_constant", gate_constant) or 0.0
+        self.blocks = 2 if self.coupled else 3
         self.carry_name = "" if self.coupled else "carry gate"
         super().__init__(*sizes, **others)
 
@@ -104,19 +95,17 @@ class RHN(DeclaredCell):
         z = F.linear(s, self.weight_hh[layer], self.biases()[layer])
         return z + F.linear(x, self.weight_ih) if layer == 0 else z
 
-    def _layer(self, layer: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute (s_l, h_l, t_l, c_l)."""
-        return highway_layer(self._pre_activations(layer, x, s), s, activation=self.activation)
-
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         layers = []
         for layer in range(self.depth):
-            s, h, t, c = self._layer(layer, x, s)
+            z = self._pre_activations(layer, x, s)
+            s, h, t, c = highway_layer(z, s, activation=self.activation)
             layers.append((h, t, c, s))
         return Gates(*zip(*layers, strict=True))
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        return self._layer(layer, x, s)[0]
+        z = self._pre_activations(layer, x, s)
+        return highway_layer(z, s, activation=self.activation)[0]
 
     def layers(self) -> tuple[Layer, ...]:
         carry = None if self.coupled else 2
@@ -141,47 +130,44 @@ class RHN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return product(partial(self._layer_jacobians, x, s))
+        return product(partial(self._factors, x, s))
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """Return the Jacobian as (M, e), which stands for M 2^e and cannot overflow."""
-        return scaled_product(self._layer_jacobians(x, s))
+        return scaled_product(self._factors(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        return [*self._layer_jacobians(x, s)]
+        return [*self._factors(x, s)]
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return product(partial(self._from_input, x, s))
+        return product(partial(self._factors, x, s, by_input=True))
 
     def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """Return the Jacobian dy'/dx as (M, e), which stands for M 2^e."""
-        return scaled_product(self._from_input(x, s))
+        return scaled_product(self._factors(x, s, by_input=True))
 
-    def _from_input(self, x: Tensor, s: Tensor) -> Iterator[Tensor]:
-        """Yield the Jacobians from the input through each layer."""
-        yield self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
-        yield from self._layer_jacobians(x, s, first=1)
-
-    def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
-        """Yield J_l for each layer from `first` on, counted from 0."""
+    def _factors(self, x: Tensor, s: Tensor, by_input: bool = False) -> Iterator[Tensor]:
+        """Yield J_1..J_L, or B, J_2..J_L if `by_input` is True."""
         n = self.hidden_size
         for layer in range(self.depth):
             z = self._pre_activations(layer, x, s)
-            if layer >= first:
-                J = self._driven(z, s, self.weight_hh[layer])
+            from_input = by_input and layer == 0
+            J = self._driven(z, s, self.weight_ih if from_input else self.weight_hh[layer])
+            if not from_input:
                 carry = -z[..., n:] if self.coupled else z[..., 2 * n :]
                 J.diagonal(dim1=-2, dim2=-1).add_(torch.sigmoid(carry))
-                yield J
+            yield J
             s = highway_layer(z, s, activation=self.activation)[0]
 
     def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
         """Compute the change (..., n, k) of a layer's output by a change M (G n, k) of z."""
         f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
         M_H, M_T, *M_C = M.split(self.hidden_size)
-        h, slope = f.function(z_H), sigmoid_derivative(z_T)
-        change = scaled_rows((h - s if self.coupled else h) * slope, M_T)
+        h = f.function(z_H)
+        by_T = (h - s if self.coupled else h) * sigmoid_derivative(z_T)
+        change = by_T[..., None] * M_T
         if not self.coupled:
-            change = change + scaled_rows(s * sigmoid_derivative(z_C[0]), M_C[0])
+            change = change + (s * sigmoid_derivative(z_C[0]))[..., None] * M_C[0]
         return change.addcmul_((torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
@@ -193,7 +179,7 @@ class RHN(DeclaredCell):
             return self.bias.new_full((1, 1), math.inf), torch.zeros((), dtype=torch.long)
         beta, bounds = float(state_bound), []
         for R in self.weight_hh:
-            H, T, *C = (largest_singular_value(block) for block in R.split(self.hidden_size))
+            H, T, *C = (matrix_norm(block, 2) for block in R.split(self.hidden_size))
             H = ACTIVATIONS[self.activation].steepest * H
             if self.coupled:
                 bounds.append(torch.sqrt(1 + H * H) + (1 + beta) * T / 4)

@@ -1,5 +1,4 @@
-"""Describe the weights and gate blocks of each layer of a cell, for analyses that read or change
-them.
+"""Describe the weights and gate blocks of each layer of a cell.
 
     s_l = f_l(x, s_{l-1}, y),   s_0 = y the state before the time step, s_L the state after it
 
@@ -7,23 +6,21 @@ Legend: x input, m inputs, n units, G blocks of n rows that are stacked in a wei
 to a gate or to the candidate.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 
 
 class Part(NamedTuple):
-    """Some weights of a layer: `parameter[index]` has the shape (G n, columns), or (G n,) for a
-    bias.
-
-    `Part("weight", numpy.s_[:, :m])` is the first m columns; `Part("weight_hh", 2)` is the third
-    matrix of a stack.
+    """Some weights of a layer: `parameter[index]`, (G n, columns), or (G n,) for a bias.
+    `Part("weight", numpy.s_[:, :m])` is the first m columns.
     """
 
     parameter: str
@@ -32,38 +29,33 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class GateBlocks:
-    """The blocks of a layer that are gates: t = sigmoid(z + constant) with z of the block
-    `transform`, and c = sigmoid(z) with z of the block `carry`.
+    """The blocks of a layer that are gates, counted from 0: t = sigmoid(z + constant) with z of the
+    block `transform`, and c = sigmoid(z) with z of the block `carry`; None if c = 1 - t. opens is
+    False if sigmoid(z) is 1 - t, as in a GRU.
     """
 
     transform: int
-    """Index of the transform gate's block, counted from 0."""
     carry: int | None = None
-    """Index of the carry gate's block, counted from 0; None if c = 1 - t."""
     opens: bool = True
-    """False if sigmoid(z) is 1 - t, as in a GRU."""
     constant: float = 0.0
-    """A constant that the cell adds to the z of the transform gate in addition to its bias."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The weights of one layer; None for weights that it does not have."""
+    """The weights of one layer; None for weights that it does not have. input multiplies x,
+    recurrent multiplies s_{l-1}, and skip, in a layer after the first, multiplies y.
+    """
 
     input: Part | None = None
-    """The matrix that multiplies x."""
     recurrent: Part | None = None
-    """The matrix that multiplies s_{l-1}."""
     skip: Part | None = None
-    """The matrix that multiplies y, in a layer after the first."""
     bias: Part | None = None
     gate: GateBlocks | None = None
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Gates and states of all layers in one time step, as tensors (..., n). Entry l - 1 of each
-    tuple belongs to layer l.
+    """Gates and states of all layers in one time step, as tensors (..., n), one for each layer.
 
     h is the candidate, t the transform gate, c the carry gate, and states are s_1..s_L. For cells
     without gates all tuples are empty. len() is the number of layers.
@@ -78,9 +70,11 @@ class Gates:
         return len(self.t)
 
 
+TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
+
+
 def described_layers(cell: Any) -> tuple[Layer, ...]:
-    """Return `cell.layers()`, compared with the cell's weights. Raises InvalidInputError for a
-    description that does not fit the weights.
+    """Return `cell.layers()`. Raises InvalidInputError if it does not fit the cell's weights.
 
     >>> from rhn.cells import RNN
     >>> described_layers(RNN(3, 4))[0].recurrent
@@ -107,11 +101,47 @@ def _is_part(part: Part, weights: Mapping[str, Tensor], n: int) -> bool:
     return len(storages) == 1 and rows.dim() > 0 and len(rows) > 0 and len(rows) % n == 0
 
 
-def recurrent_parts(cell: Any) -> tuple[Part, ...]:
-    """Return the weights (G n, n) that multiply a state, shortcuts included, as far as
-    `cell.layers()` describes them; errors as for `described_layers`.
-    """
+def recurrent_parts(cell: Any) -> list[Part]:
+    """Return the matrices (G n, n) of `described_layers` that multiply a state."""
     layers, weights = described_layers(cell), dict(cell.named_parameters())
     parts = [part for layer in layers for part in (layer.recurrent, layer.skip) if part]
-    shape = (cell.hidden_size,)
-    return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == shape)
+    return [p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,)]
+
+
+def layers_in(*modules: nn.Module) -> Iterator[tuple[nn.Module, Layer]]:
+    """Yield the layers of cells of this package, of torch, and of the user's own modules.
+
+    >>> [layer.recurrent.parameter for _, layer in layers_in(nn.GRU(2, 3, num_layers=2))]
+    ['weight_hh_l0', 'weight_hh_l1']
+    """
+    for module in modules:
+        described = getattr(module, "layers", None)
+        found: Iterable[Layer] = ()
+        if inspect.ismethod(described):
+            found = (layer for layer in described() if isinstance(layer, Layer))
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            found = _layers_of_torch(module)
+        elif isinstance(module, nn.Linear) or not type(module).__module__.startswith("torch."):
+            found = _layers_of_matrices(module)
+        yield from ((module, layer) for layer in found)
+
+
+def _layers_of_matrices(module: nn.Module) -> Iterator[Layer]:
+    """Yield a layer for each matrix of a linear layer, or of the user's own module."""
+    bias = Part("bias") if isinstance(module, nn.Linear) else None
+    for name, p in module.named_parameters(recurse=False):
+        if p.dim() == 2:
+            square, part = p.shape[0] == p.shape[1], Part(name)
+            yield Layer(recurrent=part, bias=bias) if square else Layer(input=part, bias=bias)
+
+
+def _layers_of_torch(module: nn.Module) -> Iterator[Layer]:
+    """Yield the layers of a recurrent module of torch."""
+    kind = type(module).__name__
+    gate = next((blocks for name, blocks in TORCH_GATES.items() if kind.startswith(name)), None)
+    for name, _ in module.named_parameters(recurse=False):
+        if name.startswith("weight_hh"):
+            end = name.removeprefix("weight_hh")
+            first, reads = end in ("", "_l0", "_l0_reverse"), Part(f"weight_ih{end}")
+            layer = Layer(recurrent=Part(name), bias=Part(f"bias_ih{end}"), gate=gate)
+            yield replace(layer, input=reads) if first else replace(layer, skip=reads)

@@ -1,6 +1,5 @@
 """Cells by name: find or make a cell, read its options, and fit its size to a number of parameters.
-
-Names can be listed without an import of torch: a cell is imported at first use.
+A cell is imported at first use, so that names can be listed without an import of torch.
 """
 
 import ast
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Factory = TypeVar("Factory", bound=Callable)
-COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # keywords of every cell
+COMMON = {"depth", "init", "batch_first", "kernel", "generator", "device", "dtype"}
 WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options in small letters
 
 
@@ -47,7 +46,7 @@ CELLS = _Cells(
     }
 )
 TOOLKIT_CELLS = tuple(CELLS)
-"""The names of the toolkit's own cells, without cells that users register later."""
+"""The toolkit's own cells, without those that users register later."""
 TORCH_CELLS = {
     f"torch.nn:{kind}{form}": kind.lower()
     for kind in ("RNN", "LSTM", "GRU")
@@ -57,12 +56,9 @@ TORCH_CELLS = {
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
-    """Return a decorator that registers your own cell, a class or a function, under a name.
-    Functions and commands then know this name. Raises InvalidInputError for a name that is taken,
-    or that has characters other than a-z, 0-9, - and _.
-
-    The attributes of your cell are used like those of our cells. For example, `learning_rate` is a
-    learning rate at which the cell trains on the chorales (default 0.2).
+    """Return a decorator that registers your own cell, a class or a function, under a name of a-z,
+    0-9, - and _. Its attribute `learning_rate` is the default learning rate for the chorales
+    (otherwise 0.2). Raises InvalidInputError.
 
     >>> register_cell("mine")(lambda *sizes, **options: CELLS["gru"](*sizes, **options))(3, 4)
     GRU(3, 4, depth=1, init='uniform:0.04', update_bias=None)
@@ -90,14 +86,12 @@ def _parameters(factory: Callable) -> dict[str, Parameter]:
     bases = factory.__mro__ if isinstance(factory, type) else ()
     found: dict[str, Parameter] = {}
     for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
-        with contextlib.suppress(TypeError, ValueError):  # a built-in function has no signature
-            own = inspect.signature(call).parameters.values()
-            rest = [p for p in own if p.kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)]
-            found = {p.name: p for p in own if p not in rest} | found
-            if any(p.kind is Parameter.VAR_KEYWORD for p in rest):
-                continue
-        break
-    return found
+        own = inspect.signature(call).parameters
+        found = {**own, **found}
+        if all(p.kind is not Parameter.VAR_KEYWORD for p in own.values()):
+            break
+    rest = Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL
+    return {name: p for name, p in found.items() if p.kind not in rest}
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
@@ -109,40 +103,31 @@ def accepts(factory: Callable, keyword: str) -> bool:
     return keyword in _parameters(factory)
 
 
-def cell_options(cell: str | Callable) -> dict[str, Any]:
+def cell_options(cell: str) -> dict[str, Any]:
     """Return the options of a cell that other cells do not have, with their defaults.
 
     >>> cell_options("dts-rnn")
     {'nonlinearity': 'tanh', 'skip': 'all'}
     """
-    found = _parameters(resolve_cell(cell) if isinstance(cell, str) else cell)
-    own = {name: p for name, p in found.items() if name not in (*COMMON, "depth")}
-    optional = (p for p in own.values() if p.kind is Parameter.KEYWORD_ONLY or p.default != p.empty)
-    return {p.name: p.default for p in optional}
+    found = _parameters(resolve_cell(cell)).values()
+    optional = (p for p in found if p.kind is p.KEYWORD_ONLY or p.default != p.empty)
+    return {p.name: p.default for p in optional if p.name not in COMMON}
 
 
 def is_known(name: str) -> bool:
-    """Return True for the name of a registered cell or a cell of torch.nn. It may be read from a
-    file, because it imports no user's module.
-    """
+    """Return True for the name of a registered cell or a cell of torch.nn."""
     return name in CELLS or name in TORCH_CELLS
 
 
-def is_ours(name: str) -> bool:
-    """Return True for the name of a cell of the toolkit or of torch.nn, not for users' cells."""
-    return name in TOOLKIT_CELLS or name in TORCH_CELLS
-
-
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
-    """Return the factory of a cell by its name: a registered cell, our version of a cell of
-    torch.nn, or a user's cell as `package.module:factory`. Raises InvalidInputError for an unknown
-    name.
+    """Return the factory of a cell by its name: a name in `CELLS`, "torch.nn:LSTM", or a user's
+    cell as "package.module:factory". Raises InvalidInputError.
     """
     if str(name) in CELLS:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
         as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
-        return as_in_torch(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
+        return as_in_torch(name.partition(":")[2])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")
         if callable(factory):
@@ -153,7 +138,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
 
 def import_named(name: str, what: str) -> Any:
     """Import an object `package.module:attribute`; the module may be in the current folder. Never
-    pass a name that was read from a file. Raises InvalidInputError if there is no such object.
+    pass a name that was read from a file. Raises InvalidInputError.
 
     >>> import_named("math:pi", "number")
     3.141592653589793
@@ -173,25 +158,21 @@ def import_named(name: str, what: str) -> Any:
 
 
 def name_of_cell(cell: Any) -> str:
-    """Return the registered name of a cell, or else the name of its class; of a stack, its cells'.
+    """Return the registered name of a cell, or else the name of its class; of a stack, that of its
+    first cell.
 
     >>> from rhn.cells import DTRNN
     >>> name_of_cell(DTRNN(3, 4))
     'dt-rnn'
     """
-    if getattr(cell, "stacked", 1) > 1:
-        return " and ".join(dict.fromkeys(map(name_of_cell, cell.cells)))
-    names = (name for name, known in CELLS.items() if known is type(cell))
-    return next(names, type(cell).__name__)
+    kind = type(cell.cells[0] if getattr(cell, "stacked", 1) > 1 else cell)
+    return next((name for name, known in CELLS.items() if known is kind), kind.__name__)
 
 
 def make_cell(
     name: str, input_size: int, hidden_size: int, depth: int = 1, **options
 ) -> "nn.Module":
-    """Make a new cell by its name: a name in `CELLS`, "torch.nn:LSTM", or "package.module:factory".
-    Raises InvalidInputError.
-
-    options: keywords of the cell, such as coupled=False, init="gaussian:0.1", generator=, dtype=.
+    """Make a new cell by its name, see `resolve_cell`. Raises InvalidInputError.
 
     >>> make_cell("dts-rnn", 3, 5, 2, skip="last")
     DTSRNN(3, 5, depth=2, init='uniform:0.04', nonlinearity='tanh', skip='last')
@@ -201,8 +182,7 @@ def make_cell(
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a cell's options. A text that is a Python value, as in `--cell-option
-    coupled=false`, becomes this value. Raises InvalidInputError for an unknown option, or for a
-    value that one of our cells refuses.
+    coupled=false`, becomes this value. Raises InvalidInputError.
 
     >>> read_options("rhn", {"gate_constant": "0.5", "coupled": "false"})
     {'gate_constant': 0.5, 'coupled': False}
@@ -213,7 +193,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
             names = ", ".join(known) or "none"
             raise InvalidInputError(f"option of {cell} is {in_short(name)}: expected {names}")
     values = {name: _value(value) for name, value in given.items()}
-    if values and is_ours(cell):
+    if values and (cell in TOOLKIT_CELLS or cell in TORCH_CELLS):  # no user's cell is built here
         made = make_cell(cell, 1, 1, device="meta", **values)
         return {name: getattr(made, name) for name in values}
     return values
@@ -244,18 +224,18 @@ def hidden_size_for_budget(
 ) -> int:
     """Return the largest n for which the cell and its output layer (n -> output_size, with biases)
     have at most `budget` parameters, as in figure 4 (Zilly et al. 2017, supplement). Raises
-    InvalidInputError if a single unit exceeds the budget.
+    InvalidInputError.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
-    input_size = whole_number("input_size", input_size)
-    output_size = whole_number("output_size", output_size)
+    inputs = whole_number("input_size", input_size)
+    outputs = whole_number("output_size", output_size)
 
     def size(n: int) -> int:
-        network = factory(input_size, n, depth, device="meta", **options)
-        return num_parameters(network) + (n + 1) * output_size
+        made = factory(inputs, n, depth, device="meta", **options)
+        return num_parameters(made) + (n + 1) * outputs
 
     budget = number("budget", budget, least=size(1), most=LARGEST)
     high = 2

@@ -27,9 +27,10 @@ gamma = max |f'| = 1.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import matrix_norm
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, largest_singular_value
+from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
@@ -155,12 +156,12 @@ class DTRNN(DeclaredCell):
 
     def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
         """Return the bound as (M, e), which stands for M 2^e, with M (1, 1)."""
-        sigma = largest_singular_value(self.weight_hh)[:, None, None]
+        sigma = matrix_norm(self.weight_hh, 2)[:, None, None]
         bound, exponent = sigma[0], torch.zeros((), dtype=torch.long, device=sigma.device)
         for layer in range(1, self.depth):
             bound, exponent = scaled_matmul(sigma[layer], bound, exponent)
             if layer >= self.depth - self._shortcuts:
-                skip = largest_singular_value(self.weight_skip[layer - self.depth])
+                skip = matrix_norm(self.weight_skip[layer - self.depth], 2)
                 bound, exponent = plus(bound, exponent, skip.reshape(1, 1))
         return bound, exponent
 

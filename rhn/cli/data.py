@@ -6,7 +6,6 @@ from typing import Literal
 
 from rhn.cli.entry import print_json
 from rhn.data.datasets import data_set, get
-from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned, formatted
 
 
@@ -20,9 +19,7 @@ class Get:
     """Folder to write to. Default: your data folder, where the other commands look for data."""
 
     def run(self) -> None:
-        with progress_bars() as report:
-            place = get(self.name, self.out, report)
-        print(f"--data {place}")
+        print(f"--data {get(self.name, self.out)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,9 +109,7 @@ def _drop(stream: Any) -> None:
 
 
 class _Unread:
-    """A stream whose reader may end, as in `... | head`: later output is dropped. It may be None,
-    if the caller has closed it.
-    """
+    """A stream that may be None, and whose reader may end, as in `... | head`."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream or Path(os.devnull).open("w")  # noqa: SIM115 - to the end

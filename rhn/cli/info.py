@@ -1,4 +1,4 @@
-"""`rhn info` prints versions, devices and kernels; `rhn presets` lists the presets."""
+"""`rhn info` prints versions and devices; `rhn presets` lists the presets."""
 
 import platform
 from dataclasses import dataclass
@@ -11,29 +11,28 @@ from rhn.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Print versions, devices, and the kernels (code for recurrences and losses) in use."""
+    """Print versions, devices, and whether the compiled kernels (C code on the CPU) are in use."""
 
     json: bool = False
-    """Print one JSON object: versions, devices and kernels."""
+    """Print one JSON object."""
 
     def run(self) -> None:
         import numpy
         import torch
 
-        from rhn.kernels.table import kernel_states
+        from rhn.kernels.compiled import library
 
         versions = {"python": platform.python_version(), "rhn-toolkit": __version__}
         versions |= {package.__name__: package.__version__ for package in (torch, numpy)}
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         devices = {"cpu": platform.machine()}
         devices |= {gpu: torch.cuda.get_device_properties(gpu).name for gpu in gpus}
-        kernels = kernel_states()
+        compiled = library() is not None
         if self.json:
-            print_json({"versions": versions, "devices": devices, "kernels": kernels})
+            print_json({"versions": versions, "devices": devices, "compiled_kernels": compiled})
             return
-        used = [(k["name"], k["device"], "yes" if k["used"] else "no") for k in kernels]
-        rows = [*versions.items(), *devices.items(), ("kernel", "device", "used"), *used]
-        print(*aligned(rows), sep="\n")
+        kernels = ("compiled kernels", "yes" if compiled else "no")
+        print(*aligned([*versions.items(), *devices.items(), kernels]), sep="\n")
 
 
 @dataclass(frozen=True, kw_only=True)

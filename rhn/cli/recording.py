@@ -3,7 +3,6 @@ record.npz beside the metrics.jsonl of each seed. The probe is the first validat
 first window of the validation text, read from the zero state and without dropout.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +10,39 @@ import numpy as np
 import torch
 
 from rhn.data import Corpus, TextCorpus
-from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.chorales import constant_output_nll
-from rhn.training.run import Callback, homes
 from rhn.training.trainer import Trainer
 
 NAME = "record.npz"
 
 
 def recorded_every(folder: Path) -> int | None:
-    """Return the number of optimiser steps between two measurements of the training run in a
-    folder; None if it has no record. Raises DataError for a damaged record.
-    """
+    """Return the optimiser steps between two measurements in the record of a folder, if any."""
     from gersgorin.recording import Recording
 
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return Recording.load(paths[0]).every if paths else None
 
 
-def recorders(
-    every: int,
-    config: ChoraleConfig | LanguageConfig,
-    folder: Path,
-    corpus: Corpus | TextCorpus,
-    seeds: Sequence[int],
-) -> "list[ProbeRecorder]":
-    """Return the callbacks that record a training run, one for each seed."""
-    window = config.window if isinstance(config, LanguageConfig) else None
-    paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
-    return [ProbeRecorder(every, seed, path, corpus, window) for seed, path in paths.items()]
+class ProbeRecorder:
+    """A callback that records a seed of a training run; chorales at the end of an epoch."""
 
-
-class ProbeRecorder(Callback):
-    """A callback that records one seed of a training run; chorales at the end of an epoch."""
-
-    def __init__(
-        self, every: int, seed: int, path: Path, corpus: Corpus | TextCorpus, window: int | None
-    ):
-        self._every, self._seed, self._text, self._steps = every, seed, window is not None, 0
-        self._how: dict[str, Any] = {"path": path}
+    def __init__(self, every: int, config: Any, corpus: Corpus | TextCorpus, seed: int, home: Path):
+        self._every, self._seed, self._steps = every, seed, 0
+        self._recorder: Any = None
+        self._model: Any = None
+        self._text = isinstance(corpus, TextCorpus)
+        self._how: dict[str, Any] = {"path": home / NAME}
         if isinstance(corpus, TextCorpus):
-            self._probe = torch.from_numpy(corpus.valid[: window and window + 1]).long()
+            self._probe = torch.from_numpy(corpus.valid[: config.window + 1]).long()
             self._how |= {"data": corpus.name}
         else:
             self._probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
             constant = constant_output_nll(corpus, corpus.valid[:1])
             self._how |= {"data": corpus.valid[0].label, "constant": constant}
-        self._recorder: Any = None
-        self._model: Any = None
 
-    def step(self, trainer: Trainer) -> None:
-        """Measure if a measurement is due."""
+    def __call__(self, trainer: Trainer) -> None:
+        """Measure if a measurement is due, and write the record: it is not older than the state."""
         before = self._steps
         self._steps = trainer.steps - (0 if self._text else trainer.position[0])
         due = self._recorder is None or self._steps // self._every != before // self._every
@@ -76,15 +57,12 @@ class ProbeRecorder(Callback):
         else:
             loss = self._model.nll(x).mean()
         loss.backward()
-        if self._recorder is not None:
+        if self._recorder is None:
+            from gersgorin.recorder import Recorder
+
+            how = {"start": trainer.steps, "loss": loss, **self._how}
+            x = x[:-1] if self._text else x
+            self._recorder = Recorder(self._model, x, self._every, **how)
+        else:
             self._recorder.measure(self._steps, loss)
-            return
-        from gersgorin.recorder import Recorder
-
-        self._how |= {"start": trainer.steps, "loss": loss}
-        self._recorder = Recorder(network, x[:-1] if self._text else x, self._every, **self._how)
-
-    def save(self) -> None:
-        """Write the record."""
-        if self._recorder:
-            self._recorder.save()
+        self._recorder.save()

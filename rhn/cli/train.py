@@ -49,6 +49,36 @@ class Running:
     json: bool = False
     """Print the result as one JSON object."""
 
+    def train(self, config: Any, seeds: Any, out: Path, data: Any, record: int | None) -> None:
+        """Train or continue a training run in `out`, and print the losses."""
+        import torch
+
+        from rhn.cli.recording import ProbeRecorder
+        from rhn.training import run
+        from rhn.training.ensemble import tune_malloc
+
+        device, path = resolve_device(self.device), None if data is None else Path(str(data))
+        # one thread is faster
+        small = isinstance(config, ChoraleConfig) or config.hidden_size < 500
+        threads = self.threads or (1 if small else torch.get_num_threads())
+        tune_malloc()
+        corpus = load_corpus(config, path)
+        with progress_bars() as report:
+            advance = report("training")
+
+            def show(trainer: Any) -> None:
+                (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
+                advance(trainer.steps, trainer.steps + left * steps - done)
+
+            callbacks: list = [show]
+            if record is not None:
+                homes = run.homes(out, seeds).items()
+                callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
+            how: dict = {"device": device, "threads": threads, "max_minutes": self.max_minutes}
+            how |= {"seeds": seeds, "about": {"path": path and str(path.absolute())}}
+            results = run.train(config, corpus, out=out, callbacks=callbacks, **how)
+        _print(results, corpus, self.json)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Running):
@@ -91,7 +121,7 @@ class Train(Running):
             raise InvalidInputError("--out is None: expected the folder of the training run")
         else:
             seeds = range(config.seed, config.seed + self.seeds)
-            train_and_print(config, seeds, self.out, self, self.data or data, self.record)
+            self.train(config, seeds, self.out, self.data or data, self.record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,45 +143,7 @@ class Resume(Running):
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         seeds, data = entries.get("seeds", [config.seed]), self.data or entries.get("path")
-        train_and_print(config, seeds, self.out, self, data, recorded_every(self.out))
-
-
-def train_and_print(
-    config: ChoraleConfig | LanguageConfig,
-    seeds: Any,
-    out: Path,
-    options: Running,
-    data: Any,
-    record: int | None,
-) -> None:
-    """Train or continue a training run in `out`, and print the losses."""
-    import torch
-
-    from rhn.cli.recording import recorders
-    from rhn.training import run
-    from rhn.training.ensemble import tune_malloc
-
-    device, path = resolve_device(options.device), None if data is None else Path(str(data))
-    small = isinstance(config, ChoraleConfig) or config.hidden_size < 500  # one thread is faster
-    threads = options.threads or (1 if small else torch.get_num_threads())
-    tune_malloc()
-    corpus = load_corpus(config, path)
-    with progress_bars() as report:
-        advance = report("training")
-
-        class Steps(run.Callback):
-            def step(self, trainer: Any) -> None:
-                (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
-                advance(trainer.steps, trainer.steps + left * steps - done)
-
-        callbacks: list = [Steps()]
-        if record is not None:
-            callbacks += recorders(record, config, out, corpus, seeds)
-        how: dict = {"device": device, "threads": threads, "max_minutes": options.max_minutes}
-        about = {"path": path and str(path.absolute())}
-        how |= {"seeds": seeds, "about": about, "callbacks": callbacks}
-        results = run.train(config, corpus, out=out, **how)
-    _print(results, corpus, options.json)
+        self.train(config, seeds, self.out, data, recorded_every(self.out))
 
 
 def _print(results: list[Any], corpus: Any, as_json: bool) -> None:

@@ -6,8 +6,7 @@
     text = rhn.data.read_text("ptb", "data/ptb")   # or enwik8, text8, any text, see `rhn.data.text`
 
 Shape legend for the whole package: T frames (a frame is a quarter note), B rows of a minibatch, 88
-piano keys (key 0 is MIDI pitch 21). Each name loads its module on first use, so that `import
-rhn.data` is fast.
+piano keys (key 0 is MIDI pitch 21).
 """
 
 from rhn.utils.lazy import lazy_names

@@ -1,8 +1,4 @@
-"""Pieces and corpora: piano rolls with a name and an index in their split.
-
-A piece is a (T, 88) array of 0 and 1. A row is a quarter note, and a column is a key of the piano
-(column 0 is MIDI pitch 21, column 87 is MIDI pitch 108).
-"""
+"""Pieces and corpora: piano rolls with a name and an index in their split."""
 
 import hashlib
 from dataclasses import dataclass
@@ -59,12 +55,6 @@ class Corpus:
     valid: list[Piece]
     test: list[Piece]
     source: str
-
-    @classmethod
-    def of(cls, pieces: list[Piece], source: str) -> "Corpus":
-        """Make a corpus from these pieces; each piece is put into its split."""
-        train, valid, test = ([p for p in pieces if p.split == split] for split in SPLITS)
-        return cls(train, valid, test, source)
 
     @property
     def pieces(self) -> list[Piece]:

@@ -1,7 +1,6 @@
 """Published data sets: a record of each (addresses, checksums, counts), and their download.
 
-To add a text, add a record to datasets.json: the text can then be downloaded, shown, read and used
-for training by its name.
+To add a text, add a record to datasets.json.
 
 Sources: Penn Treebank as Mikolov et al. (2010) prepared it and Zaremba et al. (2014) published it;
 Mahoney's enwik8 and text8, split as in Graves (2013); the chorales of Boulanger-Lewandowski et al.
@@ -10,7 +9,6 @@ Mahoney's enwik8 and text8, split as in Graves (2013); the chorales of Boulanger
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -21,9 +19,10 @@ from platformdirs import user_data_path
 
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import atomic_path, writing
+from rhn.utils.progress import Advance, progress_bars
 
+BLOCK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer
-RECEIVED = 2**18  # bytes between two reports of progress
 Unit = Literal["words", "characters", "bytes"]
 
 
@@ -59,12 +58,10 @@ def data_folder(name: str) -> Path:
     return user_data_path("rhn", appauthor=False) / name
 
 
-def get(name: str, folder: Path | None = None, report: Callable | None = None) -> Path:
+def get(name: str, folder: Path | None = None) -> Path:
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the path
     for `--data`: the folder of a text, the file of the chorales. Complete files that exist are
     kept; each new file is written when all of it is there. Raises DataError or OutputError.
-
-    report: returns the function of received and all bytes for a file (see `rhn.utils.progress`).
     """
     found = data_set(name)
     folder = data_folder(name) if folder is None else Path(folder)
@@ -74,21 +71,21 @@ def get(name: str, folder: Path | None = None, report: Callable | None = None) -
         path = folder / file
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
             continue
-        content = _received(addresses, sha256, report(file) if report else lambda done, total: None)
+        with progress_bars() as report:
+            content = _received(addresses, sha256, report(f"{file}, bytes"))
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     return folder if found.unit else folder / next(iter(found.files))
 
 
-def _received(addresses: list[str], sha256: str, advance: Callable) -> bytearray:
+def _received(addresses: list[str], sha256: str, advance: Advance) -> bytes:
     """Return a file from its first address with the right checksum."""
     failures = []
     for address in addresses:
-        content = bytearray()
         try:
             with urlopen(address, timeout=TIMEOUT) as answer:
-                total = answer.length
-                while block := answer.read(RECEIVED):
+                content, total = b"", answer.length
+                while block := answer.read(BLOCK):
                     content += block
                     advance(len(content), total)
         except (OSError, HTTPException) as error:

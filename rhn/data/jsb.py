@@ -3,15 +3,11 @@
 
 By default they are rebuilt once from the Bach scores of the installed music21 package, which lacks
 8 of them, and kept in the user's cache folder. Editions differ: 95 % of the frames equal those of
-the original file exactly.
-
-Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...],
-"valid": ..., "test": ...}. A piece is a list of frames, and a frame is a list of MIDI pitches.
+the original file, which holds lists of pieces, a piece a list of frames, a frame a list of pitches.
 
 `jsb_split.csv` has a row for each chorale: a score, and how to make frames from it:
 
-1. choose the row's parts (all if empty); if rest_hold is "part", hold each note through the rest
-   after it (breathing at a fermata);
+1. choose the row's parts (all if empty); if rest_hold is "part", hold notes through rests;
 2. frame i of the score has the pitches with onset <= i * step < end, where step is in quarter notes
    of the score; the last frame may be repeated up to `LAST_HELD` times;
 3. cut the frames into the row's segments [start, end), join them (this is how repeats are played),
@@ -57,12 +53,11 @@ logger = logging.getLogger(__name__)
 
 
 def chorales(source: str | Path | None = None) -> Corpus:
-    """Load the chorales as a corpus: lists `train`, `valid` and `test` of (T, 88) uint8 pieces,
-    with one row for each quarter note.
+    """Load the chorales as a corpus.
 
     source: the path of an original file, .json (Huang) or .pickle (Boulanger-Lewandowski). None:
-    the chorales rebuilt from music21's scores (223 / 74 / 77 pieces). Raises DataError if music21
-    has no scores or the file has no chorales, InvalidInputError for another suffix.
+    the chorales rebuilt from music21's scores (223 / 74 / 77 pieces). Raises DataError or
+    InvalidInputError.
     """
     if source is not None:
         return read_original(Path(source))
@@ -82,9 +77,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
 
 
 def chorale(name: str, source: str | Path | None = None) -> Piece:
-    """Load one chorale by its name ("bwv269", "BWV 66.6") or by its split and index in the original
-    data ("train-14", "test-0"). Of several with the same name the first one is loaded: "bwv414" is
-    "train-14", and its other version "valid-33". `source` and errors as for `chorales`; raises
+    """Load one chorale, the first with this name ("bwv269", "BWV 66.6"), or by its split and index
+    in the original data ("train-14", "test-0"). `source` and errors as for `chorales`; raises
     InvalidInputError for an unknown name.
     """
     return find(chorales(source).pieces, name)
@@ -131,12 +125,8 @@ def read_original(path: Path) -> Corpus:
         }
         if {split for split, _ in rolls} != {*SPLITS}:
             raise ValueError("a split is empty")
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     except Exception as error:  # a damaged pickle raises nearly any kind
-        raise DataError(f"{path} does not hold chorales: {first_line(error):.200}") from error
+        raise DataError(f"{path} cannot be read: {first_line(error):.200}") from error
     whole = Counter(split for split, _ in rolls) == CHORALES.counts
     return _corpus(rolls, _names() if whole else {}, f"original file {path.absolute()}")
 
@@ -150,11 +140,11 @@ def _names() -> dict[tuple[str, int], str]:
 
 def _corpus(rolls: dict[tuple[str, int], np.ndarray], names: Mapping, source: str) -> Corpus:
     """Make a corpus from piano rolls and names; a piece without a name gets its label."""
-    pieces = [
-        Piece(roll, name=names.get((split, i), f"{split}-{i}"), split=split, index=i)
-        for (split, i), roll in rolls.items()
-    ]
-    return Corpus.of(pieces, source)
+    pieces: dict[str, list[Piece]] = {split: [] for split in SPLITS}
+    for (split, i), roll in rolls.items():
+        name = names.get((split, i), f"{split}-{i}")
+        pieces[split].append(Piece(roll, name=name, split=split, index=i))
+    return Corpus(**pieces, source=source)
 
 
 def _roll(frames: list) -> np.ndarray:
@@ -181,7 +171,7 @@ def frames_of_score(parts: list[ScorePart], row: Mapping[str, str]) -> np.ndarra
     """Compute the (T, 88) uint8 frames of a score's parts, by the rule of this module."""
     chosen = [parts[int(i)] for i in row["parts"].split()] or parts
     if row["rest_hold"] == "part":
-        chosen = [hold_through_rests(part) for part in chosen]
+        chosen = [_held(part) for part in chosen]
     notes = [note for part in chosen for note in part]
     step = int(float(row["step"]) * TICKS)
     length = max((math.ceil(end / step) for _, end, _ in notes), default=0)
@@ -194,12 +184,8 @@ def frames_of_score(parts: list[ScorePart], row: Mapping[str, str]) -> np.ndarra
     return np.concatenate([roll[start:end] for start, end in segments])
 
 
-def hold_through_rests(part: ScorePart) -> ScorePart:
-    """Return the notes of a part, each held until the next note begins.
-
-    >>> hold_through_rests([(0, 1, 60), (2, 3, 62)])
-    [(0, 2, 60), (2, 3, 62)]
-    """
+def _held(part: ScorePart) -> ScorePart:
+    """Return the notes of a part, each held until the next note begins."""
     pairs = itertools.pairwise(part)
     return [(onset, following[0], pitch) for (onset, _, pitch), following in pairs] + part[-1:]
 
@@ -211,10 +197,8 @@ def corpus_folder() -> Path:
 
 
 def read_score(path: Path) -> list[ScorePart]:
-    """Read the parts of a score (.mxl, .xml or .krn), the highest part first.
-
-    Raises DataError for a file that is missing or damaged, or has an element that is not supported
-    (chords, several voices in a part). No chorale of our table has such an element.
+    """Read the parts of a score (.mxl, .xml or .krn), the highest part first. Raises DataError, for
+    chords and several voices in a part too, which no chorale of our table has.
     """
     try:
         if path.suffix == ".krn":

@@ -1,10 +1,9 @@
 """Read texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids
 and a vocabulary.
 
-In a text of words a newline is the word `<eos>`. A byte-order mark at the start of a UTF-8 file is
-not part of its words or characters. A vocabulary numbers words by descending frequency in the
-training text (ties in alphabetical order). Characters and bytes of the whole text are numbered in
-the order of their codes.
+In a text of words a newline is the word `<eos>`. A vocabulary numbers words by descending frequency
+in the training text (ties in alphabetical order), characters and bytes of the whole text in the
+order of their codes.
 
 Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary, S symbols of
 a text.
@@ -16,10 +15,11 @@ import json
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,8 +53,7 @@ class TextCorpus:
 
 
 def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> Corpus | TextCorpus:
-    """Load the chorales ("jsb", see `chorales`) or a text: "ptb", "enwik8", "text8", or "text" for
-    your own (see `read_text`, which has the options). Raises DataError or InvalidInputError.
+    """Load the chorales ("jsb", see `chorales`) or a text (see `read_text`).
 
     >>> len(load_data().test)
     77
@@ -73,27 +72,29 @@ def read_text(
 ) -> TextCorpus:
     """Read a text in three splits.
 
-    name: the name of a published text, or "text" for your own.
+    name: "ptb", "enwik8", "text8", or "text" for your own.
     path: the folder of a published text, or one of its files (plain, or .zip if the text is one
         file). For "text": a file, which is split into 90 / 5 / 5 %, or a folder with one file for
         each split, with "train", "valid" or "test" in its name. None: the folder of `rhn data get`.
-    unit: "words" or "characters" for a `text`; other texts and a `vocabulary` have their own.
+    unit: "words" or "characters" for a `text`; published texts and a `vocabulary` have their own.
     max_tokens: keep only the first tokens of each split; the vocabulary is that of the whole text.
     vocabulary_size: number of words to keep, the most frequent ones of the training text; `<unk>`
         replaces all others.
     vocabulary: that of a checkpoint. A published text must have the same; any other is encoded with
         it.
 
-    Raises DataError for files that are missing, empty or damaged, or do not match the vocabulary;
-    InvalidInputError for options that cannot be combined.
+    Raises DataError for files that are missing, damaged or do not match; InvalidInputError.
     """
-    unit = _unit(name, unit, vocabulary)
+    if name in TEXT_SETS:
+        unit = TEXT_SETS[name].unit or unit
+    elif vocabulary is not None:
+        unit = vocabulary.unit
     if vocabulary_size is not None and unit != "words":
         raise InvalidInputError(f"unit is {unit}: expected words, for a vocabulary size")
     files = _files(name, path)
     place = files[0].parent if len(files) > 1 else files[0]
-    contents = [_content(file, name) for file in files]
-    texts, symbols = _codes(dict(zip(files, contents, strict=True)), unit)
+    digests, contents = zip(*(_content(file, name, unit) for file in files), strict=True)
+    texts, symbols = _codes(contents, unit)
     if len(texts) == 1:
         train, valid = len(texts[0]) * 90 // 100, len(texts[0]) * 5 // 100
         texts = np.split(texts[0], (train, train + valid))
@@ -108,11 +109,9 @@ def read_text(
         raise DataError(f"vocabulary of {place} has {len(own)} other {own.unit}: expected the same")
     table = _id_table(symbols, counts.sum(axis=0), own)
     train, valid, test = (table[text[:max_tokens]] for text in texts)
-    digests = [hashlib.sha256(content).hexdigest() for content in contents]
     described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
     checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
-    several = f"{len(files)} files in " if len(files) > 1 else ""
-    source = f"{name}, {unit}, from {several}{place.absolute()}"
+    source = f"{name}, {unit}, from {place.absolute()}"
     return TextCorpus(train, valid, test, own, name, source, checksum)
 
 
@@ -127,6 +126,8 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def _files(name: str, path: str | Path | None) -> list[Path]:
+    if name not in (*TEXT_SETS, "text"):
+        raise InvalidInputError(f"text is {name!r}: expected {', '.join(TEXT_SETS)} or text")
     if path is None and name == "text":
         raise InvalidInputError("data is missing: expected a file or folder of plain text")
     place = data_folder(name) if path is None else Path(path)
@@ -161,36 +162,25 @@ def _own_files(place: Path) -> list[Path]:
     return [file for _, file in found]
 
 
-def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
-    if name == "text":
-        return unit if vocabulary is None else vocabulary.unit
-    if name not in TEXT_SETS:
-        raise InvalidInputError(f"text is {name!r}: expected {', '.join(TEXT_SETS)} or text")
-    own = TEXT_SETS[name].unit or unit
-    if unit not in ("words", own):
-        raise InvalidInputError(f"unit of {name} is {unit}: expected {own}")
-    return own
-
-
-def _content(file: Path, name: str) -> bytes:
-    """Read the bytes of a file. The archive of a published text is unpacked."""
+def _content(file: Path, name: str, unit: Unit) -> tuple[str, Any]:
+    """Return the SHA-256 (hex) and the text or bytes of a file. A published archive is unpacked."""
     try:
         check_file(file)
         if name == "text" or file.suffix != ".zip":
-            return file.read_bytes()
-        with zipfile.ZipFile(file) as archive:
-            return archive.read(name)
-    except DataError:
-        raise
+            content = file.read_bytes()
+        else:
+            with zipfile.ZipFile(file) as archive:
+                content = archive.read(name)
+        text = content if unit == "bytes" else str(content, "utf-8-sig")
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         raise DataError(f"{file} cannot be read: {first_line(error)}") from error
+    return hashlib.sha256(content).hexdigest(), text
 
 
-def _codes(contents: dict[Path, bytes], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
+def _codes(texts: Sequence[Any], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
     """Encode texts as indices (N,) into the list of all S symbols. Returns texts and symbols."""
     if unit == "bytes":
-        return [np.frombuffer(text, np.uint8) for text in contents.values()], [*range(256)]
-    texts = [_decoded(file, content) for file, content in contents.items()]
+        return [np.frombuffer(text, np.uint8) for text in texts], [*range(256)]
     if unit == "characters":
         codes = [np.frombuffer(text.encode("utf-32-le"), "<u4") for text in texts]
         return codes, [*map(chr, range(1 + max(int(text.max(initial=0)) for text in codes)))]
@@ -204,13 +194,6 @@ def _codes(contents: dict[Path, bytes], unit: Unit) -> tuple[list[np.ndarray], l
     return [np.fromiter(map(index.__getitem__, words(t)), np.int32) for t in texts], [*index]
 
 
-def _decoded(file: Path, content: bytes) -> str:
-    try:
-        return str(content, "utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 at byte {error.start}") from error
-
-
 def _counts(text: np.ndarray, size: int) -> np.ndarray:
     """Count the occurrences (S,) of each symbol."""
     blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
@@ -220,10 +203,7 @@ def _counts(text: np.ndarray, size: int) -> np.ndarray:
 def _vocabulary(
     symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None
 ) -> Vocabulary:
-    """Make the vocabulary of a text from the occurrences (3, S) in its splits: of words, `<unk>`,
-    `<eos>` and the most frequent ones of the training text. `<unk>` is the last word if the text
-    does not contain it and a word needs it.
-    """
+    """Make the vocabulary of a text from the occurrences (3, S) of its symbols in the splits."""
     if unit != "words":
         used = np.flatnonzero(counts.sum(axis=0))
         return Vocabulary(unit, tuple(sorted(symbols[place] for place in used)))

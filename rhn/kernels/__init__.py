@@ -8,11 +8,9 @@ Legend, here and in every module of this package:
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
     state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None
 
-Every recurrence or loss is a `Kernel`, a row of `rhn.kernels.table`: its arguments, its equation as
-a loop (the reference), and fused code with the same values. The fused code has one input product
-before the time loop and one weight-gradient product after it. Its `vmap` rule turns K stacked
-models into one call. On a CPU the whole loop runs in C (`compiled`, `csrc`) if it supports the
-call. Second derivatives and forward mode need the reference (`kernel="reference"` in the cells).
+Every recurrence or loss is a `Kernel`, a row of `rhn.kernels.table`. Fused code has one input
+product before the time loop and one weight-gradient product after it. Second derivatives and
+forward mode need the reference (`kernel="reference"` in the cells).
 """
 
 from rhn.kernels.table import GRU, LSTM, OUTPUT, SOFTMAX, TRANSITION

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
-from torch import Tensor, ones_like, relu, relu_, sigmoid, sigmoid_, tanh, tanh_
+from torch import Tensor, ones_like, positive, relu, relu_, sigmoid, sigmoid_, tanh, tanh_
 
 Function = Callable[[Tensor], Tensor]
 
@@ -52,13 +52,9 @@ def _is_positive(v: Tensor) -> Tensor:
     return (v > 0).to(v.dtype)
 
 
-def _same(z: Tensor) -> Tensor:
-    return z
-
-
 ACTIVATIONS = {
     "tanh": Nonlinearity(tanh, tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
     "relu": Nonlinearity(relu, relu_, _is_positive, _is_positive, 1.0, inf),
     "sigmoid": Nonlinearity(sigmoid, sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1),
-    "linear": Nonlinearity(_same, _same, ones_like, ones_like, 1.0, inf),
+    "linear": Nonlinearity(positive, positive, ones_like, ones_like, 1.0, inf),
 }

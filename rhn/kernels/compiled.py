@@ -1,12 +1,7 @@
 """The compiled library: small recurrences and their losses in C on a CPU, with the whole loop over
-time in one call.
+time in one call. The machine's own C compiler compiles the C code in `csrc`, once for each user;
+without a compiler the kernels in Python are used.
 
-The C code in `csrc` is compiled by the machine's own C compiler, once for each user. The file name
-of the library contains a hash of the sources, the flags, and the compiler's macros, which identify
-the compiler and this CPU. Without a folder that other users cannot enter each process compiles its
-own library; without a compiler the kernels in Python are used.
-
-In C the rows of a batch are the last axis, (..., units, rows), filled up to a multiple of 32.
 Threads share the items of a call. An item is one model; in the softmax, it is a row of the batch or
 a tile of words for one model. An item is computed in one fixed order, so that the bits do not
 depend on the number of threads.
@@ -108,7 +103,7 @@ def _private_folder() -> Path | None:
 
 
 def _hash(compiler: str) -> str:
-    """Hash everything that the library depends on."""
+    """Hash the sources, the flags, and the macros, which identify the compiler and this CPU."""
     macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
     sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
     every = [macros, repr(_FLAGS).encode(), _declarations().encode(), *sources]

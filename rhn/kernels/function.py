@@ -7,8 +7,8 @@ if the models share a tensor:
     forward(**tensors, K=, keep=, **options)                  -> (result, *residuals)
     backward(grad, needs, residuals, **tensors, **options)    -> gradients (K, ...) by name
 
-Residuals (what the backward pass needs) are returned only with `keep`. The gradients are at least
-those that `needs` names. A tensor may be None (a dropout mask). Masks and targets have no gradient.
+Residuals are returned only with `keep`. The gradients are at least those that `needs` names. Masks,
+which may be None, and targets have no gradient.
 
 Under `torch.func.vmap` the mapped axis is folded into K: `vmap(grad_and_value(loss))` over stacked
 models makes one forward and one backward call. A tensor that they share is never copied K times.
@@ -16,7 +16,6 @@ models makes one forward and one backward call. A tensor that they share is neve
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 
 class Code(NamedTuple):
-    """The passes of a kernel, and the names of the kernel and of its tensors."""
+    """The name of a kernel, its passes, and the names of its tensors."""
 
     name: str
     forward: Callable
@@ -32,11 +31,9 @@ class Code(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def batched_function(code: Code, *tensors: Tensor | None, keep: bool, **options) -> Tensor:
+def batched_function(code: Code, *tensors: Tensor | None) -> Tensor:
     """Compute the result for one model, with gradients for all tensors except masks and targets."""
-    passes = partial(code.forward, keep=keep, **options), partial(code.backward, **options)
-    stack = (None if t is None else t.unsqueeze(0) for t in tensors)
-    result, *_ = _Forward.apply(Code(code.name, *passes, code.arguments), *stack)
+    result, *_ = _Forward.apply(code, *(None if t is None else t.unsqueeze(0) for t in tensors))
     return result.squeeze(0)
 
 
@@ -107,8 +104,6 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *_):
         raise _no_such_derivative(ctx.call, "second derivative")
-
-    jvp = backward
 
     @staticmethod
     def vmap(info, in_dims, call, needs, separate, grad, *saved):

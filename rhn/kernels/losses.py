@@ -7,8 +7,7 @@ Music: the keys of a frame are independent, and the loss of a frame is -log of i
     z = W y + b the logits, x the keys that sound (0 or 1)
 
 With softplus(z) = max(z, 0) - log sigmoid(|z|), the 88 logarithms of a frame become one logarithm
-of a product. Each factor is at least 1/2, so in float32 a product of 126 factors cannot underflow;
-frames of more keys take one logarithm for each 126 keys. The derivative is sigmoid(z) - x.
+of a product. Each factor is at least 1/2, so in float32 a product of 126 factors cannot underflow.
 
 Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64. All time
 steps share the dropout mask, so in C the units that it drops in a row are left out of all products.
@@ -140,9 +139,7 @@ def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
 
 
 def _softmax_call(y: Tensor, U: Tensor, targets: Tensor, mask: Mask) -> dict:
-    """Return the arguments of all functions of `softmax.h`: a row of the batch is a group, whose T
-    time steps share a mask.
-    """
+    """Return the arguments of all functions of `softmax.h`: a row of the batch is a group."""
     (T, B, n), V = y.shape[1:], U.shape[1]
     sizes = {"groups": B, "B": T, "n": n, "V": V, "tiles": -(-V // LANES)}
     by_rows = {"y": _by_rows(y), "targets": _by_rows(targets.to(y.dtype))}

@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# in numbers: MKL's small products give other bits if a result does not start on a boundary of 64
-# bytes
+# of float32: MKL's small products give other bits off a boundary of 64 bytes
 ALIGNMENT = 16
 Mask = Tensor | None
 """A dropout mask with entries 0 or 1 / (1 - rate); None drops nothing."""

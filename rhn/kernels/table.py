@@ -4,8 +4,7 @@ code for K stacked models.
     TRANSITION(x, s0, W, R, b)                   in C if C supports the call, else fused
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
-Backward uses the same code as forward. The code for a call is chosen by shapes, types, devices and
-the machine's compiler, never by values. Shapes are those of one model, in the letters of
+Backward uses the same code as forward. Shapes are those of one model, in the letters of
 `rhn.kernels`: dimensions are separated by spaces, and "G*n" is a product. A tensor with "?" may be
 None.
 """
@@ -14,6 +13,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,13 +35,11 @@ Sizes = dict[str, int]
 class Kernel:
     """One recurrence or loss, which is called like a function.
 
-    name:      its name, also in messages
     arguments: the shape of each tensor by its name
     options:   the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
-    fused:     forward and backward for K stacked models, see `rhn.kernels.function`; None: the
-               reference is used instead
-    compiled:  forward and backward in C
+    fused:     forward and backward for K stacked models, see `rhn.kernels.function`
+    compiled:  those in C
     supports:  (**tensors, **options) -> True if C computes the call
     """
 
@@ -61,8 +59,9 @@ class Kernel:
         code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
         if code is None:
             return self.reference(**named, **options)
-        call = Code(self.name, *code, tuple(named))
-        return batched_function(call, *named.values(), keep=torch.is_grad_enabled(), **options)
+        forward = partial(code[0], keep=torch.is_grad_enabled(), **options)
+        call = Code(self.name, forward, partial(code[1], **options), tuple(named))
+        return batched_function(call, *named.values())
 
     def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
         """Return all tensors by name and all options of a call. Raises InvalidInputError for a
@@ -125,13 +124,6 @@ OUTPUT = Kernel(
     compiled=(losses.output_forward_in_c, losses.output_backward_in_c),
     supports=losses.output_supports,
 )
-
-
-def kernel_states() -> list[dict]:
-    """List the code for kernels on every device of this machine: device, name, used."""
-    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    in_c = {"device": "cpu", "name": "C", "used": compiled.library() is not None}
-    return [in_c, *({"device": device, "name": "fused", "used": True} for device in devices)]
 
 
 def check_tensor(

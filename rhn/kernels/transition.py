@@ -10,10 +10,9 @@ S (L', n, n) holds the matrices of shortcuts into the last L' <= L - 1 layers; a
 none. With dropout masks, R_j s becomes R_j (s * m_j) in every block j and layer, S_l y becomes S_l
 (y * m), and h * t becomes (h * m') * t; the carried s * c is never masked.
 
-Between the input product and the weight gradients, a stage (time t, layer l) is one or two products
-and a few elementwise operations in place. Buffers are (K, L, T, B, .): S[:, l, t] is the state that
-enters layer l at time t, and S[:, 0, t + 1] is y[t]. A holds the gates of a highway network. A deep
-transition has none; its pre-activation is written into the place of its state.
+Buffers are (K, L, T, B, .): S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t +
+1] is y[t]. A holds the gates of a highway network. A deep transition has none; its pre-activation
+is written into the place of its state.
 
 The backward pass uses the local derivatives of each stage, ds/dz = f'(z) without gates, and with
 gates (h is h * m' here, and ds/dz_H is multiplied by m')
@@ -122,7 +121,9 @@ def backward(
     if A:
         D, C = _gate_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
     else:
-        D, C = _transition_derivatives(S, activation), None
+        D, C = workspace(S, *S[:, :, :-1].shape), None
+        for out, s in zip(D.unbind(1), _outputs(S), strict=True):
+            out.copy_(ACTIVATIONS[activation].slope(s))
     ds0 = _backward_stages(D, C, grad, products)
     dz, s, weight_gradient = D.flatten(2, 3), S[:, :, :-1], matmul.state_weight_gradient
     found = {
@@ -161,15 +162,6 @@ def _backward_stages(D: Tensor, C: Tensor | None, grad: Tensor, products: list[t
 def _outputs(S: Tensor) -> list[Tensor]:
     """Return the output states of the layers as views (K, T, B, n) of S."""
     return [*(S[:, layer, :-1] for layer in range(1, S.shape[1])), S[:, 0, 1:]]
-
-
-def _transition_derivatives(S: Tensor, activation: str) -> Tensor:
-    """Compute ds/dz (K, L, T, B, n) of a deep transition from its states."""
-    K, L, steps, B, n = S.shape
-    D = workspace(S, K, L, steps - 1, B, n)
-    for out, s in zip(D.unbind(1), _outputs(S), strict=True):
-        out.copy_(ACTIVATIONS[activation].slope(s))
-    return D
 
 
 def _gate_derivatives(S: Tensor, A: Tensor, m: Mask, activation: str) -> tuple[Tensor, Tensor]:

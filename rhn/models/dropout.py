@@ -21,7 +21,7 @@ from rhn.errors import InvalidInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """The share of entries of a language model that is dropped at each place, in [0, 1).
+    """The share of entries that is dropped at each place, in [0, 1).
 
     >>> Dropout(output=0.5).of_cells
     False
@@ -42,20 +42,16 @@ class Dropout:
 
 
 class Masks(NamedTuple):
-    """All dropout masks of a model, drawn once; None where nothing is dropped.
+    """All dropout masks of a model, drawn once; None where nothing is dropped, and no `cells` if
+    nothing is dropped in any cell.
 
-    >>> Masks.none(1)
-    Masks(embedding=None, cells=(CellMasks(input=None, state=None, candidate=None),), output=None)
+    >>> Masks()
+    Masks(embedding=None, cells=(), output=None)
     """
 
-    embedding: Tensor | None
-    cells: tuple[CellMasks, ...]
-    output: Tensor | None
-
-    @classmethod
-    def none(cls, layers: int) -> "Masks":
-        """Return the masks for no dropout."""
-        return cls(None, (CellMasks(),) * layers, None)
+    embedding: Tensor | None = None
+    cells: tuple[CellMasks, ...] = ()
+    output: Tensor | None = None
 
 
 def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
@@ -71,12 +67,11 @@ def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Ge
 
     words = draw(dropout.embedding, B, model.vocabulary_size)
     embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
-    cells = [CellMasks()] * len(model.cells)
-    # a module that is no Cell has no blocks
-    for k, cell in enumerate(model.cells if dropout.of_cells else ()):
+    cells = []
+    for cell in model.cells if dropout.of_cells else ():
         J = cell.blocks if dropout.gate_masks == "separate" else 1
         inputs, states = draw(dropout.input, J, B, cell.input_size), draw(dropout.hidden, J, B, n)
-        cells[k] = CellMasks(inputs, states, draw(dropout.candidate, B, n))
+        cells.append(CellMasks(inputs, states, draw(dropout.candidate, B, n)))
     return Masks(embedding, tuple(cells), draw(dropout.output, B, n))
 
 

@@ -1,28 +1,23 @@
 """Whole networks for chorales and for texts: a stack of recurrent cells, ours or the user's, with
-the layers before and after it.
-
-Legend: T time steps, B sequences or rows, n hidden units, L recurrence depth within a cell.
+the layers before and after it. logits[t] predict frame or token t + 1.
 
 The polyphonic model, for frames (quarter notes) of 88 keys:
 
-    logits[t] = W_o y[t] + b_o,   y = recurrence(frames)
+    logits[t] = W_o y[t] + b_o,   y = cells(frames)
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
-The first frame is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats per
-frame" of this toolkit is a mean over predicted frames.
+Every "nats per frame" of this toolkit is a mean over predicted frames, all but the first.
 
-The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of
-size E:
+The language model (Zilly et al. 2017, section 5.2), for V symbols and embeddings of size E, with
+dropout masks m (see `rhn.models.dropout`):
 
     x[t] = e[w[t]] m_x[t]           e (V, E) the embedding
     y    = cells(x)                 stacked, each with its own masks on its input and on its state
     logits[t] = U (y[t] m_o) + b    U = e if the weights are tied (Press and Wolf 2017), else (V, n)
-
-where m_x and m_o are dropout masks (see `rhn.models.dropout`), 1 without dropout. So logits[t] is
-the prediction of token w[t + 1].
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -47,8 +42,7 @@ class RecurrentModel(nn.Module):
     cell below, and the configuration that rebuilds the model.
 
     A cell that takes `init` and `generator` gets them; another cell keeps its own weights, whose
-    random numbers are torch's, seeded from the generator. Raises InvalidInputError for an unknown
-    cell, a cell with batch_first=True, or a size out of range.
+    random numbers are torch's, seeded from the generator. Raises InvalidInputError.
 
     >>> PolyphonicModel("gru", hidden_size=4).cells
     ModuleList(
@@ -65,19 +59,18 @@ class RecurrentModel(nn.Module):
         self.hidden_size, self.depth = hidden_size, depth
         self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
         self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
-        self._own_start = init is None and not _takes(factory)
+        draws = accepts(factory, "init") and accepts(factory, "generator")
+        self._own_start = init is None and not draws
         self.cells = nn.ModuleList()
         for m in [input_size, *[hidden_size] * (layers - 1)]:
-            sizes = m, hidden_size, depth
-            self.cells.append(_build(factory, sizes, init, generator, options))
-        last = self.cells[-1]
-        if init is None:
-            init = last.init if isinstance(last, Cell) else OWN
-        self.init = Initialization.parse(init)
+            make = partial(factory, m, hidden_size, depth, **options)
+            self.cells.append(_build(make, draws, init, generator))
+        usual = self.cells[-1].init if isinstance(self.cells[-1], Cell) else OWN
+        self.init = Initialization.parse(usual if init is None else init)
 
     def config(self) -> dict:
         """Return the constructor's arguments that rebuild this model, except device and dtype, with
-        all options of the cell, so that a file keeps its meaning when a default changes.
+        all options of the cell.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -92,21 +85,15 @@ class RecurrentModel(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
 
 
-def _takes(factory: Callable) -> bool:
-    """Return True if a cell draws its weights from a given scheme and generator."""
-    return accepts(factory, "init") and accepts(factory, "generator")
-
-
-def _build(factory: Callable, sizes: tuple[int, ...], init, generator, options: dict) -> nn.Module:
+def _build(make: Callable, draws: bool, init, generator) -> nn.Module:
     """Build a cell with its initial weights."""
-    if _takes(factory):
-        own = {} if init is None else {"init": init}
-        made = factory(*sizes, generator=generator, **own, **options)
+    if draws:
+        made = make(generator=generator, **({} if init is None else {"init": init}))
     else:
         with torch.random.fork_rng(devices=[], enabled=generator is not None):
             if generator is not None:
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
-            made = factory(*sizes, **options)
+            made = make()
     if isinstance(made, nn.RNNBase | nn.RNNCellBase):
         made = from_torch(made)
     if getattr(made, "batch_first", False):
@@ -116,10 +103,9 @@ def _build(factory: Callable, sizes: tuple[int, ...], init, generator, options: 
 
 def _name_of(factory: Callable) -> str:
     """Return the name of a cell in `CELLS`, or "module:factory"."""
-    ours = (name for name, known in CELLS.items() if known is factory)
-    # a functools.partial has no __qualname__
-    named = factory if hasattr(factory, "__qualname__") else type(factory)
-    return next(ours, None) or f"{named.__module__}:{named.__qualname__}"
+    named = getattr(factory, "__qualname__", type(factory).__qualname__)
+    own = f"{factory.__module__}:{named}"
+    return next((name for name, known in CELLS.items() if known is factory), own)
 
 
 class PolyphonicModel(RecurrentModel):
@@ -129,15 +115,11 @@ class PolyphonicModel(RecurrentModel):
         cell: a name in `rhn.cells.CELLS`, your own cell as `package.module:factory`, or the factory
             itself, which is called as factory(input_size, hidden_size, depth, device=, dtype=,
             **options). It returns (outputs (T, B, n), state) for x (T, B, input_size).
-        hidden_size, depth: n and L of each cell.
         input_size, output_size: number of keys of an input frame and of a predicted frame.
         layers: number of stacked cells.
-        init: scheme of the initial weights, including those of the output layer; see
-            `rhn.cells.init`. None: the default of the cell.
+        init: scheme of all initial weights, see `rhn.cells.init`. None: the default of the cell.
         generator: CPU generator that draws the weights. None: torch's default generator.
         options: options of the cell, for example transform_bias=-2.0.
-
-    Raises InvalidInputError as `RecurrentModel`.
 
     >>> model = PolyphonicModel("rhn", hidden_size=4, depth=2)
     >>> model(torch.zeros(5, 1, 88)).shape  # frames (T, B, keys) to logits
@@ -206,14 +188,11 @@ class LanguageModel(RecurrentModel):
     """A language model: an embedding, a stack of recurrent cells and a softmax.
 
     Args:
-        cell, hidden_size, depth, layers, generator, options: as in `PolyphonicModel`.
         vocabulary_size: V, the number of symbols.
         embedding_size: E. None: as in the official code, V if the weights are not tied and V < n,
             otherwise n.
         tied: whether the output layer uses the embedding's weights; this needs E = n.
-        init: scheme of all initial weights and biases. None: the default of the cell.
-
-    Raises InvalidInputError as `RecurrentModel`, and for tied weights with E != n.
+        others: as in `PolyphonicModel`.
 
     >>> model = LanguageModel("rhn", vocabulary_size=10, hidden_size=4, depth=2)
     >>> model(torch.tensor([[1], [5], [2]]))[0].shape  # ids (T, B) to logits (T, B, V)
@@ -221,8 +200,7 @@ class LanguageModel(RecurrentModel):
     """
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
-    takes_ids = True
-    """True, because the input of a language model is token ids."""
+    takes_ids = True  # the input is token ids
 
     def __init__(
         self,
@@ -261,17 +239,16 @@ class LanguageModel(RecurrentModel):
         masks: Masks | None = None,
         targets: Tensor | None = None,
     ) -> Reading:
-        """Read tokens (T, B) int64, beginning from the cells' `states` (None: zero), and predict
-        the next token at each time step; with targets (T, B), compute their negative
-        log-likelihoods instead of the logits.
+        """Read tokens (T, B) int64, beginning from the cells' `states` (None: zero). With targets
+        (T, B), compute their negative log-likelihoods instead of the logits.
         """
-        masks = Masks.none(self.layers) if masks is None else masks
+        masks = Masks() if masks is None else masks
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
         last, starts = [], [None] * self.layers if states is None else states
-        for cell, s0, dropout in zip(self.cells, starts, masks.cells, strict=True):
-            x, s = cell(x, s0, *((dropout,) if dropout.given else ()))
+        for k, cell in enumerate(self.cells):
+            x, s = cell(x, starts[k], *masks.cells[k : k + 1])
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:

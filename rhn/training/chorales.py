@@ -1,17 +1,12 @@
 """Train on chorales: minibatches, the task, and the losses of a split in nats per predicted frame.
 
-Chorales are sorted by length and cut into batches from the longest down: there is little padding,
-and only the shortest batch is not full. Batches are made once and stay on the device; only their
-order changes. Empty rows fill every batch up to a multiple of 32: then no vectorised loop has a
-remainder that depends on the number of models.
-
-Losses are measured before training and after every epoch, over whole splits, with the weights of
-that moment.
+Chorales are sorted by length and cut into batches from the longest down, for little padding. They
+are cut once; only the order of the batches changes. Empty rows fill every batch up to a multiple of
+32: then no vectorised loop has a remainder that depends on the number of models.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,35 +21,28 @@ from rhn.training.trainer import Task
 
 CHORALE_ROWS = 32
 MOST = 2  # times CHORALE_ROWS in a batch for evaluation, which needs no memory for gradients
+# fixed cost of a time step, in units of the cost of a row; losses depend on it in their last bits
 STEP_ROWS = {"cpu": 4.0}
-"""Fixed cost of a time step, by device type, in units of the cost of one row. Elsewhere kernel
-launches dominate. The cost is a constant, because losses depend on it in their last bits.
-"""
 
 
 @dataclass(frozen=True, eq=False)
 class ChoraleBatch:
-    """A batch: frames (T, B, keys) and mask (T, B), both in the dtype of the weights. The mask is 1
-    at real frames, 0 elsewhere; size is the number of predicted frames.
+    """A batch: frames (T, B, keys), and mask (T, B), 1 at real frames, 0 elsewhere. `size` is the
+    number of predicted frames.
     """
 
     frames: Tensor
     mask: Tensor
     size: int
-    rows = 1
 
     def inputs(self, model: nn.Module, numbers: Sequence[int]) -> tuple:
-        """Return the arguments of a step: this batch, the same for all trials. Each batch has its
-        own CUDA graph.
-        """
+        """Return the arguments of a step: this batch, which has its own CUDA graph."""
         return (self,), None
 
 
 class ChoraleTask(Task):
-    """Predict the next frame of chorales.
-
-    config: a `ChoraleConfig`, or an object with its fields epochs, patience, objective, batch_size,
-    seed and optimizer; `model` needs all fields.
+    """Predict the next frame of chorales. Both losses of a curve are measured over whole splits
+    with the weights before training and after each epoch.
     """
 
     columns = ("train_nll", "valid_nll")
@@ -65,9 +53,7 @@ class ChoraleTask(Task):
         super().__init__(config, device)
         self.objective, where = config.objective, {"device": self.device, "dtype": dtype}
         self._batches = training_batches(corpus.train, config.batch_size, **where)
-        self._splits = [
-            evaluation_batches(split, **where) for split in (corpus.train, corpus.valid)
-        ]
+        self._splits = [evaluation_batches(s, **where) for s in (corpus.train, corpus.valid)]
         # an ensemble, and its losses as one CUDA graph
         self._evaluate: tuple[Any, Any] = None, None
 
@@ -85,8 +71,11 @@ class ChoraleTask(Task):
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
         if self._evaluate[0] is not ensemble:
-            # without self, see `captured`
-            losses = partial(split_losses, ensemble, self._splits)
+            splits = self._splits
+
+            def losses() -> Tensor:  # without self, see `captured`
+                return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
+
             self._evaluate = ensemble, captured(losses, self.device)
         return self._evaluate[1]()
 
@@ -96,26 +85,22 @@ class ChoraleTask(Task):
 
 
 def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[ChoraleBatch]:
-    """Cut pieces into ceil(N / batch_size) batches, longest first. `where`: device and dtype.
-    Raises DataError if no piece has two frames.
+    """Cut pieces into ceil(N / batch_size) batches on a device, longest first. `where`: device and
+    dtype. Raises DataError if no piece has two frames.
     """
     usable = _longest_first(pieces)
     cuts = range(0, len(usable), batch_size)
     return [_minibatch(usable[start : start + batch_size], **where) for start in cuts]
 
 
-def evaluation_batches(
-    pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype
-) -> list[ChoraleBatch]:
-    """Cut pieces into batches for evaluation, longest first, so that the estimated time on the
-    device is least; see `STEP_ROWS`.
-    """
-    usable, start, found = _longest_first(pieces), 0, []
+def evaluation_batches(pieces: Sequence[np.ndarray], *, device, dtype) -> list[ChoraleBatch]:
+    """Cut pieces into batches for evaluation, longest first, in the least time; see `grouped`."""
+    usable, found = _longest_first(pieces), []
     longest = [len(piece) for piece in usable[::CHORALE_ROWS]]
     for blocks in grouped(longest, STEP_ROWS.get(torch.device(device).type, 1e6)):
-        end = start + blocks * CHORALE_ROWS
-        found.append(_minibatch(usable[start:end], device=device, dtype=dtype))
-        start = end
+        rows = blocks * CHORALE_ROWS
+        found.append(_minibatch(usable[:rows], device=device, dtype=dtype))
+        usable = usable[rows:]
     return found
 
 
@@ -129,11 +114,10 @@ def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
     """
     best: list[tuple[float, list[int]]] = [(0.0, [])]  # of the last blocks, by their number
     for frames in reversed(longest):
-        sizes = range(1, min(MOST, len(best)) + 1)
-        costs = [
-            (frames * (n * CHORALE_ROWS + step_rows) + best[-n][0], [n, *best[-n][1]])
-            for n in sizes
-        ]
+        costs = []
+        for n in range(1, min(MOST, len(best)) + 1):
+            cost, rest = best[-n]
+            costs.append((frames * (n * CHORALE_ROWS + step_rows) + cost, [n, *rest]))
         best.append(min(costs))
     return best[-1][1]
 
@@ -144,17 +128,10 @@ def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
     return total / sum(batch.size for batch in batches)
 
 
-def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[ChoraleBatch]]) -> Tensor:
-    """Return the mean loss of each model on each split, (K, splits) in float64."""
-    return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
-
-
 def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = None) -> float:
     """Return the loss on `pieces` (None: the training pieces) of the constant predictor with the
-    lowest training loss, in nats per frame.
-
-    It is the sum over keys of -q log p - (1 - q) log(1 - p). p is the share of training frames in
-    which a key sounds, without the first frame of each piece, and q is that share for `pieces`.
+    lowest training loss, in nats per frame: the sum over keys of -q log p - (1 - q) log(1 - p). p
+    and q are the shares of predicted frames in which a key sounds, in training and in `pieces`.
     """
     p, q = (
         torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -13,9 +13,6 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, OnOff, Positive
 from rhn.utils.io import read_json
 from rhn.utils.validation import LARGEST_FLOAT, check_values, in_short
-
-if TYPE_CHECKING:
-    from rhn.models.dropout import Dropout
 
 ADAM, RMSPROP = ("beta1", "beta2", "epsilon"), ("alpha", "epsilon", "momentum")
 HYPERPARAMETERS = {"sgd": ("momentum",), "adam": ADAM, "adamw": ADAM, "rmsprop": RMSPROP}
@@ -144,8 +141,8 @@ class LanguageConfig(TrainingConfig):
     epochs: Count = 500
 
     @property
-    def dropout(self) -> "Dropout":
-        """The dropout rates at all places."""
+    def dropout(self) -> Any:
+        """The dropout rates at all places, a `rhn.models.dropout.Dropout`."""
         from rhn.models.dropout import Dropout  # loads torch, for which `--help` does not wait
 
         names = ("embedding", "input", "hidden", "output", "candidate")

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 
-from rhn.cells import is_ours
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -134,7 +133,7 @@ def build_model(
     seed: int | None = None,
     device=None,
 ) -> Any:
-    """Build a configuration's model, if the free memory suffices. seed: None: its own seed."""
+    """Build a configuration's model. seed: None: that of the configuration."""
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
     model: Any = PolyphonicModel
     options = {name: getattr(config, name) for name in ("hidden_size", "depth", "init")}
@@ -142,27 +141,19 @@ def build_model(
         model, options["init"] = LanguageModel, for_steps(config.init, config.window)
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
-    options |= config.options | {"generator": generator}
-    if is_ours(config.cell):  # a user's cell may not work without memory
-        require_memory(model(config.cell, device="meta", **options), device=device)
-    return model(config.cell, device=device, **options)
+    return model(config.cell, device=device, **options | config.options, generator=generator)
 
 
 def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.Module]:
     """Build the models of several seeds on the CPU, if the free memory of a device suffices."""
     if len(seeds) > 0:
         first = build(check_seed(seeds[0]))
-        require_memory(first, len(seeds), device)  # before the seeds are read one by one
+        need = len(seeds) * TRAINED * weight_bytes(first)  # before the seeds are read one by one
+        check_room(need, "training", "use fewer or smaller networks", str(device or "cpu"))
     distinct = {check_seed(seed): None for seed in seeds}
     if len(distinct) != max(1, len(seeds)):
         raise InvalidInputError(f"seeds is {[*seeds]}: expected one or more distinct numbers")
     return {seed: build(seed) if k else first for k, seed in enumerate(distinct)}
-
-
-def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
-    """Raise InvalidInputError if the training of such models needs more than the free memory."""
-    need, what = models * TRAINED * weight_bytes(model), "training (weights, gradients, optimizer)"
-    check_room(need, what, "use fewer or smaller networks", str(device or "cpu"))
 
 
 def weight_bytes(model: nn.Module) -> int:

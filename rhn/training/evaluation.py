@@ -2,17 +2,18 @@
 nats / log 2.
 
 The first frame of a chorale and the first token of a text are not predicted. The state begins at
-zero. A text can be cut into B rows, which is faster; then each row begins from the zero state. The
-length of the windows in which a text is read does not change the result.
+zero, in each of the B rows into which a text can be cut, which is faster.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.data import Corpus, TextCorpus, Vocabulary
@@ -20,13 +21,12 @@ from rhn.data.corpus import SPLITS
 from rhn.data.text import in_rows
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.models.dropout import Masks
 from rhn.models.networks import States
 from rhn.training.chorales import evaluation_batches, mean_nll
 from rhn.training.ensemble import Ensemble, deterministic, sums
 from rhn.training.graphs import captured
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, in_short
+from rhn.utils.validation import check_device, in_short, number
 
 WINDOW = 64  # steps read at once; no result depends on it
 
@@ -49,8 +49,8 @@ def evaluate(
     device: str = "cpu",
     **options: Any,
 ) -> MeanLoss:
-    """Compute the mean loss of a model on a split ("train", "valid", "test"). `options`:
-    batch_size, for texts. Raises InvalidInputError and DataError.
+    """Compute the mean loss of a model on a split ("train", "valid", "test"). options: for texts
+    batch_size and temperature, see `score`. Raises InvalidInputError and DataError.
 
     >>> ones = [np.ones((4, 88))]
     >>> loss = evaluate(PolyphonicModel("rhn", hidden_size=4), Corpus(ones, ones, ones, "ones"))
@@ -88,60 +88,58 @@ def score(
     tokens: np.ndarray,
     *,
     batch_size: int = 1,
+    temperature: float = 1.0,
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> MeanLoss:
-    """Compute the mean loss of one model on a text (N,), read as `batch_size` rows. `progress` is
-    called with (tokens done, all tokens). Raises DataError if a row has fewer than two tokens.
+    """Compute the mean loss of one model on a text (N,), read as `batch_size` rows, with logits
+    divided by `temperature`. `progress` is called with (tokens done, all tokens). Raises DataError
+    if a row has fewer than two tokens.
     """
-    rows = in_rows(tokens, batch_size)
-    nll = ensemble_nll(Ensemble.of([model], check_device(device)), rows, progress=progress)
-    return MeanLoss(nll.item(), batch_size * (rows.shape[1] - 1))
+    rows, T = in_rows(tokens, batch_size), number("temperature", temperature, above=0)
+    nll = ensemble_nll(Ensemble.of([model], check_device(device)), rows, T, progress)
+    return MeanLoss(nll.item(), rows[:, 1:].size)
 
 
 def ensemble_nll(
     ensemble: Ensemble,
     rows: np.ndarray,
-    *,
-    window: int = WINDOW,
+    temperature: float = 1.0,
     progress: Advance = lambda done, total: None,
 ) -> Tensor:
     """Return the mean loss of each model on rows (B, N // B), in nats per token: (K,) float64."""
-    B, steps = rows.shape[0], rows.shape[1] - 1
-    step = captured(lambda tokens, own: ensemble.map(read_window, tokens, own=own), ensemble.device)
-    states, done = (None,) * len(ensemble.skeleton.cells), 0
+    read = partial(read_window, temperature=temperature)
+    step = captured(lambda tokens, own: ensemble.map(read, tokens, own=own), ensemble.device)
+    states, count = (None,) * len(ensemble.skeleton.cells), rows[:, 1:].size
     total: Any = 0.0
-    for tokens in text_windows(rows, window, ensemble.device):
+    for start in range(0, rows.shape[1] - 1, WINDOW):
+        tokens = window_of(rows, start, WINDOW, ensemble.device)
         nll, states = step(tokens, states)  # on a GPU the next call overwrites both
         total = total + sums(nll)
-        done += len(tokens) - 1
-        progress(B * done, B * steps)
-    return total / (B * steps)
+        progress(len(rows) * (start + len(tokens) - 1), count)
+    return total / count
 
 
 def read_window(
-    model: Callable, states: States | None, tokens: Tensor, masks: Masks | None = None
+    model: Callable, states: States, tokens: Tensor, masks: Any = None, temperature: float = 1.0
 ) -> tuple[Tensor, States]:
     """Return -log P (T, B) in nats for the last T tokens of a window (T + 1, B), and the states
     after the window.
     """
-    reading = model(tokens[:-1], states, masks, tokens[1:])
-    return reading.nll, reading.states
-
-
-def text_windows(
-    rows: np.ndarray, window: int, device: torch.device | str = "cpu"
-) -> Iterator[Tensor]:
-    """Iterate over the windows (T + 1, B) of rows (B, N // B). The last may be shorter."""
-    steps = rows.shape[1] - 1
-    for start in range(0, steps, window):
-        yield window_of(rows, start, min(window, steps - start), device)
+    targets = tokens[1:]
+    if temperature == 1:  # the loss without logits in memory
+        reading = model(tokens[:-1], states, masks, targets)
+        return reading.nll, reading.states
+    reading = model(tokens[:-1], states, masks)
+    logits = (reading.logits / temperature).flatten(0, -2)
+    nll = F.cross_entropy(logits, targets.flatten(), reduction="none")
+    return nll.view(targets.shape), reading.states
 
 
 def window_of(
     rows: np.ndarray, start: int, steps: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return the tokens (T + 1, B) int64 of one window of rows (B, N // B)."""
+    """Return the tokens (T + 1, B) int64 of one window of rows (B, N // B); fewer at the end."""
     tokens = np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)
     return torch.from_numpy(tokens).to(device)
 

@@ -1,7 +1,5 @@
-"""Train language models: windows of a text, masks, and the loss of the official code.
-
-Legend: T time steps of a window, B rows, K models. Each model's tensors are stacked along a leading
-axis K.
+"""Train language models: windows of a text (T time steps, B rows), masks, and the loss of the
+official code:
 
     loss = sum over steps and rows of -log P(token) / B
            [+ activation terms (Merity et al. 2017), in nats per token times T]
@@ -12,8 +10,8 @@ axis K.
            [p <- (1 - weight_decay) p  with weight_decay_form="shrink"]
 
 The negative log-likelihood is summed over time steps, so a learning rate of 0.2 here equals 0.2 T
-for a loss in nats per token. A text is read as B rows side by side, window after window; each
-window of T + 1 tokens begins with the last token of the previous one, and from its last state.
+for a loss in nats per token. Each window of T + 1 tokens begins with the last token of the previous
+one, and from its last state.
 """
 
 from collections.abc import Sequence
@@ -42,12 +40,10 @@ BEYOND = 700.0  # nats per token: the perplexity of more overflows
 
 
 class LanguageTask(Task):
-    """Predict the next token of a text.
-
-    The losses of a curve are in nats per token. The training loss is the mean over the epoch, with
-    dropout and with the weights at each window; the gradient norm is the mean before gradients are
-    scaled down. The validation loss is that of the weights (or their average) after the epoch,
-    without dropout, in as many rows as in training.
+    """Predict the next token of a text. The training loss of a curve is the mean over the epoch,
+    with dropout and with the weights at each window; the gradient norm is the mean before gradients
+    are scaled down. The validation loss is that of the weights (or their average) after the epoch,
+    without dropout, in as many rows as in training. Losses are in nats per token.
     """
 
     first_epoch = 1
@@ -85,13 +81,13 @@ class LanguageTask(Task):
         if states is not None and keep is not None:
             states = tuple(s * keep for s in states)
         reading = model(tokens[:-1], states, masks, tokens[1:])
-        loss = reading.nll.sum() / tokens.shape[1]
+        loss, y = reading.nll.sum() / tokens.shape[1], reading.outputs
         if config.activation_regularization:
-            y = reading.outputs if masks.output is None else reading.outputs * masks.output
-            loss = loss + config.activation_regularization * y.square().mean() * len(y)
-        if config.temporal_activation_regularization and len(tokens) > 2:
-            change = reading.outputs.diff(dim=0).square().mean()
-            loss = loss + config.temporal_activation_regularization * change * len(reading.outputs)
+            kept = y if masks.output is None else y * masks.output
+            loss = loss + config.activation_regularization * kept.square().mean() * len(y)
+        if config.temporal_activation_regularization and len(y) > 1:
+            change = y.diff(dim=0).square().mean()
+            loss = loss + config.temporal_activation_regularization * change * len(y)
         return loss, (reading.nll, reading.states)
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
@@ -112,14 +108,6 @@ class TextWindow:
     start: int
     length: int
 
-    @property
-    def rows(self) -> int:
-        return self.task.config.batch_size
-
-    @property
-    def size(self) -> int:
-        return self.length * self.rows
-
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
         """Return the tokens (T + 1, B), and for these seeds the dropout masks and which rows keep
         their state, (K, B, 1).
@@ -130,7 +118,8 @@ class TextWindow:
             generator = seeded(seed, self.epoch, self.step, MASKS, device=task.device)
             masks, keep = draw_masks(model, tokens[:-1], config.dropout, generator), None
             if config.reset_probability:
-                draw = torch.rand(self.rows, 1, generator=generator, device=task.device)
+                rows = config.batch_size
+                draw = torch.rand(rows, 1, generator=generator, device=task.device)
                 keep = (draw >= config.reset_probability).to(model.embedding.dtype)
             drawn.append((masks, keep))
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
@@ -140,9 +129,8 @@ def epoch_windows(
     columns: int, window: int, *, vary: bool = False, epoch: int = 1
 ) -> list[tuple[int, int]]:
     """Return (first time step, number of time steps) for each window of an epoch over rows of
-    `columns` tokens: as many whole windows as fit, as in the official code. With `vary`, lengths
-    are drawn anew in each epoch, equal for every seed, from a normal distribution with mean
-    `window` (for one window in 20 half of that) and standard deviation 5.
+    `columns` tokens: as many whole windows as fit. With `vary`, lengths are drawn from a normal
+    distribution with mean `window` (for one window in 20 half of that) and standard deviation 5.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]

@@ -3,28 +3,25 @@ masks (Gal and Ghahramani 2016).
 
     P(w[t]) = 1/S sum over samples i of softmax(z_i[t])[w[t]]
 
-Legend: z_i are the logits with the masks of sample i; S samples, N tokens, T time steps of a
-window, B samples side by side.
-
-Each sample reads the whole text from the zero state. New masks are drawn in every window, as in
-training. Masks are a function of (seed, sample, window), on every device.
+where z_i are the logits with the masks of sample i. Each sample reads the whole text from the zero
+state. New masks are drawn in every window, as a function of (seed, sample, window).
 """
 
 import copy
-import functools
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import seeded
-from rhn.training.evaluation import MeanLoss, read_window, text_windows
+from rhn.training.evaluation import MeanLoss, read_window, window_of
 from rhn.training.graphs import captured
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_device, check_seed, whole_number
@@ -45,45 +42,37 @@ def monte_carlo_score(
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> MeanLoss:
-    """Compute the loss on a text (N,) of the mean prediction of `samples` networks with random
-    dropout masks. `progress` is called with (tokens done, all tokens) of all samples.
-
-    dropout: the rates, commonly those of the training run.
-    window: number of time steps that share one set of masks.
-    rows: most samples side by side; the result depends on this number by rounding only.
+    """Compute the loss on a text (N,) of the mean prediction of `samples` networks with dropout
+    masks, which `window` time steps share. At most `rows` samples are read side by side, which
+    changes the result by rounding only. `progress` gets (tokens done, all tokens) of all samples.
     """
-    seed, text = check_seed(seed), in_rows(tokens, 1)
-    samples, rows = whole_number("samples", samples), whole_number("rows", rows)
-    window, steps = whole_number("window", window), text.shape[1] - 1
+    seed, text, window = check_seed(seed), in_rows(tokens, 1), whole_number("window", window)
+    steps, samples = text.shape[1] - 1, whole_number("samples", samples)
     model = copy.deepcopy(model).to(check_device(device)).eval()
     place = model.embedding.device
-    rows = min(rows, max(1, HELD // steps))
-    read = captured(functools.partial(read_window, model), place)
+    rows = min(whole_number("rows", rows), max(1, HELD // steps))
+    read = captured(partial(read_window, model), place)
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=place)
     for first in range(0, samples, rows):
         numbers = range(first, min(first + rows, samples))
-        log_p, done = total.new_empty(steps, len(numbers)), 0
+        log_p = total.new_empty(steps, len(numbers))
         states: Any = (None,) * model.layers
-        for k, part in enumerate(text_windows(text, window, place)):
-            masks = _draw(model, dropout, seed, numbers, k, part[:-1])
+        for start in range(0, steps, window):
+            part = window_of(text, start, window, place)
+            generators = [seeded(seed, sample, start // window) for sample in numbers]
+            drawn = [draw_masks(model, part[:-1].cpu(), dropout, g) for g in generators]
+            masks = _side_by_side(drawn, place)
             nll, states = read(states, part.expand(-1, len(numbers)), masks)
-            log_p[done : done + len(nll)] = -nll
-            done += len(nll)
-            progress(first * steps + len(numbers) * done, samples * steps)
+            log_p[start : start + len(nll)] = -nll
+            progress(first * steps + len(numbers) * (start + len(nll)), samples * steps)
         torch.logaddexp(total, log_p.logsumexp(1), out=total)
     return MeanLoss((math.log(samples) - total.mean()).item(), steps)
 
 
-def _draw(
-    model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor
-) -> Masks:
-    """Draw the masks of these samples for a window of tokens (T, 1), side by side."""
-    generators = [seeded(seed, sample, window) for sample in samples]
-    drawn = [draw_masks(model, tokens.cpu(), dropout, generator) for generator in generators]
-
+def _side_by_side(drawn: list[Masks], device: torch.device) -> Masks:
     def beside(axis: int, *masks) -> Tensor | None:
-        return None if masks[0] is None else torch.cat(masks, axis).to(tokens.device)
+        return None if masks[0] is None else torch.cat(masks, axis).to(device)
 
     words, *others = zip(*drawn, strict=True)
-    rest = (tree_map(functools.partial(beside, -2), *masks) for masks in others)
+    rest = (tree_map(partial(beside, -2), *masks) for masks in others)
     return Masks(beside(-1, *words), *rest)

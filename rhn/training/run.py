@@ -7,14 +7,13 @@ result is that of an uninterrupted run.
     config.json          configuration and data
 
 With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. A save writes the state
-first, and the other files follow from it: after a kill they are written again, with the same
-numbers (on a CPU, the same bits).
+first; the other files follow from it, and after a kill they are written again.
 """
 
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -41,10 +40,8 @@ SAVE_SHARE = 0.02  # of the time: a kill costs as much as is trained between two
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training run for one seed. Losses are from the best epoch (`last_train_nll`
-    from the last one), in nats per frame or token. The training loss of a language model is the
-    mean during the epoch, with dropout; its test loss is None. `steps` are those done in the
-    present epoch, and all of the epoch.
+    """The result of a training run for one seed. Losses are from the best epoch, in nats per frame
+    or token; of a text, the training loss is the mean during the epoch, the test loss is None.
     """
 
     seed: int
@@ -54,20 +51,8 @@ class TrainingResult:
     valid_nll: float
     test_nll: float | None
     epochs: int
-    last_train_nll: float
-    steps: tuple[int, int]
     finished: bool
     diverged: str | None
-
-
-class Callback:
-    """The base class of callbacks during a training run, such as progress bars and recorders."""
-
-    def step(self, trainer: Trainer) -> None:
-        """Called at the start of a training run, and after every optimiser step."""
-
-    def save(self) -> None:
-        """Called before the state is saved, so that the callback's files are not older."""
 
 
 def train(
@@ -80,21 +65,19 @@ def train(
     device: str = "cpu",
     max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callable[[Trainer], None]] = (),
     **changes: Any,
 ) -> list[TrainingResult]:
-    """Train in the folder `out`, or continue the training run in it. Returns one result for each
-    seed.
+    """Train in the folder `out`, or continue the training run in it. Returns one result per seed.
 
     Args:
-        config: a preset by name (`rhn presets`), or a configuration; a later call may change its
-            `epochs`.
-        data: chorales or a text; None: the published data of the configuration.
-        seeds: seeds to train side by side as one program; default: the seed of the configuration.
-        threads: number of CPU threads for a language model, whose bits are the same in every run
-            with one thread. Chorales use one.
+        config: a preset by name (`rhn presets`), or a configuration. A later call may raise epochs.
+        data: chorales or a text. None: the published data of the configuration.
+        seeds: seeds to train side by side as one program. None: the seed of the configuration.
+        threads: CPU threads for a text, whose bits are the same in every run with one thread.
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
+        callbacks: functions that are called at the start and after every optimiser step.
         changes: fields of the configuration, such as cell="dts-rnn", hidden_size=64.
 
     Raises InvalidInputError if the folder holds another training run, DataError if its state is
@@ -136,7 +119,7 @@ def train(
 class _Run:
     """A training run and its files."""
 
-    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callback]):
+    def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callable]):
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
         self._text, self._homes = isinstance(task, LanguageTask), homes(folder, list(models))
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
@@ -167,24 +150,22 @@ class _Run:
         """Return the result of the training run for a seed."""
         trainer, first, curve = self.trainer, self._task.first_epoch, self.trainer.curve(seed)
         best = best_epoch(curve, self._task.objective) if len(curve) else -first
-        losses = curve[[best, -1], :2].tolist() if len(curve) else [(math.nan, math.nan)] * 2
+        losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         return TrainingResult(
             seed=seed,
             checkpoint=str(self._homes[seed] / "best.safetensors"),
             best_epoch=best + first,
-            train_nll=losses[0][0],
-            valid_nll=losses[0][1],
+            train_nll=losses[0],
+            valid_nll=losses[1],
             test_nll=None if self._text else self._test_nll(seed),
             epochs=max(0, len(curve) - 1 + first),
-            last_train_nll=losses[1][0],
-            steps=trainer.position,
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
         )
 
     def _report_step(self) -> None:
         for callback in self._callbacks:
-            callback.step(self.trainer)
+            callback(self.trainer)
 
     def _saved(self) -> dict[int, TrialState] | None:
         """Return the saved state of each seed; None if the folder has no training run. Raises
@@ -216,8 +197,6 @@ class _Run:
 
     def _save(self) -> None:
         """Write the state, then the files that follow from it."""
-        for callback in self._callbacks:
-            callback.save()
         arrays: dict[str, np.ndarray] = {}
         for seed, prefix in self._prefixes.items():
             state = self.trainer.state(seed)
@@ -263,7 +242,5 @@ class _Run:
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
-    """Return the folder of each seed: the folder itself for one seed, its subfolder seed-N/ for
-    several.
-    """
+    """Return the folder of each seed: of several seeds, the subfolders seed-N/."""
     return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}

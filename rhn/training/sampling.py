@@ -1,9 +1,8 @@
 """Sample from trained models: a chorale frame by frame in four voices, or a text token by token.
 
 Every piano key is drawn with the model's log-odds, divided by a temperature. The four most probable
-of the drawn keys sound; if there are none, the most probable of all. The first frame is a chord of
-C major or A minor, to which the data set is transposed. A token is drawn with the model's logits,
-divided by a temperature; the symbol `<unk>` is never drawn.
+of the drawn keys sound; if there are none, the most probable of all. A token is drawn with the
+model's logits, divided by a temperature; the symbol `<unk>` is never drawn.
 """
 
 import copy
@@ -31,7 +30,7 @@ def sample(
     model: PolyphonicModel | LanguageModel, vocabulary: Vocabulary | None = None, **options
 ) -> np.ndarray | str:
     """Sample a new chorale, an array (T, 88), or a new text from a language model with its
-    vocabulary. options: seed, temperature; bars for chorales; prompt, length, top_k for texts.
+    vocabulary. options: those of `sample_chorale` or `generate`.
 
     >>> sample(PolyphonicModel("rhn", hidden_size=4), bars=2).shape  # (quarter notes, keys)
     (8, 88)
@@ -51,9 +50,8 @@ def sample_chorale(
     temperature = number("temperature", temperature, above=0)
     generator = Generator().manual_seed(check_seed(seed))
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
-    frames = torch.zeros(
-        BEATS * whole_number("bars", bars), KEYS, dtype=torch.float64, device="cpu"
-    )
+    steps = BEATS * whole_number("bars", bars)
+    frames = torch.zeros(steps, KEYS, dtype=torch.float64, device="cpu")
     frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
     model, states = copy.deepcopy(model).to("cpu", torch.float64).eval(), [None] * model.layers
     for t in range(1, len(frames)):
@@ -83,39 +81,35 @@ def generate(
     """Sample a text: the prompt as the model reads it (an unknown word is `<unk>`; if it is empty,
     a newline or a uniformly drawn symbol), and `length` new tokens of the `top_k` most probable.
     """
-    temperature = number("temperature", temperature, above=0)
-    size = len(vocabulary or ())
-    if vocabulary is None or size != model.vocabulary_size:
-        expected = f"the model's {model.vocabulary_size}"
-        raise InvalidInputError(f"vocabulary has {size} symbols: expected {expected}")
-    most = len(vocabulary) if top_k is None else min(whole_number("top_k", top_k), size)
+    temperature, size = number("temperature", temperature, above=0), model.vocabulary_size
+    if vocabulary is None or len(vocabulary) != size:
+        given = len(vocabulary or ())
+        raise InvalidInputError(f"vocabulary has {given} symbols: expected the model's {size}")
+    most = size if top_k is None else min(whole_number("top_k", top_k), size)
     generator, model = Generator().manual_seed(check_seed(seed)), copy.deepcopy(model).eval()
+
+    def draw(logits: Tensor, most: int) -> int:
+        """Draw one of the `most` most probable symbols other than `<unk>`."""
+        if vocabulary.unknown is not None:
+            logits[vocabulary.unknown] = -torch.inf
+        kept = logits.topk(most)
+        logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)
+        # 0 is the largest: no temperature is too cold for it
+        p = ((logits - logits.max()) / temperature).softmax(0)
+        return int(torch.multinomial(p, 1, generator=generator))
+
     text = vocabulary.encode(prompt).tolist()
-    unread, end = text, len(text) + whole_number("length", length)
-    if not text and (newline := vocabulary.index.get(NEWLINE[vocabulary.unit])) is not None:
-        unread = [newline]
-    elif not text:
-        unread = text = [_draw(torch.zeros(size, device="cpu"), vocabulary, size, generator)]
-    states = None
+    end = len(text) + whole_number("length", length)
+    start = vocabulary.index.get(NEWLINE[vocabulary.unit])
+    if not text and start is None:
+        text = [draw(torch.zeros(size, device="cpu"), size)]
+    states, unread = None, text or [start]
     while len(text) < end:
         reading = model(torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states)
-        states, logits = reading.states, reading.logits[-1, 0].double().cpu()
-        unread = [_draw(logits, vocabulary, most, generator, temperature)]
+        states = reading.states
+        unread = [draw(reading.logits[-1, 0].double().cpu(), most)]
         text = text + unread
     return vocabulary.decode(text)
-
-
-def _draw(
-    logits: Tensor, vocabulary: Vocabulary, most: int, generator: Generator, temperature: float = 1
-) -> int:
-    """Draw one of the `most` most probable symbols other than `<unk>` from logits (V,)."""
-    if vocabulary.unknown is not None:
-        logits[vocabulary.unknown] = -torch.inf
-    kept = logits.topk(most)
-    logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)
-    # 0 is the largest: no temperature is too cold for it
-    logits = (logits - logits.max()) / temperature
-    return int(torch.multinomial(logits.softmax(0), 1, generator=generator))
 
 
 def write_chorale(frames: np.ndarray, path: str | Path) -> Path:

@@ -2,8 +2,7 @@
 their file.
 
 A curve has the losses after each epoch, (epochs, 2 or more) float64: the training loss first, then
-the validation loss. A state file has a checksum: a file that differs by one bit from the file that
-was written is refused. One process at a time works in a folder with states.
+the validation loss. A state file that differs by one bit from what was written is refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,9 +26,7 @@ Objective = Literal["train", "valid"]
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial between two steps: its curve, and weights, velocity, best weights and all else that
-    the training needs, by name.
-    """
+    """A trial between two steps: its curve, and all else that the training needs, by name."""
 
     curve: np.ndarray
     arrays: Mapping[str, np.ndarray]
@@ -59,27 +56,18 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
     return int(np.where(np.isfinite(curve[:, :2]).all(axis=1), losses, np.inf).argmin())
 
 
-def has_ended(
-    curve: np.ndarray,
-    objective: Objective,
-    *,
-    epochs: int,
-    patience: int | None,
-    first_epoch: int = 0,
-) -> bool:
-    """Return True if a trial has ended: all epochs are done, `patience` epochs had no better loss,
-    or the trial diverged. `first_epoch` is the epoch of the curve's first row.
+def has_ended(curve: np.ndarray, objective: Objective, epochs: int, patience: int | None) -> bool:
+    """Return True if a trial has ended: the curve has a row `epochs`, `patience` epochs had no
+    better loss, or the trial diverged.
     """
     last = len(curve) - 1
-    if last + first_epoch >= epochs or diverged(curve):
+    if last >= epochs or diverged(curve):
         return True
     return patience is not None and last >= 0 and last - best_epoch(curve, objective) >= patience
 
 
 def write_state(path: Path, arrays: Mapping[str, object], texts: Mapping[str, str]) -> None:
-    """Write named arrays (NumPy arrays, or torch tensors on the CPU) and named texts to a file,
-    atomically and with their checksum. Raises OutputError; then an existing file stays as it was.
-    """
+    """Write named arrays and texts to a file, atomically. Raises OutputError."""
     import torch
 
     tensors = {name: torch.from_numpy(np.asarray(a, order="C")) for name, a in arrays.items()}
@@ -87,11 +75,9 @@ def write_state(path: Path, arrays: Mapping[str, object], texts: Mapping[str, st
 
 
 def read_state(path: Path, *, whole: bool = True) -> tuple[dict, dict[str, str]] | None:
-    """Read the arrays and the texts that `write_state` wrote; None if there is no file. With
-    whole=False read only the texts, without a look at the checksum.
-
-    Raises DataError if the file cannot be read, and its subclass DamagedError if its content is not
-    what was written.
+    """Read the arrays and texts that `write_state` wrote; None if there is no file. With
+    whole=False read only the texts, unchecked. Raises DataError, and its subclass DamagedError if
+    the content is not what was written.
     """
     try:
         header, tensors = read_tensors(path, ENTRY, whole=whole)
@@ -111,9 +97,7 @@ def _checksum(tensors: Mapping, texts: Mapping[str, str]) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is created if it is missing. The lock ends with
-    the process that holds it. Raises OutputError.
-    """
+    """Keep other processes out of a folder, which is created if missing. Raises OutputError."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -6,7 +6,6 @@ Data are those in the stored path, if they have the stored checksum, or those th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rhn.checkpoints import Checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
@@ -17,20 +16,12 @@ from rhn.training.config import LanguageConfig, read_config
 
 @dataclass(frozen=True)
 class StoredData:
-    """The data of a training run, as its files name it."""
+    """The path and the checksum of the data of a training run, None if not stored. Without a path
+    they are the published data.
+    """
 
-    path: Path | None = None
-    """Path of the data; None: not stored, or the data that is read if no path is given."""
-    checksum: str | None = None
-    """Checksum of the data; None: not stored."""
-
-    def require(self, corpus: Corpus | TextCorpus) -> None:
-        """Raise InvalidInputError if a corpus is not that of the training run."""
-        if self.checksum not in (None, corpus.checksum):
-            raise InvalidInputError(
-                f"checksum of {self.path or corpus.source} is {corpus.checksum:.12}: expected "
-                f"{self.checksum:.12}, or other data by --data"
-            )
+    path: Path | None
+    checksum: str | None
 
 
 def stored_data(checkpoint: Checkpoint) -> StoredData:
@@ -38,26 +29,13 @@ def stored_data(checkpoint: Checkpoint) -> StoredData:
     the folder seed-N/ of one seed, of the folder above). Raises InvalidInputError for a damaged
     config.json.
     """
-    data = checkpoint.metadata.get("data")
+    data, folder = checkpoint.metadata.get("data"), checkpoint.path.parent
     stored = dict(data) if isinstance(data, Mapping) else {}
-    folder = checkpoint.path.parent
     for home in (folder, folder.parent) if folder.name.startswith("seed-") else (folder,):
         if (home / "config.json").exists():
             stored |= {"path": read_config(home / "config.json").get("path")}
-    return _stored(stored.get("path"), stored.get("checksum"))
-
-
-def data_of_config(file: Path) -> StoredData:
-    """Return the data of the training run that a config.json describes."""
-    config = read_config(file)
-    return _stored(config.get("path"), config.get("data") or config.get("text"))
-
-
-def _stored(path: Any, checksum: Any) -> StoredData:
-    return StoredData(
-        Path(path) if isinstance(path, str) else None,
-        checksum if isinstance(checksum, str) else None,
-    )
+    path = stored.get("path")
+    return StoredData(None if path is None else Path(path), stored.get("checksum"))
 
 
 def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> Corpus | TextCorpus:
@@ -77,8 +55,11 @@ def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> Corpus | Text
             return corpus
     else:
         corpus = chorales(path)
-    if data is None:
-        stored.require(corpus)
+    if data is None and stored.checksum not in (None, corpus.checksum):
+        raise InvalidInputError(
+            f"checksum of {path or corpus.source} is {corpus.checksum:.12}: expected "
+            f"{stored.checksum:.12}, or other data by --data"
+        )
     return corpus
 
 

@@ -50,8 +50,8 @@ class Task:
         raise NotImplementedError
 
     def batches(self, epoch: int) -> Sequence[Any]:
-        """Return the batches of an epoch, counted from 1: their `size` in predictions, and
-        `inputs(model, numbers)`, what all trials share and a tree of their own tensors (K, ...).
+        """Return the batches of an epoch, counted from 1: `inputs(model, numbers)` has what trials
+        share and a tree of their own tensors (K, ...); with first_epoch = 1 they have a `length`.
         """
         raise NotImplementedError
 
@@ -104,14 +104,9 @@ class Trials:
 
 
 class Trainer:
-    """Train K trials of a task, all at the same step of the same epoch.
-
-    Args:
-        models: the model of each trial, by trial number, with its initial weights.
-        learning_rates: the learning rate of each trial; default: that of the configuration.
-        optimizer: the optimizer of all trials; default: that of the configuration.
-        saved: a state for each trial, all at the same step; None to begin.
-        part_size: number of models that share one pass of a step; None: all of them.
+    """Train K trials of a task, all at the same step of the same epoch, from `models` with their
+    initial weights by trial number, or from `saved` states. Learning rates and optimizer are those
+    of the configuration by default; `part_size` models (None: all) share one pass of a step.
     """
 
     _log: Tensor
@@ -167,9 +162,9 @@ class Trainer:
 
     def live(self) -> list[int]:
         """Return the numbers of the trials that have not ended."""
-        loss, ends = self.task.objective, {"first_epoch": self.task.first_epoch}
-        ends |= {"epochs": self.config.epochs, "patience": self.config.patience}
-        return [n for n, curve in self._curves.items() if not has_ended(curve, loss, **ends)]
+        ends: dict = {"objective": self.task.objective, "patience": self.config.patience}
+        ends |= {"epochs": self.config.epochs - self.task.first_epoch}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, **ends)]
 
     def curve(self, number: int) -> np.ndarray:
         """Return the curve of a trial, (epochs, columns) float64."""
@@ -285,7 +280,7 @@ class Trainer:
         """Return the new rows of the curves, by index in the ensemble."""
         rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
         if self.task.first_epoch:
-            steps = sum(batch.size // batch.rows for batch in self._batches)
+            steps = sum(batch.length for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
             rows = [
                 # exact sums: no trial's depends on the others

@@ -5,18 +5,15 @@ import csv
 import json
 import math
 import os
-import secrets
 import stat
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
+from rhn.errors import DataError, InvalidInputError, OutputError, RhnError, first_line
 from rhn.utils.validation import free_memory, in_short, in_words
 
-DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
 
 
@@ -32,8 +29,8 @@ def read_json(path: str | Path):
     check_file(Path(path))
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def as_path(path: str | Path) -> Path:
@@ -44,20 +41,16 @@ def as_path(path: str | Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError unless a path is a regular file whose content, that of an archive unpacked,
-    fits into the free memory. Raises OSError if the file does not exist.
+    """Raise DataError unless a path is a regular file whose content fits into the free memory.
+    Raises OSError if the file does not exist.
     """
     size, mode = path.stat().st_size, path.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise DataError(f"{path} is {kind}: expected a file")
-    unpacked, packed = size, ""
-    with contextlib.suppress(*DAMAGED), zipfile.ZipFile(path) as archive:
-        unpacked, packed = sum(part.file_size for part in archive.infolist()), ", unpacked"
-    if COPIES * unpacked > free_memory():
+    if COPIES * size > free_memory():
         raise DataError(
-            f"{path} has {in_words(unpacked)}{packed}, too much for the free memory: cut it into "
-            "smaller files"
+            f"{path} has {in_words(size)}, too much for the free memory: cut it into smaller files"
         )
 
 
@@ -71,19 +64,13 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     path = as_path(path)
     try:
         check_file(path)
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise ValueError("only complete .npz files can be read again")
-            with np.load(file, allow_pickle=False) as arrays:
-                yield arrays
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: expected a record written by {writer}") from None
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
     except RhnError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
-        raise DataError(
-            f"{path} is not a record written by {writer}: {error or type(error).__name__}"
-        ) from error
+        reason = first_line(error)
+        raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
 
 
 _MARK = "rhn-partial"  # in the name of every temporary file
@@ -109,7 +96,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     """Return a new temporary path beside a path, with its suffix."""
-    return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
+    return path.with_name(f".{path.stem}.{_MARK}-{os.urandom(4).hex()}{path.suffix}")
 
 
 def _try_to_write(temporary: Path) -> None:
@@ -117,8 +104,7 @@ def _try_to_write(temporary: Path) -> None:
     try:
         temporary.write_bytes(b"\0")
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -192,8 +178,6 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
 def _file(path: str | Path) -> Path:
     """Return the path; refuse a folder or a device: a rename over /dev/null would remove it."""
     path = as_path(path)
-    if "\0" in str(path):
-        raise OutputError(f"cannot write {str(path)!r}: a name has no null characters")
     with writing(path):
         if path.exists() and not path.is_file():
             raise OutputError(f"cannot write {path}: it is a folder or a device, expected a file")

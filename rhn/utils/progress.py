@@ -2,11 +2,10 @@
 
 import contextlib
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 
-FIRST_LINE = 5.0  # seconds until the first line without a terminal
-LINE_SECONDS = 30.0  # between further lines
+LINE_SECONDS = 30.0  # between lines without a terminal
 
 Advance = Callable[..., None]
 """A callback advance(done, total), or advance(done, total, title) to change the title too."""
@@ -17,8 +16,11 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
     """Return a context that yields report(title) -> advance. On a terminal each title has a bar;
     elsewhere lines about the current title are printed. Work that ends quickly prints no line.
     """
-    with _bars() if sys.stderr.isatty() else _lines() as report:
-        yield report
+    if sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _lines
 
 
 @contextlib.contextmanager
@@ -41,33 +43,16 @@ def _bars() -> Iterator[Callable[[str], Advance]]:
         yield report
 
 
-@contextlib.contextmanager
-def _lines() -> Iterator[Callable[[str], Advance]]:
-    """Return a context that prints a line about the task that reported last, now and then."""
-    current: list[str] = []
-    ended = threading.Event()
+def _lines(title: str) -> Advance:
+    """Return a callback that prints a line now and then."""
+    due = time.monotonic() + LINE_SECONDS
 
-    def report(title: str) -> Advance:
-        def advance(done: int, total: int | None, other: str | None = None) -> None:
-            nonlocal title
-            title = other or title
-            current[:] = [f"{title}: {done}/{total}" if total else title]
+    def advance(done: int, total: int | None, other: str | None = None) -> None:
+        nonlocal title, due
+        title = other or title
+        if (now := time.monotonic()) > due:
+            due = now + LINE_SECONDS
+            with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
+                print(f"{title}: {done}/{total}", file=sys.stderr, flush=True)
 
-        advance(0, None)
-        return advance
-
-    def print_lines() -> None:
-        pause = FIRST_LINE
-        while not ended.wait(pause):
-            for line in current:
-                with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
-                    print(line, file=sys.stderr, flush=True)
-            pause = LINE_SECONDS
-
-    printer = threading.Thread(target=print_lines, daemon=True, name="progress")
-    printer.start()
-    try:
-        yield report
-    finally:
-        ended.set()
-        printer.join()
+    return advance

@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_typ
 
 import numpy as np
 
-from rhn.errors import DataError, OutputError
+from rhn.errors import DataError
 from rhn.utils.io import arrays_of, check_output, read_json, write_arrays, write_json
 from rhn.utils.tables import aligned, formatted
 
@@ -150,10 +150,8 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
     return _plain(value.item() if isinstance(value, np.generic) else value)
 
 
-def _plain(value: Any) -> str | float | None:
+def _plain(value: Any) -> Any:
     """Return a number or text for JSON, which has no NaN and no infinity."""
-    if not isinstance(value, str | int | float | None):
-        raise OutputError(f"field of a result: {type(value).__name__}, expected numbers and texts")
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -24,15 +24,6 @@ def formatted(value: Any, form: str = ".4g") -> str:
     return MISSING if math.isnan(number) else format(number, form)
 
 
-def all_formatted(values: Sequence[Any] | None, form: str = ".4g") -> str:
-    """Return several numbers as text, with spaces between them; `-` if there are none.
-
-    >>> all_formatted((0.0, 1.0)), all_formatted(None)
-    ('0 1', '-')
-    """
-    return " ".join(formatted(value, form) for value in values or ()) or MISSING
-
-
 def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
     """Return rows of cells as lines: the first column begins at the left, all others end at the
     right of their column. Missing cells at the end of a row are empty.

@@ -38,9 +38,8 @@ def not_dense_real(t: Any) -> str | None:
     >>> not_dense_real(torch.ones(2) * 1j), not_dense_real(torch.ones(2))
     ('complex', None)
     """
-    if t.is_nested:
-        return "nested"
     kinds = {
+        "nested": t.is_nested,
         "on the meta device": t.is_meta,
         "quantised": t.is_quantized,
         "complex": t.is_complex(),
@@ -68,12 +67,8 @@ def is_number(value: Any) -> bool:
     return type(plain(value)) is float or is_whole_number(value, -LARGEST)
 
 
-def whole_number(
-    name: str, value: Any, least: int = 1, most: int | None = None, why: str = ""
-) -> int:
-    """Return a whole number between two limits, as an int. Raises InvalidInputError.
-
-    name, why: the name of the value, and the reason for the limits, for the message. most: None:
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number between two limits, as an int. Raises InvalidInputError. most: None:
     the largest possible number of elements of a tensor.
 
     >>> whole_number("count", 3, 1, 5)
@@ -84,8 +79,7 @@ def whole_number(
         above = most is None and not (isinstance(value, int) and value > largest)
         limits = f"of at least {least}" if above else f"from {least} to {largest}"
         wanted = f"{least}" if least == largest else f"a whole number {limits}"
-        because = f"{why}; " if why else ""
-        raise InvalidInputError(f"{name} is {in_short(value)}: {because}expected {wanted}")
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
     return plain(value)
 
 
@@ -213,17 +207,7 @@ def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None
 
 
 def in_words(size: float) -> str:
-    """Format a size in bytes, such as "1.5 GiB".
-
-    >>> in_words(1.5 * 2**30), in_words(300 * 2**20), in_words(5000), in_words(99)
-    ('1.5 GiB', '300 MiB', '5 KiB', '99 bytes')
-    """
-    if size < 2**10:
-        return f"{size:.0f} bytes"
-    if size < 2**20:
-        return f"{size / 2**10:.0f} KiB"
-    if size < 2**30:
-        return f"{size / 2**20:.0f} MiB"
+    """Format a size in bytes, such as "1.5 GiB"."""
     return f"{size / 2**30:.1f} GiB"
 
 

@@ -20,10 +20,10 @@ def test_the_transform_bias_holds_the_gates(bias, wanted, options):
     )
     for sequence in activity.sequences:
         assert np.abs(sequence.activity - wanted).max() < 1e-6
-        assert sequence.effective_depth == pytest.approx(3 * wanted, abs=1e-5)
-    words = activity.summary()
-    assert ("effective depth" in words) == ("\nsum " in words) == (not options)
-    assert (activity.saturation == [1 - wanted, 0, wanted]).all()
+    table = activity.table()
+    assert table["sum of means"] == pytest.approx(3 * wanted, abs=1e-5)
+    assert (table["share below 0.1"] == 1 - wanted).all()
+    assert (table["share above 0.9"] == wanted).all()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
     )
     record = gate_activity(model, data)
     for part, sequence in zip(data, record.sequences, strict=True):
-        assert sequence.steps == len(part), "padding does not count"
+        assert sequence.activity.shape[1] == len(part), "padding does not count"
         states = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in model.cells]
         for t, step in enumerate(part):
             x, gates = (

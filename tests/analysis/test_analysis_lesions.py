@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import GATED, SUBJECTS, UNGATED, name, network, rolls
 from scipy import stats
 from tables import for_each
@@ -75,11 +76,12 @@ def test_every_row_is_the_loss_of_that_network_alone(kind, case, mode):
     table = lesion(model, data, mode, pairs=True)
     assert table.baseline == pytest.approx(loss(model, data), rel=1e-12)
     number = {place.label: k for k, place in enumerate(places(model), start=1)}
-    for row in [*table.rows(), *table.rows("pair")[:3], *table.rows("blind")]:
-        layers = tuple(number[label] for label in row["label"].split("+"))
-        alone = lesioned(model, Lesion("blind" if row["kind"] == "blind" else mode, layers))
-        assert row["loss"] == pytest.approx(loss(alone, data), rel=1e-12), row["label"]
-        assert row["delta"] == pytest.approx(row["loss"] - table.baseline, abs=1e-14)
+    for row_kind in ("layer", "pair", "blind"):
+        for label, (nats, damage, *_) in [*table.of_kind(row_kind).items()][:6]:
+            layers = tuple(number[name] for name in label.split("+"))
+            alone = lesioned(model, Lesion("blind" if row_kind == "blind" else mode, layers))
+            assert nats == pytest.approx(loss(alone, data), rel=1e-12), label
+            assert damage == pytest.approx(nats - table.baseline, abs=1e-14)
 
 
 @pytest.mark.parametrize("mode", ["bias", "carry"])
@@ -110,10 +112,8 @@ def test_layers_of_stacked_cells_are_counted_through_and_labelled():
     model = network(depth=2, layers=2)
     assert [place.label for place in places(model)] == ["1.1", "1.2", "2.1", "2.2"]
     table = lesion(model, PIECES, pairs=True)
-    found = {
-        kind: [row["label"] for row in table.rows(kind)]
-        for kind in ("layer", "blind", "beyond blind", "pair")
-    }
+    kinds = ("layer", "blind", "beyond blind", "pair")
+    found = {kind: [*table.of_kind(kind)] for kind in kinds}
     assert (
         found["layer"] == ["1.1", "1.2", "2.1", "2.2"]
         and found["blind"] == ["1.1", "2.1"] == found["beyond blind"]
@@ -130,12 +130,12 @@ def test_beyond_blind_is_reported_where_the_lesion_blinds(case, mode):
     model = network(*case)
     cut = lesioned(model, Lesion(mode, (1,)))
     assert torch.equal(outputs(cut), cut(torch.zeros(8, 1, 88, dtype=torch.float64)))
-    assert lesion(model, PIECES, mode).rows("beyond blind")
+    assert lesion(model, PIECES, mode).of_kind("beyond blind")
 
 
 def test_damages_and_intervals_are_those_of_a_loop_over_networks_and_sequences():
     model, pieces = network(depth=2), [piece for piece in PIECES if len(piece) > 1]
-    found = {(row["kind"], row["label"]): row for row in lesion(model, pieces).table()}
+    table = lesion(model, pieces)
 
     def nats(network) -> np.ndarray:
         sums = []
@@ -152,9 +152,9 @@ def test_damages_and_intervals_are_those_of_a_loop_over_networks_and_sequences()
     differences = {"layer": off - whole, "blind": blind - whole, "beyond blind": off - blind}
     frames = [len(piece) - 1 for piece in pieces]
     for kind, more in differences.items():
-        row = found[kind, "1"]
-        assert row["delta"] == pytest.approx(more.sum() / sum(frames), rel=1e-9)
-        assert [row["low"], row["high"]] == pytest.approx(jackknife(more, frames), rel=1e-7)
+        _, damage, *ends = table.of_kind(kind)["1"]
+        assert damage == pytest.approx(more.sum() / sum(frames), rel=1e-9)
+        assert ends == pytest.approx(jackknife(more, frames), rel=1e-7)
 
 
 def jackknife(more, frames) -> tuple[float, float]:
@@ -183,7 +183,7 @@ def test_the_network_given_is_left_as_it_was(kind):
 @for_each(
     ("mode", "layers", "words"),
     [
-        ("Bias", (1,), "unknown mode 'Bias', expected one of bias"),
+        ("Bias", (1,), "mode of RHN is Bias: expected bias, carry, blind"),
         *(
             ("bias", layers, "expected a tuple of some of [1, 2, 3]")
             for layers in ((), (0,), (1, 9), 1)
@@ -194,6 +194,26 @@ def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
     with pytest.raises(InvalidInputError) as error:
         lesioned(network(), Lesion(mode, layers))
     assert words in str(error.value)
+
+
+@every_kind
+def test_the_constant_predictor_is_the_best_constant(kind):
+    """Its loss is the least that one vector of logits has on the predicted steps."""
+    build, data, _ = SUBJECTS[kind]
+    rows = torch.from_numpy(np.concatenate([np.asarray(part)[1:] for part in data]).astype(float))
+    targets = rows if kind == "chorales" else rows.long()
+    logits = torch.zeros(88 if kind == "chorales" else 11, dtype=torch.float64, requires_grad=True)
+    loss_fn = F.binary_cross_entropy_with_logits if kind == "chorales" else F.cross_entropy
+    steps = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        steps.zero_grad()
+        value = loss_fn(logits.expand(len(rows), -1), targets, reduction="sum") / len(rows)
+        value.backward()
+        return value
+
+    steps.step(loss)
+    assert lesion(build(), data).constant == pytest.approx(float(loss()), abs=1e-3)
 
 
 def test_a_loss_that_is_not_finite_is_refused():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from readable import unarranged
 
 from analysis.cli import main as analyze
 from gersgorin.cli.commands import main as gersgorin
@@ -36,7 +35,7 @@ def pieces(seed: int, most: int) -> dict:
 def folder(tmp_path_factory):
     """A folder with two files of pieces, and a run and a study on the first."""
     folder = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch, unarranged():
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, seed, most in (("mine.json", 0, 60), ("other.json", 1, 90)):
             (folder / name).write_text(json.dumps(pieces(seed, most)))
@@ -49,9 +48,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _inside(folder, monkeypatch):
-    with unarranged():
-        monkeypatch.chdir(folder)
-        yield
+    monkeypatch.chdir(folder)
 
 
 def best() -> str:

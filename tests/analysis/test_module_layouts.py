@@ -86,7 +86,7 @@ def same(kind, *args, of: nn.Module):
 def of_gru() -> dict[str, nn.Module]:
     """One network in several layouts."""
     plain = drawn(Net(nn.GRU(n, n)).double(), 0)
-    loop = Loop(nn.GRUCell(n, n)).double()
+    loop = Loop(nn.GRUCell(n, n), True).double()
     names = {name: name.removesuffix("_l0") for name in plain.state_dict()}
     loop.load_state_dict({names[name]: value for name, value in plain.state_dict().items()})
     return {
@@ -114,6 +114,7 @@ def of_rhn() -> dict[str, nn.Module]:
 
 NETWORKS = {"gru": of_gru(), "rhn": of_rhn()}
 EVERY = [(kind, layout) for kind, found in NETWORKS.items() for layout in found]
+STEPPING = ("rhn", "a loop of step()")  # its cell is never called
 every = pytest.mark.parametrize(("kind", "layout"), EVERY)
 
 
@@ -165,10 +166,10 @@ def gates_of_rhn(model, piece) -> np.ndarray:
 GATES = {"gru": gates_of_gru, "rhn": gates_of_rhn}
 
 
-@every
+@pytest.mark.parametrize(("kind", "layout"), [row for row in EVERY if row != STEPPING])
 def test_gates_are_those_of_the_equations_whatever_the_axes(kind, layout):
     found = gate_activity(NETWORKS[kind][layout], PIECES)
-    assert found.labels == (("1",) if kind == "gru" else ("1", "2"))
+    assert found.labels == (("cell",) if kind == "gru" else ("cell.1", "cell.2"))
     for piece, sequence in zip(PIECES, found.sequences, strict=True):
         wanted = GATES[kind](NETWORKS[kind]["time first"], piece)
         assert np.allclose(sequence.activity, wanted.mean(-1), atol=1e-12)
@@ -191,9 +192,8 @@ def without(kind, layer) -> nn.Module:
 def test_lesions_are_those_of_an_edited_copy_whatever_the_axes(kind, layout, mode):
     found = lesion(NETWORKS[kind][layout], PIECES, mode)
     assert found.baseline == pytest.approx(own_loss(kind), rel=1e-10)
-    for row in found.rows():
-        wanted = own_loss(kind, without(kind, int(row["label"])))
-        assert row["loss"] == pytest.approx(wanted, rel=1e-10)
+    for number, (loss, *_) in enumerate(found.of_kind().values(), start=1):
+        assert loss == pytest.approx(own_loss(kind, without(kind, number)), rel=1e-10)
 
 
 @every
@@ -204,7 +204,7 @@ def test_a_lesioned_copy_is_called_as_the_module_is(kind, layout):
         "a loop of steps",
     )
     x = torch.rand(5, 3, 88, dtype=torch.float64)
-    cut = lesioned(model, Lesion("carry", (1,)), x=PIECES)
+    cut = lesioned(model, Lesion("carry", (1,)))
     with torch.no_grad():
         found = cut(x.transpose(0, 1)).transpose(0, 1) if outer_first else cut(x)
         wanted = without(kind, 1)(x)
@@ -216,7 +216,7 @@ def test_a_bare_cell_that_is_batch_first_has_the_gates_of_one_that_is_not():
     turned = nn.LSTM(88, n, num_layers=2, batch_first=True).double()
     turned.load_state_dict(plain.state_dict())
     one, other = gate_activity(plain, PIECES), gate_activity(turned, PIECES)
-    assert one.labels == ("1.1", "2.1") and one.gate_name == "input gate"
+    assert one.labels == ("1", "2")
     assert np.allclose(one.activity, other.activity, atol=1e-12)
     W, b, c = (numbers(getattr(plain, k)) for k in ("weight_ih_l0", "bias_ih_l0", "bias_hh_l0"))
     first = sigmoid(W[:n] @ PIECES[0][0] + b[:n] + c[:n]).mean()
@@ -229,7 +229,6 @@ class Swapped(nn.Module):
     def __init__(self):
         super().__init__()
         self.upper, self.lower = RHN(n, n), nn.GRU(88, n, batch_first=True)
-        self.unused = RHN(n, n)
         self.output = nn.Linear(n, 88)
 
     def forward(self, x):
@@ -237,32 +236,21 @@ class Swapped(nn.Module):
         return self.output(self.upper(y.transpose(0, 1))[0])
 
 
-def test_cells_are_named_in_the_order_of_running_in_gates_and_in_lesions():
+def test_layers_have_the_names_of_their_modules():
     model = drawn(Swapped().double(), 3)
-    found = gate_activity(model, PIECES)
-    assert found.labels == ("1.1", "2.1")
+    found = gate_activity(model, PIECES, batch_first=False)
+    assert found.labels == ("upper", "lower")
     W, b, c = (
         numbers(getattr(model.lower, f"{k}_l0")) for k in ("weight_ih", "bias_ih", "bias_hh")
     )
     z = sigmoid((W @ PIECES[0][0] + b + c)[n : 2 * n])
-    assert found.activity[0, 0] == pytest.approx((1 - z).mean(), abs=1e-12)
+    assert found.activity[1, 0] == pytest.approx((1 - z).mean(), abs=1e-12)
     shut = copy.deepcopy(model)
     with torch.no_grad():
         shut.lower.bias_ih_l0[n : 2 * n] = 1e4
-    table = lesion(model, PIECES, "carry")
-    assert table.label[:2] == ("1.1", "2.1")
-    assert table.loss[0] == pytest.approx(own_loss("", shut), rel=1e-10)
-
-
-class Given(nn.Module):
-    """The same outputs whatever it reads."""
-
-    def __init__(self, outputs):
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, _):
-        return self.outputs
+    table = lesion(model, PIECES, "carry", batch_first=False)
+    assert table.label[:2] == ("upper", "lower")
+    assert table.loss[1] == pytest.approx(own_loss("", shut), rel=1e-10)
 
 
 class Twice(Net):
@@ -272,25 +260,48 @@ class Twice(Net):
         return self.above(self.cell(self.cell(self.below(x))[0])[0])
 
 
-def test_a_cell_that_reads_the_sequence_twice_has_gates_of_each_call():
+def test_a_layer_that_runs_twice_has_lesions():
     model = drawn(Twice(nn.GRU(n, n, batch_first=True), True).double(), 4)
-    found = gate_activity(model, PIECES)
-    assert found.labels == ("1, call 1", "1, call 2") and found.activity.shape == (2, 25)
-    once = same(Net, nn.GRU(n, n), of=model)
-    assert np.allclose(found.activity[0, :9], gates_of_gru(once, PIECES[0])[0].mean(-1), atol=1e-12)
-    again = copy.deepcopy(once)
-    x = once.below(torch.from_numpy(PIECES[0]).double())
-    first = once.cell(x.unsqueeze(1))[0].squeeze(1)
-    again.below = Given(first)
-    wanted = gates_of_gru(again, PIECES[0])[0].mean(-1)
-    assert np.allclose(found.activity[1, :9], wanted, atol=1e-12)
-    table = lesion(model, PIECES, "bias")
-    assert table.label == ("1", "1", "1")
     shut = copy.deepcopy(model)
     with torch.no_grad():
         shut.cell.bias_ih_l0[n : 2 * n] = 1e4
     shut.cell.batch_first = False
-    assert table.loss[0] == pytest.approx(own_loss("", shut), rel=1e-10)
+    assert lesion(model, PIECES).loss[0] == pytest.approx(own_loss("", shut), rel=1e-10)
+
+
+def test_layers_of_torch_are_lesioned_in_copies_edited_by_hand():
+    model = drawn(Net(nn.LSTM(n, n, num_layers=2)).double(), 7)
+    cut = copy.deepcopy(model)
+    with torch.no_grad():
+        for name in ("weight_ih_l1", "weight_hh_l1", "bias_ih_l1", "bias_hh_l1"):
+            getattr(cut.cell, name).zero_()
+    blind = copy.deepcopy(model)
+    blind.cell.weight_ih_l0.data.zero_()
+    table = lesion(model, PIECES, "carry", pairs=True)
+    assert table.label == ("cell.1", "cell.2", "cell.1+cell.2", *("cell.1", "cell.2") * 2)
+    assert table.loss[1] == pytest.approx(own_loss("", cut), rel=1e-12)
+    assert table.of_kind("blind")["cell.1"][0] == pytest.approx(own_loss("", blind), rel=1e-12)
+    by_bias = lesion(model, PIECES, "bias", pairs=True)
+    for column in ("loss", "delta", "low", "high"):
+        assert getattr(table, column) == pytest.approx(getattr(by_bias, column), rel=1e-9)
+
+
+def test_a_loss_of_the_user_s_is_called_with_lesioned_copies():
+    torch.manual_seed(0)
+    model = nn.LSTM(3, 4, batch_first=True).double()
+    data = [(torch.rand(1, 5, 3).double(), k % 2) for k in range(6)]
+
+    def loss(model, pair):
+        x, y = pair
+        return F.cross_entropy(model(x)[0][:, -1], torch.tensor([y]))
+
+    found = lesion(model, data, loss=loss)
+    shut = copy.deepcopy(model)
+    with torch.no_grad():
+        shut.bias_ih_l0[:4], shut.bias_ih_l0[4:8] = -1e4, 1e4
+        wanted = [sum(float(loss(each, pair)) for pair in data) / 6 for each in (model, shut)]
+    assert [found.baseline, found.loss[0]] == pytest.approx(wanted, rel=1e-12)
+    assert (found.sequences, found.frames, found.step) == (6, 0, "") and np.isnan(found.constant)
 
 
 class FromALearnedState(Net):
@@ -351,39 +362,52 @@ class Packed(Net):
         return self.above(nn.utils.rnn.pad_packed_sequence(y)[0])
 
 
+def test_packed_sequences_and_hooks_are_read():
+    plain = drawn(Net(nn.GRU(n, n)).double(), 8)
+    packed = same(Packed, nn.GRU(n, n), of=plain)
+    wanted, found = (gate_activity(model, PIECES) for model in (plain, packed))
+    assert np.allclose(found.activity, wanted.activity, atol=1e-12)
+    assert lesion(packed, PIECES).loss == pytest.approx(lesion(plain, PIECES).loss, rel=1e-12)
+    more = hooked(copy.deepcopy(plain))
+    assert lesion(more, PIECES).baseline == pytest.approx(own_loss("", more), rel=1e-12)
+
+
 REFUSED = {
-    "GRU in Halved is called 1 time, for steps 3 of 3 sequences: expected one call for all 5": (
-        lambda: Halved(nn.GRU(n, n))
-    ),
-    "GRU in Reversed reads the last frame of x before the last step": (
-        lambda: Reversed(nn.GRU(n, n))
-    ),
-    "Idle does not call its cells": lambda: Idle(nn.GRU(n, n)),
-    "the GRU reads packed sequences": lambda: Packed(nn.GRU(n, n)),
-    "of one direction and without a projection": lambda: Net(nn.GRU(n, n, bidirectional=True)),
-    "Linear holds no recurrent cell of rhn.cells or torch.nn": lambda: nn.Linear(88, 88),
-    "Net does not run on x of shape .*: .*expected .T, B, 7.": lambda: Net(nn.GRU(n + 1, n)),
-    "Net does not run on x of shape .*: RuntimeError": lambda: Net(nn.GRU(n, n + 1)),
-    "Net has other outputs with cells of ours": lambda: hooked(Net(nn.GRU(n, n))),
-    "LayerNormed called on a sequence returns another state|mode 'carry' runs LayerNormed": (
-        lambda: drawn(Net(LayerNormed(n, n)), 6)
+    "number of steps that cell reads is [45]: expected [89]": lambda: Halved(nn.GRU(n, n)),
+    "input of cell is of later frames": lambda: Reversed(nn.GRU(n, n)),
+    "cannot convert a GRU": lambda: Net(nn.GRU(n, n, bidirectional=True)),
+    "network is Linear: expected a module with cells": lambda: nn.Linear(88, 88),
+    "forward of LayerNormed is its own": lambda: drawn(Net(LayerNormed(n, n)), 6),
+    "number of sequences that cell reads is [89]: expected 1, or another batch_first": (
+        lambda: Loop(nn.GRUCell(n, n))
     ),
 }
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_has_no_place_on_the_axis_of_time_is_refused(words):
+def test_a_module_without_layers_along_the_frames_is_refused(words):
     for measure in (gate_activity, lesion):
         with pytest.raises(InvalidInputError, match=words):
-            measure(REFUSED[words](), PIECES, **({"mode": "carry"} if measure is lesion else {}))
+            measure(REFUSED[words](), PIECES)
 
 
-def test_an_axis_that_the_cells_contradict_is_refused():
+def test_a_layer_that_is_not_called_has_no_gates_and_no_damage():
+    idle = Idle(nn.GRU(n, n))
+    with pytest.raises(InvalidInputError, match="number of steps that cell reads is 0: expected 4"):
+        gate_activity(idle, PIECES)
+    assert lesion(idle, PIECES).delta.tolist() == [0, 0, 0]
+
+
+def test_carry_from_a_state_that_is_not_zero_is_refused():
+    model = drawn(FromALearnedState(nn.GRU(n, n)), 5)
+    with pytest.raises(InvalidInputError, match="first state of cell is not 0"):
+        lesion(model, PIECES, "carry")
+    assert lesion(model, PIECES, "bias").loss[0] > 0
+
+
+def test_batch_first_is_the_attribute_of_the_module_or_given():
     model = NETWORKS["gru"]["batch first"]
-    found = lesion(model, PIECES, batch_axis=0).loss
+    found = lesion(model, PIECES, batch_first=True).loss
     assert found.tolist() == lesion(model, PIECES).loss.tolist()
-    words = "batch_axis is 1, and the cells of Net step along that axis of x: expected batch_axis=0"
-    with pytest.raises(InvalidInputError, match=words):
-        gate_activity(model, PIECES, batch_axis=1)
-    with pytest.raises(InvalidInputError, match="batch_axis is 2: expected 0 or 1"):
-        lesion(model, PIECES, batch_axis=2)
+    with pytest.raises(InvalidInputError, match="number of sequences that cell reads is 9"):
+        gate_activity(model, PIECES, batch_first=False)

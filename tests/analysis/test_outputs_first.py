@@ -21,7 +21,9 @@ WORK = (
     "rhn.plotting.curves.read_curves",
     "optim_study.runner.chorales_of_study",
     "optim_study.cli._rows_of",
-    "analysis.cli._opened",
+    "analysis.gates.opened",
+    "analysis.lesions.opened",
+    "analysis.report.read",
 )
 
 
@@ -50,8 +52,9 @@ def _nothing_is_computed(own_folder, monkeypatch):
         "optim-study run --out run",
         f"optim-study plot run --output {LONG}.svg",
         f"rhn-analyze gates model.safetensors --output {LONG}.png",
-        f"rhn-analyze lesion model.safetensors --output {LONG}.csv",
+        f"rhn-analyze lesion model.safetensors --csv {LONG}.csv",
         "rhn-analyze lesion model.safetensors --output file/a.npz",
+        "rhn-analyze report model.safetensors --output file/a.html",
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_first(command, capsys):

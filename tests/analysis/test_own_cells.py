@@ -19,6 +19,7 @@ import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
 from analysis.lesion_modes import MODES, lesioned_layers
+from analysis.network import places
 from rhn.cells import CELLS, RHN, Cell, Gates, Layer, Part, described_layers, resolve_cell
 from rhn.checkpoints import load
 from rhn.errors import InvalidInputError
@@ -209,19 +210,17 @@ class ByLayer(Silent):
 def test_a_cell_that_says_nothing_can_be_carried_and_no_more():
     model = PolyphonicModel(Silent, hidden_size=7)
     assert lesion(model, PIECES).mode == "carry" and [
-        m for m in MODES if lesioned_layers(model, m)
+        m for m in MODES if lesioned_layers(places(model), m)
     ] == ["carry"]
-    with pytest.raises(InvalidInputError, match=r"Silent has no transform gates.*gates\(x, s\)"):
+    with pytest.raises(InvalidInputError, match=r"gates of Silent is none: expected gates\(x, s\)"):
         gate_activity(model, PIECES)
-    with pytest.raises(
-        InvalidInputError, match=r"'bias' needs .* Silent does not describe: use carry"
-    ):
+    with pytest.raises(InvalidInputError, match="mode of Silent is bias: expected carry"):
         lesion(model, PIECES, "bias")
 
 
 def test_a_deep_cell_needs_to_say_what_one_layer_does():
     with pytest.raises(
-        InvalidInputError, match=r"Silent does not describe: define layers\(\), and run_layer\(\)"
+        InvalidInputError, match=r"mode of Silent is bias: expected layers\(\) and run_layer\(\)"
     ):
         lesion(PolyphonicModel(Silent, hidden_size=7, depth=2), PIECES)
     model = PolyphonicModel(ByLayer, hidden_size=7, depth=2)
@@ -256,7 +255,7 @@ def test_gates_of_a_wrong_shape_are_refused():
             return Gates(t=tuple(t[..., :2] for t in gates.t), states=gates.states)
 
     with pytest.raises(
-        InvalidInputError, match=r"Wrong\.gates returns transform .*expected 2, one per layer"
+        InvalidInputError, match=r"gates of Wrong is .*: expected .* with t of 2 layers"
     ):
         gate_activity(Wrong(88, 4, 2), PIECES)
 

@@ -116,7 +116,7 @@ def test_the_typical_step_has_the_median_radius():
 
 LSTM = torch.nn.LSTM(3, 4)
 REFUSED = {
-    "leading is 0: the state has 8 entries; expected a whole number from 1 to 8":
+    "leading is 0: expected a whole number from 1 to 8":
         lambda: spectra(LSTM, X, leading=0),
     "step is 24: expected a whole number from 0 to 23": lambda: spectra(LSTM, X).plot(step=24),
     "gate is 2 to 2: expected 0 to 1": lambda: gates(LSTM, X, of=lambda x, s: 2 + 0 * x),

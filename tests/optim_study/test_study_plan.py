@@ -79,7 +79,7 @@ def test_auto_obeys_the_memory_there_is():
     assert 1 <= k < 60 and needs("cuda")(k) <= SHARE * little < needs("cuda")(k + 1)
     assert choose("cuda", jobs=1) == 60 and 8 * GIB < needs("cuda")(60) < 25 * GIB
     with pytest.raises(
-        InvalidInputError, match=r"fuse is 1 for rhn-depth6, .* expected at most .* MiB"
+        InvalidInputError, match=r"fuse is 1 for rhn-depth6, .* expected at most .* GiB"
     ):
         choose(free=100 << 20)
 

@@ -33,7 +33,6 @@ from rhn.cells import (
     read_options,
     register_cell,
     resolve_cell,
-    to_torch,
 )
 from rhn.cells.base import CellMasks
 from rhn.cells.init import Initialization

@@ -149,11 +149,6 @@ def test_weights_that_are_missing_unknown_misshapen_or_not_finite(good):
         match=r"shape of more .* is \(1,\): expected None",
     )
     refused(forge(good, tensors={}), match="shape of")
-    for dtype in (torch.int64, torch.complex64, torch.float8_e5m2):
-        wrong = {name: t.to(dtype) for name, t in weights.items()}
-        refused(forge(good, tensors=wrong), match="expected one floating-point")
-    mixed = weights | {"bias": weights["bias"].double()}
-    refused(forge(good, tensors=mixed), match="expected one floating-point")
     weights["weight_hh"][1, 2, 3] = float("nan")
     refused(
         forge(good, tensors=weights),

@@ -18,8 +18,7 @@ from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.run import train
-from rhn.utils.old import plain
-from rhn.utils.validation import check_device, number, whole_number
+from rhn.utils.validation import check_device, number, plain, whole_number
 from tests.rhn.texts import sentences
 
 ONES = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2

@@ -115,10 +115,10 @@ def test_baselines_have_the_deepest_network_s_budget(listed):
 
 
 def test_the_papers_numbers_belong_to_presets_of_the_sizes_printed(listed):
-    for row in PTB_BY_DEPTH:
-        for tied, test in (("", row.test), ("-tied", row.test_tied)):
-            found = listed[f"ptb-depth-{row.depth}{tied}"]
-            assert (found["hidden_size"], found["published_test"]) == (row.units, test)
+    for depth, (units, *tests) in PTB_BY_DEPTH.items():
+        for tied, test in zip(("", "-tied"), tests, strict=True):
+            found = listed[f"ptb-depth-{depth}{tied}"]
+            assert (found["hidden_size"], found["published_test"]) == (units, test)
     assert (listed["ptb-sota"]["published_test"], listed["jsb-depth-1"]["published_test"]) == (
         65.4,
         None,

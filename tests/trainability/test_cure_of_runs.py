@@ -9,10 +9,18 @@ from test_snapshot import flat
 from torch import nn
 from training_runs import Last, other_words, sums
 
-from rhn.cells.init import orthogonal_
 from rhn.errors import InvalidInputError
 from trainability.cli import main
-from trainability.cures import BOTH, LABELS, RATES, Candidate, Cure, cure, draw_weights
+from trainability.cures import (
+    BOTH,
+    LABELS,
+    RATES,
+    Candidate,
+    Cure,
+    cure,
+    draw_weights,
+    orthogonal_,
+)
 from trainability.testing import assert_learns
 
 

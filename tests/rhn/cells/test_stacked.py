@@ -91,3 +91,7 @@ def test_its_gates_are_those_of_all_layers():
         read = layer(read)[0].detach()
     assert not len(StackedCell([RNN(m, n), RNN(n, n)]).gates(torch.zeros(m), torch.zeros(2 * n)))
     assert trajectory(theirs, x).shape == (T + 1, 2 * n * L)
+
+
+def test_a_stack_shows_its_cells():
+    assert "(0): GRU(3, 5, " in repr(from_torch(built(nn.GRU)))

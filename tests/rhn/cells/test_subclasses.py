@@ -30,6 +30,7 @@ def test_a_new_equation_is_measured_and_run_as_it_is(key):
     torch.testing.assert_close(temporal_jacobian(cell, x, s), expected)
     torch.testing.assert_close(layer_jacobians(cell, x, s)[0], expected)
     torch.testing.assert_close(cell.states(x[None], s)[0], cell.step(x, s))
+    assert not any(callable(getattr(cell, name, None)) for name in DERIVED - {"states"})
     with pytest.raises(InvalidInputError, match="norm_bound"):
         norm_bound(cell, 1.0)
 

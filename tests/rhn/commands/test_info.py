@@ -1,4 +1,4 @@
-"""`rhn info` prints of every kernel whether it is used."""
+"""`rhn info` prints versions, devices, and whether the compiled kernels are used."""
 
 import json
 
@@ -23,11 +23,9 @@ def test_versions_devices_and_kernels_as_json(capsys, no_gpu):
     read = json.loads(told(capsys, "--json"))
     assert read["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert [*read["devices"]] == ["cpu"]
-    kernels = {kernel["name"]: kernel for kernel in read["kernels"]}
-    assert kernels["fused"] == {"device": "cpu", "name": "fused", "used": True}
+    assert read["compiled_kernels"] == (compiled.library() is not None)
 
 
-def test_a_kernel_that_is_not_used_is_named(capsys, no_gpu, monkeypatch):
+def test_kernels_that_are_not_used_are_a_row(capsys, no_gpu, monkeypatch):
     monkeypatch.setattr(compiled, "library", lambda: None)
-    used = {tuple(line.split()) for line in told(capsys).splitlines()}
-    assert {("C", "cpu", "no"), ("fused", "cpu", "yes")} < used
+    assert told(capsys).splitlines()[-1].split() == ["compiled", "kernels", "no"]

@@ -67,7 +67,7 @@ def without_reader():
         yield stream
 
 
-@pytest.mark.usefixtures("own_folder", "unarranged")
+@pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize(
     "command",
     [

@@ -77,7 +77,8 @@ def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
     assert plain["tokens"] == 59 and "samples" not in plain
     assert (mc["samples"], mc["tokens"]) == (3, 59)
     assert mc == found("--mc", 3, "--seed", 0) != found("--mc", 3, "--seed", 2)
-    assert mc["nll"] != plain["nll"]
+    colder = found("--temperature", 0.5)
+    assert colder["temperature"] == 0.5 and len({plain["nll"], mc["nll"], colder["nll"]}) == 3
 
 
 def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):

@@ -192,7 +192,6 @@ def _printed(task, trained, capsys) -> list[str]:
 
 
 def test_steps_are_shown(prose, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "FIRST_LINE", 0.01)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
     assert prose.train(tmp_path) == 0
     assert re.search(r"training: \d+/87\n", capsys.readouterr().err)

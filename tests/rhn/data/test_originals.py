@@ -71,7 +71,7 @@ def test_any_set_of_pitches_is_read_with_labels_for_names(tmp_path_factory, suff
 
 
 def refused(path, match=""):
-    with pytest.raises(DataError, match=f"{path.name} does not hold chorales.*{match}"):
+    with pytest.raises(DataError, match=f"{path.name} cannot be read: .*{match}"):
         rhn.data.chorales(path)
 
 

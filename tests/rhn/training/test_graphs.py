@@ -82,7 +82,8 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
     for seed, model in enumerate(models):
         randomize(model, seed)
     rows = in_rows(np.random.default_rng(1).integers(5, size=100), 2)
-    wanted = ensemble_nll(Ensemble.of(models), rows, window=9)
+    monkeypatch.setattr(evaluation, "WINDOW", 9)
+    wanted = ensemble_nll(Ensemble.of(models), rows)
     devices = []
 
     def as_on_a_gpu(function, device):
@@ -90,7 +91,7 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
         return captured(function, CUDA)
 
     monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
-    assert torch.equal(ensemble_nll(Ensemble.of(models), rows, window=9), wanted)
+    assert torch.equal(ensemble_nll(Ensemble.of(models), rows), wanted)
     assert devices == ["cpu"]
 
 

@@ -15,6 +15,7 @@ from tables import for_each
 from rhn.data.text import in_rows
 from rhn.models.dropout import Dropout
 from rhn.models.networks import LanguageModel
+from rhn.training import evaluation
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll, score
 from rhn.training.monte_carlo import monte_carlo_score
@@ -40,15 +41,23 @@ METHODS = {
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 @for_each("window", [1, 7, 64])
-def test_windows_score_what_one_unbroken_pass_scores(options, window):
+def test_windows_score_what_one_unbroken_pass_scores(options, window, monkeypatch):
+    monkeypatch.setattr(evaluation, "WINDOW", window)
     model, text = random_model(**options), random_text(150)
     log_p = (
         model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).log_softmax(-1).detach()
     )
     wanted = -log_p.numpy()[np.arange(149), text[1:]].mean()
-    in_windows = ensemble_nll(Ensemble.of([model]), in_rows(text, 1), window=window)
-    assert in_windows.item() == pytest.approx(wanted, rel=1e-12)
     assert score(model, text).nll == pytest.approx(wanted, rel=1e-12)
+
+
+@for_each("temperature", [1e-3, 0.7, 1, 1e3])
+def test_a_temperature_divides_the_logits(temperature):
+    model, text = random_model(depth=2), random_text(30)
+    logits = model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).detach()
+    log_p = (logits / temperature).log_softmax(-1).numpy()
+    wanted = -log_p[np.arange(29), text[1:]].mean()
+    assert score(model, text, temperature=temperature).nll == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -72,8 +81,7 @@ def test_a_gpu_scores_alike_with_its_graphs(name):
         in_rows(random_text(400), 2),
     )
     wanted, found = (
-        ensemble_nll(Ensemble.of(models, device), rows, window=30).tolist()
-        for device in ("cpu", "cuda")
+        ensemble_nll(Ensemble.of(models, device), rows).tolist() for device in ("cpu", "cuda")
     )
     assert found == pytest.approx(wanted, rel=1e-9)
 

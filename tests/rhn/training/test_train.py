@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,10 +38,9 @@ class Task:
     others: tuple
     """Another corpus, and a configuration that cannot be built."""
 
-    def train(self, folder: Path, corpus=None, step=lambda _: None, save=lambda: None, **more):
+    def train(self, folder: Path, corpus=None, step=lambda _: None, **more):
         names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
-        callbacks, config = [SimpleNamespace(step=step, save=save)], replace(self.config, **names)
-        how = {"out": folder, "callbacks": callbacks, **more}
+        config, how = replace(self.config, **names), {"out": folder, "callbacks": [step], **more}
         return train(config, corpus or self.corpus, **how)[0]
 
 
@@ -297,10 +295,12 @@ def test_saving_takes_a_small_share_of_the_time(task, tmp_path, monkeypatch):
     def step(trainer):
         clock[0] += 20.0
 
-    def save():
+    def write(*state):
         saves.append(clock[0])
         clock[0] += 1.0
+        write_state(*state)
 
-    task.train(tmp_path, epochs=12, patience=None, step=step, save=save)
+    monkeypatch.setattr("rhn.training.run.write_state", write)
+    task.train(tmp_path, epochs=12, patience=None, step=step)
     apart = 20 * -(-1 / SAVE_SHARE // 20) + 1
     assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)

@@ -8,7 +8,7 @@ from tables import for_each
 from torch import nn
 
 from rhn import cells
-from rhn.cells.init import chrono_, orthogonal_, remembering_
+from trainability.cures import chrono_, orthogonal_, remembering_
 
 
 class Own(nn.Module):
@@ -98,6 +98,15 @@ def test_chrono_gates_remember_up_to_t_steps(make):
     if isinstance(model, nn.LSTM):
         assert torch.equal(longer[0], -shorter[0])
     assert all(torch.equal(p, weights[n]) for n, p in model.named_parameters() if n in weights)
+
+
+def test_memories_of_chrono_gates_are_spread_evenly_up_to_the_last_step():
+    model = nn.LSTM(1, 4000)
+    chrono_(model, 100, torch.Generator().manual_seed(1))
+    u = model.bias_ih_l0.detach()[4000:8000].exp()
+    assert u.max() > 98 and abs(u.mean() - 50) < 4 * 98 / math.sqrt(12 * 4000)
+    chrono_(model, 2, torch.Generator().manual_seed(1))
+    assert 1.9 < model.bias_ih_l0.detach()[4000:8000].exp().max() <= 2
 
 
 def test_half_of_the_units_remember_an_input_for_many_steps():

@@ -1,0 +1,71 @@
+"""The base class of results about the layers of a network. Does not need torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from matplotlib.axis import Axis
+from matplotlib.ticker import MaxNLocator
+
+from gersgorin.results import FigureResult
+from rhn.utils.io import check_output, write_rows
+from rhn.utils.tables import formatted
+
+DATA, SPLIT, SEQUENCES = "data", "split", "sequences"
+FRAMES = "frames (of a text: tokens)"
+LAYER = "layer"
+HEADER = (DATA, SPLIT, SEQUENCES, FRAMES)
+DIGITS = ".5g"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class LayerResult(FigureResult):
+    """Numbers of the layers of a network along some sequences."""
+
+    page: ClassVar[str] = "docs/guides/gates-lesions.md"
+    item: ClassVar[str] = LAYER
+    """The head of the first column."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """The heads of the columns of numbers."""
+
+    network: str
+    """The network in titles: its cells, depth and units."""
+    data: str
+    """Name of the data."""
+    split: str
+    """Split of the data; "" for sequences of no split."""
+    step: str
+    """The kind of a step: "frame", "token"; "" with a loss of the user's."""
+
+    def title(self) -> list[str]:
+        return [self.network]
+
+    def header(self) -> dict[str, Any]:
+        """Return the texts and numbers above the table."""
+        return {DATA: self.data, SPLIT: self.split}
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows of the table, each a label and numbers."""
+        raise NotImplementedError
+
+    def blocks(self) -> list[list[list[str]]]:
+        header = [
+            [name, (value or "-") if isinstance(value, str) else formatted(value, DIGITS)]
+            for name, value in self.header().items()
+        ]
+        rows = [[label, *(formatted(n, DIGITS) for n in numbers)]
+                for label, *numbers in self.rows()]  # fmt: skip
+        return [header, [[self.item, *self.columns], *rows]]
+
+    def csv(self, path: str | Path) -> Path:
+        """Write the table to a .csv file. Raises OutputError."""
+        check_output(path, (".csv",))
+        return write_rows(path, (self.item, *self.columns), self.rows())
+
+
+def layer_ticks(labels: tuple[str, ...], axis: Axis, first: int = 1) -> None:
+    """Label an axis with the names of as many layers as fit. first: position of the first layer."""
+    named = dict(enumerate(labels, first))
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_major_formatter(lambda place, _: named.get(round(place), ""))
+    axis.set_label_text(LAYER)

@@ -1,0 +1,98 @@
+"""The options of a result, and its files: check them, print the result, and write it. This module
+does not import torch, so that `--help` is fast.
+"""
+
+import json
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from cyclopts import Group, Parameter
+
+from rhn.utils.command_line import Device
+from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
+from rhn.utils.io import check_output, write_rows
+from rhn.utils.results import SUFFIXES, Result
+from rhn.utils.tables import printable
+
+OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Options of a result."""
+
+    function: ClassVar[str]
+    """What the command calls, as module:name; modules are those of gersgorin."""
+    drawn: ClassVar[tuple[str, ...]] = ()
+    """Own options that are passed to the figure, not to the function."""
+
+    json: Annotated[bool, OUTPUT_OPTIONS] = False
+    """Print all numbers as one JSON object instead of the table."""
+    csv: Annotated[Path | None, OUTPUT_OPTIONS] = None
+    """File for the rows of the table (.csv)."""
+    output: Annotated[tuple[Path, ...], OUTPUT_OPTIONS] = ()
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+    figure: Annotated[str | None, OUTPUT_OPTIONS, Parameter(metavar="SIZE")] = None
+    """Width of the figure: column, page, slide, or inches."""
+    title: Annotated[str | None, OUTPUT_OPTIONS] = None
+    """Title of the figure (default: network, data and at most two numbers)."""
+    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
+    """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
+
+    @property
+    def name(self) -> str:
+        """The name of the function in the name of the usual figure."""
+        return self.function.partition(":")[2].replace("_", "-").lower()
+
+
+def checked_outputs(command: OutputOptions) -> list[Path]:
+    """The files to write, which can be written. Raises OutputError or InvalidInputError.
+
+    >>> from gersgorin.cli.commands import PlotCommand
+    >>> print(*checked_outputs(PlotCommand()))
+    gersgorin-spectra.png
+    """
+    if command.csv:
+        check_output(command.csv, (".csv",))
+    if command.figure is not None:
+        inches_of(command.figure)
+    files = command.output or [Path(f"gersgorin-{command.name}.png")]
+    return [check_output(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in files]
+
+
+def show(command: OutputOptions, found: Result, outputs: list[Path], source: str) -> None:
+    """Print a result, and write its files. source: the footer of the figure."""
+    if command.json:
+        print(json.dumps(found.to_dict()), flush=True)
+    else:
+        print(printable(str(found)), flush=True)
+    if command.csv:
+        write_table(command.csv, found)
+    for path in outputs:
+        if path.suffix.lower() in FIGURE_SUFFIXES:
+            save_figure(path, lambda: figure_of(command, found, source), command.figure)
+        else:
+            found.save(path)
+    if not command.json:
+        for path in [command.csv, *outputs] if command.csv else outputs:
+            print(f"{'figure' if path.suffix.lower() in FIGURE_SUFFIXES else 'file'}: {path}")
+
+
+def write_table(path: Path, found: Any) -> None:
+    """Write the rows of a result as columns; a single number stands in the first line."""
+    if hasattr(found, "csv"):
+        found.csv(path)
+    else:
+        table = found.table()
+        columns = [np.atleast_1d(np.asarray(row)).tolist() for row in table.values()]
+        write_rows(path, [*table], zip_longest(*columns, fillvalue=""))
+
+
+def figure_of(command: Any, found: Any, source: str) -> Any:
+    """The figure of a result, drawn with the options of a command."""
+    given = {"size": command.figure, "title": command.title, "source": printable(source)}
+    given |= {name: getattr(command, name) for name in command.drawn}
+    return found.figure(**{name: value for name, value in given.items() if value is not None})
