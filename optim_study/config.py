@@ -119,8 +119,8 @@ class SharedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(SharedSettings):
-    """The configuration of one study. arch: the name of a cell; data: the checksum of the data;
-    options: those of the cell. Between runs only `trials` may change, to a larger number.
+    """The configuration of one study; `data` is the checksum of the data, `options` are those of
+    the cell. Between runs only `trials` may change, to a larger number.
 
     >>> study = StudyConfig(arch="rhn", depth=2, data="checksum", trials=5)
     >>> study.name, study.trials

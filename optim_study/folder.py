@@ -82,14 +82,11 @@ class StudyFolder:
         """
         path = self.file(number, ".json")
         try:
-            row = read_record(path)
+            return read_record(path, self.config)
         except DamagedError as error:
             _logger.warning("%s: trial %d is trained again", error, number)
-            row = None
-        if row is None or row.fingerprint != self._fingerprint:
             path.unlink(missing_ok=True)
             return None
-        return row
 
     def save_record(self, row: TrialRow, curve: np.ndarray) -> None:
         """Save the record of a trial; its model must be saved already."""
@@ -112,9 +109,9 @@ class StudyFolder:
         return self.trials / f"{number:04d}{ending}"
 
 
-def read_record(path: Path) -> TrialRow | None:
+def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None:
     """Read the row of a finished trial; None if there is none. Raises DataError if it cannot be
-    read, and DamagedError if a worker did not write it.
+    read, and DamagedError if a worker, of the given study, did not write it.
     """
     try:
         content = read_json(path)
@@ -125,7 +122,7 @@ def read_record(path: Path) -> TrialRow | None:
     except ValueError:
         content = {}
     try:
-        config = config_from_protocol(content["study"], trials=1)
+        config = study or config_from_protocol(content["study"], trials=1)
         if content[_FINGERPRINT] == config.fingerprint:
             return row_of(config, content["trial"], content["settings"], content["outcome"])
     except (ValueError, TypeError, KeyError, DataError):
