@@ -106,3 +106,10 @@ def random_model(seed=0, *, vocabulary_size=V, **options):
     )
     randomize(model, seed, gain=2)
     return model
+
+
+def test_progress_ends_with_all_tokens():
+    model, done = LanguageModel("rnn", vocabulary_size=5, hidden_size=3), []
+    tokens = np.arange(700) % 5
+    score(model, tokens, batch_size=2, progress=lambda *counts: done.append(counts))
+    assert done[-1] == (698, 698) and [n for n, _ in done] == sorted(n for n, _ in done)
