@@ -87,7 +87,7 @@ def test_auto_obeys_the_memory_there_is():
 def test_what_is_asked_for_is_done_or_refused():
     assert choose(asked=40) == 40 and choose(asked=100) == 60
     with pytest.raises(
-        InvalidInputError, match=r"fuse is 40 for rhn-depth6, .* expected at most 512 MiB"
+        InvalidInputError, match=r"fuse is 40 for rhn-depth6, .* expected at most 0.5 GiB"
     ):
         choose(asked=40, free=GIB / 2)
 
