@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MEAN, BELOW, ABOVE, SUM = "mean", "share below 0.1", "share above 0.9", "sum of means"
 GATE, CURVE_OF = "mean gate", "layer "
 UNITS = {"frame": "quarter notes", "token": "tokens", "": "steps"}
-PANEL = 2.0  # inches
+PANEL = 2.3  # inches, with the tokens of a text
 WORDS = 80  # tokens that fit below a time axis, at most
 LONGEST_WORD = 12  # characters of a token below a time axis
 VISIBLE = {"\n": "↵", " ": "␣"}
@@ -114,9 +114,9 @@ class GateActivity(LayerResult):
             ax.set_xticks(range(len(words)), words, rotation=90, parse_math=False)
         return place_names(ax)
 
-    def draw(self, part: "SubFigure", *_: Any, **how: Any) -> float:
+    def draw(self, part: "SubFigure") -> float:
         each = self.sequences[: self.shown]
         for ax, one in zip(part.subplots(len(each), 1, sharey=True, squeeze=False)[:, 0], each,
                            strict=True):  # fmt: skip
             one.plot(ax)
-        return 1 + len(each) * (PANEL + 0.5 * bool(self.symbols))
+        return 1 + len(each) * PANEL

@@ -125,7 +125,7 @@ class LesionTable(LayerResult):
         ax.legend()
         return ax
 
-    def draw(self, part: "SubFigure", *_: Any, **how: Any) -> float:
+    def draw(self, part: "SubFigure") -> float:
         from gersgorin.analyses.panels import one_panel, pair
 
         if "pair" not in self.row_kind:

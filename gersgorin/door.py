@@ -229,11 +229,11 @@ def state_known(name: str, known: bool) -> None:
     require(known, "s0", "None", f"the first state of {name}, or its state_size")
 
 
-def next_state(name: str, fits: bool, returned: Any, like: list[Tensor]) -> None:
+def no_next_state(name: str, returned: Any, like: list[Tensor]) -> None:
     """Refuse a step that returns no state like the one that it gets."""
     got = " and ".join(kind(part) for part in tree_leaves(returned)[:FEW])
     shapes = " and ".join(kind(part) for part in like[:FEW])
-    require(fits, f"what {name} returns", got, f"a state {shapes}, or (output, state)")
+    require(False, f"what {name} returns", got, f"a state {shapes}, or (output, state)")
 
 
 def step_runs(name: str, rows: Callable, x: Tensor, s: Tensor) -> None:

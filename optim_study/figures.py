@@ -52,7 +52,7 @@ def plot_swarm(
     columns, constant = by_network(rows), constant_of(rows, loss)
     losses = np.array([row.loss(loss) for row in rows])
     log = losses.min() > 0 and losses.max() > LOG_FROM * np.median(losses)
-    levels = [(THRESHOLD, below, ":"), *([(CONSTANT, constant, "--")] * (constant is not None))]
+    levels = _levels(below, constant)
 
     def draw(figure: SubFigure, width: float, points: float) -> float:
         room = width - AROUND * points
@@ -135,6 +135,12 @@ def _figure(
         part.legend(handles.values(), handles, **where)
         figure.draw_without_rendering()
     return figure
+
+
+def _levels(below: float, constant: float | None) -> list[tuple[str, float, str]]:
+    """Return the names, losses and dashes of the lines across a swarm."""
+    threshold = THRESHOLD, below, ":"
+    return [threshold] if constant is None else [threshold, (CONSTANT, constant, "--")]
 
 
 def wrapped(text: str, inches: float, points: float) -> str:

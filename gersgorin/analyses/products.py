@@ -9,7 +9,6 @@ Legend: T time steps; N entries of a state; A[t] = ds[t+1]/ds[t]. Logarithms are
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -28,7 +27,7 @@ from gersgorin.analyses.step_result import (
     growth_rows,
 )
 from gersgorin.linalg.jacobian_products import RunningProduct
-from gersgorin.linalg.spectrum import by_chunks, one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
@@ -88,7 +87,8 @@ class Products(StepResult):
 def block_norms(product: RunningProduct, M: Tensor, e: Tensor) -> np.ndarray:
     """Multiply a product by Jacobians M 2^e (steps, N, N). Returns its log norms (steps,)."""
     P, log_scale = product.multiply(M, e)
-    (norms,) = by_chunks(partial(torch.linalg.matrix_norm, ord=2), P)
+    with one_thread():
+        norms = torch.linalg.matrix_norm(P, 2)
     return (norms.log() + log_scale).numpy()
 
 

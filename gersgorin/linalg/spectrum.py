@@ -26,6 +26,7 @@ from rhn.utils.validation import whole_number
 
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
+THREAD = 2**21  # multiplications, sum of n^3, that take about as long as the start of a thread
 LEAST_SQUARES = 16  # in eps ||A||_F^2, of a difference of squares that is no rounding
 
 
@@ -165,7 +166,8 @@ def by_chunks(
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    n_workers = min(workers or cores, len(stack))
+    enough = 1 + stack.numel() * stack.shape[-1] // THREAD
+    n_workers = min(workers or cores, len(stack), enough)
     with one_thread():
         if n_workers <= 1:
             parts = [solve(stack)]

@@ -48,7 +48,8 @@ def reference(x, s0, W, R, b, S, state_mask, candidate_mask, activation: str) ->
     """Compute the states y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n)."""
     g, n = R.shape[1:]
     s, states = s0, []
-    skips = [None] * (len(R) - (0 if S is None else len(S))) + [*(() if S is None else S)]
+    last = () if S is None else (*S,)
+    skips = [None] * (len(R) - len(last)) + [*last]
     layers = [*zip(R, b, skips, strict=True)]  # once: the gradient of R[layer] is as large as R
     activate = ACTIVATIONS[activation].function
     for x_t in x:
