@@ -2,9 +2,13 @@
 skips with a reason.
 """
 
+import json
 import os
+import shlex
 import signal
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy load their BLAS
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -13,6 +17,7 @@ import hypothesis
 import pytest
 import seeds
 import torch
+from helps import MAINS
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -50,6 +55,59 @@ def own_folder(tmp_path, monkeypatch) -> Path:
     """The current folder: an empty one of this test alone."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+class Printed(NamedTuple):
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys):
+    """command("rhn train jsb-depth-2 --out", path): one command line, run in this process."""
+
+    def run(line: str, *more) -> Printed:
+        program, *words = [*shlex.split(line), *map(str, more)]
+        capsys.readouterr()
+        try:
+            code = import_module(MAINS[program]).main(words)
+        except SystemExit as end:
+            code = end.code
+        return Printed(code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def answer(command):
+    """answer("rhn evaluate runs/a"): the JSON that a command prints with --json."""
+
+    def run(line: str, *more):
+        printed = command(line, *more, "--json")
+        assert printed.code == 0, printed.err
+        return json.loads(printed.out)
+
+    return run
+
+
+@pytest.fixture
+def refused(command):
+    """refused("rhn train", "nothing", says="nothing"): one sentence with these words, exit code 2,
+    nothing on stdout.
+    """
+
+    def run(line: str, *more, says: str) -> None:
+        printed = command(line, *more)
+        # on a slow machine there may be lines of progress
+        *progress, sentence = printed.err.splitlines()
+        assert (printed.code, printed.out) == (2, "")
+        assert sentence.startswith("error: ") and says in sentence
+        assert not any(row.startswith(("error", "Traceback")) for row in progress)
+
+    return run
 
 
 @pytest.fixture(scope="session")
