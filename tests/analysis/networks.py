@@ -1,15 +1,19 @@
-"""Small networks with random weights, and random pieces and texts, that the tests of `analysis`
-share.
+"""Small networks with random weights, random pieces and texts, and lesions made by hand, that the
+tests of `analysis` share.
 """
 
+import copy
 import math
 from dataclasses import asdict
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
+from rhn.cells import Cell
 from rhn.checkpoints import save
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
@@ -32,7 +36,7 @@ UNGATED = [
     ("dts-rnn", 3, {"skip": "last"}),
     ("rnn", 1, {"nonlinearity": "relu"}),
 ]
-SHUT = {"rhn": {1: -1e4, 2: 1e4}, "lstm": {0: -1e4, 1: 1e4}, "gru": {1: 1e4}}
+SHUT = {"RHN": {1: -1e4, 2: 1e4}, "LSTM": {0: -1e4, 1: 1e4}, "GRU": {1: 1e4}}
 """By cell: the blocks of the bias that hold the state, and what they are for that."""
 
 
@@ -98,14 +102,73 @@ def nats_of_chorales(model, pieces) -> np.ndarray:
 @torch.no_grad()
 def nats_of_texts(model, parts) -> np.ndarray:
     """The same of tokens."""
-    ids = [torch.from_numpy(part) for part in parts if len(part) > 1]
-    logits = [model(x[:-1, None]).logits[:, 0] for x in ids]
-    return np.array(
-        [float(F.cross_entropy(y, x[1:], reduction="sum")) for x, y in zip(ids, logits, strict=True)]
-    )
+    every = [torch.from_numpy(part) for part in parts if len(part) > 1]
+    logits = [model(ids[:-1, None]).logits[:, 0] for ids in every]
+    pairs = zip(logits, every, strict=True)
+    return np.array([float(F.cross_entropy(z, ids[1:], reduction="sum")) for z, ids in pairs])
 
 
 SUBJECTS = {
     "chorales": (network, rolls(9, 4, 6, 1, 12), nats_of_chorales),
     "texts": (language_network, tokens(9, 4, 6, 1, 12), nats_of_texts),
 }
+
+
+@torch.no_grad()
+def gates_by_loop(cells, steps) -> np.ndarray:
+    """The transform gates (L, T, n) of cells of ours along inputs (T, m)."""
+    states, found = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in cells], []
+    for x in steps:
+        gates = []
+        for k, cell in enumerate(cells):
+            gates += cell.gates(x, states[k]).t
+            states[k] = cell.step(x, states[k])
+            x = cell.outputs_of(states[k])
+        found.append(torch.stack(gates))
+    return torch.stack(found, 1).numpy()
+
+
+@torch.no_grad()
+def edited(model, layers, blind=False):
+    """A copy whose layers, each a (cell, layer) from 0, have shut gates or no input."""
+    model = copy.deepcopy(model)
+    cells = [module for module in model.modules() if isinstance(module, Cell | nn.RNNBase)]
+    for number, layer in layers:
+        cell = cells[number]
+        ours, n = isinstance(cell, Cell), cell.hidden_size
+        if blind:
+            (cell.weight_ih if ours else getattr(cell, f"weight_ih_l{layer}")).zero_()
+            continue
+        bias = cell.bias.view(cell.depth, -1)[layer] if ours else getattr(cell, f"bias_ih_l{layer}")
+        for block, value in SHUT[type(cell).__name__].items():
+            bias[block * n : block * n + n] = value
+    return model
+
+
+def check_table(table, model, data, places, nats_of=nats_of_chorales, without=edited):
+    """Compare each row of a lesion table with a copy of the model edited by hand.
+
+    places: (cell, layer) of each label.
+    """
+    frames, whole = [len(part) - 1 for part in data if len(part) > 1], nats_of(model, data)
+    assert (table.sequences, table.frames) == (len(frames), sum(frames))
+    assert table.baseline == pytest.approx(whole.sum() / sum(frames), rel=1e-12)
+    found = np.stack([table.loss, table.delta, table.low, table.high], 1)
+    for row, label, (loss, *difference) in zip(table.row_kind, table.label, found, strict=True):
+        layers = [places[name] for name in label.split("+")]
+        blind = "blind" in (row, table.mode)
+        off = nats_of(edited(model, layers, blind=True) if blind else without(model, layers), data)
+        other = nats_of(edited(model, layers, blind=True), data) if "beyond" in row else whole
+        assert loss == pytest.approx(off.sum() / sum(frames), rel=1e-12)
+        wanted = [(off - other).sum() / sum(frames), *jackknife(off - other, frames)]
+        assert difference == pytest.approx(wanted, rel=1e-9, abs=1e-11)
+
+
+def jackknife(more, frames) -> tuple[float, float]:
+    """The 95 % interval of sum(more) / sum(frames), from the ratios without one sequence each."""
+    N, whole, squares = len(frames), sum(more) / sum(frames), 0.0
+    for left_out in range(N):
+        rest = [i for i in range(N) if i != left_out]
+        ratio = sum(more[i] for i in rest) / sum(frames[i] for i in rest)
+        squares += (ratio - whole) ** 2
+    return stats.t.interval(0.95, N - 1, whole, np.sqrt((N - 1) / N * squares))

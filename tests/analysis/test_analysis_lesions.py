@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from networks import GATED, SHUT, SUBJECTS, UNGATED, network, rolls
+from networks import GATED, SUBJECTS, UNGATED, check_table, edited, network, rolls
 from scipy import stats
 from tables import for_each
 
@@ -17,7 +17,7 @@ from analysis.gates import gate_activity
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 
-COUPLED, UNCOUPLED, LSTM, GRU = GATED
+COUPLED = GATED[0]
 LESIONED = [
     *(("chorales", case, mode) for case in GATED for mode in ("bias", "carry")),
     *(("chorales", case, "carry") for case in UNGATED),
@@ -26,75 +26,43 @@ LESIONED = [
 ]
 
 
-def edited(model, kind, mode, layers):
-    """A network without some layers, each a (cell, layer) counted from 1: its weights by hand, or
-    a loop over the steps and layers of one without gates.
-    """
-    model = copy.deepcopy(model)
-    if mode != "blind" and kind not in SHUT:
-        return lambda x: loop(model, x, layers)
-    with torch.no_grad():
-        for number, layer in layers:
-            cell = model.cells[number - 1]
-            if mode == "blind":
-                cell.weight_ih.zero_()
-            else:
-                for block, value in SHUT[kind].items():
-                    bias = cell.bias.view(cell.depth, -1)[layer - 1]
-                    bias[7 * block : 7 * block + 7] = value
-    return model
+def without(model, layers):
+    """The network of chorales, step by step and layer by layer, without some layers."""
 
+    def logits(x):
+        for number, cell in enumerate(model.cells):
+            s, outputs = x.new_zeros(x.shape[1], cell.state_size), []
+            for x_t in x:
+                y = s
+                for layer in range(cell.depth):
+                    if (number, layer) not in layers:
+                        s = cell.run_layer(layer, x_t, s, y)
+                outputs.append(cell.outputs_of(s))
+            x = torch.stack(outputs)
+        return model.output(x)
 
-def loop(model, x, without):
-    for number, cell in enumerate(model.cells, start=1):
-        s, outputs = x.new_zeros(x.shape[1], cell.state_size), []
-        for x_t in x:
-            y = s
-            for layer in range(cell.depth):
-                if (number, layer + 1) not in without:
-                    s = cell.run_layer(layer, x_t, s, y)
-            outputs.append(cell.outputs_of(s))
-        x = torch.stack(outputs)
-    return model.output(x)
+    return logits
 
 
 @pytest.mark.parametrize(("kind", "case", "mode"), LESIONED, ids=str)
 def test_each_row_is_of_copies_edited_by_hand(kind, case, mode):
-    (build, data, nats_of), (cell, depth, _) = SUBJECTS[kind], case
+    build, data, nats_of = SUBJECTS[kind]
     model = build(*case, layers=2)
-    table, whole = lesion(model, data, mode, pairs=True), nats_of(model, data)
-    frames = [len(part) - 1 for part in data if len(part) > 1]
-    every = [(k, layer) for k in (1, 2) for layer in range(1, depth + 1)]
-    own = [place for place in every if mode != "blind" or place[1] == 1]
-    first = [] if mode == "blind" else [(1, 1), (2, 1)]
-    rows = [("layer", [place]) for place in own] + [("pair", [*two]) for two in combinations(own, 2)]
-    rows += [(row, [place]) for row in ("blind", "beyond blind") for place in first]
-    names = ["+".join(f"{k}.{layer}" for k, layer in layers) for _, layers in rows]
-    assert [*zip(table.row_kind, table.label, strict=True)] == [
-        (row, name) for (row, _), name in zip(rows, names, strict=True)
-    ]
-    assert (table.sequences, table.frames) == (4, sum(frames))
-    assert table.baseline == pytest.approx(whole.sum() / sum(frames), rel=1e-12)
-    found = np.stack([table.loss, table.delta, table.low, table.high], 1)
-    for (row, layers), (loss, *difference) in zip(rows, found, strict=True):
-        off = nats_of(edited(model, cell, "blind" if row == "blind" else mode, layers), data)
-        other = nats_of(edited(model, cell, "blind", layers), data) if "beyond" in row else whole
-        assert loss == pytest.approx(off.sum() / sum(frames), rel=1e-12)
-        wanted = [(off - other).sum() / sum(frames), *jackknife(off - other, frames)]
-        assert difference == pytest.approx(wanted, rel=1e-9, abs=1e-11)
-    number = every.index(own[-1]) + 1
+    table = lesion(model, data, mode, pairs=True)
+    every = {f"{k + 1}.{layer + 1}": (k, layer) for k in (0, 1) for layer in range(case[1])}
+    first = ["1.1", "2.1"]
+    own = first if mode == "blind" else [*every]
+    pairs = ["+".join(two) for two in combinations(own, 2)]
+    rows = {"layer": own, "pair": pairs}
+    if mode != "blind":
+        rows |= {"blind": first, "beyond blind": first}
+    assert table.label == tuple(label for labels in rows.values() for label in labels)
+    assert table.row_kind == tuple(row for row in rows for _ in rows[row])
+    by_hand = without if (kind, mode) == ("chorales", "carry") else edited
+    check_table(table, model, data, every, nats_of, by_hand)
+    number = [*every].index(own[-1]) + 1
     alone = nats_of(lesioned(model, Lesion(mode, (number,))), data)
-    assert found[len(own) - 1, 0] == pytest.approx(alone.sum() / sum(frames), rel=1e-12)
-
-
-def jackknife(more, frames) -> tuple[float, float]:
-    """The 95 % interval of sum(more) / sum(frames), from the ratios without one sequence each."""
-    N, whole, squares = len(frames), sum(more) / sum(frames), 0.0
-    for left_out in range(N):
-        rest = [i for i in range(N) if i != left_out]
-        ratio = sum(more[i] for i in rest) / sum(frames[i] for i in rest)
-        squares += (ratio - whole) ** 2
-    return stats.t.interval(0.95, N - 1, whole, np.sqrt((N - 1) / N * squares))
+    assert table.loss[len(own) - 1] == pytest.approx(alone.sum() / table.frames, rel=1e-12)
 
 
 @for_each(("kind", "mode"), [(kind, mode) for kind in SUBJECTS for mode in ("bias", "carry")])
@@ -115,12 +83,12 @@ def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_los
 def test_the_network_given_is_left_as_it_was(kind):
     build, data, _ = SUBJECTS[kind]
     model = build().train()
-    before, modules = copy.deepcopy(model.state_dict()), [name for name, _ in model.named_modules()]
+    before, text = copy.deepcopy(model.state_dict()), str(model)
     gate_activity(model, data)
     for mode in ("bias", "carry"):
         lesion(model, data, mode)
-    assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert [name for name, _ in model.named_modules()] == modules
+    assert model.training and str(model) == text
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(cell._forward_pre_hooks for cell in model.cells)
 
 
@@ -176,14 +144,6 @@ def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(
         skewed = rng.exponential(size=(trials, N))
         low, high = paired_interval(frames * skewed, np.zeros(N), frames)
         assert np.mean((low <= 1) & (high >= 1)) > 0.85, length
-
-
-@for_each("N", [2, 3, 12])
-def test_the_interval_of_sequences_of_equal_length_is_student_s(N):
-    more = np.random.default_rng(N).exponential(size=(1, N))
-    low, high = paired_interval(60 * more, np.zeros(N), np.full(N, 60.0))
-    student = stats.ttest_1samp(more[0], 0).confidence_interval(0.95)
-    assert (low[0], high[0]) == pytest.approx(student, rel=1e-12)
 
 
 def test_one_sequence_or_an_infinite_loss_has_no_interval():

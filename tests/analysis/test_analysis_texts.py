@@ -33,3 +33,8 @@ def test_words_that_do_not_fit_are_left_out_and_long_ones_cut(ids, shown):
     found = gate_activity(language_network(V=3), Excerpt(ids, name="a", vocabulary=vocabulary))
     labels = [label.get_text() for label in found.plot().get_xticklabels()]
     assert (labels == ["internationa", "$x$", "↵"]) == shown
+
+
+def test_bytes_are_shown_as_characters_or_numbers():
+    excerpt = Excerpt([10, 31, 32, 126, 127], name="a", vocabulary=Vocabulary("bytes", range(256)))
+    assert excerpt.symbols == ["\n", "1f", " ", "~", "7f"]
