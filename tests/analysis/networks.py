@@ -40,23 +40,21 @@ SHUT = {"RHN": {1: -1e4, 2: 1e4}, "LSTM": {0: -1e4, 1: 1e4}, "GRU": {1: 1e4}}
 """By cell: the blocks of the bias that hold the state, and what they are for that."""
 
 
-def network(
-    cell="rhn", depth=3, options=None, *, hidden_size=7, layers=1, seed=0, dtype=torch.float64
-) -> PolyphonicModel:
+def network(cell="rhn", depth=3, options=None, *, layers=1, dtype=torch.float64) -> PolyphonicModel:
     """Weights of standard deviation 0.9 / sqrt(inputs), biases of 0.3."""
-    sizes = {"hidden_size": hidden_size, "depth": depth, "layers": layers}
-    return drawn(PolyphonicModel(cell, **sizes, dtype=dtype, **(options or {})), seed)
+    sizes = {"hidden_size": 7, "depth": depth, "layers": layers}
+    return drawn(PolyphonicModel(cell, **sizes, dtype=dtype, **(options or {})))
 
 
 def language_network(
-    cell="rhn", depth=3, options=None, *, V=V, layers=1, tied=False, seed=0, dtype=torch.float64
+    cell="rhn", depth=3, options=None, *, V=V, layers=1, tied=False, dtype=torch.float64
 ) -> LanguageModel:
     """As `network`, over V symbols, with 7 hidden units."""
     sizes = {"vocabulary_size": V, "hidden_size": 7, "depth": depth, "layers": layers, "tied": tied}
-    return drawn(LanguageModel(cell, **sizes, dtype=dtype, **(options or {})), seed)
+    return drawn(LanguageModel(cell, **sizes, dtype=dtype, **(options or {})))
 
 
-def drawn(model: nn.Module, seed: int) -> nn.Module:
+def drawn(model: nn.Module, seed: int = 0) -> nn.Module:
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -65,29 +63,29 @@ def drawn(model: nn.Module, seed: int) -> nn.Module:
     return model
 
 
-def language_checkpoint(path, model: LanguageModel, vocabulary=WORDS, corpus="text"):
+def language_checkpoint(path, model: LanguageModel, vocabulary=WORDS):
     """As `rhn train` writes it."""
     sizes = {"depth": model.depth, "hidden_size": model.hidden_size}
-    about = {"train": asdict(LanguageConfig(corpus=corpus, **sizes))}
-    data = {"name": corpus, "source": f"{corpus}, from a test", "checksum": "0" * 64}
+    about = {"train": asdict(LanguageConfig(corpus="text", **sizes))}
+    data = {"name": "text", "source": "text, from a test", "checksum": "0" * 64}
     return save(path, model, **about, data=data, vocabulary=vocabulary.to_json())
 
 
-def sentences(count: int, seed=0) -> str:
+def sentences(count: int) -> str:
     """A text of so many lines of 3 to 9 known words."""
-    rng, words = np.random.default_rng(seed), [word for word in WORDS.symbols if word[0] != "<"]
+    rng, words = np.random.default_rng(0), [word for word in WORDS.symbols if word[0] != "<"]
     return "".join(" ".join(rng.choice(words, rng.integers(3, 10))) + "\n" for _ in range(count))
 
 
-def tokens(*lengths: int, seed=0) -> list[np.ndarray]:
+def tokens(*lengths: int) -> list[np.ndarray]:
     """Random ids."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return [rng.integers(V, size=length) for length in lengths]
 
 
-def rolls(*lengths: int, seed=0) -> list[np.ndarray]:
+def rolls(*lengths: int) -> list[np.ndarray]:
     """Random piano rolls of about four keys a frame."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return [(rng.random((length, 88)) < 0.05).astype(np.uint8) for length in lengths]
 
 
