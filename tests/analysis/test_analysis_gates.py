@@ -1,11 +1,15 @@
-"""Gate activity against a plain loop."""
+"""Gate activity against a plain loop, and the stretches and excerpts of a text."""
 
 import numpy as np
+import pytest
 import torch
-from networks import GATED, SUBJECTS, gates_by_loop
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import GATED, SUBJECTS, WORDS, gates_by_loop, language_network
 from tables import for_each
 
-from analysis import gate_activity
+from analysis import Excerpt, excerpts, gate_activity, stretches
+from rhn.data.text import Vocabulary
 
 
 @for_each(
@@ -31,3 +35,33 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case, options):
         assert np.allclose(sequence.activity, gates.mean(2), atol=1e-13)
         assert np.allclose(sequence.open, (gates > 0.9).mean(2))
         assert np.allclose(sequence.closed, (gates < 0.1).mean(2))
+
+
+@given(N=st.integers(2, 60), length=st.integers(1, 20), max_tokens=st.integers(1, 70))
+def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
+    parts = stretches(np.asarray(np.arange(N)), length=length, max_tokens=max_tokens)
+    predicted = np.concatenate([part[1:] for part in parts])
+    assert predicted.tolist() == list(range(1, min(N, max_tokens + 1)))
+    assert all(len(part) == length + 1 for part in parts[:-1])
+    assert all((np.diff(part) == 1).all() for part in parts)
+
+
+def test_excerpts_are_spread_over_the_text():
+    text = np.asarray(np.arange(100) % len(WORDS))
+    spread = excerpts(text, WORDS, length=6, split="valid")
+    for part, start in zip(spread, (0, 25, 50, 75), strict=True):
+        assert part.name == f"valid-{start}" and part.tolist() == text[start : start + 6].tolist()
+    assert [len(part) for part in excerpts(text, WORDS, length=70)] == [70], "only one fits"
+
+
+@pytest.mark.parametrize(("ids", "shown"), [([0, 1, 2], True), ([0, 1, 2] * 100, False)])
+def test_words_that_do_not_fit_are_left_out_and_long_ones_cut(ids, shown):
+    vocabulary = Vocabulary("words", ("internationalization", "$x$", "\n"))
+    found = gate_activity(language_network(V=3), Excerpt(ids, name="a", vocabulary=vocabulary))
+    labels = [label.get_text() for label in found.plot().get_xticklabels()]
+    assert (labels == ["internationa", "$x$", "↵"]) == shown
+
+
+def test_bytes_are_shown_as_characters_or_numbers():
+    excerpt = Excerpt([10, 31, 32, 126, 127], name="a", vocabulary=Vocabulary("bytes", range(256)))
+    assert excerpt.symbols == ["\n", "1f", " ", "~", "7f"]

@@ -22,37 +22,37 @@ n = 6
 
 
 class Net(nn.Module):
-    """Frames through a linear layer, a recurrence and a linear output, batch or time first."""
+    """Frames through a linear layer, a recurrence that is called somehow, and a linear output."""
 
-    def __init__(self, cell, batch_first=False, turned=False):
+    def __init__(self, cell, call=lambda cell, x: cell(x)[0], batch_first=False):
         super().__init__()
         self.below, self.cell, self.above = nn.Linear(88, n), cell, nn.Linear(n, 88)
-        self.batch_first = batch_first
-        self.turned = turned
+        self.call, self.batch_first = call, batch_first
 
     def forward(self, x):
-        x = self.below(x)
-        y, _ = self.cell(x.transpose(0, 1)) if self.turned else self.cell(x)
-        return self.above(y.transpose(0, 1) if self.turned else y)
+        return self.above(self.call(self.cell, self.below(x)))
 
 
-class Loop(Net):
-    """The same, one step at a time."""
-
-    def forward(self, x):
-        s, outputs = None, []
-        for x_t in self.below(x):
-            torchs = isinstance(self.cell, nn.GRUCell)
-            y, s = [self.cell(x_t, s)] * 2 if torchs else self.cell(x_t[None], s)
-            outputs.append(y.view(-1, n))
-        return self.above(torch.stack(outputs))
+def turned(cell, x):
+    return cell(x.transpose(0, 1))[0].transpose(0, 1)
 
 
-class Packed(Net):
-    def forward(self, x):
-        lengths = [len(x)] * x.shape[1]
-        y, _ = self.cell(nn.utils.rnn.pack_padded_sequence(self.below(x), lengths))
-        return self.above(nn.utils.rnn.pad_packed_sequence(y)[0])
+def loop(cell, x):
+    s, outputs = None, []
+    for x_t in x:
+        y, s = [cell(x_t, s)] * 2 if isinstance(cell, nn.GRUCell) else cell(x_t[None], s)
+        outputs.append(y.view(-1, n))
+    return torch.stack(outputs)
+
+
+def packed(cell, x):
+    y, _ = cell(nn.utils.rnn.pack_padded_sequence(x, [len(x)] * x.shape[1]))
+    return nn.utils.rnn.pad_packed_sequence(y)[0]
+
+
+def from_a_weight(cell, x):
+    """With a first state that is not 0."""
+    return cell(x, cell.bias_hh_l0[:n].expand(1, x.shape[1], n).contiguous())[0]
 
 
 PLAIN = {
@@ -63,18 +63,18 @@ PLAIN = {
 LABELS = {"gru": ["cell"], "lstm": ["cell.1", "cell.2"], "rhn": ["cell.1", "cell.2"]}
 LAYOUTS = {
     ("gru", "time first"): PLAIN["gru"],
-    ("gru", "batch first"): Net(nn.GRU(n, n, batch_first=True), True),
-    ("gru", "batch first inside"): Net(nn.GRU(n, n, batch_first=True), False, True),
-    ("gru", "batch first outside"): Net(nn.GRU(n, n), True, True),
-    ("gru", "loop"): Loop(nn.GRUCell(n, n)),
-    ("gru", "packed"): Packed(nn.GRU(n, n)),
+    ("gru", "batch first"): Net(nn.GRU(n, n, batch_first=True), batch_first=True),
+    ("gru", "batch first inside"): Net(nn.GRU(n, n, batch_first=True), turned),
+    ("gru", "batch first outside"): Net(nn.GRU(n, n), turned, True),
+    ("gru", "loop"): Net(nn.GRUCell(n, n), loop),
+    ("gru", "packed"): Net(nn.GRU(n, n), packed),
     ("gru", "attributes with names of ours"): Net(nn.GRU(n, n)),
     ("lstm", "time first"): PLAIN["lstm"],
-    ("lstm", "batch first outside"): Net(nn.LSTM(n, n, num_layers=2), True, True),
+    ("lstm", "batch first outside"): Net(nn.LSTM(n, n, num_layers=2), turned, True),
     ("rhn", "time first"): PLAIN["rhn"],
-    ("rhn", "batch first"): Net(RHN(n, n, 2, batch_first=True), True),
-    ("rhn", "batch first inside"): Net(RHN(n, n, 2, batch_first=True), False, True),
-    ("rhn", "loop"): Loop(RHN(n, n, 2)),
+    ("rhn", "batch first"): Net(RHN(n, n, 2, batch_first=True), batch_first=True),
+    ("rhn", "batch first inside"): Net(RHN(n, n, 2, batch_first=True), turned),
+    ("rhn", "loop"): Net(RHN(n, n, 2), loop),
 }
 vars(LAYOUTS["gru", "attributes with names of ours"]).update(order="ba", layout=0, returned=1)
 for (kind, layout), module in LAYOUTS.items():  # one network in several layouts
@@ -86,6 +86,11 @@ for (kind, layout), module in LAYOUTS.items():  # one network in several layouts
 
 def numbers(t) -> np.ndarray:
     return t.detach().double().numpy()
+
+
+def frames(module, place=0) -> np.ndarray:
+    """What the cell of a module reads of a piece."""
+    return numbers(module.below(torch.from_numpy(PIECES[place]).double()))
 
 
 def weights_of(cell, layer=0) -> list[np.ndarray]:
@@ -134,48 +139,28 @@ def test_gates_and_lesions_are_the_same_in_every_layout(kind, layout):
     model, plain, labels = LAYOUTS[kind, layout], PLAIN[kind], LABELS[kind]
     found = gate_activity(model, PIECES)
     assert list(found.labels) == labels
-    for piece, sequence in zip(PIECES, found.sequences, strict=True):
-        x = numbers(plain.below(torch.from_numpy(piece).double()))
-        wanted = GATES[kind](plain.cell, x).mean(-1)
+    for place, sequence in enumerate(found.sequences):
+        wanted = GATES[kind](plain.cell, frames(plain, place)).mean(-1)
         assert np.allclose(sequence.activity, wanted, atol=1e-12)
     places = {label: (0, layer) for layer, label in enumerate(labels)}
     for mode in ("bias", "carry"):
         check_table(lesion(model, PIECES, mode, pairs=True), plain, PIECES, places)
-    x, turned = torch.rand(5, 3, 88, dtype=torch.float64), model.batch_first
+    x = torch.rand(5, 3, 88, dtype=torch.float64)
     cut = lesioned(model, Lesion("carry", (1,)))
-    found = cut(x.transpose(0, 1)).transpose(0, 1) if turned else cut(x)
+    found = cut(x.transpose(0, 1)).transpose(0, 1) if model.batch_first else cut(x)
     assert torch.allclose(found, edited(plain, [(0, 0)])(x), atol=1e-10)
 
 
-class Swapped(nn.Module):
-    """Cells that are declared in another order than they run."""
-
-    def __init__(self):
-        super().__init__()
-        self.upper, self.cell = RHN(n, n), nn.GRU(88, n, batch_first=True)
-        self.output = nn.Linear(n, 88)
-
-    def forward(self, x):
-        y, _ = self.cell(x.transpose(0, 1))
-        return self.output(self.upper(y.transpose(0, 1))[0])
-
-
 def test_layers_have_the_names_of_their_modules():
-    model = drawn(Swapped().double(), 3)
-    found = gate_activity(model, PIECES, batch_first=False)
-    assert found.labels == ("upper", "cell")
-    wanted = gates_of_gru(model.cell, PIECES[0]).mean(-1)
+    """Two cells that are declared in another order than they run."""
+    cells = nn.ModuleList([RHN(n, n), nn.GRU(n, n, batch_first=True)])
+    model = drawn(Net(cells, lambda cells, x: cells[0](turned(cells[1], x))[0]).double(), 3)
+    found = gate_activity(model, PIECES)
+    assert found.labels == ("cell.0", "cell.1")
+    wanted = gates_of_gru(cells[1], frames(model)).mean(-1)
     assert np.allclose(found.sequences[0].activity[1:], wanted, atol=1e-12)
-    table = lesion(model, PIECES, "carry", batch_first=False)
-    assert table.label[:2] == ("upper", "cell")
-    check_table(table, model, PIECES, {"upper": (0, 0), "cell": (1, 0)})
-
-
-class Twice(Net):
-    """One recurrence over the frames, and again over its own outputs."""
-
-    def forward(self, x):
-        return self.above(self.cell(self.cell(self.below(x))[0])[0])
+    places = {"cell.0": (0, 0), "cell.1": (1, 0)}
+    check_table(lesion(model, PIECES, "carry", batch_first=False), model, PIECES, places)
 
 
 def hooked(model):
@@ -183,7 +168,9 @@ def hooked(model):
     return model
 
 
-@for_each("model", [Twice(nn.GRU(n, n)), hooked(Net(nn.GRU(n, n)))])
+@for_each(
+    "model", [Net(nn.GRU(n, n), lambda cell, x: cell(cell(x)[0])[0]), hooked(Net(nn.GRU(n, n)))]
+)
 def test_a_layer_that_runs_twice_or_has_a_hook_has_lesions(model):
     drawn(model.double(), 4)
     check_table(lesion(model, PIECES), model, PIECES, {"cell": (0, 0)})
@@ -197,22 +184,9 @@ def test_a_loss_of_the_user_s_is_called_with_lesioned_copies():
     assert (found.sequences, found.frames, found.step) == (3, 0, "") and np.isnan(found.constant)
 
 
-class FromALearnedState(Net):
-    """A recurrence from a state that is a parameter."""
-
-    def __init__(self, cell):
-        super().__init__(cell)
-        self.start = nn.Parameter(torch.empty(n))
-
-    def forward(self, x):
-        s0 = self.start.expand(1, x.shape[1], n).contiguous()
-        return self.above(self.cell(self.below(x), s0)[0])
-
-
 def test_gates_begin_at_the_state_that_the_module_gives():
-    model = drawn(FromALearnedState(nn.GRU(n, n)).double(), 5)
-    x = numbers(model.below(torch.from_numpy(PIECES[0]).double()))
-    wanted = gates_of_gru(model.cell, x, numbers(model.start))
+    model = drawn(Net(nn.GRU(n, n), from_a_weight).double(), 5)
+    wanted = gates_of_gru(model.cell, frames(model), numbers(model.cell.bias_hh_l0[:n]))
     found = gate_activity(model, PIECES).sequences[0].activity
     assert np.allclose(found, wanted.mean(-1), atol=1e-12)
     assert lesion(model, PIECES, "bias").loss[0] > 0
@@ -225,25 +199,19 @@ class LayerNormed(RHN):
         return super().forward(F.layer_norm(x, (n,)))
 
 
-class Changed(Net):
-    """The recurrence reads something else than the frames in their order."""
-
-    def __init__(self, change):
-        super().__init__(nn.GRU(n, n))
-        self.change = change
-
-    def forward(self, x):
-        return self.above(self.cell(self.change(self.below(x)))[0])
-
-
+GRU = nn.GRU(n, n)
 REFUSED = {
-    "number of steps that cell reads is [45]: expected [89]": Changed(lambda x: x[::2]),
-    "input of cell is of later frames": Changed(lambda x: x.flip(0)),
+    "number of steps that cell reads is [45]: expected [89]": Net(
+        GRU, lambda cell, x: cell(x[::2])[0]
+    ),
+    "input of cell is of later frames": Net(GRU, lambda cell, x: cell(x.flip(0))[0]),
     "cannot convert a GRU": Net(nn.GRU(n, n, bidirectional=True)),
     "network is Linear: expected a module with cells": nn.Linear(88, 88),
     "forward of LayerNormed is its own": Net(LayerNormed(n, n)),
-    "number of sequences that cell reads is [89]: expected 1, or": Loop(nn.GRUCell(n, n), True),
-    "first state of cell is not 0": drawn(FromALearnedState(nn.GRU(n, n)), 5),
+    "number of sequences that cell reads is [89]: expected 1, or": Net(
+        nn.GRUCell(n, n), loop, True
+    ),
+    "first state of cell is not 0": Net(GRU, from_a_weight),
 }
 
 
