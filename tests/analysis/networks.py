@@ -144,10 +144,7 @@ def edited(model, layers, blind=False):
 
 
 def check_table(table, model, data, places, nats_of=nats_of_chorales, without=edited):
-    """Compare each row of a lesion table with a copy of the model edited by hand.
-
-    places: (cell, layer) of each label.
-    """
+    """Compare each row of a lesion table with an edited copy; places: (cell, layer) by label."""
     frames, whole = [len(part) - 1 for part in data if len(part) > 1], nats_of(model, data)
     assert (table.sequences, table.frames) == (len(frames), sum(frames))
     assert table.baseline == pytest.approx(whole.sum() / sum(frames), rel=1e-12)

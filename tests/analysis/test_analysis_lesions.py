@@ -112,7 +112,8 @@ def test_a_loss_that_is_not_finite_is_refused_without_lesions_and_a_row_with_the
         cell.weight_hh[1, :7] = cell.bias[1, :7] = 0
         model.output.weight.fill_(3e38)
     found = lesion(model, rolls(6, 9))
-    assert not np.isfinite(found.delta[1]) and np.isnan(found.low[1])
+    assert np.isinf(found.delta[:2]).tolist() == [False, True]
+    assert np.isnan([found.low[:2], found.high[:2]]).tolist() == [[False, True]] * 2
     cell.bias.data[1, 7:] = -1e4
     with pytest.raises(InvalidInputError, match="not finite"):
         lesion(model, rolls(6, 9))
@@ -140,12 +141,9 @@ def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(
         assert np.mean((low <= 1) & (high >= 1)) > 0.85, length
 
 
-def test_one_sequence_or_an_infinite_loss_has_no_interval():
+def test_one_sequence_has_no_interval():
     alone = paired_interval(np.ones((2, 1)), np.zeros(1), np.array([4.0]))
     assert np.isnan(alone).all() and np.shape(alone) == (2, 2)
-    infinite = np.array([[1.0, np.inf, 2.0], [1.0, 1.0, 2.0]])
-    low, high = paired_interval(infinite, np.zeros(3), np.full(3, 4.0))
-    assert np.isnan([low[0], high[0]]).all() and np.isfinite([low[1], high[1]]).all()
 
 
 @pytest.mark.gpu

@@ -11,8 +11,6 @@ import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
 
 ABOUT = {"network": "rhn, depth 2, 3 units", "data": "mine.json", "step": "frame"}
-
-
 GATES = gate_activity(network(), rolls(6, 9))
 TABLE = lesion(network(), rolls(6, 9, 12), pairs=True, split="train")
 
