@@ -32,6 +32,7 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case, options):
         steps = torch.from_numpy(part)
         inputs = steps.double() if kind == "chorales" else model.embedding[steps]
         gates = gates_by_loop(model.cells, inputs)
+        assert sequence.lengths.tolist() == [len(part)]
         assert np.allclose(sequence.activity, gates.mean(2), atol=1e-13)
         assert np.allclose(sequence.open, (gates > 0.9).mean(2))
         assert np.allclose(sequence.closed, (gates < 0.1).mean(2))
