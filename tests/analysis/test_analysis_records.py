@@ -17,7 +17,7 @@ TABLE = lesion(network(), rolls(6, 9, 12), pairs=True, split="train")
 
 def known_gates() -> GateActivity:
     """Two sequences of two steps and one step, with known numbers."""
-    activity = np.array([[0.5, 0.25, 0.75], [0.0, 1.0, 0.5]])
+    activity = np.array([[0.5, 0.25, 0.75], [0.0, 1.0, 1.0]])
     shares = {"open": (activity > 0.9) * 1.0, "closed": (activity < 0.1) * 1.0}
     names = {"labels": ("1", "2"), "names": ("a", "b"), "split": "test"}
     return GateActivity(**ABOUT, **names, lengths=np.array([2, 1]), activity=activity, **shares)
