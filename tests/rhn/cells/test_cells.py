@@ -1,5 +1,5 @@
-"""Every cell is its equation: once more in NumPy, over time, under dropout masks and in stacks of
-models, with its gates and its closed-form Jacobians.
+"""Every cell is its equation, once more in NumPy: over time, under dropout masks, with its gates
+and its closed-form Jacobians.
 """
 
 import copy
@@ -10,12 +10,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from cases import CELL_CASES, SHALLOW_CASES, CellCase, assert_close, dropout_mask, inputs
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs
 from tables import for_each
-from torch.func import functional_call, grad_and_value, jacrev, stack_module_state, vmap
+from torch.func import jacrev, vmap
 
 from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates
-from rhn.kernels import TRANSITION, compiled
+from rhn.kernels import TRANSITION
 from rhn.kernels.activations import ACTIVATIONS
 
 every_case = for_each("case", CELL_CASES)
@@ -234,58 +234,6 @@ def test_slopes_are_accurate_to_a_few_roundings(name, dtype, largest):
         half = mp.sech(mp.mpf(value) / (1 if name == "tanh" else 2)) ** 2
         wanted = half if name == "tanh" else half / 4
         assert abs(found - wanted) <= 4 * unit * wanted + 2 * tiny, value
-
-
-# ---- a model in a stack --------------------------------------------------------------------------
-
-
-LARGE = [case for case in SHALLOW_CASES if case.key in ("rhn", "dts-rnn", "lstm", "gru")]
-APART = [CellCase("rhn", 3, options) for options in ({}, {"coupled": False})]
-SIGMOID = CellCase("rhn", 3, {"activation": "sigmoid"})
-# in C (and what has no code there), in Python, and with large products
-ALONE = [
-    *((case, kind, 88, 37, "compiled") for case in SHALLOW_CASES for kind in ("none", "shared")),
-    *((case, "apart", 5, 7, "compiled") for case in APART),
-    (SIGMOID, "shared", 5, 7, "compiled"),
-    *((case, "none", 5, 7, "in Python") for case in SHALLOW_CASES if case.depth == 2),
-    *((case, kind, 88, 150, "in Python") for case in LARGE for kind in ("none", "shared")),
-]
-
-
-@for_each(("case", "kind", "m", "n", "route"), ALONE)
-def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n, route):
-    """float32, one thread, 32 rows: outputs and every gradient, for K = 1, 2 and 3."""
-    assert torch.get_num_threads() == 1
-    cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(3)]
-    masks = [masks_for(cell, 32, kind, seed=k) for k, cell in enumerate(cells)]
-    x, s0 = run(cells[0], B=32)
-    x, w = x * (torch.rand_like(x) < 0.05) if m == 88 else x, torch.randn(6, 32, n)
-
-    def loss(parameters, dropout):
-        outputs, _ = functional_call(cells[0], parameters, (x, s0), {"dropout": dropout})
-        return (outputs * w).square().sum(), outputs
-
-    def assert_each_alone(K):
-        stack = {name: p.detach() for name, p in stack_module_state(cells[:K])[0].items()}
-        rows = zip(*masks[:K], strict=True)
-        stacked = CellMasks(*(None if row[0] is None else torch.stack(row) for row in rows))
-        dims = CellMasks(*(None if mask is None else 0 for mask in masks[0]))
-        run_all = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, dims))
-        gradients, (_, outputs) = run_all(stack, stacked)
-        for k, cell in enumerate(cells[:K]):
-            names, parameters = zip(*cell.named_parameters(), strict=True)
-            value, alone = loss(dict(zip(names, parameters, strict=True)), masks[k])
-            assert torch.equal(outputs[k], alone), f"outputs of model {k} of {K}"
-            for name, g in zip(names, torch.autograd.grad(value, parameters), strict=True):
-                assert torch.equal(gradients[name][k], g), f"gradient of {name}, model {k} of {K}"
-
-    with pytest.MonkeyPatch.context() as patch:
-        # torch's own kernels have other bits
-        patch.setattr("rhn.cells.gated._Gated._suits_torch", lambda *_: False)
-        if route == "in Python":
-            patch.setattr(compiled, "library", lambda: None)
-        for K in (1, 2, 3):
-            assert_each_alone(K)
 
 
 def test_only_the_equation_has_a_gradient_of_its_masks():

@@ -4,7 +4,6 @@ outputs, states, gradients and Jacobians of the joint state.
 
 import itertools
 
-import pytest
 import torch
 from cases import assert_close, randomize
 from tables import for_each

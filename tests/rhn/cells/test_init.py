@@ -4,7 +4,6 @@ everywhere.
 
 import itertools
 
-import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
@@ -109,8 +108,8 @@ def test_a_gate_s_bias_starts_where_it_is_told_to_or_as_the_others(key, option, 
         cell = CELLS[key](3, 4, init=init, **options)
         return cell.bias.detach().view(-1, cell.blocks, 4)[:, block], cell.bias
 
-    for given, wanted in (({}, default), ({option: -1.5}, -1.5)):
-        gate, every = biases("gaussian:1", **given)
+    for told, wanted in (({}, default), ({option: -1.5}, -1.5)):
+        gate, every = biases("gaussian:1", **told)
         assert (gate == wanted).all() and every.count_nonzero() == (4 if wanted else 0)
     gate, every = biases("uniform,bias:0.5", **{option: None})
     assert (every == 0.5).all()

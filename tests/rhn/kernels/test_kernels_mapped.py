@@ -1,9 +1,12 @@
 """Kernels under vmap and jacrev: a stack is what its models are alone, in one call."""
 
+import pytest
 import torch
 from cases import FAMILIES, KERNELS, assert_close
 from tables import for_each
-from torch.func import grad_and_value, jacrev, vmap
+from torch.func import grad, grad_and_value, jacrev, vmap
+
+from rhn.kernels import compiled
 
 every_family = for_each("case", FAMILIES)
 
@@ -54,6 +57,39 @@ def test_stacked_models_under_vmap_equal_single_ones(case, shared, dim):
         return grad_and_value(loss_of(case.reference, w, case.options), argnums=every)(*mine)
 
     assert_each(names, got, alone, 3)
+
+
+BITS = [  # the other sizes take the ways of sparse inputs and of large products
+    *((case, "C", (6, 32, 5, 13, 3)) for case in KERNELS),
+    *((case, "C", (6, 32, 88, 37, 2)) for case in FAMILIES),
+    *((case, "Python", (6, 32, 5, 7, 2)) for case in FAMILIES),
+    *((case, "Python", (6, 32, 88, 150, 2)) for case in FAMILIES),
+]
+
+
+@for_each(("case", "language", "size"), BITS)
+def test_a_model_has_the_same_bits_alone_and_in_a_stack(case, language, size):
+    arguments = case.arguments(*size, stack=3, dtype=torch.float32)
+    if size[2] == 88:
+        arguments["x"] *= torch.rand_like(arguments["x"]) < 0.05
+    every = tuple(range(len(arguments)))
+    w = torch.randn(arguments["s0"].shape[1:])
+
+    def loss(*arguments):
+        states = case.manual(*arguments, **case.options)
+        return (states * w).square().sum(), states
+
+    f = grad(loss, argnums=every, has_aux=True)
+    with pytest.MonkeyPatch.context() as patch:
+        if language == "Python":
+            patch.setattr(compiled, "library", lambda: None)
+        for K in (1, 2, 3):
+            gradients, states = vmap(f)(*(t[:K] for t in arguments.values()))
+            for k in range(K):
+                wanted, alone = f(*(t[k] for t in arguments.values()))
+                found = [g[k] for g in gradients]
+                assert torch.equal(states[k], alone), f"states of model {k} of {K}"
+                assert all(map(torch.equal, found, wanted)), f"gradients of model {k} of {K}"
 
 
 @every_family
