@@ -5,7 +5,6 @@ and its closed-form Jacobians.
 import copy
 import functools
 import itertools
-import pickle
 
 import numpy as np
 import pytest
@@ -126,21 +125,25 @@ KINDS = [
 
 
 @for_each(("case", "kind"), KINDS)
-def test_steps_runs_and_masks_are_the_equation_in_numpy(case, kind):
-    for kernel in ("manual", "reference"):
-        cell = case.build(kernel=kernel)
-        x, s = run(cell)
-        masks, n = masks_for(cell, 3, kind), cell.hidden_size
-        outputs, last = cell(x, s, masks)
-        p = {name: weight.detach().numpy() for name, weight in cell.named_parameters()}
-        arrays = CellMasks(*(np.ones((1, 1)) if mask is None else mask.numpy() for mask in masks))
-        for t in range(6):
-            before, step = s, EQUATIONS[case.key]
-            s = torch.from_numpy(step(case, p, x[t].numpy(), before.numpy(), arrays))
-            assert_close(outputs[t], s[:, :n], 1e-12, f"{kernel}, output {t}")
-            if kind == "none":
-                assert_close(cell.step(x[t], before), s, 1e-12, f"{kernel}, step {t}")
-        assert_close(last, s, 1e-12, f"{kernel}, last state")
+@for_each("kernel", ["manual", "reference"])
+def test_steps_and_runs_are_the_equation_in_numpy(case, kind, kernel):
+    cell = case.build(kernel=kernel)
+    x, s0 = run(cell)
+    masks, n = masks_for(cell, 3, kind), cell.hidden_size
+    p = {name: weight.detach().numpy() for name, weight in cell.named_parameters()}
+    neutral = np.ones((1, 1))
+
+    def equation(x, s, masks):
+        arrays = CellMasks(*(neutral if mask is None else mask.numpy() for mask in masks))
+        return torch.from_numpy(EQUATIONS[case.key](case, p, x.numpy(), s.numpy(), arrays))
+
+    (outputs, last), s, steps = cell(x, s0, masks), s0, cell.step(x, s0)
+    for t in range(6):
+        s = equation(x[t], s, masks)
+        assert_close(outputs[t], s[:, :n], 1e-12, f"output {t}")
+        assert_close(steps[t], equation(x[t], s0, CellMasks()), 1e-12, f"step {t}")
+    assert_close(last, s, 1e-12, "last state")
+    assert cell.config()["kernel"] == kernel
 
 
 @shallow
@@ -158,21 +161,6 @@ def test_layouts_of_a_run(case):
         assert_close(alone, outputs[:, 1], 1e-12, "unbatched")
         assert_close(state, last[1], 1e-12, "unbatched, last")
     assert torch.equal(cell(x)[0], cell(x, torch.zeros_like(s0))[0]), "no initial state is zero"
-
-
-@every_case
-def test_step_takes_any_leading_dimensions(case):
-    cell = case.build()
-    x, s = inputs(cell, 4, 2, 3)
-    together = cell.step(x, s)
-    assert together.shape == (4, 2, 3, cell.state_size)
-    after = s
-    for layer in range(cell.depth):
-        after = cell.run_layer(layer, x, after, s)
-    assert torch.equal(after, together), "its layers, one after another"
-    assert_close(cell.step(x[1, 0, 2], s[1, 0, 2]), together[1, 0, 2], 1e-12, "one position")
-    each = torch.stack([cell.step(a, s[2, 1, 0]) for a in x[0, 0]])
-    assert_close(cell.step(x[0, 0], s[2, 1, 0]), each, 1e-12, "broadcast")
 
 
 @every_case
@@ -203,13 +191,17 @@ def test_gates_reproduce_the_step(case, saturated):
 @for_each("saturated", [False, True])
 def test_closed_jacobians_are_those_of_autograd(case, saturated):
     cell = case.build(saturated=saturated)
-    x, s = inputs(cell, 4)
+    x, s = inputs(cell, 2, 3)
     for place, name in enumerate(("input_jacobian", "jacobian")):
-        wanted = vmap(jacrev(cell.step, argnums=place))(x, s)
+        wanted = vmap(vmap(jacrev(cell.step, argnums=place)))(x, s)
         assert_close(getattr(cell, name)(x, s), wanted, 1e-11, name, floor=1e-2)
     if cell.depth > 1:
         product = functools.reduce(lambda P, J: J @ P, cell.layer_jacobians(x, s))
         assert_close(product, cell.jacobian(x, s), 1e-12, "product of the layers' Jacobians")
+    after = s
+    for layer in range(cell.depth):
+        after = cell.run_layer(layer, x, after, s)
+    assert torch.equal(after, cell.step(x, s)), "its layers, one after another"
 
 
 @shallow
@@ -244,19 +236,3 @@ def test_only_the_equation_has_a_gradient_of_its_masks():
     assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
     with pytest.raises(RuntimeError, match='no gradient of a dropout mask: use kernel="reference"'):
         torch.autograd.grad(TRANSITION(*arguments).sum(), mask)
-
-
-# ---- a torch module like any other ---------------------------------------------------------------
-
-
-@shallow
-def test_a_cell_is_a_module_like_any_other(case):
-    cell = case.build(init="gaussian:0.123")
-    x, _ = inputs(cell, 3, 2)
-    rebuilt = type(cell)(**cell.config(), dtype=torch.float64)
-    rebuilt.load_state_dict(cell.state_dict())
-    for twin in (rebuilt, copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))):
-        assert torch.equal(twin(x)[0], cell(x)[0])
-        assert twin.config() == cell.config() and repr(twin) == repr(cell)
-    unusual = case.plain(batch_first=True, kernel="reference").config()
-    assert type(cell)(**unusual).config() == unusual != case.plain().config()
