@@ -13,6 +13,7 @@ import pytest
 
 from rhn.kernels import compiled
 
+NATIVE = ("test_compiled.py", "test_kernels_mapped.py", "test_softmax.py")
 PROBE = "from rhn.kernels.compiled import library; print(library() is not None)"
 
 
@@ -126,6 +127,6 @@ def test_the_sanitizers_find_nothing_in_the_kernels(sanitizing):
 
     done = run("-c", PROBE)
     assert done.stdout.split() == ["True"], done.stderr
-    files = [Path(__file__).parent / name for name in ("test_compiled.py", "test_softmax.py")]
+    files = [Path(__file__).parent / name for name in NATIVE]
     done = run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not chaos", *files)
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
