@@ -135,29 +135,17 @@ def test_nested_vmap(case):
 def test_jacrev_through_time(case):
     """Many gradients of one forward pass: the mapped axis is on the gradient alone."""
     names, arguments, _ = stacked(case, T=2, K=2)
-    every = tuple(range(len(names)))
-    single = [t[0] for t in arguments]
-    last = lambda f: lambda *a: f(*a, **case.options)[-1]  # noqa: E731
-    got, wanted = (jacrev(last(f), argnums=every)(*single) for f in (case.manual, case.reference))
-    for name, g, h in zip(names, got, wanted, strict=True):
+    single, found = [t[0] for t in arguments], []
+    for function in (case.manual, case.reference):
+
+        def last(*given, function=function):
+            return function(*given, **case.options)[-1]
+
+        def of_shared_weights(R, last=last):
+            return vmap(lambda x: last(x, *single[1:3], R, *single[4:]))(arguments[0])
+
+        each = jacrev(last, argnums=tuple(range(len(names))))(*single)
+        mapped = vmap(jacrev(last, argnums=3))(*arguments)
+        found.append([*each, mapped, jacrev(of_shared_weights)(single[3])])
+    for name, g, h in zip([*names, "vmap(jacrev)", "shared weights"], *found, strict=True):
         assert_close(g, h, 1e-11, name)
-
-    def shared(f):
-        def of_recurrence(R):
-            return vmap(lambda x: last(f)(x, *single[1:3], R, *single[4:]))(arguments[0])
-
-        return jacrev(of_recurrence)
-
-    assert_close(
-        shared(case.manual)(single[3]),
-        shared(case.reference)(single[3]),
-        1e-11,
-        "weights shared by a stack",
-    )
-    both = vmap(jacrev(last(case.manual), argnums=3))(*arguments)
-    assert_close(
-        both[1],
-        jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)),
-        1e-11,
-        "vmap(jacrev)",
-    )
