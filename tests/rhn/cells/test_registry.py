@@ -136,11 +136,13 @@ def test_every_option_of_our_cells_is_kept_in_files(name):
 
 @for_each("case", CELL_CASES)
 def test_the_largest_cell_and_output_layer_that_fit_a_budget(case):
-    n = hidden_size_for_budget(
-        case.key, 5_000, case.depth, input_size=7, output_size=3, **case.options
-    )
-    whole, more = (num_parameters(case.plain(7, size)) + (size + 1) * 3 for size in (n, n + 1))
-    assert whole <= 5_000 < more
+    cell = case.plain(7, 20)
+    whole = sum(p.numel() for p in cell.parameters()) + 20 * 3 + 3
+    for budget, n in ((whole, 20), (whole - 1, 19)):
+        sizes = {"input_size": 7, "output_size": 3}
+        assert hidden_size_for_budget(case.key, budget, case.depth, **sizes, **case.options) == n
+    cell.weight_ih.requires_grad_(False)
+    assert num_parameters(cell) == whole - 63 - cell.weight_ih.numel()
 
 
 @for_each("key", CELLS)
