@@ -16,7 +16,6 @@ from rounding import assert_within, largest
 
 from rhn import kernels
 from rhn.cells import CELLS, Cell
-from rhn.errors import InvalidInputError
 
 VARIANTS = {  # options that change a cell's equation
     "rhn": (
@@ -92,18 +91,10 @@ def inputs(cell: Cell, *lead: int, seed=1, spread=0.5) -> tuple[torch.Tensor, to
     return x.to(dtype), s.to(dtype)
 
 
-def _is_deep(key: str) -> bool:
-    try:
-        CELLS[key](1, 1, 2, device="meta")
-    except InvalidInputError:
-        return False
-    return True
-
-
 def _cases(key: str):
     """Every equation of a cell; deep ones with three layers, and once with one."""
     first, *others = VARIANTS.get(key, ({},))
-    if not _is_deep(key):
+    if not CELLS[key].deep:
         return [CellCase(key, 1, options) for options in (first, *others)]
     return [CellCase(key, 1, first), *(CellCase(key, 3, options) for options in (first, *others))]
 
@@ -111,7 +102,7 @@ def _cases(key: str):
 CELL_CASES = [case for key in CELLS for case in _cases(key)]
 # One case of each cell, with at most two layers, for tests whose subject is neither the depth nor
 # the equation.
-SHALLOW_CASES = [CellCase(key, 2 if _is_deep(key) else 1) for key in CELLS]
+SHALLOW_CASES = [CellCase(key, 2 if CELLS[key].deep else 1) for key in CELLS]
 
 
 @dataclass(frozen=True)

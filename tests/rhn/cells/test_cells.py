@@ -1,145 +1,166 @@
-"""Every cell is its equation, over time and under masks, and a torch module like any other."""
+"""Every cell is its equation, once more in NumPy: over time, under dropout masks, with its gates
+and its closed-form Jacobians.
+"""
+
+import copy
+import functools
+import itertools
 
 import numpy as np
 import pytest
 import torch
-from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs
 from tables import for_each
+from torch.func import jacrev, vmap
 
-from rhn.cells import CELLS, GRU, LSTM, RHN, Gates
+from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates
+from rhn.kernels import TRANSITION
+from rhn.kernels.activations import ACTIVATIONS
 
 every_case = for_each("case", CELL_CASES)
 shallow = for_each("case", SHALLOW_CASES)
 
 
+def masks_for(cell, B, kind, *, seed=0):
+    """Random masks of every sort that the cell takes; `kind`: there are none, or the gate blocks'
+    masks are "shared" or "apart".
+    """
+    if kind == "none":
+        return CellMasks()
+    J, m, n = (cell.blocks if kind == "apart" else 1), cell.input_size, cell.hidden_size
+    own = {"dtype": cell.weight_ih.dtype}
+    return CellMasks(
+        dropout_mask(J, B, m, seed=3 * seed, **own),
+        dropout_mask(J, B, n, seed=3 * seed + 1, **own) if "state" in cell.masks else None,
+        dropout_mask(B, n, seed=3 * seed + 2, **own) if "candidate" in cell.masks else None,
+    )
+
+
+def run(cell, T=6, B=3):
+    """x (T, B, m) and s0 (B, state_size)."""
+    return inputs(cell, T, B)[0], inputs(cell, B, seed=2)[1]
+
+
 # ---- the equations, once more, in NumPy ----------------------------------------------------------
-
-
-def numpy_weights(cell):
-    return {name: p.detach().numpy() for name, p in cell.named_parameters()}
 
 
 def sigma(z):
     return 1 / (1 + np.exp(-z))
 
 
-def numpy_rhn(cell, x, y):
-    """Equations 6-9, one sequence and one unit at a time."""
-    p, n, s = numpy_weights(cell), cell.hidden_size, y.copy()
-    outputs = np.empty((len(x), *y.shape))
-    for step, b in np.ndindex(outputs.shape[:2]):
-        for layer in range(cell.depth):
-            z = (
-                p["weight_hh"][layer] @ s[b]
-                + p["bias"][layer]
-                + (layer == 0) * (p["weight_ih"] @ x[step, b])
-            )
-            for i in range(n):
-                h, t = np.tanh(z[i]), sigma(z[n + i])
-                s[b, i] = h * t + s[b, i] * (1 - t if cell.coupled else sigma(z[2 * n + i]))
-        outputs[step, b] = s[b]
-    return outputs
+FUNCTIONS = {
+    "tanh": np.tanh,
+    "sigmoid": sigma,
+    "relu": lambda z: np.maximum(z, 0),
+    "linear": lambda z: z,
+}
 
 
-@pytest.mark.parametrize("coupled", [True, False])
-@pytest.mark.parametrize("depth", [1, 10])
-def test_rhn_equals_an_independent_numpy_loop(depth, coupled):
-    cell = RHN(3, 4, depth, coupled=coupled, dtype=torch.float64)
-    randomize(cell)
-    x, s0 = torch.randn(5, 2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
-    outputs, last = cell(x, s0)
-    wanted = numpy_rhn(cell, x.numpy(), s0.numpy())
-    assert_close(outputs, torch.from_numpy(wanted), 1e-13, "outputs")
-    assert_close(last, torch.from_numpy(wanted[-1]), 1e-13, "last state")
+def products(W, v, masks, n):
+    """W (G n, k) times v (B, k), block by block: each reads what its own mask, or the one of all,
+    leaves of v.
+    """
+    blocks = W.reshape(-1, n, W.shape[-1])
+    return np.stack([(v * masks[j % len(masks)]) @ block.T for j, block in enumerate(blocks)])
 
 
-@pytest.mark.parametrize(
-    ("kind", "depth", "f"),
-    [
-        ("dt-rnn", 1, "relu"),
-        ("dt-rnn", 5, "tanh"),
-        ("all", 2, "tanh"),
-        ("all", 5, "relu"),
-        ("last", 1, "tanh"),
-        ("last", 5, "relu"),
-    ],
-)
-def test_deep_transitions_equal_an_independent_numpy_loop(kind, depth, f):
-    options = {} if kind == "dt-rnn" else {"skip": kind}
-    key = "dts-rnn" if options else "dt-rnn"
-    cell = CELLS[key](3, 4, depth, nonlinearity=f, dtype=torch.float64, **options)
-    randomize(cell)
-    x, s0 = torch.randn(5, 2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
-    p, apply = numpy_weights(cell), np.tanh if f == "tanh" else lambda z: np.maximum(z, 0)
-    y = s0.numpy()
-    for t in range(5):
-        s = apply(x[t].numpy() @ p["weight_ih"].T + y @ p["weight_hh"][0].T + p["bias"][0])
-        for layer in range(2, depth + 1):
-            z = s @ p["weight_hh"][layer - 1].T + p["bias"][layer - 1]
-            if kind == "all":
-                z += y @ p["weight_skip"][layer - 2].T
-            elif kind == "last" and layer == depth:
-                z += y @ p["weight_skip"][0].T
-            s = apply(z)
-        y = s
-    assert_close(cell(x, s0)[1], torch.from_numpy(y), 1e-13, "last state")
+def numpy_highway(case, p, x, s, masks):
+    """Zilly et al. (2017), equations 6-9."""
+    f = FUNCTIONS[case.options.get("activation", "tanh")]
+    n = s.shape[1]
+    for layer, R in enumerate(p["weight_hh"]):
+        z = products(R, s, masks.state, n) + p["bias"][layer].reshape(-1, 1, n)
+        if layer == 0:
+            z += products(p["weight_ih"], x, masks.input, n)
+        t = sigma(z[1] + case.options.get("gate_constant", 0.0))
+        c = 1 - t if case.options.get("coupled", True) else sigma(z[2])
+        s = f(z[0]) * masks.candidate * t + s * c
+    return s
 
 
-# ---- over time -----------------------------------------------------------------------------------
+def numpy_transition(case, p, x, y, masks):
+    """Pascanu et al. (2013): shortcuts S from y to the last layers."""
+    f = FUNCTIONS[case.options.get("nonlinearity", "relu" if case.key == "irnn" else "tanh")]
+    s, n, S = y, y.shape[1], p.get("weight_skip", ())
+    shortcuts = {"dts-rnn": 1 if case.options.get("skip") == "last" else case.depth - 1}
+    assert len(S) == min(case.depth - 1, shortcuts.get(case.key, 0))
+    for layer, R in enumerate(p["weight_hh"]):
+        (z,) = products(R, s, masks.state, n) + p["bias"][layer]
+        if layer == 0:
+            z += products(p["weight_ih"], x, masks.input, n)[0]
+        if layer >= case.depth - len(S):
+            z += products(S[layer - case.depth], y, masks.state, n)[0]
+        s = f(z)
+    return s
 
 
-@every_case
-def test_forward_is_the_repeated_step(case):
-    for kernel in ("manual", "reference"):
-        cell = case.build(kernel=kernel)
-        x, _ = inputs(cell, 6, 3)
-        _, s = inputs(cell, 3)
-        outputs, last = cell(x, s)
-        for t in range(6):
-            s = cell.step(x[t], s)
-            assert_close(outputs[t], s[..., : cell.hidden_size], 1e-12, f"{kernel}, output {t}")
-        assert_close(last, s, 1e-12, f"{kernel}, last state")
-        assert last.shape == (3, cell.state_size)
-        assert torch.equal(cell(x)[0], cell(x, torch.zeros_like(s))[0]), "no initial state is zero"
+def numpy_lstm(case, p, x, s, masks):
+    h, c = np.split(s, 2, axis=1)
+    n = h.shape[1]
+    z = products(p["weight_ih"], x, masks.input, n) + products(p["weight_hh"], h, masks.state, n)
+    i, f, g, o = z + p["bias"].reshape(4, 1, n)
+    c = sigma(f) * c + sigma(i) * np.tanh(g) * masks.candidate
+    return np.concatenate((sigma(o) * np.tanh(c), c), 1)
 
 
-@every_case
-def test_step_takes_any_leading_dimensions(case):
-    cell = case.build()
-    x, s = inputs(cell, 4, 2, 3)
-    together = cell.step(x, s)
-    assert together.shape == (4, 2, 3, cell.state_size)
-    after = s
-    for layer in range(cell.depth):
-        after = cell.run_layer(layer, x, after, s)
-    assert torch.equal(after, together), "its layers, one after another"
-    assert_close(cell.step(x[1, 0, 2], s[1, 0, 2]), together[1, 0, 2], 1e-12, "one position")
-    each = torch.stack([cell.step(a, s[2, 1, 0]) for a in x[0, 0]])
-    assert_close(cell.step(x[0, 0], s[2, 1, 0]), each, 1e-12, "broadcast")
+def numpy_gru(case, p, x, h, masks):
+    n = h.shape[1]
+    u = products(p["weight_ih"], x, masks.input, n) + p["bias"].reshape(3, 1, n)
+    v = products(p["weight_hh"], h, masks.state, n)
+    r, z = sigma(u[:2] + v[:2])
+    candidate = np.tanh(u[2] + r * (v[2] + p["bias_hn"]))
+    return (1 - z) * candidate * masks.candidate + z * h
+
+
+EQUATIONS = {
+    "rhn": numpy_highway,
+    "lstm": numpy_lstm,
+    "gru": numpy_gru,
+    **dict.fromkeys(("rnn", "irnn", "dt-rnn", "dts-rnn"), numpy_transition),
+}
+KINDS = [
+    *itertools.product(CELL_CASES, ("none", "shared")),
+    *((case, "apart") for case in CELL_CASES if case.key == "rhn"),
+]
+
+
+@for_each(("case", "kind"), KINDS)
+@for_each("kernel", ["manual", "reference"])
+def test_steps_and_runs_are_the_equation_in_numpy(case, kind, kernel):
+    cell = case.build(kernel=kernel)
+    x, s0 = run(cell)
+    masks, n = masks_for(cell, 3, kind), cell.hidden_size
+    p = {name: weight.detach().numpy() for name, weight in cell.named_parameters()}
+    neutral = np.ones((1, 1))
+
+    def equation(x, s, masks):
+        arrays = CellMasks(*(neutral if mask is None else mask.numpy() for mask in masks))
+        return torch.from_numpy(EQUATIONS[case.key](case, p, x.numpy(), s.numpy(), arrays))
+
+    (outputs, last), s, steps = cell(x, s0, masks), s0, cell.step(x, s0)
+    for t in range(6):
+        s = equation(x[t], s, masks)
+        assert_close(outputs[t], s[:, :n], 1e-12, f"output {t}")
+        assert_close(steps[t], equation(x[t], s0, CellMasks()), 1e-12, f"step {t}")
+    assert_close(last, s, 1e-12, "last state")
+    assert cell.config()["kernel"] == kernel
 
 
 @shallow
-def test_batch_first_and_unbatched(case):
+def test_layouts_of_a_run(case):
     cell, first = case.build(), case.build(batch_first=True)
-    x, _ = inputs(cell, 4, 3)
-    _, s0 = inputs(cell, 3)
-    outputs, last = cell(x, s0)
-    swapped, last_first = first(x.transpose(0, 1), s0)
+    x, s0 = run(cell)
+    masks = masks_for(cell, 3, "shared")
+    outputs, last = cell(x, s0, masks)
+    swapped, state = first(x.transpose(0, 1), s0, masks)
     assert_close(swapped.transpose(0, 1), outputs, 1e-14, "batch first")
-    assert_close(last_first, last, 1e-14, "batch first, last")
+    assert_close(state, last, 1e-14, "batch first, last")
+    second = CellMasks(*(None if mask is None else mask[..., 1:2, :] for mask in masks))
     for module in (cell, first):
-        alone, state = module(x[:, 1], s0[1])
-        assert alone.shape == (4, cell.hidden_size)
+        alone, state = module(x[:, 1], s0[1], second)
         assert_close(alone, outputs[:, 1], 1e-12, "unbatched")
         assert_close(state, last[1], 1e-12, "unbatched, last")
-
-
-# ---- gates ---------------------------------------------------------------------------------------
-
-
-def memory(cell, s):
-    """What a cell's gates carry on and replace: the state, or an LSTM's c."""
-    return s[..., -cell.hidden_size :]
+    assert torch.equal(cell(x)[0], cell(x, torch.zeros_like(s0))[0]), "no initial state is zero"
 
 
 @every_case
@@ -150,33 +171,68 @@ def test_gates_reproduce_the_step(case, saturated):
     gates, n = cell.gates(x, s), cell.hidden_size
     if not isinstance(cell, RHN | LSTM | GRU):
         assert gates == Gates()
-        assert len(gates) == 0
         return
-    assert len(gates) == cell.depth
     before = s
     for h, t, c, state in zip(gates.h, gates.t, gates.c, gates.states, strict=True):
         assert h.shape == t.shape == c.shape == (2, 3, n)
-        assert_close(h * t + memory(cell, before) * c, memory(cell, state), 1e-14, "s = h t + s c")
+        # what gates carry on and replace: the state, or an LSTM's c
+        assert_close(h * t + before[..., -n:] * c, state[..., -n:], 1e-14, "s = h t + s c")
         assert ((t >= 0) & (t <= 1) & (c >= 0) & (c <= 1)).all()
         before = state
         if isinstance(cell, RHN):
             assert torch.equal(t + c, torch.ones_like(t)) == cell.coupled
-    assert torch.equal(before, cell.step(x, s))
+    assert len(gates) == cell.depth and torch.equal(before, cell.step(x, s))
 
 
-@pytest.mark.parametrize("coupled", [True, False])
-def test_a_gate_constant_is_a_transform_bias_that_no_parameter_holds(coupled):
-    plain = RHN(3, 4, 3, coupled=coupled, dtype=torch.float64)
-    cell = RHN(3, 4, 3, coupled=coupled, gate_constant=-1.25, dtype=torch.float64)
-    cell.load_state_dict(plain.state_dict())
-    x, s = inputs(cell, 2)
-    with torch.no_grad():
-        plain.bias[:, 4:8] -= 1.25
-    assert_close(cell(x)[0], plain(x)[0], 1e-14, "outputs")
-    assert_close(cell.jacobian(x, s), plain.jacobian(x, s), 1e-13, "jacobian")
-    with torch.no_grad():
-        for p in cell.parameters():
-            p.zero_()  # as any weight decay would in the end
-    assert torch.allclose(
-        torch.stack(cell.gates(x, s).t), torch.sigmoid(torch.tensor(-1.25, dtype=torch.float64))
-    )
+# ---- closed-form Jacobians -----------------------------------------------------------------------
+
+
+@every_case
+@for_each("saturated", [False, True])
+def test_closed_jacobians_are_those_of_autograd(case, saturated):
+    cell = case.build(saturated=saturated)
+    x, s = inputs(cell, 2, 3)
+    for place, name in enumerate(("input_jacobian", "jacobian")):
+        wanted = vmap(vmap(jacrev(cell.step, argnums=place)))(x, s)
+        assert_close(getattr(cell, name)(x, s), wanted, 1e-11, name, floor=1e-2)
+    if cell.depth > 1:
+        product = functools.reduce(lambda P, J: J @ P, cell.layer_jacobians(x, s))
+        assert_close(product, cell.jacobian(x, s), 1e-12, "product of the layers' Jacobians")
+    after = s
+    for layer in range(cell.depth):
+        after = cell.run_layer(layer, x, after, s)
+    assert torch.equal(after, cell.step(x, s)), "its layers, one after another"
+
+
+@shallow
+def test_jacobians_of_saturated_cells_keep_their_digits_in_float32(case):
+    cell = case.build(saturated=True, dtype=torch.float32)
+    x, s = inputs(cell, 4)
+    wide = copy.deepcopy(cell).double()
+    for name in ("input_jacobian", "jacobian"):
+        found, wanted = getattr(cell, name)(x, s), getattr(wide, name)(x.double(), s.double())
+        assert ((found - wanted).abs() <= 1e-3 * wanted.abs() + 1e-35).all(), name
+
+
+@for_each("name", ["tanh", "sigmoid"])
+@for_each(("dtype", "largest"), [(torch.float64, 300), (torch.float32, 80)])
+def test_slopes_are_accurate_to_a_few_roundings(name, dtype, largest):
+    mp = pytest.importorskip("mpmath").mp.clone()
+    mp.dps = 300
+    z = torch.cat((torch.linspace(0, largest, 301), torch.logspace(-12, 1, 50))).to(dtype)
+    z = torch.cat((z, -z))
+    unit, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
+    for value, found in zip(z.tolist(), ACTIVATIONS[name].derivative(z).tolist(), strict=True):
+        half = mp.sech(mp.mpf(value) / (1 if name == "tanh" else 2)) ** 2
+        wanted = half if name == "tanh" else half / 4
+        assert abs(found - wanted) <= 4 * unit * wanted + 2 * tiny, value
+
+
+def test_only_the_equation_has_a_gradient_of_its_masks():
+    cell = RHN(3, 4, 2, dtype=torch.float64)
+    x, s0 = run(cell)
+    mask = dropout_mask(1, 3, 4).requires_grad_()
+    arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, None, mask
+    assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
+    with pytest.raises(RuntimeError, match='no gradient of a dropout mask: use kernel="reference"'):
+        torch.autograd.grad(TRANSITION(*arguments).sum(), mask)

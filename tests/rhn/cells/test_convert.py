@@ -1,115 +1,130 @@
-"""Our RNN, LSTM and GRU are torch.nn's, with converted weights: outputs, states and gradients to
-float32 rounding.
+"""Our RNN, LSTM and GRU are torch.nn's, with converted weights, one layer or several as one cell:
+outputs, states, gradients and Jacobians of the joint state.
 """
 
-import pytest
+import itertools
+
 import torch
 from cases import assert_close, randomize
 from tables import for_each
 from torch import nn
 
+from gersgorin import input_jacobian, temporal_jacobian
 from rhn.cells import GRU, from_torch, resolve_cell
 from rhn.cells.convert import OURS
 from rhn.checkpoints import load, save
-from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
-THEIRS = {
-    "rnn-tanh": lambda **k: nn.RNN(5, 7, **k),
-    "rnn-relu": lambda **k: nn.RNN(5, 7, nonlinearity="relu", **k),
-    "lstm": lambda **k: nn.LSTM(5, 7, **k),
-    "gru": lambda **k: nn.GRU(5, 7, **k),
-}
-every_module = pytest.mark.parametrize("name", THEIRS)
+m, n, B, T = 3, 5, 2, 7
+DOUBLE = {"dtype": torch.float64}
+KINDS = [
+    (nn.RNN, {}),
+    (nn.RNN, {"nonlinearity": "relu", "bias": False}),
+    *itertools.product((nn.LSTM, nn.GRU), ({}, {"bias": False})),
+]
+
+
+def built(kind, layers=1, **options):
+    theirs = kind(m, n, num_layers=layers, **DOUBLE, **options).eval()
+    randomize(theirs)
+    return theirs
+
+
+def in_torchs_parts(s, theirs):
+    """A joint state (..., N) as torch's: (L, ..., n), or for an LSTM a pair of such."""
+    layers = torch.stack(s.split(s.shape[-1] // theirs.num_layers, -1))
+    pair = tuple(part.contiguous() for part in layers.chunk(2, -1))
+    return pair if isinstance(theirs, nn.LSTM) else layers
 
 
 def joined(state):
-    """torch's last state (1, B, n), or the LSTM's pair, as our one tensor (B, state_size)."""
-    return torch.cat(state, -1).squeeze(0) if isinstance(state, tuple) else state.squeeze(0)
+    """And back."""
+    return torch.cat([*(torch.cat(state, -1) if isinstance(state, tuple) else state)], -1)
 
 
-def split(s0, module):
-    """Our state as torch's."""
-    s0 = s0.unsqueeze(0)
-    return tuple(t.contiguous() for t in s0.chunk(2, -1)) if isinstance(module, nn.LSTM) else s0
+GRADIENTS = {"weight_ih": "weight_ih", "weight_hh": "weight_hh", "bias": "bias_ih"}
 
 
-def gradients(module, outputs, last, leaves):
-    g = torch.Generator().manual_seed(4)
-    total = sum((y * torch.randn(y.shape, generator=g)).sum() for y in (outputs, last))
-    return torch.autograd.grad(total, [*leaves, *module.parameters()])
+@for_each(("kind", "options"), KINDS)
+@for_each("layers", [1, 3])
+@for_each("first", [False, True])
+@for_each("kernel", ["manual", "reference"])  # of one layer, manual is torch's own code
+def test_outputs_states_and_gradients_are_torch_s(kind, options, layers, first, kernel):
+    theirs = built(kind, layers, batch_first=first, dropout=0.5 * (layers > 1), **options)
+    before = torch.get_rng_state()
+    ours = from_torch(theirs)
+    assert torch.equal(torch.get_rng_state(), before)
+    cells = getattr(ours, "cells", [ours])
+    for cell in cells:
+        cell.kernel = kernel
+    x = torch.randn(*(B, T) if first else (T, B), m, requires_grad=True, **DOUBLE)
+    s0 = torch.randn(B, ours.state_size, requires_grad=True, **DOUBLE)
+    (y, state), (outputs, last) = theirs(x, in_torchs_parts(s0, theirs)), ours(x, s0)
+    assert_close(outputs, y, 1e-12, "outputs")
+    assert_close(last, joined(state), 1e-12, "last state")
+    w, v, starts = torch.randn_like(y), torch.randn_like(last), []
+    for found, end in ((outputs, last), (y, joined(state))):
+        total = (found * w).sum() + (end * v).sum()
+        starts.append(torch.autograd.grad(total, [x, s0], retain_graph=True))
+        total.backward()
+    for name, found, wanted in zip(("x", "s0"), *starts, strict=True):
+        assert_close(found, wanted, 1e-11, f"gradient of {name}")
+    inner = {"bias_hn": "bias_hh"} if kind is nn.GRU else {}
+    for k, (name, their_name) in itertools.product(range(layers), (GRADIENTS | inner).items()):
+        weight = getattr(theirs, f"{their_name}_l{k}", None)
+        if weight is not None:  # of the candidate's bias, the last rows
+            found = cells[k].get_parameter(name).grad.flatten()
+            assert_close(found, weight.grad.flatten()[-len(found) :], 1e-11, f"{name} of {k}")
 
 
-@every_module
-@for_each("batch_first", [False, True])
-@for_each("bias", [True, False])
-def test_from_torch_gives_outputs_states_and_gradients(name, bias, batch_first):
-    theirs = THEIRS[name](bias=bias, batch_first=batch_first)
+@for_each(("kind", "options"), KINDS)
+def test_the_step_the_jacobians_and_the_gates_of_a_stack(kind, options):
+    theirs = built(kind, 3, **options)
+    stack = from_torch(theirs)
+    x, s = torch.randn(m, **DOUBLE), torch.randn(stack.state_size, **DOUBLE)
+
+    def step(x, s):
+        return joined(theirs(x.view(1, m), in_torchs_parts(s, theirs))[1])
+
+    of_x, of_s = torch.autograd.functional.jacobian(step, (x, s))
+    for cell in (theirs, stack):
+        assert_close(temporal_jacobian(cell, x, s), of_s, 1e-10, "state")
+        assert_close(input_jacobian(cell, x, s), of_x, 1e-10, "input")
+    assert_close(stack.step(x, s), step(x, s), 1e-12, "step")
+    gates = stack.gates(x, s)
+    for k, before in enumerate(s.chunk(3) if len(gates) else ()):
+        layer = from_torch(theirs, k)
+        for part in ("h", "t", "c", "states"):
+            (wanted,) = getattr(layer.gates(x, before), part)
+            assert_close(getattr(gates, part)[k], wanted, 1e-12, f"{part} of layer {k}")
+        x = layer.step(x, before)[:n]
+    assert len(gates) == (0 if kind is nn.RNN else 3)
+
+
+@for_each("kind", OURS)
+@for_each("options", [{}, {"bias": False}, {"nonlinearity": "relu"}])
+def test_torch_s_single_step_cells_and_names(kind, options):
+    if "nonlinearity" in options and not issubclass(kind, nn.RNNCell):
+        return
+    theirs = kind(m, n, **options, **DOUBLE)
     randomize(theirs)
     ours = from_torch(theirs)
-    x, s0 = (
-        torch.randn(6, 4, 5, requires_grad=True),
-        torch.randn(4, ours.state_size).mul_(0.5).requires_grad_(),
-    )
-    if batch_first:
-        x = torch.randn(4, 6, 5, requires_grad=True)
-    y, last = ours(x, s0)
-    z, state = theirs(x, split(s0, theirs))
-    assert_close(y, z, 2e-6, "outputs")
-    assert_close(last, joined(state), 2e-6, "last state")
-    mine = gradients(ours, y, last, [x, s0])
-    wanted = gradients(theirs, z, joined(state), [x, s0])
-    for what, g, h in zip(("x", "s0", "weight_ih", "weight_hh"), mine, wanted, strict=False):
-        assert_close(g.reshape(h.shape), h, 5e-6, f"gradient of {what}")
-    if bias:
-        assert_close(mine[4].flatten(), wanted[4], 5e-6, "gradient of bias")
-    if bias and name == "gru":
-        assert_close(mine[5], wanted[5][14:], 5e-6, "gradient of bias_hn")
-
-
-@for_each(
-    ("kind", "options"),
-    [(nn.RNNCell, {}), (nn.RNNCell, {"nonlinearity": "relu"}), (nn.GRUCell, {}), (nn.LSTMCell, {})],
-)
-@for_each("bias", [True, False])
-def test_torchs_single_step_cells(kind, options, bias):
-    theirs = kind(5, 7, bias=bias, **options)
-    randomize(theirs)
-    ours = from_torch(theirs)
-    x, s = torch.randn(4, 5), torch.randn(4, ours.state_size) * 0.5
-    wanted = (
-        torch.cat(theirs(x, s.chunk(2, -1)), -1)
-        if isinstance(theirs, nn.LSTMCell)
-        else theirs(x, s)
-    )
-    assert_close(ours.step(x, s), wanted, 2e-6, "step")
-
-
-def test_dtype_is_kept_weights_are_copied_and_the_callers_random_numbers_left_alone():
-    theirs, before = nn.LSTM(3, 4, dtype=torch.float64), torch.get_rng_state()
-    ours = from_torch(theirs)
-    assert torch.equal(torch.get_rng_state(), before) and ours.weight_ih.dtype == torch.float64
+    named = resolve_cell(f"torch.nn:{kind.__name__}")(m, 100)
+    assert type(named) is type(ours) is OURS[kind]
+    assert all(0.09 < p.abs().max() <= 0.1 for p in named.parameters()), "within 1 / sqrt(n)"
+    if isinstance(theirs, nn.RNNCellBase):
+        x, s = torch.randn(4, m, **DOUBLE), torch.randn(4, ours.state_size, **DOUBLE)
+        pair = isinstance(theirs, nn.LSTMCell)
+        wanted = torch.cat(theirs(x, s.chunk(2, -1)), -1) if pair else theirs(x, s)
+        assert_close(ours.step(x, s), wanted, 1e-12, "step")
     with torch.no_grad():
-        theirs.weight_ih_l0.zero_()
-    assert ours.weight_ih.any()
-
-
-@pytest.mark.parametrize("theirs", OURS, ids=lambda theirs: theirs.__name__)
-def test_torch_s_cells_have_names_and_start_as_torch_s_do(theirs):
-    build = resolve_cell(f"torch.nn:{theirs.__name__}")
-    ours = build(5, 100, generator=torch.Generator().manual_seed(0))
-    assert type(ours) is OURS[theirs] is type(from_torch(theirs(3, 4)))
-    for p in ours.parameters():
-        assert 0.09 < p.abs().max() <= 0.1, "uniform within 1 / sqrt(n)"
-    assert str(build(5, 100, init="gaussian:0.3").init) == "gaussian:0.3"
-    with pytest.raises(InvalidInputError, match="depth is 2: expected 1"):
-        build(5, 100, 2)
+        next(theirs.parameters()).zero_()
+    assert ours.weight_ih.any(), "weights are copied"
 
 
 def test_a_network_of_torch_s_cell_is_saved_and_loaded_by_its_name(tmp_path):
-    model = PolyphonicModel("torch.nn:LSTM", hidden_size=5)
+    model, x = PolyphonicModel("torch.nn:LSTM", hidden_size=5), torch.rand(4, 2, 88)
     again = load(save(tmp_path / "m.safetensors", model))
-    x = torch.rand(4, 2, 88)
     assert again.cell == "torch.nn:LSTM" and torch.equal(again(x), model(x))
     theirs = PolyphonicModel(lambda m, n, depth, **where: nn.GRU(m, n, **where), hidden_size=5)
     assert type(theirs.cells[0]) is GRU

@@ -57,11 +57,9 @@ def test_values_and_every_gradient_are_as_exact_as_the_reference(case, size, sat
     assert len(calls) == 2
 
 
-def stack_of(case, K=3, **changes):
-    T, B, m, n, L = ({"T": 6, "B": 32, "m": 9, "n": 13, "L": 3} | changes).values()
-    arguments = case.arguments(T, B, m, n, L, stack=K, dtype=torch.float32)
-    w = torch.randn(T, B, n)
-    every = tuple(range(len(arguments)))
+def stack_of(case):
+    arguments = case.arguments(6, 32, 9, 13, 3, stack=3, dtype=torch.float32)
+    w, every = torch.randn(6, 32, 13), tuple(range(len(arguments)))
     return arguments, grad_and_value(
         lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=every
     )
@@ -70,23 +68,6 @@ def stack_of(case, K=3, **changes):
 def flat(result):
     gradients, value = result
     return [value, *gradients]
-
-
-@every_kernel
-@for_each(("shared", "threads"), [((), 2), (("x", "s0"), 1)])
-def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, shared, threads):
-    arguments, f = stack_of(case)
-    dims = tuple(None if name in shared else 0 for name in arguments)
-    arguments = [t[0] if name in shared else t for name, t in arguments.items()]
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        stacked = flat(vmap(f, in_dims=dims)(*arguments))
-    finally:
-        torch.set_num_threads(before)
-    for k in range(3):
-        alone = flat(f(*(t if d is None else t[k] for t, d in zip(arguments, dims, strict=True))))
-        assert all(torch.equal(s[k], a) for s, a in zip(stacked, alone, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Kernels under vmap and jacrev: a stack is what its models are alone, in one call."""
 
+import pytest
 import torch
 from cases import FAMILIES, KERNELS, assert_close
 from tables import for_each
-from torch.func import grad_and_value, jacrev, vmap
+from torch.func import grad, grad_and_value, jacrev, vmap
+
+from rhn.kernels import compiled
 
 every_family = for_each("case", FAMILIES)
 
@@ -56,6 +59,45 @@ def test_stacked_models_under_vmap_equal_single_ones(case, shared, dim):
     assert_each(names, got, alone, 3)
 
 
+BITS = [  # the other sizes take the ways of sparse inputs and of large products
+    *((case, "C", (6, 32, 9, 13, 3)) for case in KERNELS),
+    *((case, "C", (6, 32, 88, 37, 2)) for case in FAMILIES),
+    *((case, "Python", (6, 32, 5, 7, 2)) for case in FAMILIES),
+    *((case, "Python", (6, 32, 88, 150, 2)) for case in FAMILIES),
+]
+
+
+@for_each(("case", "language", "size"), BITS)
+@for_each(("K", "shared"), [(1, ()), (2, ()), (3, ()), (3, ("x", "s0"))])
+def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, language, size, K, shared):
+    arguments = case.arguments(*size, stack=K, dtype=torch.float32)
+    if size[2] == 88:
+        arguments["x"] *= torch.rand_like(arguments["x"]) < 0.05
+    dims = [None if name in shared else 0 for name in arguments]
+    arguments = [t[0] if name in shared else t for name, t in arguments.items()]
+    w, every = torch.randn(arguments[1].shape[-2:]), tuple(range(len(arguments)))
+
+    def loss(*arguments):
+        states = case.manual(*arguments, **case.options)
+        return (states * w).square().sum(), states
+
+    run, before = grad(loss, argnums=every, has_aux=True), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        if language == "Python":
+            patch.setattr(compiled, "library", lambda: None)
+        torch.set_num_threads(2 if case.deep and language == "C" else 1)
+        try:
+            gradients, states = vmap(run, in_dims=tuple(dims))(*arguments)
+        finally:
+            torch.set_num_threads(before)
+        for k in range(K):
+            mine = (t if d is None else t[k] for t, d in zip(arguments, dims, strict=True))
+            wanted, alone = run(*mine)
+            found = [g[k] for g in gradients]
+            assert torch.equal(states[k], alone), f"states of model {k}"
+            assert all(map(torch.equal, found, wanted)), f"gradients of model {k}"
+
+
 @every_family
 def test_shared_weights_get_the_sum_of_the_gradients(case):
     """autograd outside vmap: one model, K minibatches."""
@@ -93,29 +135,17 @@ def test_nested_vmap(case):
 def test_jacrev_through_time(case):
     """Many gradients of one forward pass: the mapped axis is on the gradient alone."""
     names, arguments, _ = stacked(case, T=2, K=2)
-    every = tuple(range(len(names)))
-    single = [t[0] for t in arguments]
-    last = lambda f: lambda *a: f(*a, **case.options)[-1]  # noqa: E731
-    got, wanted = (jacrev(last(f), argnums=every)(*single) for f in (case.manual, case.reference))
-    for name, g, h in zip(names, got, wanted, strict=True):
+    single, found = [t[0] for t in arguments], []
+    for function in (case.manual, case.reference):
+
+        def last(*given, function=function):
+            return function(*given, **case.options)[-1]
+
+        def of_shared_weights(R, last=last):
+            return vmap(lambda x: last(x, *single[1:3], R, *single[4:]))(arguments[0])
+
+        each = jacrev(last, argnums=tuple(range(len(names))))(*single)
+        mapped = vmap(jacrev(last, argnums=3))(*arguments)
+        found.append([*each, mapped, jacrev(of_shared_weights)(single[3])])
+    for name, g, h in zip([*names, "vmap(jacrev)", "shared weights"], *found, strict=True):
         assert_close(g, h, 1e-11, name)
-
-    def shared(f):
-        def of_recurrence(R):
-            return vmap(lambda x: last(f)(x, *single[1:3], R, *single[4:]))(arguments[0])
-
-        return jacrev(of_recurrence)
-
-    assert_close(
-        shared(case.manual)(single[3]),
-        shared(case.reference)(single[3]),
-        1e-11,
-        "weights shared by a stack",
-    )
-    both = vmap(jacrev(last(case.manual), argnums=3))(*arguments)
-    assert_close(
-        both[1],
-        jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)),
-        1e-11,
-        "vmap(jacrev)",
-    )

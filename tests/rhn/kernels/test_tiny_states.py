@@ -11,6 +11,7 @@ import torch
 from cases import KERNELS
 from rounding import assert_within
 from tables import for_each
+from test_kernels import results
 
 from rhn.kernels import compiled
 
@@ -25,18 +26,6 @@ NETWORKS = (
 )
 MASKED = ("highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked")
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
-
-
-def results(function, tensors: dict, dtype: torch.dtype, **options) -> dict[str, torch.Tensor]:
-    """States and the gradients of a projection of them, in float64."""
-    leaves = {key: t.to(dtype).requires_grad_() for key, t in tensors.items()}
-    states = function(*leaves.values(), **options)
-    w = torch.linspace(-1, 1, states.numel()).view_as(states).to(dtype)
-    gradients = torch.autograd.grad((states * w).sum(), list(leaves.values()))
-    return {
-        key: t.double()
-        for key, t in zip(("states", *leaves), (states.detach(), *gradients), strict=True)
-    }
 
 
 def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -66,10 +55,13 @@ def test_tiny_states_and_their_gradients_survive_in_float32(name, depth, std, la
     tensors = case.arguments(T, B, M, N, depth, seed=depth)
     tensors["s0"] *= 0
     tensors |= {key: std * tensors[key] for key in ("W", "R", "b", "S") if key in tensors}
-    exact = results(case.reference, tensors, torch.float64, **case.options)
+    exact, single = (
+        results(case, tensors, reference=True),
+        {k: t.float() for k, t in tensors.items()},
+    )
     with pytest.MonkeyPatch.context() as patch:
         if language == "Python":
             patch.setattr(compiled, "library", lambda: None)
-        found = results(case.manual, tensors, torch.float32, **case.options)
-    errors = {key: error(key, found[key], exact[key]) for key in exact}
+        found = results(case, single)
+    errors = {key: error(key, found[key].double(), exact[key]) for key in exact}
     assert_within(max(errors.values()), 1e-4, str(errors))

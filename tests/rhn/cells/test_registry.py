@@ -1,0 +1,169 @@
+"""Cells by name, and a user's own: its options, its size for a budget, its training, and nothing
+that belongs to another equation.
+"""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cases import CELL_CASES, assert_close, dropout_mask
+from tables import for_each
+
+from rhn.cells import (
+    CELLS,
+    GRU,
+    RHN,
+    RNN,
+    CellMasks,
+    Layer,
+    Part,
+    cell_options,
+    hidden_size_for_budget,
+    num_parameters,
+    read_options,
+    register_cell,
+    resolve_cell,
+)
+from rhn.cells.base import DERIVED, Cell, DeclaredCell
+from rhn.checkpoints import load, save
+from rhn.data import Corpus, Piece
+from rhn.models import PolyphonicModel
+from rhn.presets import preset
+from rhn.training.run import train
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch):
+    """Registrations of a test end with it."""
+    monkeypatch.setattr(CELLS, "data", dict(CELLS.data))
+
+
+class Plain(DeclaredCell):
+    """The plain RNN as a user writes it, with an option: weights and a step, no more."""
+
+    deep = False
+    options = ("gain",)
+    learning_rate = 0.01
+
+    def __init__(self, *sizes, gain: float = 1.0, **keywords):
+        super().__init__(*sizes, **keywords)
+        self.gain = gain
+
+    def shapes(self):
+        m, n = self.input_size, self.hidden_size
+        return {"weight_ih": (n, m), "weight_hh": (n, n), "bias": (n,)}
+
+    def step(self, x, s):
+        return torch.tanh(self.gain * (x @ self.weight_ih.T + s @ self.weight_hh.T + self.bias))
+
+
+class Joint(Plain):
+    """The same with one weight, and the place of its recurrent matrix."""
+
+    def shapes(self):
+        return {"weight": (self.hidden_size, self.input_size + self.hidden_size)}
+
+    def layers(self):
+        return (Layer(recurrent=Part("weight", np.s_[:, self.input_size :])),)
+
+    def step(self, x, s):
+        return torch.tanh(torch.cat((x, s), -1) @ self.weight.T)
+
+
+def test_a_cell_with_only_a_step_trains_as_ours_takes_input_masks_and_any_scheme(tmp_path):
+    rng = np.random.default_rng(0)
+    pieces = [
+        Piece((rng.random((T, 88)) < 0.05).astype(np.float32), name=str(T), split="train", index=T)
+        for T in (5, 7, 7)
+    ]
+    changes = {"cell": "mine", "hidden_size": 8, "epochs": 4, "learning_rate": 0.5}
+    losses = {}
+    for kind in (Plain, RNN):
+        CELLS["mine"] = kind  # the name decides the random numbers
+        config, out = preset("jsb-depth-1", **changes), tmp_path / kind.__name__
+        train(config, Corpus(pieces, pieces, pieces, "noise"), out=out, seeds=range(2))
+        lines = (out / "seed-1" / "metrics.jsonl").read_text().splitlines()
+        losses[kind] = [json.loads(line)["train_nll"] for line in lines]
+    assert losses[Plain] == pytest.approx(losses[RNN], rel=1e-5)
+    assert losses[Plain][-1] < 0.9 * losses[Plain][0]
+    cell, x, mask = Plain(3, 4), torch.randn(5, 2, 3), dropout_mask(1, 2, 3, dtype=torch.float32)
+    assert torch.equal(cell(x, dropout=CellMasks(mask))[0], cell(x * mask)[0])
+    joint = Joint(4, 6, init="orthogonal", dtype=torch.float64).weight.detach()
+    assert_close(joint[:, 4:] @ joint[:, 4:].T, torch.eye(6).double(), 1e-12, "Q Q'")
+    assert Plain(4, 60, init="orthogonal").weight_hh.std() > 0.9 / 60**0.5, "scaled"
+
+
+def test_a_registered_cell_has_its_name_everywhere(tmp_path):
+    for _ in range(2):
+        assert register_cell("mine")(Plain) is Plain is resolve_cell("mine")
+    own = [preset("jsb-depth-1", cell=name) for name in ("mine", f"{__name__}:Plain")]
+    assert [config.learning_rate for config in own] == [0.01, 0.01]
+    model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
+    again = load(save(tmp_path / "m.safetensors", model))
+    assert again.cell == "mine" and again.cells[0].gain == 3.0
+
+
+@for_each(
+    ("cell", "given", "read"),
+    [
+        ("gru", {"update_bias": "None"}, {"update_bias": None}),
+        ("lstm", {"forget_bias": "-3"}, {"forget_bias": -3.0}),
+        ("rhn", {"coupled": "false"}, {"coupled": False}),
+        ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),
+        (f"{__name__}:Joint", {"gain": "0.1"}, {"gain": 0.1}),
+    ],
+)
+def test_words_become_python_values_and_those_of_our_cells_their_types(cell, given, read):
+    found = read_options(cell, given)
+    assert found == read and [*map(type, found.values())] == [*map(type, read.values())]
+
+
+def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(own_folder, monkeypatch):
+    for path in (["somewhere", *sys.path], [str(own_folder), *sys.path]):
+        monkeypatch.setattr(sys, "path", list(path))
+        resolve_cell("math:pow")
+        assert sys.path == path
+
+
+@for_each("name", CELLS)
+def test_every_option_of_our_cells_is_kept_in_files(name):
+    found, cell = cell_options(name), CELLS[name](3, 4)
+    assert set(found) == set(cell.options)
+    assert {option: getattr(cell, option) for option in found} == found
+
+
+@for_each("case", CELL_CASES)
+def test_the_largest_cell_and_output_layer_that_fit_a_budget(case):
+    cell = case.plain(7, 20)
+    whole = sum(p.numel() for p in cell.parameters()) + 20 * 3 + 3
+    for budget, n in ((whole, 20), (whole - 1, 19)):
+        sizes = {"input_size": 7, "output_size": 3}
+        assert hidden_size_for_budget(case.key, budget, case.depth, **sizes, **case.options) == n
+    cell.weight_ih.requires_grad_(False)
+    assert num_parameters(cell) == whole - 63 - cell.weight_ih.numel()
+
+
+@for_each("key", CELLS)
+def test_a_subclass_with_another_step_inherits_nothing_from_the_old_one(key):
+    def half(self, *given):
+        return 0.5 * CELLS[key].step(self, *given)
+
+    cell = type("Half", (CELLS[key],), {"step": half})(3, 4, init="gaussian:1", dtype=torch.float64)
+    x, s = (torch.rand(2, size, dtype=torch.float64) for size in (3, cell.state_size))
+    assert_close(cell(x[None], s)[1], cell.step(x, s), 1e-12, "states")
+    assert not any(callable(getattr(cell, name, None)) for name in DERIVED - {"states"})
+
+
+def test_a_subclass_keeps_what_it_defines_and_what_belongs_to_its_step():
+    own = {name: getattr(RHN, name) for name in ("step", "jacobian")}
+    mine, kept = type("Mine", (RHN,), own), type("Kept", (RHN,), {})
+    assert mine.jacobian is RHN.jacobian and mine.states is Cell.states
+    assert all(getattr(kept, name) is getattr(RHN, name) for name in DERIVED)
+
+    class Still(GRU):
+        def states(self, x, s0, dropout=None):
+            return s0.expand(len(x), *s0.shape)
+
+    assert torch.equal(Still(5, 7)(torch.randn(4, 3, 5), s0 := torch.randn(3, 7))[1], s0)
