@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -30,10 +29,6 @@ from optim_study.storage import open_storage
 from rhn.cli.entry import run_command
 from rhn.training.state import locked
 
-LOST_SPAWN = re.compile(
-    r"Traceback \(most recent call last\):\n(  .*\n)*?  .*multiprocessing/spawn.py.*\n(  .*\n)*"
-    r"(EOFError: Ran out of input|_pickle.UnpicklingError: pickle data was truncated)\n"
-)
 NUMPY = NumpyBackend()
 
 
@@ -57,9 +52,9 @@ def drive(
     *,
     backend=NUMPY,
     engine=None,
-    fuse: int = 3,
-    save_seconds: float = 0.0,
-    wait: float = 0.0,
+    fuse=3,
+    save_seconds=0.0,
+    wait=0.0,
 ) -> Study:
     """A whole run of one study, by default in this process."""
     engine = engine or ThisProcess("cpu")
@@ -144,11 +139,9 @@ def finished(process: subprocess.Popen, code: int = 0) -> str:
     """What a process printed to stderr until its end."""
     _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
-    if code == -signal.SIGKILL:  # a worker that it was spawning got no job: Python's own traceback
-        errors = LOST_SPAWN.sub("", errors)
-    assert "Traceback" not in errors, errors
-    # frames of this folder
-    return "\n".join(line for line in errors.splitlines() if not line.startswith("  File"))
+    # a worker that a killed driver was spawning got no job: Python's own traceback
+    assert code == -signal.SIGKILL or "Traceback" not in errors, errors
+    return errors
 
 
 def command_of(pid: int) -> bytes:

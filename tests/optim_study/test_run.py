@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_studies import finished, wait_for, workers_of
+from small_studies import finished, wait_for
 from tables import for_each
 
 from optim_study import read_csv, run, smoke
@@ -118,8 +118,8 @@ def test_what_cannot_be_run_or_drawn_is_refused(study, refused, monkeypatch):
 def test_a_database_holds_the_studies_of_several_folders(server, tiny_data, answer):
     line = f"{SMOKE} --data {tiny_data} --storage {server.url} --depth 1"
     for arch in ("rnn", "gru"):
-        assert {row["arch"] for row in answer(f"{line} --arch {arch} --out {arch}")} == {arch}
-        assert len(read_csv(f"{arch}/trials.csv")) == 4 and not Path(arch, "journal.log").exists()
+        assert len(answer(f"{line} --arch {arch} --out {arch}")) == 4
+        assert not Path(arch, "journal.log").exists()
     status = answer(f"optim-study status --out rnn --storage {server.url}")
     assert {row["study"]: row["complete"] for row in status} == {"rnn-depth1": 4, "gru-depth1": 0}
 
@@ -171,16 +171,8 @@ def interrupt(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
 
 
-def kill_a_worker_and_interrupt(process: subprocess.Popen) -> None:
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    wait_for(lambda: "its trials continue" in process.stderr.readline())
-    interrupt(process)
-
-
 OTHER_WAYS = [
-    ("", subprocess.Popen.terminate, -signal.SIGTERM),
     ("", subprocess.Popen.kill, -signal.SIGKILL),
-    ("--jobs 2", kill_a_worker_and_interrupt, 130),
     ("--jobs 2 --engine ray --address local", interrupt, 130),
 ]
 

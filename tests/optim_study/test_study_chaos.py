@@ -1,5 +1,4 @@
-"""Chaos: workers and drivers killed at random moments, a database that stops, a full disk at every
-write, and a lost node.
+"""Chaos: workers and drivers killed at random moments, a database that stops, and a lost node.
 
     pytest -s -n 0 -m chaos tests/optim_study/test_study_chaos.py
 
@@ -14,14 +13,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 from small_studies import (
     assert_exact,
     config,
-    drive,
     finished,
     processes_below,
     started,
@@ -30,12 +27,10 @@ from small_studies import (
 )
 
 from optim_study.folder import is_locked
-from rhn.errors import OutputError
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
-KILLS, STOPS = (
-    int(os.environ.get(name, usual)) for name, usual in (("STUDY_KILLS", 100), ("STUDY_STOPS", 20))
-)
+KILLS = int(os.environ.get("STUDY_KILLS", 100))
+STOPS = int(os.environ.get("STUDY_STOPS", 20))
 LONG = config(trials=12, epochs=60, patience=60)
 
 
@@ -128,32 +123,3 @@ def test_a_lost_ray_node(of_the_driver, cluster, tmp_path):
         cluster.remove_node(other, allow_graceful=False)
     finished(process)
     assert_exact(LONG, out)
-
-
-def test_a_full_disk_at_every_write(tmp_path, monkeypatch):
-    """Each run fails at one more write than the one before: the writes of a run are its fsyncs and
-    its renames.
-    """
-    monkeypatch.setenv("STUDY_PAUSE", "0")
-    study, at = config(trials=2, epochs=4), 0
-    while True:
-        out, done = tmp_path / str(at), []
-
-        def full(*files, write, done=done, at=at):
-            done.append(None)
-            if len(done) == at + 1:
-                raise OSError(28, "No space left on device")
-            return write(*files)
-
-        with monkeypatch.context() as patch:
-            for name in ("fsync", "replace"):
-                patch.setattr(os, name, partial(full, write=getattr(os, name)))
-            with suppress(OutputError):
-                drive(study, out, fuse=2)
-        if len(done) <= at:
-            break
-        drive(study, out, fuse=2)
-        assert_exact(study, out)
-        at += 1
-    assert at > 10
-    print(f"\na disk full at each of {at} writes: 2 trials, each once, to the bit")

@@ -4,6 +4,9 @@ import os
 import re
 import signal
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -27,7 +30,7 @@ from optim_study.driver import Study
 from optim_study.engines import Job, ThisProcess, work
 from optim_study.folder import StudyFolder
 from optim_study.runner import epochs_done
-from rhn.errors import DataError
+from rhn.errors import DataError, OutputError
 from rhn.training.interrupts import Interrupted
 
 LONG = config(trials=6, epochs=100_000, patience=100_000)
@@ -141,6 +144,30 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(out):
         folder.file(7, ending).mkdir(parents=True)  # which root cannot read either
         with pytest.raises(DataError, match=r"is a folder|cannot be read"):
             load(7)
+
+
+def test_a_disk_full_at_any_write_ends_a_run_and_the_same_run_goes_on_later(tmp_path, monkeypatch):
+    """The writes of a run are its fsyncs and its renames; each run fails at one more than the one
+    before.
+    """
+    study = config(trials=2, epochs=4)
+    for at in count():
+        out, writes = tmp_path / str(at), count()
+
+        def full(*files, write, writes=writes, at=at):
+            if next(writes) == at:
+                raise OSError(28, "No space left on device")
+            return write(*files)
+
+        with monkeypatch.context() as patch, suppress(OutputError):
+            for name in ("fsync", "replace"):
+                patch.setattr(os, name, partial(full, write=getattr(os, name)))
+            drive(study, out, fuse=2)
+        drive(study, out, fuse=2)
+        assert_exact(study, out)
+        if next(writes) <= at:
+            break
+    assert at > 10
 
 
 # lost workers

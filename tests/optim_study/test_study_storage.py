@@ -73,33 +73,26 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(out,
 # databases
 
 
-def test_an_address_is_taken_as_users_write_it(server, out):
-    drive(config(trials=1), out, f"postgres://{server.url.partition('://')[2]}")
-    assert open_storage(server.url, out, create=False).configs() == [config(trials=1)]
-
-
 @for_each(
-    ("url", "message"),
-    [
-        ("journal.log", "storage is no address"),
-        ("postgresql://me:se@cret@host/db", "storage has two @"),
-        ("postgresql://me:secret@127.0.0.1:1/db", "does not answer"),
-        ("oracle://me:secret@host/db", "Failed to import DB access module"),
-    ],
+    "url",
+    ["x", "postgresql://me:a@cret@b/c", "postgresql://me:cret@127.0.0.1:1/b", "b://me:cret@c/d"],
 )
-def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(
-    url, message, tmp_path
-):
-    with pytest.raises((InvalidInputError, OutputError), match=message) as refusal:
+def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, tmp_path):
+    with pytest.raises((InvalidInputError, OutputError), match=r"storage (is|has|does)") as refusal:
         open_storage(url, tmp_path)
     assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_trial_whose_answer_was_lost_is_complete_once(server, out):
+    """With an address as users write it."""
     from sqlalchemy import event
     from sqlalchemy.exc import OperationalError
 
-    storage, statements, lost = open_storage(server.url, out, 60.0), [], []
+    storage, statements, lost = (
+        open_storage(server.url.replace("ql+psycopg", ""), out, 60.0),
+        [],
+        [],
+    )
     storage.make(config(trials=2))
 
     def lose_the_answer(session):
