@@ -147,10 +147,11 @@ class Processes:
         self._pools: dict[int, ProcessPoolExecutor] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
-        if place not in self._pools:
-            self._pools[place] = ProcessPoolExecutor(1, self._context, _begin, (self._stopping,))
         try:
             with _spawning():
+                if place not in self._pools:  # the first starts Python's resource tracker
+                    pool = ProcessPoolExecutor(1, self._context, _begin, (self._stopping,))
+                    self._pools[place] = pool
                 return self._pools[place].submit(_work_in_process, job)
         except BrokenProcessPool:  # it died without a job
             del self._pools[place]

@@ -7,14 +7,13 @@ epoch), as the order of batches is. Learning rates above 0.1 or so diverge, as i
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
 from optim_study.backend import finished_row
-from optim_study.config import Settings, StudyConfig
+from optim_study.config import StudyConfig
 from optim_study.results import TrialRow
 from rhn.training.state import TrialState, has_ended
 from rhn.utils.io import atomic_path
@@ -23,69 +22,60 @@ PAUSE = float(os.environ.get("STUDY_PAUSE", "0"))  # seconds an epoch, for tests
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 
 
+def drawn(*numbers: int) -> np.ndarray:
+    return np.random.default_rng(numbers).normal(size=8).astype(np.float32)
+
+
 class NumpyTrials:
     """Implements what a study needs of `rhn.training.trainer.Trainer`."""
 
-    def __init__(
-        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
-    ):
+    def __init__(self, config: StudyConfig, settings, saved):
         assert not saved or saved.keys() == settings.keys()
         assert len({state.epoch for state in saved.values()}) <= 1
-        self.config = config
-        self._settings = settings
-        self._arrays = {n: dict(saved[n].arrays) if saved else self._start(n) for n in settings}
-        self._curves = {
-            n: saved[n].curve if saved else np.array([self._losses(n)]) for n in settings
-        }
-        self.epoch = len(next(iter(self._curves.values()))) - 1
+        self.config, self._settings, self._states = config, settings, dict(saved)
+        for number in settings.keys() - saved.keys():
+            weights = drawn(config.seed, number)
+            arrays = {"weights": weights, "momentum": np.zeros_like(weights), "best": weights}
+            self._states[number] = TrialState(np.array([self._losses(weights)]), arrays)
+        self.epoch = next(iter(self._states.values())).epoch
 
     def live(self) -> list[int]:
         c = self.config
-        ends = {"epochs": c.epochs, "patience": c.patience}
-        return [n for n, curve in self._curves.items() if not has_ended(curve, c.objective, **ends)]
+        how = c.objective, c.epochs, c.patience
+        return [n for n in self._settings if not has_ended(self.curve(n), *how)]
 
     def run_epoch(self) -> None:
         time.sleep(PAUSE)
         live = self.live()
         self.epoch += 1
-        noise = (
-            np.random.default_rng([self.config.seed, self.epoch]).normal(size=8).astype(np.float32)
-        )
-        for n in live:
-            self._descend(n, noise)
+        for number in live:
+            self._states[number] = self._descended(number)
 
     def state(self, number: int) -> TrialState:
-        return TrialState(self._curves[number], self._arrays[number])
+        return self._states[number]
 
     def curve(self, number: int) -> np.ndarray:
-        return self._curves[number]
+        return self._states[number].curve
 
     def best(self, number: int) -> np.ndarray:
-        return self._arrays[number]["best"]
+        return self._states[number].arrays["best"]
 
-    def _start(self, number: int) -> dict[str, np.ndarray]:
-        weights = (
-            np.random.default_rng([self.config.seed, number]).normal(size=8).astype(np.float32)
-        )
-        return {"weights": weights, "momentum": np.zeros_like(weights), "best": weights}
-
-    def _losses(self, number: int) -> tuple[float, float]:
-        weights = self._arrays[number]["weights"]
+    def _losses(self, weights: np.ndarray) -> tuple[float, float]:
         train = 0.5 * float((CURVATURE * weights * weights).sum())
         return train, train + 0.1 * abs(float(weights[0]))
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _descend(self, number: int, noise: np.ndarray) -> None:
-        arrays, rate = self._arrays[number], np.float32(self._settings[number].learning_rate)
-        momentum = np.float32(self.config.momentum) * arrays["momentum"]
-        momentum = momentum - rate * (CURVATURE * arrays["weights"] + noise)
+    def _descended(self, number: int) -> TrialState:
+        before, arrays = self.curve(number), self._states[number].arrays
+        rate = np.float32(self._settings[number].learning_rate)
+        gradient = CURVATURE * arrays["weights"] + drawn(self.config.seed, self.epoch)
+        momentum = np.float32(self.config.momentum) * arrays["momentum"] - rate * gradient
         weights = arrays["weights"] + momentum
-        self._arrays[number] = {**arrays, "weights": weights, "momentum": momentum}
+        after = np.vstack([before, self._losses(weights)])
         column = 0 if self.config.objective == "train" else 1
-        before = self._curves[number]
-        after = self._curves[number] = np.vstack([before, self._losses(number)])
-        if np.isfinite(after[-1]).all() and after[-1, column] < np.nanmin(before[:, column]):
-            self._arrays[number]["best"] = weights
+        better = np.isfinite(after[-1]).all() and after[-1, column] < np.nanmin(before[:, column])
+        best = weights if better else arrays["best"]
+        return TrialState(after, {"weights": weights, "momentum": momentum, "best": best})
 
 
 class NumpyBackend:
@@ -93,9 +83,7 @@ class NumpyBackend:
 
     fused = NumpyTrials
 
-    def start(
-        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
-    ) -> NumpyTrials:
+    def start(self, config: StudyConfig, settings, saved) -> NumpyTrials:
         return self.fused(config, settings, saved)
 
     def row(self, config: StudyConfig, fused: NumpyTrials, number: int) -> TrialRow:
@@ -103,7 +91,6 @@ class NumpyBackend:
         return finished_row(config, number, fused.curve(number), 8, test, 1.0)
 
     def write_best(self, path: Path, fused: NumpyTrials, number: int, **about) -> None:
+        header = {"rhn": json.dumps({"metadata": about})}
         with atomic_path(path) as temporary:
-            temporary.write_bytes(
-                save({"weights": fused.best(number)}, {"rhn": json.dumps({"metadata": about})})
-            )
+            temporary.write_bytes(save({"weights": fused.best(number)}, header))

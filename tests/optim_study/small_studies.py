@@ -2,38 +2,34 @@
 
 import contextlib
 import json
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import optuna
 from numpy_backend import NumpyBackend, NumpyTrials
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from safetensors import safe_open
 
-from optim_study.config import StudyConfig
+from optim_study.config import RunConfig, StudyConfig, config_from_protocol
 from optim_study.driver import Driver, Study
-from optim_study.engines import Job, ThisProcess
+from optim_study.engines import Job, Processes, ThisProcess
 from optim_study.folder import StudyFolder
+from optim_study.ray_engine import ray_tasks
 from optim_study.results import TrialRow
 from optim_study.storage import open_storage
+from rhn.cli.entry import run_command
 from rhn.training.state import locked
 
-LOST_SPAWN = re.compile(
-    r"Traceback \(most recent call last\):\n(  .*\n)*?  .*multiprocessing/spawn.py.*\n(  .*\n)*"
-    r"(EOFError: Ran out of input|_pickle.UnpicklingError: pickle data was truncated)\n"
-)
 NUMPY = NumpyBackend()
-RUN = Path(__file__).parent / "numpy_run.py"
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
@@ -42,17 +38,6 @@ def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.002)
-
-
-def cut_connections(url: str) -> None:
-    """Ends all connections to this database."""
-    import psycopg
-
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 def config(**changes) -> StudyConfig:
@@ -67,9 +52,9 @@ def drive(
     *,
     backend=NUMPY,
     engine=None,
-    fuse: int = 3,
-    save_seconds: float = 0.0,
-    wait: float = 0.0,
+    fuse=3,
+    save_seconds=0.0,
+    wait=0.0,
 ) -> Study:
     """A whole run of one study, by default in this process."""
     engine = engine or ThisProcess("cpu")
@@ -86,33 +71,19 @@ def drive(
     return study
 
 
-class TrialRecord(NamedTuple):
-    """A finished trial and its losses of each epoch."""
-
-    row: TrialRow
-    curve: np.ndarray
-
-
-def reference(config: StudyConfig, number: int) -> TrialRecord:
-    """A trial trained alone, without the engine, in one go."""
+def reference(config: StudyConfig, number: int) -> tuple[TrialRow, np.ndarray]:
+    """The row and the curve of a trial trained alone, without the engine, in one go."""
     fused = NumpyTrials(config, {number: config.settings(number)}, {})
     while fused.live():
         fused.run_epoch()
-    return TrialRecord(NumpyBackend().row(config, fused, number), fused.curve(number))
-
-
-def stock_storage(storage: str | None, out: Path) -> BaseStorage:
-    """As the dashboard and the `optuna` command open it."""
-    return (
-        RDBStorage(storage)
-        if storage
-        else JournalStorage(JournalFileBackend(str(out / "journal.log")))
-    )
+    return NUMPY.row(config, fused, number), fused.curve(number)
 
 
 def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> optuna.Study:
-    """The study as Optuna alone sees it."""
-    return optuna.load_study(study_name=config.name, storage=stock_storage(storage, out))
+    """The study as Optuna alone sees it, and so its dashboard."""
+    journal = str(out / "journal.log")
+    opened = storage or JournalStorage(JournalFileBackend(journal))
+    return optuna.load_study(study_name=config.name, storage=opened)
 
 
 def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> None:
@@ -120,62 +91,80 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     best model kept; nothing left.
     """
     trials = stock_study(config, out, storage).get_trials()
-    complete = sorted(
-        (t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.user_attrs["trial"]
-    )
-    assert [trial.user_attrs["trial"] for trial in complete] == list(range(config.trials))
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
-    folder = StudyFolder(out, config)
-    expected = [reference(config, n) for n in range(config.trials)]
-    for number, (trial, record) in enumerate(zip(complete, expected, strict=True)):
+    complete = {t.user_attrs["trial"]: t for t in trials if t.state == TrialState.COMPLETE}
+    assert sorted(complete) == list(range(config.trials))
+    assert len(complete) == sum(t.state == TrialState.COMPLETE for t in trials)
+    folder, rows = StudyFolder(out, config), []
+    for number, trial in complete.items():
+        row, curve = reference(config, number)
         settings = asdict(config.settings(number))
         assert trial.params == {name: settings[name] for name in trial.distributions}
-        assert trial.value == record.row.loss(config.objective)
-        assert trial.user_attrs == record.row.results | {"trial": number}
-        assert folder.load_record(number) == record.row
+        assert trial.value == row.loss(config.objective)
+        assert trial.user_attrs == row.results | {"trial": number}
+        assert folder.load_record(number) == row
         kept = json.loads(folder.file(number, ".json").read_text())["curve"]
-        finite = np.where(np.isfinite(record.curve), record.curve, np.nan)
+        finite = np.where(np.isfinite(curve), curve, np.nan)
         np.testing.assert_array_equal(np.array(kept, float), finite)
-    rows = (record.row for record in expected)
+        rows.append(row)
     best = min(rows, key=lambda row: (row.loss(config.objective), row.trial))
-    with safe_open(folder.path / "best.safetensors", framework="numpy") as file:
+    with safe_open(folder.best, framework="numpy") as file:
         assert json.loads(file.metadata()["rhn"])["metadata"]["trial"] == best.trial
         assert np.square(file.get_tensor("weights")).sum() == np.float32(best.test_nll)
-    assert [path.name for path in folder.path.rglob("*.safetensors")] == ["best.safetensors"]
+    left = [path.name for path in folder.trials.iterdir()]
+    assert sorted(left) == [f"{number:04d}.json" for number in range(config.trials)]
 
 
-def started(
-    config: StudyConfig, out: Path, storage: str | None = None, **options
-) -> subprocess.Popen:
-    """A process with a whole run, see `numpy_run`."""
-    job = {
-        "protocol": config.protocol(),
-        "trials": config.trials,
-        "out": str(out),
-        "storage": storage,
-    } | options
-    words = [sys.executable, RUN, json.dumps(job)]
+def started(study: StudyConfig, out: Path, storage=None, **options) -> subprocess.Popen:
+    """A process with a whole run, see `main`."""
+    job = {"protocol": study.protocol(), "trials": study.trials, "out": str(out)}
+    words = [sys.executable, __file__, json.dumps({**job, "storage": storage, **options})]
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def main(protocol: dict, trials: int, out: str, storage: str | None, engine=1, **options) -> None:
+    """A run in a process of its own. engine: a number of processes, or the address of a Ray
+    cluster.
+    """
+    study, places = config_from_protocol(protocol, trials=trials), nullcontext()
+    if isinstance(engine, str):
+        places = ray_tasks(RunConfig(engine="ray", address=engine, device="cpu"))
+    elif engine > 1:
+        places = closing(Processes(["cpu"] * engine))
+    with places as found:
+        drive(study, Path(out), storage, engine=found, **options)
 
 
 def finished(process: subprocess.Popen, code: int = 0) -> str:
     """What a process printed to stderr until its end."""
     _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
-    if code == -signal.SIGKILL:  # a worker that it was spawning got no job: Python's own traceback
-        errors = LOST_SPAWN.sub("", errors)
-    assert "Traceback" not in errors, errors
-    # frames of this folder
-    return "\n".join(line for line in errors.splitlines() if not line.startswith("  File"))
+    # a worker that a killed driver was spawning got no job: Python's own traceback
+    assert code == -signal.SIGKILL or "Traceback" not in errors, errors
+    return errors
+
+
+def command_of(pid: int) -> bytes:
+    """The command line of a process; nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def processes_below(pid: int, word: bytes) -> list[int]:
+    """The descendants of a process that have this word in their command line."""
+    found = []
+    with contextlib.suppress(OSError):  # it has ended since
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                found += [child] * (word in command_of(child)) + processes_below(child, word)
+    return found
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:
     """The spawned workers of a process."""
-    with contextlib.suppress(OSError):
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        return [
-            int(pid)
-            for pid in children
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-    return []
+    return processes_below(process.pid, b"spawn_main")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(**json.loads(sys.argv[1]))))

@@ -1,219 +1,215 @@
-"""Whole runs of real networks on a few real bars: whatever is killed, stopped or shared, the
-results are the same bits.
+"""Whole runs of real networks on a few real bars: the commands answer as Python does, and whatever
+is killed, stopped or shared, the results are the same bits.
 """
 
-import csv
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from small_studies import finished, wait_for, workers_of
+from small_studies import finished, wait_for
+from tables import for_each
 
-import optim_study
-from optim_study import RunConfig, paper, run, smoke
-from optim_study.cli import main
-from optim_study.runner import dry_run
-from rhn.errors import InvalidInputError
+from optim_study import read_csv, run, smoke
+from optim_study.config import RunConfig
+from optim_study.ray_engine import ray_devices
+from optim_study.runner import OUTPUTS
+from optim_study.shares import REGIONS, share_table, training_shares
 from rhn.training.state import locked
 
-LONG = {
-    "arch": ("rhn",),
-    "depth": (2,),
-    "trials": 3,
-    "epochs": 60,
-    "patience": 60,
-    "budget_scale": 0.003,
-}
+pytestmark = pytest.mark.usefixtures("own_folder")
+SMOKE = "optim-study run --preset smoke --device cpu"
 
 
-@pytest.fixture
-def tiny(tiny_data, tmp_path, monkeypatch):
-    """Makes the configuration of a tiny run in a folder of its own, without the figure, which takes
-    as long as the training.
-    """
-    monkeypatch.setattr("optim_study.runner.save_figure", lambda path, draw: None)
-    usual = {"data": tiny_data, "out": tmp_path / "out", "device": "cpu"}
-    return lambda preset=smoke, **changes: preset(**(usual | changes))
+@pytest.fixture(scope="module")
+def study(tiny_data, tmp_path_factory):
+    """The results of a small run that is over."""
+    out = str(tmp_path_factory.mktemp("study") / "out")
+    return run(smoke(arch=("rhn", "dt-rnn"), data=tiny_data, out=out, device="cpu"), quiet=True)
 
 
-@pytest.fixture(scope="session")
-def undisturbed(tiny_data, tmp_path_factory) -> dict[str, bytes]:
-    """The records of the long run, when nothing happens to it."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    run(RunConfig(**LONG, data=tiny_data, out=out, device="cpu"), quiet=True)
-    return records(out)
+# commands
 
 
-def records(out: Path) -> dict[str, bytes]:
-    """What every trial came to, its whole curve and the best network's file, to the bit."""
-    paths = [*out.glob("*/trials/*.json"), *out.glob("*/best.safetensors"), *out.glob("trials.csv")]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(paths)}
-
-
-def command(config: RunConfig, *more: str) -> subprocess.Popen:
-    """The real command for this configuration."""
-    words = [
-        sys.executable,
-        "-m",
-        "optim_study",
-        "run",
-        "--arch",
-        *config.arch,
-        "--depth",
-        *config.depth,
-        *more,
-    ]
-    for name in (
-        "out",
-        "data",
-        "trials",
-        "epochs",
-        "patience",
-        "budget_scale",
-        "jobs",
-        "save_seconds",
-        "device",
-    ):
-        words += [f"--{name.replace('_', '-')}", getattr(config, name)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*map(str, words)], **pipes, start_new_session=True)
-
-
-def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
-    """Until a trial has been saved in the middle of its training."""
-    wait_for(lambda: any(out.glob("*/trials/0*.safetensors")) or process.poll() is not None)
-    assert process.poll() is None, process.communicate()
-
-
-# configurations
-
-
-def test_cells_have_only_the_depths_and_options_that_they_know():
-    names = [study.name for study in paper(arch=("lstm", "rhn")).studies("x")]
-    assert names == ["lstm-depth1", *(f"rhn-depth{d}" for d in (1, 2, 4, 6))]
-    with pytest.raises(InvalidInputError, match="depth is 2: expected 1"):
-        dry_run(paper(arch=("lstm",), depth=(2,), device="cpu"))
-    _, *studies = paper(arch=("all",), depth=(4,), cell_options={"skip": "last"}).studies("x")
-    assert {s.name: s.options for s in studies} == {
-        "dt-rnn-depth4": {},
-        "dts-rnn-skip-last-depth4": {"skip": "last"},
+def test_the_papers_study_without_training(answer, own_folder):
+    line, units = "optim-study run --device cpu --dry-run", {}
+    for row in answer(line) + answer(f"{line} --arch dts-rnn --cell-option skip=last"):
+        units.setdefault(row["study"].rpartition("-depth")[0], []).append(row["hidden_size"])
+        assert row["parameters"] <= 150_000 * row["depth"]
+        assert (row["trials"], row["epochs"], row["patience"]) == (60, 1000, 100)
+    assert units == {
+        "rhn": [215, 242, 257, 262],
+        "dt-rnn": [308, 345, 365, 372],
+        "dts-rnn": [308, 287, 280, 277],
+        "dts-rnn-skip-last": [308, 287, 328, 345],
     }
-    with pytest.raises(InvalidInputError, match="option of rhn is 'skip'"):
-        paper(arch=("rhn", "gru"), cell_options={"skip": "last"}).studies("x")
+    assert list(own_folder.iterdir()) == []
 
 
-def test_files_of_something_else_are_left_as_they_are(tmp_path):
-    (tmp_path / "trials.csv").write_text("mine")
-    with pytest.raises(InvalidInputError, match="expected a folder without trials"):
-        run(smoke(arch=("dt-rnn",), out=tmp_path), quiet=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+def test_options_reach_the_plan_and_the_settings(study, tiny_data, answer, command, snapshot):
+    line = (
+        "--arch rhn --depth 2 --trials 9 --epochs 7 --patience 5 --budget-scale 0.5 --seed 11"
+        " --objective valid --optimizer adam --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3"
+        " --init-schemes scaled identity --transform-bias -1 -4 --fuse 3 --jobs 2"
+        f" --cell-option gate-constant=0.5 --dry-run --data {tiny_data}"
+    )
+    (row,) = answer(f"{SMOKE} {line}")
+    assert row.pop("memory") > 4e8 and re.fullmatch("[0-9a-f]{64}", row.pop("data"))
+    assert row == snapshot
+    line = f"--arch rhn --depth 2 4 --trials 9 --fuse 5 --dry-run --data {tiny_data} --out"
+    printed = command(f"{SMOKE} {line}", study.csv.parent).out
+    assert re.sub(r"data +\w+", "data", printed) == snapshot
 
 
-# running
+def test_the_commands_give_what_python_gives(study, tiny_data, answer, command):
+    out, shares = study.csv.parent, training_shares(study.trials)
+    again = f"{SMOKE} --arch rhn dt-rnn --data {tiny_data} --out {out}"
+    assert answer(again) == [asdict(row) for row in study.rows]
+    files = "\n".join(f"file: {out / name}" for name in OUTPUTS)
+    table = share_table(shares, study.trials, "train", 9.5)
+    assert command(again).out == f"{table}\n{files}\n" and study.shares == shares
+    assert answer("optim-study export --out", out) == [asdict(row) for row in study.trials]
+    assert command("optim-study export --out", out).out == study.csv.read_text()
+    assert read_csv(study.csv) == study.trials and len(study.rows) == 16
+    _, *lines = (out / "shares.csv").read_text().splitlines()
+    expected = [["" if x is None else str(x) for x in vars(share).values()] for share in shares]
+    assert [line.split(",")[-7:] for line in lines] == [values[-7:] for values in expected]
+    losses = {name: [] for name in study.best}
+    for row in study.rows:
+        losses[f"{row.arch}-depth{row.depth}"].append(row.best_train_nll)
+    status = {row["study"]: row["best"] for row in answer("optim-study status --out", out)}
+    assert status == {name: min(own) for name, own in losses.items()}
+    assert len(command("optim-study status --out", out).out.splitlines()) == 5
+    assert all(path.is_file() for path in (*study.best.values(), study.figure))
 
 
-def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny_data, tmp_path, capsys):
-    results = run(smoke(arch=("dt-rnn", "gru"), data=tiny_data, out=tmp_path, device="cpu"))
-    networks = [("dt-rnn", 1), ("dt-rnn", 2), ("gru", 1)]
-    assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
-        (*each, n) for each in networks for n in range(4)
-    ]
-    assert optim_study.read_csv(results.csv) == results.rows == results.trials
-    shares = optim_study.training_shares(results.rows)
-    assert [row["network"] for row in csv.DictReader((tmp_path / "shares.csv").open())] == [
-        share.network for share in shares
-    ]
-    assert results.figure.stat().st_size > 5000
-    assert list(results.best) == ["dt-rnn-depth1", "dt-rnn-depth2", "gru-depth1"]
-    assert all(path.is_file() for path in results.best.values())
-    captured = capsys.readouterr()
-    assert captured.out == "" and "dt-rnn-depth2" in captured.err
+@pytest.mark.parametrize(("kind", "loss"), [("swarm", "valid"), ("map", "train")])
+def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study, answer, caplog):
+    out, copy = study.csv.parent, shutil.copytree(study.csv.parent, "copy")
+    shares = training_shares(study.trials, loss, 9.9, REGIONS if kind == "map" else REGIONS[:1])
+    words = f"--kind {kind} --loss {loss} --below 9.9 --output a.png trials.csv"
+    for runs in ([out], [study.csv], [out, copy]):
+        found = answer("optim-study plot", *runs, *words.split())
+        assert found == [asdict(share) for share in shares]
+        assert read_csv("trials.csv") == study.trials and Path("a.png").stat().st_size > 5000
+    assert caplog.messages == ["repeated trials left out: 16"]
 
 
-def test_a_database_holds_the_studies_of_several_folders(tiny, postgres, tmp_path):
-    one = run(tiny(arch=("rnn",), storage=postgres), quiet=True)
-    two = run(tiny(arch=("gru",), storage=postgres, out=tmp_path / "other"), quiet=True)
-    assert {row.arch for row in one.rows} == {"rnn"} and optim_study.read_csv(two.csv) == two.rows
-    assert not (two.csv.parent / "journal.log").exists()
+def test_what_cannot_be_run_or_drawn_is_refused(study, refused, monkeypatch):
+    out = study.csv.parent
+    refused(f"optim-study plot {out} --depth 9", says="0 complete trials: expected one or more")
+    refused(f"{SMOKE} --arch lstm --depth 2", says="depth is 2: expected 1")
+    with locked(out):
+        refused(f"{SMOKE} --arch rnn --out", out, says="another process works in")
+    refused(f"{SMOKE} --engine ray --address 127.0.0.1:1", says="address is '127.0.0.1:1': ")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    refused(f"{SMOKE} --engine ray", says="address is '': import of ray halted")
+    Path("swarm.png").write_text("mine")
+    refused(f"{SMOKE} --arch rnn --out .", says="expected a folder without swarm.png")
+    assert [path.name for path in Path().iterdir()] == ["swarm.png"]
 
 
-OWN_CELL = """
-import torch
-
-class Cell(torch.nn.Linear):
-    deep = False
-
-    def __init__(self, input_size, hidden_size, depth=1, *, device=None, dtype=None):
-        super().__init__(input_size, hidden_size, device=device, dtype=dtype)
-
-    def forward(self, x):
-        states = torch.tanh(super().forward(x)).cumsum(0)
-        return states, states[-1]
-"""
+def test_a_database_holds_the_studies_of_several_folders(server, tiny_data, answer):
+    line = f"{SMOKE} --data {tiny_data} --storage {server.url} --depth 1"
+    for arch in ("rnn", "gru"):
+        assert len(answer(f"{line} --arch {arch} --out {arch}")) == 4
+        assert not Path(arch, "journal.log").exists()
+    status = answer(f"optim-study status --out rnn --storage {server.url}")
+    assert {row["study"]: row["complete"] for row in status} == {"rnn-depth1": 4, "gru-depth1": 0}
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_cell_of_the_users_own_is_studied_like_ours(jobs, tiny, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(OWN_CELL)
-    monkeypatch.syspath_prepend(tmp_path)
-    results = run(tiny(arch=("mine:Cell",), depth=(1,), jobs=jobs), quiet=True)
-    assert [(row.arch, row.depth, row.trial) for row in results.rows] == [
-        ("mine:Cell", 1, n) for n in range(4)
-    ]
-    assert results.best["mine:Cell-depth1"].is_file()
+@pytest.mark.slow
+def test_workers_import_the_users_cell_but_nothing_else_of_the_current_folder(
+    tiny_data, tmp_path_factory, monkeypatch
+):
+    # the first two are sought in vain by Python's own modules
+    for name in ("msvcrt", "_winapi", "torch"):
+        Path(f"{name}.py").write_text("open('ran', 'w')")
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "mine.py").write_text("from rhn.cells import GRU as Cell")
+    monkeypatch.syspath_prepend(modules)
+    config = smoke(arch=("mine:Cell",), depth=(1,), data=tiny_data, device="cpu", jobs=2)
+    results = run(config, quiet=True)
+    assert [(row.arch, row.trial) for row in results.rows] == [("mine:Cell", n) for n in range(4)]
+    assert results.best["mine:Cell-depth1"].is_file() and not Path("ran").exists()
 
 
 # kills
 
+LONG = "--arch rhn --depth 2 --trials 3 --epochs 60 --patience 60 --budget-scale 0.003 --device cpu"
 
-def test_a_second_command_in_a_folder_is_refused(tiny, capsys):
-    config = tiny(arch=("rnn",))
-    with locked(config.folder):
-        assert main(["run", "--arch", "rnn", "--preset", "smoke", "--out", str(config.folder)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1 and not (config.folder / "journal.log").exists()
+
+def long_run(data: Path, options: str = "") -> subprocess.Popen:
+    """The real command for a run of some seconds, into the folder `out`."""
+    words = f"-m optim_study run {LONG} --out out --save-seconds 0 --data {data} {options}".split()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *words], **pipes, start_new_session=True)
+
+
+def records() -> dict[str, bytes]:
+    """What every trial came to, its whole curve and the best network's file, to the bit."""
+    names = ("*/trials/*.json", "*/best.safetensors", "trials.csv")
+    return {str(path): path.read_bytes() for name in names for path in Path("out").glob(name)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_data, tmp_path_factory) -> dict[str, bytes]:
+    """The records of the long run, when nothing happens to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+        finished(long_run(tiny_data))
+        return records()
+
+
+def interrupt(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+
+
+OTHER_WAYS = [
+    ("", subprocess.Popen.kill, -signal.SIGKILL),
+    ("--jobs 2 --engine ray --address local", interrupt, 130),
+]
 
 
 @pytest.mark.parametrize(
-    ("sent", "code"),
+    ("options", "harm", "code"),
+    [("", interrupt, 130), *(pytest.param(*row, marks=pytest.mark.slow) for row in OTHER_WAYS)],
+)
+def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(
+    options, harm, code, tiny_data, undisturbed
+):
+    if "ray" in options:
+        pytest.importorskip("ray", reason="ray is not installed")
+    process, saved = long_run(tiny_data, options), Path("out/rhn-depth2/trials")
+    wait_for(lambda: any(saved.glob("0*.safetensors")) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    harm(process)
+    errors = finished(process, code)
+    assert code != 130 or "run the same command again" in errors.splitlines()[-1]
+    finished(long_run(tiny_data, options))
+    assert records() == undisturbed and len(undisturbed) == 5
+
+
+CPUS, GPUS = {"CPU": 4.0}, {"CPU": 2.0, "GPU": 3.0}
+
+
+@for_each(
+    ("nodes", "asked", "expected"),
     [
-        (signal.SIGINT, 130),
-        *(pytest.param(s, -s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGKILL)),
+        ([CPUS, CPUS], {}, ["cpu"] * 8),
+        ([GPUS, CPUS], {}, ["cuda"] * 3),
+        ([GPUS, GPUS], {"jobs": 5}, ["cuda"] * 5),
+        ([GPUS], {"device": "cpu"}, ["cpu"] * 2),
     ],
 )
-def test_the_real_command_stopped_in_its_middle_goes_on_to_the_same_bits(
-    sent, code, tiny, undisturbed
-):
-    configuration = tiny(RunConfig, **LONG, save_seconds=0.0)
-    stopped = command(configuration)
-    wait_until_saved(stopped, configuration.out)
-    stopped.send_signal(sent)
-    errors = finished(stopped, code)
-    assert code != 130 or "run the same command again" in errors.splitlines()[-1]
-    results = run(configuration, quiet=True)
-    assert [row.trial for row in results.rows] == [0, 1, 2]
-    assert records(configuration.out) == undisturbed
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
-    configuration = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0)
-    process = command(configuration)
-    wait_until_saved(process, configuration.out)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    wait_for(lambda: "its trials continue" in process.stderr.readline())
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert "run the same command again" in finished(process, 130).splitlines()[-1]
-    run(configuration, quiet=True)
-    assert records(configuration.out) == undisturbed
-
-
-@pytest.mark.slow
-def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, own_folder):
-    # the first two are sought in vain by Python's own modules
-    for name in ("msvcrt", "_winapi", "torch"):
-        Path(f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    run(tiny(arch=("dt-rnn",), jobs=2), quiet=True)
-    assert not Path("ran").exists()
+def test_a_worker_each_on_a_gpu_or_a_cpu_of_a_ray_cluster(nodes, asked, expected, monkeypatch):
+    alive = [{"Alive": True, "Resources": resources} for resources in nodes]
+    dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [*alive, dead]))
+    assert ray_devices(RunConfig(engine="ray", **asked)) == expected

@@ -1,5 +1,4 @@
-"""Chaos: workers and drivers killed at random moments, a database that stops, a full disk at every
-write, and a lost node.
+"""Chaos: workers and drivers killed at random moments, a database that stops, and a lost node.
 
     pytest -s -n 0 -m chaos tests/optim_study/test_study_chaos.py
 
@@ -12,33 +11,32 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
-from small_studies import assert_exact, config, drive, finished, started, wait_for, workers_of
-from test_study_storage import away_for, server  # noqa: F401 - a fixture
+from small_studies import (
+    assert_exact,
+    config,
+    finished,
+    processes_below,
+    started,
+    wait_for,
+    workers_of,
+)
 
 from optim_study.folder import is_locked
-from rhn.errors import OutputError
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
-KILLS, STOPS = (
-    int(os.environ.get(name, usual)) for name, usual in (("STUDY_KILLS", 100), ("STUDY_STOPS", 20))
-)
+KILLS = int(os.environ.get("STUDY_KILLS", 100))
+STOPS = int(os.environ.get("STUDY_STOPS", 20))
 LONG = config(trials=12, epochs=60, patience=60)
 
 
 @pytest.fixture(autouse=True)
 def _slow_trials(monkeypatch):
     monkeypatch.setenv("STUDY_PAUSE", "0.05")
-
-
-def report(counts: dict[str, int]) -> None:
-    told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    print(f"\n{told}: {LONG.trials} trials, each once, to the bit")
 
 
 def storm(
@@ -67,7 +65,7 @@ def storm(
         elif is_locked(out) and sum(counts.values()) < count and harms[next_harm](process):
             counts[next_harm] += 1
             next_harm = rng.choice(list(harms))
-    report(counts | {"studies": studies})
+    print(f"\n{counts} in {studies} studies of {LONG.trials} trials, each once, to the bit")
 
 
 def killed(pids: list[int]) -> bool:
@@ -79,124 +77,49 @@ def killed(pids: list[int]) -> bool:
 
 
 KILL_DRIVER = {"kills of drivers": lambda process: killed([process.pid])}
+KILL_WORKER = {"kills of workers": lambda process: killed(workers_of(process))}
+KILL_TASK = {"kills of Ray tasks": lambda _: killed(processes_below(os.getpid(), b"ray::_attempt"))}
 
 
-def kills(workers) -> dict:
-    return KILL_DRIVER | {"kills of workers": lambda process: killed(workers(process))}
-
-
-@pytest.mark.parametrize(("engine", "harms"), [(1, KILL_DRIVER), (2, kills(workers_of))])
+@pytest.mark.parametrize(("engine", "harms"), [(1, KILL_DRIVER), (2, KILL_DRIVER | KILL_WORKER)])
 def test_kills_of_drivers_and_workers(engine, harms, tmp_path):
     storm(tmp_path, harms, KILLS, engine=engine, fuse=2)
 
 
-def ray_tasks_of(_process: subprocess.Popen) -> list[int]:
-    """The tasks of the cluster, which this process has started."""
-    found = []
-    for pid in _descendants(os.getpid()):
-        with suppress(OSError):  # it has ended since
-            found += [pid] * (b"ray::_attempt" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    return found
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (thread / "children").read_text().split()):
-                found += [child, *_descendants(child)]
-    return found
-
-
-@pytest.fixture
-def new_cluster(monkeypatch):
-    """Makes Ray clusters of one node of two CPUs, whose tasks import what this process does."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed")
-    monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
-    with ExitStack() as made:
-
-        def new():
-            cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-            made.callback(cluster.shutdown)
-            return cluster
-
-        yield new
-
-
-@pytest.fixture
-def cluster(new_cluster):
-    return new_cluster()
-
-
-def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
-    storm(tmp_path, kills(ray_tasks_of), KILLS, seconds=6, engine=cluster.address, fuse=2)
-
-
-def test_a_lost_ray_node(cluster, tmp_path):
-    other = cluster.add_node(num_cpus=2)
-    process = started(LONG, tmp_path / "out", engine=cluster.address, fuse=2)
-    wait_for(lambda: any(tmp_path.glob("out/*/trials/0*")) or process.poll() is not None)
-    cluster.remove_node(other, allow_graceful=False)
-    finished(process)
-    assert_exact(LONG, tmp_path / "out")
-    report({"lost node": 1})
-
-
-def test_the_lost_node_of_the_driver_ends_the_run_and_the_study_goes_on(new_cluster, tmp_path):
-    cluster, out = new_cluster(), tmp_path / "out"
-    process = started(LONG, out, engine=cluster.address, fuse=2)
-    wait_for(lambda: any(out.glob("*/trials/0*")) or process.poll() is not None)
-    cluster.head_node.kill_raylet()
-    errors = finished(process, 2)
-    assert "the Ray cluster failed" in errors
-    cluster.shutdown()
-    finished(started(LONG, out, engine=new_cluster().address, fuse=2))
-    assert_exact(LONG, out)
-    report({"lost node of a driver": 1})
-
-
-def test_stops_of_postgresql(server, tmp_path):  # noqa: F811
-    ends = {"kills": server.kill, "crashes": server.stop, "restarts": lambda: server.stop("fast")}
+def test_stops_of_postgresql(server, tmp_path):
+    ends = {"crashes": server.stop, "restarts": lambda: server.stop("fast")}
     harms = {
-        name: lambda _, end=end: away_for(server, end, random.random())
-        for name, end in ends.items()
+        name: lambda _, end=end: server.be_away(end, random.random()) for name, end in ends.items()
     }
     storm(tmp_path, harms, STOPS, server.url, seconds=6, wait=60.0)
 
 
-def test_two_drivers_of_one_folder(tmp_path):
-    process = started(LONG, out := tmp_path / "out")
-    wait_for(lambda: is_locked(out))
-    assert "another process works in" in finished(started(LONG, out), 2)
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray cluster of one node of two CPUs, whose tasks import what this process does."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed")
+    monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
+    harms = KILL_DRIVER | KILL_TASK
+    storm(tmp_path, harms, KILLS, seconds=6, engine=cluster.address, fuse=2)
+
+
+@pytest.mark.parametrize("of_the_driver", [False, True])
+def test_a_lost_ray_node(of_the_driver, cluster, tmp_path):
+    """A run goes on without a node; without that of its driver it ends, and can be continued."""
+    out, other = tmp_path / "out", cluster.add_node(num_cpus=2)
+    process = started(LONG, out, engine=cluster.address, fuse=2)
+    wait_for(lambda: any(out.glob("*/trials/0*")) or process.poll() is not None)
+    if of_the_driver:
+        cluster.head_node.kill_raylet()
+        assert "the Ray cluster failed" in finished(process, 2)
+        process = started(LONG, out)
+    else:
+        cluster.remove_node(other, allow_graceful=False)
     finished(process)
     assert_exact(LONG, out)
-    report({"refusals": 1})
-
-
-def test_a_full_disk_at_every_write(tmp_path, monkeypatch):
-    """Each run fails at one more write than the one before: the writes of a run are its fsyncs and
-    its renames.
-    """
-    monkeypatch.setenv("STUDY_PAUSE", "0")
-    study, at = config(trials=2, epochs=4), 0
-    while True:
-        out, done = tmp_path / str(at), []
-
-        def full(*files, write, done=done, at=at):
-            done.append(None)
-            if len(done) == at + 1:
-                raise OSError(28, "No space left on device")
-            return write(*files)
-
-        with monkeypatch.context() as patch:
-            for name in ("fsync", "replace"):
-                patch.setattr(os, name, partial(full, write=getattr(os, name)))
-            with suppress(OutputError):
-                drive(study, out, fuse=2)
-        if len(done) <= at:
-            break
-        drive(study, out, fuse=2)
-        assert_exact(study, out)
-        at += 1
-    assert at > 10
-    print(f"\na disk full at each of {at} writes: 2 trials, each once, to the bit")

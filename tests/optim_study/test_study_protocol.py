@@ -4,13 +4,20 @@ every difference.
 
 import json
 from dataclasses import asdict, replace
-from functools import cache
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare, kstest
 from small_studies import config
+from tables import for_each
 
-from optim_study.config import StudyConfig, config_from_protocol, require_same_protocol
+from optim_study.config import (
+    SCHEMES,
+    StudyConfig,
+    config_from_protocol,
+    paper,
+    require_same_protocol,
+)
 from rhn.errors import DataError, InvalidInputError
 
 STORED = {
@@ -19,89 +26,77 @@ STORED = {
     "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
     "data": "checksum", "batch_size": 32, "momentum": 0.9, "options": {},
 }  # fmt: skip
-"""The stored protocol of a study with SGD and Gaussian weights."""
+"""The stored protocol of a study with SGD and Gaussian weights, as 0.6.0 wrote it."""
 
 
-def draw(number, **changes):
-    return config(**({"depth": 4} | changes)).settings(number)
-
-
-def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_the_protocol():
-    original = config(learning_rate=(1e-3, 0.1), transform_bias=(-2,), options={"skip": "all"})
-    stored = json.loads(json.dumps(original.protocol()))
-    assert config_from_protocol(stored, trials=original.trials) == original
-    require_same_protocol(original, stored)
-    assert config(trials=8).fingerprint == config(trials=80).fingerprint
-
-
-def test_a_protocol_of_another_version_is_refused_not_guessed():
+@for_each(
+    "changes",
+    [
+        {},
+        {"learning_rate": (1e-3, 0.1), "transform_bias": (-2,), "options": {"skip": "all"}},
+        {"optimizer": "adam", "init_schemes": SCHEMES},
+    ],
+)
+def test_a_protocol_comes_back_from_json_and_has_no_number_of_trials(changes):
+    study = config(**changes)
+    stored = json.loads(json.dumps(study.protocol()))
+    assert config_from_protocol(stored, trials=study.trials) == study
+    require_same_protocol(study, stored)
+    assert study.fingerprint == replace(study, trials=80).fingerprint
+    assert ("momentum" in stored) == (study.optimizer == "sgd")
     with pytest.raises(DataError, match=r"cannot be read: .*optimiser"):
-        config_from_protocol(config().protocol() | {"optimiser": "adam"}, trials=8)
+        config_from_protocol(stored | {"optimiser": "adam"}, trials=8)
 
 
-def test_a_stored_study_of_gaussian_weights_continues():
+def test_a_stored_study_of_an_older_version_continues():
     study = config_from_protocol(STORED, trials=60)
     assert study.protocol() == STORED and study.fingerprint == "9a892a90493eb1cc"
-    settings = {
+    assert asdict(study.settings(59)) == {
         "learning_rate": 0.00025751501146777626,
         "init_std": 8.6253169812498e-05,
         "transform_bias": 0.0,
+        "init_scheme": "gaussian",
     }
-    assert asdict(study.settings(59)) == settings | {"init_scheme": "gaussian"}
     assert study.settings(59).init == "gaussian:8.6253169812498e-05"
-    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), STORED)
-    with pytest.raises(
-        InvalidInputError,
-        match=r"init_schemes of dt-rnn-depth6 is \['identity'\]: expected .'gauss",
-    ):
-        require_same_protocol(
-            StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), STORED
-        )
-
-
-def test_other_optimizers_have_their_own_range_and_no_momentum():
-    study = config(optimizer="adam")
-    assert study.learning_rate == (1e-5, 0.1) and config(
-        optimizer="adam", learning_rate=(1, 2)
-    ).learning_rate == (1, 2)
-    drawn, papers = ([c.settings(n) for n in range(60)] for c in (study, config()))
-    assert [s.learning_rate for s in drawn] == pytest.approx([s.learning_rate / 10 for s in papers])
-    assert [replace(s, learning_rate=0.0) for s in drawn] == [
-        replace(s, learning_rate=0.0) for s in papers
-    ]
-    stored = json.loads(json.dumps(study.protocol()))
-    assert stored["optimizer"] == "adam" and "momentum" not in stored
-    assert config_from_protocol(stored, trials=study.trials) == study
-
-
-@cache
-def settings():
-    """Those of 2000 trials."""
-    return [draw(n) for n in range(2000)]
-
-
-def test_schemes_are_drawn_last_and_equally():
-    schemes = ("gaussian", "scaled", "orthogonal", "identity")
-    drawn = [draw(n, init_schemes=schemes) for n in range(1000)]
-    assert [replace(s, init_scheme="gaussian") for s in drawn] == settings()[:1000]
-    names, counts = np.unique([s.init_scheme for s in drawn], return_counts=True)
-    assert names.tolist() == sorted(schemes) and counts.min() > 200
+    usual = {"arch": "dt-rnn", "depth": 6, "data": "checksum"}
+    require_same_protocol(StudyConfig(**usual), STORED)
+    with pytest.raises(InvalidInputError, match=r"init_schemes of dt-rnn-depth6 is \['identity'\]"):
+        require_same_protocol(StudyConfig(**usual, init_schemes=("identity",)), STORED)
 
 
 def test_a_setting_depends_only_on_seed_architecture_depth_and_number():
-    assert [draw(n) for n in range(60)] == [draw(n) for n in reversed(range(60))][::-1]
-    assert draw(7) not in [draw(7, seed=1), draw(7, arch="dt-rnn"), draw(7, depth=6), draw(8)]
-    assert draw(7, options={"skip": "last"}) == draw(7), (
-        "both readings of a shortcut are compared at the same settings"
-    )
+    study = config()
+    backwards = [replace(study, trials=99).settings(n) for n in reversed(range(20))]
+    drawn = [study.settings(n) for n in range(20)]
+    assert drawn == backwards[::-1] and len(set(map(str, drawn))) == 20
+    for changes in ({"seed": 1}, {"arch": "dt-rnn"}, {"depth": 6}):
+        assert config(**changes).settings(7) != drawn[7]
+    # both readings of a shortcut are compared at the same settings
+    assert config(options={"skip": "last"}).settings(7) == drawn[7]
 
 
-def test_the_settings_fill_the_papers_ranges_evenly_in_the_logarithm():
-    drawn = settings()
-    for name, low, high in [("learning_rate", -4, 0), ("init_std", -8, -2)]:
-        logs = np.log10([getattr(setting, name) for setting in drawn])
-        quantiles = np.quantile((logs - low) / (high - low), [0, 0.25, 0.5, 0.75, 1])
-        np.testing.assert_allclose(quantiles, [0, 0.25, 0.5, 0.75, 1], atol=0.05)
-        assert low <= logs.min() and logs.max() <= high
-    biases, counts = np.unique([setting.transform_bias for setting in drawn], return_counts=True)
-    assert biases.tolist() == [-3, -2, -1, 0] and counts.min() > 400
+@for_each(("optimizer", "rates"), [("sgd", (-4, 0)), ("adam", (-5, -1))])
+def test_settings_fill_the_papers_ranges_evenly_in_the_logarithm(optimizer, rates):
+    study = config(optimizer=optimizer, init_schemes=SCHEMES)
+    drawn = [study.settings(n) for n in range(500)]
+    for name, low, high in (("learning_rate", *rates), ("init_std", -8, -2)):
+        logs = np.log10([getattr(settings, name) for settings in drawn])
+        assert kstest(logs, "uniform", args=(low, high - low)).pvalue > 0.01
+    for name, among in (("transform_bias", (0, -1, -2, -3)), ("init_scheme", SCHEMES)):
+        values = [getattr(settings, name) for settings in drawn]
+        assert chisquare([values.count(value) for value in among]).pvalue > 0.01
+    # schemes are drawn last: the rest is that of Gaussian weights
+    gaussian = [replace(s, init_scheme="gaussian") for s in drawn]
+    assert gaussian == [config(optimizer=optimizer).settings(n) for n in range(500)]
+
+
+def test_cells_have_only_the_depths_biases_and_options_that_they_declare():
+    studies = paper(arch=("lstm", "rhn")).studies("x")
+    assert [s.name for s in studies] == ["lstm-depth1", *(f"rhn-depth{d}" for d in (1, 2, 4, 6))]
+    declared = ["transform_bias" in study.trial(0)["settings"] for study in studies]
+    assert declared == [False, True, True, True, True]
+    _, *studies = paper(arch=("all",), depth=(4,), cell_options={"skip": "last"}).studies("x")
+    assert {study.name: study.options for study in studies} == {
+        "dt-rnn-depth4": {},
+        "dts-rnn-skip-last-depth4": {"skip": "last"},
+    }

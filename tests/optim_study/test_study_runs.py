@@ -1,12 +1,12 @@
-"""A run of a study: batches, saves, interrupts and lost workers change no result."""
+"""A run of a study: batches, saves, interrupts, lost workers and damaged files change no result."""
 
 import os
 import re
-import resource
-import shutil
 import signal
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from small_studies import (
     NUMPY,
     assert_exact,
+    command_of,
     config,
     drive,
     reference,
@@ -24,20 +25,21 @@ from small_studies import (
     wait_for,
     workers_of,
 )
-from tables import others_slow
 
-from optim_study import runner
+from optim_study.driver import Study
 from optim_study.engines import Job, ThisProcess, work
 from optim_study.folder import StudyFolder
 from optim_study.runner import epochs_done
-from rhn.errors import OutputError
+from rhn.errors import DataError, OutputError
 from rhn.training.interrupts import Interrupted
+
+LONG = config(trials=6, epochs=100_000, patience=100_000)
 
 
 class Eventful(NumpyBackend):
     """Does something once, before the trials that train reach an epoch."""
 
-    def __init__(self, epoch: int, then):
+    def __init__(self, epoch: int = 0, then=None):
         self.started = []  # the trials and epoch of each start
         backend = self
 
@@ -55,35 +57,19 @@ class Eventful(NumpyBackend):
         return super().start(config, settings, saved)
 
 
-def test_a_worker_whose_driver_was_killed_adds_nothing_to_a_study_that_another_has_ended(out):
-    lost = Eventful(5, lambda: drive(config(), out))
-    work(Job(StudyFolder(out, config()), (0, 1, 2), lost, save_seconds=0.0))
-    assert_exact(config(), out)
-
-
-def save_at(epoch: int, number: int, out: Path) -> None:
+def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
     """Save a trial, as a worker does at this epoch."""
-    folder, fused = (
-        StudyFolder(out, config()),
-        NumpyTrials(config(), {number: config().settings(number)}, {}),
-    )
+    study = config(**changes)
+    folder = StudyFolder(out, study)
+    fused = NumpyTrials(study, {number: study.settings(number)}, {})
     folder.make()
     while fused.epoch < epoch:
         fused.run_epoch()
     folder.save_state(number, fused.state(number))
+    return folder
 
 
-FUSED = (1, "train"), (3, "valid"), (8, "train"), (50, "train")
-
-
-@pytest.mark.parametrize(
-    ("fuse", "objective", "storage"),
-    others_slow(
-        [(*each, kind) for each in FUSED for kind in ("journal", "postgres")],
-        *((1, "train", "journal"), (8, "train", "journal"), (3, "valid", "postgres")),
-    ),
-    indirect=["storage"],
-)
+@pytest.mark.parametrize(("fuse", "objective"), [(1, "train"), (3, "valid"), (50, "train")])
 def test_fusing_changes_no_result(fuse, objective, out, storage):
     drive(config(objective=objective), out, storage, fuse=fuse)
     assert_exact(config(objective=objective), out, storage)
@@ -91,53 +77,31 @@ def test_fusing_changes_no_result(fuse, objective, out, storage):
 
 def test_the_study_covers_early_stopping_divergence_and_the_last_epoch():
     """So that every test here that calls `assert_exact` means all three."""
-    rows = [reference(config(), n).row for n in range(8)]
+    rows = [reference(config(), n)[0] for n in range(8)]
     assert any(row.diverged for row in rows)
     assert any(not row.diverged and row.epochs < 24 for row in rows)
     assert any(row.epochs == 24 for row in rows)
 
 
-def test_a_finished_study_is_left_as_it_is_and_a_larger_total_extends_it(out, storage):
-    study = drive(config(trials=3), out, storage)
-    assert epochs_done(study) == (sum(row.epochs for row in study.rows.values()),) * 2
-    before = stock_study(config(), out, storage).get_trials()
-    drive(config(trials=3), out, storage, backend=None)
-    drive(config(trials=8), out, storage)
-    assert_exact(config(trials=8), out, storage)
-    assert stock_study(config(), out, storage).get_trials()[:3] == before
-
-
-def test_a_trial_whose_record_was_not_added_is_not_trained_again(out):
-    """Its worker had finished when the driver was killed."""
+def test_what_workers_of_a_killed_driver_have_finished_is_not_trained_again(out):
+    """A worker adds nothing to a study that another run has ended, either."""
     work(Job(StudyFolder(out, config()), (1, 2), NUMPY))
-    backend = Eventful(0, None)
+    backend = Eventful()
     drive(config(trials=4), out, backend=backend, fuse=2)
     assert [numbers for numbers, _ in backend.started] == [(0, 3)]
-    assert_exact(config(trials=4), out)
-
-
-def test_a_complete_study_keeps_nothing_that_killed_workers_have_left(out):
-    """Half-written files of each trial, also of the best one, and a model written after its trial
-    was done.
-    """
-    study = drive(config(trials=3), out)
-    trials = study.folder.path / "trials"
-    for number in range(3):
-        for name in ("-best.rhn-partial-12345678.safetensors", ".rhn-partial-12345678.json"):
-            (trials / f".{number:04d}{name}").write_text("half")
-    (trials / "0001-best.safetensors").write_bytes(
-        (study.folder.path / "best.safetensors").read_bytes()
-    )
-    drive(config(trials=4), out)
-    kept = {path.name for path in trials.iterdir()}
-    assert kept == {f"{number:04d}.json" for number in range(4)}
+    lost = Eventful(5, lambda: drive(config(), out))
+    work(Job(StudyFolder(out, config()), (4, 5, 6), lost, save_seconds=0.0))
+    for name in (".0001-best.rhn-partial-12345678.safetensors", "0001-best.safetensors"):
+        (out / "rhn-depth2/trials" / name).write_bytes(b"of a worker that was killed")
+    drive(config(), out)
+    assert_exact(config(), out)
 
 
 def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
     """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not
     saved at all.
     """
-    backend = Eventful(0, None)
+    backend = Eventful()
     save_at(8, 0, out)
     save_at(4, 1, out)
     drive(config(trials=3), out, backend=backend)
@@ -145,7 +109,7 @@ def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
     assert_exact(config(trials=3), out)
 
 
-def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
+def test_ctrl_c_ends_the_epoch_and_saves_everything(out):
     backend = Eventful(5, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match=r"3 running trials are saved in .*rhn-depth2"):
         drive(config(), out, backend=backend, save_seconds=1e6)
@@ -155,36 +119,55 @@ def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     assert_exact(config(), out)
 
 
-def read_only(out: Path) -> None:
-    """Take the right to write in a folder, from root too, who may write everywhere."""
-    for folder in (Path(), out, *out.rglob("*/")):
-        folder.chmod(0o555)
-    os.seteuid(os.getuid() or 65534)
+# files
 
 
-def full(_out: Path) -> None:
-    """Let no file grow beyond 1 KB (Python ignores the signal that comes first)."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+def test_damaged_states_and_records_and_those_of_another_study_count_as_absent(out):
+    path, study = save_at(8, 0, out).file(0, ".safetensors"), config()
+    path.write_bytes(path.read_bytes()[:-1])
+    folder = save_at(8, 1, out, data="other")
+    save_at(8, 2, out).save_record(*reference(study, 2))
+    record = folder.file(2, ".json").read_text()
+    assert folder.load_record(2) is None and folder.epochs([0, 1]) == {1: 8}
+    low = re.sub('"test_nll": [^,}]+', '"test_nll": "low"', record)
+    for number, content in enumerate(("", "[]", '{"study_fingerprint": "x"}', low), 2):
+        folder.file(number, ".json").write_text(content)
+    backend = Eventful()
+    drive(study, out, backend=backend, fuse=8)
+    assert backend.started == [((2,), 8), ((0, 1, 3, 4, 5, 6, 7), 0)]
+    assert_exact(study, out)
 
 
-@pytest.mark.parametrize(
-    ("harm", "reason"),
-    [(shutil.rmtree, "No such file"), (read_only, "Permission denied"), (full, "File too large")],
-)
-def test_a_disk_that_fails_ends_a_run_and_the_same_run_goes_on_when_it_is_mended(
-    harm, reason, own_folder
-):
-    out = Path("out")  # relative: only its owner may enter what is above
-    try:
-        with pytest.raises(OutputError, match=rf"cannot write .*{reason}"):
-            drive(config(), out, backend=Eventful(5, lambda: harm(out)))
-    finally:
-        os.seteuid(os.getuid())
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    for folder in (Path(), *Path().rglob("*/")):
-        folder.chmod(0o755)
-    drive(config(), out)
-    assert_exact(config(), out)
+def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(out):
+    folder = StudyFolder(out, config())
+    for ending, load in ((".safetensors", folder.load_state), (".json", folder.load_record)):
+        folder.file(7, ending).mkdir(parents=True)  # which root cannot read either
+        with pytest.raises(DataError, match=r"is a folder|cannot be read"):
+            load(7)
+
+
+def test_a_disk_full_at_any_write_ends_a_run_and_the_same_run_goes_on_later(tmp_path, monkeypatch):
+    """The writes of a run are its fsyncs and its renames; each run fails at one more than the one
+    before.
+    """
+    study = config(trials=2, epochs=4)
+    for at in count():
+        out, writes = tmp_path / str(at), count()
+
+        def full(*files, write, writes=writes, at=at):
+            if next(writes) == at:
+                raise OSError(28, "No space left on device")
+            return write(*files)
+
+        with monkeypatch.context() as patch, suppress(OutputError):
+            for name in ("fsync", "replace"):
+                patch.setattr(os, name, partial(full, write=getattr(os, name)))
+            drive(study, out, fuse=2)
+        drive(study, out, fuse=2)
+        assert_exact(study, out)
+        if next(writes) <= at:
+            break
+    assert at > 10
 
 
 # lost workers
@@ -208,26 +191,17 @@ class Dying(ThisProcess):
         return future
 
 
-def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out, caplog):
+def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out):
     engine = Dying(4)
     study = drive(config(), out, engine=engine)
     assert engine.tried == [(0, 1, 2), *[(3, 4, 5)] * 3, (3,), *[(4,)] * 3, (5,), (6, 7)]
     assert study.given_up == {4: "its worker died 3 times (gone)"}
     states = {t.user_attrs["trial"]: t.state for t in stock_study(config(), out).get_trials()}
     assert states == dict.fromkeys({*range(8)} - {4}, TrialState.COMPLETE)
-    assert drive(config(), out).given_up == {}, "another run tries once more"
-    assert_exact(config(), out)
-
-
-def test_a_failure_that_is_no_death_ends_the_run_and_costs_no_trial(out):
-    engine = Dying(4)
-    engine.deaths = ()
+    engine.deaths = ()  # a failure that is no death ends the run, and costs no trial
     with pytest.raises(ConnectionError):
         drive(config(), out, engine=engine)
-    drive(config(), out)
-    assert {trial.state for trial in stock_study(config(), out).get_trials()} == {
-        TrialState.COMPLETE
-    }
+    assert drive(config(), out).given_up == {}, "another run tries once more"
     assert_exact(config(), out)
 
 
@@ -246,58 +220,59 @@ def test_deaths_count_only_without_a_save_between_them(out):
     assert_exact(config(trials=1), out)
 
 
-class Hungry(NumpyBackend):
+class Hungry(Eventful):
     """Has memory for two trials."""
 
     def start(self, config, settings, saved):
+        started = super().start(config, settings, saved)
         if len(settings) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return super().start(config, settings, saved)
+        return started
 
 
-def test_too_many_fused_trials_are_halved_until_they_fit(out, caplog):
-    drive(config(), out, backend=Hungry(), fuse=8)
-    assert (
-        "for 8 trials, continuing with 4" in caplog.text
-        and "for 4 trials, continuing with 2" in caplog.text
-    )
+def test_too_many_fused_trials_are_halved_until_they_fit(out):
+    backend = Hungry()
+    drive(config(), out, backend=backend, fuse=8)
+    assert [len(numbers) for numbers, _ in backend.started] == [8, 4, 2, 2, 2, 2]
     assert_exact(config(), out)
 
 
-# real processes
-
-
 @pytest.mark.slow
-def test_workers_whose_driver_is_killed_save_and_leave(out):
-    long = config(trials=4, epochs=100_000, patience=100_000)
-    process = started(long, out, engine=2, fuse=1, save_seconds=1e6)
+def test_workers_whose_driver_is_killed_leave(out):
+    process = started(LONG, out, engine=2, fuse=1, save_seconds=1e6)
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
-    # one waits for the end of the driver
-    wait_for(lambda: all(_threads(pid) > 1 for pid in workers))
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(map(_threads, workers)))
+    wait_for(lambda: not any(map(command_of, workers)))
 
 
-def _threads(pid: int) -> int:
-    """0 for a process that has ended."""
-    with suppress(OSError):
-        return int(re.search(r"Threads:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
-    return 0
+# progress
 
 
-def test_the_share_is_that_of_the_whole_study_also_after_a_restart(monkeypatch):
-    seen = []
+def test_status_counts_running_interrupted_and_complete_trials(out, monkeypatch, answer):
+    def status(folder):
+        (row,) = answer("optim-study status --out", folder)
+        return row, [row[name] for name in ("running", "interrupted", "complete", "trials")]
 
-    @contextmanager
-    def bars():
-        yield lambda title: lambda done, total: seen.append((title, done, total))
+    monkeypatch.setenv("STUDY_PAUSE", "0.05")
+    process, folder = started(LONG, out), StudyFolder(out, LONG)
+    wait_for(lambda: len(folder.epochs(range(6))) == 3)
+    assert status(out)[1] == [3, 0, 0, 6]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    row, counts = status(out)
+    assert counts == [0, 3, 0, 6] and row["best"] is row["checkpoint"] is None
+    rows = drive(config(seed=1), out / "another").rows.values()
+    row, counts = status(out / "another")
+    assert counts == [0, 0, 8, 8] and row["best"] == min(r.best_train_nll for r in rows)
+    assert row["diverged"] == sum(r.diverged for r in rows) > 0
+    assert row["checkpoint"] == str(out / "another/rhn-depth2/best.safetensors")
 
-    done = iter([(40, 100), (70, 100), (60, 100), (90, 200)])
-    monkeypatch.setattr(runner, "progress_bars", bars)
-    monkeypatch.setattr(runner, "epochs_done", lambda study: next(done))
-    monkeypatch.setattr(runner, "POLL_SECONDS", 0)
-    with runner._progress(["a", "b"], quiet=False) as watch:
-        watch(), watch()
-    assert seen == [("epochs", 110, 200), ("epochs", 150, 300)]
+
+def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(out):
+    four = config(trials=4, epochs=1000)
+    study = Study(four, save_at(9, 2, out, trials=4, epochs=1000), 2)
+    study.rows = {n: reference(four, n)[0] for n in range(2)}
+    spent = sum(row.epochs for row in study.rows.values())
+    assert epochs_done(study) == (spent + 9, spent + 1000 + 1000)
