@@ -47,7 +47,7 @@ def chorale_trainer(
 ) -> Trainer:
     """A trainer of these trials, each with weights of its own and a learning rate of `rates`."""
     plan |= {"cell": cell, "depth": 2 if CELLS[cell].deep else 1}
-    task = ChoraleTask(replace(SMALL_CHORALES, **plan), corpus, device, dtype)
+    task = ChoraleTask(replace(SMALL_CHORALES, **plan), corpus, device, dtype or torch.float32)
     models = {n: task.model(n).to(dtype) for n in numbers}
     first = next(iter(models.values()))
     return Trainer(task, models, rates, saved=saved, part_size=task.part_size(first))

@@ -1,5 +1,5 @@
-"""Losses of chorales and texts equal plain sums over single pieces, tokens and samples; batches and
-windows hold everything once.
+"""Losses of texts equal plain sums over tokens and samples; batches and windows hold everything
+once.
 """
 
 import itertools
@@ -16,14 +16,13 @@ from tables import for_each
 
 from rhn.errors import DataError
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.models.networks import LanguageModel, PolyphonicModel
+from rhn.models.networks import LanguageModel
 from rhn.training import evaluation
-from rhn.training.chorales import CHORALE_ROWS, STEP_ROWS, evaluation_batches, training_batches
+from rhn.training.chorales import CHORALE_ROWS, evaluation_batches, training_batches
 from rhn.training.ensemble import seeded
-from rhn.training.evaluation import evaluate_chorales, score
+from rhn.training.evaluation import score
 from rhn.training.language import epoch_windows
 from rhn.training.monte_carlo import monte_carlo_score
-from tests.rhn.pieces import shortest_chorales
 
 V = 6
 MODELS = {
@@ -47,9 +46,6 @@ def random_model(vocabulary_size=V, **options):
 def random_text(length):
     """All symbols occur, unequally often."""
     return (V * np.random.default_rng(3).random(length) ** 1.5).astype(np.int64)
-
-
-# ---- texts ---------------------------------------------------------------------------------------
 
 
 @for_each(
@@ -110,9 +106,6 @@ def test_windows_cover_the_text_without_gaps(columns, window, epoch):
     assert 0 <= columns - 1 - end < least
 
 
-# ---- chorales ------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=75), st.integers(1, 40), st.booleans())
 def test_every_piece_of_two_frames_is_in_a_batch_once_and_whole(lengths, batch_size, training):
     rng = np.random.default_rng(0)
@@ -130,18 +123,5 @@ def test_every_piece_of_two_frames_is_in_a_batch_once_and_whole(lengths, batch_s
     wanted = sorted((piece for piece in pieces if len(piece) > 1), key=len, reverse=True)
     for piece, other in zip(seen, wanted, strict=True):
         np.testing.assert_array_equal(piece, other)
-
-
-def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypatch):
-    pieces, network = shortest_chorales(3, 70).valid, PolyphonicModel("rhn", hidden_size=6, depth=2)
-    randomize(network, gain=0.5)
-    frames = [torch.from_numpy(np.array(piece)).float().unsqueeze(1) for piece in pieces]
-    total = sum(network.nll(piece).double().sum().item() for piece in frames)
-    for rows, shapes in ((0.0, [32, 32, 32]), (1e6, [64, 32])):
-        monkeypatch.setitem(STEP_ROWS, "cpu", rows)
-        found = evaluate_chorales(network, [*pieces, pieces[0][:1]])
-        assert found.predicted == sum(map(len, pieces)) - len(pieces)
-        assert found.nll * found.predicted == pytest.approx(total, rel=1e-5)
-        assert [batch.mask.shape[1] for batch in evaluation_batches(pieces, **WHERE)] == shapes
     with pytest.raises(DataError, match="nothing to predict"):
-        evaluate_chorales(network, [pieces[0][:1]])
+        cut([piece[:1] for piece in pieces], **WHERE)

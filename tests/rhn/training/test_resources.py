@@ -2,67 +2,50 @@
 
 import os
 import signal
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from rhn.cells import RHN
 from rhn.errors import InvalidInputError
+from rhn.presets import preset
 from rhn.training.ensemble import TRAINED, build_model, build_models, deterministic, weight_bytes
 from rhn.training.interrupts import deferred_interrupt
 from rhn.utils import validation
-from tests.rhn.texts import SMALL
 
 
-@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
-def test_the_first_ctrl_c_is_noted_and_says_so_unless_interrupts_are_ignored(
-    handler, caplog, monkeypatch
-):
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with deferred_interrupt() as interrupt:
+def test_the_first_ctrl_c_is_noted_and_says_so_and_the_second_ends(caplog):
+    before = signal.getsignal(signal.SIGINT)
+    with deferred_interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.pending and "as soon as everything is saved" in caplog.text
+        with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-            assert interrupt.pending == (handler is not signal.SIG_IGN)
-            if interrupt.pending:
-                assert "as soon as everything is saved" in caplog.text
-                with pytest.raises(KeyboardInterrupt):
-                    os.kill(os.getpid(), signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        validation, "Path", lambda path: tmp_path if "cgroup" in path else Path(path)
-    )
-    machine = validation.free_memory()
-    (tmp_path / "memory.max").write_text("1000\n")
+def test_interrupts_that_are_ignored_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with deferred_interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert not interrupt.pending
+
+
+def test_a_container_s_limit_decides_how_many_models_fit_its_memory(tmp_path, monkeypatch):
+    cgroups = {"/sys/fs/cgroup": tmp_path}
+    monkeypatch.setattr(validation, "Path", lambda path: cgroups.get(path, Path(path)))
+    build = partial(build_model, preset("jsb-depth-1", hidden_size=3))
+    need = 2 * TRAINED * weight_bytes(build())
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\n")
-    assert validation.free_memory() == 550 < machine
-    (tmp_path / "memory.max").write_text("max\n")
-    assert validation.free_memory() > 550
-
-
-class Own(RHN):
-    """A user's cell, which cannot be built without memory."""
-
-    def __init__(self, *args, device=None, **options):
-        assert str(device) != "meta"
-        super().__init__(*args, device=device, **options)
-
-
-def test_a_training_of_a_user_s_cell_is_refused_if_it_is_beyond_memory(monkeypatch):
-    config = replace(SMALL, cell=f"{__name__}:Own")
-    need = TRAINED * weight_bytes(build_model(config, 10))
-    monkeypatch.setattr(validation, "free_memory", lambda device: 2 * need)
-    build = lambda seed: build_model(config, 10, seed=seed)  # noqa: E731
-    assert len(build_models(build, [0, 1], "cpu")) == 2
+    for limit, models in ((need + 450, 2), ("max", 3)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert len(build_models(lambda seed: build(seed=seed), range(models), "cpu")) == models
+    (tmp_path / "memory.max").write_text(f"{need + 449}\n")
     with pytest.raises(InvalidInputError, match=r"^training needs about .* fewer or smaller"):
-        build_models(build, [0, 1, 2], "cpu")
+        build_models(lambda seed: build(seed=seed), range(2), "cpu")
 
 
 def test_threads_are_those_of_the_machine_and_settings_are_put_back():

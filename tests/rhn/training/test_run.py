@@ -1,5 +1,5 @@
 """A training in a folder ends the same whatever happened on the way, and is never mixed with
-another: of chorales and of texts.
+another: of chorales and of texts. Its state file gives back what was written, or is refused.
 """
 
 import contextlib
@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tables import others_slow
 
 import rhn
 from rhn.checkpoints import read
-from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError
+from rhn.errors import DamagedError, DataError, DivergedError, InvalidInputError, OutputError
 from rhn.training import run
 from rhn.training.interrupts import Interrupted
 from rhn.training.run import SAVE_SHARE, locked, train
-from rhn.training.state import write_state
+from rhn.training.state import read_state, write_state
 from tests.rhn.pieces import SMALL_CHORALES, shortest_chorales
 from tests.rhn.texts import SMALL, metrics, small_corpus
 
@@ -89,17 +91,11 @@ def test_a_folder_has_the_configuration_the_losses_and_the_best_model(task, whol
     how = {"batch_size": config.batch_size} if config is SMALL else {}
     found = rhn.evaluate(rhn.load(whole), corpus, "valid", **how).nll
     assert found == pytest.approx(result.valid_nll, rel=1e-6)
-
-
-def test_a_checkpoint_has_the_losses_of_its_run_and_the_first_weights(tmp_path):
-    (result,) = train(SMALL_CHORALES, MUSIC, out=tmp_path)
-    trained, untrained = (rhn.load(tmp_path, before_training=first) for first in (False, True))
-    for split in ("train", "valid", "test"):
-        nll = getattr(result, f"{split}_nll")
-        assert rhn.evaluate(trained, MUSIC, split).nll == nll == best(tmp_path)[f"{split}_nll"]
-    for split in ("train", "valid"):
-        found = rhn.evaluate(untrained, MUSIC, split).nll
-        assert found == metrics(tmp_path)[0][f"{split}_nll"]
+    if corpus is MUSIC:
+        assert rhn.evaluate(rhn.load(whole), corpus).nll == result.test_nll
+        assert best(whole)["test_nll"] == result.test_nll
+        untrained = rhn.load(whole, before_training=True)
+        assert rhn.evaluate(untrained, corpus, "valid").nll == lines[0]["valid_nll"]
 
 
 def test_seeds_that_patience_ended_keep_their_results_though_more_epochs_are_allowed(
@@ -205,24 +201,24 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
     assert contents(tmp_path) == contents(whole)
 
 
-def test_lines_and_halves_of_files_after_the_last_save_are_written_again(task, whole, begun):
+def test_after_a_full_disk_or_a_lost_folder_the_same_call_goes_on(task, whole, begun):
+    """A limit on the file's size stands for the full disk. What the folder has beyond its last save
+    is written again.
+    """
     with (begun / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 9, "train_nll": 1.0, "valid_nll": 1.0}\n{"epo')
     (begun / HALF).write_bytes(b"half")
-    task(out=begun)
-    assert contents(begun) == contents(whole)
-
-
-def test_a_full_disk_and_a_lost_folder_are_errors_and_the_same_call_goes_on(task, whole, begun):
-    """A limit on the file's size stands for the full disk."""
-    before, limits = contents(begun), resource.getrlimit(resource.RLIMIT_FSIZE)
+    saved, limits = contents(begun)["state.safetensors"], resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(OutputError, match=r"cannot write .*: File too large$"):
             task(out=begun)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert contents(begun)["state.safetensors"] == before["state.safetensors"]
+    assert contents(begun)["state.safetensors"] == saved
+    task(out=begun)
+    assert contents(begun) == contents(whole)
+    shutil.rmtree(begun)
     with pytest.raises(OutputError, match="No such file"):
         task(out=begun, callbacks=[lambda _: shutil.rmtree(begun, ignore_errors=True)])
     task(out=begun)
@@ -305,3 +301,46 @@ def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(
     assert left[0].exists()
     task(out=tmp_path, max_minutes=0)
     assert [path.exists() for path in (*left, others)] == [False, False, True]
+
+
+# ---- the state file ------------------------------------------------------------------------------
+
+
+ARRAYS = {
+    "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "transposed": np.arange(6.0).reshape(2, 3).T,
+    "steps": np.array(7),
+    "generator": np.array([2**63 + 1], np.uint64),
+    "empty": np.zeros((0, 2), np.float16),
+    "live": np.array([True, False]),
+    "of torch": torch.arange(6.0).reshape(2, 3).t(),
+}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    assert read_state(path) is None
+    write_state(path, ARRAYS, {"epoch": "3"})
+    return path
+
+
+def test_arrays_and_texts_come_back_to_the_last_bit(state):
+    arrays, metadata = read_state(state)
+    assert metadata == {"epoch": "3"} and arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], np.asarray(array), strict=True)
+    assert read_state(state, whole=False) == ({}, {"epoch": "3"})
+
+
+@given(data=st.data())
+def test_a_flipped_bit_another_end_and_a_missing_checksum_are_found(state, data):
+    content, damaged = state.read_bytes(), state.with_name("damaged")
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    flipped = bytearray(content)
+    flipped[bit // 8] ^= 1 << bit % 8
+    without = content.replace(b"checksum", b"checksun")
+    for wrong in (flipped, content[: bit // 8], content + b"x", without):
+        damaged.write_bytes(wrong)
+        with pytest.raises(DamagedError):
+            read_state(damaged)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import randomize
 from tables import for_each
 
 from rhn.data.text import Vocabulary
@@ -20,13 +19,10 @@ UNENDING = Vocabulary("characters", tuple("abcd"))
 BYTES = Vocabulary("bytes", (10, 97, 98, 255))
 
 
-# ---- chorales ------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def model():
-    made = PolyphonicModel("rhn", hidden_size=8, layers=2)
-    randomize(made, 3, gain=2.0)
+    torch.manual_seed(3)
+    made = PolyphonicModel("rhn", hidden_size=8, layers=2, init="gaussian:0.7")
     with torch.no_grad():
         made.output.bias.fill_(-6.0)
         made.output.bias[30:50] = -1.5
@@ -86,16 +82,10 @@ def test_the_file_sounds_as_sampled_and_lower_voices_take_the_lower_keys(model, 
         assert sung == [*high_to_low, *high_to_low[-1:] * 4][:4]
 
 
-# ---- texts ---------------------------------------------------------------------------------------
-
-
 def random_model(vocabulary):
-    model = LanguageModel(
-        vocabulary_size=len(vocabulary), hidden_size=9, depth=2, dtype=torch.float64
-    )
-    randomize(model, seed=8, gain=4)
-    torch.nn.init.zeros_(model.output_bias)
-    return model
+    torch.manual_seed(7)
+    how = {"vocabulary_size": len(vocabulary), "hidden_size": 9, "depth": 2}
+    return LanguageModel(init="gaussian:1.2,bias:0", dtype=torch.float64, **how)
 
 
 def constant_model(logits):
