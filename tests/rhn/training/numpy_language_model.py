@@ -79,13 +79,6 @@ def gradient(variables: Arrays, window: Window, weight_decay: float) -> Arrays:
     return gradients
 
 
-def learning_rate(start: float, decay: float, max_epoch: int, epoch: int) -> float:
-    """Of an epoch, counted from 0: constant for max_epoch epochs, then divided by decay once more
-    each epoch.
-    """
-    return start / decay ** max(epoch - max_epoch + 1, 0)
-
-
 def forward(variables: Arrays, window: Window):
     """The loss and the last states."""
     inputs, states = variables["embedding"][window.tokens] * window.noise_x, []

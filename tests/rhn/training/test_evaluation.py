@@ -1,6 +1,4 @@
-"""Losses of texts equal plain sums over tokens and samples; batches and windows hold everything
-once.
-"""
+"""Losses of texts are plain sums over tokens and samples; batches and windows hold all data."""
 
 import itertools
 import math
@@ -35,10 +33,8 @@ ALL = Dropout(embedding=0.3, input=0.4, hidden=0.3, output=0.4)
 WHERE = {"device": "cpu", "dtype": torch.float64}
 
 
-def random_model(vocabulary_size=V, **options):
-    model = LanguageModel(
-        vocabulary_size=vocabulary_size, hidden_size=7, dtype=torch.float64, **options
-    )
+def random_model(**options):
+    model = LanguageModel(vocabulary_size=V, hidden_size=7, dtype=torch.float64, **options)
     randomize(model, gain=2)
     return model
 
@@ -56,12 +52,12 @@ def test_windows_of_rows_score_what_one_unbroken_pass_over_each_row_scores(
     name, window, temperature, monkeypatch
 ):
     monkeypatch.setattr(evaluation, "WINDOW", window)
-    model, text, done = random_model(**MODELS[name]), random_text(153), []
+    model, text, done = random_model(**MODELS[name]), random_text(151), []
     rows = torch.from_numpy(text[:150]).view(2, 75).T
     log_p = (model(rows[:-1]).logits / temperature).log_softmax(-1)
     wanted = -log_p.gather(2, rows[1:].unsqueeze(2)).mean().item()
     how = {"batch_size": 2, "temperature": temperature}
-    found = score(model, text[:151], progress=lambda *counts: done.append(counts), **how)
+    found = score(model, text, progress=lambda *counts: done.append(counts), **how)
     assert found.nll == pytest.approx(wanted, rel=1e-12)
     assert done[-1] == (148, 148) == (found.predicted, 148) and done == sorted(done)
 
@@ -98,8 +94,8 @@ def test_monte_carlo_dropout_is_a_loop_over_single_samples_and_steps(options, dr
 
 @given(st.integers(2, 2000), st.integers(1, 50), st.integers(0, 9))
 def test_windows_cover_the_text_without_gaps(columns, window, epoch):
-    vary, least = epoch > 0 and window >= 5, 5 if epoch > 0 and window >= 5 else window
-    end = 0
+    vary, end = epoch > 0 and window >= 5, 0
+    least = 5 if vary else window
     for start, steps in epoch_windows(columns, window, vary=vary, epoch=epoch):
         assert start == end and least <= steps <= (2 * window if vary else window)
         end += steps

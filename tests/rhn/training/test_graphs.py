@@ -27,16 +27,14 @@ from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_traine
 
 MUSIC = shortest_chorales(37)
 # the draws of dropout and resets are the device's own
-STILL = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")}
-STILL |= {"reset_probability": 0.0}
+DRAWS = ("drop_embedding", "drop_input", "drop_hidden", "drop_output", "drop_candidate")
+STILL = dict.fromkeys((*DRAWS, "reset_probability"), 0.0)
 begin_chorales = partial(chorale_trainer, corpus=MUSIC)
 begin_text = partial(text_trainer, replace(EVERYTHING, epochs=2), small_corpus(20))
 
 
 class FakeGraphs:
-    """Calls the function that it got first for a key, and puts what that returns where its first
-    results are.
-    """
+    """Calls the first function of a key, and puts its results where its first results are."""
 
     def __init__(self, changes, device):
         self.recorded, self.changes = {}, changes
@@ -54,28 +52,21 @@ class FakeGraphs:
         return results
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Functions are captured as on a GPU, by graphs that are not."""
+each_training = pytest.mark.parametrize("begin", [begin_chorales, begin_text])
+
+
+@each_training
+def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_before(
+    begin, monkeypatch
+):
+    monkeypatch.setattr("rhn.training.evaluation.WINDOW", 9)
+    plain = finish(begin(range(2)))
     monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
     for module in ("trainer", "chorales", "evaluation"):
         monkeypatch.setattr(
             f"rhn.training.{module}.captured",
             lambda function, _, changes=(): captured(function, torch.device("cuda"), changes),
         )
-
-
-@pytest.fixture(params=[begin_chorales, begin_text])
-def begin(request):
-    return request.param
-
-
-def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_before(
-    begin, request, monkeypatch
-):
-    monkeypatch.setattr("rhn.training.evaluation.WINDOW", 9)
-    plain = finish(begin(range(2)))
-    request.getfixturevalue("as_on_a_gpu")
     graphed = finish(begin(range(2)))
     for n in plain.numbers:
         np.testing.assert_array_equal(graphed.curve(n), plain.curve(n))
@@ -83,6 +74,7 @@ def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_b
         assert all(torch.equal(one, other) for one, other in pairs)
 
 
+@each_training
 def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector):
     """A study's next swarm needs its memory before the garbage collector comes by."""
     trainer = finish(begin(range(2)))
@@ -93,9 +85,8 @@ def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector)
 
 @pytest.fixture
 def no_garbage_collector():
-    torch.func.grad(torch.sin)(
-        torch.zeros(())
-    )  # the first gradient loads parts of torch, and the frames of its callers stay
+    # the first gradient loads parts of torch, and the frames of its callers stay
+    torch.func.grad(torch.sin)(torch.zeros(()))
     gc.collect()
     gc.disable()
     yield

@@ -26,14 +26,9 @@ CASES = {
 
 def gradients(step: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Gradients (3, ...) of three models; sizes from 1e-6 to 10."""
-    generator = torch.Generator().manual_seed(step)
-    scale = torch.tensor([1e-6, 1.0, 10.0])
-    return {
-        name: (torch.randn(3, *shape, generator=generator) * scale.view(-1, *[1] * len(shape))).to(
-            dtype
-        )
-        for name, shape in {"W": (7, 5), "b": (7,)}.items()
-    }
+    generator, scale = torch.Generator().manual_seed(step), torch.tensor([1e-6, 1.0, 10.0])
+    W, b = (torch.randn(*shape, 3, generator=generator) for shape in ((7, 5), (7,)))
+    return {"W": (W * scale).movedim(-1, 0).to(dtype), "b": (b * scale).mT.to(dtype)}
 
 
 def taken(t: dict, places) -> dict:

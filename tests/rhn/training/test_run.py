@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
@@ -72,9 +73,6 @@ def best(folder: Path) -> dict:
     return read(folder / "best.safetensors").metadata["metrics"]
 
 
-# ---- what it leaves ------------------------------------------------------------------------------
-
-
 def test_a_folder_has_the_configuration_the_losses_and_the_best_model(task, whole):
     before, steps, (config, corpus) = contents(whole), [], task.args
     (result,) = task(out=whole, callbacks=[steps.append])
@@ -123,11 +121,12 @@ class Buffered(rhn.cells.RNN):
 
     def __init__(self, *sizes, **keywords):
         super().__init__(*sizes, **keywords)
-        first, self.drop = torch.arange(self.hidden_size), torch.nn.Dropout(0.0)
+        first = torch.arange(self.hidden_size)
+        self.drop = torch.nn.Dropout(0.0)
         for name, buffer in {
             "order": first.flip(0),
             "on": first >= 0,
-            "mask": first * -torch.inf,
+            "mask": torch.where(first > 0, -torch.inf, 0.0),
             "scale": torch.full_like(first, 1 + 2**-40, dtype=torch.float64),
             "phase": torch.full_like(first, 1j, dtype=torch.complex64),
         }.items():
@@ -136,7 +135,7 @@ class Buffered(rhn.cells.RNN):
     def step(self, x, s):
         turned = torch.where(self.on, s[..., self.order], 0.0) * (self.phase**4).real
         y = super().step(x, self.drop((turned * self.scale).to(s.dtype)))
-        return y * self.mask.nan_to_num(0.0, neginf=-9).softmax(-1)
+        return y * self.mask.softmax(-1)
 
 
 def test_a_cell_of_the_user_s_own_is_loaded_with_its_buffers_to_the_same_loss(tmp_path):
@@ -148,8 +147,7 @@ def test_a_cell_of_the_user_s_own_is_loaded_with_its_buffers_to_the_same_loss(tm
         buffer.copy_(buffer.roll(1))
     again = rhn.load(rhn.save(tmp_path / "m.safetensors", model), name)
     for key, buffer in model.named_buffers():
-        theirs = again.get_buffer(key)
-        torch.testing.assert_close(theirs, buffer, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(again.get_buffer(key), buffer, rtol=0, atol=0)
     model.cells[0].drop.p = 0.5
     assert len({rhn.evaluate(model, MUSIC).nll for _ in range(3)}) == 1, "without dropout"
 
@@ -171,14 +169,6 @@ def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_t
     assert result.finished and contents(tmp_path) == contents(whole)
 
 
-class Killed(BaseException):
-    pass
-
-
-def killed(*args, **options):
-    raise Killed
-
-
 @pytest.mark.parametrize("written", others_slow(range(1, 8), 3, 7))
 def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_line(
     written, task, whole, tmp_path, monkeypatch
@@ -187,14 +177,14 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
     files = count(1)
 
     def until_killed(write):
-        return lambda *a, **o: killed() if next(files) > written else write(*a, **o)
+        return lambda *a, **o: sys.exit() if next(files) > written else write(*a, **o)
 
-    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
         for name in ("write_state", "save"):
             patch.setattr(run, name, until_killed(getattr(run, name)))
         task(out=tmp_path)
-    with contextlib.suppress(Killed):
-        task(out=tmp_path, callbacks=[killed])
+    with contextlib.suppress(SystemExit):
+        task(out=tmp_path, callbacks=[sys.exit])
     if (tmp_path / "best.safetensors").exists():
         assert best(tmp_path)["epoch"] in [line["epoch"] for line in metrics(tmp_path)]
     task(out=tmp_path)
@@ -271,7 +261,6 @@ def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_i
         (theirs, {}, another + r"learning_rate is .* here and 0\.01 there$"),
         (unknown, {}, another + r".* and null there$"),
         (good[:-1] + bytes([good[-1] ^ 1]), {}, r"state\.safetensors is damaged"),
-        (good[:-1], {}, r"state\.safetensors is no complete"),
     ):
         path.write_bytes(state)
         before, how = contents(begun), {"data": task.args[1], "out": begun} | changes
@@ -301,9 +290,6 @@ def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(
     assert left[0].exists()
     task(out=tmp_path, max_minutes=0)
     assert [path.exists() for path in (*left, others)] == [False, False, True]
-
-
-# ---- the state file ------------------------------------------------------------------------------
 
 
 ARRAYS = {
