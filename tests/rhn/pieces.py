@@ -1,6 +1,26 @@
 """The shortest chorales: small trainings on real music."""
 
+from dataclasses import replace
+
+import torch
+
+from rhn.cells import CELLS
 from rhn.data import Corpus, chorales
+from rhn.training.chorales import ChoraleTask
+from rhn.training.config import ChoraleConfig
+from rhn.training.trainer import Trainer
+
+# a training of less than a second
+SMALL_CHORALES = ChoraleConfig(
+    cell="rhn",
+    depth=2,
+    hidden_size=6,
+    learning_rate=0.3,
+    init_std=0.1,
+    transform_bias=None,
+    epochs=5,
+    patience=3,
+)
 
 
 def shortest_chorales(train: int, valid: int = 4, test: int = 3, *, skip: int = 0) -> Corpus:
@@ -12,3 +32,22 @@ def shortest_chorales(train: int, valid: int = 4, test: int = 3, *, skip: int = 
         for split, first, end in zip(splits, (skip, 0, 0), (train, valid, test), strict=True)
     ]
     return Corpus(*pieces, source="the shortest chorales")
+
+
+def chorale_trainer(
+    numbers,
+    corpus,
+    cell="rhn",
+    *,
+    rates=None,
+    device="cpu",
+    dtype=torch.float32,
+    saved=None,
+    **plan,
+) -> Trainer:
+    """A trainer of these trials, each with weights of its own and a learning rate of `rates`."""
+    plan |= {"cell": cell, "depth": 2 if CELLS[cell].deep else 1}
+    task = ChoraleTask(replace(SMALL_CHORALES, **plan), corpus, device, dtype or torch.float32)
+    models = {n: task.model(n).to(dtype) for n in numbers}
+    first = next(iter(models.values()))
+    return Trainer(task, models, rates, saved=saved, part_size=task.part_size(first))

@@ -3,6 +3,7 @@ enough structure to learn.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,19 @@ SMALL = LanguageConfig(
     drop_hidden=0.1,
     drop_output=0.1,
     weight_decay=1e-6,
+)
+# and one with all that a training of a text can have
+EVERYTHING = replace(
+    SMALL,
+    vary_window=True,
+    averaging=1,
+    reset_probability=0.3,
+    activation_regularization=0.3,
+    temporal_activation_regularization=0.2,
+    drop_candidate=0.1,
+    lr_decay=1.5,
+    decay_after=1,
+    layers=2,
 )
 
 

@@ -1,37 +1,40 @@
-"""What surrounds a CUDA graph, shown on a CPU: a graph reads its inputs where they first were, and
-writes its results there again.
+"""CUDA graphs: what surrounds one, shown on a CPU (a graph reads its inputs where they first were,
+and writes its results there again), and trainings and scores on a GPU.
 """
 
-import functools
 import gc
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from cases import randomize
+from tables import for_each
 from torch.utils._pytree import tree_flatten
 
-from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import in_rows
-from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import preset
-from rhn.training import evaluation, graphs
-from rhn.training.chorales import ChoraleTask
+from rhn.models import LanguageModel
+from rhn.models.dropout import Dropout
+from rhn.training import graphs
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll
 from rhn.training.graphs import captured
-from rhn.training.trainer import Trainer
-from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
+from rhn.training.monte_carlo import monte_carlo_score
+from tests.rhn.pieces import chorale_trainer, shortest_chorales
+from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer
 
-CUDA = torch.device("cuda")
+MUSIC = shortest_chorales(37)
+# the draws of dropout and resets are the device's own
+DRAWS = ("drop_embedding", "drop_input", "drop_hidden", "drop_output", "drop_candidate")
+STILL = dict.fromkeys((*DRAWS, "reset_probability"), 0.0)
+begin_chorales = partial(chorale_trainer, corpus=MUSIC)
+begin_text = partial(text_trainer, replace(EVERYTHING, epochs=2), small_corpus(20))
 
 
 class FakeGraphs:
-    """Calls the function that it got first for a key, and puts what that returns where its first
-    results are.
-    """
+    """Calls the first function of a key, and puts its results where its first results are."""
 
     def __init__(self, changes, device):
         self.recorded, self.changes = {}, changes
@@ -49,124 +52,91 @@ class FakeGraphs:
         return results
 
 
-@pytest.fixture(autouse=True)
-def fake_graphs(request, monkeypatch):
-    if "gpu" not in request.keywords:
-        monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
+each_training = pytest.mark.parametrize("begin", [begin_chorales, begin_text])
 
 
-def test_every_call_is_of_what_it_was_given():
-    call = captured(negated, CUDA)
-    for scale, length in [(1, 3), (2, 3), (3, 5), (4, 3), (5, 5)]:
-        x = scale * torch.arange(1.0, length + 1)
-        y, (z, nothing) = call(x, (x + 1, None))
-        assert y.tolist() == (-x).tolist()
-        assert z.tolist() == (-x - 1).tolist()
-        assert nothing is None
-
-
-def test_numbers_are_part_of_the_key():
-    x = torch.zeros(2)
-    call = captured(lambda i: x + i, CUDA)
-    first = [call(0).clone(), call(1).clone()]
-    x += 10
-    assert [call(0).tolist(), call(1).tolist()] == [[10, 10], [11, 11]]
-    assert [t.tolist() for t in first] == [[0, 0], [1, 1]]
-
-
-def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monkeypatch):
-    models = [
-        LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64)
-        for _ in range(2)
-    ]
-    for seed, model in enumerate(models):
-        randomize(model, seed)
-    rows = in_rows(np.random.default_rng(1).integers(5, size=100), 2)
-    monkeypatch.setattr(evaluation, "WINDOW", 9)
-    wanted = ensemble_nll(Ensemble.of(models), rows)
-    devices = []
-
-    def as_on_a_gpu(function, device):
-        devices.append(device.type)
-        return captured(function, CUDA)
-
-    monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
-    assert torch.equal(ensemble_nll(Ensemble.of(models), rows), wanted)
-    assert devices == ["cpu"]
-
-
-@pytest.mark.parametrize("begin", ["chorale_training", "text_training"])
+@each_training
 def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_before(
     begin, monkeypatch
 ):
-    found = []
-    for device in ("cpu", "cuda"):
+    monkeypatch.setattr("rhn.training.evaluation.WINDOW", 9)
+    plain = finish(begin(range(2)))
+    monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
+    for module in ("trainer", "chorales", "evaluation"):
         monkeypatch.setattr(
-            "rhn.training.trainer.captured",
-            lambda f, _, changes, to=device: captured(f, torch.device(to), changes),
+            f"rhn.training.{module}.captured",
+            lambda function, _, changes=(): captured(function, torch.device("cuda"), changes),
         )
-        torch.manual_seed(0)
-        found.append(globals()[begin]()[0])
-    for number in found[0].numbers:
-        assert (found[0].curve(number) == found[1].curve(number)).all() and np.isfinite(
-            found[0].curve(number)
-        ).all()
-        pairs = zip(*(trainer.model(number).parameters() for trainer in found), strict=True)
+    graphed = finish(begin(range(2)))
+    for n in plain.numbers:
+        np.testing.assert_array_equal(graphed.curve(n), plain.curve(n))
+        pairs = zip(plain.model(n).parameters(), graphed.model(n).parameters(), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def negated(x, more):
-    return -x, tuple(None if t is None else -t for t in more)
-
-
-# ---- what keeps memory ---------------------------------------------------------------------------
+@each_training
+def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector):
+    """A study's next swarm needs its memory before the garbage collector comes by."""
+    trainer = finish(begin(range(2)))
+    kept = [weakref.ref(trainer), weakref.ref(next(iter(trainer._trials.tensors.values())))]
+    del trainer
+    assert [ref() for ref in kept] == [None, None]
 
 
 @pytest.fixture
 def no_garbage_collector():
-    torch.func.grad(torch.sin)(
-        torch.zeros(())
-    )  # the first gradient loads parts of torch, and the frames of its callers stay
+    # the first gradient loads parts of torch, and the frames of its callers stay
+    torch.func.grad(torch.sin)(torch.zeros(()))
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-def chorale_training(device="cpu", hidden_size=4, trials=2):
-    rng = np.random.default_rng(0)
-    pieces = [
-        Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)
-    ]
-    models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
-    corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), preset("jsb-depth-2")
-    trainer = Trainer(ChoraleTask(config, corpus, device), models, dict.fromkeys(models, 0.1))
-    trainer.run_epoch()
-    return trainer, trainer._trials.ensemble.weights["output.weight"]
-
-
-def text_training(device="cpu"):
-    trainer = finish(
-        text_trainer(replace(SMALL, epochs=1), small_corpus(20), seeds=(0, 1), device=device)
-    )
-    return trainer, trainer._trials.ensemble.weights["output_bias"]
-
-
-@pytest.mark.parametrize("begin", [chorale_training, text_training])
-def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector):
-    """A study's next swarm needs its memory before the garbage collector comes by."""
-    assert [ref() for ref in [weakref.ref(thing) for thing in begin()]] == [None, None]
+@pytest.mark.gpu
+@for_each(
+    "begin",
+    [
+        *(partial(begin_chorales, cell=cell) for cell in ("rhn", "dts-rnn")),
+        *(partial(text_trainer, replace(c, **STILL), small_corpus()) for c in (SMALL, EVERYTHING)),
+    ],
+)
+def test_a_gpu_trains_and_resumes_as_the_cpu_does(begin):
+    on_gpu = partial(begin, (0, 1), device="cuda")
+    cpu, gpu, broken = finish(begin((0, 1))), finish(on_gpu()), on_gpu()
+    for _ in range(7):
+        broken.run_step()
+    resumed = finish(on_gpu(saved={n: broken.state(n) for n in (0, 1)}))
+    for n in (0, 1):
+        np.testing.assert_allclose(gpu.curve(n)[:, :2], cpu.curve(n)[:, :2], rtol=1e-3)
+        np.testing.assert_allclose(resumed.curve(n), gpu.curve(n), rtol=1e-4)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "begin", [functools.partial(chorale_training, hidden_size=400, trials=8), text_training]
-)
-def test_four_trainings_one_after_another_take_no_more_memory_than_one(begin, no_garbage_collector):
+@for_each("options", [{"depth": 2, "tied": True}, {"layers": 2}, {"cell": "lstm"}])
+def test_a_gpu_scores_texts_as_the_cpu_does(options):
+    models = [LanguageModel(vocabulary_size=6, hidden_size=7, **options).double() for _ in "abc"]
+    for seed, model in enumerate(models):
+        randomize(model, seed, gain=2)
+    text = np.random.default_rng(4).integers(6, size=400)
+    dropout = Dropout(embedding=0.3, input=0.4, hidden=0.3, output=0.4)
+    cpu, gpu = (
+        [
+            *ensemble_nll(Ensemble.of(models, device), in_rows(text, 2)).tolist(),
+            monte_carlo_score(models[0], text, dropout, samples=5, rows=2, device=device).nll,
+        ]
+        for device in ("cpu", "cuda")
+    )
+    assert gpu == pytest.approx(cpu, rel=1e-9)
+
+
+@pytest.mark.gpu
+def test_four_trainings_one_after_another_take_no_more_memory_than_one(no_garbage_collector):
     """Measured on the whole card, graphs included: it needs the card to itself."""
-    left = []
-    for _ in range(4):
-        begin("cuda")
-        torch.cuda.empty_cache()
-        left.append(torch.cuda.mem_get_info()[0])
-    assert min(left[1:]) >= left[0] - (16 << 20)
+    for begin in (partial(begin_chorales, hidden_size=400), begin_text):
+        left = []
+        for _ in range(4):
+            begin(range(8), device="cuda").run_epoch()
+            torch.cuda.empty_cache()
+            left.append(torch.cuda.mem_get_info()[0])
+        assert min(left[1:]) >= left[0] - (16 << 20)

@@ -1,0 +1,61 @@
+"""Ctrl-C, memory and threads."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from rhn.errors import InvalidInputError
+from rhn.presets import preset
+from rhn.training.ensemble import TRAINED, build_model, build_models, deterministic, weight_bytes
+from rhn.training.interrupts import deferred_interrupt
+from rhn.utils import validation
+
+
+def test_the_first_ctrl_c_is_noted_and_says_so_and_the_second_ends(caplog):
+    before = signal.getsignal(signal.SIGINT)
+    with deferred_interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.pending and "as soon as everything is saved" in caplog.text
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupts_that_are_ignored_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with deferred_interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert not interrupt.pending
+
+
+def test_a_container_s_limit_decides_how_many_models_fit_its_memory(tmp_path, monkeypatch):
+    cgroups = {"/sys/fs/cgroup": tmp_path}
+    monkeypatch.setattr(validation, "Path", lambda path: cgroups.get(path, Path(path)))
+    build = partial(build_model, preset("jsb-depth-1", hidden_size=3))
+    need = 2 * TRAINED * weight_bytes(build())
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\n")
+    for limit, models in ((need + 450, 2), ("max", 3)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert len(build_models(lambda seed: build(seed=seed), range(models), "cpu")) == models
+    (tmp_path / "memory.max").write_text(f"{need + 449}\n")
+    with pytest.raises(InvalidInputError, match=r"^training needs about .* fewer or smaller"):
+        build_models(lambda seed: build(seed=seed), range(2), "cpu")
+
+
+def test_threads_are_those_of_the_machine_and_settings_are_put_back():
+    """torch ends the process with a segmentation fault for thousands of threads."""
+    before = torch.get_num_threads()
+    with deterministic(1):
+        assert torch.get_num_threads() == 1
+        assert torch.tensor([1e-40]).mul(1).item() == 0
+        for threads in (0, (os.cpu_count() or 1) + 1, 100_000):
+            with pytest.raises(InvalidInputError, match=f"threads is {threads}: expected a whole"):
+                deterministic(threads).__enter__()
+    assert torch.get_num_threads() == before
+    assert torch.tensor([1e-40]).mul(1).item() > 0

@@ -1,0 +1,332 @@
+"""A training in a folder ends the same whatever happened on the way, and is never mixed with
+another: of chorales and of texts. Its state file gives back what was written, or is refused.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tables import others_slow
+
+import rhn
+from rhn.checkpoints import read
+from rhn.errors import DamagedError, DataError, DivergedError, InvalidInputError, OutputError
+from rhn.training import run
+from rhn.training.interrupts import Interrupted
+from rhn.training.run import SAVE_SHARE, locked, train
+from rhn.training.state import read_state, write_state
+from tests.rhn.pieces import SMALL_CHORALES, shortest_chorales
+from tests.rhn.texts import SMALL, metrics, small_corpus
+
+MUSIC, TEXT = shortest_chorales(33), small_corpus(40)
+OTHERS = {"chorales": shortest_chorales(33, skip=1), "text": replace(TEXT, checksum="1" * 64)}
+HALF = ".state.rhn-partial-0123abcd.safetensors"  # what a killed writer leaves
+
+
+@pytest.fixture(scope="module", params=[(SMALL_CHORALES, MUSIC), (SMALL, TEXT)], ids=OTHERS)
+def task(request):
+    """A small training of three epochs or more."""
+    return partial(train, *request.param)
+
+
+@pytest.fixture(scope="module")
+def whole(task, tmp_path_factory):
+    """The folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("whole")
+    task(out=folder)
+    return folder
+
+
+@pytest.fixture
+def begun(task, tmp_path):
+    """A folder whose training was stopped after 3 steps, in the first or the second epoch."""
+
+    def press_ctrl_c(trainer):
+        if trainer.steps == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"^stopped after epoch [01]; .* is saved$"):
+        task(out=tmp_path, callbacks=[press_ctrl_c])
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def best(folder: Path) -> dict:
+    """What the checkpoint has of its epoch."""
+    return read(folder / "best.safetensors").metadata["metrics"]
+
+
+def test_a_folder_has_the_configuration_the_losses_and_the_best_model(task, whole):
+    before, steps, (config, corpus) = contents(whole), [], task.args
+    (result,) = task(out=whole, callbacks=[steps.append])
+    assert len(steps) == 1 and contents(whole) == before, "what is finished is not trained again"
+    names = [".lock", "best.safetensors", "config.json", "metrics.jsonl", "state.safetensors"]
+    assert sorted(before) == names
+    assert json.loads(before["config.json"]).items() >= asdict(config).items()
+    assert read(whole / "best.safetensors").metadata["train"] == asdict(config)
+    lines = {line["epoch"]: line for line in metrics(whole)}
+    assert list(lines) == list(range(config is SMALL, result.epochs + 1))
+    columns = [list(line.values())[2] for line in lines.values()]
+    assert list(lines)[np.argmin(columns)] == result.best_epoch
+    assert best(whole).items() >= lines[result.best_epoch].items()
+    how = {"batch_size": config.batch_size} if config is SMALL else {}
+    found = rhn.evaluate(rhn.load(whole), corpus, "valid", **how).nll
+    assert found == pytest.approx(result.valid_nll, rel=1e-6)
+    if corpus is MUSIC:
+        assert rhn.evaluate(rhn.load(whole), corpus).nll == result.test_nll
+        assert best(whole)["test_nll"] == result.test_nll
+        untrained = rhn.load(whole, before_training=True)
+        assert rhn.evaluate(untrained, corpus, "valid").nll == lines[0]["valid_nll"]
+
+
+def test_seeds_that_patience_ended_keep_their_results_though_more_epochs_are_allowed(
+    task, tmp_path
+):
+    changes = {} if task.args[0] is SMALL else {"init_std": 1.0}
+    ended = partial(task, out=tmp_path, seeds=(0, 1, 2), learning_rate=2.0, patience=1, **changes)
+    results = ended(epochs=12)
+    assert len({result.epochs for result in results}) > 1
+    assert all(result.epochs == result.best_epoch + 1 < 12 for result in results)
+    assert ended(epochs=20) == results
+
+
+def test_a_diverged_run_and_its_resume_say_so_alike_and_keep_a_finite_model(tmp_path):
+    for _ in range(2):
+        with pytest.raises(DivergedError, match=r"^the loss is not finite in epoch 1, at a "):
+            train(SMALL_CHORALES, MUSIC, out=tmp_path, learning_rate=3e38)
+    first, last = metrics(tmp_path)
+    assert best(tmp_path).items() > first.items() and np.isfinite(best(tmp_path)["test_nll"])
+    assert last["train_nll"] is None
+
+
+class Buffered(rhn.cells.RNN):
+    """A user's cell with buffers of every type, one infinite, and dropout."""
+
+    def __init__(self, *sizes, **keywords):
+        super().__init__(*sizes, **keywords)
+        first = torch.arange(self.hidden_size)
+        self.drop = torch.nn.Dropout(0.0)
+        for name, buffer in {
+            "order": first.flip(0),
+            "on": first >= 0,
+            "mask": torch.where(first > 0, -torch.inf, 0.0),
+            "scale": torch.full_like(first, 1 + 2**-40, dtype=torch.float64),
+            "phase": torch.full_like(first, 1j, dtype=torch.complex64),
+        }.items():
+            self.register_buffer(name, buffer.to(self.bias.device))
+
+    def step(self, x, s):
+        turned = torch.where(self.on, s[..., self.order], 0.0) * (self.phase**4).real
+        y = super().step(x, self.drop((turned * self.scale).to(s.dtype)))
+        return y * self.mask.softmax(-1)
+
+
+def test_a_cell_of_the_user_s_own_is_loaded_with_its_buffers_to_the_same_loss(tmp_path):
+    name = f"{__name__}:Buffered"
+    (found,) = train("jsb-depth-1", MUSIC, out=tmp_path, cell=name, hidden_size=4, epochs=2)
+    model = rhn.load(tmp_path, name)
+    assert rhn.evaluate(model, MUSIC, "valid").nll == pytest.approx(found.valid_nll, rel=1e-6)
+    for buffer in model.buffers():
+        buffer.copy_(buffer.roll(1))
+    again = rhn.load(rhn.save(tmp_path / "m.safetensors", model), name)
+    for key, buffer in model.named_buffers():
+        torch.testing.assert_close(again.get_buffer(key), buffer, rtol=0, atol=0)
+    model.cells[0].drop.p = 0.5
+    assert len({rhn.evaluate(model, MUSIC).nll for _ in range(3)}) == 1, "without dropout"
+
+
+# ---- it goes on ----------------------------------------------------------------------------------
+
+
+def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_tell_one_story(
+    task, whole, tmp_path
+):
+    for _ in range(500):
+        (result,) = task(out=tmp_path, max_minutes=0)
+        lines = {line["epoch"]: line for line in metrics(tmp_path)}
+        assert len(lines.keys() - {0}) == result.epochs
+        if result.epochs:
+            assert best(tmp_path).items() >= lines[result.best_epoch].items()
+        if result.finished:
+            break
+    assert result.finished and contents(tmp_path) == contents(whole)
+
+
+@pytest.mark.parametrize("written", others_slow(range(1, 8), 3, 7))
+def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_line(
+    written, task, whole, tmp_path, monkeypatch
+):
+    """A resume that is killed at once leaves the lines of the state."""
+    files = count(1)
+
+    def until_killed(write):
+        return lambda *a, **o: sys.exit() if next(files) > written else write(*a, **o)
+
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        for name in ("write_state", "save"):
+            patch.setattr(run, name, until_killed(getattr(run, name)))
+        task(out=tmp_path)
+    with contextlib.suppress(SystemExit):
+        task(out=tmp_path, callbacks=[sys.exit])
+    if (tmp_path / "best.safetensors").exists():
+        assert best(tmp_path)["epoch"] in [line["epoch"] for line in metrics(tmp_path)]
+    task(out=tmp_path)
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_after_a_full_disk_or_a_lost_folder_the_same_call_goes_on(task, whole, begun):
+    """A limit on the file's size stands for the full disk. What the folder has beyond its last save
+    is written again.
+    """
+    with (begun / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 9, "train_nll": 1.0, "valid_nll": 1.0}\n{"epo')
+    (begun / HALF).write_bytes(b"half")
+    saved, limits = contents(begun)["state.safetensors"], resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*: File too large$"):
+            task(out=begun)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(begun)["state.safetensors"] == saved
+    task(out=begun)
+    assert contents(begun) == contents(whole)
+    shutil.rmtree(begun)
+    with pytest.raises(OutputError, match="No such file"):
+        task(out=begun, callbacks=[lambda _: shutil.rmtree(begun, ignore_errors=True)])
+    task(out=begun)
+    assert contents(begun) == contents(whole)
+
+
+def test_a_finished_training_may_go_on_for_more_epochs_but_not_for_fewer(task, whole, tmp_path):
+    steps = []
+    for epochs in (2, task.args[0].epochs):
+        task(out=tmp_path, epochs=epochs, callbacks=[lambda trainer: steps.append(trainer.steps)])
+    assert sorted({*steps}) == list(range(steps[-1] + 1)) and len(steps) == steps[-1] + 2
+    with pytest.raises(InvalidInputError, match=r"^epochs is 1: expected \d or more$"):
+        task(out=tmp_path, epochs=1)
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_saving_takes_a_small_share_of_the_time(task, tmp_path, monkeypatch):
+    """By a clock on which a step takes 20 seconds and a save one."""
+    clock, saves = [0.0], []
+    monkeypatch.setattr("rhn.training.run.time.monotonic", lambda: clock[0])
+
+    def step(trainer):
+        clock[0] += 20.0
+
+    def write(*state):
+        saves.append(clock[0])
+        clock[0] += 1.0
+        write_state(*state)
+
+    monkeypatch.setattr(run, "write_state", write)
+    task(out=tmp_path, callbacks=[step], epochs=12, patience=None)
+    apart = 20 * -(-1 / SAVE_SHARE // 20) + 1
+    assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)
+
+
+# ---- the folder is its own -----------------------------------------------------------------------
+
+
+def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_is_written(
+    task, begun, request, tmp_path_factory
+):
+    path, other = begun / "state.safetensors", tmp_path_factory.mktemp("other")
+    task(out=other, epochs=1, learning_rate=0.01)
+    write_state(other / "unknown", {"unknown": np.zeros(3)}, {})
+    good, theirs, unknown = map(Path.read_bytes, (path, other / path.name, other / "unknown"))
+    another, data = "holds another training run: ", OTHERS[request.node.callspec.id]
+    for state, changes, message in (
+        (good, {"hidden_size": 7}, another + r"hidden_size is 7 here and \d+ there$"),
+        (good, {"data": data}, another + r"(data|text) is .* here and .* there$"),
+        (theirs, {}, another + r"learning_rate is .* here and 0\.01 there$"),
+        (unknown, {}, another + r".* and null there$"),
+        (good[:-1] + bytes([good[-1] ^ 1]), {}, r"state\.safetensors is damaged"),
+    ):
+        path.write_bytes(state)
+        before, how = contents(begun), {"data": task.args[1], "out": begun} | changes
+        with pytest.raises((DataError, InvalidInputError), match=message):
+            train(task.args[0], **how)
+        assert contents(begun) == before
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "config.json", "metrics.jsonl"])
+def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
+    """A study keeps its best network under the name that a training gives it."""
+    (tmp_path / name).write_text("a study's")
+    (tmp_path / ".lock").write_text("its lock")
+    with pytest.raises(InvalidInputError, match=rf"holds {name} and no state.safetensors$"):
+        task(out=tmp_path)
+    assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
+
+
+def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(task, tmp_path):
+    left = [tmp_path / HALF, tmp_path / "seed-12" / HALF]  # in this folder and in its seeds'
+    others = tmp_path / "other" / HALF  # another training may be writing there
+    for path in (*left, others):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    with locked(tmp_path), pytest.raises(OutputError, match="another process works"):
+        task(out=tmp_path)
+    assert left[0].exists()
+    task(out=tmp_path, max_minutes=0)
+    assert [path.exists() for path in (*left, others)] == [False, False, True]
+
+
+ARRAYS = {
+    "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "transposed": np.arange(6.0).reshape(2, 3).T,
+    "steps": np.array(7),
+    "generator": np.array([2**63 + 1], np.uint64),
+    "empty": np.zeros((0, 2), np.float16),
+    "live": np.array([True, False]),
+    "of torch": torch.arange(6.0).reshape(2, 3).t(),
+}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    assert read_state(path) is None
+    write_state(path, ARRAYS, {"epoch": "3"})
+    return path
+
+
+def test_arrays_and_texts_come_back_to_the_last_bit(state):
+    arrays, metadata = read_state(state)
+    assert metadata == {"epoch": "3"} and arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], np.asarray(array), strict=True)
+    assert read_state(state, whole=False) == ({}, {"epoch": "3"})
+
+
+@given(data=st.data())
+def test_a_flipped_bit_another_end_and_a_missing_checksum_are_found(state, data):
+    content, damaged = state.read_bytes(), state.with_name("damaged")
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    flipped = bytearray(content)
+    flipped[bit // 8] ^= 1 << bit % 8
+    without = content.replace(b"checksum", b"checksun")
+    for wrong in (flipped, content[: bit // 8], content + b"x", without):
+        damaged.write_bytes(wrong)
+        with pytest.raises(DamagedError):
+            read_state(damaged)

@@ -1,0 +1,215 @@
+"""Trials trained side by side have the losses and weights of plain loops, end as they should, and
+have the same bits alone, in any company and resumed.
+"""
+
+import copy
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tables import for_each
+from torch.utils._pytree import tree_map
+
+from rhn.training import trainer
+from rhn.training.ensemble import batch_order, weight_bytes, weights_generator
+from rhn.training.evaluation import evaluate_chorales, score
+from rhn.training.language import LanguageTask
+from tests.rhn.pieces import chorale_trainer, shortest_chorales
+from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer
+
+MUSIC = shortest_chorales(37, 6)  # the last batch has 5
+TEXT = small_corpus(40)
+VALID = 1  # column of a curve
+TEXTS = {
+    "paper": SMALL,
+    "everything": replace(EVERYTHING, epochs=2),
+    "adam": replace(SMALL, optimizer="adam", learning_rate=0.01, weight_decay=1e-3, epochs=2),
+    "rmsprop": replace(SMALL, optimizer="rmsprop", learning_rate=0.01, momentum=0.5, epochs=2),
+}
+RATES = {0: 1.0, 1: 3.0, 2: 0.01, 3: 0.3, 4: 2.0}
+begin_chorales = partial(chorale_trainer, corpus=MUSIC, patience=None)
+begin_text = partial(text_trainer, SMALL, TEXT)
+
+
+def assert_same(a, b, numbers, rounding=0.0):
+    """Curves and best weights equal to the bit, but for the rounding of validation losses."""
+    for n in numbers:
+        one, other = a.curve(n).copy(), b.curve(n).copy()
+        np.testing.assert_allclose(one[:, VALID], other[:, VALID], rtol=rounding, err_msg=f"{n}")
+        one[:, VALID] = other[:, VALID] = 0
+        np.testing.assert_array_equal(one, other, err_msg=f"{n}")
+        pairs = zip(a.best_model(n).parameters(), b.best_model(n).parameters(), strict=True)
+        assert all(torch.equal(p, q) for p, q in pairs), f"trial {n}"
+
+
+@for_each("cell", ["rhn", "dts-rnn", "gru"])
+def test_chorales_are_trained_by_torch_s_sgd_on_the_mean_loss_of_a_frame(cell):
+    how = {"corpus": MUSIC, "cell": cell, "dtype": torch.float64, "epochs": 2}
+    training = chorale_trainer([0, 1], rates={0: 0.5, 1: 0.1}, **how)
+    plain = training.model(1)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    pieces = sorted(MUSIC.train, key=len, reverse=True)
+    groups, name = [pieces[:32], pieces[32:]], (0, cell, training.config.depth)
+    for i in batch_order(*name, 1, 2) + batch_order(*name, 2, 2):
+        optimizer.zero_grad()
+        plain_nll(plain, groups[i]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        expected = [plain_nll(plain, pieces).item(), plain_nll(plain, MUSIC.valid).item()]
+    np.testing.assert_allclose(finish(training).curve(1)[-1], expected, rtol=1e-10)
+    loss = evaluate_chorales(plain, [MUSIC.train[0][:1], *MUSIC.valid])
+    assert loss.nll == pytest.approx(expected[1], rel=1e-10)
+    assert loss.predicted == sum(len(piece) - 1 for piece in MUSIC.valid)
+
+
+def plain_nll(model, pieces):
+    """Nats a predicted frame, piece by piece with torch's own loss."""
+    total = 0
+    for piece in pieces:
+        x = torch.from_numpy(np.asarray(piece)).double().unsqueeze(1)
+        total = total + F.binary_cross_entropy_with_logits(model(x[:-1]), x[1:], reduction="sum")
+    return total / sum(len(piece) - 1 for piece in pieces)
+
+
+def test_a_text_is_trained_by_a_plain_loop():
+    """Regularised outputs, resets of states, decays of learning rate and weights, clipping, and the
+    mean of the weights from where the validation loss stalls.
+    """
+    rates = {"learning_rate": 6.0, "weight_decay": 1e-3, "weight_decay_form": "shrink"}
+    config = replace(EVERYTHING, epochs=6, gradient_norm=1.5, **rates)
+    task = LanguageTask(config, TEXT)
+    plain = task.model(0).double()
+    training = finish(trainer.Trainer(task, {0: copy.deepcopy(plain)}))
+    mean, count, curve, resets, stalled = copy.deepcopy(plain), 1, [], [], False
+    for epoch in range(1, 7):
+        rate, losses, norms, steps, carried = 6 / 1.5 ** (epoch - 1), [], [], 0, None
+        for window in task.batches(epoch):
+            (tokens,), own = window.inputs(plain, [0])
+            masks, keep = tree_map(lambda t: t[0], own)
+            carried = carried and [s.detach() * keep for s in carried]
+            resets.append(keep == 0)
+            reading = plain(tokens[:-1], carried, masks)
+            y, carried = reading.outputs, reading.states
+            kept, change = (y * masks.output).square().mean(), y.diff(dim=0).square().mean()
+            nll = F.cross_entropy(reading.logits.mT, tokens[1:], reduction="none").mean(1).sum()
+            plain.zero_grad()
+            (nll + window.length * (0.3 * kept + 0.2 * change)).backward()
+            norms.append(torch.stack([p.grad.norm() for p in plain.parameters()]).norm().item())
+            step = rate * min(1, 1.5 / norms[-1])
+            losses.append(nll.item())
+            steps += window.length
+            with torch.no_grad():
+                count = count + 1 if stalled else 1
+                for p, average in zip(plain.parameters(), mean.parameters(), strict=True):
+                    p.sub_(step * p.grad).mul_(1 - 1e-3)
+                    average.lerp_(p, 1 / count)
+        valid = score(mean, TEXT.valid, batch_size=4).nll
+        curve.append([sum(losses) / steps, valid, rate, np.mean(norms)])
+        best = min((row[VALID] for row in curve[:-2]), default=np.inf)
+        stalled = stalled or valid > best
+    assert max(norms) > 1.5 > min(norms) and count > 1
+    resets = torch.cat(resets).double()
+    four_deviations = 4 * (0.3 * 0.7 / resets.numel()) ** 0.5
+    assert resets.mean().item() == pytest.approx(0.3, abs=four_deviations)
+    np.testing.assert_allclose(training.curve(0), curve, rtol=1e-9)
+    for name, p in training.model(0).named_parameters():
+        torch.testing.assert_close(p, mean.get_parameter(name), rtol=1e-9, atol=1e-12)
+
+
+SAME = {  # and the number of steps before a resume
+    "rhn": (begin_chorales, 3),
+    "lstm": (partial(begin_chorales, cell="lstm"), 1),
+    "gru": (partial(begin_chorales, cell="gru"), 8),
+    "dts-rnn": (partial(begin_chorales, cell="dts-rnn"), 0),
+    "rhn, 90 units": (partial(begin_chorales, hidden_size=90, epochs=1), 1),
+    "dts-rnn, 130 units": (partial(begin_chorales, cell="dts-rnn", hidden_size=130, epochs=1), 1),
+    **{name: (partial(text_trainer, config, TEXT), 11) for name, config in TEXTS.items()},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_trial_is_the_same_resumed_alone_and_in_any_company(name):
+    (begin, steps), numbers = SAME[name], (3, 1, 0, 4, 5, 9)
+    whole, broken = finish(begin(numbers)), begin(numbers)
+    for _ in range(steps):
+        broken.run_step()
+    saved = {n: broken.state(n) for n in numbers}
+    assert_same(finish(begin(numbers, saved=saved)), whole, numbers)
+    # float32 sums of the validation loss of a text over another number of rows
+    rounding = 1e-7 if name in TEXTS else 0.0
+    for company in ([0], [4, 0], [3, 1, 0, 4, 5]):
+        assert_same(finish(begin(company)), whole, company, rounding)
+    resumed = finish(begin([9, 0], saved={n: saved[n] for n in (9, 0)}))
+    assert_same(resumed, whole, [9, 0], rounding)
+    assert (whole.curve(5) != whole.curve(0)).any(), "other seeds are other trainings"
+
+
+def test_random_numbers_depend_on_seed_cell_depth_and_number():
+    names = list(itertools.product((0, 1), ("rhn", "gru"), (1, 2), (1, 2)))
+    orders = [batch_order(*name, 40) for name in names]
+    weights = [torch.rand(4, generator=weights_generator(*name)).tolist() for name in names]
+    assert len({*map(tuple, orders)}) == len({*map(tuple, weights)}) == len(names)
+
+
+def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(monkeypatch):
+    whole = finish(begin_chorales(range(5)))
+    for limit, least in (("CACHE_BYTES", weight_bytes(whole.model(0))), ("PART_BYTES", 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"rhn.training.ensemble.{limit}", 2 * least)
+            assert_same(finish(begin_chorales(range(5))), whole, range(5))
+
+
+@pytest.mark.parametrize(
+    ("objective", "patience", "stays"), [("train", 1, False), ("valid", 3, True)]
+)
+def test_a_trial_ends_after_patience_epochs_without_a_better_loss_and_leaves_the_others_alone(
+    objective, patience, stays, monkeypatch
+):
+    if stays:  # as on a GPU, in the ensemble, for a while
+        monkeypatch.setattr(trainer.Trainer, "_drop_ended", lambda self: None)
+    how = {"rates": RATES, "epochs": 12, "patience": patience, "objective": objective}
+    together = finish(chorale_trainer(RATES, MUSIC, **how))
+    for n in RATES:
+        losses = together.curve(n)[:, 0 if objective == "train" else 1].tolist()
+        ends = [
+            epoch
+            for epoch in range(len(losses))
+            if epoch == 12 or epoch - losses.index(min(losses[: epoch + 1])) == patience
+        ]
+        assert len(losses) - 1 == ends[0]
+        best = evaluate_chorales(together.best_model(n), getattr(MUSIC, objective)).nll
+        assert best == min(losses)
+        assert_same(finish(chorale_trainer([n], MUSIC, **how)), together, [n])
+    assert len({len(together.curve(n)) for n in RATES}) > 2
+
+
+@pytest.mark.parametrize("check_every", [100, 2])
+@for_each(("begin", "bias"), [(begin_chorales, "output.bias"), (begin_text, "output_bias")])
+def test_a_trial_that_diverges_leaves_and_the_others_do_not_notice(
+    begin, bias, check_every, monkeypatch
+):
+    monkeypatch.setattr(trainer, "CHECK_EVERY", check_every)
+    untouched, training = finish(begin(range(3))), begin(range(3))
+    training.run_step()
+    training._trials.ensemble.weights[bias][1, 0] = torch.nan
+    finish(training)
+    assert training.numbers == [0, 2] and " in epoch 1, at a " in training.diverged(1)
+    assert_same(training, untouched, [0, 2])
+    assert all(p.isfinite().all() for p in training.best_model(1).parameters())
+    resumed = begin(range(3), saved={n: training.state(n) for n in range(3)})
+    assert resumed.diverged(1) == training.diverged(1)
+
+
+def test_a_trial_ends_if_a_weight_or_its_loss_before_training_is_not_finite():
+    training = begin_chorales([0, 1])
+    training._trials.ensemble.weights["cells.0.bias"][1, 0, 0] = torch.inf  # tanh of it is 1
+    training.run_epoch()
+    assert training.live() == [0]
+    model = training.task.model(5)
+    torch.nn.init.constant_(model.output.bias, 1e38)
+    ended = trainer.Trainer(training.task, {5: model})
+    assert ended.live() == [] and "not finite in epoch 0" in ended.diverged(5)
