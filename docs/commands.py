@@ -5,7 +5,7 @@
 
 Python blocks with a title are written as files into the folder. The others run first, in one session. Then the commands of the ```sh blocks run,
 one after another. Blocks marked ```sh title="..." need something else: a data set, a GPU, a file of the reader's. A ```text block shows what the
-block before it prints: `...` stands for lines that are left out, and numbers may differ by a twentieth, as between processors.
+block before it prints: `...` stands for lines that are left out, and numbers may differ by a twentieth. A ```text block with a title differs between processors.
 """
 
 import os
@@ -66,7 +66,9 @@ def run(page: Path, folder: Path, *, titled: bool = False) -> None:
     Raises CalledProcessError at the first that fails, AssertionError at the first that prints something else.
     """
     blocks = [*BLOCK.findall(page.read_text()), ("", "", "")]
-    shown = [(kind, title, text, after if next_kind == "text" else None) for (kind, title, text), (next_kind, _, after) in pairwise(blocks)]
+    shown = [
+        (kind, title, text, after if next_kind == "text" and not varies else None) for (kind, title, text), (next_kind, varies, after) in pairwise(blocks)
+    ]
     for kind, title, text, _ in shown:
         if kind == "python" and title:
             (folder / title).write_text(text)
