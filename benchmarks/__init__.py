@@ -1,3 +1,1 @@
-"""Ratios against what a user would otherwise pick, measured in interleaved pairs within one run:
-`make bench`.
-"""
+"""Ratios against what a user would otherwise pick, in interleaved pairs: `make bench`."""

@@ -4,7 +4,6 @@ environment.
 
 import argparse
 import datetime
-import importlib.util
 import os
 import platform
 import sys
@@ -12,15 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import (  # noqa: F401 - they enrol themselves
-    analysis,
-    dynamics,
-    gersgorin,
-    kernels,
-    language,
-    step,
-    study,
-)
+from benchmarks import gersgorin, kernels, language, study  # noqa: F401 - they enrol themselves
 from benchmarks.registry import (
     BENCHMARKS,
     Benchmark,
@@ -31,31 +22,18 @@ from benchmarks.registry import (
 )
 from rhn.training.ensemble import tune_malloc
 
-if importlib.util.find_spec("jax"):
-    from benchmarks import peers  # noqa: F401
-
 ATTEMPTS = 3  # of a row that is below its floor: a busy machine is not a defect
 
 
 def environment(device: str) -> str:
     """Device and versions of this run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    where = (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"{cores} cores, {torch.get_num_threads()} torch threads"
-    )
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    where = f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} torch threads"
+    if device == "cuda":
+        where = torch.cuda.get_device_name()
     return (
-        f"{datetime.date.today().isoformat()}, {platform.system()} {platform.machine()}, "
-        f"{where}, {versions}"
+        f"{datetime.date.today().isoformat()}, {platform.system()} {platform.machine()}, {where}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
     )
-
-
-def stay_on_one_core() -> None:
-    """Keep this process on one core, where the system can: JAX has a pool of threads of its own."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def measure(b: Benchmark, device: str) -> tuple[Ratio, bool]:
@@ -93,7 +71,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.device == "cpu":
-        stay_on_one_core()
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core
     # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
     tune_malloc()
     print(environment(options.device))

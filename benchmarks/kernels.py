@@ -31,27 +31,23 @@ def training(module, x, **options):
 
 
 for n, depth, T, B, m, floor in SIZES:
-    pairs = 3 if n > 500 else 7
+    name, pairs = f"RHN kernel n={n} depth={depth} T={T} B={B}", 3 if n > 500 else 7
 
-    @on_both(
-        f"RHN kernel n={n} depth={depth} T={T} B={B}", "the plain autograd loop", floor, pairs=pairs
-    )
+    @on_both(name, "the plain autograd loop", floor, pairs=pairs)
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         x = torch.rand(T, B, m, device=device)
         ours = RHN(m, n, depth, device=device)
         loop = RHN(m, n, depth, kernel="reference", device=device)
         return training(ours, x), training(loop, x)
 
+    if (n, depth) not in ((20, 4), (262, 6), (215, 1)):
+        continue
 
-for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((20, 4), (262, 6), (215, 1))):
-
-    @on_both(f"RHN kernel n={n} depth={depth} T={T} B={B}", "nn.LSTM of equal recurrent parameters")
+    @on_both(name, "nn.LSTM of equal recurrent parameters")
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
-        units = round((depth * 2 * n * n / 4) ** 0.5)
-        x = torch.rand(T, B, m, device=device)
-        return training(RHN(m, n, depth, device=device), x), training(
-            torch.nn.LSTM(m, units, device=device), x
-        )
+        units, x = round((depth * 2 * n * n / 4) ** 0.5), torch.rand(T, B, m, device=device)
+        ours, theirs = RHN(m, n, depth, device=device), torch.nn.LSTM(m, units, device=device)
+        return training(ours, x), training(theirs, x)
 
 
 for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((262, 6), (830, 10))):
@@ -94,21 +90,3 @@ def _(device, n=200, depth=5, T=35, B=20):
     ours = RHN(n, n, depth, device=device)
     loop = RHN(n, n, depth, kernel="reference", device=device)
     return training(ours, x, dropout=masks), training(loop, x, dropout=masks)
-
-
-@benchmark(
-    "RHN kernel n=262 depth=6 T=60 B=32", "torch.compile of one step in a loop", pairs=3, full=True
-)
-def _(device, n=262, depth=6, T=60, B=32, m=88):
-    x, cell = torch.rand(T, B, m), RHN(m, n, depth, kernel="reference")
-    step = torch.compile(cell.step)
-
-    def compiled():
-        cell.zero_grad(set_to_none=True)
-        s, total = torch.zeros(B, n), 0
-        for x_t in x:
-            s = step(x_t, s)
-            total = total + s.sum()
-        total.backward()
-
-    return training(RHN(m, n, depth), x), compiled

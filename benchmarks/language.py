@@ -1,5 +1,5 @@
-"""Training steps of language models: ours, against a plain autograd loop, and several seeds as one
-program against one after another.
+"""Training steps of language models: ours, against a plain autograd loop, several seeds as one
+program against one after another, and the update of the weights alone.
 
 Random tokens: no step's work depends on them. Every step is whole: forward, backward, norm, update,
 with the paper's dropout.
@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.registry import benchmark, on_both
+from benchmarks.registry import benchmark
 from rhn.data.text import TextCorpus, Vocabulary
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model
+from rhn.training.ensemble import Ensemble, build_model
 from rhn.training.language import LanguageTask
+from rhn.training.optimizers import OPTIMIZERS
 from rhn.training.trainer import Trainer
 
 WINDOWS = 3  # steps a measurement
@@ -110,36 +111,25 @@ def lstm(config: LanguageConfig, words: int, device: str):
     return by_hand(config, words, device, model, model)
 
 
-SMALL = replace(preset("ptb-depth-5"), hidden_size=200)
+SMALL, SOTA = replace(preset("ptb-depth-5"), hidden_size=200), preset("ptb-sota")
+WORDS = 10_000
 
 
-@benchmark(
-    "language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.5
-)
-def small(device: str):
-    return ours(SMALL, 10_000, device), plain(SMALL, 10_000, device)
-
-
-@benchmark("language model step, RHN n=200 depth=5, 10,000 words", "nn.LSTM of equal parameters")
-def small_lstm(device: str):
-    return ours(SMALL, 10_000, device), lstm(SMALL, 10_000, device)
-
-
-@on_both("language model step, ptb-sota", "a plain autograd loop", floor=1.2, pairs=3, full=True)
-def sota(device: str):
-    return ours(preset("ptb-sota"), 10_000, device), plain(preset("ptb-sota"), 10_000, device)
-
-
-@benchmark(
-    "language model step, ptb-sota",
-    "nn.LSTM of equal parameters",
+LOOP, LAYER = "a plain autograd loop", "nn.LSTM of equal parameters"
+STEPS = (  # what, its settings, against, steps of the other, options of the row
+    ("RHN n=200 depth=5, 10,000 words", SMALL, LOOP, plain, {"floor": 1.5}),
+    ("RHN n=200 depth=5, 10,000 words", SMALL, LAYER, lstm, {}),
+    ("ptb-sota", SOTA, LOOP, plain, {"floor": 1.2, "full": True, "devices": ("cpu", "cuda")}),
     # one layer of cuDNN has a tenth of the products in a row
-    floor=0.0,
-    pairs=3,
-    devices=("cuda",),
+    ("ptb-sota", SOTA, LAYER, lstm, {"floor": 0.0, "devices": ("cuda",)}),
 )
-def sota_lstm(device: str):
-    return ours(preset("ptb-sota"), 10_000, device), lstm(preset("ptb-sota"), 10_000, device)
+
+for what, config, against, steps, options in STEPS:
+    pairs = 7 if config is SMALL else 3
+
+    @benchmark(f"language model step, {what}", against, pairs=pairs, **options)
+    def _(device, config=config, steps=steps):
+        return ours(config, WORDS, device), steps(config, WORDS, device)
 
 
 @benchmark("language model step, RHN n=50 depth=5, 1,000 words, 4 seeds", "one after another")
@@ -147,3 +137,25 @@ def seeds(device: str):
     config = replace(preset("ptb-depth-5"), hidden_size=50)
     alone = [ours(config, 1000, device, (seed,)) for seed in range(4)]
     return ours(config, 1000, device, (0, 1, 2, 3)), lambda: [run() for run in alone]
+
+
+@benchmark(
+    "clipping and SGD of ptb-sota's 23 million weights",
+    "torch's clip_grad_norm_ and SGD (foreach)",
+    0.95,
+)
+def update(device: str):
+    stack = Ensemble.of([build_model(SOTA, WORDS)], device)
+    gradients = {name: 1e-3 * torch.randn_like(w) for name, w in stack.weights.items()}
+    rate = torch.full((1,), 1e-6, device=device)
+    theirs = [nn.Parameter(w[0].clone()) for w in stack.weights.values()]
+    for p, g in zip(theirs, gradients.values(), strict=True):
+        p.grad = g[0].clone()
+    optimizer = torch.optim.SGD(theirs, lr=1e-6, foreach=True)
+
+    def plain_update():
+        nn.utils.clip_grad_norm_(theirs, 10.0, foreach=True)
+        optimizer.step()
+
+    sgd = OPTIMIZERS["sgd"](clip=10.0)
+    return (lambda: sgd.step(stack.weights, gradients, {}, rate)), plain_update

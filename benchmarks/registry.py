@@ -40,9 +40,8 @@ def benchmark(name: str, against: str, floor: float = 1.0, **options):
     """Enrol a `prepare` function."""
 
     def enrol(prepare):
-        BENCHMARKS.append(
-            Benchmark(name=name, prepare=prepare, against=against, floor=floor, **options)
-        )
+        row = Benchmark(name=name, prepare=prepare, against=against, floor=floor, **options)
+        BENCHMARKS.append(row)
         return prepare
 
     return enrol
@@ -62,28 +61,29 @@ class Ratio:
     """The median of ours."""
 
 
+def seconds_of(function: Callable[[], object], device: str) -> float:
+    """The time of one call, with all that it started on a GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def paired(
     ours: Callable[[], object], *others: Callable[[], object], pairs: int, device: str = "cpu"
 ) -> Ratio:
     """time(fastest of the others) / time(ours), in turn, so that a drifting machine slows both; a
     first round warms up.
     """
-
-    def seconds(function) -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
     for function in (ours, *others):
         function()
     ratios, own = [], []
     for k in range(pairs):
         order = (ours, *others) if k % 2 else (*others, ours)
-        taken = {function: seconds(function) for function in order}
+        taken = {function: seconds_of(function, device) for function in order}
         ratios.append(min(taken[f] for f in others) / taken[ours])
         own.append(taken[ours])
     return Ratio(statistics.median(ratios), min(ratios), max(ratios), statistics.median(own))

@@ -1,73 +1,65 @@
-"""K trials of the study as one program, against the same ones one after another, and against a
-plain autograd loop for each.
+"""Trials of a study as one program, against the same ones one after another, and against a plain
+autograd loop for each; and the lesions of a network as one stack, against one after another.
 
-An epoch of each: training on some chorales, then the loss on them, as the study does it. RHNs, at
-the sizes of the small preset and, with --full, of the paper.
+An epoch of each trial: training on some chorales, then the loss on them, as the study does it. RHNs
+at the sizes of the small preset.
 """
 
 import functools
 
 import torch
 
-from benchmarks.registry import benchmark
+from analysis import lesion
+from benchmarks.registry import benchmark, on_both
 from optim_study.backend import hidden_size, start_training
-from optim_study.config import RunConfig, StudyConfig, paper, small
+from optim_study.config import StudyConfig, small
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import training_batches
 
-FUSED = {"cpu": {"small": 15, "paper": 4}, "cuda": {"small": 60, "paper": 60}}
-PIECES = {"small": 64, "paper": 32}
+TRIALS, PIECES = 15, 64
 
 
 @functools.cache
-def corpus(pieces: int) -> Corpus:
+def corpus() -> Corpus:
     """Chorales at equal distances in the list: short ones and long ones."""
     full = chorales()
-    step = len(full.train) // pieces
-    return Corpus(full.train[::step][:pieces], full.valid[:8], full.test[:8], full.source)
+    pieces = full.train[:: len(full.train) // PIECES][:PIECES]
+    return Corpus(pieces, full.valid[:8], full.test[:8], full.source)
 
 
-def study(preset: RunConfig, depth: int, data: Corpus) -> StudyConfig:
+def study(depth: int) -> StudyConfig:
     """One that trains for ever: gentle learning rates, so that nobody leaves."""
     return StudyConfig(
         arch="rhn",
         depth=depth,
-        data=data.checksum,
-        budget_scale=preset.budget_scale,
+        data=corpus().checksum,
+        budget_scale=small().budget_scale,
         epochs=10**6,
         patience=10**6,
         learning_rate=(1e-4, 1e-3),
     )
 
 
-def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
+def plain_epoch(config: StudyConfig):
     """The same by the book: the cell's equation as a loop, autograd, torch.optim.SGD, a model at a
     time.
     """
-    where = {"device": device, "dtype": torch.float32}
+    data, where = corpus(), {"device": "cpu", "dtype": torch.float32}
     batches = training_batches(data.train, config.batch_size, **where)
     valid = training_batches(data.valid, 64, **where)
     trainings = []
-    for number in numbers:
-        model = PolyphonicModel(
-            "rhn",
-            hidden_size=hidden_size(config),
-            depth=config.depth,
-            kernel="reference",
-            device=device,
-        )
-        rate = config.settings(number).learning_rate
-        trainings.append(
-            (model, torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum))
-        )
+    for number in range(TRIALS):
+        units, rate = hidden_size(config), config.settings(number).learning_rate
+        model = PolyphonicModel("rhn", hidden_size=units, depth=config.depth, kernel="reference")
+        sgd = torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum)
+        trainings.append((model, sgd))
 
     def loss(model, batch):
-        return (
-            frame_nll(model(batch.frames[:-1]), batch.frames[1:]) * batch.mask[1:]
-        ).sum() / batch.size
+        nll = frame_nll(model(batch.frames[:-1]), batch.frames[1:])
+        return (nll * batch.mask[1:]).sum() / batch.size
 
     def run():
         for model, optimizer in trainings:
@@ -81,11 +73,10 @@ def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
     return run
 
 
-def fused_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str, *, together: bool):
-    """The study's own training, all trials as one program or one after another."""
-    groups = [numbers] if together else [[number] for number in numbers]
+def fused_epoch(config: StudyConfig, groups: list[range]):
+    """The study's own training: the trials of each group as one program."""
     swarms = [
-        start_training(config, {n: config.settings(n) for n in group}, {}, data, device)
+        start_training(config, {n: config.settings(n) for n in group}, {}, corpus(), "cpu")
         for group in groups
     ]
 
@@ -96,30 +87,29 @@ def fused_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str, 
     return run
 
 
-for preset in (small(), paper()):
-    size = "paper" if preset.budget_scale == 1 else "small"
-    for depth in preset.depth:
-        common = {"full": size == "paper", "devices": ("cpu", "cuda"), "pairs": 3}
+for depth in small().depth:
+    name = f"study, small sizes, RHN depth {depth}, {TRIALS} trials"
 
-        def prepared(device, other, size=size, preset=preset, depth=depth):
-            """(ours, the other), for as many trials as suit the device."""
-            data, numbers = corpus(PIECES[size]), range(FUSED[device][size])
-            config = study(preset, depth, data)
-            theirs = (
-                plain_epoch(config, numbers, data, device)
-                if other == "plain"
-                else fused_epoch(config, numbers, data, device, together=False)
-            )
-            return fused_epoch(config, numbers, data, device, together=True), theirs
+    @benchmark(name, "the same, one after another", 0.9, pairs=3)
+    def _(device, depth=depth):
+        alone = [range(number, number + 1) for number in range(TRIALS)]
+        return fused_epoch(study(depth), [range(TRIALS)]), fused_epoch(study(depth), alone)
 
-        name = (
-            f"study, {size} sizes, RHN depth {depth}, {FUSED['cpu'][size]} trials "
-            f"({FUSED['cuda'][size]} on a GPU)"
-        )
-        benchmark(name, "the same, one after another", 0.9, **common)(
-            functools.partial(prepared, other="alone")
-        )
-        floor = 8.0 if size == "small" else 1.0
-        benchmark(name, "a plain autograd loop each", floor, **common)(
-            functools.partial(prepared, other="plain")
-        )
+    @benchmark(name, "a plain autograd loop each", 8.0, pairs=3)
+    def _(device, depth=depth):
+        return fused_epoch(study(depth), [range(TRIALS)]), plain_epoch(study(depth))
+
+
+# On a CPU both do the same arithmetic, and the stack only must not cost anything.
+@on_both(
+    "lesions of an RHN n=262 depth=6 over the training chorales, one stack",
+    "the same networks one by one",
+    0.9,
+    pairs=3,
+)
+def _(device):
+    pieces, generator = chorales().train, torch.Generator().manual_seed(0)
+    model = PolyphonicModel(
+        "rhn", hidden_size=262, depth=6, init="gaussian:0.05", generator=generator
+    ).to(device)
+    return (lambda: lesion(model, pieces)), (lambda: lesion(model, pieces, at_once=1))

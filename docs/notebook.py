@@ -1,8 +1,8 @@
-"""Write the notebooks of some pages, executed: `python docs/notebook.py [PAGE ...]`, or `make notebook`.
+"""Write the notebooks of some pages, executed: `python docs/notebook.py [PAGE ...]`.
 
 The notebook of a page lies beside it: tutorial.md, tutorial.ipynb. Cells are made of the page: `sh` blocks become %%bash cells, `python`
 blocks code cells, and the tutorials' pictures, which their blocks draw, are shown by code cells. The page's `text` blocks are left out,
-since the cells print them. Needs nbformat, nbclient and ipykernel (extra dev).
+since the cells print them. Needs nbformat, nbclient and ipykernel (extra notebooks).
 """
 
 import base64

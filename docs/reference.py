@@ -1,6 +1,6 @@
 """Write what the pages take from the code: tables of names, the page of commands, and the page of rows.
 
-    python docs/reference.py            # or `make reference`; tests compare the files with the code
+    python docs/reference.py            # or `make docs`; tests compare the files with the code
 
 A page of docs/api has comments <!-- names ... -->, with a line `::: module.name` for each name. The table above such a comment is written here, from the
 first sentence of each docstring, with the shortest path from which each name is imported. For the site (a hook of mkdocs) the lines `::: module.name` leave the comment, and mkdocstrings fills them in.
@@ -32,13 +32,13 @@ COMMANDS = {  # the command, its module with `main`, its subcommands
 HEAD = """\
 # Commands
 
-The help of every command, as `COMMAND --help` prints it. `make reference` writes this page. Every command also takes `--help` and `--version`.
+The help of every command, as `COMMAND --help` prints it. `make docs` writes this page. Every command also takes `--help` and `--version`.
 Options that several commands of a group share are listed once, at its end.
 """
 ROWS_HEAD = """\
 # Rows of results
 
-Every label, unit and note that a result prints, and the page that explains them. `make reference` writes this page.
+Every label, unit and note that a result prints, and the page that explains them. `make docs` writes this page.
 """
 
 

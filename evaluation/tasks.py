@@ -1,8 +1,10 @@
 """Data that several trainings share, each of a generator that the caller seeds."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 
 
 def mark(x: Tensor, g: torch.Generator) -> Tensor:
@@ -26,13 +28,32 @@ def adding(g: torch.Generator, *shape: int, axis: int = 1) -> tuple[Tensor, Tens
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """scikit-learn's handwritten digits, pixel by pixel (1797, 64), and their classes."""
+    """scikit-learn's handwritten digits (1797, 8, 8) in a random order, and their classes."""
     from sklearn.datasets import load_digits
 
-    images, classes = load_digits(return_X_y=True)
-    return torch.tensor(images / 16).float(), torch.tensor(classes)
+    images, classes = map(torch.tensor, load_digits(return_X_y=True))
+    order = torch.randperm(len(images))
+    return (images[order] / 16).float().unflatten(1, (8, 8)), classes[order]
 
 
 def of_last_frames(output: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of the last frames, as many as y (N, frames) has."""
     return F.cross_entropy(output[:, -y.shape[1] :].flatten(0, 1), y.flatten())
+
+
+def ctc(output: Tensor, y: Tensor, blank: int = 0) -> Tensor:
+    """The CTC loss of logits (N, T, K) of labels without positions (N, L)."""
+    frames, labels = (torch.full((len(y),), size) for size in (output.shape[1], y.shape[1]))
+    return F.ctc_loss(output.log_softmax(2).transpose(0, 1), y, frames, labels, blank)
+
+
+def transcribe(output: Tensor, blank: int = 0) -> list[list[int]]:
+    """The best labels (N lists) of frames (N, T, K), without repetitions and blanks."""
+    rows = map(torch.unique_consecutive, output.argmax(2))
+    return [[k for k in row.tolist() if k != blank] for row in rows]
+
+
+def misread(model: nn.Module, x: Tensor, y: Tensor, blank: int = 0) -> float:
+    """The share of sequences whose labels are not all right."""
+    read = transcribe(model(x), blank)
+    return sum(a != b for a, b in zip(read, y.tolist(), strict=True)) / len(y)

@@ -94,7 +94,7 @@ def assert_as_exact(
 
 
 def assert_within(error: float, allowed: float, name: str) -> None:
-    """`make test-hosts` notes how near every error comes to what is allowed."""
+    """`tests/hosts.py` notes how near every error comes to what is allowed."""
     assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.1e}"
 
 

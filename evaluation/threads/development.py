@@ -1,10 +1,4 @@
-"""The threads with odd numbers in threads.csv as small trainings: as its owner wrote it, and with
-one repair.
-
-    t05(False), t05(True)    # thread 5 with a softmax before the cross entropy, and without it
-
-Legend: N examples, T frames, m inputs, K outputs or classes, V words.
-"""
+"""The threads with odd numbers in threads.csv."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from evaluation.networks import Loop, Net, Own, cross, minibatches, reader
+from evaluation.networks import Loop, Net, Own, cross, gru, lstm, reader
+from evaluation.tasks import BITS, MSE
 from evaluation.threads.trainings import (
     Training,
     case,
+    minibatches,
     share,
     squared,
     threads,
@@ -83,7 +79,7 @@ def t01(repaired: bool) -> Training:
     model = Net("LSTM", 10, 32, 1)
     if not repaired:
         model.out = Own(lambda net, h: h[:, :1])
-    return case(model, (x, 2 + 3 * x[:, -3:, 0].sum(1, True)), nn.MSELoss(), 0.02, "SGD", steps=800)
+    return case(model, (x, 2 + 3 * x[:, -3:, 0].sum(1, True)), MSE, 0.02, "SGD", steps=800)
 
 
 def t03(repaired: bool) -> Training:
@@ -95,8 +91,8 @@ def t03(repaired: bool) -> Training:
 
     (a, b), same = torch.randint(30, (2, 2400, 8)), torch.rand(2400, 8) < torch.rand(2400, 1)
     x, alike = torch.stack([a, torch.where(same, a, b)], 1), same.float().mean(1, True)
-    model = Own(forward, embedding=nn.Embedding(30, 16), lstm=nn.LSTM(16, 32, batch_first=True))
-    return case(model, (x, alike if repaired else 1 + 4 * alike), nn.MSELoss(), 1.0, "Adadelta")
+    model = Own(forward, embedding=nn.Embedding(30, 16), lstm=lstm(16, 32))
+    return case(model, (x, alike if repaired else 1 + 4 * alike), MSE, 1.0, "Adadelta")
 
 
 def t05(repaired: bool) -> Training:
@@ -109,27 +105,21 @@ def t05(repaired: bool) -> Training:
     model = reader("LSTM", 40, 32, 16, every=True, bidirectional=True)
     if not repaired:
         model.append(nn.Softmax(1))
-    return case(
-        model,
-        (x, y),
-        cross,
-        1e-3,
-        "RMSprop",
-        error=lambda model, x, y: cross(model(x), y).item() / base,
-    )
+
+    def relative(model: nn.Module, x: Tensor, y: Tensor) -> float:
+        return cross(model(x), y).item() / base
+
+    return case(model, (x, y), cross, 1e-3, "RMSprop", error=relative)
 
 
 def t07(repaired: bool) -> Training:
     """A sigmoid ends the model and the loss takes logits: no probability falls below a half."""
     speaker = torch.randint(4, (1200, 15))
     voice = torch.randn(4, 8)[speaker] + 0.3 * torch.randn(1200, 15, 8)
-    x, y = (
-        torch.cat([voice, voice[:, :1].expand(-1, 15, -1)], 2),
-        (speaker == speaker[:, :1]).float(),
-    )
+    x, y = torch.cat([voice, voice[:, :1].expand(-1, 15, -1)], 2), speaker == speaker[:, :1]
     net = Net("LSTM", 16, 32, 32, every=True, num_layers=2, bidirectional=True)
     model = nn.Sequential(net, nn.ReLU(), nn.Linear(32, 1), *[nn.Sigmoid()] * (not repaired))
-    return case(model, (x, y.unsqueeze(2)), nn.BCEWithLogitsLoss(), error=wrong, steps=300)
+    return case(model, (x, y.unsqueeze(2).float()), BITS, error=wrong, steps=300)
 
 
 def t09(repaired: bool) -> Training:
@@ -137,13 +127,9 @@ def t09(repaired: bool) -> Training:
     bits, flips = torch.randint(2, (3000,)).float(), torch.rand(3000) < 0.05
     for t in range(2, 3000):
         bits[t] = bits[t - 2] if flips[t] else 1 - bits[t - 2]
-    model, data = (
-        nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1)),
-        windows(bits[:, None], 3),
-    )
-    return case(
-        model, data, nn.BCELoss(), 0.05, "Adagrad", error=wrong_half, steps=800, batch_size=256
-    )
+    model = nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1))
+    data, loss, how = windows(bits[:, None], 3), nn.BCELoss(), {"steps": 800, "batch_size": 256}
+    return case(model, data, loss, 0.05, "Adagrad", error=wrong_half, **how)
 
 
 def t11(repaired: bool) -> Training:
@@ -157,7 +143,7 @@ def t11(repaired: bool) -> Training:
         Cells(8, 32, F.relu), Cells(32, 16, F.relu), nn.Linear(16, 1), *[nn.ReLU()] * (not repaired)
     )
     how = {"momentum": 0.99, "nesterov": True}
-    return case(model, (x, y), nn.MSELoss(), 0.01, "SGD", how=how, steps=400)
+    return case(model, (x, y), MSE, 0.01, "SGD", how=how, steps=400)
 
 
 def t13(repaired: bool) -> Training:
@@ -180,14 +166,14 @@ def t15(repaired: bool) -> Training:
     )
     x = torch.cat([path[:, :-1] + torch.tensor([42.73, -73.68]), 40 * torch.rand(1400, 10, 1)], 2)
     x = (x - x.mean((0, 1))) / x.std((0, 1)) if repaired else x
-    return case(Net("LSTM", 3, 64, 2), (x, path[:, -1] / path[:, -1].std(0)), nn.MSELoss())
+    return case(Net("LSTM", 3, 64, 2), (x, path[:, -1] / path[:, -1].std(0)), MSE)
 
 
 def t17(repaired: bool) -> Training:
     """The number of the next word is the target of a regression with one linear output."""
     text = chain(3400, 11, 300, back=1)
     model = reader("LSTM", 300, 64, 300 if repaired else 1, num_layers=2, dropout=0.2)
-    y, loss_fn = (text[:, -1], cross) if repaired else (text[:, -1:].float(), nn.MSELoss())
+    y, loss_fn = (text[:, -1], cross) if repaired else (text[:, -1:].float(), MSE)
     return case(model, (text[:, :-1], y), loss_fn, 1e-3, "RMSprop", steps=800)
 
 
@@ -195,7 +181,7 @@ def t19(repaired: bool) -> Training:
     """Every example is a single number, the answer is the number two before it."""
     x = (torch.randint(101, (2000,)) / 100).unfold(0, 3, 1).unsqueeze(2)
     data = x if repaired else x[:, -1:], x[:, 0]
-    return case(Net("RNN", 1, 16, 1), data, nn.MSELoss(), steps=800, batch_size=5)
+    return case(Net("RNN", 1, 16, 1), data, MSE, steps=800, batch_size=5)
 
 
 def t21(repaired: bool) -> Training:
@@ -203,7 +189,7 @@ def t21(repaired: bool) -> Training:
     series = torch.sin(torch.arange(1500) / 4) + 0.1 * torch.randn(1500)
     lost = torch.randperm(1000)[:15] + 1
     series[lost] = (series[lost - 1] + series[lost + 1]) / 2 if repaired else math.nan
-    return case(Net("LSTM", 1, 25, 1), windows(series[:, None], 12), nn.MSELoss())
+    return case(Net("LSTM", 1, 25, 1), windows(series[:, None], 12), MSE)
 
 
 def t23(repaired: bool) -> Training:
@@ -230,7 +216,7 @@ def t25(repaired: bool) -> Training:
         16, 1
     )
     model = Net("RNN", 1, 32, 1, every=True)
-    return case(model, (torch.sin(t), torch.sin(t / 2)), nn.MSELoss(), 0.01, batch_size=16)
+    return case(model, (torch.sin(t), torch.sin(t / 2)), MSE, 0.01, batch_size=16)
 
 
 def t27(repaired: bool) -> Training:
@@ -277,7 +263,7 @@ def t33(repaired: bool) -> Training:
     """
     x = torch.randn(1400, 13, 1)
     model = Loop("LSTMCell", 1, 10, 1, every=True, cut=0 if repaired else 1)
-    return case(model, (x[:, 3:], x[:, :-3]), nn.MSELoss(), 1e-2)
+    return case(model, (x[:, 3:], x[:, :-3]), MSE, 1e-2)
 
 
 def t35(repaired: bool) -> Training:
@@ -356,7 +342,7 @@ def t43(repaired: bool) -> Training:
     x, model = zipf(60, 1400, 12), reader("LSTM", 60, 32, 1)
     if repaired:
         model.append(nn.Flatten(0))
-    return case(model, (x, 3 * torch.randn(60)[x].mean(1)), nn.MSELoss(), 3e-3)
+    return case(model, (x, 3 * torch.randn(60)[x].mean(1)), MSE, 3e-3)
 
 
 def t45(repaired: bool) -> Training:
@@ -366,14 +352,8 @@ def t45(repaired: bool) -> Training:
     y = torch.where(title[x.roll(1, 1)] & name[x], 1 + kind[x], 0)
     y[:, 1:] = torch.where((y[:, :-1] > 0) & name[x[:, 1:]], y[:, :-1], y[:, 1:])
     model = Net("LSTM", 300, 64, 5, every=True, bidirectional=True)
-    return case(
-        model,
-        (torch.randn(200, 300)[x], y),
-        cross,
-        1e-3 if repaired else 0.1,
-        steps=300,
-        batch_size=20,
-    )
+    data, rate = (torch.randn(200, 300)[x], y), 1e-3 if repaired else 0.1
+    return case(model, data, cross, rate, steps=300, batch_size=20)
 
 
 def t47(repaired: bool) -> Training:
@@ -387,18 +367,13 @@ def t47(repaired: bool) -> Training:
         h = net.decoder(target, state)[0]
         return net.out(torch.cat([h, (h @ memory.mT).softmax(2) @ memory], 2))
 
-    encoder, decoder = (nn.GRU(32, 64, batch_first=True) for _ in range(2))
+    encoder, decoder = (gru(32, 64) for _ in range(2))
     source, table = torch.randint(1, 11, (2400, 10)), F.pad(1 + torch.randperm(10), (1, 0))
     target = table[source.flip(1)]
     # what was translated so far stands behind the source
     x = torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1)
-    model = Own(
-        forward,
-        embedding=nn.Embedding(11, 32),
-        encoder=encoder,
-        decoder=decoder,
-        out=nn.Linear(128, 11),
-    )
+    parts = {"embedding": nn.Embedding(11, 32), "encoder": encoder, "decoder": decoder}
+    model = Own(forward, **parts, out=nn.Linear(128, 11))
     rate, optimizer = (1e-3, "Adam") if repaired else (1.0, "SGD")
     return case(model, (x, target), lambda output, y: 10 * cross(output, y), rate, optimizer)
 
@@ -406,9 +381,7 @@ def t47(repaired: bool) -> Training:
 def t49(repaired: bool) -> Training:
     """Ten sequences with an impulse at another place each are trained for a few epochs only."""
     x, y = torch.eye(10).repeat(2, 1).unsqueeze(2), torch.eye(10)[:, :1].repeat(2, 1)
-    return case(
-        Net("LSTM", 1, 16, 1), (x, y), nn.MSELoss(), 3e-3, fresh=10, steps=800 if repaired else 40
-    )
+    return case(Net("LSTM", 1, 16, 1), (x, y), MSE, 3e-3, fresh=10, steps=800 if repaired else 40)
 
 
 def t51(repaired: bool) -> Training:
@@ -418,7 +391,7 @@ def t51(repaired: bool) -> Training:
     cells = Cells(32, 64, activation), Cells(64, 10, activation)
     model = nn.Sequential(nn.Embedding(60, 32), *cells, last, nn.Linear(10, 1))
     y = torch.randn(60)[x[:, -5:]].mean(1, True)
-    return case(model, (x, y), nn.MSELoss(), 1e-2, "RMSprop", steps=100)
+    return case(model, (x, y), MSE, 1e-2, "RMSprop", steps=100)
 
 
 def t53(repaired: bool) -> Training:
@@ -446,7 +419,7 @@ def t55(repaired: bool) -> Training:
     def repeated(model: nn.Module, x: Tensor, y: Tensor) -> float:
         return squared(model(x), y, x[:, 0, -1:])
 
-    return case(model, (x.mT, y), nn.MSELoss(), error=repeated, steps=800, batch_size=10)
+    return case(model, (x.mT, y), MSE, error=repeated, steps=800, batch_size=10)
 
 
 def t57(repaired: bool) -> Training:

@@ -2,6 +2,7 @@
 
 import csv
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,30 +14,21 @@ from evaluation.threads.trainings import Training
 from rhn.cells import CELLS
 
 EXAMPLES = 1000
-OPTIMIZERS = {
-    "sgd": (torch.optim.SGD, {}),
-    "momentum": (torch.optim.SGD, {"momentum": 0.9}),
-    "adam": (torch.optim.Adam, {}),
-    "adamw": (torch.optim.AdamW, {}),
-    "nadam": (torch.optim.NAdam, {}),
-    "adagrad": (torch.optim.Adagrad, {}),
-    "rmsprop": (torch.optim.RMSprop, {}),
-}
 LOSSES = {"mse": F.mse_loss, "cross-entropy": cross}
 TABLE = """\
 number,seed,task,network,units,layers,batch_first,start,optimizer,learning_rate,steps
-6,600006,flip_flops,gru,24,1,False,uniform,rmsprop,0.0046,1000
-9,600009,order,nn.LSTM,16,1,True,torch,adam,0.0011,1000
-10,600010,logistic_map,rhn,24,3,False,scaled,rmsprop,0.01,1000
-15,600015,flip_flops,nn.GRU,64,1,True,torch,momentum,0.025,1000
-35,600035,logistic_map,nn.RNN,16,1,True,torch,nadam,0.048,1000
-61,600061,majority,nn.LSTM,32,1,True,torch,adagrad,0.14,1000
-124,700054,flip_flops,nn.RNN,64,1,True,torch,adam,0.00022,1000
-140,100000,recall,nn.GRU,16,1,False,torch,adamw,0.03,1000
-154,100014,sines,nn.LSTM,32,1,False,torch,sgd,0.37,1000
-182,200014,adding,rnn,24,1,False,scaled,momentum,0.01,1000
-248,500015,parity,irnn,24,1,False,scaled,adam,0.0091,300
-251,500018,parity,gru,24,1,False,gaussian:0.01,adam,0.0025,300
+6,600006,flip_flops,gru,24,1,False,uniform,RMSprop,0.0046,1000
+9,600009,order,nn.LSTM,16,1,True,torch,Adam,0.0011,1000
+10,600010,logistic_map,rhn,24,3,False,scaled,RMSprop,0.01,1000
+15,600015,flip_flops,nn.GRU,64,1,True,torch,SGD 0.9,0.025,1000
+35,600035,logistic_map,nn.RNN,16,1,True,torch,NAdam,0.048,1000
+61,600061,majority,nn.LSTM,32,1,True,torch,Adagrad,0.14,1000
+124,700054,flip_flops,nn.RNN,64,1,True,torch,Adam,0.00022,1000
+140,100000,recall,nn.GRU,16,1,False,torch,AdamW,0.03,1000
+154,100014,sines,nn.LSTM,32,1,False,torch,SGD,0.37,1000
+182,200014,adding,rnn,24,1,False,scaled,SGD 0.9,0.01,1000
+248,500015,parity,irnn,24,1,False,scaled,Adam,0.0091,300
+251,500018,parity,gru,24,1,False,gaussian:0.01,Adam,0.0025,300
 """
 ROWS = {int(row["number"]): row for row in csv.DictReader(TABLE.splitlines())}
 """The drawn settings by the number of the training."""
@@ -85,9 +77,8 @@ def majority(g):
 
 def flip_flops(g):
     """The last pulse of each of three channels, at each of 25 frames."""
-    x = (torch.rand(25, EXAMPLES, 3, generator=g) < 0.15) * torch.randn(
-        25, EXAMPLES, 3, generator=g
-    ).sign()
+    pulses = torch.rand(25, EXAMPLES, 3, generator=g) < 0.15
+    x = pulses * torch.randn(25, EXAMPLES, 3, generator=g).sign()
     y, state = torch.zeros_like(x), torch.zeros(EXAMPLES, 3)
     for t in range(25):
         state = torch.where(x[t] != 0, x[t], state)
@@ -114,50 +105,37 @@ def sines(g):
 
 
 def optimizer_of(row: dict, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a row."""
-    kind, options = OPTIMIZERS[row["optimizer"]]
-    return kind(model.parameters(), lr=float(row["learning_rate"]), **options)
+    """The optimiser of a row, whose momentum stands behind its name."""
+    kind, _, momentum = row["optimizer"].partition(" ")
+    options = {"momentum": float(momentum)} if momentum else {}
+    return getattr(torch.optim, kind)(model.parameters(), float(row["learning_rate"]), **options)
 
 
-def network_of(row: dict, x, y, last: bool, time: int, **start) -> nn.Module:
-    """The network of a row, drawn from its seed; symbols x have an embedding of eight. time: axis
-    of the frames.
-    """
+def network_of(row: dict, x, y, last: bool, time: int) -> nn.Module:
+    """The network of a row, drawn from its seed. time: axis of the frames."""
     torch.manual_seed(int(row["seed"]))
     kind, layers = row["network"].removeprefix("nn."), int(row["layers"])
-    parts, inputs = [], x.shape[-1]
-    if not x.is_floating_point():
-        parts, inputs = [nn.Embedding(int(x.max()) + 1, 8)], 8
     outputs = y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
-    sizes = inputs, int(row["units"]), outputs
-    if kind in CELLS:
-        parts.append(ours(kind, *sizes, every=not last, time=time, depth=layers, **start))
-    else:
-        parts.append(Net(kind, *sizes, every=not last, num_layers=layers, batch_first=bool(time)))
-    return nn.Sequential(*parts)
-
-
-def built(row: dict):
-    """(Network, x, y, name of the loss, optimiser, axis of the examples) of a row."""
-    x, y, loss, last = globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"])))
-    first = row["batch_first"] == "True"
-    if first:
-        x, y = x.transpose(0, 1), y if last else y.transpose(0, 1)
+    sizes = x.shape[-1], int(row["units"]), outputs
+    if kind not in CELLS:
+        return Net(kind, *sizes, every=not last, num_layers=layers, batch_first=bool(time))
     start = {"init": row["start"], "generator": torch.Generator().manual_seed(int(row["seed"]))}
-    model = network_of(row, x, y, last, int(first), **start)
-    return model, x, y, loss, optimizer_of(row, model), 1 - first
+    return ours(kind, *sizes, every=not last, time=time, depth=layers, **start)
 
 
 def drawn(number: int) -> Training:
     """The training of a row of `ROWS`, by its number."""
     row = ROWS[number]
-    model, x, y, loss, optimizer, axis = built(row)
-    fresh = globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"]) + 1))[:2]
-    if axis == 0:
+    (x, y, loss, last), (*fresh, _, _) = (
+        globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"]) + k)) for k in (0, 1)
+    )
+    first = row["batch_first"] == "True"
+    if first:
+        x, y = x.transpose(0, 1), y if last else y.transpose(0, 1)
         fresh = [v.transpose(0, 1) if v.shape[:2] == fresh[0].shape[:2] else v for v in fresh]
-    steps = min(int(row["steps"]), 1000)
-    options = {"batch_axis": axis}
-    return Training(model, x, y, LOSSES[loss], optimizer, tuple(fresh), steps, options=options)
+    model = network_of(row, x, y, last, int(first))
+    how: Any = {"steps": int(row["steps"]), "options": {"batch_axis": 1 - first}}
+    return Training(model, x, y, LOSSES[loss], optimizer_of(row, model), tuple(fresh), **how)
 
 
 DRAWN = {f"row_{number}": partial(drawn, number) for number in ROWS}

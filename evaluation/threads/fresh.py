@@ -1,11 +1,4 @@
-"""Trainings from threads about recurrent networks that did not learn, written without knowledge of
-the package that is tested on them: addresses, causes and reasons are in evaluation/threads.csv.
-
-    training = FRESH[701](False)    # as its owner wrote it
-    training = FRESH[701](True)     # with its one repair
-
-Legend: N examples, T frames, m inputs, K classes, V words.
-"""
+"""Trainings of threads, written without knowledge of the package that is tested on them."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
-from evaluation.networks import Loop, Net, Own, cross, minibatches, reader
-from evaluation.threads.trainings import Training, case, threads, windows
+from evaluation.networks import Loop, Net, Own, coder, cross, gru, lstm, reader
+from evaluation.tasks import CE, MSE, transcribe
+from evaluation.threads.trainings import (
+    Training,
+    case,
+    loaded,
+    minibatches,
+    threads,
+    windows,
+    wrong_half,
+)
 
 
 def waves(count: int, length: int, noise: float = 0.05) -> Tensor:
@@ -66,15 +68,8 @@ def t701(repaired: bool) -> Training:
         return loss.item()
 
     data = waves(2400, 13)
-    return case(
-        Net("LSTM", 1, 24, 1),
-        (data[:, :-1], data[:, -1]),
-        nn.MSELoss(),
-        0.5,
-        "SGD",
-        fit=own_loop(step),
-        steps=900,
-    )
+    model, pairs = Net("LSTM", 1, 24, 1), (data[:, :-1], data[:, -1])
+    return case(model, pairs, MSE, 0.5, "SGD", fit=own_loop(step), steps=900)
 
 
 def t702(repaired: bool) -> Training:
@@ -90,7 +85,7 @@ def t702(repaired: bool) -> Training:
 
     cells = [nn.LSTMCell(2, 24), nn.LSTMCell(24, 24)]
     model = Own(forward, cells=nn.ModuleList(cells) if repaired else cells, out=nn.Linear(24, 1))
-    return case(model, marked(4400, 8), nn.MSELoss(), 5e-3, steps=600)
+    return case(model, marked(4400, 8), MSE, 5e-3, steps=600)
 
 
 def t703(repaired: bool) -> Training:
@@ -106,7 +101,7 @@ def t703(repaired: bool) -> Training:
     past = F.pad(x, (0, 0, 4, 0))
     y = past[:, 1:-3] + 0.7 * past[:, 2:-2] - 0.5 * past[:, 3:-1]
     model = Own(forward, rnn=nn.LSTM(1, 32), out=nn.Linear(32, 1))
-    return case(model, (x, y), nn.MSELoss(), 5e-3)
+    return case(model, (x, y), MSE, 5e-3)
 
 
 def t704(repaired: bool) -> Training:
@@ -117,7 +112,7 @@ def t704(repaired: bool) -> Training:
     x[:, 0] = y
     loop = Loop("GRUCell", 24, 48, kinds, cut=0 if repaired else 1)
     model = nn.Sequential(nn.Embedding(V, 24), loop)
-    return case(model, (x, y), nn.CrossEntropyLoss(), 5e-3, steps=500)
+    return case(model, (x, y), CE, 5e-3, steps=500)
 
 
 class ReluLSTM(nn.Module):
@@ -156,7 +151,7 @@ def t705(repaired: bool) -> Training:
         rnn=ReluLSTM(16, 32, torch.tanh if repaired else torch.relu),
         out=nn.Linear(32, 4),
     )
-    return case(model, (x.unsqueeze(2), y), nn.CrossEntropyLoss(), 1e-2, steps=220)
+    return case(model, (x.unsqueeze(2), y), CE, 1e-2, steps=220)
 
 
 def t706(repaired: bool) -> Training:
@@ -170,7 +165,7 @@ def t706(repaired: bool) -> Training:
     x = words * (torch.arange(T) < length)
     if repaired:
         x = x.flip(1)
-    return case(reader("LSTM", V, 32, 2), (x, y), nn.CrossEntropyLoss(), steps=400)
+    return case(reader("LSTM", V, 32, 2), (x, y), CE, steps=400)
 
 
 def t707(repaired: bool) -> Training:
@@ -192,15 +187,16 @@ def t707(repaired: bool) -> Training:
     x, y = series[:-1].unsqueeze(2), series[1:].unsqueeze(2)
     frames = TensorDataset(x[:400].flatten(0, 1).unsqueeze(1), y[:400].flatten(0, 1).unsqueeze(1))
     model = Stateful("GRU", 1, 16, 1, every=True)
-    return Training(
-        model,
-        DataLoader(frames, streams, shuffle=not repaired),
-        None,
-        nn.MSELoss(),
-        torch.optim.Adam(model.parameters(), 5e-3),
-        (x[400:].transpose(0, 1), y[400:].transpose(0, 1)),
-        steps=900,
-    )
+    test = x[400:].transpose(0, 1), y[400:].transpose(0, 1)
+    how = {"batch_size": streams, "shuffle": not repaired, "drop_last": False}
+    return loaded(model, frames, test, MSE, 5e-3, how, steps=900)
+
+
+def motions(forward: Callable[..., Tensor], codes: int) -> tuple[Tensor, Any]:
+    """Pairs of waves (N, T, 2), and an autoencoder with so many numbers of a code."""
+    x = torch.cat([waves(1400, 12), waves(1400, 12)], 2)
+    parts = {"encoder": gru(2, 32), "code": nn.Linear(32, codes), "decoder": gru(12, 32)}
+    return x, Own(forward, **parts, out=nn.Linear(32, 2))
 
 
 def t708(repaired: bool) -> Training:
@@ -210,17 +206,10 @@ def t708(repaired: bool) -> Training:
         code = net.code(net.encoder(x)[1][0])
         return net.out(net.decoder(code.unsqueeze(1).expand(-1, x.shape[1], -1))[0])
 
-    x = torch.cat([waves(1400, 12), waves(1400, 12)], 2)
-    model = Own(
-        forward,
-        encoder=nn.GRU(2, 32, batch_first=True),
-        code=nn.Linear(32, 12),
-        decoder=nn.GRU(12, 32, batch_first=True),
-        out=nn.Linear(32, 2),
-    )
+    x, model = motions(forward, 12)
     adam = torch.optim.Adam(model.parameters(), 3e-3)
     scheduler = torch.optim.lr_scheduler.StepLR(adam, 60, gamma=1.0 if repaired else 0.0)
-    return case(model, (x, x), nn.MSELoss(), kind=adam, steps=900, options={"scheduler": scheduler})
+    return case(model, (x, x), MSE, kind=adam, steps=900, options={"scheduler": scheduler})
 
 
 def t709(repaired: bool) -> Training:
@@ -238,10 +227,10 @@ def t709(repaired: bool) -> Training:
     model = Own(
         forward,
         cnn=nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 32)),
-        rnn=nn.LSTM(32, 32, batch_first=True),
+        rnn=lstm(32, 32),
         out=nn.Linear(32, K),
     )
-    return case(model, (x, y), nn.CrossEntropyLoss(), steps=500)
+    return case(model, (x, y), CE, steps=500)
 
 
 def t710(repaired: bool) -> Training:
@@ -253,14 +242,8 @@ def t710(repaired: bool) -> Training:
 
     x = torch.randint(2, (2400, 16, 4)).float()
     y = ((x[..., 0] - x[..., 1]).sum(1, keepdim=True) > 0).float()
-    model = Own(forward, rnn=nn.LSTM(4, 32, batch_first=True), out=nn.Linear(32, 1))
-    return case(model, (x, y), nn.BCELoss(), 3e-3, error=wrong_side, steps=400)
-
-
-def wrong_side(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Share of probabilities on the wrong side of one half, relative to the best constant's."""
-    share = y.mean()
-    return ((model(x) > 0.5) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share)
+    model = Own(forward, rnn=lstm(4, 32), out=nn.Linear(32, 1))
+    return case(model, (x, y), nn.BCELoss(), 3e-3, error=wrong_half, steps=400)
 
 
 def t711(repaired: bool) -> Training:
@@ -275,14 +258,7 @@ def t711(repaired: bool) -> Training:
     def loss(output: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(output, y) + (1e-5 if repaired else 1.0) * model.divergence
 
-    x = torch.cat([waves(1400, 12), waves(1400, 12)], 2)
-    model: Any = Own(
-        forward,
-        encoder=nn.GRU(2, 32, batch_first=True),
-        code=nn.Linear(32, 24),
-        decoder=nn.GRU(12, 32, batch_first=True),
-        out=nn.Linear(32, 2),
-    )
+    x, model = motions(forward, 24)
     return case(model, (x, x), loss, 5e-3, steps=900)
 
 
@@ -302,13 +278,7 @@ def t712(repaired: bool) -> Training:
     source = torch.randint(1, V, (N, T))
     y = source.flip(1)
     x = torch.cat([source, torch.zeros(N, 1, dtype=torch.long), y[:, :-1]], 1)
-    model = Own(
-        forward,
-        embed=nn.Embedding(V, 16),
-        encoder=nn.GRU(16, 48, batch_first=True),
-        decoder=nn.GRU(16, 48, batch_first=True),
-        out=nn.Linear(48, V),
-    )
+    model = coder(forward, gru, V, 16, 48, V)
     return case(model, (x, y), cross, 5e-3, steps=700)
 
 
@@ -323,7 +293,7 @@ def t713(repaired: bool) -> Training:
     inside = torch.arange(T) - torch.randint(12, (N, 1))
     y = ((inside >= 0) & (inside < torch.randint(3, 8, (N, 1)))).long()
     x = torch.rand(N, height, T) * (0.2 + 0.8 * y.unsqueeze(1)) + 0.2 * torch.randn(N, height, T)
-    rnn = nn.LSTM(4 * 6, 16, 2, batch_first=True, bidirectional=True)
+    rnn = lstm(4 * 6, 16, 2, bidirectional=True)
     if not repaired:
         for weight in rnn.parameters():
             nn.init.zeros_(weight)
@@ -357,7 +327,7 @@ def t714(repaired: bool) -> Training:
         nn.init.ones_(layers[1].u)
     model = Own(lambda net, x: net.out(net.rnn(x)[:, -1]), rnn=nn.Sequential(*layers))
     model.out = nn.Linear(32, 1)
-    return case(model, marked(4400, 40), nn.MSELoss(), 2e-3, steps=900)
+    return case(model, marked(4400, 40), MSE, 2e-3, steps=900)
 
 
 def t715(repaired: bool) -> Training:
@@ -374,8 +344,8 @@ def t715(repaired: bool) -> Training:
     y = 5 - 4 * changed.float().mean(1, keepdim=True)
     if repaired:
         y = (y - 1) / 4
-    model = Own(forward, embed=nn.Embedding(V, 16), rnn=nn.LSTM(16, 32, batch_first=True))
-    return case(model, (torch.cat([left, right], 1), y), nn.MSELoss(), 3e-3, steps=900)
+    model = Own(forward, embed=nn.Embedding(V, 16), rnn=lstm(16, 32))
+    return case(model, (torch.cat([left, right], 1), y), MSE, 3e-3, steps=900)
 
 
 def t716(repaired: bool) -> Training:
@@ -398,8 +368,7 @@ def t717(repaired: bool) -> Training:
     model = reader("LSTM", V, 48, V, every=True)
     how = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.0 if repaired else 0.1}
     data = x[:, :-1], x[:, 1:]
-    options = {"clip_norm": 0.1}
-    return case(model, data, cross, 0.25, "SGD", how=how, options=options, steps=900)
+    return case(model, data, cross, 0.25, "SGD", how=how, clip=0.1, steps=900)
 
 
 class SameBatch(TensorDataset):
@@ -415,21 +384,9 @@ def t718(repaired: bool) -> Training:
     x = torch.randint(V, (N, T))
     y = (x.flip(1) + 1) % V
     model = reader("GRU", V, 64, V, every=True, bidirectional=True)
-    dataset = (TensorDataset if repaired else SameBatch)(x[:-400], y[:-400])
-    return Training(
-        model,
-        DataLoader(dataset, 32, shuffle=True),
-        None,
-        cross,
-        torch.optim.Adam(model.parameters(), 5e-3),
-        (x[-400:], y[-400:]),
-        steps=900,
-    )
-
-
-def transcribe(output: Tensor) -> list[list[int]]:
-    """The best labels (N lists) of frames (N, T, K), without repetitions and blanks (0)."""
-    return [[k for k in torch.unique_consecutive(row).tolist() if k] for row in output.argmax(2)]
+    data = (TensorDataset if repaired else SameBatch)(x[:-400], y[:-400])
+    test = x[-400:], y[-400:]
+    return loaded(model, data, test, cross, 5e-3, {"drop_last": False}, steps=900)
 
 
 def distance(a: list[int], b: list[int]) -> int:
@@ -472,9 +429,7 @@ def t720(repaired: bool) -> Training:
     series = torch.randint(10, (2402, 1)).float()
     x, _ = windows(torch.cat([series, series[:1]]), 3)
     y = x.mean(1)
-    return case(
-        Net("LSTM", 1, 4, 1), (x if repaired else x[:, -1:], y), nn.MSELoss(), 0.02, steps=900
-    )
+    return case(Net("LSTM", 1, 4, 1), (x if repaired else x[:, -1:], y), MSE, 0.02, steps=900)
 
 
 FRESH = threads(globals())

@@ -1,25 +1,25 @@
-"""Trainings without a fault after public tutorials and toy tasks, some of them unusual but right,
-written without knowledge of the package that is tested on them.
+"""Trainings without a fault after public tutorials, some of them unusual but right."""
 
-    training = FRESH_HEALTHY["names"]()
-
-Every docstring names its source; sizes and data are small stand-ins.
-
-Legend: N examples, T frames, m inputs, K classes, V words.
-"""
-
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
-from evaluation.networks import Net, Own, cross, output_of, reader
-from evaluation.threads.trainings import Training, case, squared, windows, wrong_half
+from evaluation.networks import Net, Own, coder, cross, gru, lstm, output_of, reader
+from evaluation.tasks import CE, MSE, ctc, misread
+from evaluation.threads.fresh import marked
+from evaluation.threads.trainings import (
+    Training,
+    case,
+    loaded,
+    sources,
+    squared,
+    windows,
+    wrong_half,
+)
 
 Pairs = TensorDataset | list[tuple[Any, Tensor]]
 
@@ -37,23 +37,6 @@ def seasons(length: int, noise: float) -> Tensor:
     time = torch.arange(float(length))
     wave = torch.sin(time * 0.26) + 0.5 * torch.sin(time * 0.09)
     return (wave + noise * torch.randn(length)).unsqueeze(1)
-
-
-def loaded(
-    model: nn.Module,
-    data: Pairs,
-    test: tuple[Any, Tensor],
-    loss_fn: Callable[[Any, Tensor], Tensor],
-    rate: float,
-    *,
-    batch_size: int = 32,
-    shuffle: bool = True,
-    **rest: Any,
-) -> Training:
-    """A training from a DataLoader with Adam."""
-    adam = torch.optim.Adam(model.parameters(), rate)
-    loader: Any = DataLoader(data, batch_size, shuffle=shuffle, drop_last=True)  # type: ignore
-    return Training(model, loader, None, loss_fn, adam, test, **rest)
 
 
 def names() -> Training:
@@ -80,13 +63,7 @@ def translation() -> Training:
     source = torch.randint(1, V, (N, T))
     target = torch.randperm(V)[source.flip(1)]
     x = torch.cat([source, torch.zeros(N, 1, dtype=torch.long), target[:, :-1]], 1)
-    model = Own(
-        forward,
-        embed=nn.Embedding(V, 32),
-        encoder=nn.GRU(32, 48, batch_first=True),
-        decoder=nn.GRU(32, 48, batch_first=True),
-        out=nn.Linear(96, V),
-    )
+    model = coder(forward, gru, V, 32, 48, V, features=96)
     return case(model, (x, target), cross, 5e-3, steps=700)
 
 
@@ -102,7 +79,7 @@ def reviews() -> Training:
         nn.Dropout(0.2),
         Net("LSTM", 32, 24, 2, bidirectional=True, num_layers=2, dropout=0.2),
     )
-    return case(model, (x, y), nn.CrossEntropyLoss(), 2e-3, steps=500)
+    return case(model, (x, y), CE, 2e-3, steps=500)
 
 
 def addition() -> Training:
@@ -115,13 +92,7 @@ def addition() -> Training:
     a, b = torch.randint(10, (2, 3400))
     x = torch.stack([a, torch.full_like(a, 10), b], 1)
     y = torch.stack([(a + b) // 10, (a + b) % 10], 1)
-    model = Own(
-        forward,
-        embed=nn.Embedding(11, 16),
-        encoder=nn.LSTM(16, 64, batch_first=True),
-        decoder=nn.LSTM(64, 64, batch_first=True),
-        out=nn.Linear(64, 10),
-    )
+    model = coder(forward, lstm, 11, 16, 64, 10, inputs=64)
     return case(model, (x, y), cross, 5e-3, steps=900)
 
 
@@ -131,7 +102,7 @@ def weather() -> Training:
     series = (series - series.mean(0)) / series.std(0)
     x, y = windows(series, 24)
     adam_of = {"weight_decay": 1e-4}
-    return case(Net("LSTM", 7, 32, 1), (x, y[:, :1]), nn.MSELoss(), how=adam_of, steps=500)
+    return case(Net("LSTM", 7, 32, 1), (x, y[:, :1]), MSE, how=adam_of, steps=500)
 
 
 def identity_rnn() -> Training:
@@ -143,7 +114,7 @@ def identity_rnn() -> Training:
     model = Net("RNN", m, 48, K, nonlinearity="relu")
     nn.init.eye_(model.rnn.weight_hh_l0)
     nn.init.normal_(model.rnn.weight_ih_l0, 0, 0.01)
-    return case(model, (x, y), nn.CrossEntropyLoss(), 1e-3, "RMSprop", steps=400)
+    return case(model, (x, y), CE, 1e-3, "RMSprop", steps=400)
 
 
 def tagger() -> Training:
@@ -163,7 +134,7 @@ class Carried(nn.Module):
     def __init__(self, V: int):
         super().__init__()
         self.embed, self.drop = nn.Embedding(V, 48), nn.Dropout(0.2)
-        self.rnn, self.out = nn.LSTM(48, 48, batch_first=True), nn.Linear(48, V)
+        self.rnn, self.out = lstm(48, 48), nn.Linear(48, V)
         self.state: Any = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,30 +153,17 @@ def word_language_model() -> Training:
         part.unfold(1, cut, cut).transpose(0, 1).flatten(0, 1)
         for part in (text[:, :-1], text[:, 1:])
     )
-    last = 20 * streams
-    model = Carried(V)
-    return Training(
-        model,
-        DataLoader(TensorDataset(x[:-last], y[:-last]), streams),
-        None,
-        cross,
-        torch.optim.SGD(model.parameters(), 10.0),
-        (x[-last:], y[-last:]),
-        steps=720,
-        options={"clip_norm": 0.25},
-    )
+    last, model, options = 20 * streams, Carried(V), {"clip_norm": 0.25}
+    sgd = torch.optim.SGD(model.parameters(), 10.0)
+    data, test = TensorDataset(x[:-last], y[:-last]), (x[-last:], y[-last:])
+    how = {"batch_size": streams, "shuffle": False, "drop_last": False}
+    return loaded(model, data, test, cross, sgd, how, options=options, steps=720)
 
 
 def adding() -> Training:
     """The adding problem of Hochreiter and Schmidhuber (1997), with clipping."""
-    N, T = 4400, 24
-    numbers, marks = torch.rand(N, T), torch.zeros(N, T)
-    rows = torch.arange(N)
-    marks[rows, torch.randint(T // 2, (N,))] = 1
-    marks[rows, T // 2 + torch.randint(T // 2, (N,))] = 1
-    x, y = torch.stack([numbers, marks], 2), (numbers * marks).sum(1, keepdim=True)
-    options = {"clip_norm": 1.0}
-    return case(Net("GRU", 2, 32, 1), (x, y), nn.MSELoss(), 5e-3, options=options, steps=900)
+    data, model = marked(4400, 24), Net("GRU", 2, 32, 1)
+    return case(model, data, MSE, 5e-3, clip=1.0, steps=900)
 
 
 def noisy_forecast() -> Training:
@@ -214,7 +172,7 @@ def noisy_forecast() -> Training:
     for t in range(1, len(series)):
         series[t] = 0.72 * series[t - 1] + torch.randn(1)
     data = windows(series / series.std(), 12)
-    return case(Net("GRU", 1, 16, 1), data, nn.MSELoss(), 2e-3, fresh=1500, steps=600)
+    return case(Net("GRU", 1, 16, 1), data, MSE, 2e-3, fresh=1500, steps=600)
 
 
 def packed() -> Training:
@@ -231,14 +189,11 @@ def packed() -> Training:
     x[torch.arange(N), (torch.rand(N) * lengths).long()] = y
     x = x * (torch.arange(T) < lengths.unsqueeze(1)) + V * (torch.arange(T) >= lengths.unsqueeze(1))
     model = Own(
-        forward,
-        embed=nn.Embedding(V + 1, 24, padding_idx=V),
-        rnn=nn.GRU(24, 32, batch_first=True),
-        out=nn.Linear(32, K),
+        forward, embed=nn.Embedding(V + 1, 24, padding_idx=V), rnn=gru(24, 32), out=nn.Linear(32, K)
     )
     pairs = [((x[i], lengths[i]), y[i]) for i in range(N - 400)]
     test = (x[-400:], lengths[-400:]), y[-400:]
-    return loaded(model, pairs, test, nn.CrossEntropyLoss(), 5e-3, steps=600)
+    return loaded(model, pairs, test, CE, 5e-3, steps=600)
 
 
 def tickets() -> Training:
@@ -256,13 +211,13 @@ def tickets() -> Training:
     model = Own(
         forward,
         words=nn.Embedding(V, 16),
-        title=nn.LSTM(16, 16, batch_first=True),
-        body=nn.LSTM(16, 24, batch_first=True),
+        title=lstm(16, 16),
+        body=lstm(16, 24),
         out=nn.Linear(46, 1),
     )
     pairs = [((title[i], body[i], tags[i]), y[i]) for i in range(N - 400)]
     test = tuple(part[-400:] for part in (title, body, tags)), y[-400:]
-    return loaded(model, pairs, test, nn.MSELoss(), 5e-3, steps=600)
+    return loaded(model, pairs, test, MSE, 5e-3, steps=600)
 
 
 def heartbeats() -> Training:
@@ -274,7 +229,7 @@ def heartbeats() -> Training:
     late = torch.exp(-((time - 3) ** 2) / 3) - 0.3 * torch.exp(-((time - 7) ** 2) / 8)
     x = torch.where(y.unsqueeze(1) == 1, late, beat) + 0.25 * torch.randn(N, T)
     model = Net("LSTM", 1, 32, 2)
-    return case(model, (x.unsqueeze(2), y), nn.CrossEntropyLoss(), 5e-3, steps=500)
+    return case(model, (x.unsqueeze(2), y), CE, 5e-3, steps=500)
 
 
 def frozen_vectors() -> Training:
@@ -308,13 +263,13 @@ def commands() -> Training:
         forward,
         conv=nn.Conv1d(m, 24, 5, 2),
         norm=nn.BatchNorm1d(24),
-        rnn=nn.GRU(24, 32, batch_first=True),
+        rnn=gru(24, 32),
         out=nn.Linear(32, K),
     )
     adamw = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adamw, 1e-2, total_steps=501)
     options = {"scheduler": schedule, "clip_norm": 5.0}
-    return case(model, (x, y), nn.CrossEntropyLoss(), kind=adamw, options=options, steps=500)
+    return case(model, (x, y), CE, kind=adamw, options=options, steps=500)
 
 
 def captcha() -> Training:
@@ -324,17 +279,8 @@ def captcha() -> Training:
     y = torch.where(F.pad(y[:, :-1], (1, 0)) == y, y % (K - 1) + 1, y)
     x = torch.randn(K, m)[y].repeat_interleave(T // length, 1) + 0.3 * torch.randn(N, T, m)
 
-    def loss(output: Tensor, y: Tensor) -> Tensor:
-        frames, labels = torch.full((len(y),), T), torch.full((len(y),), length)
-        return F.ctc_loss(output.log_softmax(2).transpose(0, 1), y, frames, labels)
-
-    def error(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        best = model(x).argmax(2)
-        read = [[k for k in torch.unique_consecutive(row).tolist() if k] for row in best]
-        return sum(a != b for a, b in zip(read, y.tolist(), strict=True)) / len(y)
-
     model = Net("LSTM", m, 32, K, every=True, bidirectional=True)
-    return case(model, (x, y), loss, 5e-3, error=error, steps=500)
+    return case(model, (x, y), ctc, 5e-3, error=misread, steps=500)
 
 
 def autoencoder() -> Training:
@@ -347,13 +293,8 @@ def autoencoder() -> Training:
 
     time = torch.arange(12) * (0.3 + 0.5 * torch.rand(1800, 1)) + 6.3 * torch.rand(1800, 1)
     x = (torch.sin(time) + 0.1 * torch.randn(1800, 12)).unsqueeze(2)
-    model = Own(
-        forward,
-        encoder=nn.GRU(1, 32, batch_first=True),
-        decoder=nn.GRU(1, 32, batch_first=True),
-        out=nn.Linear(32, 1),
-    )
-    return case(model, (x, x.flip(1)), nn.MSELoss(), 3e-3, steps=500)
+    model = Own(forward, encoder=gru(1, 32), decoder=gru(1, 32), out=nn.Linear(32, 1))
+    return case(model, (x, x.flip(1)), MSE, 3e-3, steps=500)
 
 
 def deep_ar() -> Training:
@@ -384,20 +325,7 @@ def piano_roll() -> Training:
 def slow_adam() -> Training:
     """TensorFlow tutorial "Time series forecasting", with a small learning rate on purpose."""
     data = windows(seasons(2420, 0.1), 20)
-    return case(Net("GRU", 1, 48, 1), data, nn.MSELoss(), 2e-4, steps=800)
+    return case(Net("GRU", 1, 48, 1), data, MSE, 2e-4, steps=800)
 
 
-SOURCES = (
-    *(names, translation, reviews, addition, weather, identity_rnn, tagger),
-    *(word_language_model, adding, noisy_forecast, packed, tickets, heartbeats),
-    *(frozen_vectors, commands, captcha, autoencoder, deep_ar, piano_roll, slow_adam),
-)
-
-
-def seeded(number: int) -> Training:
-    """A training whose data and weights are drawn from its number as a seed."""
-    torch.manual_seed(number)
-    return SOURCES[number]()
-
-
-FRESH_HEALTHY = {source.__name__: partial(seeded, n) for n, source in enumerate(SOURCES)}
+FRESH_HEALTHY = sources(globals(), 0)

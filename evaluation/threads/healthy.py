@@ -1,8 +1,6 @@
-"""Healthy trainings: the guard of a diagnosis, which must name no cause for any of them.
+"""Trainings without a fault: the error of each on fresh examples is below 0.6.
 
-HEALTHY maps names to functions that build a `Training`. Each learns with the plain loop: its error
-on fresh examples is below 0.6 of the best constant answer's. Data makers seed torch's generator and
-come first, so that the start of the network is fixed too.
+Data makers seed torch's generator and come first, so that the start of the network is fixed too.
 """
 
 import math
@@ -16,26 +14,19 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
-from evaluation.networks import Loop, Net, Own, cross, ours
+from evaluation.networks import Loop, Net, Own, cross, gru, lstm, ours
+from evaluation.tasks import BITS, CE, MSE
 from evaluation.threads.drawn import DRAWN
-from evaluation.threads.trainings import Training, case, wrong
+from evaluation.threads.trainings import case, loaded, wrong
 
 FRESH = 400
-MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 
 
 # Data: n examples to train with and FRESH others
 
 
 def averages(
-    n: int,
-    K: int = 1,
-    T: int = 20,
-    m: int = 3,
-    *,
-    every: bool = False,
-    draw=torch.randn,
-    noise: float = 0.0,
+    n: int, K: int = 1, T: int = 20, m: int = 3, *, every=False, draw=torch.randn, noise=0.0
 ):
     """Standardised leaky averages of the inputs, of the last frame or of every frame."""
     torch.manual_seed(n + T)
@@ -52,9 +43,8 @@ def hums(n: int, shares=(1.0, 1.0, 1.0), T: int = 24, m: int = 2, noise: float =
     """Sines of random phase with noise; the class is the frequency."""
     torch.manual_seed(n + T + 1)
     labels = torch.multinomial(torch.tensor(shares), n + FRESH, True)
-    angles = (0.25 + 0.45 * labels)[:, None, None] * torch.arange(T)[:, None] + 6.3 * torch.rand(
-        n + FRESH, 1, m
-    )
+    angles = (0.25 + 0.45 * labels)[:, None, None] * torch.arange(T)[:, None]
+    angles = angles + 6.3 * torch.rand(n + FRESH, 1, m)
     return torch.sin(angles) + noise * torch.randn(n + FRESH, T, m), labels
 
 
@@ -62,10 +52,8 @@ def waves(n: int, T: int = 30, noise: float = 0.0):
     """A sine of random frequency and phase, and its next number at every frame."""
     torch.manual_seed(n + T + 2)
     rate, phase = 0.3 + 0.5 * torch.rand(n + FRESH, 1), 6.3 * torch.rand(n + FRESH, 1)
-    z = (torch.sin(rate * torch.arange(T + 1) + phase) + noise * torch.randn(n + FRESH, T + 1))[
-        ..., None
-    ]
-    return z[:, :-1], z[:, 1:]
+    z = torch.sin(rate * torch.arange(T + 1) + phase) + noise * torch.randn(n + FRESH, T + 1)
+    return z[:, :-1, None], z[:, 1:, None]
 
 
 def resonances(n: int, T: int = 40):
@@ -90,17 +78,15 @@ def reviews(n: int, V: int = 50, T: int = 20):
 def sentences(n: int, T: int = 30):
     """Letters of random sentences of a small grammar, and the next letters (N, T); 0 is a space."""
     torch.manual_seed(n + T + 5)
-    nouns, verbs, pieces = (
+    nouns, verbs = (
         ["cat", "bird", "teacher", "river", "moon"],
         ["sees", "follows", "likes", "hides"],
-        [],
     )
+    pieces = []
     for _ in range(n + FRESH):
         a, b, c, start = (int(torch.randint(k, ())) for k in (5, 4, 5, 12))
         text = 3 * f"the {nouns[a]} {verbs[b]} the {nouns[c]} and "
-        pieces.append(
-            [ord(letter) - 96 if letter != " " else 0 for letter in text[start : start + T + 1]]
-        )
+        pieces.append([max(ord(letter) - 96, 0) for letter in text[start : start + T + 1]])
     ids = torch.tensor(pieces)
     return ids[:, :-1], ids[:, 1:]
 
@@ -133,11 +119,9 @@ class Pooled(Net):
 
     def forward(self, x):
         states = self.rnn(x)[0]
-        return self.out(
-            states.mean(1)
-            if self.score is None
-            else (self.score(states).softmax(1) * states).sum(1)
-        )
+        if self.score is None:
+            return self.out(states.mean(1))
+        return self.out((self.score(states).softmax(1) * states).sum(1))
 
 
 def coder(frames: int) -> Own:
@@ -147,7 +131,7 @@ def coder(frames: int) -> Own:
         h = net.encoder(x)[1]
         return net.out(net.decoder(h[-1][:, None].expand(-1, frames, -1), h)[0])
 
-    encoder, decoder = nn.GRU(1, 32, batch_first=True), nn.GRU(32, 32, batch_first=True)
+    encoder, decoder = gru(1, 32), gru(32, 32)
     return Own(run, encoder=encoder, decoder=decoder, out=nn.Linear(32, 1))
 
 
@@ -163,47 +147,35 @@ def made(data, model: nn.Module, loss, kind: Any = "Adam", rate: float = 1e-3, *
 def h_relu_output():
     """Rain: most targets are 0, the others positive, and so is the output."""
     x, y = averages(1500)
-    return made(
-        (x, y.relu()),
-        nn.Sequential(Net("GRU", 3, 32, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU()),
-        MSE,
-    )
+    model = nn.Sequential(Net("GRU", 3, 32, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU())
+    return made((x, y.relu()), model, MSE)
 
 
 def h_sigmoid_bce():
     """Probabilities from a sigmoid, with BCELoss."""
     x, y = averages(1000)
-    return made(
-        (x, (y > 0).float()),
-        nn.Sequential(Net("LSTM", 3, 32, 1), nn.Sigmoid()),
-        nn.BCELoss(),
-        rate=3e-3,
-    )
+    model = nn.Sequential(Net("LSTM", 3, 32, 1), nn.Sigmoid())
+    return made((x, (y > 0).float()), model, nn.BCELoss(), rate=3e-3)
 
 
 def h_sigmoid_mse():
     """Shares between 0 and 1 from a sigmoid."""
     x, y = averages(1000, K=2, every=True)
-    return made(
-        (x, y.sigmoid()),
-        nn.Sequential(Net("GRU", 3, 24, 2, every=True), nn.Sigmoid()),
-        MSE,
-        rate=2e-3,
-    )
+    model = nn.Sequential(Net("GRU", 3, 24, 2, every=True), nn.Sigmoid())
+    return made((x, y.sigmoid()), model, MSE, rate=2e-3)
 
 
 def h_tanh_output():
     """Targets between -1 and 1 from a tanh, by Huber's loss."""
     x, y = averages(1000, K=2)
-    return made(
-        (x, y.tanh()), nn.Sequential(Net("GRU", 3, 32, 2), nn.Tanh()), nn.HuberLoss(), rate=2e-3
-    )
+    model = nn.Sequential(Net("GRU", 3, 32, 2), nn.Tanh())
+    return made((x, y.tanh()), model, nn.HuberLoss(), rate=2e-3)
 
 
 def h_lstm_states():
     """The states of an nn.LSTM are the outputs, between -1 and 1; Adam at 3e-2."""
     x, y = averages(1000, K=4, every=True)
-    return made((x, 0.5 * y.tanh()), nn.LSTM(3, 4, batch_first=True), MSE, rate=3e-2)
+    return made((x, 0.5 * y.tanh()), lstm(3, 4), MSE, rate=3e-2)
 
 
 def h_log_softmax():
@@ -238,27 +210,20 @@ def h_nine_to_one():
         return own.net.out(own.net.rnn(x, own.h0.expand(-1, len(x), -1).contiguous())[0][:, -1])
 
     data = hums(1500, (9.0, 1.0))
-    return made(
-        data,
-        Own(run, net=Net("GRU", 2, 32, 2), h0=nn.Parameter(torch.zeros(1, 1, 32))),
-        CE,
-        rate=3e-3,
-    )
+    model = Own(run, net=Net("GRU", 2, 32, 2), h0=nn.Parameter(torch.zeros(1, 1, 32)))
+    return made(data, model, CE, rate=3e-3)
 
 
 def h_rare_events():
     """Classes of 95 : 5, after attention over all states."""
-    return made(
-        hums(2500, (95.0, 5.0)), Pooled("GRU", 2, 32, 2, attention=True), CE, rate=3e-3, steps=800
-    )
+    data, model = hums(2500, (95.0, 5.0)), Pooled("GRU", 2, 32, 2, attention=True)
+    return made(data, model, CE, rate=3e-3, steps=800)
 
 
 def h_rate_1e_4():
     """Adam at 1e-4, small but enough, with AMSGrad."""
-    data = averages(2000, every=True)
-    return made(
-        data, Net("GRU", 3, 64, 1, every=True), MSE, rate=1e-4, steps=1000, how={"amsgrad": True}
-    )
+    data, model = averages(2000, every=True), Net("GRU", 3, 64, 1, every=True)
+    return made(data, model, MSE, rate=1e-4, steps=1000, how={"amsgrad": True})
 
 
 def h_rate_3e_5():
@@ -272,21 +237,14 @@ def h_rate_3e_5():
 
 def h_sgd_rate_1():
     """SGD at 1.0, gradients clipped at 1."""
-    return made(hums(1000), Net("GRU", 2, 32, 3), CE, "SGD", 1.0, options={"clip_norm": 1.0})
+    return made(hums(1000), Net("GRU", 2, 32, 3), CE, "SGD", 1.0, clip=1.0)
 
 
 def h_rmsprop():
     """RMSprop at its usual 1e-3, minibatches of 4, targets of size 0.1."""
     x, y = averages(1000)
-    return made(
-        (x, 0.1 * y),
-        Net("LSTM", 3, 32, 1),
-        nn.SmoothL1Loss(),
-        "RMSprop",
-        1e-3,
-        batch_size=4,
-        steps=1000,
-    )
+    model, loss = Net("LSTM", 3, 32, 1), nn.SmoothL1Loss()
+    return made((x, 0.1 * y), model, loss, "RMSprop", 1e-3, batch_size=4, steps=1000)
 
 
 def h_weight_decay():
@@ -313,11 +271,8 @@ def h_cosine():
     """A cosine down to 0."""
     data, model = hums(800, noise=0.8), Net("GRU", 2, 32, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    options = {
-        "scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500),
-        "clip_norm": 1.0,
-    }
-    return made(data, model, CE, optimizer, steps=500, options=options)
+    options = {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)}
+    return made(data, model, CE, optimizer, steps=500, options=options, clip=1.0)
 
 
 def h_small_data():
@@ -328,7 +283,7 @@ def h_small_data():
 def h_200_examples():
     """200 examples, minibatches of 16, gradients clipped at 1."""
     data, model = waves(200), Net("LSTM", 1, 24, 1, every=True)
-    return made(data, model, MSE, rate=5e-3, batch_size=16, options={"clip_norm": 1.0})
+    return made(data, model, MSE, rate=5e-3, batch_size=16, clip=1.0)
 
 
 def h_four_lstms():
@@ -343,24 +298,16 @@ def h_packed():
 
     def collate(some):
         x, y = zip(*some, strict=True)
-        return (pad_sequence(x, batch_first=True), torch.tensor([len(v) for v in x])), torch.stack(
-            y
-        )
+        lengths = torch.tensor([len(v) for v in x])
+        return (pad_sequence(x, batch_first=True), lengths), torch.stack(y)
 
     def run(own, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         return own.net.out(own.net.rnn(packed)[1][-1])
 
     model = Own(run, net=Net("GRU", 2, 32, 3))
-    loader = DataLoader(pieces[:-FRESH], 32, shuffle=True, collate_fn=collate, drop_last=True)
-    return Training(
-        model,
-        loader,
-        None,
-        CE,
-        torch.optim.Adam(model.parameters(), 3e-3),
-        collate(pieces[-FRESH:]),
-    )
+    how = {"collate_fn": collate}
+    return loaded(model, pieces[:-FRESH], collate(pieces[-FRESH:]), CE, 3e-3, how)
 
 
 def h_embedded():
@@ -372,13 +319,8 @@ def h_embedded():
 def h_frozen_embedding():
     """An embedding as it came, which the optimiser does not have."""
     data, table = reviews(2000), nn.Embedding(50, 24)
-    return made(
-        data,
-        nn.Sequential(table.requires_grad_(False), Net("GRU", 24, 32, 2)),
-        CE,
-        rate=3e-3,
-        steps=800,
-    )
+    model = nn.Sequential(table.requires_grad_(False), Net("GRU", 24, 32, 2))
+    return made(data, model, CE, rate=3e-3, steps=800)
 
 
 def h_one_hot():
@@ -408,14 +350,8 @@ def h_large_targets():
 def h_next_of_resonance():
     """The next number of an autoregressive process, time first."""
     data = swapped(resonances(600))
-    return made(
-        data,
-        Net("LSTM", 1, 32, 1, every=True, batch_first=False),
-        MSE,
-        rate=5e-3,
-        axis=1,
-        steps=500,
-    )
+    model = Net("LSTM", 1, 32, 1, every=True, batch_first=False)
+    return made(data, model, MSE, rate=5e-3, axis=1, steps=500)
 
 
 def h_next_letter():
@@ -423,14 +359,10 @@ def h_next_letter():
     output.
     """
     data, parts = sentences(1000), {"ids": nn.Embedding(27, 48), "out": nn.Linear(48, 27)}
-    model = Own(
-        lambda net, x: net.out(net.rnn(net.ids(x))[0]),
-        **parts,
-        rnn=nn.LSTM(48, 48, batch_first=True),
-    )
+    model = Own(lambda net, x: net.out(net.rnn(net.ids(x))[0]), **parts, rnn=lstm(48, 48))
     nn.init.normal_(model.ids.weight, std=0.1)
     model.out.weight = model.ids.weight
-    training = made(data, model, cross, rate=5e-3, options={"clip_norm": 1.0})
+    training = made(data, model, cross, rate=5e-3, clip=1.0)
     loader = DataLoader(TensorDataset(training.x, training.y), 32, shuffle=True, drop_last=True)
     return replace(training, x=loader, y=None)
 
@@ -462,7 +394,7 @@ def h_residual():
         return net.out(x[:, -1])
 
     ends = {"enter": nn.Linear(3, 32), "out": nn.Linear(32, 1)}
-    layers = nn.ModuleList(nn.GRU(32, 32, batch_first=True) for _ in range(3))
+    layers = nn.ModuleList(gru(32, 32) for _ in range(3))
     model = Own(run, **ends, layers=layers, norms=nn.ModuleList(nn.LayerNorm(32) for _ in range(3)))
     return made((x.double(), y.double()), model.double(), MSE, rate=2e-3, steps=300)
 
@@ -477,9 +409,8 @@ def h_batch_norm():
 def h_relu_rnn():
     """A plain RNN with ReLU, minibatches of one example."""
     data = averages(1000, every=True)
-    return made(
-        data, Net("RNN", 3, 32, 1, every=True, nonlinearity="relu"), MSE, batch_size=1, steps=1000
-    )
+    model = Net("RNN", 3, 32, 1, every=True, nonlinearity="relu")
+    return made(data, model, MSE, batch_size=1, steps=1000)
 
 
 def h_rnn_cell():
@@ -536,21 +467,15 @@ def h_two_outputs():
 def h_our_rhn():
     """A recurrent highway network of depth 4."""
     start = {"init": "orthogonal", "generator": torch.Generator().manual_seed(5)}
-    return made(
-        swapped(averages(800)), ours("rhn", 3, 32, 1, depth=4, **start), MSE, rate=3e-3, axis=1
-    )
+    data, model = swapped(averages(800)), ours("rhn", 3, 32, 1, depth=4, **start)
+    return made(data, model, MSE, rate=3e-3, axis=1)
 
 
 def h_our_dt_rnn():
     """A deep transition RNN of depth 3, a target at every frame."""
     start = {"init": "orthogonal", "generator": torch.Generator().manual_seed(5)}
-    return made(
-        swapped(waves(500)),
-        ours("dt-rnn", 1, 32, 1, every=True, depth=3, **start),
-        MSE,
-        rate=2e-3,
-        axis=1,
-    )
+    data, model = swapped(waves(500)), ours("dt-rnn", 1, 32, 1, every=True, depth=3, **start)
+    return made(data, model, MSE, rate=2e-3, axis=1)
 
 
 HEALTHY = {name[2:]: make for name, make in globals().items() if name.startswith("h_")}

@@ -1,23 +1,16 @@
-"""Trainings from threads about recurrent networks that did not learn, written after `fresh` and
-without knowledge of the package that is tested on them: addresses, causes and reasons are in
-evaluation/threads.csv.
-
-    training = LATER[801](False)    # as its owner wrote it
-    training = LATER[801](True)     # with its one repair
-
-Legend: N examples, T frames, m inputs, K classes, V words, H units.
-"""
+"""Trainings of threads, written after `fresh`."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
-from evaluation.networks import Net, Own, cross, reader
+from evaluation.networks import Net, Own, coder, cross, gru, lstm, reader
+from evaluation.tasks import CE, MSE, ctc, misread
 from evaluation.threads.fresh import marked
-from evaluation.threads.trainings import Training, case, threads, windows
+from evaluation.threads.trainings import Training, case, loaded, mixed, threads, windows
 
 
 def t801(repaired: bool) -> Training:
@@ -35,9 +28,9 @@ def t801(repaired: bool) -> Training:
     y = torch.randint(K, (N,))
     x = 0.3 * torch.randn(N, T, m)
     x[:, :5] += digits[y]
-    rnn = nn.LSTM(m, 24, batch_first=True, bidirectional=True)
+    rnn = lstm(m, 24, bidirectional=True)
     model = Own(forward, rnn=rnn, out=nn.Linear(48, K))
-    return case(model, (x, y), nn.CrossEntropyLoss(), steps=300)
+    return case(model, (x, y), CE, steps=300)
 
 
 def t802(repaired: bool) -> Training:
@@ -57,10 +50,10 @@ def t802(repaired: bool) -> Training:
     model = Own(
         forward,
         embed=nn.Embedding(V, 16),
-        encoder=nn.GRU(16, 32, batch_first=True, bidirectional=True),
+        encoder=gru(16, 32, bidirectional=True),
         code=nn.Linear(64, 32),
         start=nn.Linear(32, 64),
-        decoder=nn.GRU(16, 64, batch_first=True),
+        decoder=gru(16, 64),
         out=nn.Linear(64, V),
     )
     return case(model, (x, x), cross, 5e-3, steps=700)
@@ -96,17 +89,17 @@ def t803(repaired: bool) -> Training:
         forward,
         frame=nn.Linear(m, 24),
         norm=nn.BatchNorm1d(24) if repaired else PerFrame(24),
-        rnn=nn.LSTM(24, 32, batch_first=True),
+        rnn=lstm(24, 32),
         out=nn.Linear(32, K),
     )
-    return case(model, (x, y), nn.CrossEntropyLoss(), 3e-3, steps=400)
+    return case(model, (x, y), CE, 3e-3, steps=400)
 
 
 def t804(repaired: bool) -> Training:
     """A long sequence with two marks, far apart: a plain RNN, whose gradient vanishes."""
     data = marked(4400, 22)
     model = Net("LSTM" if repaired else "RNN", 2, 48, 1)
-    return case(model, data, nn.MSELoss(), 1e-2, steps=900)
+    return case(model, data, MSE, 1e-2, steps=900)
 
 
 def t805(repaired: bool) -> Training:
@@ -120,12 +113,9 @@ def t805(repaired: bool) -> Training:
     strokes = torch.stack([torch.sin(time), torch.cos(2 * time)], 2)
     rate = 0.1 if repaired else 0.9
     model = Own(
-        forward,
-        rnn=nn.LSTM(2, 32, 2, batch_first=True, dropout=rate),
-        drop=nn.Dropout(rate),
-        out=nn.Linear(32, 2),
+        forward, rnn=lstm(2, 32, 2, dropout=rate), drop=nn.Dropout(rate), out=nn.Linear(32, 2)
     )
-    return case(model, (strokes[:, :-1], strokes[:, 1:]), nn.MSELoss(), 3e-3, steps=500)
+    return case(model, (strokes[:, :-1], strokes[:, 1:]), MSE, 3e-3, steps=500)
 
 
 def t806(repaired: bool) -> Training:
@@ -134,11 +124,10 @@ def t806(repaired: bool) -> Training:
     """
     time = torch.arange(2420)
     saws = torch.stack([1 + time % 10, 10 - (time // 2) % 10], 1).float()
-    x, y = windows(saws, 12)
-    order = torch.randperm(len(x))
+    data = mixed(*windows(saws, 12))
     net = Net("LSTM", 2, 48, 2)
     model = net if repaired else nn.Sequential(net, nn.Softmax(1))
-    return case(model, (x[order], y[order]), nn.MSELoss(), 5e-3, "RMSprop", steps=700)
+    return case(model, data, MSE, 5e-3, "RMSprop", steps=700)
 
 
 def t807(repaired: bool) -> Training:
@@ -157,22 +146,13 @@ def t807(repaired: bool) -> Training:
     if not repaired:
         x = x.int().float()
 
-    def loss(output: Tensor, y: Tensor) -> Tensor:
-        frames, labels = (torch.full((len(y),), size) for size in (output.shape[1], length))
-        return F.ctc_loss(output.log_softmax(2).transpose(0, 1), y, frames, labels)
-
-    def error(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        best = model(x).argmax(2)
-        read = [[k for k in torch.unique_consecutive(row).tolist() if k] for row in best]
-        return sum(a != b for a, b in zip(read, y.tolist(), strict=True)) / len(y)
-
     model = Own(
         forward,
         conv=nn.Conv2d(1, 4, 3, padding=1),
-        rnn=nn.LSTM(4 * size, 32, batch_first=True, bidirectional=True),
+        rnn=lstm(4 * size, 32, bidirectional=True),
         out=nn.Linear(64, letters),
     )
-    return case(model, (x, y), loss, 5e-3, error=error, steps=400)
+    return case(model, (x, y), ctc, 5e-3, error=misread, steps=400)
 
 
 class DroppedState(nn.Module):
@@ -219,7 +199,7 @@ def t808(repaired: bool) -> Training:
     y = x[:, :, :1].mean(1) * T**0.5
     rnn = (DroppedGates if repaired else DroppedState)(2, 32, 0.5)
     model = nn.Sequential(rnn, nn.Linear(32, 1))
-    return case(model, (x, y), nn.MSELoss(), 3e-3, steps=400)
+    return case(model, (x, y), MSE, 3e-3, steps=400)
 
 
 def t809(repaired: bool) -> Training:
@@ -257,7 +237,7 @@ def t810(repaired: bool) -> Training:
     texts = 3 * meaning + torch.randint(3, meaning.shape)
     same = (y == 1) & (torch.rand(N) < 0.3)
     texts[1] = torch.where(same.unsqueeze(1), texts[0], texts[1])
-    model = Own(forward, embed=nn.Embedding(V, 16), rnn=nn.LSTM(16, 32, batch_first=True))
+    model = Own(forward, embed=nn.Embedding(V, 16), rnn=lstm(16, 32))
     data = torch.cat([*texts], 1), y
     return case(model, data, contrastive, 3e-3, error=error, steps=600)
 
@@ -296,13 +276,8 @@ def t812(repaired: bool) -> Training:
     rows, at = torch.arange(N), torch.randint(T, (N,))
     x[rows, at, 0] = 3
     y = x[rows, at, 1:]
-    model = Own(
-        forward,
-        rnn=nn.LSTM(m, 32, batch_first=True),
-        query=nn.Linear(32, 32),
-        out=nn.Linear(32, m - 1),
-    )
-    return case(model, (x, y), nn.MSELoss(), 5e-3, steps=700)
+    model = Own(forward, rnn=lstm(m, 32), query=nn.Linear(32, 32), out=nn.Linear(32, m - 1))
+    return case(model, (x, y), MSE, 5e-3, steps=700)
 
 
 def t813(repaired: bool) -> Training:
@@ -316,7 +291,7 @@ def t813(repaired: bool) -> Training:
         order = torch.rand(N, T, 1).argsort(1).expand(-1, -1, 2)
         x = x.gather(1, order)
     model = Net("GRU", 2, 32, 4, num_layers=2)
-    return case(model, (x, y), nn.CrossEntropyLoss(), 5e-3, steps=400)
+    return case(model, (x, y), CE, 5e-3, steps=400)
 
 
 def t814(repaired: bool) -> Training:
@@ -330,13 +305,7 @@ def t814(repaired: bool) -> Training:
     source = torch.randint(1, V, (N, T))
     y = source.flip(1)
     x = torch.cat([source, torch.zeros(N, 1, dtype=torch.long), y[:, :-1]], 1)
-    model = Own(
-        forward,
-        embed=nn.Embedding(V, 16),
-        encoder=nn.LSTM(16, 48, batch_first=True),
-        decoder=nn.LSTM(16, 48, batch_first=True),
-        out=nn.Linear(48, V),
-    )
+    model = coder(forward, lstm, V, 16, 48, V)
     sgd = torch.optim.SGD(model.parameters(), 1.0)
     schedules = torch.optim.lr_scheduler
     halved = schedules.MultiStepLR(sgd, [20], 0.5) if repaired else schedules.StepLR(sgd, 20, 0.5)
@@ -368,22 +337,10 @@ def t815(repaired: bool) -> Training:
     x = torch.stack([u, y], 2)
     x[:, 5:, 1] = 0
     y = y[:, 5:].unsqueeze(2)
-    model = Own(
-        forward,
-        initializer=nn.LSTM(2, 32, batch_first=True),
-        predictor=nn.LSTM(1, 32, batch_first=True),
-        out=nn.Linear(32, 1),
-    )
+    model = Own(forward, initializer=lstm(2, 32), predictor=lstm(1, 32), out=nn.Linear(32, 1))
     data: Any = (TensorDataset if repaired else Apart)(x[:-400], y[:-400])
-    return Training(
-        model,
-        DataLoader(data, 32, shuffle=True),
-        None,
-        nn.MSELoss(),
-        torch.optim.Adam(model.parameters(), 5e-3),
-        (x[-400:], y[-400:]),
-        steps=500,
-    )
+    test = x[-400:], y[-400:]
+    return loaded(model, data, test, MSE, 5e-3, {"drop_last": False}, steps=500)
 
 
 class WrittenLSTM(nn.Module):
@@ -410,7 +367,7 @@ def t816(repaired: bool) -> Training:
     y = x[:, -12:].sum(1) / 12**0.5
     rnn = WrittenLSTM(1, H, H**-0.5 if repaired else 1.0)
     model = nn.Sequential(rnn, nn.Linear(H, 1))
-    return case(model, (x, y), nn.MSELoss(), 2e-3, steps=400)
+    return case(model, (x, y), MSE, 2e-3, steps=400)
 
 
 LATER = threads(globals())

@@ -1,17 +1,8 @@
-"""Trainings without a fault after public tutorials, papers and repositories, many of them unusual
-but right, written after `fresh_healthy` and without knowledge of the package that is tested on
-them.
-
-    training = LATER_HEALTHY["airline"]()
-
-Every docstring names its source; sizes and data are small stand-ins. Some stop early, as their
-sources do, and some have much noise.
-
-Legend: N examples, T frames, m inputs, K classes, V words, H units.
+"""Trainings without a fault after tutorials, papers and repositories, many of them unusual but
+right. Some stop early, as their sources do, and some have much noise.
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from evaluation.networks import Net, Own, cross, reader
-from evaluation.tasks import digits, of_last_frames
+from evaluation.networks import Net, Own, cross, gru, lstm, reader
+from evaluation.tasks import BITS, CE, MSE, digits, misread, of_last_frames
 from evaluation.threads.fresh_healthy import chains, loaded
-from evaluation.threads.trainings import Training, case, share, squared, windows, wrong
+from evaluation.threads.trainings import (
+    Training,
+    case,
+    mixed,
+    share,
+    sources,
+    squared,
+    windows,
+    wrong,
+)
 
 
 def sine_waves() -> Training:
@@ -45,7 +45,7 @@ def sine_waves() -> Training:
     wave = torch.sin(time).unsqueeze(2).double()
     model = Own(forward, first=nn.LSTMCell(1, 24), second=nn.LSTMCell(24, 24), out=nn.Linear(24, 1))
     data = wave[:, :-1], wave[:, 1:]
-    return case(model.double(), data, nn.MSELoss(), 2e-3, fresh=100, steps=250)
+    return case(model.double(), data, MSE, 2e-3, fresh=100, steps=250)
 
 
 class OwnRNN(nn.Module):
@@ -81,8 +81,8 @@ def min_char_rnn() -> Training:
 
 def rnn_from_scratch() -> Training:
     """Dive into Deep Learning, "RNN from scratch": SGD at 1, gradients clipped at norm 1."""
-    data, options = letters(1900, 20, 16), {"clip_norm": 1.0}
-    return case(OwnRNN(16, 64, 16, 0.01), data, cross, 1.0, "SGD", options=options, steps=500)
+    data = letters(1900, 20, 16)
+    return case(OwnRNN(16, 64, 16, 0.01), data, cross, 1.0, "SGD", clip=1.0, steps=500)
 
 
 def airline() -> Training:
@@ -91,19 +91,15 @@ def airline() -> Training:
     season = 1 + 0.2 * torch.sin(months * math.pi / 6)
     passengers = (110 + 2.4 * months) * season * (1 + 0.03 * torch.randn(144))
     series = ((passengers - 110) / 400).unsqueeze(1)
-    x, y = windows(series, 12)
-    order = torch.randperm(len(x))
-    data = x[order], y[order]
-    return case(Net("LSTM", 1, 50, 1), data, nn.MSELoss(), fresh=40, batch_size=8, steps=500)
+    data = mixed(*windows(series, 12))
+    return case(Net("LSTM", 1, 50, 1), data, MSE, fresh=40, batch_size=8, steps=500)
 
 
 def rows_of_digits() -> Training:
     """Deep Learning Wizard, "RNN with PyTorch": images row by row, relu, plain SGD at 0.1."""
-    x, y = digits()
-    order = torch.randperm(len(x))
-    x, y = x[order].unflatten(1, (8, 8)), y[order]
+    data = digits()
     model = Net("RNN", 8, 100, 10, nonlinearity="relu")
-    return case(model, (x, y), nn.CrossEntropyLoss(), 0.1, "SGD", steps=600)
+    return case(model, data, CE, 0.1, "SGD", steps=600)
 
 
 def packed_reviews() -> Training:
@@ -124,7 +120,7 @@ def packed_reviews() -> Training:
     model = Own(
         forward,
         embed=nn.Embedding(V + 1, 32, padding_idx=pad),
-        rnn=nn.LSTM(32, 16, 2, batch_first=True, bidirectional=True, dropout=0.5),
+        rnn=lstm(32, 16, 2, bidirectional=True, dropout=0.5),
         drop=nn.Dropout(0.5),
         out=nn.Linear(32, 1),
     )
@@ -136,7 +132,7 @@ def packed_reviews() -> Training:
         guesses = model(x[-400:], lengths[-400:]) > 0
         return 2 * (guesses != (y[-400:] == 1)).float().mean().item()
 
-    return loaded(model, pairs, test, nn.BCEWithLogitsLoss(), 2e-3, error=error, steps=250)
+    return loaded(model, pairs, test, BITS, 2e-3, error=error, steps=250)
 
 
 def padded_tagger() -> Training:
@@ -179,13 +175,13 @@ def early_translation() -> Training:
         forward,
         embed=nn.Embedding(V, 32),
         drop=nn.Dropout(0.2),
-        encoder=nn.LSTM(32, 64, 2, batch_first=True, dropout=0.2),
-        decoder=nn.LSTM(32, 64, 2, batch_first=True, dropout=0.2),
+        encoder=lstm(32, 64, 2, dropout=0.2),
+        decoder=lstm(32, 64, 2, dropout=0.2),
         out=nn.Linear(64, V),
     )
     for weight in model.parameters():
         nn.init.uniform_(weight, -0.08, 0.08)
-    return case(model, (x, y), cross, 2e-3, options={"clip_norm": 1.0}, steps=500)
+    return case(model, (x, y), cross, 2e-3, clip=1.0, steps=500)
 
 
 class Spike(torch.autograd.Function):
@@ -225,7 +221,7 @@ def spiking() -> Training:
     y = torch.randint(K, (N,))
     x = (torch.rand(N, T, m) < rates[y].unsqueeze(1)).float()
     model = Own(forward, first=nn.Linear(m, 64), second=nn.Linear(64, K))
-    return case(model, (x, y), nn.CrossEntropyLoss(), 5e-4, steps=300)
+    return case(model, (x, y), CE, 5e-4, steps=300)
 
 
 class Sign(torch.autograd.Function):
@@ -254,12 +250,12 @@ def binary_states() -> Training:
     x = kinds[y] + 1.2 * torch.randn(N, T, m)
     model = Own(
         forward,
-        rnn=nn.GRU(m, 32, batch_first=True),
+        rnn=gru(m, 32),
         code=nn.Linear(32, 48),
         norm=nn.BatchNorm1d(48),
         out=nn.Linear(48, K),
     )
-    return case(model, (x, y), nn.CrossEntropyLoss(), 2e-3, steps=400)
+    return case(model, (x, y), CE, 2e-3, steps=400)
 
 
 def memory_transformer() -> Training:
@@ -290,7 +286,7 @@ def memory_transformer() -> Training:
     adamw = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adamw, 350)
     options = {"scheduler": cosine, "clip_norm": 1.0}
-    loss = nn.CrossEntropyLoss()
+    loss = CE
     return case(model, (x, y), loss, kind=adamw, options=options, steps=350)
 
 
@@ -305,10 +301,8 @@ def awd_lstm() -> Training:
         nn.Dropout(0.4),
         Net("LSTM", 48, 64, V, every=True, num_layers=2, dropout=0.3),
     )
-    how = {"weight_decay": 1.2e-6}
-    options = {"clip_norm": 0.25}
-    data = ids[:, :-1], ids[:, 1:]
-    return case(model, data, cross, 10.0, "SGD", how=how, options=options, steps=500)
+    data, how = (ids[:, :-1], ids[:, 1:]), {"weight_decay": 1.2e-6}
+    return case(model, data, cross, 10.0, "SGD", how=how, clip=0.25, steps=500)
 
 
 def speech() -> Training:
@@ -330,23 +324,18 @@ def speech() -> Training:
         frames, labels = (torch.full((len(y),), size) for size in (output.shape[1], length))
         return F.ctc_loss(output.transpose(0, 1), y, frames, labels)
 
-    def error(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        best = model(x).argmax(2)
-        read = [[k for k in torch.unique_consecutive(row).tolist() if k] for row in best]
-        return sum(a != b for a, b in zip(read, y.tolist(), strict=True)) / len(y)
-
     model = Own(
         forward,
         conv=nn.Conv1d(m, 32, 3, padding=1),
         norm=nn.LayerNorm(32),
         drop=nn.Dropout(0.1),
-        rnn=nn.GRU(32, 32, batch_first=True, bidirectional=True),
+        rnn=gru(32, 32, bidirectional=True),
         out=nn.Linear(64, K),
     )
     adamw = torch.optim.AdamW(model.parameters(), 5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adamw, 5e-3, total_steps=401)
     options = {"scheduler": schedule}
-    return case(model, (x, y), loss, kind=adamw, error=error, options=options, steps=400)
+    return case(model, (x, y), loss, kind=adamw, error=misread, options=options, steps=400)
 
 
 def intents_and_slots() -> Training:
@@ -378,7 +367,7 @@ def intents_and_slots() -> Training:
         forward,
         embed=nn.Embedding(V, 32),
         drop=nn.Dropout(0.2),
-        rnn=nn.GRU(32, 32, batch_first=True, bidirectional=True),
+        rnn=gru(32, 32, bidirectional=True),
         intent=nn.Linear(64, K),
         slot=nn.Linear(64, S),
     )
@@ -395,7 +384,7 @@ def returns() -> Training:
     y = (signal + 7**0.5 * torch.randn(N)).unsqueeze(1)
     model = Net("LSTM", 3, 16, 1)
     how = {"weight_decay": 1e-3}
-    return case(model, (x, y), nn.MSELoss(), fresh=2000, batch_size=128, how=how, steps=500)
+    return case(model, (x, y), MSE, fresh=2000, batch_size=128, how=how, steps=500)
 
 
 def rare_faults() -> Training:
@@ -464,7 +453,7 @@ def reber() -> Training:
     x = F.one_hot(letters, V).float()
     y = F.one_hot(following[states], V).sum(2).float()
     model = Net("GRU", V, 24, V, every=True)
-    return case(model, (x, y), nn.BCEWithLogitsLoss(), 5e-3, error=wrong, steps=500)
+    return case(model, (x, y), BITS, 5e-3, error=wrong, steps=500)
 
 
 def quantiles() -> Training:
@@ -507,10 +496,10 @@ def heartbeat_autoencoder() -> Training:
     x = (beat + 0.03 * torch.randn(N, T)).unsqueeze(2)
     model = Own(
         forward,
-        wide=nn.LSTM(1, 32, batch_first=True),
-        narrow=nn.LSTM(32, 16, batch_first=True),
-        back=nn.LSTM(16, 16, batch_first=True),
-        last=nn.LSTM(16, 32, batch_first=True),
+        wide=lstm(1, 32),
+        narrow=lstm(32, 16),
+        back=lstm(16, 16),
+        last=lstm(16, 32),
         out=nn.Linear(32, 1),
     )
     return case(model, (x, x), nn.L1Loss(reduction="sum"), 2e-3, steps=500, batch_size=16)
@@ -544,7 +533,7 @@ def liquid() -> Training:
     time = 0.2 * torch.arange(T) + 6.3 * torch.rand(N, 1)
     x = torch.stack([torch.sin(time), torch.cos(time)], 2)
     y = torch.sin(2 * time).unsqueeze(2)
-    return case(LiquidCell(2, 24, 1), (x, y), nn.MSELoss(), 1e-2, fresh=200, steps=300)
+    return case(LiquidCell(2, 24, 1), (x, y), MSE, 1e-2, fresh=200, steps=300)
 
 
 def missing_values() -> Training:
@@ -572,7 +561,7 @@ def missing_values() -> Training:
     model = Own(forward, decay=nn.Linear(m, 32), cell=nn.GRUCell(2 * m, 32), out=nn.Linear(32, 2))
     pairs: Any = [({k: v[i] for k, v in inputs.items()}, y[i]) for i in range(N - 400)]
     test: Any = {k: v[-400:] for k, v in inputs.items()}, y[-400:]
-    return loaded(model, pairs, test, nn.CrossEntropyLoss(), 1e-3, steps=300)
+    return loaded(model, pairs, test, CE, 1e-3, steps=300)
 
 
 def trajectories() -> Training:
@@ -589,27 +578,8 @@ def trajectories() -> Training:
     speed = 0.3 + 0.3 * torch.rand(N, 1)
     steps = torch.stack([speed * torch.cos(angle), speed * torch.sin(angle)], 2)
     steps = steps + 0.03 * torch.randn(N, T, 2)
-    model = Own(
-        forward,
-        embed=nn.Linear(2, 32),
-        rnn=nn.LSTM(32, 64, batch_first=True),
-        out=nn.Linear(64, 8),
-    )
-    return case(model, (steps[:, :8], steps[:, 8:].flatten(1)), nn.MSELoss(), 3e-4, steps=500)
+    model = Own(forward, embed=nn.Linear(2, 32), rnn=lstm(32, 64), out=nn.Linear(64, 8))
+    return case(model, (steps[:, :8], steps[:, 8:].flatten(1)), MSE, 3e-4, steps=500)
 
 
-SOURCES = (
-    *(sine_waves, min_char_rnn, rnn_from_scratch, airline, rows_of_digits, packed_reviews),
-    *(padded_tagger, early_translation, spiking, binary_states, memory_transformer, awd_lstm),
-    *(speech, intents_and_slots, returns, rare_faults, elman_xor, copying, reber, quantiles),
-    *(heartbeat_autoencoder, liquid, missing_values, trajectories),
-)
-
-
-def seeded(number: int) -> Training:
-    """A training whose data and weights are drawn from its number as a seed."""
-    torch.manual_seed(800 + number)
-    return SOURCES[number]()
-
-
-LATER_HEALTHY = {source.__name__: partial(seeded, n) for n, source in enumerate(SOURCES)}
+LATER_HEALTHY = sources(globals(), 800)

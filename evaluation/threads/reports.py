@@ -1,13 +1,6 @@
-"""Trainings from further reports about recurrent networks that did not learn, written without
-knowledge of the package that is tested on them: addresses, causes and reasons are in
-evaluation/threads.csv.
+"""Trainings of further reports, written for the present `check`."""
 
-    training = REPORTS[901](False)    # as its owner wrote it
-    training = REPORTS[901](True)     # with its one repair
-
-Legend: N examples, T frames, m inputs, K classes, V words, H units.
-"""
-
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from evaluation.networks import Net, Own, cross, reader
+from evaluation.networks import Net, Own, coder, cross, gru, lstm, reader
+from evaluation.tasks import CE, MSE, ctc, misread
 from evaluation.threads.fresh import own_loop
-from evaluation.threads.trainings import Training, case, squared, threads, windows
+from evaluation.threads.trainings import Training, case, mixed, squared, threads, windows
 
 
 def t901(repaired: bool) -> Training:
@@ -36,8 +30,8 @@ def t901(repaired: bool) -> Training:
     model = Own(
         forward,
         embed=nn.Embedding(V, 16),
-        before=nn.GRU(16, 24, batch_first=True),
-        behind=nn.GRU(16, 24, batch_first=True),
+        before=gru(16, 24),
+        behind=gru(16, 24),
         out=nn.Linear(48, 4),
     )
     y[:, 0], y[:, -1] = x[:, 2] > 9, 2 * (x[:, -3] % 2)
@@ -63,7 +57,7 @@ def t902(repaired: bool) -> Training:
     waves = torch.sin(time).unsqueeze(2)
     data = waves[:, :-1], waves[:, 1:]
     model = Net("LSTM", 1, 24, 1, every=True)
-    return case(model, data, nn.MSELoss(), 5e-3, steps=300, fit=own_loop(step))
+    return case(model, data, MSE, 5e-3, steps=300, fit=own_loop(step))
 
 
 def t903(repaired: bool) -> Training:
@@ -75,16 +69,7 @@ def t903(repaired: bool) -> Training:
     y = torch.where(F.pad(y[:, :-1], (1, 0), value=-1) == y, (y + 1) % letters, y)
     x = torch.randn(letters, 4, m)[y].flatten(1, 2) + 0.3 * torch.randn(N, 4 * length, m)
 
-    def loss(output: Tensor, y: Tensor) -> Tensor:
-        frames, labels = (torch.full((len(y),), size) for size in (output.shape[1], length))
-        blank = letters if repaired else 0
-        return F.ctc_loss(output.log_softmax(2).transpose(0, 1), y, frames, labels, blank)
-
-    def error(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        best = model(x).argmax(2)
-        read = [[k for k in torch.unique_consecutive(row).tolist() if k < letters] for row in best]
-        return sum(a != b for a, b in zip(read, y.tolist(), strict=True)) / len(y)
-
+    loss, error = partial(ctc, blank=letters if repaired else 0), partial(misread, blank=letters)
     model = Net("GRU", m, 32, letters + 1, every=True, bidirectional=True)
     return case(model, (x, y), loss, 5e-3, error=error, steps=400)
 
@@ -121,7 +106,7 @@ def t905(repaired: bool) -> Training:
         return min((1 + step) / warm, max(fall, 0.0) ** 2)
 
     options = {"scheduler": torch.optim.lr_scheduler.LambdaLR(adam, factor)}
-    return case(model, (x, y), nn.CrossEntropyLoss(), kind=adam, options=options, steps=steps)
+    return case(model, (x, y), CE, kind=adam, options=options, steps=steps)
 
 
 def t906(repaired: bool) -> Training:
@@ -135,7 +120,7 @@ def t906(repaired: bool) -> Training:
         deviation = deviation + (deviation == 0)
     x = (x - x.mean(1, keepdim=True)) / deviation
     model = Net("LSTM", m, 32, K)
-    return case(model, (x, y), nn.CrossEntropyLoss(), 3e-3, steps=300)
+    return case(model, (x, y), CE, 3e-3, steps=300)
 
 
 def t907(repaired: bool) -> Training:
@@ -156,14 +141,14 @@ def t907(repaired: bool) -> Training:
     x[:, :, 1] = 0
     x[torch.arange(N), torch.randint(T, (N,)), 1] = 2
     y = (x[:, :, 0] * x[:, :, 1]).sum(1, keepdim=True) / 2
-    rnn = nn.LSTM(2, 32, batch_first=True)
+    rnn = lstm(2, 32)
     raw = nn.ParameterDict({name: weight.detach() for name, weight in rnn.named_parameters()})
     for name in raw:
         flat = raw[name].detach().clone()
         delattr(rnn, name)
         rnn.register_buffer(name, flat)
     model = Own(forward, rnn=rnn, raw=raw, scale=1.0, out=nn.Linear(32, 1))
-    return case(model, (x, y), nn.MSELoss(), 5e-3, steps=500)
+    return case(model, (x, y), MSE, 5e-3, steps=500)
 
 
 def t908(repaired: bool) -> Training:
@@ -178,19 +163,17 @@ def t908(repaired: bool) -> Training:
     rnn: Any = model[1].rnn
     for layer in range(3):
         getattr(rnn, f"bias_ih_l{layer}").data[H : 2 * H] = 1.0 if repaired else 0.0
-    return case(model, (x, y), nn.CrossEntropyLoss(), 3e-3, steps=700)
+    return case(model, (x, y), CE, 3e-3, steps=700)
 
 
 def t909(repaired: bool) -> Training:
     """The next value of a series: the target of a window is the value at its start."""
     time = torch.arange(1940.0)
     wave = torch.sin(0.37 * time) + 0.5 * torch.sin(0.11 * time) + 0.05 * torch.randn(1940)
-    x, y = windows(wave.unsqueeze(1), 24)
-    order = torch.randperm(len(x))
-    x, y = x[order], y[order]
+    x, y = mixed(*windows(wave.unsqueeze(1), 24))
     if not repaired:
         y[:-400] = x[:-400, 0]
-    return case(Net("LSTM", 1, 32, 1), (x, y), nn.MSELoss(), 5e-3, steps=500)
+    return case(Net("LSTM", 1, 32, 1), (x, y), MSE, 5e-3, steps=500)
 
 
 def t910(repaired: bool) -> Training:
@@ -209,12 +192,9 @@ def t910(repaired: bool) -> Training:
     if not repaired:
         x = 2.0**15 * x
     model = Own(
-        forward,
-        conv=nn.Conv1d(m, 16, 3, padding=1),
-        rnn=nn.LSTM(16, 32, batch_first=True),
-        out=nn.Linear(32, m),
+        forward, conv=nn.Conv1d(m, 16, 3, padding=1), rnn=lstm(16, 32), out=nn.Linear(32, m)
     )
-    return case(model, (x, y), nn.MSELoss(), 3e-3, steps=600)
+    return case(model, (x, y), MSE, 3e-3, steps=600)
 
 
 def t911(repaired: bool) -> Training:
@@ -244,11 +224,8 @@ class OriginalLSTM(nn.Module):
 
     def __init__(self, inputs: int, units: int, product: bool):
         super().__init__()
-        self.x, self.h, self.product = (
-            nn.Linear(inputs, 3 * units),
-            nn.Linear(units, 3 * units),
-            product,
-        )
+        self.x, self.h = nn.Linear(inputs, 3 * units), nn.Linear(units, 3 * units)
+        self.product = product
 
     def forward(self, x: Tensor) -> Tensor:
         h = c = x.new_zeros(len(x), self.h.in_features)
@@ -267,7 +244,7 @@ def t912(repaired: bool) -> Training:
     x[..., 1] = (torch.rand(N, T) < 0.15).float()
     y = x.prod(2).sum(1, keepdim=True)
     model = nn.Sequential(OriginalLSTM(2, 32, repaired), nn.Linear(32, 1))
-    return case(model, (x, y), nn.MSELoss(), 3e-3, steps=600)
+    return case(model, (x, y), MSE, 3e-3, steps=600)
 
 
 def t913(repaired: bool) -> Training:
@@ -281,13 +258,7 @@ def t913(repaired: bool) -> Training:
     N, T, V, K = 2000, 5, 10, 12
     x = torch.randint(V, (N, T))
     y = torch.randint(K, (V, 2))[x, (F.pad(x[:, :-1], (1, 0)) > 4).long()]
-    model = Own(
-        forward,
-        embed=nn.Embedding(V, 24),
-        encoder=nn.GRU(24, 64, batch_first=True),
-        decoder=nn.GRU(64, 64, batch_first=True),
-        out=nn.Linear(64, K),
-    )
+    model = coder(forward, gru, V, 24, 64, K, inputs=64)
     kind, rate = ("Adam", 3e-3) if repaired else ("SGD", 0.1)
     return case(model, (x, y), cross, rate, kind, steps=900)
 
@@ -327,12 +298,7 @@ def t914(repaired: bool) -> Training:
     sessions = torch.randint(V, (N, 1))
     for shift in (1, 4, 4):
         sessions = torch.cat([sessions, (sessions[:, -1:] + shift) % V], 1)
-    model = Own(
-        forward,
-        embed=nn.Embedding(V, 24),
-        rnn=nn.GRU(24, 48, batch_first=True),
-        out=nn.Linear(48, V),
-    )
+    model = Own(forward, embed=nn.Embedding(V, 24), rnn=gru(24, 48), out=nn.Linear(48, V))
     data = sessions[:, :-1], sessions[:, 1:]
     return case(model, data, cross, 3e-3, steps=900, fit=fit)
 
@@ -350,10 +316,10 @@ def t915(repaired: bool) -> Training:
     model = Own(
         forward,
         drop=nn.Dropout(0.6 if repaired else 0.05),
-        rnn=nn.LSTM(m, 96, batch_first=True, bidirectional=True),
+        rnn=lstm(m, 96, bidirectional=True),
         out=nn.Linear(192, K),
     )
-    return case(model, (x, y), nn.CrossEntropyLoss(), 5e-3, steps=600)
+    return case(model, (x, y), CE, 5e-3, steps=600)
 
 
 REPORTS = threads(globals())

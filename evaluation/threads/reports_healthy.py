@@ -1,25 +1,16 @@
-"""Trainings without a fault after public tutorials, papers and repositories, written with `reports`
-and without knowledge of the package that is tested on them.
-
-    training = REPORTS_HEALTHY["rainfall_runoff"]()
-
-Every docstring names its source; data are small stand-ins.
-
-Legend: N examples, T frames, m inputs, K classes, V words, H units.
-"""
+"""Trainings without a fault after tutorials, papers and repositories, written with `reports`."""
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
-from torch.utils.data import DataLoader
 
-from evaluation.networks import Loop, Net, Own, cross
-from evaluation.threads.trainings import Training, case, share, squared
+from evaluation.networks import Loop, Net, Own, cross, gru, lstm
+from evaluation.tasks import CE, MSE
+from evaluation.threads.trainings import Training, case, loaded, share, sources, squared
 
 
 class EntityAwareLSTM(nn.Module):
@@ -57,11 +48,9 @@ def rainfall_runoff() -> Training:
     y = (flow - flow.mean()) / flow.std() + 0.1 * torch.randn(N, 1)
     x, constants = (rain - rain.mean()) / rain.std(), (basins - 0.5) * 12**0.5
     pairs: Any = [((x[i], constants[i]), y[i]) for i in range(N - 400)]
-    loader: Any = DataLoader(pairs, 32, shuffle=True, drop_last=True)
-    model = EntityAwareLSTM(1, 2, 32)
-    adam = torch.optim.Adam(model.parameters(), 5e-3)
     test: Any = (x[-400:], constants[-400:]), y[-400:]
-    return Training(model, loader, None, nn.MSELoss(), adam, test, 600, options={"clip_norm": 1.0})
+    model, options = EntityAwareLSTM(1, 2, 32), {"clip_norm": 1.0}
+    return loaded(model, pairs, test, MSE, 5e-3, options=options, steps=600)
 
 
 def sold_items() -> Training:
@@ -89,7 +78,7 @@ def keywords() -> Training:
     start = torch.randint(T - 6, (N, 1)) + torch.arange(6)
     x[torch.arange(N).unsqueeze(1), start] += 1.5 * torch.randn(K, 6, m)[y]
     model = Net("LSTM", m, 32, K, bidirectional=True, num_layers=2, dropout=0.1)
-    adamw, loss = torch.optim.AdamW(model.parameters(), 5e-3), nn.CrossEntropyLoss()
+    adamw, loss = torch.optim.AdamW(model.parameters(), 5e-3), CE
     options = {"scheduler": CosineAnnealingLR(adamw, 400)}
     return case(model, (x, y), loss, kind=adamw, options=options, steps=400)
 
@@ -120,7 +109,7 @@ def tied_words() -> Training:
     x = torch.randint(V, (N, T + 1))
     for t in range(1, T + 1):
         x[:, t] = following[x[:, t - 1], torch.multinomial(torch.tensor([7.0, 2, 1]), N, True)]
-    embed, rnn = nn.Embedding(V, H), nn.LSTM(H, H, batch_first=True)
+    embed, rnn = nn.Embedding(V, H), lstm(H, H)
     nn.init.uniform_(embed.weight, -0.1, 0.1)
     model = Own(forward, embed=embed, drop=nn.Dropout(0.2), rnn=rnn)
     sgd = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9)
@@ -136,7 +125,7 @@ def remaining_life() -> Training:
     wear = torch.exp(-3 * (life.unsqueeze(2) - time))
     x = wear * torch.randn(m) + 0.3 * torch.randn(N, T, m)
     model = Net("LSTM", m, 32, 1, num_layers=2, dropout=0.2)
-    return case(model, (x, life.clamp_max(1.0)), nn.MSELoss(), 1e-3, steps=500)
+    return case(model, (x, life.clamp_max(1.0)), MSE, 1e-3, steps=500)
 
 
 def event_times() -> Training:
@@ -176,23 +165,11 @@ def attended_reviews() -> Training:
     y = torch.multinomial(torch.tensor([0.3, 0.3, 0.3, 0.1]), N, True)
     x = torch.randint(8 * K, V, (N, T))
     x = torch.where(torch.rand(N, T) < 0.15, 8 * y.unsqueeze(1) + torch.randint(8, (N, T)), x)
-    rnn = nn.GRU(24, 24, batch_first=True, bidirectional=True)
+    rnn = gru(24, 24, bidirectional=True)
     parts = {"embed": nn.Embedding(V, 24), "rnn": rnn, "score": nn.Linear(48, 1)}
     model = Own(forward, **parts, out=nn.Linear(48, K))
     loss = nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, 1.0, 2.0]))
     return case(model, (x, y), loss, 0.03, "Adagrad", steps=500)
 
 
-SOURCES = (
-    *(rainfall_runoff, sold_items, keywords, truncated_series),
-    *(tied_words, remaining_life, event_times, attended_reviews),
-)
-
-
-def seeded(number: int) -> Training:
-    """A training whose data and weights are drawn from its number as a seed."""
-    torch.manual_seed(920 + number)
-    return SOURCES[number]()
-
-
-REPORTS_HEALTHY = {source.__name__: partial(seeded, n) for n, source in enumerate(SOURCES)}
+REPORTS_HEALTHY = sources(globals(), 920)

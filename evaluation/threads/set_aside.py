@@ -1,11 +1,4 @@
-"""Nineteen trainings of public threads that fail, set aside: unseen by those who wrote the causes,
-and run once.
-
-tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, or with its one
-repair; SET_ASIDE seeds it. 614 is missing: its symptom could not be shown at this size.
-
-Legend: N examples, T frames, m inputs, K classes, V words.
-"""
+"""Trainings of threads, run once. 614 is missing: its symptom could not be shown at this size."""
 
 import math
 
@@ -13,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from evaluation.networks import Net, Own, cross, reader
-from evaluation.tasks import digits
-from evaluation.threads.trainings import case, squared, threads, windows, zipf
+from evaluation.networks import Net, Own, cross, gru, lstm, reader
+from evaluation.tasks import CE, MSE, digits
+from evaluation.threads.trainings import case, mixed, squared, threads, windows, zipf
 
 
 class Broadcast(torch.autograd.Function):
@@ -84,9 +77,8 @@ def t601(repaired):
     model = Own(forward, W=nn.Linear(1, 32), U=nn.Linear(32, 32, bias=False), out=nn.Linear(32, 1))
     t = torch.arange(1220.0)
     series = torch.sin(t / 4) + 0.5 * torch.sin(t / 9) + 0.1 * torch.randn(1220)
-    x, y = windows(series[:, None], 20)
-    order = torch.randperm(len(x))
-    return case(model, (x[order], y[order]), nn.MSELoss(), 1e-3, "RMSprop", fresh=300, steps=600)
+    data = mixed(*windows(series[:, None], 20))
+    return case(model, data, MSE, 1e-3, "RMSprop", fresh=300, steps=600)
 
 
 def t602(repaired):
@@ -106,14 +98,7 @@ def t602(repaired):
     fresh = 12 if repaired else 600
     data = x.view(shape), s.view(shape)
     return case(
-        model,
-        data,
-        nn.MSELoss(),
-        1.0,
-        "Adadelta",
-        fresh=fresh,
-        steps=2800,
-        how={"rho": 0.95, "eps": 1e-7},
+        model, data, MSE, 1.0, "Adadelta", fresh=fresh, steps=2800, how={"rho": 0.95, "eps": 1e-7}
     )
 
 
@@ -126,7 +111,7 @@ def t603(repaired):
     model = Own(forward, rnn=nn.LSTMCell(4, 32), out=nn.Linear(32, 4))
     x = torch.rand(1000, 12, 4)
     y = F.pad(x, (0, 0, 4, 0))[:, :-4]  # targets need frames of the past
-    return case(model, (x, y), nn.MSELoss(), 3e-3, fresh=300, steps=1100)
+    return case(model, (x, y), MSE, 3e-3, fresh=300, steps=1100)
 
 
 def t604(repaired):
@@ -142,12 +127,7 @@ def t604(repaired):
     audio = torch.randn(5, 6)[text].repeat_interleave(2, 1) + 0.3 * torch.randn(N, 16, 6)
     number = torch.randint(10000, (N, 1)) // torch.tensor([1000, 100, 10, 1]) % 10
     names = torch.cat([torch.tensor([10, 11, 12, 13]).expand(N, 4), number], 1)  # clip0123
-    model = Own(
-        forward,
-        encoder=nn.GRU(6, 64, batch_first=True),
-        decoder=nn.GRU(64, 64, batch_first=True),
-        out=nn.Linear(64, 14),
-    )
+    model = Own(forward, encoder=gru(6, 64), decoder=gru(64, 64), out=nn.Linear(64, 14))
     return case(model, (audio, text if repaired else names), cross, 5e-3, error=error, steps=900)
 
 
@@ -160,15 +140,12 @@ def t605(repaired):
         return net.out(states[torch.arange(len(x)), last])
 
     spam = (torch.arange(200) % 12 == 5).float()
-    words, ids, length = (
-        torch.randn(200, 16) + spam[:, None],
-        zipf(200, 2000, 100),
-        torch.randint(4, 16, (2000, 1)),
-    )
+    words, ids = torch.randn(200, 16) + spam[:, None], zipf(200, 2000, 100)
+    length = torch.randint(4, 16, (2000, 1))
     here = torch.arange(100) < length
     y = ((spam[ids] * here).sum(1) > 0).long()
-    model = Own(forward, rnn=nn.LSTM(16, 32, batch_first=True), out=nn.Linear(32, 2))
-    return case(model, (words[ids] * here[..., None], y), nn.CrossEntropyLoss(), 5e-3, steps=400)
+    model = Own(forward, rnn=lstm(16, 32), out=nn.Linear(32, 2))
+    return case(model, (words[ids] * here[..., None], y), CE, 5e-3, steps=400)
 
 
 def t606(repaired):
@@ -195,18 +172,15 @@ def t606(repaired):
         "SGD",
         steps=600,
         error=error,
-        options={"clip_norm": 0.25},
+        clip=0.25,
     )
 
 
 def t607(repaired):
-    x, y = digits()
-    order = torch.randperm(len(y))
+    data = digits()
     model = Net("RNN", 8, 30, 10)
     kind, rate = ("Adam", 1e-3) if repaired else ("Adadelta", 1e-3)
-    return case(
-        model, (x[order].view(-1, 8, 8), y[order]), nn.CrossEntropyLoss(), rate, kind, steps=1500
-    )
+    return case(model, data, CE, rate, kind, steps=1500)
 
 
 def t608(repaired):
@@ -230,12 +204,7 @@ def t608(repaired):
     # in the file from low to high
     order = torch.cat([y[:800, 0].argsort(), torch.arange(800, 1200)])
     return case(
-        Net("RNN", 4, 32, 1, nonlinearity="relu"),
-        (x[order], y[order]),
-        nn.MSELoss(),
-        0.075,
-        "SGD",
-        fit=fit,
+        Net("RNN", 4, 32, 1, nonlinearity="relu"), (x[order], y[order]), MSE, 0.075, "SGD", fit=fit
     )
 
 
@@ -272,11 +241,7 @@ def t610(repaired):
     x[..., :-1] *= x[..., -1:]
     y = (x[:, 1, 0] + 2 * x[:, 7, 1]).long()  # what it saw at its first turn and sees now
     return case(
-        Own(forward, cell=nn.GRUCell(5, 32), out=nn.Linear(32, 4)),
-        (x, y),
-        nn.CrossEntropyLoss(),
-        3e-3,
-        steps=600,
+        Own(forward, cell=nn.GRUCell(5, 32), out=nn.Linear(32, 4)), (x, y), CE, 3e-3, steps=600
     )
 
 
@@ -293,14 +258,8 @@ def t611(repaired):
             torch.rand(1200) < 0.95, chain[ids[:, t]], torch.randint(26, (1200,))
         )
     ids = ids / 26
-    return case(
-        Own(forward, net=Net("LSTM", 1, 64, 1)),
-        (ids[:, :10, None], ids[:, 10:]),
-        nn.MSELoss(),
-        5e-3,
-        "RMSprop",
-        steps=1500,
-    )
+    model, data = Own(forward, net=Net("LSTM", 1, 64, 1)), (ids[:, :10, None], ids[:, 10:])
+    return case(model, data, MSE, 5e-3, "RMSprop", steps=1500)
 
 
 def t612(repaired):
@@ -321,17 +280,8 @@ def t612(repaired):
         return value if math.isfinite(value) else math.inf
 
     t = torch.arange(1030.0)
-    x, y = windows(torch.sin(t / 5)[:, None], 30)
-    order = torch.randperm(1000)
-    return case(
-        Net("LSTM", 1, 32, 3 * M),
-        (x[order], y[order]),
-        loss_fn,
-        1e-2,
-        error=error,
-        fresh=300,
-        steps=600,
-    )
+    data, model = mixed(*windows(torch.sin(t / 5)[:, None], 30)), Net("LSTM", 1, 32, 3 * M)
+    return case(model, data, loss_fn, 1e-2, error=error, fresh=300, steps=600)
 
 
 def t613(repaired):
@@ -350,10 +300,8 @@ def t613(repaired):
     model = Own(forward, kernel=nn.Linear(8 + 32, 128, bias=False), out=nn.Linear(32, 10))
     model.gain, model.shift = nn.Parameter(torch.ones(5, 32)), nn.Parameter(torch.zeros(5, 32))
     x, y = digits()
-    order = torch.randperm(len(y))
-    # blank rows above and below, as MNIST has them
-    x = F.pad(x[order].view(-1, 8, 8), (0, 0, 4, 4))
-    return case(model, (x, y[order]), nn.CrossEntropyLoss(), 1e-3, steps=300)
+    x = F.pad(x, (0, 0, 4, 4))  # blank rows above and below, as MNIST has them
+    return case(model, (x, y), CE, 1e-3, steps=300)
 
 
 def t615(repaired):
@@ -370,14 +318,9 @@ def t615(repaired):
     source = torch.randint(1, V, (2000, T))
     y = source % (V - 1) + 1  # the translation of every word
     x = torch.cat([source, F.pad(y, (1, 0))[:, :-1]], 1)
-    parts = {k: nn.GRU(24, 64, batch_first=True) for k in ("encoder", "decoder")}
-    return case(
-        Own(forward, embedding=nn.Embedding(V, 24), out=nn.Linear(64, V), **parts),
-        (x, y),
-        cross,
-        5e-3,
-        steps=700,
-    )
+    parts = {k: gru(24, 64) for k in ("encoder", "decoder")}
+    model = Own(forward, embedding=nn.Embedding(V, 24), out=nn.Linear(64, V), **parts)
+    return case(model, (x, y), cross, 5e-3, steps=700)
 
 
 def t616(repaired):
@@ -398,16 +341,8 @@ def t616(repaired):
         tail = words[..., 1:, :].log_softmax(-1) + head[..., 10:, None]
         return torch.cat([head[..., :10], tail.flatten(-2)], -1)
 
-    model = Own(
-        forward,
-        embedding=nn.Embedding(V, 32),
-        rnn=nn.LSTM(32, 64, batch_first=True),
-        decoder=nn.Linear(64, V),
-    )
-    model.tail_vectors, model.tail_bias = (
-        nn.Parameter(torch.zeros(3, 64)),
-        nn.Parameter(torch.zeros(3)),
-    )
+    model = Own(forward, embedding=nn.Embedding(V, 32), rnn=lstm(32, 64), decoder=nn.Linear(64, V))
+    model.tail_vectors, model.tail_bias = (nn.Parameter(torch.zeros(s)) for s in ((3, 64), 3))
     trained = [p for name, p in model.named_parameters() if repaired or "tail" not in name]
     kind = torch.optim.Adam(trained, 5e-3)
 
@@ -440,18 +375,9 @@ def t617(repaired):
     nn.init.normal_(model.U.weight, std=4.0)
     model.A = nn.Parameter(2.0 * torch.randn(32).sign())
     series = torch.sin(torch.arange(1240.0) / 6) + torch.randn(1240).cumsum(0) / 20
-    x, y = windows(((series - series.mean()) / series.std())[:, None], 40)
-    order = torch.randperm(len(x))
-    return case(
-        model,
-        (x[order], y[order]),
-        nn.MSELoss(),
-        0.03,
-        "SGD",
-        fresh=300,
-        steps=200,
-        options={"clip_norm": 1.0} if repaired else {},
-    )
+    data = mixed(*windows(((series - series.mean()) / series.std())[:, None], 40))
+    clip = 1.0 if repaired else None
+    return case(model, data, MSE, 0.03, "SGD", fresh=300, steps=200, clip=clip)
 
 
 def t618(repaired):
@@ -471,7 +397,7 @@ def t618(repaired):
     )
     x = torch.randn(900, 80, 3)
     y = x[:, :10, 0].mean(1, keepdim=True) * 3 + x[:, -10:, 1].mean(1, keepdim=True) * 3
-    return case(model, (x, y), nn.MSELoss(), 1e-2, fresh=300, steps=250)
+    return case(model, (x, y), MSE, 1e-2, fresh=300, steps=250)
 
 
 def t619(repaired):

@@ -10,16 +10,16 @@ Legend: N examples, T frames, m inputs, K outputs or classes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from evaluation.networks import minibatches, output_of, train
+from evaluation.networks import output_of
 
 
 @dataclass
@@ -54,13 +54,15 @@ def case(
     fresh: int = 400,
     error: Callable[[nn.Module, Tensor, Tensor], Any] | None = None,
     axis: int = 0,
+    clip: float | None = None,
     how: dict[str, Any] | None = None,
     **rest: Any,
 ) -> Training:
     """A training on data (x, y) with examples along an axis; the last ones are the fresh ones,
     which error(model, x, y) gets too.
 
-    kind: an optimiser, or the name of one on what requires a gradient; how: its further options.
+    kind: an optimiser, or the name of one on what requires a gradient; how: its further options;
+    clip: the largest norm of the gradient.
     """
     axes = axis, axis * (data[1].dim() == 3)
     (x, *test), (y, *truth) = (
@@ -74,7 +76,27 @@ def case(
         rest["error"] = lambda model: float(error(model, *test, *truth))
     if axis:
         rest["options"] = rest.get("options", {}) | {"batch_axis": axis}
+    if clip is not None:
+        rest["options"] = rest.get("options", {}) | {"clip_norm": clip}
     return Training(model, x, y, loss_fn, optimizer, (*test, *truth), **rest)
+
+
+def loaded(
+    model: nn.Module,
+    data: Any,
+    test: tuple[Any, Tensor],
+    loss_fn: Callable[[Any, Tensor], Tensor],
+    rate: float | torch.optim.Optimizer,
+    how: dict[str, Any] | None = None,
+    **rest: Any,
+) -> Training:
+    """A training on shuffled examples from a DataLoader. rate: that of Adam, or an optimiser; how:
+    other arguments of the DataLoader.
+    """
+    adam = torch.optim.Adam(model.parameters(), rate) if isinstance(rate, float) else rate
+    usual: Any = {"batch_size": 32, "shuffle": True, "drop_last": True}
+    loader = DataLoader(data, **usual | (how or {}))
+    return Training(model, loader, None, loss_fn, adam, test, **rest)
 
 
 def threads(functions: dict[str, Any]) -> dict[int, Callable[..., Training]]:
@@ -89,6 +111,29 @@ def threads(functions: dict[str, Any]) -> dict[int, Callable[..., Training]]:
     return {n: partial(seeded, n) for n in range(1, 1000) if f"t{n:02}" in functions}
 
 
+def sources(functions: dict[str, Any], first: int) -> dict[str, Callable[[], Training]]:
+    """The trainings of a module by name; data and weights of the n-th one are drawn from the seed
+    first + n.
+    """
+    only = {"return": Training}
+    makes = [f for f in functions.values() if getattr(f, "__annotations__", {}) == only]
+
+    def seeded(number: int) -> Training:
+        torch.manual_seed(first + number)
+        return makes[number]()
+
+    return {make.__name__: partial(seeded, n) for n, make in enumerate(makes)}
+
+
+def minibatches(x: Tensor, y: Tensor, size: int, axis: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the minibatches of one epoch, without a smaller one; axis: of the examples."""
+    size = min(size, x.shape[axis])
+    for rows in torch.randperm(x.shape[axis]).split(size):
+        if len(rows) == size:
+            of_y = axis if y.shape[:2] == x.shape[:2] else 0
+            yield x.index_select(axis, rows), y.index_select(of_y, rows)
+
+
 def fit(training: Training, seed: int = 0) -> list[float]:
     """The losses of a plain loop over shuffled minibatches; it ends early if the loss is not
     finite.
@@ -96,14 +141,24 @@ def fit(training: Training, seed: int = 0) -> list[float]:
     if training.fit is not None:
         return training.fit(training)
     torch.manual_seed(seed)
-    model, options, epoch = training.model, training.options, lambda: training.x  # a DataLoader
-    if training.y is not None:
-        epoch = partial(
-            minibatches, training.x, training.y, training.batch_size, options.get("batch_axis", 0)
-        )
-    how = {name: options.get(name) for name in ("clip_norm", "scheduler")}
-    loop = train(model, epoch, training.loss_fn, training.optimizer, **how)
-    return [loss for loss, *_ in islice(loop, training.steps)]
+    model, options, losses = training.model, training.options, list[float]()
+    while True:
+        epoch = training.x  # a DataLoader
+        if training.y is not None:
+            axis = options.get("batch_axis", 0)
+            epoch = minibatches(training.x, training.y, training.batch_size, axis)
+        for x, y in epoch:
+            training.optimizer.zero_grad()
+            loss = training.loss_fn(output_of(model, x), y)
+            loss.backward()
+            if options.get("clip_norm"):
+                nn.utils.clip_grad_norm_(model.parameters(), options["clip_norm"])
+            training.optimizer.step()
+            if options.get("scheduler"):
+                options["scheduler"].step()
+            losses.append(loss.item())
+            if len(losses) == training.steps or not math.isfinite(losses[-1]):
+                return losses
 
 
 @torch.no_grad()
@@ -158,3 +213,9 @@ def windows(series: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """x (N, length, m) and the next value y (N, m) of a series (L, m)."""
     cut = series.unfold(0, length + 1, 1).transpose(1, 2)
     return cut[:, :-1].contiguous(), cut[:, -1].contiguous()
+
+
+def mixed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The examples in a random order."""
+    order = torch.randperm(len(x))
+    return x[order], y[order]

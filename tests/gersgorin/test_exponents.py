@@ -12,7 +12,6 @@ import torch
 from tables import for_each
 from torch import nn
 
-from benchmarks.procedures import exponents_by_autograd, exponents_by_diagonals
 from gersgorin.analyses import lyapunov as home
 from gersgorin.analyses.block_errors import standard_errors
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
@@ -25,6 +24,7 @@ from gersgorin.analyses.lyapunov import (
 )
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
+from tests.gersgorin.published import exponents_by_autograd, exponents_by_diagonals
 from tests.gersgorin.test_results_of_runs import other_words, words_in
 from tests.numbers.record import NETWORKS, X, cell
 

@@ -230,7 +230,7 @@ def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
 
 
 def test_a_model_of_transformers_by_a_dictionary():
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", reason="transformers is in the extra peers")
     config = transformers.GPT2Config(vocab_size=11, n_positions=T, n_embd=4, n_layer=2, n_head=2)
     model, tokens = transformers.GPT2LMHeadModel(config), torch.tensor([[3, 1, 4, 1, 5, 9, 2]])
     given = {"input_ids": tokens, "attention_mask": torch.ones(1, T), "use_cache": False}

@@ -16,8 +16,8 @@ from torch import nn
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
 
-from examples import real_layers
-from examples.looped import Block, inputs, task
+from examples import layers
+from examples.layers import Block, inputs, task
 from gersgorin.analyses.leading import leading_eigenvalues, leading_norm
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
@@ -109,12 +109,11 @@ def test_two_ways_to_write_a_step_have_one_jacobian(name):
     close(found.input_jacobians(), wanted.input_jacobians())
 
 
-@pytest.mark.parametrize(
-    "layer", others_slow(real_layers.LAYERS, real_layers.mamba, real_layers.rwkv)
-)
+@pytest.mark.parametrize("layer", others_slow(layers.LAYERS, layers.mamba, layers.rwkv))
 def test_a_layer_of_transformers_is_measured_through_its_cache(layer):
     """The reference: central differences, entry by entry. Parts of a step are in float32."""
-    step, s0, x = real_layers.made(layer)
+    pytest.importorskip("transformers", reason="transformers is in the extra peers")
+    step, s0, x = layers.made(layer)
     s0 = tuple(t.detach() for t in step(x[:1].to(s0[0]), tuple(t.clone() for t in s0))[1])
     columns = []
     for k, place in [(k, j) for k, part in enumerate(s0) for j in range(part.numel())]:

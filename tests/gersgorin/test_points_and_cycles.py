@@ -13,13 +13,13 @@ from scipy.optimize import brentq
 from tables import for_each, others_slow
 from torch import nn
 
-from benchmarks.procedures import fixed_points_by_adam, three_bits
 from gersgorin import zeros
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
 from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
+from tests.gersgorin.published import fixed_points_by_adam, three_bits
 from tests.gersgorin.test_exponents import drawn, steps
 from tests.gersgorin.test_results_of_runs import other_words, words_in
 from tests.numbers.record import CELLS, filled

@@ -9,24 +9,29 @@ import numpy as np
 import pytest
 import torch
 
-from examples.paper import claims
+from examples import figures as claims
 from gersgorin import compare, eigenvalues, gersgorin_discs, temporal_jacobian
 from gersgorin.analyses.step_result import HALF_LIFE, LOG_NORM
 from rhn.cells import RHN, make_cell
 from rhn.data import chorale
 
 d = torch.float64
-moving_spectra = functools.cache(claims.moving_spectra)
+moving_spectra = functools.cache(lambda seed: firsts(claims.moving_spectra(seed)))
+
+
+def firsts(found):
+    """The spectra of each network of a comparison."""
+    return [one.first for one in found.networks]
 
 
 def test_figure_2_small_weights_centre_near_0_and_identity_near_1():
-    small, identity = claims.initialisations()
+    small, identity = firsts(claims.initialisations())
     assert np.abs(small.centers[0]).max() < 0.1 and np.abs(identity.centers[0] - 1).max() < 0.1
     assert identity.row_radii[0].max() < 0.5 < small.row_radii[0].min()
 
 
 def test_closed_gates_give_the_identity_and_open_ones_the_spectrum_of_the_candidate():
-    (_, closed), (rhn, opened) = claims.gate_limits()
+    (closed, opened), rhn = firsts(claims.gate_limits()), claims.gated(40.0)
     assert np.allclose(closed.eigenvalues, 1, atol=1e-12) and closed.row_radii.max() < 1e-12
     x = torch.as_tensor(chorale(claims.CHORALE))[0].double()
     h = rhn.gates(x, torch.zeros(claims.UNITS, dtype=d)).h[0]
@@ -44,8 +49,9 @@ def test_radii_grow_with_the_matrix_at_a_fixed_standard_deviation():
 @pytest.mark.parametrize("seed", range(3))
 def test_gates_hold_the_radius_and_move_the_bulk_and_a_tanh_rnn_the_other_way_round(seed):
     rnn, irnn, rhn = moving_spectra(seed)
-    bulk = {r.network: np.ptp(r.centers.mean(1)) for r in (rnn, irnn, rhn)}
-    radius = {r.network: np.ptp(r.spectral_radius) for r in (rnn, irnn, rhn)}
+    named = {"RNN": rnn, "IRNN": irnn, "RHN": rhn}
+    bulk = {name: np.ptp(found.centers.mean(1)) for name, found in named.items()}
+    radius = {name: np.ptp(found.spectral_radius) for name, found in named.items()}
     assert bulk["IRNN"] > bulk["RHN"] > 4 * bulk["RNN"]
     assert radius["RNN"] > 5 * radius["RHN"] > 5 * radius["IRNN"]
     assert np.abs(rhn.spectral_radius - 1).max() < 0.05
@@ -63,7 +69,7 @@ def test_the_gallerys_table_of_moving_spectra():
 
 
 def test_spectra_of_single_steps_do_not_compose():
-    growing, vanishing = claims.counterexamples()
+    growing, vanishing = firsts(claims.counterexamples())
     assert growing.spectral_radius.max() == 0
     assert growing.log_norm_product[-1] == pytest.approx(10 * np.log(2))
     assert vanishing.spectral_radius.min() == 2 and vanishing.log_norm_product[-1] == -np.inf

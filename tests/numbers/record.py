@@ -69,7 +69,7 @@ def pair(x, state):
 
 def mamba():
     """A layer of transformers, one token at a time through its cache."""
-    hf = pytest.importorskip("transformers.models.mamba.modeling_mamba")
+    hf = pytest.importorskip("transformers.models.mamba.modeling_mamba", reason="extra peers")
     config = hf.MambaConfig(hidden_size=M, state_size=2, conv_kernel=2, num_hidden_layers=1)
     layer = filled(hf.MambaMixer(config, layer_idx=0)).requires_grad_(False)
     full = hf.DynamicCache(config=config)

@@ -22,11 +22,14 @@ from trainability.changes import ROW_LABELS
 from trainability.facts import FACTS
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS, README = ROOT / "docs", (ROOT / "README.md").read_text()
+PUBLIC = ("gersgorin", "gersgorin.linalg", "trainability", "analysis", "optim_study", "rhn")
+OPTIONAL = ("lightning", "pandas", "sklearn", "transformers", "xarray")  # the extras frames, peers
 
 
 def script(name: str):
     """A script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -36,7 +39,7 @@ docs_commands, docs_notebook = script("commands"), script("notebook")
 docs_reference = script("reference")
 
 PAGES = docs_commands.pages()
-NAMES = [str(page.relative_to(ROOT / "docs")) for page in PAGES]
+NAMES = [str(page.relative_to(DOCS)) for page in PAGES]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -46,28 +49,35 @@ def test_the_commands_of_a_page_exist(page):
         assert complaint(line) is None, line
 
 
+def test_the_commands_of_readme_exist():
+    shown = re.findall(rf"(?:`|^    )((?:{'|'.join(MAINS)}) [^`\n]+)", README, re.MULTILINE)
+    assert len(shown) >= 5
+    for line in shown:
+        assert complaint(line.partition("#")[0]) is None, line
+
+
+def test_the_targets_that_texts_name_exist():
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    files = [*ROOT.glob("*.*"), *DOCS.rglob("*.*"), *(ROOT / ".github").rglob("*.*")]
+    kinds = ".md", ".py", ".yml", ".toml"
+    texts = [f.read_text() for f in files if f.suffix in kinds and f.stem != "CHANGELOG"]
+    named = re.findall(r"(?:`|^ *|run: )make ([a-z-]+)(?=[ `\n])", "\n".join(texts), re.MULTILINE)
+    assert set(named) - set(targets) == set() and 5 <= len(targets) <= 8
+
+
 def test_an_example_of_a_help_fits_a_line_of_80_columns():
     """A longer one would wrap in mid-command, and could not be pasted."""
-    text = (ROOT / "docs" / "commands.md").read_text()
+    text = (DOCS / "commands.md").read_text()
     lines = re.findall(rf"^  (?:{'|'.join(MAINS)}) .*$", text, re.MULTILINE)
     assert len(lines) > 15
     assert [line for line in lines if len(line) > 80] == []
 
 
 def test_a_command_of_the_gallery_draws_each_of_its_pictures():
-    page = ROOT / "docs" / "gallery.md"
+    page = DOCS / "gallery.md"
     words = {Path(word).stem for line in docs_commands.commands(page) for word in line.split()}
-    assert {
-        Path(picture).stem for picture in re.findall(r"!\[.*?\]\((.*)\)", page.read_text())
-    } <= words
-
-
-def test_the_commands_of_readme_exist():
-    mains, text = "|".join(MAINS), (ROOT / "README.md").read_text()
-    shown = re.findall(rf"(?:`|^    )((?:{mains}) [^`\n]+)", text, re.MULTILINE)
-    assert len(shown) >= 5
-    for line in shown:
-        assert complaint(line.partition("#")[0]) is None, line
+    pictures = re.findall(r"!\[.*?\]\((.*)\)", page.read_text())
+    assert {Path(picture).stem for picture in pictures} <= words
 
 
 def test_the_site_lists_every_page_and_no_other():
@@ -82,16 +92,15 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 
 def test_the_page_on_check_has_every_fact_and_row():
-    page = (ROOT / "docs" / "guides" / "check.md").read_text()
+    page = (DOCS / "guides" / "check.md").read_text()
     assert [name for name in (*FACTS, *ROW_LABELS) if name not in page] == []
 
 
 def test_each_column_of_the_trials_is_explained():
-    page = (ROOT / "docs" / "guides" / "study.md").read_text()
+    page = (DOCS / "guides" / "study.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert {key for row in rows for key in re.findall(r"`(.*?)`", row)} == {
-        field.name for field in fields(TrialRow)
-    }
+    shown = {key for row in rows for key in re.findall(r"`(.*?)`", row)}
+    assert shown == {field.name for field in fields(TrialRow)}
     assert f"below {LEFT} of `constant_nll`" in page
 
 
@@ -101,10 +110,9 @@ def test_the_reference_is_that_of_the_code():
 from reference import files
 print([path.name for path, text in files().items() if path.read_text() != text])
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    old = subprocess.check_output(command, cwd=ROOT / "docs", env=environment, text=True)
-    assert old == "[]\n", "run make reference"
+    command, env = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(ROOT)}
+    old = subprocess.check_output(command, cwd=DOCS, env=env, text=True)
+    assert old == "[]\n", "run python docs/reference.py"
 
 
 @for_each("result", docs_reference.result_classes())
@@ -113,7 +121,7 @@ def test_the_page_of_a_result_exists(result):
 
 
 def test_the_names_of_the_reference_are_imported_from_where_it_says():
-    pages = "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md"))
+    pages = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
     shown = re.findall(r"^\| `([\w.]+)` \|", pages, re.MULTILINE)
     assert len(shown) > 100
     for path in shown:
@@ -121,74 +129,45 @@ def test_the_names_of_the_reference_are_imported_from_where_it_says():
         assert hasattr(importlib.import_module(module), name), path
 
 
-def test_every_public_name_is_in_the_reference():
-    shown = re.findall(
-        r"^::: \S+\.(\w+)$",
-        "\n".join(p.read_text() for p in (ROOT / "docs/api").iterdir()),
-        re.MULTILINE,
-    )
-    for package in (
-        "gersgorin",
-        "gersgorin.linalg",
-        "trainability",
-        "analysis",
-        "optim_study",
-        "rhn",
-    ):
-        missing = set(importlib.import_module(package).__all__) - {*shown, "__version__"}
-        assert not missing, (
-            f"add a line ::: module.name to a page of docs/api for {missing} of {package}"
-        )
-
-
-@for_each(
-    "package",
-    [
-        "gersgorin",
-        "gersgorin.linalg",
-        "trainability",
-        "rhn",
-        "optim_study",
-        "analysis",
-    ],
-)
-def test_every_public_function_and_class_has_an_example(package):
+@for_each("package", PUBLIC)
+def test_every_public_name_is_in_the_reference_and_has_an_example(package):
     """As >>> lines, which pytest runs."""
+    pages = "\n".join(page.read_text() for page in (DOCS / "api").iterdir())
+    shown = {*re.findall(r"^::: \S+\.(\w+)$", pages, re.MULTILINE), "__version__"}
     module = importlib.import_module(package)
     public = {name: getattr(module, name) for name in module.__all__}
-    without = [
-        name
-        for name, value in public.items()
-        if callable(value) and ">>>" not in (value.__doc__ or "")
-    ]
-    assert not without, f"{package}: add an example, with >>>, to the docstrings of {without}"
+    assert public.keys() <= shown, "add a line ::: module.name to a page of docs/api"
+    called = {name: value.__doc__ or "" for name, value in public.items() if callable(value)}
+    assert [name for name, text in called.items() if ">>>" not in text] == []
 
 
 def environment() -> dict:
-    scripts = str(Path(sys.executable).parent)
-    return os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-        "MPLBACKEND": "Agg",
-    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "MPLBACKEND": "Agg"}
+
+
+def skip_without(text: str) -> None:
+    """Skip a test of code that imports a library of others, if it is not installed."""
+    for name in OPTIONAL:
+        if re.search(rf"^ *(?:from|import) {name}\b", text, re.MULTILINE):
+            pytest.importorskip(name, reason=f"{name} is in the extra all")
 
 
 NOTEBOOKS = docs_notebook.PAGES
-OTHERS = [page for page in PAGES if page not in NOTEBOOKS]
 RUNNABLE = [
     page
-    for page in OTHERS
-    if docs_commands.commands(page, to_run=True) or "\n```python" in page.read_text()
+    for page in PAGES
+    if page not in NOTEBOOKS
+    and (docs_commands.commands(page, to_run=True) or "\n```python" in page.read_text())
 ]
 
 
 @pytest.mark.docs
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "page", RUNNABLE, ids=[str(page.relative_to(ROOT / "docs")) for page in RUNNABLE]
-)
+@pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(DOCS)) for page in RUNNABLE])
 def test_what_a_page_shows_can_be_copied(page, tmp_path):
-    run = [sys.executable, ROOT / "docs" / "commands.py", page, tmp_path]
+    skip_without(page.read_text())
+    run = [sys.executable, DOCS / "commands.py", page, tmp_path]
     subprocess.run(run, env=environment(), check=True)
 
 
@@ -196,20 +175,18 @@ def test_what_a_page_shows_can_be_copied(page, tmp_path):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs(path, tmp_path):
-    subprocess.run([sys.executable, path], cwd=tmp_path, env=environment(), check=True)
+    skip_without(path.read_text())
+    words = [tmp_path] if path.stem == "figures" else []
+    subprocess.run([sys.executable, path, *words], cwd=tmp_path, env=environment(), check=True)
 
 
 @pytest.mark.docs
 @for_each("page", NOTEBOOKS)
 def test_the_notebook_of_a_page_is_up_to_date(page):
-    """Its cells are those of the page, and code hosting sites show it; `make notebook` writes
-    it.
-    """
+    """Its cells are those of the page; `python docs/notebook.py` writes it."""
     notebook = page.with_suffix(".ipynb")
-    stored = [
-        (cell["cell_type"], "".join(cell["source"]))
-        for cell in json.loads(notebook.read_text())["cells"]
-    ]
+    cells = json.loads(notebook.read_text())["cells"]
+    stored = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     assert stored == docs_notebook.cells(page.read_text())
     assert notebook.stat().st_size < 400_000
 
@@ -218,7 +195,7 @@ def test_the_notebook_of_a_page_is_up_to_date(page):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.stem)
 def test_a_notebook_runs(page, tmp_path, monkeypatch):
-    pytest.importorskip("nbclient", reason="nbclient is in the extra dev")
+    pytest.importorskip("nbclient", reason="nbclient is in the extra notebooks")
     for name in ("PATH", "PYTHONPATH"):
         monkeypatch.setenv(name, environment()[name])
     docs_notebook.execute(docs_notebook.cells(page.read_text()), tmp_path)
@@ -227,15 +204,33 @@ def test_a_notebook_runs(page, tmp_path, monkeypatch):
 @pytest.mark.docs
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="mkdocs is in the extra docs")
-    build = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "--quiet",
-        "--site-dir",
-        tmp_path / "site",
-    ]
-    subprocess.run(build, cwd=ROOT, env=environment() | {"NO_MKDOCS_2_WARNING": "1"}, check=True)
+    build = "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"
+    env = environment() | {"NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run([sys.executable, *build], cwd=ROOT, env=env, check=True)
     assert (tmp_path / "site" / "index.html").is_file()
+
+
+def without_digits(text: str) -> str:
+    """The words of a text; numbers may differ in their last digits from machine to machine."""
+    return " ".join(re.sub(r"-?[\d.]+(e[+-]?\d+)?", "#", text).split())
+
+
+@pytest.mark.docs
+def test_the_code_in_readme_runs_and_prints_what_is_shown(own_folder, capsys):
+    blocks = re.findall(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", README, re.DOTALL)
+    assert len(blocks) == 2
+    for code, shown in blocks:
+        exec(compile(code, "README.md", "exec"), {})
+        printed = without_digits(capsys.readouterr().out)
+        for part in shown.split("..."):
+            for line in filter(str.strip, part.splitlines()):
+                assert without_digits(line) in printed, line
+
+
+def test_the_command_in_readme_prints_what_is_shown(own_folder, command):
+    shown = r"^    (gersgorin-plot .*)\n\n((?:    [^\n]*\n|\n)+)"
+    ((line, output),) = re.findall(shown, README, re.MULTILINE)
+    code, printed, _ = command(line.replace("gersgorin-plot", "gersgorin plot"))
+    first, last = map(without_digits, output.split("..."))
+    assert code == 0 and without_digits(printed).startswith(first)
+    assert without_digits(printed).endswith(last)

@@ -80,6 +80,7 @@ def test_json_has_numbers_by_field_and_no_nan(tmp_path):
 
 
 def test_a_data_frame_has_the_numbers_of_each_row():
+    pytest.importorskip("pandas", reason="pandas is in the extra frames")
     frame = sizes(half_life=None).to_frame()
     np.testing.assert_array_equal(frame["size of a step"], [1, 4, np.nan, 2])
     assert frame["half-life (steps)"].isna().all()

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import rhn
@@ -11,6 +10,8 @@ from rhn.checkpoints import read
 from rhn.cli import main as cli
 from rhn.data import Corpus, Piece
 from rhn.plotting.curves import read_curves
+
+pd = pytest.importorskip("pandas", reason="pandas is in the extra frames")
 
 
 @pytest.fixture(scope="module", params=["train", "valid"])

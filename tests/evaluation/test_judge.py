@@ -1,14 +1,28 @@
 """The judge of `check` says what is right by owner or experiment; a stopped run goes on."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from tables import for_each
 
-from evaluation.judge import GRU, PARTS, PARTS_OF_FACTS, RIGHT, WRONG, Judge, main, shown, table
+from evaluation.judge import (
+    GRU,
+    OPEN,
+    PARTS,
+    PARTS_OF_FACTS,
+    RIGHT,
+    WRONG,
+    Judge,
+    main,
+    read,
+    shown,
+    table,
+)
 from trainability.changes import NEVER_STARRED, ROW_LABELS
 from trainability.facts import FACTS, LOOP, OF_Y, OTHERS, RANGE, Fact
 
+STORED = Path(__file__).resolve().parents[2] / "docs" / "results" / "check.csv"
 TABLE = """set,number,part,replacement,errors,share,closes,note
 fresh,701,as written,,1.0,0.00,no,
 fresh,701,network,GRU of 64 units,0.3,0.75,no,
@@ -35,14 +49,22 @@ def test_every_row_that_can_have_a_star_has_a_part():
 @for_each(
     ("label", "verdict"),
     [
-        ("shuffled", (RIGHT, "0.00")),  # of the owner, though nothing applies
+        ("shuffled", (RIGHT, "")),  # of the owner, though nobody measured it
         (GRU, (RIGHT, "0.75")),  # by experiment
         ("inputs standardised", (WRONG, "0.65")),
+        ("a tenth of the rate", (OPEN, "")),
     ],
 )
-def test_the_verdict_on_a_star(judge, monkeypatch, label, verdict):
-    monkeypatch.setattr("evaluation.judge.trained_share", lambda *given: 0.0)
-    assert judge.judged(("fresh", "701"), label, lambda *given: None) == verdict
+def test_the_verdict_on_a_star(judge, label, verdict):
+    assert judge.judged(("fresh", "701"), label) == verdict
+
+
+def test_the_stored_stars_have_their_stored_verdicts():
+    judge, starred = Judge(), [row for row in read(STORED) if row["verdict"]]
+    assert len(starred) == 62
+    for row in starred:
+        found = judge.judged((row["set"], row["number"]), row["first"])
+        assert found == (row["verdict"], row["share"]), row["number"]
 
 
 def test_the_part_data_takes_in_inputs_and_targets(judge):

@@ -1,5 +1,4 @@
-"""The published procedures of others, written plainly, where their own code cannot be installed by
-pip.
+"""Published procedures for fixed points and Lyapunov exponents, written plainly.
 
 Shapes: n units, m inputs, T steps, B starts.
 """
@@ -89,18 +88,6 @@ def _exponents(jacobian_at, rnn, x: Tensor, k: int | None) -> Tensor:
         Q, R = torch.linalg.qr(J @ Q)
         total = total + R.diagonal().abs().log()
     return (total / len(x)).sort(descending=True).values
-
-
-def discs_by_loops(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and radii of the row discs of (B, n, n), an entry at a time."""
-    centers, radii = np.empty(A.shape[:2]), np.zeros(A.shape[:2])
-    for b, M in enumerate(A):
-        for i, row in enumerate(M):
-            centers[b, i] = row[i]
-            for j, entry in enumerate(row):
-                if j != i:
-                    radii[b, i] += abs(entry)
-    return centers, radii
 
 
 def three_bits(units: int, starts: int, gain: float = 1.5) -> tuple[nn.RNN, Tensor]:

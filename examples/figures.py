@@ -1,0 +1,192 @@
+"""Draw pictures of docs/gallery.md and docs/concepts.md.
+
+    python -m examples.figures docs/figures initialisations gate-limits
+
+The gallery shows the paper's statements (Zilly et al. 2017, arXiv 1607.03474); tests compute with
+the same functions.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from torch import Tensor
+
+from gersgorin import compare, eigenvalues, gersgorin_discs, open_run, temporal_jacobian
+from gersgorin.analyses.compare import Comparison
+from gersgorin.run import Run
+from rhn.cells import IRNN, RHN, RNN
+from rhn.data import chorale
+
+CHORALE = "bwv269"
+KEYS, UNITS = 88, 64
+BLUE, RED = "#0072B2", "#D55E00"
+MATRIX = torch.tensor([[0.5, 0.2, 0.1], [0.1, -0.3, 0.2], [0.05, 0.25, 0.9]])
+
+
+def seeded(seed: int = 0) -> dict:
+    """Return keyword arguments for a float64 cell with its own random generator."""
+    return {"dtype": torch.float64, "generator": torch.Generator().manual_seed(seed)}
+
+
+def on_chorale(cells: dict, *panels: str) -> Comparison:
+    """Compare cells along the chorale of the gallery."""
+    x = torch.as_tensor(chorale(CHORALE))
+    return compare(cells, x, panels=panels, data=CHORALE, unit="quarter notes")
+
+
+def initialisations() -> Comparison:
+    """Compare an RNN with small Gaussian weights, and one with identity weights (figure 2)."""
+    schemes = "gaussian:0.02", "identity:0.005"
+    return on_chorale({s: RNN(KEYS, UNITS, init=s, **seeded()) for s in schemes}, "discs")
+
+
+def gated(bias: float) -> RHN:
+    """Return an RHN with closed gates (-40: t = 0, c = 1) or open ones (40: t = 1, c = 0)."""
+    return RHN(KEYS, UNITS, init="gaussian:0.05", transform_bias=bias, **seeded())
+
+
+def gate_limits() -> Comparison:
+    """Compare closed and open gates."""
+    return on_chorale({"closed gates": gated(-40.0), "open gates": gated(40.0)}, "discs")
+
+
+def moving_spectra(seed: int = 0) -> Comparison:
+    """Compare an RNN, an IRNN and an RHN with ten times larger input weights, whose spectra change
+    from step to step (section 4).
+    """
+    cells = {
+        "RNN": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
+        "IRNN": IRNN(KEYS, UNITS, **seeded(seed)),
+        "RHN": RHN(KEYS, UNITS, init="gaussian:0.1", transform_bias=-1.0, **seeded(seed)),
+    }
+    with torch.no_grad():
+        for cell in cells.values():
+            cell.weight_ih *= 10
+    return on_chorale(cells, "discs", "radius", "product")
+
+
+def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:
+    """Draw a Gaussian matrix (n, n). The mean radius of its row discs is about (n - 1) std sqrt(2 /
+    pi), and its spectral radius about std sqrt(n).
+    """
+    generator = torch.Generator().manual_seed(n)
+    return std * torch.randn(n, n, dtype=torch.float64, generator=generator)
+
+
+def of_matrices(*matrices: Tensor) -> Run:
+    """Return a run along given matrices (n, n), one for each time step: s' = A[t] s."""
+    A, n = torch.stack(matrices), len(matrices[0])
+    return open_run(lambda x, s: x.reshape(n, n) @ s, A.flatten(1), A.new_zeros(n), data="s' = A s")
+
+
+def growing_radii() -> Comparison:
+    """Compare Gaussian matrices of growing size (section 4)."""
+    runs = {f"n = {n}": of_matrices(gaussian_matrix(n)) for n in (8, 32, 128, 512)}
+    return compare(runs, panels=("discs",))
+
+
+def counterexamples() -> Comparison:
+    """Compare two examples in which spectra of single steps do not compose: steps of radius 0 with
+    a growing product, and steps of radius 2 with a product of 0.
+    """
+    N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
+    growing, vanishing = of_matrices(*[N, N.T] * 5), of_matrices(*[D, D.flip(0, 1)] * 5)
+    return compare({"radius 0": growing, "radius 2": vanishing})
+
+
+def rotations() -> Comparison:
+    """Compare multiples of an orthogonal matrix, whose product explodes, stays or vanishes."""
+    Q = torch.linalg.qr(gaussian_matrix(32))[0]
+    names = {"explodes": 1.3, "stays": 1.0, "vanishes": 0.7}
+    runs = {name: of_matrices(*[factor * Q] * 40) for name, factor in names.items()}
+    return compare(runs, panels=("product",))
+
+
+def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
+    """Return the matrix (n, n) whose row discs are those of equation 14, for one uncoupled highway
+    layer, x (m,) and s (n,): for each i
+
+        |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i|
+            <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
+
+    printed: if True, H' = R_H^T diag[tanh'(z_H)], and C' and T' likewise, as in equations 11 to 13.
+    If False, their transposes, which give the Jacobian.
+    """
+    gates = cell.gates(x, s)
+    h, t, c = gates.h[0], gates.t[0], gates.c[0]
+    A, slopes, factors = c.diag(), (1 - h * h, t * (1 - t), c * (1 - c)), (t, h, s)
+    for R, slope, factor in zip(cell.weight_hh[0].chunk(3), slopes, factors, strict=True):
+        derivative = slope.unsqueeze(-1) * R  # [i, j] = d h_i / d s_j, and so for t and c
+        A = A + factor.unsqueeze(-1) * (derivative.mT if printed else derivative)
+    return A
+
+
+@torch.no_grad()
+def random_layers(count: int = 2000, n: int = 4) -> tuple[Tensor, Tensor]:
+    """Return the Jacobians of random highway layers, and the matrices of equation 14 as printed,
+    (count, n, n) each.
+
+    All recurrent weights and biases are standard normal, the input is 0, the state is tanh of a
+    standard normal vector.
+    """
+    generator, matrices = torch.Generator().manual_seed(14), []
+    cell, x = RHN(1, n, coupled=False, **seeded()), torch.zeros(1, dtype=torch.float64)
+    for _ in range(count):
+        for p in cell.parameters():
+            p.normal_(generator=generator)
+        s = torch.randn(n, dtype=torch.float64, generator=generator).tanh()
+        printed = equation_14(cell, x, s, printed=True)
+        matrices.append(torch.stack((temporal_jacobian(cell, x, s), printed)))
+    return tuple(torch.stack(matrices, 1))
+
+
+def outside(A: Tensor, z: Tensor, tol: float | None = None) -> Tensor:
+    """Return True for points z (count, k) outside of the union of the row discs of A (count, n, n),
+    whose radii are enlarged by tol; None: by rounding.
+    """
+    return ~gersgorin_discs(A).contains(z, tol)
+
+
+def draw_discs(matrices: dict[str, Tensor], z: Tensor) -> Figure:
+    """Draw points z and the row discs of each matrix."""
+    figure = Figure(figsize=(4.5 * len(matrices), 4.5), layout="constrained", dpi=120)
+    panels = figure.subplots(1, len(matrices), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, (title, A) in zip(panels, matrices.items(), strict=True):
+        for center, radius in zip(*gersgorin_discs(A), strict=True):
+            disc = {"facecolor": f"{BLUE}26", "edgecolor": BLUE}
+            ax.add_patch(Circle((float(center), 0), float(radius), **disc))
+        ax.add_patch(Circle((0, 0), 1, fill=False, linestyle="--"))
+        ax.plot(z.real, z.imag, ".", color=RED)
+        ax.set(title=title, aspect="equal", xlabel="real part", ylabel="imaginary part")
+    return figure
+
+
+def draw_equation_14() -> Figure:
+    """Draw eigenvalues of a random highway layer that are outside the discs of equation 14 as
+    printed, and the discs with the transposes.
+    """
+    jacobians, printed = random_layers()
+    z = eigenvalues(jacobians)
+    k = int(outside(printed, z).any(-1).nonzero()[0])
+    both = {"as printed": printed[k], "with the transposes of H', C', T'": jacobians[k]}
+    return draw_discs(both, z[k])
+
+
+PICTURES = {
+    "initialisations": lambda: initialisations().figure(limit=1.6),
+    "gate-limits": lambda: gate_limits().figure(limit=3.5),
+    "radii-grow": lambda: growing_radii().figure(),
+    "moving-spectra": lambda: moving_spectra().figure(limit=2.0),
+    "counterexamples": lambda: counterexamples().figure(limit=2.4),
+    "equation-14": draw_equation_14,
+    "concepts-product": lambda: rotations().figure(),
+    "concepts-discs": lambda: draw_discs({"Geršgorin discs": MATRIX}, eigenvalues(MATRIX)),
+}
+
+if __name__ == "__main__":
+    folder, *names = sys.argv[1:]
+    for name in names or PICTURES:
+        PICTURES[name]().savefig(Path(folder) / f"{name}.png")
