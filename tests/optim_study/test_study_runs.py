@@ -208,9 +208,9 @@ def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out):
 def test_deaths_count_only_without_a_save_between_them(out):
     class Saving(Dying):
         def submit(self, place, job, on_epoch):
-            if len(self.tried) < 6:
+            if len(self.tried) in (0, 2, 4):  # after each save, two deaths may follow
                 save_at(len(self.tried) + 1, 0, out)
-            else:
+            elif len(self.tried) == 6:
                 self.deadly = set()
             return super().submit(place, job, on_epoch)
 
