@@ -127,6 +127,7 @@ def test_the_output_layers_start_by_the_scheme():
     net = LanguageModel("rhn", init="uniform:0.4,bias:0.5", **sizes)
     assert (net.output_bias == 0.5).all() and 0.3 < net.embedding.abs().max() <= 0.4
     assert net.cells[0].bias[0].tolist() == [0.5] * 6 + [-3.0] * 6
+    assert LanguageModel("rhn", vocabulary_size=3, hidden_size=6).embedding_size == 3
     tied = LanguageModel("rhn", tied=True, **sizes)
     assert num_parameters(LanguageModel("rhn", **sizes)) - num_parameters(tied) == 13 * 6
 
