@@ -156,6 +156,7 @@ def test_frames_are_read_without_repetitions_and_blanks():
     assert transcribe(output) == [[1, 1, 2], [3, 1]]
     assert transcribe(output, blank=3) == [[1, 0, 1, 2, 0], [0, 0, 1]]
     assert misread(nn.Identity(), output, torch.tensor([[1, 1], [3, 1]])) == 0.5
+    assert misread(nn.Identity(), output[1:], torch.tensor([[3, 1]])) == 0
 
 
 def test_no_two_threads_are_one():
