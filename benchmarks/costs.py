@@ -47,14 +47,14 @@ PROBES = ((60, 4, 4), (60, 1, 4), (60, 1, 1), (200, 1, 4))  # time steps, sequen
 REPEATS = 7
 COMMANDS = (  # of README.md and docs/guides, in an order in which they can run
     "gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10",
-    "gersgorin compare --cell rnn lstm gru --csv table.csv",
+    "gersgorin compare --cell rnn lstm gru --output compare.png table.csv",
     "gersgorin lyapunov --cell gru --init uniform:0.3 --hidden-size 32 --count 8 --output "
     "exponents.png",
     "gersgorin fixed-points --cell gru --init uniform:0.3 --hidden-size 32 --starts 50 --output "
     "points.png",
     "rhn train jsb-depth-4 --hidden-size 32 --learning-rate 0.2 --epochs 20 --out runs/four",
     "rhn-analyze gates runs/four --output gates.png",
-    "rhn-analyze lesion runs/four --pairs --output lesion.png --csv lesion.csv",
+    "rhn-analyze lesion runs/four --pairs --output lesion.png lesion.csv",
     "optim-study run --arch dt-rnn --depth 4 --preset small",
 )
 LANGUAGE_MODELS = {

@@ -50,8 +50,8 @@ def test_the_table_is_that_of_all_test_chorales(capsys):
 
 
 def test_gates_of_chorales_by_place_and_name(capsys):
-    words = ("--chorales", "0", "5", "bwv269", "train-3", "--output", "gates.svg", "--csv")
-    assert run("gates", "best.safetensors", *words, "gates.csv", "--json") == 0
+    words = ("--chorale", "0", "5", "bwv269", "train-3", "--output", "gates.svg", "gates.csv")
+    assert run("gates", "best.safetensors", *words, "--json") == 0
     found = result(capsys)
     pieces = [chorale(name) for name in ("test-0", "test-5", "bwv269", "train-3")]
     assert (found["names"], found["lengths"]) == ([p.name for p in pieces], list(map(len, pieces)))
@@ -91,7 +91,7 @@ def test_python_takes_a_file_or_a_folder_as_the_command_does(tmp_path):
 
 
 def test_lesions_of_named_chorales_with_pairs():
-    words = ("--chorales", "bwv269", "test-0", "--mode", "carry", "--pairs", "--output", "l.npz")
+    words = ("--chorale", "bwv269", "test-0", "--mode", "carry", "--pairs", "--output", "l.npz")
     assert run("lesion", "best.safetensors", *words) == 0
     table = lesion(
         network(dtype=torch.float32), [chorale("bwv269"), chorale("test-0")], "carry", pairs=True

@@ -52,7 +52,7 @@ def _nothing_is_computed(own_folder, monkeypatch):
         "optim-study run --out run",
         f"optim-study plot run --output {LONG}.svg",
         f"rhn-analyze gates model.safetensors --output {LONG}.png",
-        f"rhn-analyze lesion model.safetensors --csv {LONG}.csv",
+        f"rhn-analyze lesion model.safetensors --output {LONG}.csv",
         "rhn-analyze lesion model.safetensors --output file/a.npz",
         "rhn-analyze report model.safetensors --output file/a.html",
     ],

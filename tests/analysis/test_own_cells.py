@@ -153,7 +153,7 @@ def test_what_does_not_work_is_one_sentence(trained, capsys):
         assert main([*words]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
-    assert main(["gates", folder, "--cell", "my_module:Broken", "--chorales", "0", "1"]) == 2
+    assert main(["gates", folder, "--cell", "my_module:Broken", "--chorale", "0", "1"]) == 2
     sentence, *frames = capsys.readouterr().err.splitlines()
     assert "ZeroDivisionError" in sentence
     assert [frame.split(",")[2] for frame in frames] == [" in gates"]

@@ -107,14 +107,15 @@ def test_dry_run_as_json_contains_the_complete_trials(finished, tiny_data, capsy
 
 def test_every_option_reaches_the_configuration(tiny_data):
     words = (
-        "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --budget-scale 0.5 "
+        "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --set budget_scale=0.5 "
         "--objective valid --fuse 3"
     )
     words += (
-        " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out "
+        " --jobs 4 --seed 11 --set save_seconds=2 --storage postgresql+psycopg://x/y --out "
         "here --device cpu"
     )
-    words += " --init-schemes scaled identity --wait-storage 7 --engine ray --address host:6379"
+    words += ' --set init_schemes=["scaled","identity"] --set wait_storage=7'
+    words += " --engine ray --set address=host:6379"
     words += (
         f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --data {tiny_data}"
     )
@@ -189,7 +190,7 @@ def test_status_and_export_agree(finished, capsys):
         assert study["best"] == min(row["best_train_nll"] for row in trials)
 
 
-@pytest.mark.parametrize("words", [["--kind", "map"], ["--loss", "valid"]])
+@pytest.mark.parametrize("words", [["--kind", "map"], ["--objective", "valid"]])
 def test_plot_draws_from_the_run_and_from_its_table(finished, words, tmp_path, capsys):
     printed = []
     for source in (finished, finished / "trials.csv"):

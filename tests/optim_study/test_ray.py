@@ -24,7 +24,7 @@ def test_tasks_of_ray_stopped_by_ctrl_c_give_the_results_of_one_process(
 ):
     pytest.importorskip("ray", reason="ray is not installed")
     config = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0, engine="ray", address="local")
-    stopped = command(config, "--engine", "ray", "--address", "local")
+    stopped = command(config, "--engine", "ray", "--set", "address=local")
     wait_until_saved(stopped, config.out)
     stopped.send_signal(signal.SIGINT)
     assert "run the same command again" in finished(stopped, 130).splitlines()[-1]
@@ -73,8 +73,8 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, capsys):
         "smoke",
         "--engine",
         "ray",
-        "--address",
-        "127.0.0.1:1",
+        "--set",
+        "address=127.0.0.1:1",
         "--out",
         str(tmp_path / "out"),
     ]

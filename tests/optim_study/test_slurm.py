@@ -39,7 +39,7 @@ def test_the_guides_script_runs_a_network_a_task_and_one_figure_shows_all(
     (tmp_path / "study.sh").write_text(script.replace("--array=0-11", "--array=3-5"))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
-    words = "--preset smoke --trials 2 --epochs 1 --budget-scale 0.01 --device cpu --data"
+    words = "--preset smoke --trials 2 --epochs 1 --set budget_scale=0.01 --device cpu --data"
     subprocess.run(["sbatch", "study.sh", *words.split(), tiny_data], check=True)
     runs = sorted(Path("runs").iterdir())
     assert [run.name for run in runs] == ["dt-rnn-1", "dt-rnn-2", "rhn-6"]

@@ -61,7 +61,7 @@ def spellings(tmp_path, capsys):
 
     def printed(*words) -> dict:
         capsys.readouterr()
-        assert cli.main(["train", *map(str, words), "--print-config"]) == 0
+        assert cli.main(["train", *map(str, words), "--dry-run"]) == 0
         return json.loads(capsys.readouterr().out)
 
     def run(name: str, cell: str, options: dict) -> dict[str, dict]:

@@ -26,10 +26,10 @@ TEXT = (
     "2",
     "--batch-size",
     "4",
-    "--window",
-    "8",
+    "--set",
+    "window=8",
 )
-TEXT += ("--drop-input", "0.2", "--drop-output", "0.2", "--learning-rate", "0.1")
+TEXT += ("--set", "drop_input=0.2", "--set", "drop_output=0.2", "--learning-rate", "0.1")
 
 
 @dataclass(frozen=True)

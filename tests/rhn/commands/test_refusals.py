@@ -38,7 +38,7 @@ def test_a_file_never_decides_what_is_imported(base, hostile, refused):
     for words in (["resume", "."], ["train", "--config", "config.json", "--out", "out"]):
         refused(words, "--cell is not given: expected evil:cell, as in config.json")
         assert not hostile.exists(), words
-    cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--print-config"])
+    cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--dry-run"])
     assert hostile.exists(), "the canary sings where it is named"
 
 
@@ -55,7 +55,7 @@ def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile):
 SCRIPT = """
 from rhn.cli.main import main
 
-for words in ("presets", "train jsb-depth-1 --print-config", "evaluate missing", "data show jsb"):
+for words in ("presets", "train jsb-depth-1 --dry-run", "evaluate missing", "data show jsb"):
     main(words.split())
 """
 

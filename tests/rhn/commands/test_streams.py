@@ -75,9 +75,9 @@ def without_reader():
         f"gersgorin products {MADE} --steps 5 --json --output out.json",
         f"gersgorin run {MADE} --steps 5 --output out.npz",
         "optim-study plot trials.csv --output out.csv",
-        "rhn sample model.safetensors --bars 1 --output out.mid",
+        "rhn sample model.safetensors --length 1 --output out.mid",
         "rhn report run --output out.csv",
-        "rhn-analyze gates model.safetensors --chorales 0 --output out.npz",
+        "rhn-analyze gates model.safetensors --chorale 0 --output out.npz",
         "trainability check training.py:parts --steps 4 --output out.json",
     ],
 )

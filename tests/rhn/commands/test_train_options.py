@@ -1,4 +1,4 @@
-"""What `rhn train` starts from: presets, files and options; `--print-config` and `--help` show
+"""What `rhn train` starts from: presets, files and options; `--dry-run` and `--help` show
 it.
 """
 
@@ -6,19 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import pytest
 from tables import for_each
 
 from rhn.cli import main as cli
-from rhn.presets import ChoraleConfig, LanguageConfig, preset
+from rhn.presets import preset
 
 
 @pytest.fixture
 def configuration(answer):
     """configuration(*words) that `rhn train` would use."""
-    return lambda *words: answer("train", *words, "--print-config")
+    return lambda *words: answer("train", *words, "--dry-run")
 
 
 def shown(capsys, *words) -> str:
@@ -26,11 +26,15 @@ def shown(capsys, *words) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_every_field_of_a_configuration_is_an_option(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    text = shown(capsys, "train")
-    for f in (*fields(ChoraleConfig), *fields(LanguageConfig)):
-        assert f"--{f.name.replace('_', '-').replace('options', 'option')}" in text
+@for_each(
+    "start_and_end", ["ptb-depth-1 ptb-torch7", "ptb-sota ptb-modern", "jsb-depth-1 jsb-depth-4"]
+)
+def test_set_gives_every_field(start_and_end, configuration):
+    start, end = start_and_end.split()
+    wanted = asdict(preset(end))
+    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in wanted.items()}
+    words = [word for name, text in texts.items() for word in ("--set", f"{name}={text}")]
+    assert configuration(start, *words) == wanted != configuration(start)
 
 
 def test_what_print_config_prints_config_reads(tmp_path, capsys):
@@ -39,24 +43,21 @@ def test_what_print_config_prints_config_reads(tmp_path, capsys):
             ((), {}),
             (("--hidden-size", "7", "--seed", "3"), {"hidden_size": 7, "seed": 3}),
         ):
-            assert cli.main(["train", name, *options, "--print-config"]) == 0
+            assert cli.main(["train", name, *options, "--dry-run"]) == 0
             printed = capsys.readouterr().out
             assert json.loads(printed) == asdict(replace(preset(name), **given))
             (tmp_path / "config.json").write_text(printed)
-            assert (
-                cli.main(["train", "--config", str(tmp_path / "config.json"), "--print-config"])
-                == 0
-            )
+            assert cli.main(["train", "--config", str(tmp_path / "config.json"), "--dry-run"]) == 0
             assert capsys.readouterr().out == printed
 
 
 @for_each(
     ("words", "entries"),
     [
-        ("ptb-sota --tied", {"tied": True}),
-        ("ptb-sota --no-tied", {"tied": False}),
+        ("ptb-sota --set tied=true", {"tied": True}),
+        ("ptb-sota --set tied=false", {"tied": False}),
         (
-            "--tied --out ptb-sota ptb-depth-3 --hidden_size 8",
+            "--set tied=true --out ptb-sota ptb-depth-3 --hidden_size 8",
             {"depth": 3, "hidden_size": 8, "tied": True},
         ),
         ("ptb-torch7", {"cell_options": {"gate_constant": -4.0}, "transform_bias": None}),
@@ -106,4 +107,4 @@ def test_help_is_printed_without_loading_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert run.returncode == 0, run.stderr
-    assert "--out PATH: " in run.stdout and "--drop-input FLOAT" in run.stdout
+    assert "--out PATH: " in run.stdout and "--set NAME=VALUE" in run.stdout

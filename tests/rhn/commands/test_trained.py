@@ -60,7 +60,9 @@ def test_characters_are_measured_in_bits(small_text, tmp_path, answer):
         1,
     ]
     assert (
-        cli.main(list(map(str, [*command, "--hidden-size", 6, "--window", 8, "--batch-size", 4])))
+        cli.main(
+            list(map(str, [*command, "--hidden-size", 6, "--set", "window=8", "--batch-size", 4]))
+        )
         == 0
     )
     found = answer("evaluate", tmp_path, "--json")
@@ -83,7 +85,7 @@ def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
 
 def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):
     output = tmp_path / "chorale.mid"
-    command = ["sample", str(trained(music)), "--output", str(output), "--bars", "2"]
+    command = ["sample", str(trained(music)), "--output", str(output), "--length", "2"]
     assert cli.main([*command, "--temperature", "0.8", "--seed", "3"]) == 0
     assert str(output) in capsys.readouterr().out
     assert output.read_bytes().startswith(b"MThd")
