@@ -1,9 +1,7 @@
-"""Presets are the paper's networks: each name is complete, and counts as many parameters as the
-paper prints.
+"""Presets are the paper's networks: each is complete, and has as many parameters as the paper
+prints; those for chorales are the largest of their budget.
 """
 
-import contextlib
-import io
 import json
 from dataclasses import replace
 
@@ -12,70 +10,32 @@ import pytest
 from tables import for_each
 
 import rhn
-from rhn.cells import hidden_size_for_budget
-from rhn.cli import main as cli
+from rhn.cells import CELLS, cell_options
 from rhn.data.jsb import chorales
 from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, PTB_BY_DEPTH, ChoraleConfig, LanguageConfig, preset
+from rhn.presets import PRESETS, PTB_BY_DEPTH, ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.training.ensemble import build_model
 
 
-@pytest.fixture(scope="module")
-def listed():
+@pytest.fixture
+def listed(answer):
     """What `rhn presets --json` prints, by name."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert cli.main(["presets", "--json"]) == 0
-    return {row["name"]: row for row in json.loads(out.getvalue())}
+    return {row.pop("name"): row for row in answer("rhn presets")}
 
 
-def test_every_preset_is_complete_and_listed(listed):
+def test_every_preset_is_complete_and_listed(listed, command):
     assert list(listed) == list(PRESETS)
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert {
-            "name",
-            "cell",
-            "parameters",
-            "depth",
-            "layers",
-            "hidden_size",
-            "tied",
-            "published_test",
-        } == {*row}
-        assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
-        assert row["tied"] is getattr(config, "tied", False)
-
-
-def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
-    assert [preset(f"jsb-depth-{depth}").hidden_size for depth in (1, 2, 4, 6)] == [
-        215,
-        242,
-        257,
-        262,
-    ]
-    assert preset("jsb-depth-4", cell="dt-rnn").transform_bias is None
-    flat = preset("jsb-depth-2", cell="lstm")
-    assert (flat.depth, flat.hidden_size) == (1, hidden_size_for_budget("lstm", 300_000, 1))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 10])
-def test_the_presets_of_chorales_learn_more_than_the_shares_of_the_keys(depth, tmp_path):
-    """At a learning rate of 0.2, those of depths 2 to 5 diverge in the first epochs."""
-    data = chorales()
-    keys, frames = (np.concatenate(split) for split in (data.train, data.valid))
-    shares = np.clip(keys.mean(0), 1e-6, 1 - 1e-6)
-    constant = -(frames * np.log(shares) + (1 - frames) * np.log(1 - shares)).sum(1).mean()
-    (found,) = rhn.train(f"jsb-depth-{depth}", data, out=tmp_path / "run", epochs=40)
-    assert found.valid_nll < constant - 0.5
-
-
-def test_the_list_has_a_line_for_each_preset(capsys):
-    assert cli.main(["presets"]) == 0
-    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
-    assert [row.split()[0] for row in rows] == list(PRESETS) and header.split()[0] == "preset"
+        fields = {"layers": 1, "tied": False} | vars(config)
+        same = {key: fields[key] for key in ("cell", "depth", "layers", "hidden_size", "tied")}
+        assert row == same | {
+            "parameters": parameters(config),
+            "published_test": PRESETS[name].test,
+        }
+    rows = command("rhn presets").out.splitlines()[1:]
+    assert [line.split()[0] for line in rows] == list(PRESETS)
 
 
 @for_each(
@@ -83,6 +43,8 @@ def test_the_list_has_a_line_for_each_preset(capsys):
     [
         ("ptb-sota", 23),
         *[(f"ptb-depth-{depth}", 32) for depth in range(1, 11)],
+        ("ptb-depth-1-tied", 19.3),
+        ("ptb-depth-10-tied", 23.5),
         ("enwik8-5x1500", 23.4),
         ("enwik8-10x1000", 20.7),
         ("enwik8-sota", 46.0),
@@ -96,33 +58,97 @@ def test_the_list_has_a_line_for_each_preset(capsys):
         ("enwik8-torch7", 50.1),
     ],
 )
-def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions, listed):
+def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions):
     # the last one printed; 5 x 1500 has 23.48, printed as 23.4
     digit = 0.1 if isinstance(millions, float) else 1
-    assert abs(listed[name]["parameters"] / 1e6 - millions) < digit
+    assert abs(parameters(preset(name)) / 1e6 - millions) < digit
 
 
-def test_the_tied_models_grow_from_19_to_23_million(listed):
-    counts = [listed[f"ptb-depth-{depth}-tied"]["parameters"] for depth in range(1, 11)]
-    assert counts == sorted(counts)
-    assert [round(counts[k] / 1e6, 1) for k in (0, -1)] == [19.3, 23.5]
-
-
-def test_baselines_have_the_deepest_network_s_budget(listed):
-    budget = listed["ptb-depth-10"]["parameters"]
+def test_baselines_have_the_budget_of_the_deepest_network():
+    budget = parameters(preset("ptb-depth-10"))
     for name in ("ptb-variational-lstm", "ptb-lstm", "ptb-gru", "ptb-dt-rnn"):
-        assert 0.995 * budget < listed[name]["parameters"] < 1.005 * budget
+        assert 0.995 * budget < parameters(preset(name)) < 1.005 * budget
 
 
-def test_the_papers_numbers_belong_to_presets_of_the_sizes_printed(listed):
+def test_results_of_the_paper_belong_to_networks_of_the_printed_sizes(listed):
     for depth, (units, *tests) in PTB_BY_DEPTH.items():
         for tied, test in zip(("", "-tied"), tests, strict=True):
             found = listed[f"ptb-depth-{depth}{tied}"]
             assert (found["hidden_size"], found["published_test"]) == (units, test)
-    assert (listed["ptb-sota"]["published_test"], listed["jsb-depth-1"]["published_test"]) == (
-        65.4,
-        None,
-    )
+    assert listed["ptb-sota"]["published_test"] == 65.4
+
+
+OPTIONS = {
+    "rnn": {"nonlinearity": "relu"},
+    "irnn": {"nonlinearity": "tanh"},
+    "dt-rnn": {"nonlinearity": "relu"},
+    "dts-rnn": {"skip": "last", "nonlinearity": "relu"},
+    "rhn": {"coupled": False, "activation": "relu", "gate_constant": -1.5},
+    "lstm": {"forget_bias": 1.0},
+    "gru": {"update_bias": 1.0},
+}
+# by the paper: depth -> units for 150,000 parameters a layer
+PAPER = {
+    ("rhn", ""): {1: 215, 2: 242, 4: 257, 6: 262},
+    ("dt-rnn", ""): {1: 308, 2: 345, 4: 365, 6: 372},
+    ("dts-rnn", ""): {1: 308, 2: 287, 4: 280, 6: 277},
+    ("dts-rnn", "skip"): {1: 308, 2: 287, 4: 328, 6: 345},
+}
+SQUARES = {"lstm": (4, 4, 4), "gru": (3, 3, 4)}
+
+
+def count(cell: str, n: int, depth: int, options: dict) -> int:
+    """The parameters of a network of chorales, from the equations of its cell: 88 keys in and
+    out.
+    """
+    deep = {
+        "rhn": (2 * depth, 2, 2 * depth),
+        "dt-rnn": (depth, 1, depth),
+        "dts-rnn": (2 * depth - 1, 1, depth),
+    }
+    squares, rows, biases = (deep | SQUARES).get(cell, (1, 1, 1))
+    if options.get("coupled") is False:
+        squares, rows, biases = 3 * depth, 3, 3 * depth
+    if options.get("skip") == "last":
+        squares = depth + min(1, depth - 1)
+    return rows * n * 88 + squares * n * n + biases * n + (n + 1) * 88
+
+
+@for_each("cell", CELLS)
+def test_a_preset_with_options_is_the_largest_network_of_its_budget(cell, answer, tmp_path):
+    assert {*OPTIONS[cell]} == {*cell_options(cell)} - {"transform_bias"}
+    for option in ("", *OPTIONS[cell]):
+        options = {option: OPTIONS[cell][option]} if option else {}
+        for depth in (1, 2, 4, 6):
+            config = preset(f"jsb-depth-{depth}", cell=cell, cell_options=options)
+            layers, budget = config.depth, 150_000 * depth
+            units = max(n for n in range(1, 1200) if count(cell, n, layers, options) <= budget)
+            assert layers == (depth if cell in ("rhn", "dt-rnn", "dts-rnn") else 1)
+            assert (config.hidden_size, parameters(config)) == (
+                units, count(cell, units, layers, options),
+            )  # fmt: skip
+            assert units == PAPER.get((cell, option), {}).get(depth, units)
+        words = [f"--cell-option {name}={value}" for name, value in options.items()]
+        assert answer(f"rhn train jsb-depth-6 --cell {cell} --dry-run {' '.join(words)}") == vars(
+            config
+        )
+        file = tmp_path / "mine.json"
+        file.write_text(
+            json.dumps({"cell": cell, "cell_options": options, "preset": "jsb-depth-6"})
+        )
+        assert answer("rhn train --dry-run --config", file) == vars(config)
+
+
+def test_changes_are_applied_before_the_budget_and_another_cell_drops_options():
+    deep = preset("jsb-depth-6", depth=3)
+    assert deep.hidden_size == max(n for n in range(400) if count("rhn", n, 3, {}) <= 900_000)
+    assert preset("jsb-depth-6", hidden_size=7, cell="lstm").hidden_size == 7
+    assert preset("jsb-depth-4", cell="dt-rnn").transform_bias is None
+    there_and_back = preset(preset("ptb-torch7"), cell="gru", depth=1)
+    assert there_and_back.transform_bias is None and there_and_back.cell_options == {}
+    for value in (-3.0, "-3"):
+        found = preset("jsb-depth-2", cell_options={"transform_bias": value})
+        assert found == preset("jsb-depth-2", transform_bias=-3.0)
 
 
 def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
@@ -130,18 +156,21 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
         config = replace(preset("ptb-brainstorm"), hidden_size=4, **{"depth": 3} | changes)
         return build_model(config, 11).cells[0]
 
-    assert (
-        cell(cell_options={"activation": "relu"}).activation == "relu"
-        and cell().activation == "tanh"
-    )
-    assert cell(transform_bias=None).transform_bias is None
-    assert (
-        len(
-            cell(
-                cell="dts-rnn", transform_bias=None, cell_options={"skip": "last"}, tied=False
-            ).weight_skip
-        )
-        == 1
-    )
+    relu, usual = cell(cell_options={"activation": "relu"}), cell(transform_bias=None)
+    assert (relu.activation, usual.activation, usual.transform_bias) == ("relu", "tanh", None)
+    skip = {"cell_options": {"skip": "last"}, "tied": False}
+    assert len(cell(cell="dts-rnn", transform_bias=None, **skip).weight_skip) == 1
     with pytest.raises(InvalidInputError, match="option of lstm is 'gate_constant'"):
         cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 10])
+def test_the_presets_of_chorales_learn_more_than_the_shares_of_the_keys(depth, tmp_path):
+    """At a learning rate of 0.2, those of depths 2 to 5 diverge in the first epochs."""
+    data = chorales()
+    keys, frames = (np.concatenate(split) for split in (data.train, data.valid))
+    shares = np.clip(keys.mean(0), 1e-6, 1 - 1e-6)
+    constant = -(frames * np.log(shares) + (1 - frames) * np.log(1 - shares)).sum(1).mean()
+    (found,) = rhn.train(f"jsb-depth-{depth}", data, out=tmp_path / "run", epochs=40)
+    assert found.valid_nll < constant - 0.5

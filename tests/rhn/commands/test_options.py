@@ -1,8 +1,22 @@
-"""The options of all commands."""
+"""What a user types becomes the values of a command, or one sentence."""
 
+import json
 import re
+import subprocess
+import sys
+from dataclasses import asdict, field
+from pathlib import Path
 
+import pytest
+import torch
 from helps import SUBCOMMANDS, help_of
+from tables import for_each
+
+from rhn.data import read_text
+from rhn.errors import InvalidInputError
+from rhn.kernels import compiled
+from rhn.presets import preset
+from rhn.utils.command_line import Fraction, command_class, command_line, run_read
 
 MOST = 75
 
@@ -18,3 +32,98 @@ def test_all_commands_together_have_few_different_options():
     calls += commands_in("rhn", "data")
     names = {name for call in calls for name in re.findall(r"--[a-z][a-z0-9-]*", help_of(*call))}
     assert len(calls) == 36 and len(names) <= MOST, (calls, sorted(names))
+
+
+@command_class
+class Draw:
+    """Draw."""
+
+    name: str = field(default="a", kw_only=False)
+    share: Fraction = 0.5
+    steps: int = 3
+    output: Path = Path("a.png")
+
+
+@for_each(
+    ("words", "reason"),
+    [
+        ("", "a command is missing, expected one of draw"),
+        ("draw --share 1", 'Invalid value "1.0" for --share. Must be < 1.'),
+        ("draw --steps 1.5", 'for --steps: unable to convert "1.5" into int'),
+        ("draw --output=", 'for --output: unable to convert "" into Path'),
+        ("draw --stepps 1", "Unknown option: --stepps. Did you mean --steps?"),
+        ("draw --name b", "Unknown option: --name"),
+    ],
+)
+def test_a_command_is_not_run_with_words_that_cannot_be_read(words, reason):
+    drawn, tool = [], command_line("tool", "A tool.")
+    tool.command(Draw, name="draw")
+    run_read(tool, ["draw", "b", "--steps", "4"], drawn.append)
+    assert drawn == [Draw("b", steps=4)]
+    with pytest.raises(InvalidInputError) as refused:
+        run_read(tool, words.split(), drawn.append)
+    assert reason in str(refused.value) and len(drawn) == 1
+
+
+@for_each(
+    ("start", "end"),
+    [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-modern"), ("jsb-depth-1", "jsb-depth-4")],
+)
+def test_set_gives_every_field(start, end, answer):
+    wanted = asdict(preset(end))
+    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in wanted.items()}
+    words = [word for name, text in texts.items() for word in ("--set", f"{name}={text}")]
+    found = answer("rhn train --dry-run", start, *words)
+    assert found == wanted != asdict(preset(start))
+
+
+def test_a_configuration_file_replaces_a_preset_or_is_on_top_of_one(
+    task, trained, tmp_path, answer
+):
+    file = tmp_path / "mine.json"
+    mine = {"hidden_size": 50, "cell": "dt-rnn", "drop_input": 0.0}
+    file.write_text(json.dumps({"preset": "ptb-depth-5", **mine}))
+    found = answer(f"rhn train --layers 2 --dry-run --config {file}")
+    assert found == asdict(preset("ptb-depth-5", layers=2, **mine))
+    kept = trained(task) / "config.json"
+    assert (
+        answer(f"rhn train --dry-run --config {kept}").items()
+        <= json.loads(kept.read_text()).items()
+    )
+
+
+def test_help_is_printed_without_loading_torch():
+    code = "import sys, rhn.cli.main\ntry: rhn.cli.main.main(['train', '--help'])\n"
+    code += "finally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "--set NAME=VALUE" in done.stdout, done.stderr
+
+
+@for_each("unit", ["words", "characters"])
+def test_data_are_shown_with_their_counts(unit, tmp_path, answer, command):
+    path = tmp_path / "novel.txt"
+    path.write_text("it was a dark and stormy night\n" * 40)
+    line, text = (
+        f"rhn data show text --unit {unit} --data {path}",
+        read_text("text", path, unit=unit),
+    )
+    counts = {"train": len(text.train), "valid": len(text.valid), "test": len(text.test)}
+    counts |= {"vocabulary": len({*path.read_text()} if unit == "characters" else text.vocabulary)}
+    found = answer(line)
+    assert (found["unit"], found["found"], found["published"]) == (unit, counts, {})
+    assert found["checksum"] == text.checksum
+    rows = [row.split() for row in command(line).out.splitlines()[3:]]
+    assert rows == [[name, str(n), "-"] for name, n in counts.items()]
+
+
+def test_published_counts_are_shown_beside_those_of_a_file(tmp_path, command):
+    (tmp_path / "text8").write_bytes(b"abc " * 100)
+    rows = command("rhn data show text8 --data", tmp_path).out.splitlines()
+    assert rows[3].split() == ["train", "360", "90000000"]
+
+
+def test_versions_devices_and_kernels_are_shown(answer, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    found = answer("rhn info")
+    assert found["versions"]["torch"] == torch.__version__ and [*found["devices"]] == ["cpu"]
+    assert found["compiled_kernels"] == (compiled.library() is not None)

@@ -1,109 +1,82 @@
-"""`rhn evaluate`, `rhn sample` and `rhn generate`: a folder means its best weights, and each method
-says which it was.
-"""
+"""`rhn evaluate`, `rhn sample` and `rhn generate` have the numbers of the Python calls."""
 
 import math
 
 import pytest
-from test_trainings import metrics
+from tables import for_each
 
-from rhn.cli import main as cli
-from rhn.data import chorales
+import rhn
+from rhn.checkpoints import read
+from rhn.data import chorales, read_text
+from rhn.training.monte_carlo import monte_carlo_score
+from rhn.training.sampling import write_chorale
+from rhn.training.trained import text_of
+from tests.rhn.texts import metrics
 
 
-def test_a_folder_means_its_best_weights_and_its_data_is_known(
-    task, trained, answer, refused, tmp_path
-):
+def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer):
     folder = trained(task)
-    found = answer("evaluate", folder, "--json")
-    for words in ([folder / "best.safetensors"], [folder, "--data", task.data]):
-        assert answer("evaluate", *words, "--json") == found
-    for empty in (tmp_path, folder.parent):
-        refused(["evaluate", empty], "best.safetensors does not exist")
+    found = answer("rhn evaluate", folder)
+    assert answer("rhn evaluate", folder / "best.safetensors") == found
+    assert answer(f"rhn evaluate {folder} --data {task.data}") == found
 
 
-def test_a_model_of_chorales_is_evaluated_at_full_precision(music, trained, answer):
-    last = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
-    for split in ("train", "valid"):
-        found = answer("evaluate", trained(music), "--split", split, "--json")
-        assert list(found) == ["nll", "split", "frames"]
-        assert (found["nll"], found["split"]) == (last[f"{split}_nll"], split)
-    pieces = chorales(music.data).valid
-    assert found["frames"] == sum(map(len, pieces)) - len(pieces)
+@for_each("split", ["train", "valid", "test"])
+def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, trained, answer):
+    found, data = answer(f"rhn evaluate {trained(music)} --split {split}"), chorales(music.data)
+    assert found["nll"] == rhn.evaluate(rhn.load(trained(music)), data, split).nll
+    pieces = getattr(data, split)
+    assert (found["split"], found["frames"]) == (split, sum(map(len, pieces)) - len(pieces))
+    if split != "test":
+        best = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
+        assert found["nll"] == best[f"{split}_nll"]
 
 
-def test_evaluation_gives_the_validation_perplexity_of_the_training(prose, trained, answer):
-    best = min(line["valid_perplexity"] for line in metrics(trained(prose)))
-    rows = answer("evaluate", trained(prose), "--split", "valid", "--batch-size", 4, "--json")
-    assert rows["perplexity"] == pytest.approx(best, rel=1e-6)
-    whole = answer("evaluate", trained(prose), "--split", "valid", "--json")
-    assert list(whole) == ["nll", "perplexity", "split", "tokens"]
-    assert (
-        whole["perplexity"] == pytest.approx(math.exp(whole["nll"]))
-        and whole["tokens"] == 40 * 6 - 1
-    )
+@for_each(
+    "options",
+    [{}, {"batch_size": 4}, {"temperature": 0.5}, {"mc": 3, "seed": 2}, {"max_tokens": 60}],
+)
+def test_a_text_is_evaluated_as_in_python(options, prose, trained, answer):
+    run, data = trained(prose), read_text("text", prose.data).valid
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    found = answer(f"rhn evaluate {run} --split valid {' '.join(words)}")
+    config, model = text_of(read(run))[0], rhn.load(run)
+    how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
+    data = data[: options.get("max_tokens")]
+    if "mc" in options:
+        more = {"dropout": config.dropout, "window": config.window}
+        wanted = monte_carlo_score(model, data, samples=3, seed=2, **more)
+    else:
+        wanted = rhn.training.evaluation.score(model, data, **how)
+    assert (found["nll"], found["tokens"]) == (wanted.nll, wanted.predicted)
+    assert wanted.predicted == len(data) - options.get("batch_size", 1)
+    assert found["perplexity"] == pytest.approx(math.exp(wanted.nll))
+    if how == {"batch_size": 4}:  # as in training
+        best = min(line["valid_perplexity"] for line in metrics(run))
+        assert found["perplexity"] == pytest.approx(best, rel=1e-6)
 
 
-def test_characters_are_measured_in_bits(small_text, tmp_path, answer):
-    command = [
-        "train",
-        "ptb-depth-1",
-        "--corpus",
-        "text",
-        "--unit",
-        "characters",
-        "--data",
-        small_text,
-        "--out",
-        tmp_path,
-        "--epochs",
-        1,
-    ]
-    assert (
-        cli.main(
-            list(map(str, [*command, "--hidden-size", 6, "--set", "window=8", "--batch-size", 4]))
-        )
-        == 0
-    )
-    found = answer("evaluate", tmp_path, "--json")
-    assert list(found) == ["nll", "bits_per_character", "split", "tokens"]
+def test_characters_are_measured_in_bits(prose, tmp_path, command, answer):
+    line = f"rhn train ptb-depth-1 --corpus text --unit characters --data {prose.data} --epochs 1"
+    line += f" --hidden-size 6 --set window=8 --batch-size 4 --out {tmp_path}"
+    assert command(line).code == 0
+    found = answer("rhn evaluate", tmp_path)
     assert found["bits_per_character"] == pytest.approx(found["nll"] / math.log(2))
     assert "valid_bits_per_character" in metrics(tmp_path)[0]
 
 
-def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
-    def found(*options):
-        return answer("evaluate", trained(prose), "--json", "--max-tokens", 60, *options)
-
-    plain, mc = found(), found("--mc", 3)
-    assert plain["tokens"] == 59 and "samples" not in plain
-    assert (mc["samples"], mc["tokens"]) == (3, 59)
-    assert mc == found("--mc", 3, "--seed", 0) != found("--mc", 3, "--seed", 2)
-    colder = found("--temperature", 0.5)
-    assert colder["temperature"] == 0.5 and len({plain["nll"], mc["nll"], colder["nll"]}) == 3
+def test_a_sampled_chorale_is_that_of_python(music, trained, tmp_path, command):
+    line = f"rhn sample {trained(music)} --length 2 --temperature 0.8 --seed 3 --output"
+    assert command(line, tmp_path / "ours.mid").code == 0
+    frames = rhn.sample(rhn.load(trained(music)), bars=2, temperature=0.8, seed=3)
+    wanted = write_chorale(frames, tmp_path / "theirs.mid").read_bytes()
+    assert (tmp_path / "ours.mid").read_bytes() == wanted
 
 
-def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):
-    output = tmp_path / "chorale.mid"
-    command = ["sample", str(trained(music)), "--output", str(output), "--length", "2"]
-    assert cli.main([*command, "--temperature", "0.8", "--seed", "3"]) == 0
-    assert str(output) in capsys.readouterr().out
-    assert output.read_bytes().startswith(b"MThd")
-
-
-def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
-    run = str(trained(prose))
-
-    def generated(*options):
-        capsys.readouterr()
-        assert cli.main(["generate", run, "--length", "12", *options]) == 0
-        return capsys.readouterr().out
-
-    first = generated("--prompt", "the cat", "--seed", "3")
-    assert first.startswith("the cat")
-    assert (
-        generated("--prompt", "the cat", "--seed", "3")
-        == first
-        != generated("--prompt", "the cat", "--seed", "4")
-    )
-    assert generated("--top-k", "1", "--seed", "1") == generated("--top-k", "1", "--seed", "2")
+def test_a_generated_text_is_that_of_python(prose, trained, command):
+    how = {"prompt": "the cat", "length": 12, "temperature": 2.0, "top_k": 4}
+    line = f"rhn generate {trained(prose)} --prompt 'the cat' --length 12 --temperature 2 --top-k 4"
+    model, vocabulary = rhn.load(trained(prose)), text_of(read(trained(prose)))[1]
+    texts = [command(f"{line} --seed {seed}").out for seed in (3, 4)]
+    assert texts == [rhn.sample(model, vocabulary, seed=s, **how) + "\n" for s in (3, 4)]
+    assert texts[0] != texts[1]
