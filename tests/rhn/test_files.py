@@ -2,18 +2,26 @@
 a sentence.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from tables import for_each
 
-from rhn.errors import DataError, OutputError
+from rhn.cells import RHN
+from rhn.checkpoints import load, save
+from rhn.data.jsb import load_cached, save_cached
+from rhn.data.text import read_text
+from rhn.errors import DataError, OutputError, RhnError
 from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
 from rhn.utils.io import (
     arrays_of,
@@ -49,16 +57,6 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path):
             with pytest.raises(OutputError, match="it is a folder or a device, expected a file"):
                 write(path)
     assert Path(os.devnull).is_char_device()
-
-
-@for_each("name", ["nowhere/a.txt", "file/a.txt", "a" * 300])
-def test_impossible_places_are_refused(name, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
-        check_output(tmp_path / name)
-    with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / name) as path:
-        path.write_text("x")
-    assert names(tmp_path) == ["file"]
 
 
 FULL = """
@@ -133,6 +131,39 @@ def test_a_file_is_refused_before_it_is_read_if_it_is_no_file_or_too_large(tmp_p
     for path in (plain, tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(DataError):
             check_file(path)
+
+
+def checkpoint(path):
+    save(path, RHN(3, 4, 2))
+    return lambda: [p.tolist() for p in load(path).parameters()]
+
+
+def cache_of_chorales(path):
+    save_cached([np.eye(k, 88, dtype=np.uint8) for k in (3, 5)], path)
+    return lambda: (rolls := load_cached(path)) and [roll.tolist() for roll in rolls]
+
+
+def archive_of_a_text(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("enwik8", bytes(range(60, 80)) * 20)
+    return lambda: read_text("enwik8", path).test.tolist()
+
+
+@settings(max_examples=60)
+@given(where=st.integers(0, 10**6), change=st.none() | st.integers(1, 255))
+@pytest.mark.parametrize("written", [checkpoint, cache_of_chorales, archive_of_a_text])
+def test_a_changed_byte_or_a_missing_end_is_noticed_or_harmless(
+    written, where, change, tmp_path_factory
+):
+    path = tmp_path_factory.mktemp("byte") / "enwik8.zip"
+    read = written(path)
+    before, data = read(), bytearray(path.read_bytes())
+    assert before
+    where %= len(data)
+    data[where:] = b"" if change is None else bytes([data[where] ^ change]) + data[where + 1 :]
+    path.write_bytes(data)
+    with contextlib.suppress(RhnError):
+        assert read() in (None, before)
 
 
 @for_each("suffix", FIGURE_SUFFIXES)

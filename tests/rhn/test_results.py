@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
-from rich.progress import Progress
 from tables import for_each
 
 from rhn.errors import DataError, OutputError
@@ -73,17 +72,6 @@ def test_a_file_gives_back_every_field(suffix, tmp_path):
         assert json.loads(text, parse_constant=pytest.fail)["sizes"] == [1.0, 4.0, "nan", 2.0]
 
 
-def test_frames_and_datasets_have_the_numbers_with_named_axes():
-    frame = Sizes().to_frame()
-    np.testing.assert_array_equal(frame["size of a step"], [1, 4, np.nan, 2])
-    assert frame["half-life (steps)"].dropna().tolist() == [1.25]
-    assert Sizes(half_life=None).to_frame()["half-life (steps)"].isna().all()
-    pytest.importorskip("xarray", reason="xarray is optional")
-    found = Sizes(modes=np.ones((4, 2))).to_xarray()
-    assert found["modes"].dims == ("step", "mode") and float(found["sizes"].sel(step=1)) == 4
-    assert found.attrs == {"result": "Sizes", "network": "rnn", "half_life": 1.25}
-
-
 def test_other_files_and_classes_are_refused(tmp_path):
     path = tmp_path / "a.json"
     for text in ("{}", "[1]", '{"result": "Other"}', "no json"):
@@ -102,23 +90,6 @@ def test_a_number_has_four_digits_and_columns_are_aligned(value, text):
     assert formatted(value) == text
     rows = aligned([["a", "1", "*"], ["long name", "1,000"]])
     assert rows == ["a               1   *", "long name   1,000"]
-
-
-def test_a_bar_on_a_terminal_shows_done_and_total(monkeypatch):
-    shown = []
-
-    class Bars(Progress):
-        def __init__(self, *columns, **options):
-            super().__init__(*columns, **options, auto_refresh=False)
-            shown.append(self)
-
-    monkeypatch.setattr("rich.progress.Progress", Bars)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with progress.progress_bars() as report:
-        report("drawing")
-        report("training")(700, 1000, "epoch 3")
-        tasks = [(task.description, task.completed, task.total) for task in shown[0].tasks]
-    assert tasks == [("drawing", 0, None), ("epoch 3", 700, 1000)]
 
 
 def test_without_a_terminal_there_is_a_line_each_half_minute(monkeypatch, capsys):

@@ -69,27 +69,14 @@ def test_a_command_is_not_run_with_words_that_cannot_be_read(words, reason):
     ("start", "end"),
     [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-modern"), ("jsb-depth-1", "jsb-depth-4")],
 )
-def test_set_gives_every_field(start, end, answer):
+def test_set_gives_every_field_and_config_reads_what_was_printed(start, end, answer, tmp_path):
     wanted = asdict(preset(end))
     texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in wanted.items()}
     words = [word for name, text in texts.items() for word in ("--set", f"{name}={text}")]
     found = answer("rhn train --dry-run", start, *words)
     assert found == wanted != asdict(preset(start))
-
-
-def test_a_configuration_file_replaces_a_preset_or_is_on_top_of_one(
-    task, trained, tmp_path, answer
-):
-    file = tmp_path / "mine.json"
-    mine = {"hidden_size": 50, "cell": "dt-rnn", "drop_input": 0.0}
-    file.write_text(json.dumps({"preset": "ptb-depth-5", **mine}))
-    found = answer(f"rhn train --layers 2 --dry-run --config {file}")
-    assert found == asdict(preset("ptb-depth-5", layers=2, **mine))
-    kept = trained(task) / "config.json"
-    assert (
-        answer(f"rhn train --dry-run --config {kept}").items()
-        <= json.loads(kept.read_text()).items()
-    )
+    (tmp_path / "config.json").write_text(json.dumps(found))
+    assert answer("rhn train --dry-run --config", tmp_path / "config.json") == found
 
 
 def test_help_is_printed_without_loading_torch():
@@ -114,12 +101,6 @@ def test_data_are_shown_with_their_counts(unit, tmp_path, answer, command):
     assert found["checksum"] == text.checksum
     rows = [row.split() for row in command(line).out.splitlines()[3:]]
     assert rows == [[name, str(n), "-"] for name, n in counts.items()]
-
-
-def test_published_counts_are_shown_beside_those_of_a_file(tmp_path, command):
-    (tmp_path / "text8").write_bytes(b"abc " * 100)
-    rows = command("rhn data show text8 --data", tmp_path).out.splitlines()
-    assert rows[3].split() == ["train", "360", "90000000"]
 
 
 def test_versions_devices_and_kernels_are_shown(answer, monkeypatch):

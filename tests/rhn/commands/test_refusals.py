@@ -10,7 +10,7 @@ from tables import for_each
 
 from rhn import cells
 from rhn.checkpoints import load, read, save
-from rhn.cli.entry import run_command, users_frames
+from rhn.cli.entry import run_command
 from rhn.models import PolyphonicModel
 
 
@@ -95,13 +95,3 @@ def test_a_cell_of_the_user_that_fails_is_no_success(cell, tmp_path, command):
         assert printed.code == 2 and frames[-1].startswith(f'  File "{__file__}", line ')
         assert ("ValueError: not today" if cell == "fail" else "SystemExit") in sentence
     assert run_command(leave) == 2
-
-
-def test_files_of_installed_libraries_are_not_the_users():
-    file = "/elsewhere/lib/python3.12/site-packages/torch/utils/_contextlib.py"
-    scope = {"fail": fail}
-    exec(compile("def call(): fail()", file, "exec"), scope)
-    with pytest.raises(ValueError, match="not today") as caught:
-        scope["call"]()
-    frames = users_frames(caught.value)
-    assert frames and all(f'"{__file__}"' in frame for frame in frames)

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from tables import for_each
 
-from rhn.cli.entry import run_command
-
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
     f"{sys.executable} -c 'import sys; from rhn.cli.entry import run_command; "
@@ -32,12 +30,6 @@ def test_a_full_device_is_one_sentence():
     assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
 
 
-@for_each("closed", [">&-", ">&- 2>&-"])
-def test_closed_streams_swallow_the_output(closed):
-    done = shell(f"{LIGHT} {closed}")
-    assert done.returncode == 0 and "Traceback" not in done.stderr
-
-
 @for_each("program", ["gersgorin plot --cell rnn --hidden-size 3 --steps 5", "rhn report run"])
 def test_a_command_whose_reader_has_ended_writes_its_files(program, own_folder, command):
     Path("run").mkdir(exist_ok=True)
@@ -54,26 +46,6 @@ def test_a_command_whose_reader_has_ended_writes_its_files(program, own_folder, 
     for file in (Path("out.png"), Path("out.csv")):
         assert file.stat().st_size
         file.unlink()
-
-
-def test_help_whose_reader_ends_is_no_error():
-    words = [sys.executable, "-m", "optim_study", "run", "--help"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
-@for_each(
-    "error", [PermissionError(13, "No", "/there/file"), OSError(36, "Too long", b"/there/file")]
-)
-def test_an_error_of_the_machine_is_one_sentence(error, capsys):
-    def main():
-        raise error
-
-    assert run_command(main) == 2
-    sentence, frame, *_ = capsys.readouterr().err.splitlines()
-    assert sentence == f"error: /there/file: {error.strerror}" and "line " in frame
 
 
 PRESSES = """
