@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 import sys
+from itertools import product
 
 import pytest
 import torch
@@ -64,13 +65,11 @@ def test_metadata_are_those_of_json_and_others_may_read_the_file(tmp_path):
 class Mine(nn.Module):
     """A user's module with a tied weight."""
 
-    def __init__(self, n, *, device=None, dtype=None):
+    def __init__(self, n, **where):
         super().__init__()
-        self.n = n
-        self.a = nn.Linear(n, n, device=device, dtype=dtype)
-        self.b = nn.Linear(n, n, device=device, dtype=dtype)
+        self.n, self.a, self.b = n, nn.Linear(n, n, **where), nn.Linear(n, n, **where)
         self.b.weight = self.a.weight
-        self.register_buffer("scale", torch.ones(n, device=device, dtype=dtype))
+        self.register_buffer("scale", torch.ones(n, **where))
 
     def config(self):
         return {"n": self.n}
@@ -159,3 +158,24 @@ def test_loading_runs_nothing(tmp_path):
     assert not ran.exists()
     refused(tmp_path / "nothing", "does not exist: expected a checkpoint")
     refused("a" * 300, "cannot be read: File name too long")
+
+
+LAYERS = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
+
+
+@for_each(("kind", "bias"), product(LAYERS, (True, False)))
+def test_a_layer_of_torch_is_loaded_by_its_name(kind, bias, tmp_path):
+    more = {} if kind.endswith("Cell") else {"num_layers": 2}
+    layer = getattr(nn, kind)(3, 5, bias=bias, **more)
+    torch.save(layer.state_dict(), tmp_path / "layer.pt")
+    cell, x = load(tmp_path / "layer.pt", f"torch.nn:{kind}"), torch.rand(1, 2, 3)
+    found = cell(x)[0][-1]
+    given = layer(x)[0][-1] if more else layer(x[0])
+    wanted = given[0] if kind == "LSTMCell" else given
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_weights_of_another_layer_are_refused(tmp_path):
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "layer.pt")
+    with pytest.raises(CheckpointError, match="has no matrix weight_ih_l0"):
+        load(tmp_path / "layer.pt", "torch.nn:LSTM")

@@ -107,27 +107,13 @@ def test_json_is_strict_and_whole(tmp_path):
     assert read_json(path) == {"depth": 3}
 
 
-def test_arrays_come_back_by_name_and_damaged_ones_are_refused(tmp_path):
-    path = write_arrays(tmp_path / "record.npz", {"loss": np.array([1.5, np.nan])})
-    with arrays_of(path, "the writer") as arrays:
-        np.testing.assert_array_equal(arrays["loss"], [1.5, np.nan])
-    whole, refused = path.read_bytes(), pytest.raises(DataError, match="written by the writer")
-    half, changed = whole[: len(whole) // 2], whole[:60] + b"?" * 40 + whole[100:]
-    for content, name in ((b"", "loss"), (half, "loss"), (changed, "loss"), (whole, "support")):
-        path.write_bytes(content)
-        with refused, arrays_of(path, "the writer") as arrays:
-            arrays[name]
-
-
 def test_a_file_is_refused_before_it_is_read_if_it_is_no_file_or_too_large(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     plain = tmp_path / "plain"
     plain.write_bytes(b"1\n" * 10**6)
+    monkeypatch.setattr("rhn.utils.io.free_memory", lambda: 4 * 10**6)
     check_file(plain)
-    for free, good in ((4 * 10**6, True), (4 * 10**6 - 1, False)):
-        monkeypatch.setattr("rhn.utils.io.free_memory", lambda free=free: free)
-        if good:
-            check_file(plain)
+    plain.write_bytes(bytes(2 * 10**6 + 1))
     for path in (plain, tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(DataError):
             check_file(path)
@@ -143,6 +129,16 @@ def cache_of_chorales(path):
     return lambda: (rolls := load_cached(path)) and [roll.tolist() for roll in rolls]
 
 
+def arrays(path):
+    write_arrays(path, {"loss": np.array([1.5, 2.0])})
+
+    def read():
+        with arrays_of(path, "a writer") as found:
+            return found["loss"].tolist()
+
+    return read
+
+
 def archive_of_a_text(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("enwik8", bytes(range(60, 80)) * 20)
@@ -151,7 +147,7 @@ def archive_of_a_text(path):
 
 @settings(max_examples=60)
 @given(where=st.integers(0, 10**6), change=st.none() | st.integers(1, 255))
-@pytest.mark.parametrize("written", [checkpoint, cache_of_chorales, archive_of_a_text])
+@pytest.mark.parametrize("written", [checkpoint, cache_of_chorales, archive_of_a_text, arrays])
 def test_a_changed_byte_or_a_missing_end_is_noticed_or_harmless(
     written, where, change, tmp_path_factory
 ):

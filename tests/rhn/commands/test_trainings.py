@@ -1,6 +1,9 @@
-"""`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged."""
+"""`rhn train` and `rhn resume`, killed, stopped and prolonged; `rhn evaluate`, `sample` and
+`generate`, with the numbers of the Python calls. Of chorales and of texts alike.
+"""
 
 import json
+import math
 import shutil
 import signal
 from collections import Counter
@@ -8,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
 from safetensors.torch import load_file
 from scipy.special import xlogy
+from tables import for_each
 
+import rhn
 from rhn.checkpoints import read
 from rhn.data import chorales, read_text
-from rhn.training.trained import stored_data
+from rhn.training.evaluation import score
+from rhn.training.monte_carlo import monte_carlo_score
+from rhn.training.sampling import write_chorale
+from rhn.training.trained import stored_data, text_of
 from tests.rhn.texts import metrics
-
-PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
 
 
 def assert_same_run(one, other):
@@ -49,13 +54,24 @@ def test_a_killed_run_continues_to_the_same_bits(task, until, command, tmp_path)
 
 
 @one_task
-def test_a_run_killed_before_its_first_epoch_finds_its_data(task, until, command, tmp_path):
-    line = task.line(tmp_path).replace(str(task.data), task.data.name)
-    process = until(line, tmp_path / "config.json", 1, cwd=task.data.parent)
+def test_a_run_killed_before_its_first_epoch_finds_its_data_or_those_that_are_named(
+    task, until, command, answer, refused, tmp_path
+):
+    data, run = tmp_path / task.data.name, tmp_path / "run"
+    copy = shutil.copytree if task.data.is_dir() else shutil.copy
+    copy(task.data, data)
+    line = task.line(run).replace(str(task.data), task.data.name)
+    process = until(line, run / "config.json", 1, cwd=tmp_path)
     process.kill()
     process.communicate()
-    assert command("rhn resume", tmp_path).code == 0  # from another folder
-    assert metrics(tmp_path)[-1]["epoch"] == 3
+    found = answer(f"rhn resume {run} --max-minutes 0")  # from another folder
+    if task.name == "text":  # stopped in its first epoch
+        assert (found["checkpoint"], found["epochs"], found["finished"]) == (None, 0, False)
+        refused("rhn evaluate", run, says="best.safetensors does not exist")
+    data.rename(tmp_path / "moved")
+    refused("rhn resume", run, says=f"{data} cannot be read")
+    assert command(f"rhn resume {run} --data", task.data).code == 0
+    assert metrics(run)[-1]["epoch"] == 3
 
 
 @one_task
@@ -74,12 +90,6 @@ def test_a_run_without_time_is_continued_by_either_command(task, trained, comman
     assert metrics(tmp_path)[-1]["epoch"] == 2
     assert command(f"rhn resume {tmp_path} --epochs 3").code == 0
     assert_same_run(tmp_path, trained(task))
-
-
-def test_a_run_stopped_in_its_first_epoch_has_no_checkpoint(prose, answer, refused, tmp_path):
-    found = answer(prose.line(tmp_path, "--max-minutes 0"))
-    assert (found["checkpoint"], found["epochs"], found["finished"]) == (None, 0, False)
-    refused("rhn evaluate", tmp_path, says="best.safetensors does not exist")
 
 
 def test_json_and_table_have_the_best_epoch_and_the_constant_predictor(
@@ -111,6 +121,19 @@ def constant_losses(task) -> list[float]:
     return [np.exp(-sum(n * logs[w] for w, n in each.items()) / each.total()) for each in words]
 
 
+def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
+    found = answer(prose.line(tmp_path, "--seeds 2"))["seeds"]
+    alone = answer(prose.line(trained(prose)))
+    assert [row["seed"] for row in found] == [0, 1]
+    assert found[0]["valid_perplexity"] == pytest.approx(alone["valid_perplexity"], rel=1e-4)
+    for row in found:
+        folder = tmp_path / f"seed-{row['seed']}"
+        assert row["checkpoint"] == str(folder / "best.safetensors")
+        valid = answer(f"rhn evaluate {folder} --split valid --batch-size 4")
+        assert valid["perplexity"] == pytest.approx(row["valid_perplexity"], rel=1e-6)
+    assert found[0]["valid_perplexity"] != found[1]["valid_perplexity"]
+
+
 @one_task
 def test_a_cell_of_the_user_is_imported_only_if_a_command_names_it(
     task, own_folder, command, refused
@@ -120,42 +143,6 @@ def test_a_cell_of_the_user_is_imported_only_if_a_command_names_it(
     for again in ("evaluate", "resume"):
         refused(f"rhn {again} run", says="mycells:Mine")
         assert command(f"rhn {again} run --cell mycells:Mine").code == 0
-
-
-def test_data_that_moved_are_named_once(prose, tmp_path, command, refused):
-    moved, run = shutil.copytree(prose.data, tmp_path / "moved"), tmp_path / "run"
-    assert prose.train(run, "--max-minutes 0") == 0
-    config = run / "config.json"
-    config.write_text(config.read_text().replace(str(prose.data), str(tmp_path / "gone")))
-    refused("rhn resume", run, says=f"{tmp_path / 'gone'} cannot be read")
-    assert command(f"rhn resume {run} --max-minutes 0 --data", moved).code == 0
-    assert command("rhn resume", run).code == 0
-
-
-def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
-    out, alone = tmp_path / "out", tmp_path / "alone"
-    found = answer(prose.line(out, "--seeds 2"))["seeds"]
-    assert prose.train(alone, "--seed 1") == 0
-    for seed, single in enumerate((trained(prose), alone)):
-        folder = out / f"seed-{seed}"
-        assert (found[seed]["seed"], found[seed]["checkpoint"]) == (
-            seed, str(folder / "best.safetensors"),
-        )  # fmt: skip
-        for ours, theirs in zip(metrics(folder), metrics(single), strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-4)
-        assert answer("rhn evaluate", folder) == answer(f"rhn evaluate {folder} --data", prose.data)
-    assert metrics(out / "seed-0") != metrics(out / "seed-1")
-
-
-def test_penn_treebank_is_trained_and_evaluated(tmp_path, command, answer):
-    if not PTB.exists():
-        pytest.skip(f"Penn Treebank is not at {PTB}")
-    line = f"rhn train ptb-depth-2 --data {PTB} --hidden-size 8 --epochs 1 --max-tokens 2000"
-    assert command(f"{line} --out", tmp_path).code == 0
-    with safe_open(tmp_path / "best.safetensors", "pt") as file:
-        assert file.get_slice("embedding").get_shape() == [10_000, 8]
-    found = answer(f"rhn evaluate {tmp_path} --max-tokens 500")
-    assert found["tokens"] == 499 and found["perplexity"] < 10_000  # less than guessing
 
 
 @pytest.fixture
@@ -192,15 +179,74 @@ def test_a_run_is_not_measured_on_data_that_changed(task, trained, command, refu
     changed.write_text(content * 2 if data.is_dir() else content.replace("]]]}", "], [60]]]}"))
     for subject in (run, run / "best.safetensors"):
         refused("rhn evaluate", subject, says=f"checksum of {data} is")
-    changed.unlink()
-    refused("rhn evaluate", run, says=f"{data}")
+    assert (
+        command(f"rhn evaluate {run} --data", changed.parent if data.is_dir() else data).code == 0
+    )
 
 
-def test_other_data_are_measured_if_they_are_named(
-    music, trained, other_chorales, command, refused, tmp_path
-):
-    alone = shutil.copy(trained(music) / "best.safetensors", tmp_path)
-    assert command(f"rhn evaluate {trained(music)} --data", other_chorales).code == 0
-    # its folder does not name the file
-    refused("rhn evaluate", alone, says="checksum of 374 of 382 chorales")
-    assert command(f"rhn evaluate {alone} --data", music.data).code == 0
+def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer):
+    folder = trained(task)
+    found = answer("rhn evaluate", folder)
+    assert answer("rhn evaluate", folder / "best.safetensors") == found
+    assert answer(f"rhn evaluate {folder} --data {task.data}") == found
+
+
+@for_each("split", ["train", "valid", "test"])
+def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, trained, answer):
+    found, data = answer(f"rhn evaluate {trained(music)} --split {split}"), chorales(music.data)
+    assert found["nll"] == rhn.evaluate(rhn.load(trained(music)), data, split).nll
+    pieces = getattr(data, split)
+    assert (found["split"], found["frames"]) == (split, sum(map(len, pieces)) - len(pieces))
+    if split != "test":
+        best = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
+        assert found["nll"] == best[f"{split}_nll"]
+
+
+@for_each(
+    "options",
+    [{}, {"batch_size": 4}, {"temperature": 0.5}, {"mc": 3, "seed": 2}, {"max_tokens": 60}],
+)
+def test_a_text_is_evaluated_as_in_python(options, prose, trained, answer):
+    run, data = trained(prose), read_text("text", prose.data).valid
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    found = answer(f"rhn evaluate {run} --split valid {' '.join(words)}")
+    config, model = text_of(read(run))[0], rhn.load(run)
+    how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
+    data = data[: options.get("max_tokens")]
+    if "mc" in options:
+        more = {"dropout": config.dropout, "window": config.window}
+        wanted = monte_carlo_score(model, data, samples=3, seed=2, **more)
+    else:
+        wanted = score(model, data, **how)
+    assert (found["nll"], found["tokens"]) == (wanted.nll, wanted.predicted)
+    assert wanted.predicted == len(data) - options.get("batch_size", 1)
+    assert found["perplexity"] == pytest.approx(math.exp(wanted.nll))
+    if how == {"batch_size": 4}:  # as in training
+        best = min(line["valid_perplexity"] for line in metrics(run))
+        assert found["perplexity"] == pytest.approx(best, rel=1e-6)
+
+
+def test_characters_are_measured_in_bits(prose, tmp_path, command, answer):
+    line = f"rhn train ptb-depth-1 --corpus text --unit characters --data {prose.data} --epochs 1"
+    line += f" --hidden-size 6 --set window=8 --batch-size 4 --out {tmp_path}"
+    assert command(line).code == 0
+    found = answer("rhn evaluate", tmp_path)
+    assert found["bits_per_character"] == pytest.approx(found["nll"] / math.log(2))
+    assert "valid_bits_per_character" in metrics(tmp_path)[0]
+
+
+def test_a_sampled_chorale_is_that_of_python(music, trained, tmp_path, command):
+    line = f"rhn sample {trained(music)} --length 2 --temperature 0.8 --seed 3 --output"
+    assert command(line, tmp_path / "ours.mid").code == 0
+    frames = rhn.sample(rhn.load(trained(music)), bars=2, temperature=0.8, seed=3)
+    wanted = write_chorale(frames, tmp_path / "theirs.mid").read_bytes()
+    assert (tmp_path / "ours.mid").read_bytes() == wanted
+
+
+def test_a_generated_text_is_that_of_python(prose, trained, command):
+    how = {"prompt": "the cat", "length": 12, "temperature": 2.0, "top_k": 4}
+    line = f"rhn generate {trained(prose)} --prompt 'the cat' --length 12 --temperature 2 --top-k 4"
+    model, vocabulary = rhn.load(trained(prose)), text_of(read(trained(prose)))[1]
+    texts = [command(f"{line} --seed {seed}").out for seed in (3, 4)]
+    assert texts == [rhn.sample(model, vocabulary, seed=s, **how) + "\n" for s in (3, 4)]
+    assert texts[0] != texts[1]
