@@ -180,6 +180,7 @@ def test_a_vocabulary_decodes_what_it_encodes(lines, text):
     words = "\n".join(lines)
     vocabulary = Vocabulary("words", tuple(dict.fromkeys([*words.split(), "<eos>"])))
     assert vocabulary.decode(vocabulary.encode(words)) == words
+    assert Vocabulary("words", ("a", "<unk>")).encode("b a c").tolist() == [1, 0, 1]
     vocabulary = Vocabulary("characters", tuple(sorted(set(text))))
     assert vocabulary.decode(vocabulary.encode(text)) == text
     vocabulary = Vocabulary("bytes", tuple(range(255, -1, -1)))
