@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from tables import for_each
@@ -22,9 +23,12 @@ CONTENT = bytes(range(256)) * 700
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server on this machine of the files in a folder, with a count of the requests."""
+    """A server on this machine of the files in a folder, with a count of the requests;
+    server.publish(name, content, *addresses) makes a data set of files that the server has.
+    """
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    (tmp_path / "www").mkdir()
+    folder = tmp_path / "www"
+    folder.mkdir()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_request(self, *args):
@@ -33,9 +37,17 @@ def server(tmp_path, monkeypatch):
         def log_message(self, *args):
             pass
 
-    handler = functools.partial(Handler, directory=str(tmp_path / "www"))
+    def publish(name, content, *addresses, **counts):
+        files = {}
+        for file, data in content.items():
+            (folder / file).write_bytes(data)
+            found = addresses or (server.address(file),)
+            files[file] = (hashlib.sha256(data).hexdigest(), *found)
+        monkeypatch.setitem(TEXT_SETS, name, DataSet(files=files, counts=counts, unit="words"))
+
+    handler = functools.partial(Handler, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.folder, server.requests = tmp_path / "www", Counter()
+    server.folder, server.requests, server.publish = folder, Counter(), publish
     server.address = f"http://127.0.0.1:{server.server_port}/".__add__
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
@@ -43,29 +55,8 @@ def server(tmp_path, monkeypatch):
     server.server_close()
 
 
-@pytest.fixture
-def publish(server, monkeypatch):
-    """publish(name, content, *addresses): a data set with the checksums of `content`, which the
-    server has.
-    """
-
-    def publish(name, content, *addresses, **record):
-        files = {}
-        for file, data in content.items():
-            (server.folder / file).write_bytes(data)
-            found = addresses or (server.address(file),)
-            files[file] = (hashlib.sha256(data).hexdigest(), *found)
-        if name == "jsb":
-            monkeypatch.setattr(datasets, "CHORALES", DataSet(files=files, counts={}))
-        else:
-            record = {"counts": {}, "unit": "words"} | record
-            monkeypatch.setitem(TEXT_SETS, name, DataSet(files=files, **record))
-
-    return publish
-
-
-def test_a_data_set_is_downloaded_whole_once_and_a_damaged_file_again(server, publish, tmp_path):
-    publish("ptb", {"one": CONTENT, "two": b"2"})
+def test_a_data_set_is_downloaded_whole_once_and_a_damaged_file_again(server, tmp_path):
+    server.publish("ptb", {"one": CONTENT, "two": b"2"})
     folder = tmp_path / "deep" / "new"
     for _ in range(2):
         assert get("ptb", folder) == folder
@@ -80,19 +71,18 @@ def test_a_data_set_is_downloaded_whole_once_and_a_damaged_file_again(server, pu
 
 
 def test_the_chorales_go_to_the_users_folder_from_the_first_address_that_answers(
-    server, publish, tmp_path, monkeypatch
+    server, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    publish("jsb", {"a.pickle": CONTENT}, server.address("gone"), server.address("a.pickle"))
+    server.publish("ptb", {"a.pickle": CONTENT}, *map(server.address, ("gone", "a.pickle")))
+    monkeypatch.setattr(datasets, "CHORALES", replace(TEXT_SETS["ptb"], unit=None))
     path = get("jsb")
     assert path == data_folder("jsb") / "a.pickle" == tmp_path / "share/rhn/jsb/a.pickle"
     assert path.read_bytes() == CONTENT
 
 
-def test_another_checksum_or_no_network_is_refused_and_the_old_file_stays(
-    server, publish, tmp_path
-):
-    publish("ptb", {"one": CONTENT})
+def test_another_checksum_or_no_network_is_refused_and_the_old_file_stays(server, tmp_path):
+    server.publish("ptb", {"one": CONTENT})
     (server.folder / "one").write_bytes(b"something else")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "one").write_bytes(b"mine")
@@ -107,7 +97,7 @@ def test_another_checksum_or_no_network_is_refused_and_the_old_file_stays(
 
 
 @for_each("head", ["Content-Length: 10", "Transfer-Encoding: chunked"])
-def test_a_download_that_breaks_leaves_nothing(head, publish, tmp_path):
+def test_a_download_that_breaks_leaves_nothing(head, server, tmp_path):
     """The server closes the connection after five of ten bytes."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -118,7 +108,9 @@ def test_a_download_that_breaks_leaves_nothing(head, publish, tmp_path):
             connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + b"a\r\nab")
 
     threading.Thread(target=answer, daemon=True).start()
-    publish("ptb", {"one": b"0123456789"}, f"http://127.0.0.1:{listener.getsockname()[1]}/one")
+    server.publish(
+        "ptb", {"one": b"0123456789"}, f"http://127.0.0.1:{listener.getsockname()[1]}/one"
+    )
     with pytest.raises(DataError, match="/one"):
         get("ptb", tmp_path / "data")
     assert not [*(tmp_path / "data").iterdir()]
@@ -126,13 +118,13 @@ def test_a_download_that_breaks_leaves_nothing(head, publish, tmp_path):
 
 
 def test_a_text_with_a_record_is_downloaded_shown_and_trained_on(
-    publish, tmp_path, monkeypatch, command, answer
+    server, tmp_path, monkeypatch, command, answer
 ):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     lines = {"train": 200, "valid": 40, "test": 40}
     counts = {split: 6 * n for split, n in lines.items()} | {"vocabulary": 5}
     texts = {f"tiny-{split}.txt": b"the cat sees the dog\n" * n for split, n in lines.items()}
-    publish("tiny", texts, counts=counts)
+    server.publish("tiny", texts, **counts)
     assert f"--data {tmp_path / 'share/rhn/tiny'}" in command("rhn data get tiny").out
     shown = answer("rhn data show tiny")
     assert shown["found"] == counts == shown["published"]
