@@ -163,7 +163,7 @@ def test_loading_runs_nothing(tmp_path):
 LAYERS = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
 
 
-@for_each(("kind", "bias"), product(LAYERS, (True, False)))
+@for_each(("kind", "bias"), [*product(LAYERS, (True, False))])
 def test_a_layer_of_torch_is_loaded_by_its_name(kind, bias, tmp_path):
     more = {} if kind.endswith("Cell") else {"num_layers": 2}
     layer = getattr(nn, kind)(3, 5, bias=bias, **more)
