@@ -3,6 +3,7 @@ prints; those for chorales are the largest of their budget.
 """
 
 import json
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from rhn.cells import CELLS, cell_options
 from rhn.data.jsb import chorales
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.training.ensemble import build_model
+
+KINDS = (ChoraleConfig, LanguageConfig)
 
 
 def test_every_preset_is_complete_and_listed(answer, command):
@@ -34,6 +37,16 @@ def test_every_preset_is_complete_and_listed(answer, command):
     }
     for name, numbers in papers.items():
         assert (listed[name]["hidden_size"], listed[name]["published_test"]) == numbers
+
+
+def test_every_preset_has_its_fields(snapshot):
+    rows = {kind.__name__: {f.name: f.default for f in fields(kind)} for kind in KINDS}
+    for name in PRESETS:
+        config = preset(name)
+        usual = {f.name: f.default for f in fields(config)}
+        rows[name] = {key: v for key, v in vars(config).items() if v != usual[key]}
+    known = {name: {k: v for k, v in row.items() if v is not MISSING} for name, row in rows.items()}
+    assert "\n".join(f"{name}: {row}" for name, row in known.items()) == snapshot
 
 
 @for_each(
@@ -114,7 +127,9 @@ def test_a_preset_with_options_is_the_largest_network_of_its_budget(cell, answer
             assert units == PAPER.get((cell, option), {}).get(depth, units)
         made = build_model(config).cells[0]
         assert {name: getattr(made, name) for name in options} == options
-        words = [f"--cell-option={name}={value}" for name, value in options.items()]
+        words = [
+            f"--cell-option={name.replace('_', '-')}={value}" for name, value in options.items()
+        ]
         line = f"rhn train jsb-depth-6 --cell {cell} --dry-run"
         assert answer(line, *words) == vars(config)
         entries = {"cell": cell, "cell_options": options, "preset": "jsb-depth-6"}

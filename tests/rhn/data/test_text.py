@@ -20,8 +20,9 @@ PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
 
 
 def write(folder, name="my", **splits):
-    """The files my.train.txt, my.valid.txt and my.test.txt in a new folder."""
+    """The files my.train.txt, my.valid.txt and my.test.txt in a new folder, and one of no split."""
     folder.mkdir()
+    (folder / "constraints.txt").touch()
     for split, text in splits.items():
         (folder / f"{name}.{split}.txt").write_bytes(text.encode())
     return folder
