@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from rhn.cli.entry import resolve_device, run_command
-from rhn.utils.command_line import Count, Device, command_line, run_read
+from rhn.utils.command_line import Count, Device, command_class, command_line, run_read
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 
@@ -16,7 +16,7 @@ DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
 examples:
-  rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
+  rhn-analyze gates runs/depth6 --chorale 0 5 bwv269
   rhn-analyze lesion runs/depth6 --mode carry --pairs --output lesions.png
   rhn-analyze gates runs/ptb --data novel.txt --length 40
   rhn-analyze report runs/depth6"""
@@ -42,10 +42,10 @@ class TrainedNetwork:
 class LayerCommand(OutputOptions, TrainedNetwork):
     """A command with a table of layers."""
 
-    keywords: ClassVar[tuple[str, ...]] = ("cell", "chorales", "length")
+    keywords: ClassVar[tuple[str, ...]] = ("cell", "length")
     """Own options that are arguments of the function."""
 
-    chorales: tuple[str, ...] = ()
+    chorale: tuple[str, ...] = ()
     """Measure only these chorales, by number in the split (0 5) or name (default: all)."""
     length: Count | None = None
     """For a text: tokens in a sequence (default: gates 60, lesion 200)."""
@@ -59,13 +59,14 @@ class LayerCommand(OutputOptions, TrainedNetwork):
         with progress_bars() as report:
             given = {name: getattr(self, name) for name in self.keywords}
             given |= {"split": self.split or "", "device": resolve_device(self.device)}
+            given["chorales"] = self.chorale
             module, _, name = self.function.partition(":")
             measure = getattr(import_module(module), name)
             found = measure(self.checkpoint, self.data, progress=report(name), **given)
         show(self, found, outputs, str(self.checkpoint))
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class GatesCommand(LayerCommand):
     """Mean transform gate of each layer over time (figure 5(b) of the paper), and the shares of
     gates that are closed and open.
@@ -74,10 +75,10 @@ class GatesCommand(LayerCommand):
     function: ClassVar[str] = "analysis.gates:gate_activity"
 
     output: tuple[Path, ...] = (Path("gates.png"),)
-    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+    """Files: figure (.png, .svg, .pdf), all numbers (.json, .npz), rows of the table (.csv)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class LesionCommand(LayerCommand):
     """Loss with each layer switched off in turn (figure 6 of the paper). All lesioned networks run
     as one batch.
@@ -100,10 +101,10 @@ class LesionCommand(LayerCommand):
     max_tokens: Count | None = None
     """For a text: number of tokens to predict in all, from its beginning (default: 20000)."""
     output: tuple[Path, ...] = (Path("lesion.png"),)
-    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+    """Files: figure (.png, .svg, .pdf), all numbers (.json, .npz), rows of the table (.csv)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class ReportCommand(TrainedNetwork):
     """Write one HTML page with the figures and tables of a training run, of the spectra of its
     network, of gates and of lesions.

@@ -16,7 +16,7 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}:$PWD/.carry/site" MPLBACKEND=
 tests=(-m gpu tests) kernels=(--only "RHN kernel") steps=(--full --only "language model step") smaller=() dry=0
 if [ -n "${SMOKE:-}" ]; then
     dry=1 device=cpu tests=(-m gpu tests/rhn/training/test_graphs.py) kernels=(--only "RHN kernel n=20") steps=(--only "RHN n=50")
-    smaller=(--hidden-size 8 --depth 2 --vocabulary-size 200 --max-tokens 3000 --batch-size 4 --epochs 2)
+    smaller=(--hidden-size 8 --depth 2 --set vocabulary_size=200 --max-tokens 3000 --batch-size 4 --epochs 2)
 fi
 if compgen -G ".carry/wheels/*.whl" >/dev/null && [ ! -d .carry/site ]; then
     "$python" -m pip install --quiet --no-index --no-deps --target .carry/site .carry/wheels/*.whl

@@ -4,18 +4,17 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from docstring_parser import parse_from_object
 
 from optim_study.config import PRESETS, RunConfig, SharedSettings
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import BELOW, REGIONS, share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, first_line
 from rhn.training.state import Objective
-from rhn.utils.command_line import command_line, run_read
+from rhn.utils.command_line import command_class, command_line, field_options, read_fields, run_read
 from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.tables import aligned, formatted, printable
@@ -26,25 +25,18 @@ Can deep recurrences be optimised? Train random settings of each architecture an
 examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
-  optim-study run --preset small --depth 4 --init-schemes gaussian orthogonal --init-std 1e-8 1
+  optim-study run --preset small --depth 4 --init-std 1e-8 1 --set init_schemes='["orthogonal"]'
   optim-study status --out runs/all
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
-def _fields() -> Any:
-    """Return the type of a dictionary of the fields of `RunConfig`, with their docstrings."""
-    hints = get_type_hints(RunConfig, include_extras=True)
-    option = Parameter(name="--cell-option", metavar="NAME=VALUE", consume_multiple=False)
-    hints["cell_options"] = Annotated[tuple[str, ...], option]
-    for about in (
-        p for kind in (SharedSettings, RunConfig) for p in parse_from_object(kind).params
-    ):
-        hint = hints[about.arg_name]
-        hints[about.arg_name] = Annotated[hint, Parameter(help=about.description)]
-    return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*")]  # type: ignore[operator]
-
-
-Fields: Any = dict if TYPE_CHECKING else _fields()
+OWN_OPTIONS = (
+    "arch", "depth", "cell_options", "trials", "epochs", "patience", "objective", "optimizer",
+    "learning_rate", "init_std", "transform_bias", "seed", "data", "out", "storage", "fuse", "jobs",
+    "engine", "device",
+)  # fmt: skip
+"""The fields of configurations that are options of their own; --set gives the others."""
+Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, SharedSettings, RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +57,10 @@ class RunCommand:
 
     def config(self) -> RunConfig:
         """Return the preset, changed by the options that were given."""
-        changes = dict(self.settings)
-        if words := changes.get("cell_options"):
-            pairs = [word.partition("=") for word in words]
-            changes["cell_options"] = {name.replace("-", "_"): value for name, _, value in pairs}
-        return PRESETS[self.preset](**changes)
+        try:
+            return PRESETS[self.preset](**read_fields(self.settings))
+        except TypeError as error:  # an unknown field
+            raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
 
     def run(self) -> None:
         config = self.config()
@@ -125,7 +116,7 @@ class Export:
         _print([asdict(row) for row in rows] if self.json else csv_text(rows).rstrip())
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Plot:
     """Draw the trials of one or several runs, and print how many of them train.
 
@@ -144,7 +135,7 @@ class Plot:
     standard deviation, one panel per network; filled symbols are trials that trained, and the table
     has the counts in the paper's range, outside it, and of each scheme too.
     """
-    loss: Objective = "train"
+    objective: Objective = "train"
     """Judge a trial by its lowest training loss (train) or validation loss (valid)."""
     below: float = BELOW
     """A trial counts as trained if its loss is below this value, in nats per frame."""
@@ -167,15 +158,20 @@ class Plot:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
         every = [row for run in self.runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
-        found = training_shares(rows, self.loss, self.below, regions)
+        found = training_shares(rows, self.objective, self.below, regions)
         how: dict = {"source": printable(", ".join(run.name for run in self.runs))}
-        how |= {"loss": self.loss, "below": self.below, "size": self.figure, "title": self.title}
+        how |= {
+            "loss": self.objective,
+            "below": self.below,
+            "size": self.figure,
+            "title": self.title,
+        }
         for path in outputs:
             if path.suffix.lower() == ".csv":
                 write_csv(rows, path)
             else:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
-        table = share_table(found, rows, self.loss, self.below)
+        table = share_table(found, rows, self.objective, self.below)
         _print([asdict(share) for share in found] if self.json else table, outputs)
 
 

@@ -7,20 +7,20 @@ arguments that returns one: model, x, y, loss_fn, optimizer, and others.
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import field
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import command_line, run_read
+from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.io import check_output
 from rhn.utils.results import SUFFIXES, Result
 from rhn.utils.validation import in_short
 
 
-@dataclass(frozen=True)
+@command_class
 class CheckCommand:
     """Measure facts of a training run, and train it with one part changed at a time.
 
@@ -29,9 +29,8 @@ class CheckCommand:
       trainability check train.py:make --steps 2000 --output check.json
     """
 
-    training: str
+    training: str = field(kw_only=False)
     """FILE.py:NAME: a dictionary with model, x, y, loss_fn, optimizer, or its function."""
-    _: KW_ONLY
     steps: int | None = None
     """Optimiser steps of each row (default: those of FILE.py:NAME, or 1000)."""
     seed: int | None = None
@@ -40,7 +39,7 @@ class CheckCommand:
     """Files for all numbers (.json, .npz)."""
 
 
-@dataclass(frozen=True)
+@command_class
 class CureCommand(CheckCommand):
     """Find initial weights and a learning rate with which a training run learns.
 

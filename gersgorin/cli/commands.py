@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from gersgorin.cli.options import NETWORK, AnalysisOptions, DataOptions, NetworkOptions
 from gersgorin.cli.outputs import OUTPUT_OPTIONS, OutputOptions
 from rhn.cli.entry import run_command
-from rhn.utils.command_line import Device, command_line, run_read
+from rhn.utils.command_line import Device, command_class, command_line, run_read
 
 OWN = Parameter(group=Group("numbers", sort_key=0))
 
@@ -150,7 +150,7 @@ class PseudospectraCommand(AnalysisOptions):
     """Points of a side of the grid, odd (default: 101; 51 for more than 64 entries)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     """Compare networks along a sequence; with several seeds or sequences medians and 10 to 90 %.
 
@@ -181,7 +181,7 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     """Largest distance from 0 in the complex plane (default: all)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class RecordingCommand(OutputOptions):
     """Show what a Recorder, or `rhn train --record N`, measured during a training run.
 

@@ -12,7 +12,6 @@ from gersgorin.cli.outputs import OutputOptions
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
-On = Annotated[bool, Parameter(negative=None)]  # also has a form --no-NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,8 @@ class NetworkOptions:
     """Name of the recurrent layer of the module, such as encoder.rnn (default: its only one)."""
     state_size: Annotated[tuple[int, ...], NETWORK] = ()
     """Entries of the state of your step, or of each of its tensors, such as 16 16."""
-    batch_first: Annotated[On | None, NETWORK] = None
-    """The module reads (B, T, m), or (T, B, m) (default: the attribute of the module)."""
+    batch_first: Annotated[bool | None, NETWORK] = None
+    """The module reads (B, T, m); =no: (T, B, m) (default: the attribute of the module)."""
     seed: Annotated[int | None, NETWORK] = None
     """Seed of new weights, and of random vectors, starts and directions (default: 0)."""
 

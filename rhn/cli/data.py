@@ -1,15 +1,16 @@
 """`rhn data`: download the published data sets, and show what a data set contains."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
 from rhn.cli.entry import print_json
 from rhn.data.datasets import data_set, get
+from rhn.utils.command_line import command_class
 from rhn.utils.tables import aligned, formatted
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Get:
     """Download a published data set, and verify its checksums. Complete files are kept."""
 
@@ -22,7 +23,7 @@ class Get:
         print(f"--data {get(self.name, self.out)}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Show:
     """Print the numbers of tokens (or pieces) and symbols of a data set, beside the published."""
 

@@ -1,14 +1,15 @@
 """`rhn report`: draw the losses of training runs over epochs."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from rhn.utils.command_line import command_class
 from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.tables import aligned, formatted
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Report:
     """Draw the training and validation losses over epochs for all seeds in one figure."""
 

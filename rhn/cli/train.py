@@ -3,35 +3,29 @@
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
-
-from cyclopts import Group, Parameter
-from docstring_parser import parse_from_object
+from typing import TYPE_CHECKING, Any
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset, read_preset
 from rhn.training.config import TrainingConfig, read_config
-from rhn.utils.command_line import Count, Device
+from rhn.utils.command_line import Count, Device, command_class, field_options, read_fields
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned, formatted
 
 SPLITS = ("train", "valid", "test")
 
 
-def _fields() -> Any:
-    """Return the type of a dictionary of the fields of configurations, with their docstrings."""
-    kinds = (TrainingConfig, ChoraleConfig, LanguageConfig)
-    about = {p.arg_name: p.description for kind in kinds for p in parse_from_object(kind).params}
-    types = {k: v for kind in kinds for k, v in get_type_hints(kind, include_extras=True).items()}
-    hints = {name: Annotated[types[name], Parameter(help=about.get(name))] for name in types}
-    option = Parameter(name="--cell-option", metavar="NAME=VALUE", consume_multiple=False)
-    hints["cell_options"] = Annotated[tuple[str, ...], option]
-    group = Group("configuration", sort_key=5)
-    return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*", group=group)]  # type: ignore[operator]
-
-
-Fields: Any = dict if TYPE_CHECKING else _fields()
+OWN_OPTIONS = (
+    "cell", "depth", "hidden_size", "transform_bias", "cell_options", "init", "init_std", "layers",
+    "optimizer", "learning_rate", "batch_size", "epochs", "patience", "seed", "objective",
+    "corpus", "unit", "max_tokens",
+)  # fmt: skip
+"""The fields of configurations that are options of their own; --set gives the others."""
+if TYPE_CHECKING:
+    Fields = dict
+else:
+    Fields = field_options(OWN_OPTIONS, TrainingConfig, ChoraleConfig, LanguageConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +74,7 @@ class Running:
         _print(results, corpus, self.json)
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Train(Running):
     """Train a model in a folder. The same command, or `rhn resume DIR`, continues a training run
     that was stopped or killed.
@@ -99,15 +93,12 @@ class Train(Running):
     """Train N seeds side by side, beginning with the seed of the configuration."""
     record: Count | None = None
     """Every N optimiser steps measure spectra, gains and gates for `gersgorin recording`."""
-    print_config: bool = False
-    """Do not train. Print the whole configuration as JSON, which --config can read."""
+    dry_run: bool = False
+    """Train nothing. Only print the whole configuration as JSON, which --config can read."""
     settings: Fields = field(default_factory=dict)
 
     def run(self) -> None:
-        changes, data = dict(self.settings), None
-        if words := changes.get("cell_options"):
-            pairs = [word.partition("=") for word in words]
-            changes["cell_options"] = {name.replace("-", "_"): value for name, _, value in pairs}
+        changes, data = read_fields(self.settings), None
         if self.config is not None:
             config = read_preset(self.config, self.preset, **changes)
             data = None if "corpus" in changes else read_config(self.config).get("path")
@@ -115,7 +106,7 @@ class Train(Running):
             config = preset(self.preset, **changes)
         else:
             raise InvalidInputError("PRESET is None: expected a preset, or --config FILE")
-        if self.print_config:
+        if self.dry_run:
             print(json.dumps(asdict(config), indent=2))
         elif self.out is None:
             raise InvalidInputError("--out is None: expected the folder of the training run")
@@ -124,7 +115,7 @@ class Train(Running):
             self.train(config, seeds, self.out, self.data or data, self.record)
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Resume(Running):
     """Continue a training run from its last save, with the results of an uninterrupted one."""
 

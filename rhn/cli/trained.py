@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Count, Device, Natural, Positive
+from rhn.utils.command_line import Count, Device, Natural, Positive, command_class
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
@@ -24,7 +24,7 @@ class TrainedOptions:
     """Seed of the random draws (of --mc: of the dropout masks)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Evaluate(TrainedOptions):
     """Measure how well a trained model predicts: nats per frame of a chorale, or nats per token and
     the perplexity of words or the bits per character.
@@ -93,7 +93,7 @@ class Evaluate(TrainedOptions):
         return [(name, value) for name in names if (value := getattr(self, name)) is not None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Sample(TrainedOptions):
     """Let a trained model compose a chorale, and write it to a file."""
 
@@ -101,7 +101,7 @@ class Sample(TrainedOptions):
     """The file to write (.mid)."""
     temperature: Positive = 1.0
     """Divide the logits by this number: below 1 notes are more predictable, above more varied."""
-    bars: Count = 16
+    length: Count = 16
     """Length of the chorale in bars of four quarter notes."""
 
     def run(self) -> None:
@@ -110,11 +110,13 @@ class Sample(TrainedOptions):
 
         check_output(self.output, (".mid",))  # before the work
         model = load(self.checkpoint, self.cell)
-        frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
+        frames = sample_chorale(
+            model, bars=self.length, temperature=self.temperature, seed=self.seed
+        )
         print(f"chorale: {write_chorale(frames, self.output)}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_class
 class Generate(TrainedOptions):
     """Let a trained language model write a text, and print it."""
 

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from rhn.cells.registry import accepts, read_options, resolve_cell
 from rhn.errors import InvalidInputError, first_line
-from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, OnOff, Positive
+from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, Positive
 from rhn.utils.io import read_json
 from rhn.utils.validation import LARGEST_FLOAT, check_values, in_short
 
@@ -100,7 +100,7 @@ class LanguageConfig(TrainingConfig):
     hidden_size: Count = 200
     layers: Count = 1
     """Number of stacked cells."""
-    tied: OnOff = False
+    tied: bool = False
     """Use the embedding's weights in the output layer."""
     embedding_size: Count | None = None
     """Size of the embedding. None: hidden_size, or untied the size of a smaller vocabulary."""
@@ -120,7 +120,7 @@ class LanguageConfig(TrainingConfig):
     batch_size: Count = 20
     window: Count = 35
     """Number of time steps of truncated backpropagation."""
-    vary_window: OnOff = False
+    vary_window: bool = False
     """Use windows of random length, the same for every seed (Merity et al. 2017)."""
     learning_rate: Positive = 0.2
     lr_decay: Annotated[float, Parameter(validator=Number(gte=1, lte=LARGEST_FLOAT))] = 1.02

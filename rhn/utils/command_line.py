@@ -2,31 +2,33 @@
 docstrings are the help.
 """
 
-import re
+import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import Signature, signature
 from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, dataclass_transform, get_args, get_type_hints
 
 from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
+from docstring_parser import parse_from_object
 
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_FLOAT
 from rhn.version import __version__
 
-FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Natural = Annotated[int, Parameter(validator=Number(gte=0))]
 Positive = Annotated[float, Parameter(validator=Number(gt=0))]
 NonNegative = Annotated[float, Parameter(validator=Number(gte=0, lte=LARGEST_FLOAT))]
 Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
-OnOff = Annotated[bool, Parameter(negative=None)]  # --name and --no-name
 Device = Literal["auto", "cpu", "cuda"]
+PAIRS = "cell_options", "set"  # options NAME=VALUE
 
 
-def command_line(name: str, help: str, **how: Any) -> App:
+def command_line(name: str, help: str) -> App:
     """Return an empty command line. `app.command(dataclass, name="draw")` adds a command to it."""
     usual = Parameter(
         negative=(), consume_multiple=1, allow_repeating=True, show_default=_shown_default
@@ -44,8 +46,51 @@ def command_line(name: str, help: str, **how: Any) -> App:
         config=_check_words,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        **how,
     )
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def command_class(kind: type) -> type:
+    """Make a class the dataclass of a command: fields that are not keyword-only have no option."""
+    made: Any = dataclass(frozen=True, kw_only=True)(kind)
+    _, *fields = signature(made.__init__).parameters.values()
+    kinds = [f.kind if f.kind is f.KEYWORD_ONLY else f.POSITIONAL_ONLY for f in fields]
+    made.__signature__ = Signature([f.replace(kind=k) for f, k in zip(fields, kinds, strict=True)])
+    return made
+
+
+def field_options(names: Sequence[str], *configs: type) -> Any:
+    """Return the type of a dictionary: these fields of configurations as options, with their
+    docstrings, and --set for every field. `read_fields` reads it.
+    """
+    about = {p.arg_name: p.description for kind in configs for p in parse_from_object(kind).params}
+    types = {k: v for kind in configs for k, v in get_type_hints(kind, include_extras=True).items()}
+    pairs = Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUE", consume_multiple=False)]
+    types |= {"cell_options": Annotated[pairs, Parameter(name="--cell-option")], "set": pairs}
+    about["set"] = "Any field of the configuration, such as seed=1; VALUE is JSON or else a text."
+    hints = {k: Annotated[types[k], Parameter(help=about.get(k))] for k in (*names, "set")}
+    group = Group("configuration", sort_key=5)
+    return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*", group=group)]  # type: ignore[operator]
+
+
+def read_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that options give; --set replaces the option of a field.
+
+    >>> read_fields({"depth": 2, "set": ("seed=1", "cell=gru")})
+    {'depth': 2, 'seed': 1, 'cell': 'gru'}
+    """
+    options, fields = (dict(w.partition("=")[::2] for w in given.get(k, ())) for k in PAIRS)
+    options = {name.replace("-", "_"): value for name, value in options.items()}
+    named = {"cell_options": options} if options else {}
+    changes = {name: value for name, value in given.items() if name not in PAIRS}
+    return changes | named | {name: _json_or_text(value) for name, value in fields.items()}
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def run_read(
@@ -80,7 +125,7 @@ def _check_words(app: App, names: Sequence[str], arguments: Iterable[Any]) -> No
         types = _types_in(argument.hint)
         for token in argument.tokens:
             empty = Path in types and not token.value
-            if empty or (int in types and FRACTION.fullmatch(token.value)):
+            if empty or (int in types and "." in token.value):
                 kind = Path if empty else int
                 raise CoercionError(token=token, argument=argument, target_type=kind)
 

@@ -1,4 +1,4 @@
-"""The names of `import rhn` are few and exist, and texts go through the same calls as chorales."""
+"""The example of the package runs, and a checkpoint knows its weights before training."""
 
 import textwrap
 
@@ -6,7 +6,7 @@ import pytest
 from texts import SMALL, small_corpus
 
 import rhn
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import CheckpointError
 
 
 def test_the_example_of_the_package_runs(own_folder, capsys):
@@ -16,21 +16,13 @@ def test_the_example_of_the_package_runs(own_folder, capsys):
     assert names["outputs"].shape[1:] == (16,) and names["frames"].shape == (8, 88)
 
 
-def test_a_text_is_trained_on_evaluated_and_continued_by_the_same_calls(tmp_path):
-    data = small_corpus()
-    (result,) = rhn.train(
-        SMALL, data, out=tmp_path / "run", cell="gru", depth=1, transform_bias=None, epochs=1
-    )
-    model = rhn.load(result.checkpoint)
-    assert rhn.evaluate(model, data, "valid", batch_size=SMALL.batch_size).nll == pytest.approx(
-        result.valid_nll
-    )
-    copy = rhn.save(tmp_path / "copy.safetensors", model)
-    assert rhn.load(copy).config() == model.config()
-    first = rhn.load(result.checkpoint, before_training=True)
-    assert rhn.evaluate(first, data, "valid", batch_size=SMALL.batch_size).nll > result.valid_nll
+def test_the_first_weights_are_those_of_the_seed(tmp_path):
+    data, how = small_corpus(), {"batch_size": SMALL.batch_size}
+    (result,) = rhn.train(SMALL, data, out=tmp_path / "run", epochs=1)
+    first, last = rhn.load(tmp_path / "run", before_training=True), rhn.load(result.checkpoint)
+    losses = [rhn.evaluate(model, data, "valid", **how).nll for model in (first, last)]
+    assert losses[1] == pytest.approx(result.valid_nll) and losses[0] > losses[1]
+    copy = rhn.save(tmp_path / "copy.safetensors", last)
+    assert rhn.load(copy).config() == last.config()
     with pytest.raises(CheckpointError, match="names no training run"):
         rhn.load(copy, before_training=True)
-    assert rhn.sample(model, data.vocabulary, prompt="the cat", length=3).startswith("the cat")
-    with pytest.raises(InvalidInputError, match="vocabulary"):
-        rhn.sample(model)

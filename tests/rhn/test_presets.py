@@ -1,81 +1,52 @@
-"""Presets are the paper's networks: each name is complete, and counts as many parameters as the
-paper prints.
+"""Presets are the paper's networks: each is complete, and has as many parameters as the paper
+prints; those for chorales are the largest of their budget.
 """
 
-import contextlib
-import io
 import json
-from dataclasses import replace
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
 from tables import for_each
 
 import rhn
-from rhn.cells import hidden_size_for_budget
-from rhn.cli import main as cli
+from rhn.cells import CELLS, cell_options
 from rhn.data.jsb import chorales
-from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, PTB_BY_DEPTH, ChoraleConfig, LanguageConfig, preset
+from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.training.ensemble import build_model
 
-
-@pytest.fixture(scope="module")
-def listed():
-    """What `rhn presets --json` prints, by name."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert cli.main(["presets", "--json"]) == 0
-    return {row["name"]: row for row in json.loads(out.getvalue())}
+KINDS = (ChoraleConfig, LanguageConfig)
 
 
-def test_every_preset_is_complete_and_listed(listed):
+def test_every_preset_is_complete_and_listed(answer, command):
+    listed = {row.pop("name"): row for row in answer("rhn presets")}
     assert list(listed) == list(PRESETS)
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert {
-            "name",
-            "cell",
-            "parameters",
-            "depth",
-            "layers",
-            "hidden_size",
-            "tied",
-            "published_test",
-        } == {*row}
-        assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
-        assert row["tied"] is getattr(config, "tied", False)
+        fields = {"layers": 1, "tied": False} | vars(config)
+        same = {key: fields[key] for key in ("cell", "depth", "layers", "hidden_size", "tied")}
+        same |= {"parameters": parameters(config), "published_test": PRESETS[name].test}
+        assert row == same
+    rows = [line.split() for line in command("rhn presets").out.splitlines()[1:]]
+    assert [row[0] for row in rows] == list(PRESETS)
+    papers = {
+        "ptb-depth-4": (1050, 70.9),
+        "ptb-depth-4-tied": (1050, 68.6),
+        "ptb-sota": (830, 65.4),
+    }
+    for name, numbers in papers.items():
+        assert (listed[name]["hidden_size"], listed[name]["published_test"]) == numbers
 
 
-def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
-    assert [preset(f"jsb-depth-{depth}").hidden_size for depth in (1, 2, 4, 6)] == [
-        215,
-        242,
-        257,
-        262,
-    ]
-    assert preset("jsb-depth-4", cell="dt-rnn").transform_bias is None
-    flat = preset("jsb-depth-2", cell="lstm")
-    assert (flat.depth, flat.hidden_size) == (1, hidden_size_for_budget("lstm", 300_000, 1))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 10])
-def test_the_presets_of_chorales_learn_more_than_the_shares_of_the_keys(depth, tmp_path):
-    """At a learning rate of 0.2, those of depths 2 to 5 diverge in the first epochs."""
-    data = chorales()
-    keys, frames = (np.concatenate(split) for split in (data.train, data.valid))
-    shares = np.clip(keys.mean(0), 1e-6, 1 - 1e-6)
-    constant = -(frames * np.log(shares) + (1 - frames) * np.log(1 - shares)).sum(1).mean()
-    (found,) = rhn.train(f"jsb-depth-{depth}", data, out=tmp_path / "run", epochs=40)
-    assert found.valid_nll < constant - 0.5
-
-
-def test_the_list_has_a_line_for_each_preset(capsys):
-    assert cli.main(["presets"]) == 0
-    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
-    assert [row.split()[0] for row in rows] == list(PRESETS) and header.split()[0] == "preset"
+def test_every_preset_has_its_fields(snapshot):
+    rows = {kind.__name__: {f.name: f.default for f in fields(kind)} for kind in KINDS}
+    for name in PRESETS:
+        config = preset(name)
+        usual = {f.name: f.default for f in fields(config)}
+        rows[name] = {key: v for key, v in vars(config).items() if v != usual[key]}
+    known = {name: {k: v for k, v in row.items() if v is not MISSING} for name, row in rows.items()}
+    assert "\n".join(f"{name}: {row}" for name, row in known.items()) == snapshot
 
 
 @for_each(
@@ -83,6 +54,9 @@ def test_the_list_has_a_line_for_each_preset(capsys):
     [
         ("ptb-sota", 23),
         *[(f"ptb-depth-{depth}", 32) for depth in range(1, 11)],
+        *[(f"ptb-{name}", 31.8) for name in ("variational-lstm", "lstm", "gru", "dt-rnn")],
+        ("ptb-depth-1-tied", 19.3),
+        ("ptb-depth-10-tied", 23.5),
         ("enwik8-5x1500", 23.4),
         ("enwik8-10x1000", 20.7),
         ("enwik8-sota", 46.0),
@@ -96,52 +70,92 @@ def test_the_list_has_a_line_for_each_preset(capsys):
         ("enwik8-torch7", 50.1),
     ],
 )
-def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions, listed):
+def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions):
     # the last one printed; 5 x 1500 has 23.48, printed as 23.4
     digit = 0.1 if isinstance(millions, float) else 1
-    assert abs(listed[name]["parameters"] / 1e6 - millions) < digit
+    assert abs(parameters(preset(name)) / 1e6 - millions) < digit
 
 
-def test_the_tied_models_grow_from_19_to_23_million(listed):
-    counts = [listed[f"ptb-depth-{depth}-tied"]["parameters"] for depth in range(1, 11)]
-    assert counts == sorted(counts)
-    assert [round(counts[k] / 1e6, 1) for k in (0, -1)] == [19.3, 23.5]
+OPTIONS = {
+    "rnn": {"nonlinearity": "relu"},
+    "irnn": {"nonlinearity": "tanh"},
+    "dt-rnn": {"nonlinearity": "relu"},
+    "dts-rnn": {"skip": "last", "nonlinearity": "relu"},
+    "rhn": {"coupled": False, "activation": "relu", "gate_constant": -1.5},
+    "lstm": {"forget_bias": 1.0},
+    "gru": {"update_bias": 1.0},
+}
+# by the paper: depth -> units for 150,000 parameters a layer
+PAPER = {
+    ("rhn", ""): {1: 215, 2: 242, 4: 257, 6: 262},
+    ("dt-rnn", ""): {1: 308, 2: 345, 4: 365, 6: 372},
+    ("dts-rnn", ""): {1: 308, 2: 287, 4: 280, 6: 277},
+    ("dts-rnn", "skip"): {1: 308, 2: 287, 4: 328, 6: 345},
+}
+SQUARES = {"lstm": (4, 4, 4), "gru": (3, 3, 4)}
 
 
-def test_baselines_have_the_deepest_network_s_budget(listed):
-    budget = listed["ptb-depth-10"]["parameters"]
-    for name in ("ptb-variational-lstm", "ptb-lstm", "ptb-gru", "ptb-dt-rnn"):
-        assert 0.995 * budget < listed[name]["parameters"] < 1.005 * budget
+def count(cell: str, n: int, depth: int, options: dict) -> int:
+    """The parameters of a network of chorales, from the equations of its cell: 88 keys in and
+    out.
+    """
+    deep = {
+        "rhn": (2 * depth, 2, 2 * depth),
+        "dt-rnn": (depth, 1, depth),
+        "dts-rnn": (2 * depth - 1, 1, depth),
+    }
+    squares, rows, biases = (deep | SQUARES).get(cell, (1, 1, 1))
+    if options.get("coupled") is False:
+        squares, rows, biases = 3 * depth, 3, 3 * depth
+    if options.get("skip") == "last":
+        squares = depth + min(1, depth - 1)
+    return rows * n * 88 + squares * n * n + biases * n + (n + 1) * 88
 
 
-def test_the_papers_numbers_belong_to_presets_of_the_sizes_printed(listed):
-    for depth, (units, *tests) in PTB_BY_DEPTH.items():
-        for tied, test in zip(("", "-tied"), tests, strict=True):
-            found = listed[f"ptb-depth-{depth}{tied}"]
-            assert (found["hidden_size"], found["published_test"]) == (units, test)
-    assert (listed["ptb-sota"]["published_test"], listed["jsb-depth-1"]["published_test"]) == (
-        65.4,
-        None,
-    )
+@for_each("cell", CELLS)
+def test_a_preset_with_options_is_the_largest_network_of_its_budget(cell, answer, tmp_path):
+    assert {*OPTIONS[cell]} == {*cell_options(cell)} - {"transform_bias"}
+    for option in ("", *OPTIONS[cell]):
+        options = {option: OPTIONS[cell][option]} if option else {}
+        for depth in (1, 2, 4, 6):
+            config = preset(f"jsb-depth-{depth}", cell=cell, cell_options=options)
+            layers, budget = config.depth, 150_000 * depth
+            units = max(n for n in range(1, 1200) if count(cell, n, layers, options) <= budget)
+            assert layers == (depth if cell in ("rhn", "dt-rnn", "dts-rnn") else 1)
+            assert config.hidden_size == units
+            assert parameters(config) == count(cell, units, layers, options)
+            assert units == PAPER.get((cell, option), {}).get(depth, units)
+        made = build_model(config).cells[0]
+        assert {name: getattr(made, name) for name in options} == options
+        words = [
+            f"--cell-option={name.replace('_', '-')}={value}" for name, value in options.items()
+        ]
+        line = f"rhn train jsb-depth-6 --cell {cell} --dry-run"
+        assert answer(line, *words) == vars(config)
+        entries = {"cell": cell, "cell_options": options, "preset": "jsb-depth-6"}
+        (tmp_path / "mine.json").write_text(json.dumps(entries))
+        assert answer("rhn train --dry-run --config", tmp_path / "mine.json") == vars(config)
 
 
-def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
-    def cell(**changes):
-        config = replace(preset("ptb-brainstorm"), hidden_size=4, **{"depth": 3} | changes)
-        return build_model(config, 11).cells[0]
+def test_changes_are_applied_before_the_budget_and_another_cell_drops_options():
+    deep = preset("jsb-depth-6", depth=3)
+    assert deep.hidden_size == max(n for n in range(400) if count("rhn", n, 3, {}) <= 900_000)
+    assert preset("jsb-depth-6", hidden_size=7, cell="lstm").hidden_size == 7
+    assert preset("jsb-depth-4", cell="dt-rnn").transform_bias is None
+    there_and_back = preset(preset("ptb-torch7"), cell="gru", depth=1)
+    assert there_and_back.transform_bias is None and there_and_back.cell_options == {}
+    for value in (-3.0, "-3"):
+        found = preset("jsb-depth-2", cell_options={"transform_bias": value})
+        assert found == preset("jsb-depth-2", transform_bias=-3.0)
 
-    assert (
-        cell(cell_options={"activation": "relu"}).activation == "relu"
-        and cell().activation == "tanh"
-    )
-    assert cell(transform_bias=None).transform_bias is None
-    assert (
-        len(
-            cell(
-                cell="dts-rnn", transform_bias=None, cell_options={"skip": "last"}, tied=False
-            ).weight_skip
-        )
-        == 1
-    )
-    with pytest.raises(InvalidInputError, match="option of lstm is 'gate_constant'"):
-        cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 10])
+def test_the_presets_of_chorales_learn_more_than_the_shares_of_the_keys(depth, tmp_path):
+    """At a learning rate of 0.2, those of depths 2 to 5 diverge in the first epochs."""
+    data = chorales()
+    keys, frames = (np.concatenate(split) for split in (data.train, data.valid))
+    shares = np.clip(keys.mean(0), 1e-6, 1 - 1e-6)
+    constant = -(frames * np.log(shares) + (1 - frames) * np.log(1 - shares)).sum(1).mean()
+    (found,) = rhn.train(f"jsb-depth-{depth}", data, out=tmp_path / "run", epochs=40)
+    assert found.valid_nll < constant - 0.5

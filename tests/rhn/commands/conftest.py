@@ -1,6 +1,7 @@
-"""Small trainings by command: on the shortest chorales, and on a text of a made-up language."""
+"""Small training runs by command: on the shortest chorales, and on a text of a made-up language."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -15,21 +16,11 @@ from rhn.data.corpus import LOWEST_PITCH, SPLITS
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import sentences
 
-CHORALES = ("jsb-depth-2", "--hidden-size", "4", "--init-std", "0.1", "--patience", "999")
+CHORALES = "jsb-depth-2 --hidden-size 4 --init-std 0.1 --patience 999"
 TEXT = (
-    "ptb-sota",
-    "--corpus",
-    "text",
-    "--hidden-size",
-    "6",
-    "--depth",
-    "2",
-    "--batch-size",
-    "4",
-    "--window",
-    "8",
+    "ptb-sota --corpus text --hidden-size 6 --depth 2 --batch-size 4 --learning-rate 0.1 "
+    "--set window=8 --set drop_input=0.2 --set drop_output=0.2"
 )
-TEXT += ("--drop-input", "0.2", "--drop-output", "0.2", "--learning-rate", "0.1")
 
 
 @dataclass(frozen=True)
@@ -37,59 +28,39 @@ class Task:
     """What is trained, as the words of `rhn train`, and its data."""
 
     name: str
-    words: tuple[str, ...]
+    words: str
     data: Path
 
-    def command(self, out, *options) -> list[str]:
-        """rhn train for three epochs, unless the options say otherwise."""
-        return [
-            "train",
-            *self.words,
-            "--data",
-            str(self.data),
-            "--epochs",
-            "3",
-            "--out",
-            str(out),
-            *map(str, options),
-        ]
+    def line(self, out: Path | str, more: str = "") -> str:
+        """The command of three epochs, unless `more` names others."""
+        return f"rhn train {self.words} --data {self.data} --epochs 3 --out {out} {more}"
 
-    def train(self, out, *options) -> int:
-        return cli.main(self.command(out, *options))
+    def train(self, out: Path | str, more: str = "") -> int:
+        return cli.main(shlex.split(self.line(out, more))[1:])
 
     def __str__(self) -> str:
         return self.name
 
 
 @pytest.fixture(scope="session")
-def short_chorales(tmp_path_factory) -> Path:
-    """A file of the shortest chorales: 33 to train on, 3 and 3."""
+def music(tmp_path_factory) -> Task:
+    """The shortest chorales, in a file: 33 to train on, 3 and 3."""
     corpus, path = shortest_chorales(33, 3, 3), tmp_path_factory.mktemp("data") / "short.json"
     pitches = {
         s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in getattr(corpus, s)]
         for s in SPLITS
     }
     path.write_text(json.dumps(pitches))
-    return path
+    return Task("chorales", CHORALES, path)
 
 
 @pytest.fixture(scope="session")
-def small_text(tmp_path_factory) -> Path:
+def prose(tmp_path_factory) -> Task:
     """A folder of three files of sentences."""
     folder = tmp_path_factory.mktemp("text")
     for seed, (split, count) in enumerate({"train": 160, "valid": 40, "test": 40}.items()):
         (folder / f"{split}.txt").write_text(sentences(count, seed))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def music(short_chorales) -> Task:
-    return Task("chorales", CHORALES, short_chorales)
-
-
-@pytest.fixture(scope="session")
-def prose(small_text) -> Task:
-    return Task("text", TEXT, small_text)
+    return Task("text", TEXT, folder)
 
 
 @pytest.fixture(scope="session", params=["music", "prose"])
@@ -99,7 +70,7 @@ def task(request) -> Task:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """trained(task) -> the folder of its training, made once."""
+    """trained(task) -> the folder of its training run, made once."""
     made = {}
 
     def run(task: Task) -> Path:
@@ -112,46 +83,14 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def refused(capsys):
-    """refused(words, message): the command says one sentence with the message in it, prints nothing
-    and ends with 2.
-    """
-
-    def check(words, message) -> None:
-        capsys.readouterr()
-        assert cli.main(list(map(str, words))) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        # on a slow machine there may be a line of progress
-        *progress, sentence = said.err.splitlines()
-        assert sentence.startswith("error: ") and message in sentence
-        assert not any("Traceback" in line or line.startswith("error") for line in progress)
-
-    return check
-
-
-@pytest.fixture
-def answer(capsys):
-    """answer(*words): the JSON that a command prints."""
-
-    def run(*words):
-        capsys.readouterr()
-        assert cli.main(list(map(str, words))) == 0
-        return json.loads(capsys.readouterr().out)
-
-    return run
-
-
-@pytest.fixture
 def until():
-    """until(words, path, lines) starts a command in a process of its own and returns that once a
+    """until(line, path, lines) starts a command in a process of its own and returns that once a
     file has so many lines.
     """
 
-    def start(words, path: Path, lines: int, **options) -> subprocess.Popen:
-        program = [sys.executable, "-m", "rhn", *map(str, words)]
+    def start(line: str, path: Path, lines: int, **options) -> subprocess.Popen:
         process = subprocess.Popen(
-            program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+            [sys.executable, "-m", *shlex.split(line)], stderr=subprocess.PIPE, text=True, **options
         )
         deadline = time.monotonic() + 120
         while not path.exists() or len(path.read_text().splitlines()) < lines:

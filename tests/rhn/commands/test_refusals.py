@@ -1,4 +1,4 @@
-"""Bad input gets one sentence and exit code 2; no file decides what is imported."""
+"""No file decides what is imported, and a cell of the user that fails is no success."""
 
 import json
 import subprocess
@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from tables import for_each
 
+from rhn import cells
 from rhn.checkpoints import load, read, save
-from rhn.cli import main as cli
+from rhn.cli.entry import run_command
+from rhn.models import PolyphonicModel
 
 
-# MUSIC, PROSE: checkpoints; NOTES, TEXT: their data; RUN: the folder of PROSE; OUT: a free name
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
-    """The current folder, whose modules write a file `ran` where they are imported; the path of
-    that file.
+    """The current folder, whose modules write a file `ran` if they are imported; the path of that
+    file.
     """
     (tmp_path / "here").mkdir()
     for name in ("evil", "torch", "msvcrt", "yaml", "optuna", "music21", "rich"):
         canary = (
-            "from pathlib import "
-            f"Path\n\nPath({str(tmp_path / 'ran')!r}).touch()\n\n\ndef cell(): ...\n"
+            f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef cell(): ...\n"
         )
         (tmp_path / "here" / f"{name}.py").write_text(canary)
     monkeypatch.chdir(tmp_path / "here")
@@ -30,32 +30,34 @@ def hostile(tmp_path, monkeypatch):
     return tmp_path / "ran"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "base", [{"preset": "jsb-depth-1"}, {"preset": "ptb-depth-1"}, {"seeds": [0], "corpus": "ptb"}]
 )
-def test_a_file_never_decides_what_is_imported(base, hostile, refused):
+def test_a_configuration_never_decides_what_is_imported(base, hostile, refused, command):
+    hostile.unlink(missing_ok=True)
+    sys.modules.pop("evil", None)
     Path("config.json").write_text(json.dumps(base | {"cell": "evil:cell"}))
-    for words in (["resume", "."], ["train", "--config", "config.json", "--out", "out"]):
-        refused(words, "--cell is not given: expected evil:cell, as in config.json")
-        assert not hostile.exists(), words
-    cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--print-config"])
-    assert hostile.exists(), "the canary sings where it is named"
+    for line in ("rhn resume .", "rhn train --config config.json --out out"):
+        refused(line, says="--cell is not given: expected evil:cell, as in config.json")
+        assert not hostile.exists(), line
+    command("rhn train --config config.json --cell evil:cell --dry-run")
+    assert hostile.exists(), "the proof that this test can fail"
 
 
-def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile):
+def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile, command):
     about = read(trained(prose)).header["metadata"]
     about["train"]["cell"] = "evil:cell"  # beside a model of an RHN
     save("lie.safetensors", load(trained(prose)), **about)
-    evaluate = f"evaluate lie.safetensors --data {prose.data}"
-    for words in (evaluate, f"{evaluate} --mc 1", "generate lie.safetensors"):
-        cli.main(words.split())
-        assert not hostile.exists(), words
+    evaluate = f"rhn evaluate lie.safetensors --data {prose.data}"
+    for line in (evaluate, f"{evaluate} --mc 1", "rhn generate lie.safetensors"):
+        command(line)
+        assert not hostile.exists(), line
 
 
 SCRIPT = """
 from rhn.cli.main import main
 
-for words in ("presets", "train jsb-depth-1 --print-config", "evaluate missing", "data show jsb"):
+for words in ("presets", "train jsb-depth-1 --dry-run", "evaluate missing", "data show jsb"):
     main(words.split())
 """
 
@@ -70,3 +72,26 @@ for words in ("presets", "train jsb-depth-1 --print-config", "evaluate missing",
 def test_no_module_of_the_current_folder_is_imported(program, hostile):
     run = subprocess.run([sys.executable, *program], capture_output=True, text=True)
     assert "Traceback" not in run.stderr and run.stdout and not hostile.exists(), run.stderr
+
+
+def leave(*arguments, **keywords):
+    sys.exit(0)
+
+
+def fail(*arguments, **keywords):
+    raise ValueError("not today")
+
+
+class Leaving(cells.RNN):
+    forward = leave
+
+
+@for_each("cell", ["leave", "fail", "Leaving"])
+def test_a_cell_of_the_user_that_fails_is_no_success(cell, tmp_path, command):
+    path = save(tmp_path / "mine.safetensors", PolyphonicModel("rnn", hidden_size=3))
+    for line in (f"rhn train jsb-depth-1 --out {tmp_path / 'out'}", f"rhn evaluate {path}"):
+        printed = command(f"{line} --cell {__name__}:{cell}")
+        sentence, *frames = printed.err.splitlines()
+        assert printed.code == 2 and frames[-1].startswith(f'  File "{__file__}", line ')
+        assert ("ValueError: not today" if cell == "fail" else "SystemExit") in sentence
+    assert run_command(leave) == 2

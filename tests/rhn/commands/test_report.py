@@ -1,100 +1,61 @@
-"""Reports are the losses in the folders of training runs, and their curves."""
+"""`rhn report`: the losses in the folders of training runs, and the epoch of the checkpoint."""
 
 import csv
 import json
 
+import numpy as np
 import pytest
-from tables import for_each
 
-from rhn.cli import main as cli
-from rhn.errors import DataError, InvalidInputError
+import rhn
+from rhn.checkpoints import read
+from rhn.data import Corpus, Piece
 from rhn.plotting.curves import draw_curves, read_curves
+from tests.rhn.texts import metrics
 
 
-@pytest.fixture
-def run(tmp_path):
-    """run(name, losses by seed, **config) -> a run's folder."""
-
-    def write(name, *seeds, measure="perplexity", **config):
-        folder = tmp_path / name
-        for seed, losses in enumerate(seeds):
-            home = folder if len(seeds) == 1 else folder / f"seed-{seed}"
-            home.mkdir(parents=True)
-            lines = [
-                {"epoch": k, f"train_{measure}": loss and loss + 1, f"valid_{measure}": loss}
-                for k, loss in enumerate(losses, 1)
-            ]
-            (home / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (folder / "config.json").write_text(json.dumps(config))
-        return folder
-
-    return write
-
-
-def test_curves_are_read_for_every_seed_with_their_best_epoch(run):
-    # the last epoch diverged
-    one, two = read_curves(run("twins", [9.0, 7.0, 8.0], [9.0, 8.0, 7.5, None]))
-    assert (one.name, one.rows()[one.place]) == (
-        "twins, seed-0",
-        ("twins, seed-0", "perplexity", 2, 8.0, 7.0),
+@pytest.mark.parametrize("objective", ["train", "valid"])
+def test_the_epoch_of_the_curves_is_that_of_the_checkpoint(objective, tmp_path):
+    """Here the lowest training loss is of a later epoch than the lowest validation loss."""
+    random = np.random.default_rng(1)
+    splits = [
+        [Piece(random.integers(0, 2, (8, 88)), name=str(k), split=s, index=k) for k in range(3)]
+        for s in ("train", "valid", "test")
+    ]
+    changes = {"hidden_size": 8, "epochs": 12, "learning_rate": 0.5, "objective": objective}
+    (found,) = rhn.train("jsb-depth-1", Corpus(*splits, "noise"), out=tmp_path, **changes)
+    lines, (curves,) = metrics(tmp_path), read_curves(tmp_path)
+    train, valid = (
+        min(lines, key=lambda line: line[f"{split}_nll"])["epoch"] for split in ("train", "valid")
     )
-    assert two.rows()[two.place][2:] == (3, 8.5, 7.5)
-    assert one.train.tolist() == [10.0, 8.0, 9.0]
+    epoch = read(tmp_path).header["metadata"]["metrics"]["epoch"]
+    assert train > valid and epoch == {"train": train, "valid": valid}[objective]
+    assert curves.epochs[curves.place] == epoch == found.best_epoch
 
 
-def test_the_last_line_may_be_cut(run):
-    folder = run("killed", [9.0, 8.0])
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 3, "tr')
-    assert read_curves(folder)[0].epochs.tolist() == [1, 2]
-
-
-LINE = '{"epoch": 1, "train_nll": 1, "valid_nll": 1}\n'
-
-
-@for_each(
-    "content",
-    [
-        "",
-        "nonsense\n",
-        '{"epoch": 1}\n',
-        LINE + LINE.replace("1}", "[7]}"),
-        LINE.replace("1}", "null}"),
-    ],
-)
-def test_a_file_that_is_no_training_s_is_refused(content, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "metrics.jsonl").write_text(content)
-    with pytest.raises(DataError, match=r"metrics\.jsonl"):
-        read_curves(tmp_path)
-
-
-def test_a_folder_without_an_epoch_is_refused(run):
-    folder = run("broken", [9.0])
-    (folder / "metrics.jsonl").unlink()
-    with pytest.raises(DataError, match=r"no metrics\.jsonl"):
-        read_curves(folder)
-
-
-def test_losses_in_several_measures_are_not_drawn_on_one_axis(run):
-    curves = [*read_curves(run("a", [9.0])), *read_curves(run("b", [9.0], measure="nll"))]
-    with pytest.raises(InvalidInputError, match="nats per frame, perplexity: expected one measure"):
-        draw_curves(curves)
-
-
-def test_all_losses_are_drawn_and_the_checkpoint_is_a_dot(run):
-    (ax,) = draw_curves(read_curves(run("twins", [9.0, 7.0, 8.0], [9.0, 8.0, 7.5]))).axes
-    assert [line.get_ydata().tolist() for line in ax.lines[::3]] == [[10, 8, 9], [10, 9, 8.5]]
-    assert [line.get_ydata().tolist() for line in ax.lines[1::3]] == [[9, 7, 8], [9, 8, 7.5]]
-    dots = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in ax.lines[2::3]]
-    assert dots == [([2], [7.0]), ([3], [7.5])]
-
-
-def test_the_curves_of_a_run_are_drawn_and_written(run, tmp_path, capsys):
+def test_curves_of_every_seed_are_drawn_with_a_dot_and_written(tmp_path, command):
+    folder = tmp_path / "$twins$"
+    # the last epoch of the second diverged
+    for seed, losses in enumerate(([9.0, 7.0, 8.0], [9.0, 8.0, 7.5, None])):
+        (folder / f"seed-{seed}").mkdir(parents=True)
+        lines = [
+            {"epoch": k, "train_perplexity": loss and loss + 1, "valid_perplexity": loss}
+            for k, loss in enumerate(losses, 1)
+        ]
+        text = "\n".join(map(json.dumps, lines)) + '\n{"epoch": 5, "tr'  # a line that was cut
+        (folder / f"seed-{seed}" / "metrics.jsonl").write_text(text)
+    (folder / "config.json").write_text("{}")
+    curves = read_curves(folder)
+    best = [curve.rows()[curve.place] for curve in curves]
+    assert [row[1:] for row in best] == [("perplexity", 2, 8.0, 7.0), ("perplexity", 3, 8.5, 7.5)]
+    (ax,) = draw_curves(curves).axes
+    drawn = [line.get_ydata().tolist() for line in ax.lines]
+    assert drawn[:3] == [[10, 8, 9], [9, 7, 8], [7]] and drawn[4][:3] == [9, 8, 7.5]
+    assert [line.get_xdata().tolist() for line in ax.lines[2::3]] == [[2], [3]]
     figure, table = tmp_path / "curves.svg", tmp_path / "curves.csv"
-    folder = run("$one$", [9.0, 7.0, 8.0])
-    assert cli.main(["report", str(folder), "--output", str(figure), str(table)]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["$one$", "perplexity", "2", "8", "7"]
-    assert figure.read_bytes().startswith(b"<?xml")
+    printed = command(f"rhn report '{folder}' --output {figure} {table}")
+    assert printed.code == 0 and figure.read_bytes().startswith(b"<?xml")
+    shown = [line.split()[-3:] for line in printed.out.splitlines()[1:3]]
+    assert shown == [["2", "8", "7"], ["3", "8.5", "7.5"]]
     with table.open() as file:
-        assert [float(row["valid"]) for row in csv.DictReader(file)] == [9.0, 7.0, 8.0]
+        rows = [[float(x) for x in row[-3:]] for row in [*csv.reader(file)][1:]]
+    np.testing.assert_array_equal(rows, [row[2:] for curve in curves for row in curve.rows()])

@@ -1,9 +1,9 @@
-"""`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged, and
-what they print.
+"""`rhn train` and `rhn resume`, killed, stopped and prolonged; `rhn evaluate`, `sample` and
+`generate`, with the numbers of the Python calls. Of chorales and of texts alike.
 """
 
 import json
-import re
+import math
 import shutil
 import signal
 from collections import Counter
@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
 from safetensors.torch import load_file
 from scipy.special import xlogy
+from tables import for_each
 
-from rhn.cli import main as cli
+import rhn
+from rhn.checkpoints import read
 from rhn.data import chorales, read_text
-from rhn.utils import progress
+from rhn.training.evaluation import score
+from rhn.training.monte_carlo import monte_carlo_score
+from rhn.training.sampling import write_chorale
+from rhn.training.trained import stored_data, text_of
 from tests.rhn.texts import metrics
-
-PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
 
 
 def assert_same_run(one, other):
@@ -39,179 +41,210 @@ one_task = pytest.mark.parametrize(
 
 
 @one_task
-def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
+def test_a_killed_run_continues_to_the_same_bits(task, until, command, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     epochs, lines = (40, 3) if task.name == "chorales" else (12, 2)
-    assert task.train(whole, "--epochs", epochs) == 0
-    process = until(task.command(killed, "--epochs", epochs), killed / "metrics.jsonl", lines)
+    assert task.train(whole, f"--epochs {epochs}") == 0
+    process = until(task.line(killed, f"--epochs {epochs}"), killed / "metrics.jsonl", lines)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert cli.main(["resume", str(killed)]) == 0
+    assert command("rhn resume", killed).code == 0
     assert_same_run(killed, whole)
 
 
 @one_task
-def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path):
-    config = tmp_path / "run" / "config.json"
-    words = [
-        word if word != str(task.data) else task.data.name
-        for word in task.command(tmp_path / "run")
-    ]
-    process = until(words, config, 1, cwd=task.data.parent)
+def test_a_run_killed_before_its_first_epoch_finds_its_data_or_those_that_are_named(
+    task, until, command, answer, refused, tmp_path
+):
+    data, run = tmp_path / task.data.name, tmp_path / "run"
+    copy = shutil.copytree if task.data.is_dir() else shutil.copy
+    copy(task.data, data)
+    line = task.line(run).replace(str(task.data), task.data.name)
+    process = until(line, run / "config.json", 1, cwd=tmp_path)
     process.kill()
     process.communicate()
-    assert cli.main(["resume", str(tmp_path / "run")]) == 0  # from another folder
-    assert metrics(tmp_path / "run")[-1]["epoch"] == 3
+    found = answer(f"rhn resume {run} --max-minutes 0")  # from another folder
+    if task.name == "text":  # stopped in its first epoch
+        assert (found["checkpoint"], found["epochs"], found["finished"]) == (None, 0, False)
+        refused("rhn evaluate", run, says="best.safetensors does not exist")
+    data.rename(tmp_path / "moved")
+    refused("rhn resume", run, says=f"{data} cannot be read")
+    assert command(f"rhn resume {run} --data", task.data).code == 0
+    assert metrics(run)[-1]["epoch"] == 3
 
 
 @one_task
-def test_ctrl_c_saves_and_says_how_to_go_on(task, until, tmp_path):
-    process = until(task.command(tmp_path, "--epochs", 100_000), tmp_path / "metrics.jsonl", 3)
+def test_ctrl_c_saves_everything(task, until, tmp_path):
+    process = until(task.line(tmp_path, "--epochs 100000"), tmp_path / "metrics.jsonl", 3)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"{tmp_path} is saved" in said and "Traceback" not in said
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"{tmp_path} is saved" in err and "Traceback" not in err
 
 
 @one_task
-def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(
-    task, trained, tmp_path, capsys
-):
-    assert task.train(tmp_path, "--epochs", 2, "--max-minutes", 0) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[-2:] == ["no", "-"]
-    assert len(metrics(tmp_path)) < 3
-    assert cli.main(["resume", str(tmp_path), "--max-minutes", "0"]) == 0
-    assert cli.main(["resume", str(tmp_path)]) == 0
-    assert cli.main(["resume", str(tmp_path), "--epochs", "3"]) == 0
+def test_a_run_without_time_is_continued_by_either_command(task, trained, command, tmp_path):
+    for more in ("--max-minutes 0", ""):
+        assert task.train(tmp_path, f"--epochs 2 {more}") == 0
+        assert command(f"rhn resume {tmp_path} {more}").code == 0
+    assert metrics(tmp_path)[-1]["epoch"] == 2
+    assert command(f"rhn resume {tmp_path} --epochs 3").code == 0
     assert_same_run(tmp_path, trained(task))
 
 
-def test_what_is_stopped_in_its_first_epoch_has_no_checkpoint_and_no_losses(
-    prose, trained, refused, tmp_path, capsys
+def test_json_and_table_have_the_best_epoch_and_the_constant_predictor(
+    task, trained, command, answer
 ):
-    assert prose.train(tmp_path, "--max-minutes", 0) == 0
-    row = capsys.readouterr().out.splitlines()[1]
-    assert row.split() == ["seed", "0", "-", "-", "-", "0", "0", "no", "-"]
-    refused(["evaluate", tmp_path], "best.safetensors does not exist")
-    assert prose.train(tmp_path) == 0
-    assert_same_run(tmp_path, trained(prose))
-
-
-def test_the_table_and_the_json_have_the_losses_of_the_best_epoch(task, trained, capsys):
-    out = trained(task)
-    capsys.readouterr()
-    assert task.train(out) == 0  # again: nothing is left to do
-    said = capsys.readouterr()
-    name = {"chorales": "nll", "text": "perplexity"}[task.name]
+    out, name = trained(task), {"chorales": "nll", "text": "perplexity"}[task.name]
+    found = answer(task.line(out))  # again: nothing is left to do
     best = min(metrics(out), key=lambda line: line[f"valid_{name}"])
-    header, row, constant = said.out.splitlines()
-    assert said.err == "" and constant.startswith("constant predictor")
-    assert header.startswith({"nll": "nats per frame ", "perplexity": "perplexity "}[name])
-    losses = [f"{best[f'{split}_{name}']:.5g}" for split in ("train", "valid")]
-    assert row.split()[:4] == ["seed", "0", *losses]
-    assert task.train(out, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["epochs"], found["finished"], bool(found["diverged"])) == (3, True, False)
+    assert (found["epochs"], found["finished"], found["diverged"]) == (3, True, None)
     assert found["best_epoch"] == best["epoch"]
-    assert found[f"train_{name}"] == best[f"train_{name}"]
+    losses = [best[f"{split}_{name}"] for split in ("train", "valid")]
+    assert [found[f"{split}_{name}"] for split in ("train", "valid")] == losses
     assert (found.get("test_nll") is None) == (task.name == "text")
+    _, row, constant = (line.split() for line in command(task.line(out)).out.splitlines())
+    assert row[2:4] == [f"{loss:.5g}" for loss in losses]
+    assert constant[2:] == [f"{loss:.5g}" for loss in constant_losses(task)]
 
 
-@one_task
-def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(
-    task, tmp_path, own_folder, refused
-):
-    (tmp_path / "mycells.py").write_text(
-        "from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n"
-    )
-    assert task.train("run", "--cell", "mycells:Mine") == 0
-    for again in ("evaluate", "resume"):
-        refused([again, "run"], "mycells:Mine")
-        assert cli.main([again, "run", "--cell", "mycells:Mine"]) == 0
-
-
-def test_data_that_was_moved_is_said_once(prose, tmp_path, refused):
-    moved, run = shutil.copytree(prose.data, tmp_path / "moved"), tmp_path / "run"
-    assert prose.train(run, "--max-minutes", 0) == 0
-    config = run / "config.json"
-    config.write_text(config.read_text().replace(str(prose.data), str(tmp_path / "gone")))
-    refused(["resume", run], f"{tmp_path / 'gone'} cannot be read: No such file or directory")
-    assert cli.main(["resume", str(run), "--data", str(moved), "--max-minutes", "0"]) == 0
-    assert cli.main(["resume", str(run)]) == 0
-
-
-def test_a_resume_with_an_edited_configuration_is_another_training_run(music, tmp_path, refused):
-    run = tmp_path / "run"
-    assert music.train(run, "--max-minutes", 0) == 0
-    config = run / "config.json"
-    config.write_text(config.read_text().replace('"hidden_size": 4', '"hidden_size": 5'))
-    refused(["resume", run], f"{run} holds another training run: hidden_size is 5 here and 4 there")
-    refused(music.command(run, "--hidden-size", 6), "hidden_size is 6 here and 4 there")
+def constant_losses(task) -> list[float]:
+    """The losses of the constant predictor with the lowest training loss, by counting."""
+    if task.name == "chorales":
+        corpus = chorales(task.data)
+        splits = (corpus.train, corpus.valid, corpus.test)
+        p, *_ = shares = [np.concatenate([x[1:] for x in each]).mean(0) for each in splits]
+        return [-(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() for q in shares]
+    text = read_text("text", task.data)
+    train, *_ = words = [Counter(each[1:].tolist()) for each in (text.train, text.valid, text.test)]
+    logs = {word: np.log(n / train.total()) for word, n in train.items()}
+    return [np.exp(-sum(n * logs[w] for w, n in each.items()) / each.total()) for each in words]
 
 
 def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
-    found = answer(*prose.command(tmp_path / "out", "--seeds", 2, "--json"))["seeds"]
+    found = answer(prose.line(tmp_path, "--seeds 2"))["seeds"]
+    alone = answer(prose.line(trained(prose)))
     assert [row["seed"] for row in found] == [0, 1]
-    assert prose.train(tmp_path / "alone", "--seed", 1) == 0
-    for place, alone in ((0, trained(prose)), (1, tmp_path / "alone")):
-        folder = tmp_path / "out" / f"seed-{place}"
-        assert found[place]["checkpoint"] == str(folder / "best.safetensors")
-        for ours, theirs in zip(metrics(folder), metrics(alone), strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-4)
-        assert answer("evaluate", folder, "--json") == answer(
-            "evaluate", folder, "--data", prose.data, "--json"
-        )
-    assert metrics(tmp_path / "out" / "seed-0") != metrics(tmp_path / "out" / "seed-1")
+    assert found[0]["valid_perplexity"] == pytest.approx(alone["valid_perplexity"], rel=1e-4)
+    for row in found:
+        folder = tmp_path / f"seed-{row['seed']}"
+        assert row["checkpoint"] == str(folder / "best.safetensors")
+        valid = answer(f"rhn evaluate {folder} --split valid --batch-size 4")
+        assert valid["perplexity"] == pytest.approx(row["valid_perplexity"], rel=1e-6)
+    assert found[0]["valid_perplexity"] != found[1]["valid_perplexity"]
 
 
-def test_a_training_that_diverges_in_its_first_epoch_says_so(prose, tmp_path, refused):
-    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "not finite")
+@one_task
+def test_a_cell_of_the_user_is_imported_only_if_a_command_names_it(
+    task, own_folder, command, refused
+):
+    Path("mycells.py").write_text("from rhn.cells import DTRNN as Mine\n")
+    assert task.train("run", "--cell mycells:Mine") == 0
+    for again in ("evaluate", "resume"):
+        refused(f"rhn {again} run", says="mycells:Mine")
+        assert command(f"rhn {again} run --cell mycells:Mine").code == 0
 
 
-def test_the_last_row_is_the_constant_predictor(music, prose, trained, capsys):
-    corpus = chorales(music.data)
-    splits = (corpus.train, corpus.valid, corpus.test)
-    shares = [np.concatenate([x[1:] for x in each]).mean(0) for each in splits]
-    expected = [-(xlogy(q, shares[0]) + xlogy(1 - q, 1 - shares[0])).sum() for q in shares]
-    assert _printed(music, trained, capsys) == [f"{loss:.5g}" for loss in expected]
-    text = read_text("text", prose.data)
-    words = [Counter(each[1:].tolist()) for each in (text.train, text.valid, text.test)]
-    total = words[0].total()
-    expected = [
-        np.exp(-sum(n * np.log(words[0][word] / total) for word, n in each.items()) / each.total())
-        for each in words
-    ]
-    assert _printed(prose, trained, capsys) == [f"{loss:.5g}" for loss in expected]
+@pytest.fixture
+def other_chorales(tmp_path):
+    """A file of one made-up piece, three times."""
+    path, piece = tmp_path / "other.json", [[60, 64, 67], [62, 65], [60]] * 4
+    path.write_text(json.dumps({split: [piece] for split in ("train", "valid", "test")}))
+    return path
 
 
-def _printed(task, trained, capsys) -> list[str]:
-    capsys.readouterr()
-    assert task.train(trained(task)) == 0
-    return capsys.readouterr().out.splitlines()[-1].split()[2:]
+def test_the_config_of_a_run_trains_again_on_its_data_or_on_others(
+    task, trained, other_chorales, command, tmp_path
+):
+    line = f"rhn train --config {trained(task) / 'config.json'}"
+    assert command(f"{line} --out", tmp_path / "again").code == 0
+    assert_same_run(tmp_path / "again", trained(task))
+    more, data = ("--max-tokens 100", task.data)
+    if task.name == "chorales":
+        more, data = f"--data {other_chorales}", other_chorales
+    assert command(f"{line} {more} --epochs 1 --out", tmp_path / "other").code == 0
+    for out, path in (("again", task.data), ("other", data)):
+        assert stored_data(read(tmp_path / out)).path == path
 
 
-def test_steps_are_shown(prose, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
-    assert prose.train(tmp_path) == 0
-    assert re.search(r"training: \d+/87\n", capsys.readouterr().err)
+def test_a_run_is_not_measured_on_data_that_changed(task, trained, command, refused, tmp_path):
+    copy = shutil.copytree if task.data.is_dir() else shutil.copy
+    run = shutil.copytree(trained(task), tmp_path / "run")
+    data = Path(copy(task.data, tmp_path / task.data.name))
+    config = run / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"path": str(data)}))
+    assert command("rhn evaluate", run).code == 0
+    changed = data / "test.txt" if data.is_dir() else data
+    content = changed.read_text()
+    changed.write_text(content * 2 if data.is_dir() else content.replace("]]]}", "], [60]]]}"))
+    for subject in (run, run / "best.safetensors"):
+        refused("rhn evaluate", subject, says=f"checksum of {data} is")
+    assert command(f"rhn evaluate {run} --data", data).code == 0
 
 
-def test_penn_treebank_is_trained_and_evaluated(tmp_path, answer):
-    if not PTB.exists():
-        pytest.skip(f"Penn Treebank is not at {PTB}")
-    command = [
-        "train",
-        "ptb-depth-2",
-        "--data",
-        str(PTB),
-        "--out",
-        str(tmp_path),
-        "--max-tokens",
-        "2000",
-    ]
-    assert cli.main([*command, "--hidden-size", "8", "--epochs", "1"]) == 0
-    with safe_open(tmp_path / "best.safetensors", "pt") as file:
-        assert file.get_slice("embedding").get_shape() == [10_000, 8]
-    found = answer("evaluate", tmp_path, "--max-tokens", 500, "--json")
-    assert found["tokens"] == 499 and found["perplexity"] < 10_000  # less than guessing
+def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer):
+    folder = trained(task)
+    found = answer("rhn evaluate", folder)
+    assert answer("rhn evaluate", folder / "best.safetensors") == found
+    assert answer(f"rhn evaluate {folder} --data {task.data}") == found
+
+
+@for_each("split", ["train", "valid", "test"])
+def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, trained, answer):
+    found, data = answer(f"rhn evaluate {trained(music)} --split {split}"), chorales(music.data)
+    assert found["nll"] == rhn.evaluate(rhn.load(trained(music)), data, split).nll
+    pieces = getattr(data, split)
+    assert (found["split"], found["frames"]) == (split, sum(map(len, pieces)) - len(pieces))
+    if split != "test":
+        best = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
+        assert found["nll"] == best[f"{split}_nll"]
+
+
+@for_each(
+    "options",
+    [{}, {"batch_size": 4}, {"temperature": 0.5}, {"mc": 3, "seed": 2}, {"max_tokens": 60}],
+)
+def test_a_text_is_evaluated_as_in_python(options, prose, trained, answer):
+    run, data = trained(prose), read_text("text", prose.data).valid
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    found = answer(f"rhn evaluate {run} --split valid {' '.join(words)}")
+    config, model = text_of(read(run))[0], rhn.load(run)
+    how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
+    data = data[: options.get("max_tokens")]
+    if "mc" in options:
+        more = {"dropout": config.dropout, "window": config.window}
+        wanted = monte_carlo_score(model, data, samples=3, seed=2, **more)
+    else:
+        wanted = score(model, data, **how)
+    assert (found["nll"], found["tokens"]) == (wanted.nll, wanted.predicted)
+    assert wanted.predicted == len(data) - options.get("batch_size", 1)
+    assert found["perplexity"] == pytest.approx(math.exp(wanted.nll))
+    if how == {"batch_size": 4}:  # as in training
+        best = min(line["valid_perplexity"] for line in metrics(run))
+        assert found["perplexity"] == pytest.approx(best, rel=1e-6)
+
+
+def test_characters_are_measured_in_bits(prose, tmp_path, command, answer):
+    line = f"rhn train ptb-depth-1 --corpus text --unit characters --data {prose.data} --epochs 1"
+    line += f" --hidden-size 6 --set window=8 --batch-size 4 --out {tmp_path}"
+    assert command(line).code == 0
+    found = answer("rhn evaluate", tmp_path)
+    assert found["bits_per_character"] == pytest.approx(found["nll"] / math.log(2))
+    assert "valid_bits_per_character" in metrics(tmp_path)[0]
+
+
+def test_a_sampled_chorale_is_that_of_python(music, trained, tmp_path, command):
+    line = f"rhn sample {trained(music)} --length 2 --temperature 9 --seed 3 --output"
+    assert command(line, tmp_path / "ours.mid").code == 0
+    frames = rhn.sample(rhn.load(trained(music)), bars=2, temperature=9.0, seed=3)
+    wanted = write_chorale(frames, tmp_path / "theirs.mid").read_bytes()
+    assert (tmp_path / "ours.mid").read_bytes() == wanted
+
+
+def test_a_generated_text_is_that_of_python(prose, trained, command):
+    how = {"prompt": "the cat", "length": 12, "temperature": 2.0, "top_k": 4}
+    line = f"rhn generate {trained(prose)} --prompt 'the cat' --length 12 --temperature 2 --top-k 4"
+    model, vocabulary = rhn.load(trained(prose)), text_of(read(trained(prose)))[1]
+    texts = [command(f"{line} --seed {seed}").out for seed in (3, 4)]
+    assert texts == [rhn.sample(model, vocabulary, seed=s, **how) + "\n" for s in (3, 4)]
+    assert texts[0] != texts[1]
