@@ -178,7 +178,9 @@ class Cell(nn.Module):
             s0 = x.new_zeros(time_first.shape[1], self.state_size)
         elif unbatched:
             s0 = s0.unsqueeze(0)
-        time_first, *rest = self._mask_input(time_first, dropout or CellMasks())
+        rest: list[CellMasks] = []
+        if dropout is not None:
+            time_first, *rest = self._mask_input(time_first, dropout)
         outputs, last = self._run(time_first, s0, *rest)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)

@@ -87,7 +87,7 @@ def as_in_torch(name: str) -> Callable[..., Cell]:
         cell.of_torch = True
         return cell
 
-    vars(build).update(own_init=True, cell=ours, deep=ours.deep)
+    vars(build).update(cell=ours, deep=ours.deep)
     build.__name__ = name
     return build
 

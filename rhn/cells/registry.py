@@ -31,7 +31,10 @@ class _Cells(UserDict):
 
     def __getitem__(self, name: str) -> Callable:
         row = self.data[name]
-        return import_named(f"rhn.cells.{row}", "cell") if isinstance(row, str) else row
+        if not isinstance(row, str):
+            return row
+        module, _, kind = row.partition(":")
+        return getattr(importlib.import_module(f"rhn.cells.{module}"), kind)
 
 
 CELLS = _Cells(
@@ -126,8 +129,8 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     if str(name) in CELLS:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
-        as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
-        return as_in_torch(name.partition(":")[2])
+        convert: Any = importlib.import_module("rhn.cells.convert")
+        return convert.as_in_torch(name.partition(":")[2])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")
         if callable(factory):
@@ -194,7 +197,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInputError(f"option of {cell} is {in_short(name)}: expected {names}")
     values = {name: _value(value) for name, value in given.items()}
     if values and (cell in TOOLKIT_CELLS or cell in TORCH_CELLS):  # no user's cell is built here
-        made = make_cell(cell, 1, 1, device="meta", **values)
+        made = resolve_cell(cell)(1, 1, device="meta", **values)
         return {name: getattr(made, name) for name in values}
     return values
 

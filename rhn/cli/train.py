@@ -1,7 +1,7 @@
-"""`rhn train` and `rhn resume`: train in a folder, and print a table of losses."""
+"""`rhn train`: train in a folder, and print a table of losses."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
@@ -53,7 +53,6 @@ class Running:
         """Train or continue a training run in `out`, and print the losses."""
         import torch
 
-        from rhn.cli.recording import ProbeRecorder
         from rhn.training import run
         from rhn.training.ensemble import tune_malloc
 
@@ -72,6 +71,8 @@ class Running:
 
             callbacks: list = [show]
             if record is not None:
+                from rhn.cli.recording import ProbeRecorder  # loads the measurements
+
                 homes = run.homes(out, seeds).items()
                 callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
             how: dict = {"device": device, "threads": threads, "max_minutes": self.max_minutes}
@@ -122,28 +123,6 @@ class Train(Running):
         else:
             seeds = range(config.seed, config.seed + self.seeds)
             self.train(config, seeds, self.out, self.data or data, self.record)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resume(Running):
-    """Continue a training run from its last save, with the results of an uninterrupted one."""
-
-    out: Path = field(kw_only=False)
-    """Folder of the training run."""
-    epochs: Count | None = None
-    """Maximum number of epochs in all (default: that of the configuration)."""
-    cell: str | None = None
-    """The cell of the training run, if it is your own, as package.module:factory."""
-
-    def run(self) -> None:
-        from rhn.cli.recording import recorded_every
-
-        path = self.out / "config.json"
-        config, entries = read_preset(path, cell=self.cell), read_config(path)
-        if self.epochs is not None:
-            config = replace(config, epochs=self.epochs)
-        seeds, data = entries.get("seeds", [config.seed]), self.data or entries.get("path")
-        self.train(config, seeds, self.out, data, recorded_every(self.out))
 
 
 def _print(results: list[Any], corpus: Any, as_json: bool) -> None:

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.data import Corpus
+from rhn.data.corpus import Corpus
 from rhn.errors import DataError
-from rhn.training.ensemble import Ensemble, batch_order, build_model, part_size
-from rhn.training.graphs import captured
+from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, part_size
 from rhn.training.trainer import Task
 
 CHORALE_ROWS = 32
@@ -45,6 +44,7 @@ class ChoraleTask(Task):
     with the weights before training and after each epoch.
     """
 
+    data = Corpus
     columns = ("train_nll", "valid_nll")
 
     def __init__(

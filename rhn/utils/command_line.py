@@ -16,6 +16,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_FLOAT
 from rhn.version import __version__
 
+HELP = {"--help", "-h"}
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Natural = Annotated[int, Parameter(validator=Number(gte=0))]
@@ -27,7 +28,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def command_line(name: str, help: str, **how: Any) -> App:
-    """Return an empty command line. `app.command(dataclass, name="draw")` adds a command to it."""
+    """Return an empty command line. `app.command(dataclass, name="draw")` adds a command to it, and
+    `app.command("package.module:Draw", name="draw")` one that is imported when it is needed.
+    """
     usual = Parameter(
         negative=(), consume_multiple=1, allow_repeating=True, show_default=_shown_default
     )
@@ -58,6 +61,8 @@ def run_read(
     if not words and app.default_command is None:
         known = ", ".join(name for name in app if not name.startswith("-"))
         raise InvalidInputError(f"a command is missing, expected one of {known}")
+    if not HELP.isdisjoint(words):
+        list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:

@@ -3,8 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Hashable
-from functools import cache
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from types import NoneType
@@ -16,6 +15,8 @@ SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
 LIMITS = {"gte": "least", "gt": "above", "lt": "below", "lte": "most"}  # names of cyclopts, ours
+HINTS: Any = cache(partial(get_type_hints, include_extras=True))
+"""The types of a class's fields, read once."""
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
@@ -124,13 +125,8 @@ def check_values(config: Any) -> None:
     rhn.errors.InvalidInputError: depth is 0: expected a whole number of at least 1
     """
     kind: Any = type(config)
-    for name, hint in _hints(kind).items():
+    for name, hint in HINTS(kind).items():
         object.__setattr__(config, name, _checked(name, plain(getattr(config, name)), hint))
-
-
-@cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
@@ -194,7 +190,12 @@ def free_memory(device: str = "cpu") -> int:
         import torch  # here, because most callers ask about the CPU
 
         return torch.cuda.mem_get_info(device)[0]
-    return int(min(_available(), _left_in_group(Path("/sys/fs/cgroup"))))
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # all memory
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(available, _left_in_group(Path("/sys/fs/cgroup"))))
 
 
 def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
@@ -209,15 +210,6 @@ def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None
 def in_words(size: float) -> str:
     """Format a size in bytes, such as "1.5 GiB"."""
     return f"{size / 2**30:.1f} GiB"
-
-
-def _available() -> int:
-    """Return the bytes that new processes may take, or those of all memory if it is not known."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _left_in_group(group: Path) -> float:

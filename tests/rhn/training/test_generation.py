@@ -12,7 +12,7 @@ from tables import for_each
 
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
-from rhn.models.networks import LanguageModel
+from rhn.models import LanguageModel
 from rhn.training.sampling import generate
 
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "<unk>", "sat", "mat"))

@@ -19,9 +19,8 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training import evaluation, graphs
 from rhn.training.chorales import ChoraleTask
-from rhn.training.ensemble import Ensemble
+from rhn.training.ensemble import Ensemble, captured
 from rhn.training.evaluation import ensemble_nll
-from rhn.training.graphs import captured
 from rhn.training.trainer import Trainer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 

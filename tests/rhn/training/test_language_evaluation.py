@@ -13,8 +13,8 @@ from cases import randomize
 from tables import for_each
 
 from rhn.data.text import in_rows
+from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout
-from rhn.models.networks import LanguageModel
 from rhn.training import evaluation
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll, score

@@ -10,8 +10,8 @@ import pytest
 import torch
 from cases import randomize
 
+from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.models.networks import LanguageModel
 from rhn.training.ensemble import seeded
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
