@@ -23,7 +23,7 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
-from rhn.utils.validation import in_short
+from rhn.utils.validation import unexpected
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -230,7 +230,7 @@ def _layered(entries: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 def _options(given: Mapping[str, Any]) -> Mapping[str, Any]:
     options = given.get("cell_options", {})
     if not isinstance(options, Mapping):
-        raise InvalidInputError(f"cell_options is {in_short(options)}: expected a dictionary")
+        raise unexpected("cell_options", options, "a dictionary")
     return options
 
 
@@ -285,7 +285,6 @@ def load_corpus(
     config: ChoraleConfig | LanguageConfig, data: Path | None = None
 ) -> "Corpus | TextCorpus":
     """Load the data of a configuration. Path and errors as for `load_data`."""
-    # here, because they load NumPy, for which `--help` does not wait
     if isinstance(config, ChoraleConfig):
         from rhn.data.jsb import chorales
 

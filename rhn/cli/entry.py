@@ -4,6 +4,7 @@ interrupted. An error of the user's code is printed with its type and the lines 
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import sys
@@ -52,8 +53,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - to the end
-    out, err = _Unread(sys.stdout or nowhere), _Unread(sys.stderr or nowhere)
+    out, err = (_Unread(stream or io.StringIO()) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         return _code_of(main)
 

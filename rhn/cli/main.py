@@ -4,8 +4,7 @@ from rhn.cli.entry import run_command
 from rhn.utils.command_line import command_line, run_read
 
 MODULES = {
-    "train": ("Train",),
-    "resume": ("Resume",),
+    "train": ("Train", "Resume"),
     "trained": ("Evaluate", "Sample", "Generate"),
     "report": ("Report",),
     "info": ("Presets", "Info"),

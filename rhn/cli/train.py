@@ -1,7 +1,7 @@
-"""`rhn train`: train in a folder, and print a table of losses."""
+"""`rhn train` and `rhn resume`: train in a folder, and print a table of losses."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
@@ -57,8 +57,7 @@ class Running:
         from rhn.training.ensemble import tune_malloc
 
         device, path = resolve_device(self.device), None if data is None else Path(str(data))
-        # one thread is faster
-        small = isinstance(config, ChoraleConfig) or config.hidden_size < 500
+        small = isinstance(config, ChoraleConfig) or config.hidden_size < 500  # one is faster
         threads = self.threads or (1 if small else torch.get_num_threads())
         tune_malloc()
         corpus = load_corpus(config, path)
@@ -123,6 +122,29 @@ class Train(Running):
         else:
             seeds = range(config.seed, config.seed + self.seeds)
             self.train(config, seeds, self.out, self.data or data, self.record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Running):
+    """Continue a training run from its last save, with the results of an uninterrupted one."""
+
+    out: Path = field(kw_only=False)
+    """Folder of the training run."""
+    epochs: Count | None = None
+    """Maximum number of epochs in all (default: that of the configuration)."""
+    cell: str | None = None
+    """The cell of the training run, if it is your own, as package.module:factory."""
+
+    def run(self) -> None:
+        from rhn.cli.recording import recorded_every  # loads torch
+
+        path = self.out / "config.json"
+        config, entries = read_preset(path, cell=self.cell), read_config(path)
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
+        several = sorted(int(home.name.removeprefix("seed-")) for home in self.out.glob("seed-*"))
+        seeds, data = several or [config.seed], self.data or entries.get("path")
+        self.train(config, seeds, self.out, data, recorded_every(self.out))
 
 
 def _print(results: list[Any], corpus: Any, as_json: bool) -> None:

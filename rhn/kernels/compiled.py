@@ -58,16 +58,13 @@ _DECLARATIONS = "typedef struct { float *data; long stride; } Tensor;\n" + "".jo
     f"struct {name} {{ long {', '.join(sizes)}; Tensor {', '.join(tensors)}; }};\n"
     for name, (sizes, tensors) in FUNCTIONS.items()
 )
-# the same structs: the sizes, then the address and the stride of each tensor
-_FIELDS: dict[str, list] = {
-    name: [*((size, ctypes.c_long) for size in sizes)]
-    + [field for t in tensors for field in ((t, ctypes.c_void_p), (f"{t}_stride", ctypes.c_long))]
-    for name, (sizes, tensors) in FUNCTIONS.items()
-}
-_STRUCTS = {
-    name: type("Arguments", (ctypes.Structure,), {"_fields_": fields})
-    for name, fields in _FIELDS.items()
-}
+# the same structs in Python: the sizes, then the address and the stride of each tensor
+_STRUCTS = {}
+for function, (sizes, tensors) in FUNCTIONS.items():
+    fields: list = [(size, ctypes.c_long) for size in sizes]
+    for tensor in tensors:
+        fields += (tensor, ctypes.c_void_p), (f"{tensor}_stride", ctypes.c_long)
+    _STRUCTS[function] = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
 
 @functools.cache

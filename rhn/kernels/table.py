@@ -22,7 +22,7 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled, gated, losses, transition
 from rhn.kernels.function import BatchedFunction, Code, is_traced
-from rhn.utils.validation import in_short
+from rhn.utils.validation import unexpected
 
 FIRST = ("R", "W", "U")  # weights whose shapes give the sizes that the other tensors must have
 NEVER_EMPTY = {"T", "L", "n"}  # sizes
@@ -139,7 +139,7 @@ def check_tensor(
     (5, 2)
     """
     if not isinstance(t, Tensor):
-        raise InvalidInputError(f"{name} is {in_short(t)}: expected a tensor")
+        raise unexpected(name, t, "a tensor")
     if t.layout is not torch.strided or not like.is_floating_point():
         raise InvalidInputError(f"{name} is {t.layout}, {t.dtype}: expected dense, floating-point")
     dtype = dtype or like.dtype

@@ -44,7 +44,9 @@ class RecurrentModel(nn.Module):
     def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
-        self.cell = cell if isinstance(cell, str) else _name_of(cell)
+        own = getattr(factory, "__qualname__", type(factory).__qualname__)
+        known = cell if isinstance(cell, str) else CELLS.name_of(cell)
+        self.cell = known or f"{factory.__module__}:{own}"
         self.hidden_size, self.depth = hidden_size, depth
         self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
         self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
@@ -90,13 +92,6 @@ def _build(make: Callable, draws: bool, init, generator) -> nn.Module:
     if getattr(made, "batch_first", False):
         raise InvalidInputError("batch_first of the cell of a model is True: expected False")
     return made
-
-
-def _name_of(factory: Callable) -> str:
-    """Return the name of a cell in `CELLS`, or "module:factory"."""
-    named = getattr(factory, "__qualname__", type(factory).__qualname__)
-    own = f"{factory.__module__}:{named}"
-    return next((name for name, known in CELLS.items() if known is factory), own)
 
 
 class PolyphonicModel(RecurrentModel):

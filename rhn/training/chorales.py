@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn.data.corpus import Corpus
 from rhn.errors import DataError
 from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, part_size
-from rhn.training.trainer import Task
+from rhn.training.task import Task
 
 CHORALE_ROWS = 32
 MOST = 2  # times CHORALE_ROWS in a batch for evaluation, which needs no memory for gradients

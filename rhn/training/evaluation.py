@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.data.corpus import SPLITS, Corpus
-from rhn.errors import InvalidInputError
 from rhn.training.chorales import evaluation_batches, mean_nll
 from rhn.training.ensemble import Ensemble, captured, deterministic, sums
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, in_short, number
+from rhn.utils.validation import check_device, number, unexpected
 
 if TYPE_CHECKING:  # chorales need no code of texts
     from rhn.data import TextCorpus, Vocabulary
@@ -64,7 +63,7 @@ def evaluate(
     text = isinstance(model, LanguageModel)
     check_data(data, TextCorpus if text else Corpus)
     if split not in SPLITS:
-        raise InvalidInputError(f"split is {in_short(split)}: expected {', '.join(SPLITS)}")
+        raise unexpected("split", split, ", ".join(SPLITS))
     measured = score if text else evaluate_chorales
     return measured(model, getattr(data, split), device=device, **options)
 
@@ -72,7 +71,7 @@ def evaluate(
 def check_data(data: Any, kind: type) -> None:
     """Raise InvalidInputError unless `data` are of this kind, Corpus or TextCorpus."""
     if not isinstance(data, kind):
-        raise InvalidInputError(f"data is {in_short(data)}: expected a {kind.__name__}")
+        raise unexpected("data", data, f"a {kind.__name__}")
 
 
 def evaluate_chorales(

@@ -30,7 +30,7 @@ from rhn.models.language import LanguageModel, States
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble, build_model, seeded
 from rhn.training.evaluation import ensemble_nll, measure_name, window_of
-from rhn.training.trainer import Task
+from rhn.training.task import Task
 
 MASKS = crc32(b"masks")
 SHORTEST = 5  # steps of a window of random length

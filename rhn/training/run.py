@@ -123,8 +123,7 @@ class _Run:
 
     def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callable]):
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
-        self._text = isinstance(task.config, LanguageConfig)
-        self._homes = homes(folder, list(models))
+        self._text, self._homes = isinstance(task.config, LanguageConfig), homes(folder, [*models])
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
         self._path = folder / "state.safetensors"
         own = {"seeds": list(models), "text": corpus.checksum}

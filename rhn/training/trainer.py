@@ -24,53 +24,10 @@ from torch import Tensor, nn
 
 from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
 from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
-from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
+from rhn.training.state import TrialState, best_epoch, diverged, has_ended
+from rhn.training.task import Task
 
 CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
-
-
-class Task:
-    """The base class of tasks: the model, data, loss and measurements of a training run."""
-
-    data: type
-    """The class of its data."""
-    columns: tuple[str, ...]
-    """Names of the columns of a curve in files."""
-    first_epoch = 0
-    """0: both losses are measured, also before training. 1: the training loss is the mean over the
-    steps of an epoch, and curves have learning rate and gradient norm too.
-    """
-    measure = "nll"
-    """The name of the measure of the columns' losses, see `rhn.training.evaluation.measure`."""
-    objective: Objective = "valid"
-    """The loss that decides which weights are best."""
-
-    def __init__(self, config: Any, device: torch.device | str = "cpu"):
-        self.config, self.device = config, torch.device(device)
-
-    def model(self, seed: int) -> nn.Module:
-        """Build the model of a seed on the CPU, with its initial weights."""
-        raise NotImplementedError
-
-    def batches(self, epoch: int) -> Sequence[Any]:
-        """Return the batches of an epoch, counted from 1: `inputs(model, numbers)` has what trials
-        share and a tree of their own tensors (K, ...); with first_epoch = 1 they have a `length`.
-        """
-        raise NotImplementedError
-
-    def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
-        """Return (a number, (losses in nats, state for the next step)) of one model. own: (state
-        from the last step, None in the first of an epoch; the model's part of the inputs).
-        """
-        raise NotImplementedError
-
-    def evaluate(self, ensemble: Ensemble) -> Tensor:
-        """Measure the losses of each model: (K, 2), or (K, 1) without the training loss."""
-        raise NotImplementedError
-
-    def schedule(self, epoch: int) -> float:
-        """Return the divisor of the learning rates in an epoch."""
-        return 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +65,6 @@ class Trainer:
     of the configuration by default; `part_size` models (None: all) share one pass of a step.
     """
 
-    epoch: int
-    """Number of epochs done."""
     numbers: list[int]
     """The trials in the ensemble: those that are live, and ended ones not yet removed."""
     _done: int
@@ -135,6 +90,8 @@ class Trainer:
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
+        self.epoch = 0
+        """Number of epochs done."""
         self.steps = 0
         """Number of optimiser steps done."""
         # the numbers that each step logs
@@ -143,7 +100,7 @@ class Trainer:
             self._resume(saved)
             return
         self._use(self._new_trials(list(models)))
-        self._begin_epoch(1)
+        self._begin_epoch()
         if self.task.first_epoch == 0:
             with deterministic():
                 self._measure(self._measurements())
@@ -181,8 +138,7 @@ class Trainer:
         if self._done == 0:
             self._drop_ended()
             self._carry = [None] * len(self._parts)
-        batch = self._batches[self._done]
-        skeleton = self._trials.ensemble.skeleton
+        batch, skeleton = self._batches[self._done], self._trials.ensemble.skeleton
         inputs = [batch.inputs(skeleton, part.numbers) for part in self._parts]
         shared, drawn = zip(*inputs, strict=True)
         self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
@@ -194,7 +150,8 @@ class Trainer:
             self._measure(self._overflown())
             ended = not self.live()
         if ended:
-            self._begin_epoch(self.epoch + 2)
+            self.epoch += 1
+            self._begin_epoch()
         return ended
 
     def model(self, number: int) -> nn.Module:
@@ -231,7 +188,8 @@ class Trainer:
             t.copy_(kept[name])
         self._use(trials)
         going = [n for n in self.live() if n in live] or live
-        self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
+        self.epoch = max(len(self._curves[n]) for n in going) + self.task.first_epoch - 1
+        self._begin_epoch()
         self.steps = sum(len(self.task.batches(epoch + 1)) for epoch in range(self.epoch))
         if "step" in kept:
             self._done = int(kept["step"][0])
@@ -249,18 +207,17 @@ class Trainer:
     def _use(self, trials: Trials) -> None:
         self._trials, self.numbers, count = trials, list(trials.numbers), len(trials.numbers)
         size = self._part_size or count
-        self._parts = [trials[start : start + size] for start in range(0, count, size)]
+        starts = range(0, count, size) if size < count else ()
+        self._parts = [trials[start : start + size] for start in starts] or [trials]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
-    def _begin_epoch(self, epoch: int) -> None:
-        """Begin an epoch, counted from 1."""
-        self.epoch, self._batches = epoch - 1, self.task.batches(epoch)
-        self._done, self._carry = 0, []
+    def _begin_epoch(self) -> None:
+        self._batches, self._done, self._carry = self.task.batches(self.epoch + 1), 0, []
         shape = len(self._batches), len(self.numbers), len(self._logged)
         self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
-        divisor = self.task.schedule(epoch)
+        divisor = self.task.schedule(self.epoch + 1)
         for k, number in enumerate(self.numbers):
             self._trials.rate[k] = self._rates[number] / divisor
 

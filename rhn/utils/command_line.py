@@ -16,7 +16,6 @@ from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_FLOAT
 from rhn.version import __version__
 
-HELP = {"--help", "-h"}
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Natural = Annotated[int, Parameter(validator=Number(gte=0))]
@@ -61,7 +60,7 @@ def run_read(
     if not words and app.default_command is None:
         known = ", ".join(name for name in app if not name.startswith("-"))
         raise InvalidInputError(f"a command is missing, expected one of {known}")
-    if not HELP.isdisjoint(words):
+    if not {"--help", "-h"}.isdisjoint(words):
         list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)

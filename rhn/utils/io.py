@@ -160,10 +160,8 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
         if path.exists():
             path.open("ab").close()
         # whether permissions, name and disk allow a file
-        prefix = f".{path.stem}.{_MARK}-"
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=prefix, suffix=path.suffix
-        ) as file:
+        start = f".{path.stem}.{_MARK}-"
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=start, suffix=path.suffix) as file:
             file.write(b"\0")
     return path
 
