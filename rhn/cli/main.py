@@ -5,7 +5,7 @@ from rhn.utils.command_line import command_line, run_read
 
 MODULES = {
     "train": ("Train", "Resume"),
-    "trained": ("Evaluate", "Sample", "Generate"),
+    "trained": ("Evaluate", "Generate", "Sample"),
     "report": ("Report",),
     "info": ("Presets", "Info"),
     "data": ("DATA",),
