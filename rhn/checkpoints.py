@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rhn import models
 from rhn.cells.registry import CELLS, TORCH_CELLS, is_known, resolve_cell
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
@@ -58,22 +59,20 @@ class Checkpoint:
 
     def new(self, cell: str | Callable[..., nn.Module] | None = None, **options) -> Any:
         """Build the cell or model with new weights. options: device, dtype and generator."""
-        from rhn.models import LanguageModel, PolyphonicModel  # here, because cells need no model
-
-        models = {kind.__name__: kind for kind in (LanguageModel, PolyphonicModel)}
-        known = {kind.__name__: kind for kind in CELLS.values()} | models
         name, config = self.header["class"], self.header["config"]
-        own = config.get("cell") if name in models else name
+        of_model, own = name in models.__all__, config.get("cell", name)
+        rows = CELLS.data.items()
+        classes = {str(getattr(row, "__name__", row)).rpartition(":")[2]: n for n, row in rows}
         # never a class that only the file names
-        if cell is None and (name not in known or (name in models and not is_known(str(own)))):
+        if cell is None and not (is_known(str(own)) if of_model else own in classes):
             expected = f"{', '.join(CELLS)}, or --cell"
             raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
-        factory = resolve_cell(cell) if isinstance(cell, str) else cell or known[name]
-        if name not in models:
-            return factory(**config, **options)
-        if isinstance(cell, str) and is_known(cell) and cell != own:
+        if of_model and isinstance(cell, str) and is_known(cell) and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
-        return known[name](**config | {"cell": cell or own}, **options)
+        if of_model:
+            return getattr(models, name)(**config | {"cell": cell or own}, **options)
+        factory = resolve_cell(cell) if isinstance(cell, str) else cell or CELLS[classes[name]]
+        return factory(**config, **options)
 
     def _require_fit(self, model: nn.Module) -> None:
         """Raise CheckpointError unless the tensors are finite and fit the model."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rhn.cells.registry import (
+    TORCH_CELLS,
     accepts,
     hidden_size_for_budget,
     is_known,
@@ -18,12 +19,11 @@ from rhn.cells.registry import (
     read_options,
     resolve_cell,
 )
-from rhn.data.datasets import data_set
 from rhn.errors import InvalidInputError, first_line
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
-from rhn.utils.validation import in_short
+from rhn.utils.validation import unexpected
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -182,6 +182,8 @@ def preset(start: str | ChoraleConfig | LanguageConfig, /, **changes: Any) -> An
     (262, 372)
     """
     if isinstance(start, ChoraleConfig | LanguageConfig):
+        if not changes:
+            return start
         return _configured(type(start), {}, _layered(asdict(start), changes))
     return _configured(*_row(start), changes)
 
@@ -228,7 +230,7 @@ def _layered(entries: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 def _options(given: Mapping[str, Any]) -> Mapping[str, Any]:
     options = given.get("cell_options", {})
     if not isinstance(options, Mapping):
-        raise InvalidInputError(f"cell_options is {in_short(options)}: expected a dictionary")
+        raise unexpected("cell_options", options, "a dictionary")
     return options
 
 
@@ -253,7 +255,7 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:
     """Return the fields that follow from a cell: bias, initial weights, rate for chorales."""
     factory = resolve_cell(cell)
-    gated, own_start = accepts(factory, BIAS), hasattr(factory, "own_init")
+    gated, own_start = accepts(factory, BIAS), cell in TORCH_CELLS
     if kind is LanguageConfig:
         return ({} if gated else {BIAS: None}) | ({"init": None} if own_start else {})
     return {
@@ -269,6 +271,7 @@ def parameters(config: ChoraleConfig | LanguageConfig) -> int:
     """
     import torch
 
+    from rhn.data.datasets import data_set
     from rhn.training.ensemble import build_model
 
     size = None
@@ -282,9 +285,11 @@ def load_corpus(
     config: ChoraleConfig | LanguageConfig, data: Path | None = None
 ) -> "Corpus | TextCorpus":
     """Load the data of a configuration. Path and errors as for `load_data`."""
-    from rhn.data import chorales, read_text  # loads NumPy, for which `--help` does not wait
-
     if isinstance(config, ChoraleConfig):
+        from rhn.data.jsb import chorales
+
         return chorales(data)
-    limits = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
+    from rhn.data.text import read_text
+
+    limits: dict = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
     return read_text(config.corpus, data, unit=config.unit, **limits)

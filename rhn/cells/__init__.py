@@ -12,7 +12,7 @@ _MODULES = {
     "base": ("Cell", "CellMasks"),
     "convert": ("StackedCell", "from_torch"),
     "init": ("Initialization",),
-    "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers"),
+    "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers", "recurrent_parts"),
     "registry": (
         "CELLS",
         "accepts",

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rhn import cells
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
-from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
-from rhn.utils.validation import LARGEST_FLOAT, check_room, in_short, number, plain, whole_number
+from rhn.utils.validation import LARGEST_FLOAT, check_room, number, plain, unexpected, whole_number
+
+if TYPE_CHECKING:  # training needs no description of layers
+    from rhn.cells.layers import Gates, Layer
 
 Shapes = dict[str, tuple[int, ...]]
 ClosedForm = Callable[..., Tensor] | None
@@ -140,13 +143,13 @@ class Cell(nn.Module):
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
 
-    def gates(self, x: Tensor, s: Tensor) -> Gates:
+    def gates(self, x: Tensor, s: Tensor) -> "Gates":
         """Return the gates and intermediate states of one time step; empty without gates."""
-        return Gates()
+        return cells.Gates()
 
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> "tuple[Layer, ...]":
         """Describe the weights and gates of each of the L layers."""
-        return (Layer(),) * self.depth
+        return (cells.Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
         """Compute the output of one layer from its input state s. y: state before the time step."""
@@ -171,15 +174,15 @@ class Cell(nn.Module):
         if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             rows = "B, T" if self.batch_first else "T, B"
             m = self.input_size
-            raise InvalidInputError(f"x is {in_short(x)}: expected ({rows}, {m}) or (T, {m})")
+            raise unexpected("x", x, f"({rows}, {m}) or (T, {m})")
         unbatched = x.dim() == 2
         time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
         if s0 is None:
             s0 = x.new_zeros(time_first.shape[1], self.state_size)
         elif unbatched:
             s0 = s0.unsqueeze(0)
-        time_first, *rest = self._mask_input(time_first, dropout or CellMasks())
-        outputs, last = self._run(time_first, s0, *rest)
+        x, *rest = (time_first,) if dropout is None else self._mask_input(time_first, dropout)
+        outputs, last = self._run(x, s0, *rest)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
@@ -207,7 +210,7 @@ class Cell(nn.Module):
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme
-        parts = recurrent_parts(self) if scheme == "orthogonal" else ()
+        parts = cells.recurrent_parts(self) if scheme == "orthogonal" else ()
         draw(self, self.init, generator, recurrent=parts)
         with torch.no_grad():
             near = scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN)
@@ -255,7 +258,7 @@ class DeclaredCell(Cell):
         super().__init__(*sizes, **others)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise InvalidInputError(f"dtype is {in_short(dtype)}: expected a floating-point type")
+            raise unexpected("dtype", dtype, "a floating-point type")
         place = torch.device(torch.get_default_device() if device is None else device)
         if place.type in ("cpu", "cuda"):
             need = dtype.itemsize * sum(map(math.prod, self.shapes().values()))
@@ -283,9 +286,7 @@ def choice(name: str, value: Any, *choices: Any) -> Any:
     'manual'
     """
     if (found := plain(value)) not in choices or isinstance(found, bool) != (True in choices):
-        raise InvalidInputError(
-            f"{name} is {in_short(value)}: expected {' or '.join(map(repr, choices))}"
-        )
+        raise unexpected(name, value, " or ".join(map(repr, choices)))
     return found
 
 

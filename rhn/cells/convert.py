@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from rhn.cells.base import Cell
 from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
-from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import kind_of, whole_number
 
-OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH_CELLS.items()}
+OURS = {getattr(nn, name.partition(":")[2]): ours for name, ours in TORCH_CELLS.items()}
+"""The name of our version of each class of torch."""
 
 
 def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
@@ -48,9 +48,9 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
         return stack
     weights = _weights(module, whole_number("layer", layer or 0, 0, layers - 1))
     W, ours = weights["weight_ih"], OURS[classes[0]]
-    own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours is RNN else {}
+    own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours == "rnn" else {}
     own |= {"batch_first": batch_first, "dtype": W.dtype, "device": "meta"}  # draws no numbers
-    cell = ours(W.shape[1], module.hidden_size, **own).to_empty(device=W.device)
+    cell: Any = CELLS[ours](W.shape[1], module.hidden_size, **own).to_empty(device=W.device)
     cell.of_torch = True
     with torch.no_grad():
         for name, weight in weights.items():
@@ -79,7 +79,7 @@ def as_in_torch(name: str) -> Callable[..., Cell]:
     >>> as_in_torch("LSTM")(3, 4)
     LSTM(3, 4, depth=1, init='uniform:0.5', forget_bias=None)
     """
-    ours: Any = OURS[getattr(nn, name)]
+    ours: Any = CELLS[OURS[getattr(nn, name)]]
 
     def build(input_size, hidden_size, depth=1, *, init=None, **keywords) -> Cell:
         init = init or f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"
@@ -87,7 +87,7 @@ def as_in_torch(name: str) -> Callable[..., Cell]:
         cell.of_torch = True
         return cell
 
-    vars(build).update(own_init=True, cell=ours, deep=ours.deep)
+    vars(build).update(cell=ours, deep=ours.deep)
     build.__name__ = name
     return build
 

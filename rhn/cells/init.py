@@ -29,7 +29,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.layers import Layer
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_INIT, is_number
 
@@ -147,7 +146,7 @@ def for_steps(init: str | None, steps: int) -> str | None:
 
 @torch.no_grad()
 def remember(
-    module: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None
+    module: nn.Module, layers: Sequence, steps: float, generator: torch.Generator | None
 ) -> bool:
     """Change the weights of a tanh or ReLU cell without gates in place, for sequences of `steps`
     time steps. Return False for any other module, which stays as it is.
@@ -159,7 +158,7 @@ def remember(
     plane's angle. Sources: Henaff, Szlam and LeCun 2016 (rotations); Bacciu, Carta and Sperduti
     2019 (linear memory); Mikolov et al. 2014 (SCRN); S4D and LRU (spread angles); Le et al. 2015.
 
-    >>> from rhn.cells.layers import Part
+    >>> from rhn.cells.layers import Layer, Part
     >>> rnn = nn.RNN(3, 8)
     >>> layer = Layer(input=Part("weight_ih_l0"), recurrent=Part("weight_hh_l0"))
     >>> remember(rnn, [layer], 100, None), rnn.weight_ih_l0[4:].any().item()

@@ -13,10 +13,11 @@ from collections import UserDict
 from collections.abc import Callable, Mapping
 from inspect import Parameter
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST, in_short, number, plain, whole_number
+from rhn.utils.validation import LARGEST, in_short, number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +32,13 @@ class _Cells(UserDict):
 
     def __getitem__(self, name: str) -> Callable:
         row = self.data[name]
-        return import_named(f"rhn.cells.{row}", "cell") if isinstance(row, str) else row
+        return resolve_name(f"rhn.cells.{row}") if isinstance(row, str) else row
+
+    def name_of(self, cell: Callable) -> str | None:
+        """Return the name of a cell; None for any other. No cell is imported."""
+        place = f"{cell.__module__}:{getattr(cell, '__qualname__', '')}"
+        found = (n for n, row in self.data.items() if row is cell or f"rhn.cells.{row}" == place)
+        return next(found, None)
 
 
 CELLS = _Cells(
@@ -126,14 +133,13 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     if str(name) in CELLS:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
-        as_in_torch = import_named("rhn.cells.convert:as_in_torch", "cell")
-        return as_in_torch(name.partition(":")[2])
+        return resolve_name("rhn.cells.convert:as_in_torch")(name.partition(":")[2])
     if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
         factory = import_named(name, "cell")
         if callable(factory):
             return factory
     known = ", ".join(CELLS)
-    raise InvalidInputError(f"cell is {in_short(name)}: expected {known} or package.module:factory")
+    raise unexpected("cell", name, f"{known} or package.module:factory")
 
 
 def import_named(name: str, what: str) -> Any:
@@ -166,7 +172,7 @@ def name_of_cell(cell: Any) -> str:
     'dt-rnn'
     """
     kind = type(cell.cells[0] if getattr(cell, "stacked", 1) > 1 else cell)
-    return next((name for name, known in CELLS.items() if known is kind), kind.__name__)
+    return CELLS.name_of(kind) or kind.__name__
 
 
 def make_cell(
@@ -191,10 +197,10 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             names = ", ".join(known) or "none"
-            raise InvalidInputError(f"option of {cell} is {in_short(name)}: expected {names}")
+            raise unexpected(f"option of {cell}", name, names)
     values = {name: _value(value) for name, value in given.items()}
     if values and (cell in TOOLKIT_CELLS or cell in TORCH_CELLS):  # no user's cell is built here
-        made = make_cell(cell, 1, 1, device="meta", **values)
+        made = resolve_cell(cell)(1, 1, device="meta", **values)
         return {name: getattr(made, name) for name in values}
     return values
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rhn.cli.entry import print_json
 from rhn.data.datasets import data_set, get
-from rhn.utils.command_line import command_class
+from rhn.utils.command_line import command_class, command_line
 from rhn.utils.tables import aligned, formatted
 
 
@@ -54,3 +54,8 @@ class Show:
         rows = [[what, str(n), formatted(published.get(what))] for what, n in found.items()]
         print(corpus.source, f"checksum {corpus.checksum}", sep="\n")
         print(*aligned([[unit, "found", "published"], *rows]), sep="\n")
+
+
+DATA = command_line("data", "Download a data set, or show its content.")
+DATA.command(Get, name="get")
+DATA.command(Show, name="show")

@@ -4,12 +4,15 @@ interrupted. An error of the user's code is printed with its type and the lines 
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,9 +42,8 @@ def enter(module: str) -> int:
     return code
 
 
-def rhn() -> int:
-    """Run the command `rhn`, and return its exit code."""
-    return enter("rhn.cli.main")
+rhn = partial(enter, "rhn.cli.main")
+"""Run the command `rhn`, and return its exit code."""
 
 
 def run_command(main: Callable[[], int | None]) -> int:
@@ -51,7 +53,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    out, err = _Unread(sys.stdout), _Unread(sys.stderr)
+    out, err = (_Unread(stream or io.StringIO()) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         return _code_of(main)
 
@@ -108,27 +110,27 @@ def _drop(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+@dataclass(eq=False)
 class _Unread:
-    """A stream that may be None, and whose reader may end, as in `... | head`."""
+    """A stream whose reader may end, as in `... | head`."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream or Path(os.devnull).open("w")  # noqa: SIM115 - to the end
+    stream: Any
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        self._tried(self._stream.write, text)
+        try:
+            self.stream.write(text)
+        except BrokenPipeError:
+            _drop(self.stream)
         return len(text)
 
     def flush(self) -> None:
-        self._tried(self._stream.flush)
-
-    def _tried(self, method: Callable[..., Any], *given: str) -> None:
         try:
-            method(*given)
+            self.stream.flush()
         except BrokenPipeError:
-            _drop(self._stream)
+            _drop(self.stream)
 
 
 def resolve_device(name: str) -> str:

@@ -1,20 +1,19 @@
-"""The command `rhn`."""
+"""The command `rhn`. A command's module is imported when the command is called."""
 
-from rhn.cli.data import Get, Show
 from rhn.cli.entry import run_command
-from rhn.cli.info import Info, Presets
-from rhn.cli.report import Report
-from rhn.cli.train import Resume, Train
-from rhn.cli.trained import Evaluate, Generate, Sample
 from rhn.utils.command_line import command_line, run_read
 
+MODULES = {
+    "train": ("Train", "Resume"),
+    "trained": ("Evaluate", "Generate", "Sample"),
+    "report": ("Report",),
+    "info": ("Presets", "Info"),
+    "data": ("DATA",),
+}
 COMMANDS = command_line("rhn", "Train recurrent models on text and chorales, and sample from them.")
-DATA = command_line("data", "Download a data set, or show its content.")
-for command in (Train, Resume, Evaluate, Generate, Sample, Report, Presets, Info):
-    COMMANDS.command(command, name=command.__name__.lower())
-DATA.command(Get, name="get")
-DATA.command(Show, name="show")
-COMMANDS.command(DATA)
+for module, commands in MODULES.items():
+    for command in commands:
+        COMMANDS.command(f"rhn.cli.{module}:{command}", name=command.lower())
 
 
 def main(args: list[str] | None = None) -> int:

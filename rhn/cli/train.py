@@ -47,13 +47,11 @@ class Running:
         """Train or continue a training run in `out`, and print the losses."""
         import torch
 
-        from rhn.cli.recording import ProbeRecorder
         from rhn.training import run
         from rhn.training.ensemble import tune_malloc
 
         device, path = resolve_device(self.device), None if data is None else Path(str(data))
-        # one thread is faster
-        small = isinstance(config, ChoraleConfig) or config.hidden_size < 500
+        small = isinstance(config, ChoraleConfig) or config.hidden_size < 500  # one is faster
         threads = self.threads or (1 if small else torch.get_num_threads())
         tune_malloc()
         corpus = load_corpus(config, path)
@@ -66,6 +64,8 @@ class Running:
 
             callbacks: list = [show]
             if record is not None:
+                from rhn.cli.recording import ProbeRecorder  # loads the measurements
+
                 homes = run.homes(out, seeds).items()
                 callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
             how: dict = {"device": device, "threads": threads, "max_minutes": self.max_minutes}
@@ -127,13 +127,14 @@ class Resume(Running):
     """The cell of the training run, if it is your own, as package.module:factory."""
 
     def run(self) -> None:
-        from rhn.cli.recording import recorded_every
+        from rhn.cli.recording import recorded_every  # loads torch
 
         path = self.out / "config.json"
         config, entries = read_preset(path, cell=self.cell), read_config(path)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        seeds, data = entries.get("seeds", [config.seed]), self.data or entries.get("path")
+        several = sorted(int(home.name.removeprefix("seed-")) for home in self.out.glob("seed-*"))
+        seeds, data = several or [config.seed], self.data or entries.get("path")
         self.train(config, seeds, self.out, data, recorded_every(self.out))
 
 

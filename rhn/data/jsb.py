@@ -37,7 +37,6 @@ from typing import Any
 import numpy as np
 
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, find
-from rhn.data.datasets import CHORALES
 from rhn.errors import DataError, InvalidInputError, OutputError, first_line
 from rhn.utils.io import cache_folder, check_file, write_arrays
 
@@ -102,24 +101,26 @@ def save_cached(rolls: list[np.ndarray], path: Path) -> None:
         write_arrays(path, {"packed": packed, "lengths": [len(roll) for roll in rolls]})
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        raise ValueError(f"it imports {module}.{name}")
-
-
 def read_original(path: Path) -> Corpus:
     """Read the corpus from an original file. If it has all 229 / 76 / 77 chorales, the pieces get
     their catalogue names; otherwise they get labels ("train-17").
     """
+    from rhn.data.datasets import CHORALES  # the default needs no record of files
+
     if path.suffix.lower() not in (".json", ".pickle", ".pkl"):
         raise InvalidInputError(f"file of chorales is {path}: expected .json or .pickle")
+
+    class PlainUnpickler(pickle.Unpickler):
+        def find_class(self, module, name):
+            raise ValueError(f"it imports {module}.{name}")
+
     try:
         check_file(path)
         with path.open("rb") as file:
             if path.suffix.lower() == ".json":
                 content = json.load(file)
             else:
-                content = _PlainUnpickler(file, encoding="latin-1").load()
+                content = PlainUnpickler(file, encoding="latin-1").load()
         rolls = {
             (split, i): _roll(piece) for split in SPLITS for i, piece in enumerate(content[split])
         }

@@ -53,6 +53,18 @@ ROWS = {
     "rhn_softmax_weights": ("groups B n V tiles", "y targets mask scale e grad  dU db"),
 }
 FUNCTIONS = {name: [names.split() for names in row] for name, row in ROWS.items()}
+# the structs of the arguments in C; stride: to the next model, 0 if they share the tensor
+_DECLARATIONS = "typedef struct { float *data; long stride; } Tensor;\n" + "".join(
+    f"struct {name} {{ long {', '.join(sizes)}; Tensor {', '.join(tensors)}; }};\n"
+    for name, (sizes, tensors) in FUNCTIONS.items()
+)
+# the same structs in Python: the sizes, then the address and the stride of each tensor
+_STRUCTS = {}
+for function, (sizes, tensors) in FUNCTIONS.items():
+    fields: list = [(size, ctypes.c_long) for size in sizes]
+    for tensor in tensors:
+        fields += (tensor, ctypes.c_void_p), (f"{tensor}_stride", ctypes.c_long)
+    _STRUCTS[function] = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
 
 @functools.cache
@@ -60,30 +72,29 @@ def library() -> ctypes.CDLL | None:
     """Load the compiled library, or return None and log the reason. RHN_COMPILED=0 turns it off."""
     if os.environ.get(SWITCH) == "0":
         return None
+    names = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
+    compiler = next(filter(None, map(shutil.which, names)), None)
     try:
-        return _load(_compiler())
+        return _load(compiler or "cc")
     except OSError as error:
         _logger.info("The recurrences run without compiled code: %s", error)
         return None
 
 
-def _compiler() -> str:
-    for name in filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")):
-        if found := shutil.which(name):
-            return found
-    raise OSError("no C compiler was found (cc, gcc or clang)")
-
-
 def _load(compiler: str) -> ctypes.CDLL:
     """Load the library from this user's cache, or build a new one."""
-    folder = _private_folder()
-    kept = None if folder is None else folder / f"kernels-{_hash(compiler)}.so"
-    if kept is not None:
+    folder, kept = _private_folder(), None
+    if folder is not None:
+        # the macros identify the compiler and this CPU
+        macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
+        sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
+        content = b"\0".join([macros, repr(_FLAGS).encode(), _DECLARATIONS.encode(), *sources])
+        kept = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
         with contextlib.suppress(OSError):
             return ctypes.CDLL(str(kept))
     with tempfile.TemporaryDirectory(dir=folder) as room:
         new = Path(room) / "kernels.so"
-        program = _declarations() + '#include "kernels.c"\n'
+        program = _DECLARATIONS + '#include "kernels.c"\n'
         arguments = ["-I", str(_SOURCES), "-x", "c", "-", "-o", str(new)]
         _run(compiler, *_FLAGS, *arguments, program=program.encode())
         return ctypes.CDLL(str(new if kept is None else new.replace(kept)))
@@ -102,41 +113,12 @@ def _private_folder() -> Path | None:
     return None
 
 
-def _hash(compiler: str) -> str:
-    """Hash the sources, the flags, and the macros, which identify the compiler and this CPU."""
-    macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
-    sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
-    every = [macros, repr(_FLAGS).encode(), _declarations().encode(), *sources]
-    return hashlib.sha256(b"\0".join(every)).hexdigest()[:16]
-
-
 def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
     done = subprocess.run([compiler, *arguments], input=program, capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise OSError(f"{compiler} failed: {last}")
     return done.stdout
-
-
-def _declarations() -> str:
-    """Return the structs of the functions' arguments in C."""
-    # stride: to the next model, 0 if they share the tensor
-    lines = ["typedef struct { float *data; long stride; } Tensor;"]
-    for name, (sizes, tensors) in FUNCTIONS.items():
-        lines.append(f"struct {name} {{ long {', '.join(sizes)}; Tensor {', '.join(tensors)}; }};")
-    return "\n".join(lines) + "\n"
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
-
-
-def _struct(sizes: list[str], tensors: list[str]) -> type[ctypes.Structure]:
-    fields = [(size, ctypes.c_long) for size in sizes] + [(key, _Tensor) for key in tensors]
-    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
-
-
-_STRUCTS = {name: _struct(*row) for name, row in FUNCTIONS.items()}
 
 
 def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
@@ -148,11 +130,22 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
         raise InvalidInputError(f"{name} cannot be recorded: trace the forward pass too")
     sizes, tensors = FUNCTIONS[name]
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
-    packed = [
-        _Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
-        for t in given
-    ]
-    if _call_all(name, K * items, _STRUCTS[name](*(arguments[size] for size in sizes), *packed)):
+    values: list[Any] = [arguments[size] for size in sizes]
+    for t in given:
+        values += (None, 0) if t is None else (t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
+    loaded: Any = library()
+    struct, all_items = _STRUCTS[name](*values), K * items
+    parts = min(torch.get_num_threads(), all_items)
+    bounds = [ctypes.c_long(all_items * i // parts) for i in range(parts + 1)]
+    mode = ctypes.c_ulong(loaded.rhn_float_mode())
+
+    def run(part: int) -> int:
+        """Compute a part of the items in this thread. Returns 0 if there was enough memory."""
+        loaded.rhn_set_float_mode(mode)
+        return getattr(loaded, name)(ctypes.byref(struct), *bounds[part : part + 2])
+
+    others = [_pool(os.getpid()).submit(run, part) for part in range(1, parts)]
+    if max([run(0), *(other.result() for other in others)]):
         raise MemoryError(f"there is not enough memory for {name} of {K} models")
 
 
@@ -161,21 +154,6 @@ def _in_memory(t: Tensor) -> Tensor:
     if t._is_zerotensor():
         return torch.zeros(t.shape, dtype=t.dtype)
     return t.resolve_neg().contiguous()
-
-
-def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
-    """Run a function on all items, shared among threads. Returns 0 if there was enough memory."""
-    loaded: Any = library()
-    parts = min(torch.get_num_threads(), items)
-    bounds = [ctypes.c_long(items * i // parts) for i in range(parts + 1)]
-    mode = ctypes.c_ulong(loaded.rhn_float_mode())
-
-    def run(part: int) -> int:
-        loaded.rhn_set_float_mode(mode)
-        return getattr(loaded, name)(ctypes.byref(struct), *bounds[part : part + 2])
-
-    others = [_pool(os.getpid()).submit(run, part) for part in range(1, parts)]
-    return max([run(0), *(other.result() for other in others)])
 
 
 @functools.cache

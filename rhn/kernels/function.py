@@ -15,7 +15,6 @@ models makes one forward and one backward call. A tensor that they share is neve
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -31,19 +30,16 @@ class Code(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def batched_function(code: Code, *tensors: Tensor | None) -> Tensor:
-    """Compute the result for one model, with gradients for all tensors except masks and targets."""
-    result, *_ = _Forward.apply(code, *(None if t is None else t.unsqueeze(0) for t in tensors))
-    return result.squeeze(0)
-
-
-class _Forward(torch.autograd.Function):
-    """The forward pass over K models, with the residuals: torch.func saves only outputs."""
+class BatchedFunction(torch.autograd.Function):
+    """The forward pass over K models, with gradients for all tensors except masks and targets. The
+    residuals are returned too: torch.func saves only outputs.
+    """
 
     @staticmethod
     def forward(call, *tensors):
         K = max(len(t) for t in tensors if t is not None)  # shared tensors have 1
-        with _no_autocast(tensors[0]):
+        # autocast would change only some of the operations
+        with torch.autocast(tensors[0].device.type, enabled=False):
             return call.forward(**dict(zip(call.arguments, tensors, strict=True)), K=K)
 
     @staticmethod
@@ -69,7 +65,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, call, *tensors):
         folded, inner = _fold(info.batch_size, in_dims[1:], tensors)
-        outputs = _Forward.apply(call, *folded)
+        outputs = BatchedFunction.apply(call, *folded)
         return tuple(o.unflatten(0, (info.batch_size, inner)) for o in outputs), (0,) * len(outputs)
 
 
@@ -84,7 +80,7 @@ class _Backward(torch.autograd.Function):
         inputs, residuals = saved[: len(needs)], saved[len(needs) :]
         K = max(map(len, (grad, *residuals)))  # jacrev takes several gradients of one forward pass
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
-        with _no_autocast(grad):
+        with torch.autocast(grad.device.type, enabled=False):
             named = dict(zip(call.arguments, inputs, strict=True))
             grads = call.backward(grad, dict(zip(named, needs, strict=True)), residuals, **named)
         finished = []
@@ -122,13 +118,6 @@ class _Backward(torch.autograd.Function):
 
 def _no_such_derivative(call: Code, what: str) -> RuntimeError:
     return RuntimeError(f'the fused {call.name} kernel has no {what}: use kernel="reference"')
-
-
-def _no_autocast(like: Tensor) -> AbstractContextManager:
-    """Return a context without autocast, which would change only some of the operations."""
-    device = like.device.type
-    available = torch.amp.is_autocast_available(device)
-    return torch.autocast(device, enabled=False) if available else nullcontext()
 
 
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled, gated, losses, transition
-from rhn.kernels.function import Code, batched_function, is_traced
-from rhn.utils.validation import in_short
+from rhn.kernels.function import BatchedFunction, Code, is_traced
+from rhn.utils.validation import unexpected
 
 FIRST = ("R", "W", "U")  # weights whose shapes give the sizes that the other tensors must have
 NEVER_EMPTY = {"T", "L", "n"}  # sizes
@@ -61,7 +61,8 @@ class Kernel:
             return self.reference(**named, **options)
         forward = partial(code[0], keep=torch.is_grad_enabled(), **options)
         call = Code(self.name, forward, partial(code[1], **options), tuple(named))
-        return batched_function(call, *named.values())
+        stacked = (None if t is None else t.unsqueeze(0) for t in named.values())
+        return BatchedFunction.apply(call, *stacked)[0].squeeze(0)
 
     def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
         """Return all tensors by name and all options of a call. Raises InvalidInputError for a
@@ -138,7 +139,7 @@ def check_tensor(
     (5, 2)
     """
     if not isinstance(t, Tensor):
-        raise InvalidInputError(f"{name} is {in_short(t)}: expected a tensor")
+        raise unexpected(name, t, "a tensor")
     if t.layout is not torch.strided or not like.is_floating_point():
         raise InvalidInputError(f"{name} is {t.layout}, {t.dtype}: expected dense, floating-point")
     dtype = dtype or like.dtype

@@ -1,5 +1,7 @@
 """Whole networks: a stack of recurrent cells with the layers before and after it."""
 
-from rhn.models.networks import LanguageModel, PolyphonicModel
+from rhn.utils.lazy import lazy_names
 
-__all__ = ["LanguageModel", "PolyphonicModel"]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__, {"language": ("LanguageModel",), "networks": ("PolyphonicModel",)}
+)

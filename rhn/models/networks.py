@@ -1,5 +1,5 @@
-"""Whole networks for chorales and for texts: a stack of recurrent cells, ours or the user's, with
-the layers before and after it. logits[t] predict frame or token t + 1.
+"""Whole networks: a stack of recurrent cells, ours or the user's, with the layers before and after
+it. logits[t] predict frame t + 1.
 
 The polyphonic model, for frames (quarter notes) of 88 keys:
 
@@ -7,34 +7,23 @@ The polyphonic model, for frames (quarter notes) of 88 keys:
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
 Every "nats per frame" of this toolkit is a mean over predicted frames, all but the first.
-
-The language model (Zilly et al. 2017, section 5.2), for V symbols and embeddings of size E, with
-dropout masks m (see `rhn.models.dropout`):
-
-    x[t] = e[w[t]] m_x[t]           e (V, E) the embedding
-    y    = cells(x)                 stacked, each with its own masks on its input and on its state
-    logits[t] = U (y[t] m_o) + b    U = e if the weights are tied (Press and Wolf 2017), else (V, n)
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.cells import CELLS, Cell, Initialization, from_torch, resolve_cell
-from rhn.cells.init import OWN, draw
-from rhn.cells.registry import accepts
+from rhn.cells.base import Cell
+from rhn.cells.init import OWN, Initialization, draw
+from rhn.cells.registry import CELLS, accepts, resolve_cell
 from rhn.errors import InvalidInputError
-from rhn.kernels import OUTPUT, SOFTMAX
+from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll
-from rhn.models.dropout import Masks
 from rhn.utils.validation import whole_number
 
 MAX_LAYERS = 64  # each layer costs time to build before sizes can be compared with the memory
-States = tuple[Tensor, ...]
 
 
 class RecurrentModel(nn.Module):
@@ -55,7 +44,9 @@ class RecurrentModel(nn.Module):
     def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
-        self.cell = cell if isinstance(cell, str) else _name_of(cell)
+        own = getattr(factory, "__qualname__", type(factory).__qualname__)
+        known = cell if isinstance(cell, str) else CELLS.name_of(cell)
+        self.cell = known or f"{factory.__module__}:{own}"
         self.hidden_size, self.depth = hidden_size, depth
         self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
         self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
@@ -95,17 +86,12 @@ def _build(make: Callable, draws: bool, init, generator) -> nn.Module:
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
             made = make()
     if isinstance(made, nn.RNNBase | nn.RNNCellBase):
+        from rhn.cells.convert import from_torch  # loads all cells
+
         made = from_torch(made)
     if getattr(made, "batch_first", False):
         raise InvalidInputError("batch_first of the cell of a model is True: expected False")
     return made
-
-
-def _name_of(factory: Callable) -> str:
-    """Return the name of a cell in `CELLS`, or "module:factory"."""
-    named = getattr(factory, "__qualname__", type(factory).__qualname__)
-    own = f"{factory.__module__}:{named}"
-    return next((name for name, known in CELLS.items() if known is factory), own)
 
 
 class PolyphonicModel(RecurrentModel):
@@ -173,86 +159,3 @@ class PolyphonicModel(RecurrentModel):
         except the first; 0 where the mask (T, B) is False.
         """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
-
-
-class Reading(NamedTuple):
-    """The output of a language model for a window of tokens."""
-
-    logits: Tensor | None  # (T, B, V), without targets
-    states: States  # the last state (B, state_size) of each cell
-    outputs: Tensor  # of the last cell (T, B, n), before dropout
-    nll: Tensor | None  # (T, B) in nats, with targets
-
-
-class LanguageModel(RecurrentModel):
-    """A language model: an embedding, a stack of recurrent cells and a softmax.
-
-    Args:
-        vocabulary_size: V, the number of symbols.
-        embedding_size: E. None: as in the official code, V if the weights are not tied and V < n,
-            otherwise n.
-        tied: whether the output layer uses the embedding's weights; this needs E = n.
-        others: as in `PolyphonicModel`.
-
-    >>> model = LanguageModel("rhn", vocabulary_size=10, hidden_size=4, depth=2)
-    >>> model(torch.tensor([[1], [5], [2]]))[0].shape  # ids (T, B) to logits (T, B, V)
-    torch.Size([3, 1, 10])
-    """
-
-    sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
-    takes_ids = True  # the input is token ids
-
-    def __init__(
-        self,
-        cell: str | Callable[..., nn.Module] = "rhn",
-        *,
-        vocabulary_size: int,
-        hidden_size: int,
-        depth: int = 1,
-        layers: int = 1,
-        embedding_size: int | None = None,
-        tied: bool = False,
-        init: str | Initialization | None = "uniform:0.04",
-        generator: torch.Generator | None = None,
-        device=None,
-        dtype=None,
-        **options,
-    ):
-        V = whole_number("vocabulary_size", vocabulary_size)
-        n = whole_number("hidden_size", hidden_size)
-        if embedding_size is None:
-            embedding_size = n if tied else min(V, n)
-        E = whole_number("embedding_size", embedding_size, *((n, n) if tied else ()))
-        where: dict = {"device": device or torch.get_default_device(), "dtype": dtype}
-        super().__init__(cell, E, n, depth, layers, init, generator, options | where)
-        self.vocabulary_size, self.embedding_size, self.tied = V, E, bool(tied)
-        self.embedding = nn.Parameter(torch.empty(V, E, **where))
-        if not tied:
-            self.output_weight = nn.Parameter(torch.empty(V, n, **where))
-        self.output_bias = nn.Parameter(torch.empty(V, **where))
-        draw(self, self.init, generator, recurse=False)
-
-    def forward(
-        self,
-        tokens: Tensor,
-        states: States | None = None,
-        masks: Masks | None = None,
-        targets: Tensor | None = None,
-    ) -> Reading:
-        """Read tokens (T, B) int64, beginning from the cells' `states` (None: zero). With targets
-        (T, B), compute their negative log-likelihoods instead of the logits.
-        """
-        masks = Masks() if masks is None else masks
-        x = F.embedding(tokens, self.embedding)
-        if masks.embedding is not None:
-            x = x * masks.embedding.unsqueeze(-1)
-        last, starts = [], [None] * self.layers if states is None else states
-        for k, cell in enumerate(self.cells):
-            x, s = cell(x, starts[k], *masks.cells[k : k + 1])
-            last.append(s)
-        layer = self.embedding if self.tied else self.output_weight, self.output_bias
-        if targets is not None:
-            nll = SOFTMAX(x, *layer, targets, masks.output)
-            return Reading(None, tuple(last), x, nll)
-        y = x if masks.output is None else x * masks.output
-        return Reading(F.linear(y, *layer), tuple(last), x, None)

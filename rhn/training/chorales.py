@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.data import Corpus
+from rhn.data.corpus import Corpus
 from rhn.errors import DataError
-from rhn.training.ensemble import Ensemble, batch_order, build_model, part_size
-from rhn.training.graphs import captured
-from rhn.training.trainer import Task
+from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, part_size
+from rhn.training.task import Task
 
 CHORALE_ROWS = 32
 MOST = 2  # times CHORALE_ROWS in a batch for evaluation, which needs no memory for gradients
@@ -45,6 +44,7 @@ class ChoraleTask(Task):
     with the weights before training and after each epoch.
     """
 
+    data = Corpus
     columns = ("train_nll", "valid_nll")
 
     def __init__(

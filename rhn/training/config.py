@@ -12,7 +12,7 @@ from rhn.cells.registry import accepts, read_options, resolve_cell
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, Positive
 from rhn.utils.io import read_json
-from rhn.utils.validation import LARGEST_FLOAT, check_values, in_short
+from rhn.utils.validation import LARGEST_FLOAT, check_values, unexpected
 
 ADAM, RMSPROP = ("beta1", "beta2", "epsilon"), ("alpha", "epsilon", "momentum")
 HYPERPARAMETERS = {"sgd": ("momentum",), "adam": ADAM, "adamw": ADAM, "rmsprop": RMSPROP}
@@ -169,5 +169,5 @@ def read_config(file: Path) -> dict:
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{file} is not a configuration: {first_line(error)}") from error
     if not isinstance(content, dict):
-        raise InvalidInputError(f"{file} is {in_short(content)}: expected a JSON object")
+        raise unexpected(str(file), content, "a JSON object")
     return content

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -26,7 +27,7 @@ from torch.utils._pytree import tree_map
 
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models.networks import PolyphonicModel
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.utils.validation import check_room, check_seed, whole_number
 
@@ -84,27 +85,28 @@ class Ensemble:
         """
         self.skeleton.eval()
         with torch.no_grad():
-            return self._over_models(self._of_one(function, shared), own)
+            return self._over_models(function, shared, own)
 
     def gradients(self, loss: Callable, *shared, own: Any = None, has_aux: bool = False) -> Any:
         """Return the gradient of loss(model, *shared) of each model's weights; `own` as for `map`.
         With `has_aux`: (gradients, more), of a loss that returns (number, more).
         """
         self.skeleton.train()
-        return self._over_models(grad(self._of_one(loss, shared), has_aux=has_aux), own)
+        return self._over_models(loss, shared, own, partial(grad, has_aux=has_aux))
 
-    def _of_one(self, function: Callable[..., Any], shared: tuple) -> Callable[..., Any]:
+    def _over_models(
+        self, function: Callable, shared: tuple, own: Any, transform: Callable = lambda f: f
+    ) -> Any:
+        """Map a function of a model, transformed as one of its weights, over all models."""
+
         def of_one(weights, constants, own):
             def model(*args, **kwargs):
                 return functional_call(self.skeleton, (weights, constants), args, kwargs)
 
             return function(model, *shared) if own is None else function(model, own, *shared)
 
-        return of_one
-
-    def _over_models(self, of_one: Callable[..., Any], own: Any) -> Any:
         dims = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, own)
-        return vmap(of_one, in_dims=(0, 0, dims))(self.weights, self.constants, own)
+        return vmap(transform(of_one), in_dims=(0, 0, dims))(self.weights, self.constants, own)
 
 
 def sums(stacked: Tensor) -> Tensor:
@@ -126,6 +128,20 @@ def deterministic(threads: int = 1) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def captured(
+    function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
+) -> Callable[..., Any]:
+    """Wrap a function of trees of tensors and numbers, which changes the tensors `changes`
+    in place. On a GPU the next call overwrites the result, which may be its argument. Without
+    cycles: the function must not refer to the object that holds it.
+    """
+    if device.type != "cuda":
+        return function
+    from rhn.training.graphs import _Captured, _Graphs  # only for a GPU
+
+    return _Captured(function, _Graphs(changes, device))
+
+
 def build_model(
     config: ChoraleConfig | LanguageConfig,
     vocabulary_size: int | None = None,
@@ -138,6 +154,8 @@ def build_model(
     model: Any = PolyphonicModel
     options = {name: getattr(config, name) for name in ("hidden_size", "depth", "init")}
     if isinstance(config, LanguageConfig):
+        from rhn.models.language import LanguageModel  # chorales do not need it
+
         model, options["init"] = LanguageModel, for_steps(config.init, config.window)
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size

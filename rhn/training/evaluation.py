@@ -9,24 +9,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.data import Corpus, TextCorpus, Vocabulary
-from rhn.data.corpus import SPLITS
-from rhn.data.text import in_rows
-from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
-from rhn.models.networks import States
+from rhn.data.corpus import SPLITS, Corpus
 from rhn.training.chorales import evaluation_batches, mean_nll
-from rhn.training.ensemble import Ensemble, deterministic, sums
-from rhn.training.graphs import captured
+from rhn.training.ensemble import Ensemble, captured, deterministic, sums
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, in_short, number
+from rhn.utils.validation import check_device, number, unexpected
+
+if TYPE_CHECKING:  # chorales need no code of texts
+    from rhn.data import TextCorpus, Vocabulary
+    from rhn.models import LanguageModel, PolyphonicModel
+    from rhn.models.language import States
 
 WINDOW = 64  # steps read at once; no result depends on it
 
@@ -42,8 +41,8 @@ class MeanLoss:
 
 
 def evaluate(
-    model: PolyphonicModel | LanguageModel,
-    data: Corpus | TextCorpus,
+    model: "PolyphonicModel | LanguageModel",
+    data: "Corpus | TextCorpus",
     split: str = "test",
     *,
     device: str = "cpu",
@@ -52,15 +51,19 @@ def evaluate(
     """Compute the mean loss of a model on a split ("train", "valid", "test"). options: for texts
     batch_size and temperature, see `score`. Raises InvalidInputError and DataError.
 
+    >>> from rhn.models import PolyphonicModel
     >>> ones = [np.ones((4, 88))]
     >>> loss = evaluate(PolyphonicModel("rhn", hidden_size=4), Corpus(ones, ones, ones, "ones"))
     >>> loss.predicted  # frames: all but the first
     3
     """
+    from rhn.data import TextCorpus
+    from rhn.models import LanguageModel
+
     text = isinstance(model, LanguageModel)
     check_data(data, TextCorpus if text else Corpus)
     if split not in SPLITS:
-        raise InvalidInputError(f"split is {in_short(split)}: expected {', '.join(SPLITS)}")
+        raise unexpected("split", split, ", ".join(SPLITS))
     measured = score if text else evaluate_chorales
     return measured(model, getattr(data, split), device=device, **options)
 
@@ -68,7 +71,7 @@ def evaluate(
 def check_data(data: Any, kind: type) -> None:
     """Raise InvalidInputError unless `data` are of this kind, Corpus or TextCorpus."""
     if not isinstance(data, kind):
-        raise InvalidInputError(f"data is {in_short(data)}: expected a {kind.__name__}")
+        raise unexpected("data", data, f"a {kind.__name__}")
 
 
 def evaluate_chorales(
@@ -96,6 +99,8 @@ def score(
     divided by `temperature`. `progress` is called with (tokens done, all tokens). Raises DataError
     if a row has fewer than two tokens.
     """
+    from rhn.data.text import in_rows
+
     rows, T = in_rows(tokens, batch_size), number("temperature", temperature, above=0)
     nll = ensemble_nll(Ensemble.of([model], check_device(device)), rows, T, progress)
     return MeanLoss(nll.item(), rows[:, 1:].size)
@@ -121,8 +126,8 @@ def ensemble_nll(
 
 
 def read_window(
-    model: Callable, states: States, tokens: Tensor, masks: Any = None, temperature: float = 1.0
-) -> tuple[Tensor, States]:
+    model: Callable, states: "States", tokens: Tensor, masks: Any = None, temperature: float = 1.0
+) -> tuple[Tensor, "States"]:
     """Return -log P (T, B) in nats for the last T tokens of a window (T + 1, B), and the states
     after the window.
     """
@@ -144,7 +149,7 @@ def window_of(
     return torch.from_numpy(tokens).to(device)
 
 
-def measure_name(vocabulary: Vocabulary) -> str:
+def measure_name(vocabulary: "Vocabulary") -> str:
     """Return the usual measure for the tokens of a vocabulary."""
     return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
 

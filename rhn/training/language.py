@@ -23,15 +23,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from rhn.data import TextCorpus
-from rhn.data.text import in_rows
+from rhn.data.text import TextCorpus, in_rows
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks, draw_masks, require_masks
-from rhn.models.networks import LanguageModel, States
+from rhn.models.language import LanguageModel, States
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble, build_model, seeded
-from rhn.training.evaluation import ensemble_nll, measure, measure_name, window_of
-from rhn.training.trainer import Task
+from rhn.training.evaluation import ensemble_nll, measure_name, window_of
+from rhn.training.task import Task
 
 MASKS = crc32(b"masks")
 SHORTEST = 5  # steps of a window of random length
@@ -46,14 +45,15 @@ class LanguageTask(Task):
     without dropout, in as many rows as in training. Losses are in nats per token.
     """
 
+    data = TextCorpus
     first_epoch = 1
 
     def __init__(
         self, config: LanguageConfig, corpus: TextCorpus, device: torch.device | str = "cpu"
     ):
         super().__init__(config, device)
-        self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
-        losses = f"train_{self._measure}", f"valid_{self._measure}"
+        self._vocabulary, self.measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
+        losses = f"train_{self.measure}", f"valid_{self.measure}"
         self.columns = (*losses, "learning_rate", "gradient_norm")
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self.rows = in_rows(corpus.train, config.batch_size)
@@ -65,9 +65,6 @@ class LanguageTask(Task):
         model = build_model(self.config, self._vocabulary, seed=seed)
         require_masks(model, self.config.dropout)
         return model
-
-    def measured(self, nll: float) -> float:
-        return measure(nll, self._measure)
 
     def batches(self, epoch: int) -> list["TextWindow"]:
         columns, how = self.rows.shape[1], self.config

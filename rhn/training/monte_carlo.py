@@ -20,9 +20,8 @@ from torch.utils._pytree import tree_map
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.training.ensemble import seeded
+from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import MeanLoss, read_window, window_of
-from rhn.training.graphs import captured
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_device, check_seed, whole_number
 

@@ -17,23 +17,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rhn.checkpoints import save
-from rhn.data import Corpus, TextCorpus
 from rhn.errors import DivergedError, InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset
 from rhn.training.chorales import ChoraleTask
 from rhn.training.ensemble import build_models, deterministic
-from rhn.training.evaluation import check_data, evaluate_chorales
+from rhn.training.evaluation import check_data, evaluate_chorales, measure
 from rhn.training.interrupts import Interrupted, deferred_interrupt
-from rhn.training.language import LanguageTask
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.validation import check_device, plain
+
+if TYPE_CHECKING:
+    from rhn.data import Corpus, TextCorpus
 
 SAVE_SHARE = 0.02  # of the time: a kill costs as much as is trained between two saves
 
@@ -57,7 +58,7 @@ class TrainingResult:
 
 def train(
     config: str | ChoraleConfig | LanguageConfig,
-    data: Corpus | TextCorpus | None = None,
+    data: "Corpus | TextCorpus | None" = None,
     *,
     out: str | Path,
     seeds: Sequence[int] | None = None,
@@ -84,7 +85,7 @@ def train(
     damaged, OutputError, DivergedError if every seed has diverged, and Interrupted after Ctrl-C.
 
     >>> import tempfile
-    >>> from rhn.data import Piece
+    >>> from rhn.data import Corpus, Piece
     >>> ones = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
     >>> data = Corpus(ones, ones, ones, "ones")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -94,12 +95,13 @@ def train(
     """
     settings = preset(config, **changes)
     data = load_corpus(settings) if data is None else data
-    text = isinstance(settings, LanguageConfig)
-    check_data(data, TextCorpus if text else Corpus)
+    kind: Any = ChoraleTask
+    if text := isinstance(settings, LanguageConfig):
+        from rhn.training.language import LanguageTask as kind  # chorales do not need it
+    check_data(data, kind.data)
     if not plain(max_minutes) >= 0:
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
     # before the folder is made: the model may be refused
-    kind: Any = LanguageTask if text else ChoraleTask
     task = kind(settings, data, check_device(device))
     models = build_models(task.model, [settings.seed] if seeds is None else seeds, task.device)
     folder = as_path(out)
@@ -121,7 +123,7 @@ class _Run:
 
     def __init__(self, task, corpus, folder: Path, models: Mapping, callbacks: Sequence[Callable]):
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
-        self._text, self._homes = isinstance(task, LanguageTask), homes(folder, list(models))
+        self._text, self._homes = isinstance(task.config, LanguageConfig), homes(folder, [*models])
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
         self._path = folder / "state.safetensors"
         own = {"seeds": list(models), "text": corpus.checksum}
@@ -135,11 +137,13 @@ class _Run:
 
     def train(self, interrupt: SimpleNamespace, deadline: float) -> None:
         """Train to the end, or until an interrupt or the deadline (`time.monotonic`)."""
-        self._report_step()
+        for callback in self._callbacks:
+            callback(self.trainer)
         next_save, over = 0.0, not self.trainer.live()
         while not over:
             self.trainer.run_step()
-            self._report_step()
+            for callback in self._callbacks:
+                callback(self.trainer)
             now = time.monotonic()
             over = interrupt.pending or now > deadline or not self.trainer.live()
             if over or now > next_save:
@@ -151,21 +155,21 @@ class _Run:
         trainer, first, curve = self.trainer, self._task.first_epoch, self.trainer.curve(seed)
         best = best_epoch(curve, self._task.objective) if len(curve) else -first
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
+        test_nll = None
+        if not self._text:
+            model, device = trainer.best_model(seed), self._task.device
+            test_nll = evaluate_chorales(model, self._corpus.test, device=device).nll
         return TrainingResult(
             seed=seed,
             checkpoint=str(self._homes[seed] / "best.safetensors"),
             best_epoch=best + first,
             train_nll=losses[0],
             valid_nll=losses[1],
-            test_nll=None if self._text else self._test_nll(seed),
+            test_nll=test_nll,
             epochs=max(0, len(curve) - 1 + first),
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
         )
-
-    def _report_step(self) -> None:
-        for callback in self._callbacks:
-            callback(self.trainer)
 
     def _saved(self) -> dict[int, TrialState] | None:
         """Return the saved state of each seed; None if the folder has no training run. Raises
@@ -222,7 +226,7 @@ class _Run:
             about["vocabulary"] = corpus.vocabulary.to_json()
         metrics = self._lines(seed)[best_epoch(curve, self._task.objective)]
         if not trainer.live() and not self._text:
-            metrics["test_nll"] = self._test_nll(seed)
+            metrics["test_nll"] = self.result(seed).test_nll
         train = asdict(self._task.config) | {"seed": seed}
         path, model = self._homes[seed] / "best.safetensors", trainer.best_model(seed)
         save(path, model, train=train, **about, metrics=finite_json(metrics))
@@ -232,13 +236,9 @@ class _Run:
         task, lines = self._task, []
         rows = self.trainer.curve(seed).tolist()
         for epoch, (train, valid, *others) in enumerate(rows, start=task.first_epoch):
-            row = (task.measured(train), task.measured(valid), *others)
+            row = (measure(train, task.measure), measure(valid, task.measure), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
-
-    def _test_nll(self, seed: int) -> float:
-        model = self.trainer.best_model(seed)
-        return evaluate_chorales(model, self._corpus.test, device=self._task.device).nll
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:

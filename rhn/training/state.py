@@ -79,10 +79,9 @@ def read_state(path: Path, *, whole: bool = True) -> tuple[dict, dict[str, str]]
     whole=False read only the texts, unchecked. Raises DataError, and its subclass DamagedError if
     the content is not what was written.
     """
-    try:
-        header, tensors = read_tensors(path, ENTRY, whole=whole)
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    header, tensors = read_tensors(path, ENTRY, whole=whole)
     match header:
         case {"checksum": str(written), "metadata": dict(texts)}:
             if not whole or written == _checksum(tensors, texts):

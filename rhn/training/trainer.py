@@ -22,56 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.ensemble import Ensemble, Weights, deterministic, sums
-from rhn.training.graphs import captured
+from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
 from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
-from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
+from rhn.training.state import TrialState, best_epoch, diverged, has_ended
+from rhn.training.task import Task
 
 CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
-
-
-class Task:
-    """The base class of tasks: the model, data, loss and measurements of a training run."""
-
-    columns: tuple[str, ...]
-    """Names of the columns of a curve in files."""
-    first_epoch = 0
-    """0: both losses are measured, also before training. 1: the training loss is the mean over the
-    steps of an epoch, and curves have learning rate and gradient norm too.
-    """
-    objective: Objective = "valid"
-    """The loss that decides which weights are best."""
-
-    def __init__(self, config: Any, device: torch.device | str = "cpu"):
-        self.config, self.device = config, torch.device(device)
-
-    def model(self, seed: int) -> nn.Module:
-        """Build the model of a seed on the CPU, with its initial weights."""
-        raise NotImplementedError
-
-    def batches(self, epoch: int) -> Sequence[Any]:
-        """Return the batches of an epoch, counted from 1: `inputs(model, numbers)` has what trials
-        share and a tree of their own tensors (K, ...); with first_epoch = 1 they have a `length`.
-        """
-        raise NotImplementedError
-
-    def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
-        """Return (a number, (losses in nats, state for the next step)) of one model. own: (state
-        from the last step, None in the first of an epoch; the model's part of the inputs).
-        """
-        raise NotImplementedError
-
-    def evaluate(self, ensemble: Ensemble) -> Tensor:
-        """Measure the losses of each model: (K, 2), or (K, 1) without the training loss."""
-        raise NotImplementedError
-
-    def measured(self, nll: float) -> float:
-        """Convert a loss from nats to the measure that the columns name."""
-        return nll
-
-    def schedule(self, epoch: int) -> float:
-        """Return the divisor of the learning rates in an epoch."""
-        return 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +65,9 @@ class Trainer:
     of the configuration by default; `part_size` models (None: all) share one pass of a step.
     """
 
+    numbers: list[int]
+    """The trials in the ensemble: those that are live, and ended ones not yet removed."""
+    _done: int
     _log: Tensor
     _carry: list
 
@@ -124,41 +83,32 @@ class Trainer:
     ):
         self.task, self.config = task, task.config
         self._models = dict(models)
-        self._best = {n: _trained(model) for n, model in models.items()}
+        self._best: dict[int, Weights] = {}
+        for n, model in models.items():
+            trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+            self._best[n] = {name: p.detach() for name, p in trained}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
-        self._before = 0  # steps of the epochs before the present one
+        self.epoch = 0
+        """Number of epochs done."""
+        self.steps = 0
+        """Number of optimiser steps done."""
         # the numbers that each step logs
         self._logged = ("nll", "norm") if self._optimizer.clip else ("nll",)
         if saved is not None:
             self._resume(saved)
             return
         self._use(self._new_trials(list(models)))
-        self._begin_epoch(1)
+        self._begin_epoch()
         if self.task.first_epoch == 0:
             with deterministic():
                 self._measure(self._measurements())
 
     @property
-    def epoch(self) -> int:
-        """Number of epochs done."""
-        return self._epoch - 1
-
-    @property
     def position(self) -> tuple[int, int]:
         """The number of completed steps of the current epoch, and the number of all its steps."""
         return self._done, len(self._batches)
-
-    @property
-    def steps(self) -> int:
-        """Number of optimiser steps done."""
-        return self._before + self._done
-
-    @property
-    def numbers(self) -> list[int]:
-        """The trials in the ensemble: those that are live, and ended ones not yet removed."""
-        return list(self._trials.numbers)
 
     def live(self) -> list[int]:
         """Return the numbers of the trials that have not ended."""
@@ -188,12 +138,11 @@ class Trainer:
         if self._done == 0:
             self._drop_ended()
             self._carry = [None] * len(self._parts)
-        batch = self._batches[self._done]
-        skeleton = self._trials.ensemble.skeleton
+        batch, skeleton = self._batches[self._done], self._trials.ensemble.skeleton
         inputs = [batch.inputs(skeleton, part.numbers) for part in self._parts]
         shared, drawn = zip(*inputs, strict=True)
         self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
-        self._done += 1
+        self._done, self.steps = self._done + 1, self.steps + 1
         ended = self._done == len(self._batches)
         if ended:
             self._measure(self._measurements())
@@ -201,8 +150,8 @@ class Trainer:
             self._measure(self._overflown())
             ended = not self.live()
         if ended:
-            self._before += self._done
-            self._begin_epoch(self._epoch + 1)
+            self.epoch += 1
+            self._begin_epoch()
         return ended
 
     def model(self, number: int) -> nn.Module:
@@ -216,12 +165,12 @@ class Trainer:
     def state(self, number: int) -> TrialState:
         """Return the state from which a trial continues; an ended one has only its best weights."""
         tensors = {f"best.{name}": t.cpu() for name, t in self._best[number].items()}
-        if number in self._trials.numbers:
+        if number in self.numbers:
             carried = enumerate(zip(*self._carry, strict=True))
             within = {f"states.{i}": torch.cat(ts) for i, ts in carried}
             tensors |= self._of(number, self._trials.tensors | within)
             if self._done:
-                logs = self._log[:, self._trials.numbers.index(number)].T.cpu()
+                logs = self._log[:, self.numbers.index(number)].T.cpu()
                 tensors |= {"step": torch.tensor(self._done, device="cpu")}
                 tensors |= dict(zip(self._logged, logs, strict=True))
         return TrialState(self._curves[number], {name: t.numpy() for name, t in tensors.items()})
@@ -239,10 +188,12 @@ class Trainer:
             t.copy_(kept[name])
         self._use(trials)
         going = [n for n in self.live() if n in live] or live
-        self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
-        self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
+        self.epoch = max(len(self._curves[n]) for n in going) + self.task.first_epoch - 1
+        self._begin_epoch()
+        self.steps = sum(len(self.task.batches(epoch + 1)) for epoch in range(self.epoch))
         if "step" in kept:
             self._done = int(kept["step"][0])
+            self.steps += self._done
             self._log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
             states = [t.to(self.task.device) for name, t in kept.items() if "states." in name]
             self._carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
@@ -254,19 +205,20 @@ class Trainer:
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights))
 
     def _use(self, trials: Trials) -> None:
-        self._trials, count = trials, len(trials.numbers)
+        self._trials, self.numbers, count = trials, list(trials.numbers), len(trials.numbers)
         size = self._part_size or count
-        self._parts = [trials[start : start + size] for start in range(0, count, size)]
+        starts = range(0, count, size) if size < count else ()
+        self._parts = [trials[start : start + size] for start in starts] or [trials]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
-    def _begin_epoch(self, epoch: int) -> None:
-        self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, []
-        shape = len(self._batches), len(self._trials.numbers), len(self._logged)
+    def _begin_epoch(self) -> None:
+        self._batches, self._done, self._carry = self.task.batches(self.epoch + 1), 0, []
+        shape = len(self._batches), len(self.numbers), len(self._logged)
         self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
-        divisor = self.task.schedule(epoch)
-        for k, number in enumerate(self._trials.numbers):
+        divisor = self.task.schedule(self.epoch + 1)
+        for k, number in enumerate(self.numbers):
             self._trials.rate[k] = self._rates[number] / divisor
 
     def _overflown(self) -> dict[int, list[float]]:
@@ -293,7 +245,7 @@ class Trainer:
         """Add these rows, by index in the ensemble, to the curves of the live trials."""
         live, weights = self.live(), self._trials.measured.weights
         for place, row in rows.items():
-            number = self._trials.numbers[place]
+            number = self.numbers[place]
             if number not in live:
                 continue
             curve = self._curves[number] = np.vstack([self._curves[number], row])
@@ -313,7 +265,7 @@ class Trainer:
             self._use(self._trials[places])
 
     def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        k = self._trials.numbers.index(number)
+        k = self.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
     def _with_weights(self, number: int, weights: Weights) -> nn.Module:
@@ -338,10 +290,6 @@ def training_step(
         logs.append(torch.stack([loss] if norm is None else [loss, norm], 1))
         carried.append(last)
     return torch.cat(logs), carried
-
-
-def _trained(model: nn.Module) -> Weights:
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _stacked(states: Sequence[TrialState]) -> Weights:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     file is flushed to disk and renamed to `path`, or removed after an error. Raises OutputError.
     """
     path = _file(path)
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.stem}.{_MARK}-{os.urandom(4).hex()}{path.suffix}")
     try:
         with writing(path):
             yield temporary
@@ -92,19 +93,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    """Return a new temporary path beside a path, with its suffix."""
-    return path.with_name(f".{path.stem}.{_MARK}-{os.urandom(4).hex()}{path.suffix}")
-
-
-def _try_to_write(temporary: Path) -> None:
-    """Find out whether permissions, name and disk allow a file."""
-    try:
-        temporary.write_bytes(b"\0")
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -168,10 +156,13 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: {path.parent} is no folder")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise OutputError(f"cannot write {path}: Permission denied")
     with writing(path):
-        _try_to_write(_temporary(path))
+        if path.exists():
+            path.open("ab").close()
+        # whether permissions, name and disk allow a file
+        start = f".{path.stem}.{_MARK}-"
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=start, suffix=path.suffix) as file:
+            file.write(b"\0")
     return path
 
 

@@ -3,8 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Hashable
-from functools import cache
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from types import NoneType
@@ -16,6 +15,7 @@ SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
 LIMITS = {"gte": "least", "gt": "above", "lt": "below", "lte": "most"}  # names of cyclopts, ours
+HINTS: Any = cache(partial(get_type_hints, include_extras=True))  # of a class, read once
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
@@ -79,7 +79,7 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
         above = most is None and not (isinstance(value, int) and value > largest)
         limits = f"of at least {least}" if above else f"from {least} to {largest}"
         wanted = f"{least}" if least == largest else f"a whole number {limits}"
-        raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
+        raise unexpected(name, value, wanted)
     return plain(value)
 
 
@@ -111,7 +111,7 @@ def number(
     wanted = ", ".join(given) or kind
     if max(-least, most) < inf:
         wanted = f"a number from {least:g} to {most:g}"
-    raise InvalidInputError(f"{name} is {in_short(value)}: expected {wanted}")
+    raise unexpected(name, value, wanted)
 
 
 def check_values(config: Any) -> None:
@@ -124,13 +124,8 @@ def check_values(config: Any) -> None:
     rhn.errors.InvalidInputError: depth is 0: expected a whole number of at least 1
     """
     kind: Any = type(config)
-    for name, hint in _hints(kind).items():
+    for name, hint in HINTS(kind).items():
         object.__setattr__(config, name, _checked(name, plain(getattr(config, name)), hint))
-
-
-@cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
@@ -146,7 +141,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     known = get_args(kind)
     if value not in known if known else not isinstance(value, kind):
         expected = ", ".join(known) or kind.__name__
-        raise InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
+        raise unexpected(name, value, expected)
     return value
 
 
@@ -157,7 +152,7 @@ def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
     hints = kinds[:1] * len(values) if kinds[-1] is Ellipsis else kinds
     if not values or len(values) != len(hints):
         expected = "one value or more" if kinds[-1] is Ellipsis else f"{len(kinds)} values"
-        raise InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
+        raise unexpected(name, value, expected)
     return tuple(_checked(name, plain(v), hint) for v, hint in zip(values, hints, strict=True))
 
 
@@ -182,7 +177,7 @@ def check_device(device: Any) -> str:
         gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         gpus += ["mps"] * torch.backends.mps.is_available()
         found = " or ".join(map(repr, ("cpu", *gpus)))
-        raise InvalidInputError(f"device is {in_short(device)}: expected {found}") from error
+        raise unexpected("device", device, found) from error
     return str(place)
 
 
@@ -194,7 +189,12 @@ def free_memory(device: str = "cpu") -> int:
         import torch  # here, because most callers ask about the CPU
 
         return torch.cuda.mem_get_info(device)[0]
-    return int(min(_available(), _left_in_group(Path("/sys/fs/cgroup"))))
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # all memory
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(available, _left_in_group(Path("/sys/fs/cgroup"))))
 
 
 def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
@@ -211,15 +211,6 @@ def in_words(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def _available() -> int:
-    """Return the bytes that new processes may take, or those of all memory if it is not known."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _left_in_group(group: Path) -> float:
     """Return the bytes left in a container (control groups, version 2). Cached files are free."""
     try:
@@ -230,6 +221,15 @@ def _left_in_group(group: Path) -> float:
         return max(0, limit - used + cached)
     except (OSError, KeyError, ValueError):
         return math.inf
+
+
+def unexpected(name: str, value: object, expected: str) -> InvalidInputError:
+    """Return the error for a value that is refused: name, value, and what was expected.
+
+    >>> unexpected("depth", 0, "1 or more")
+    InvalidInputError('depth is 0: expected 1 or more')
+    """
+    return InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
 
 
 def in_short(value: object) -> str:

@@ -36,13 +36,13 @@ every_kernel = pytest.mark.parametrize("case", COMPILED, ids=str)
 @pytest.fixture
 def calls(monkeypatch):
     """The names of the compiled functions that are called."""
-    names, original = [], compiled._call_all
+    names, original = [], compiled.call_c
 
-    def counted(name, *rest):
+    def counted(name, *rest, **arguments):
         names.append(name)
-        return original(name, *rest)
+        return original(name, *rest, **arguments)
 
-    monkeypatch.setattr(compiled, "_call_all", counted)
+    monkeypatch.setattr(compiled, "call_c", counted)
     return names
 
 

@@ -9,8 +9,8 @@ from cases import assert_close
 from tables import for_each
 
 from rhn.cells import CellMasks
+from rhn.models import LanguageModel
 from rhn.models.dropout import Masks
-from rhn.models.networks import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.language import LanguageTask
 from rhn.training.optimizers import OPTIMIZERS
