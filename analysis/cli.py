@@ -75,7 +75,7 @@ class GatesCommand(LayerCommand):
     function: ClassVar[str] = "analysis.gates:gate_activity"
 
     output: tuple[Path, ...] = (Path("gates.png"),)
-    """Files: figure (.png, .svg, .pdf), all numbers (.json, .npz), rows of the table (.csv)."""
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
 
 @command_class
@@ -101,7 +101,7 @@ class LesionCommand(LayerCommand):
     max_tokens: Count | None = None
     """For a text: number of tokens to predict in all, from its beginning (default: 20000)."""
     output: tuple[Path, ...] = (Path("lesion.png"),)
-    """Files: figure (.png, .svg, .pdf), all numbers (.json, .npz), rows of the table (.csv)."""
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
 
 @command_class

@@ -10,8 +10,8 @@ shift 2
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$results"
 "$python" -m rhn train jsb-depth-6 --objective train --out "$run" "$@"
-"$python" -m analysis gates "$run/best.safetensors" --output "$results/depth6-gates.png" "$results/depth6-gates.csv"
+"$python" -m analysis gates "$run/best.safetensors" --output "$results/depth6-gates.png" --csv "$results/depth6-gates.csv"
 for mode in bias carry blind; do
     "$python" -m analysis lesion "$run/best.safetensors" --mode "$mode" --pairs \
-        --output "$results/depth6-lesion-$mode.png" "$results/depth6-lesion-$mode.csv"
+        --output "$results/depth6-lesion-$mode.png" --csv "$results/depth6-lesion-$mode.csv"
 done

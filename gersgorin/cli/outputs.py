@@ -31,8 +31,10 @@ class OutputOptions:
 
     json: Annotated[bool, OUTPUT_OPTIONS] = False
     """Print all numbers as one JSON object instead of the table."""
+    csv: Annotated[Path | None, OUTPUT_OPTIONS] = None
+    """File for the rows of the table (.csv)."""
     output: Annotated[tuple[Path, ...], OUTPUT_OPTIONS] = ()
-    """Files: figure (.png, .svg, .pdf), all numbers (.json, .npz), rows of the table (.csv)."""
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
     figure: Annotated[str | None, OUTPUT_OPTIONS, Parameter(metavar="SIZE")] = None
     """Width of the figure: column, page, slide, or inches."""
     title: Annotated[str | None, OUTPUT_OPTIONS] = None
@@ -53,10 +55,12 @@ def checked_outputs(command: OutputOptions) -> list[Path]:
     >>> print(*checked_outputs(PlotCommand()))
     gersgorin-spectra.png
     """
+    if command.csv:
+        check_output(command.csv, (".csv",))
     if command.figure is not None:
         inches_of(command.figure)
     files = command.output or [Path(f"gersgorin-{command.name}.png")]
-    return [check_output(path, (*FIGURE_SUFFIXES, *SUFFIXES, ".csv")) for path in files]
+    return [check_output(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in files]
 
 
 def show(command: OutputOptions, found: Result, outputs: list[Path], source: str) -> None:
@@ -65,15 +69,15 @@ def show(command: OutputOptions, found: Result, outputs: list[Path], source: str
         print(json.dumps(found.to_dict()), flush=True)
     else:
         print(printable(str(found)), flush=True)
+    if command.csv:
+        write_table(command.csv, found)
     for path in outputs:
         if path.suffix.lower() in FIGURE_SUFFIXES:
             save_figure(path, lambda: figure_of(command, found, source), command.figure)
-        elif path.suffix.lower() == ".csv":
-            write_table(path, found)
         else:
             found.save(path)
     if not command.json:
-        for path in outputs:
+        for path in [command.csv, *outputs] if command.csv else outputs:
             print(f"{'figure' if path.suffix.lower() in FIGURE_SUFFIXES else 'file'}: {path}")
 
 

@@ -17,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 
 
 OWN_OPTIONS = (
-    "cell", "depth", "hidden_size", "transform_bias", "cell_options", "init", "init_std", "layers",
+    "cell", "depth", "hidden_size", "transform_bias", "cell_options", "init", "init_std",
     "optimizer", "learning_rate", "batch_size", "epochs", "patience", "seed", "objective",
     "corpus", "unit", "max_tokens",
 )  # fmt: skip

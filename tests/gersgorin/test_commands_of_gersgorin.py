@@ -83,10 +83,10 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
     found = function_of(TABLE[name])(cell_of(depth=2), x_of(), **DATA, **own)
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
-    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "b.csv") == 0
+    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{found}\n") and EXPLAINED + found.page in out
-    assert out.endswith("figure: b.png\nfile: b.csv\n")
+    assert out.endswith("figure: b.png\n")
     assert str(load("b.npz")) == str(load("b.json")) == str(found)
     assert Path("b.png").read_bytes().startswith(b"\x89PNG")
     with Path("b.csv").open() as file:
@@ -362,7 +362,7 @@ def test_a_recording_of_a_training_run(capsys):
 def test_other_commands_draw_and_write(name, capsys):
     if name not in THERE:
         pytest.skip("written elsewhere")
-    files = ["--output", "a.png", "a.npz", "a.csv"]
+    files = ["--output", "a.png", "a.npz", "--csv", "a.csv"]
     assert run(name, "--cell", "rnn", *SMALL, *files) == 0
     assert capsys.readouterr().out.startswith(f"{load('a.npz')}\n")
     assert Path("a.png").read_bytes().startswith(b"\x89PNG") and Path("a.csv").read_text()

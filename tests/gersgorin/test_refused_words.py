@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
         ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
         ("plot --chorale none", "chorale is 'none': expected a name"),
         ("plot --figure poster", "poster"),
-        ("plot --output a.txt", "cannot write a.txt: expected a name ending in"),
+        ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
         ("plot --hidden-size 1.5", "--hidden-size"),
         ("plt", "Unknown command"),
     ],

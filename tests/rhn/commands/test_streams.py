@@ -31,7 +31,7 @@ def test_a_full_device_is_one_sentence():
 
 
 def test_a_command_whose_reader_has_ended_writes_its_files(own_folder, command):
-    line = "gersgorin plot --cell rnn --hidden-size 3 --steps 5 --output out.png out.csv"
+    line = "gersgorin plot --cell rnn --hidden-size 3 --steps 5 --output out.png --csv out.csv"
     reader, writer = os.pipe()
     os.close(reader)
     with (
