@@ -1,5 +1,5 @@
-"""The one table of hard matrices that shared tests run over, in float64, hypothesis's random ones;
-a measure of outlines.
+"""The one table of hard matrices that shared tests run over, in float64, and hypothesis's random
+ones.
 
 A new row is tested by every test that takes `MATRICES`; a new inclusion set is tested on every row.
 """
@@ -76,19 +76,3 @@ def square_matrices(largest: int = 7) -> st.SearchStrategy[torch.Tensor]:
     return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(
         torch.from_numpy
     )
-
-
-def outside_by(points: np.ndarray, polygons: list[np.ndarray]) -> np.ndarray:
-    """How far each complex point is from the nearest closed polygon; 0 inside one (winding number
-    not 0).
-    """
-    best = np.full(points.shape, np.inf)
-    for polygon in polygons:
-        start, along = polygon[:-1], np.diff(polygon)
-        to_point = points[:, None] - start
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.nan_to_num((to_point * along.conj()).real / np.abs(along) ** 2)
-            turns = np.angle((to_point - along) / to_point).sum(1) / (2 * np.pi)
-        distance = np.abs(to_point - np.clip(share, 0, 1) * along).min(1)
-        best = np.minimum(best, np.where(np.round(np.nan_to_num(turns)) != 0, 0, distance))
-    return best

@@ -167,15 +167,12 @@ SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
 CONFIGURATIONS = {
     "list": "[]",
     "typo": '{"preset": "ptb-sota", "hidden_sise": 3}',
-    "text": '{"preset": "ptb-sota", "hidden_size": "3"}',
     "part": '{"cell": "rhn"}',
-    "cell": '{"preset": "jsb-depth-1", "cell": ["rhn"]}',
 }
 XML = """<score-partwise><part id="P1"><measure><attributes><divisions>4</divisions></attributes>
 {}</measure></part></score-partwise>"""
 SCORES = {
     "chord.xml": XML.format("<note><chord/><duration>4</duration></note>"),
-    "voices.xml": XML.format("<backup><duration>4</duration></backup>"),
     "cut.xml": XML[:60],
 }
 
@@ -194,10 +191,6 @@ def files() -> None:
     Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
     Path("empty.txt").write_text("")
     save("short.safetensors", build_model(TEXT, 5), **language)
-    Path("index.csv").write_text(",a,b\n0,0.1,0.2\n1,0.3,0.4\n2,0.5,0.6\n")
-    Path("grouped.csv").write_text("a,b\n0.1,0.2\n1_000,0.4\n")
-    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2**40, 2)}".ljust(117) + "\n"
-    Path("power.npy").write_bytes(b"\x93NUMPY\1\0v\0" + header.encode())
     save("cell.safetensors", RHN(88, 4))
     save("gated.safetensors", MUSIC)
     save("ungated.safetensors", PolyphonicModel("dt-rnn", hidden_size=4, depth=3))
