@@ -16,7 +16,9 @@ from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_FLOAT
 from rhn.version import __version__
 
-FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
+NO_WHOLE_NUMBER = re.compile(  # but cyclopts would round it, or it has too many digits
+    r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+|[+-]?\d{19,}", re.IGNORECASE
+)
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Natural = Annotated[int, Parameter(validator=Number(gte=0))]
 Positive = Annotated[float, Parameter(validator=Number(gt=0))]
@@ -75,12 +77,12 @@ def _shown_default(value: Any) -> str | None:
 
 
 def _check_words(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
-    """Refuse 1.5 for a whole number, which cyclopts would round, and an empty path."""
+    """Refuse 1.5 and 10**20 for a whole number, and an empty path."""
     for argument in arguments:
         types = _types_in(argument.hint)
         for token in argument.tokens:
             empty = Path in types and not token.value
-            if empty or (int in types and FRACTION.fullmatch(token.value)):
+            if empty or (int in types and NO_WHOLE_NUMBER.fullmatch(token.value)):
                 kind = Path if empty else int
                 raise CoercionError(token=token, argument=argument, target_type=kind)
 
