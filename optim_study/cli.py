@@ -16,7 +16,7 @@ from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.command_line import command_line, run_read
-from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
+from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.tables import aligned, formatted, printable
 
@@ -163,6 +163,7 @@ class Plot:
         kinds: dict = {"swarm": (plot_swarm, REGIONS[:1]), "map": (plot_map, REGIONS)}
         draw, regions = kinds[self.kind]
         outputs = self.output or (Path(f"{self.kind}.png"),)
+        inches_of(self.figure)
         for path in outputs:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
         every = [row for run in self.runs for row in _rows_of(run)]
