@@ -33,7 +33,7 @@ from rhn.training.language import LanguageTask
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
-from rhn.utils.validation import check_device, plain
+from rhn.utils.validation import check_device, plain, whole_number
 
 SAVE_SHARE = 0.02  # of the time: a kill costs as much as is trained between two saves
 
@@ -98,6 +98,7 @@ def train(
     check_data(data, TextCorpus if text else Corpus)
     if not plain(max_minutes) >= 0:
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
+    whole_number("threads", threads)
     # before the folder is made: the model may be refused
     kind: Any = LanguageTask if text else ChoraleTask
     task = kind(settings, data, check_device(device))
