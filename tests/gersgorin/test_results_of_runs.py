@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from oracles import differences, log_norms, rows_of_spectra
 from tables import for_each
 
 from gersgorin.analyses.gains import gains
@@ -44,6 +45,21 @@ def test_a_diagonal_step_has_these_numbers():
     assert table["Jacobian against differences (relative)"] < 1e-8
 
 
+@for_each("name", ["rnn", "lstm", "pair"])
+def test_every_row_of_spectra_is_numpys(name):
+    f, x, how = NETWORKS[name]()
+    found = spectra(f, x[:6], **how).table()
+    matrices = open_run(f, x[:6], **how).jacobians().numpy()
+    wanted = [rows_of_spectra(A) for A in matrices]
+    for row in wanted[0]:
+        numbers = [each[row] for each in wanted]
+        coarse = "overlap" in row or "numerical radius" in row  # a grid, and a polygon
+        tolerance = {"rel": 5e-3} if coarse else {"rel": 1e-8, "abs": 1e-12}
+        assert np.ravel(found[row]) == pytest.approx(numbers[: np.size(found[row])], **tolerance)
+    logs = log_norms(matrices)[-1]
+    assert found["log10 ||ds[T]/ds[0]||"] == pytest.approx(logs / math.log(10), rel=1e-9)
+
+
 @for_each(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
 def test_growth_of_a_multiple_of_the_identity(factor, rate):
     found = products(linear(factor * torch.eye(2).double()))
@@ -52,7 +68,8 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     life = {0.0: math.inf, math.log(2): math.inf, -math.inf: 0.0}[rate]
     assert table["half-life of ||ds[t]/ds[0]|| (steps)"] == life
     assert found.notes() == {"steps whose product is 0": 10 * (factor == 0)}
-    assert table["step t of the largest ||ds[t]/ds[0]||"] == (10 if factor == 2 else 1)
+    places = [table[f"step t of the {end} ||ds[t]/ds[0]||"] for end in ("largest", "smallest")]
+    assert places == {1.0: [1, 1], 2.0: [10, 1], 0.0: [1, 1]}[factor]
 
 
 def test_blocks_of_steps_change_nothing(monkeypatch):
@@ -65,15 +82,17 @@ def test_blocks_of_steps_change_nothing(monkeypatch):
                 np.testing.assert_allclose(getattr(other, name), value, 1e-9, 1e-9)
 
 
-def test_gains_of_layers_are_norms_of_layer_jacobians():
+def test_gains_are_norms_of_jacobians_of_layers_and_inputs():
     f, x, _ = cell("dts-rnn", "3")
-    run = open_run(f, x)
+    run, found = open_run(f, x), gains(f, x)
     layers = f.layer_jacobians(*run.at())
     wanted = [np.linalg.norm(J.detach()[..., :6, :6], 2, axis=(-2, -1)) for J in layers]
-    np.testing.assert_allclose(gains(run).layers, np.stack(wanted, 1))
-    assert np.isnan(
-        gains(open_run(lambda x, s: s / 2 + x, torch.arange(3), torch.zeros(2))).input
-    ).all()
+    np.testing.assert_allclose(found.layers, np.stack(wanted, 1))
+    for t, s in enumerate(run.states[:-1]):
+        B = differences(lambda x, s=s: f.step(x[None], s[None])[0], x[t])
+        assert found.input[t] == pytest.approx(np.linalg.norm(B, 2), rel=1e-7)
+    ids = gains(open_run(lambda x, s: s / 2 + x, torch.arange(3), torch.zeros(2)))
+    assert np.isnan(ids.input).all() and [*ids.notes().values()] == [3]
 
 
 def test_gates_of_a_function_have_its_names():

@@ -9,12 +9,13 @@ import pytest
 import torch
 from tables import for_each
 from torch import nn
+from zoo import Layered, OnlyStep, Vectors, WithState
 
 from gersgorin.jacobians import LargeJacobian, central_differences, jacobians
 from gersgorin.linalg import jacobian_product
 from gersgorin.run import Run, open_run
 from gersgorin.step import as_step
-from rhn.cells import Cell, make_cell
+from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
 from tests.numbers.record import DOUBLE, M, N, T, X, filled, pair
 
@@ -30,18 +31,6 @@ def close(found, wanted, tolerance=DOUBLE):
 NAMES = {"title": "net", "data": "x", "unit": "steps"}
 
 
-class WithState(nn.Module):
-    """(x, (h, c)) -> (output, (h, c)) of a batch, around a cell of torch.nn."""
-
-    def __init__(self):
-        super().__init__()
-        self.cell = nn.LSTMCell(M, N)
-
-    def forward(self, x, state=None):
-        h, c = self.cell(x, state)
-        return 2 * h, (h, c)
-
-
 class OneRow(nn.Module):
     """(x, s) -> s of one row, with a new tensor of zeros at every step."""
 
@@ -53,50 +42,14 @@ class OneRow(nn.Module):
         return torch.tanh(self.W(torch.cat([s[:2], torch.zeros(1), s[3:]])) + self.B(x))
 
 
-class Layered(nn.Module):
-    """(x, state) -> (output, state) of sequences, through an embedding or as numbers."""
-
-    def __init__(self, batch_first=False, ids=False):
-        super().__init__()
-        self.embed = nn.Embedding(7, M) if ids else nn.Identity()
-        self.rnn = nn.GRU(M, N, 2, batch_first=batch_first)
-
-    def forward(self, x, state=None):
-        return self.rnn(self.embed(x), state)
-
-
-class Vectors(nn.Module):
-    """step(x, s) of one row."""
-
-    state_size = N
-
-    def __init__(self):
-        super().__init__()
-        self.W, self.B = nn.Linear(N, N), nn.Linear(M, N)
-
-    def step(self, x, s):
-        return torch.tanh(self.W(s) + self.B(x))
-
-
-class Compact(Cell):
-    """A cell with only a step."""
-
-    def __init__(self):
-        super().__init__(M, N)
-        self.W = nn.Linear(M + N, N)
-
-    def step(self, x, s):
-        return torch.tanh(self.W(torch.cat((x, s), -1)))
-
-
 LSTM = filled(nn.LSTM(M, N))
 LOSSY = filled(nn.LSTM(M, 5, 2, proj_size=2))
 MODULES = {
-    "module of two tensors": filled(WithState()),
-    "time first": filled(Layered()),
-    "batch first": filled(Layered(batch_first=True)),
-    "step of vectors": filled(Vectors()),
-    "cell with only a step": filled(Compact()),
+    "module of two tensors": filled(WithState(M, N)),
+    "time first": filled(Layered(M, N)),
+    "batch first": filled(Layered(M, N, batch_first=True)),
+    "step of vectors": filled(Vectors(M, N)),
+    "cell with only a step": filled(OnlyStep(M, N)),
     "projection": LOSSY,
     "module of one row": filled(OneRow()),
     "torch.nn cell": filled(nn.GRUCell(M, N)),
@@ -144,7 +97,7 @@ def test_the_rows_of_a_state_of_two_axes_are_its_first_axis(batch_first):
 
 @for_each("batch_first", [True, False])
 def test_the_layout_is_what_batch_first_says(batch_first):
-    layer = filled(Layered(batch_first))
+    layer = filled(Layered(M, N, batch_first))
     batch = X[None] if batch_first else X[:, None]
     run = open_run(layer, batch)
     close(run.states[-1], layer(batch)[1].flatten().detach())
@@ -154,7 +107,7 @@ def test_the_layout_is_what_batch_first_says(batch_first):
 
 
 def test_ids_are_read_by_an_embedding():
-    layer, ids = filled(Layered(ids=True)), torch.arange(12) % 7
+    layer, ids = filled(Layered(M, N, ids=True)), torch.arange(12) % 7
     run = open_run(layer, ids, torch.zeros(2, 1, N))
     close(run.states[-1], layer(ids[:, None])[1].flatten().detach())
     close(open_run(layer, ids).states, run.states)  # of the layer inside
@@ -162,7 +115,7 @@ def test_ids_are_read_by_an_embedding():
 
 
 def test_nothing_of_the_user_changes():
-    layer = Layered().train().half()
+    layer = Layered(M, N).train().half()
     before = {name: t.clone() for name, t in layer.state_dict().items()}
     generator = torch.get_rng_state()
     with torch.inference_mode():

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import full, nn, ones, rand, zeros
+from zoo import EachState, OwnLoop, Stacked, Vectors
 
 import analysis
 import gersgorin
@@ -57,58 +58,12 @@ def halved(x, s):
     return s / 2
 
 
-class Minimal(nn.Module):
-    """A cell with a step, and a state size if it is not None."""
-
-    def __init__(self, state_size=4):
-        super().__init__()
-        self.gate = nn.Linear(7, 4)
-        if state_size is not None:
-            self.state_size = state_size
-
-    def step(self, x, s):
-        return torch.tanh(self.gate(torch.cat([x, s], -1)))
-
-
 class Pair(nn.Module):
     """A step of two tensors, (h, a)."""
 
     def forward(self, x, state):
         h, a = state
         return h + a, a / 2
-
-
-class OwnLoop(nn.Module):
-    """A loop over the frames of (B, T, m)."""
-
-    def __init__(self):
-        super().__init__()
-        self.cell = nn.LSTMCell(3, 4)
-
-    def forward(self, x):
-        h, c = x.new_ones(2, len(x), 4)
-        for t in range(x.shape[1]):
-            h, c = self.cell(x[:, t], (h, c))
-        return h
-
-
-class Stored(nn.Module):
-    """A language model (B, T) that begins each call from the state of the last call."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(20, 6)
-        self.rnn = nn.LSTM(6, 8, batch_first=True)
-        self.state = None
-
-    def forward(self, ids):
-        outputs, state = self.rnn(self.embedding(ids), self.state)
-        self.state = tuple(part.detach() for part in state)
-        return outputs
-
-
-STORED = Stored()
-STORED(ones(4, 12).long())
 
 
 class Counting:
@@ -131,28 +86,6 @@ class Silent(Cell):
         return s
 
 
-class Named(nn.Module):
-    """Two cells and an output."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.out = nn.GRU(5, 4), nn.GRU(4, 3), nn.Linear(3, 5)
-
-    def forward(self, x):
-        return self.out(self.b(self.a(x)[0])[0])
-
-
-class Narrow(nn.Module):
-    """A network of chorales whose outputs are no keys."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(88, 5)
-
-    def forward(self, x):
-        return self.rnn(x)[0]
-
-
 class Bomb:
     """Writes a file when it is unpickled."""
 
@@ -160,6 +93,7 @@ class Bomb:
         return Path("exploded").touch, ()
 
 
+LOOP, NARROW = OwnLoop(nn.LSTMCell(3, 4)), EachState(5, units=5, inputs=88)
 RUN = gersgorin.open_run(nn.GRU(3, 4), rand(9, 3))
 SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
     lambda x, s: torch.sqrt(s + x[0]), torch.tensor([[4.0], [-2.0], [1.0], [1.0]]), s0=zeros(4)
@@ -199,7 +133,7 @@ def files() -> None:
     Path("chorales.json").write_text(json.dumps({s: [chorale] for s in ("train", "valid", "test")}))
     Path("one_step.py").write_text("def step(x, s):\n    return s + x.sum()\n")
     torch.save({}, "evil.pt")
-    torch.save(OwnLoop().state_dict(), "own_loop.pt")
+    torch.save(LOOP.state_dict(), "own_loop.pt")
     Path("loop.csv").symlink_to("loop.csv")
     with zipfile.ZipFile("members.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")

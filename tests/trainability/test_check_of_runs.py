@@ -9,7 +9,8 @@ import torch
 from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
-from training_runs import Last, N, T, other_words, sums
+from training_runs import N, T, other_words, sums
+from zoo import Kept, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import checks, races
@@ -89,7 +90,7 @@ def test_all_that_is_printed_are_literals_and_numbers(slow):
     x = sums()[0]
     for found in (
         slow,
-        checked(Last(3), data=(x, classes), loss_fn=nn.CrossEntropyLoss()),
+        checked(LastState(3), data=(x, classes), loss_fn=nn.CrossEntropyLoss()),
         checked(rate=1e25),
         checked(data=(x, (classes > 0).float()[:, None]), loss_fn=nn.BCEWithLogitsLoss()),
         checked(data=(x, x[:, :, 0].sum(1, keepdim=True)),
@@ -254,16 +255,6 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
 
 def test_seconds_are_printed_as_steps():
     assert checked(steps=100, seconds=1e6).steps == 100
-
-
-class Kept(Last):
-    def __init__(self):
-        super().__init__()
-        self.state = torch.zeros(1, 32, 8)
-
-    def forward(self, x):
-        z, self.state = self.rnn(x, self.state[:, : len(x)].detach())
-        return self.out(z[:, -1])
 
 
 x, y = sums()
