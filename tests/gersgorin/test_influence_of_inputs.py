@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from readable import other_words, words_in
 from tables import for_each
 from torch import nn
 from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
@@ -17,8 +18,6 @@ from gersgorin.analyses.influence import ROWS, Influence, influence
 from gersgorin.model_map import batch_first_of, outputs_in
 from gersgorin.run import open_run
 from rhn.cells import make_cell
-from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import other_words, words_in
 from tests.numbers.record import filled
 
 T, B, M, N = 7, 2, 3, 4
@@ -350,27 +349,6 @@ def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted()
     close(influence(model, frames).influence, influence(model, frames.double()).influence)
     assert [influence(f, x).returned for f, x in ((Placed(), ids()), (model, frames))] == [2, 2]
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
-
-
-LAYER, ONE = nn.GRU(M, N, batch_first=True), torch.randn(T, M)
-REFUSED = {
-    "a batch without a layout": lambda: influence(causal, numbers()),
-    "the other axis": lambda: influence(loop(), numbers(), batch_first=False),
-    "one step": lambda: influence(LAYER, ONE[:1]),
-    "ids without an embedding": lambda: influence(lambda x: x.double(), torch.arange(T)),
-    "other outputs": lambda: influence(lambda x: x[1:], ONE),
-    "no gradient": lambda: influence(lambda x: x.detach(), ONE),
-    "another loss": lambda: influence(LAYER, ONE, of="mse", y=ONE),
-    "lengths": lambda: influence(LAYER, numbers(), lengths=[T, T + 1]),
-}
-
-
-@for_each("name", REFUSED)
-def test_a_refusal_is_one_sentence(name):
-    with pytest.raises(InvalidInputError) as raised:
-        REFUSED[name]()
-    text = str(raised.value)
-    assert "\n" not in text and ("expected" in text or "Error" in text), text
 
 
 def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from oracles import close
 from scipy.special import erf
 from tables import for_each, others_slow
 from torch import nn
@@ -26,7 +27,6 @@ from gersgorin.jacobians import LargeJacobian
 from gersgorin.run import open_run
 from gersgorin.step import as_step
 from rhn.cells import make_cell
-from tests.gersgorin.test_step_of_networks import close
 from tests.numbers.record import M, N, T, X, filled
 
 d = torch.float64

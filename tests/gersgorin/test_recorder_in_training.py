@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from readable import other_words, words_in
 from tables import for_each
 from torch import nn
 from torch.autograd.functional import jacobian
@@ -23,10 +24,9 @@ from zoo import EachState, OwnLoop
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
-from rhn.errors import DataError, RhnError
+from rhn.errors import DataError
 from rhn.models import LanguageModel, PolyphonicModel
 from tests.cases import SHALLOW_CASES
-from tests.gersgorin.test_results_of_runs import other_words, words_in
 
 T, M, N = 9, 5, 7
 STEPS, BATCH, RATE = 6, 5, 0.1  # of the training runs of libraries
@@ -231,28 +231,6 @@ def test_a_file_holds_all_arrays_and_one_of_version_0_6_0_is_read(tmp_path):
     np.savez(tmp_path / "old.npz", **{name: old[name] for name in old if name != "radius"})
     with pytest.raises(DataError, match="not a record written by"):
         Recording.load(tmp_path / "old.npz")
-
-
-def lost():
-    layer = nn.GRU(M, N)
-    nn.init.constant_(layer.weight_hh_l0, torch.nan)
-    return layer
-
-
-REFUSED = {
-    "weights of GRU are NaN or infinite": lambda: Recorder(lost(), frames(T)),
-    "Sequential cannot read x": lambda: Recorder(tagger(), torch.rand(1, T, M + 1)),
-    "model is function: expected a module": lambda: Recorder(lost, frames(T)),
-    "x is an empty list": lambda: Recorder(tagger(), []),
-    "every is 0: expected": lambda: Recorder(tagger(), frames(1, T), 0),
-    "loss is torch.float32 of shape": lambda: Recorder(tagger(), frames(1, T), loss=torch.ones(2)),
-}
-
-
-@for_each("words", REFUSED)
-def test_bad_input_is_one_sentence_before_the_training(words):
-    with pytest.raises(RhnError, match=words):
-        REFUSED[words]()
 
 
 @for_each("to_none", [True, False])

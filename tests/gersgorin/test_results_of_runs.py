@@ -1,12 +1,12 @@
 """Results along a run: recorded numbers, closed forms, tables of literals, files and figures."""
 
 import math
-import re
 
 import numpy as np
 import pytest
 import torch
 from oracles import differences, log_norms, rows_of_spectra
+from readable import other_words, words_in
 from tables import for_each
 
 from gersgorin.analyses.gains import gains
@@ -15,9 +15,6 @@ from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import NO_NUMBER, NOT_CONVERGED, ROWS, Spectra, spectra
 from gersgorin.run import open_run
 from rhn.cells import make_cell
-from rhn.errors import InvalidInputError
-from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
-from rhn.utils.tables import MISSING
 from tests.numbers.record import NETWORKS, X, cell, filled
 
 DIAGONAL = torch.diag(torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64))
@@ -134,20 +131,6 @@ def test_the_typical_step_has_the_median_radius():
 
 
 LSTM = torch.nn.LSTM(3, 4)
-REFUSED = {
-    "leading is 0: expected a whole number from 1 to 8":
-        lambda: spectra(LSTM, X, leading=0),
-    "step is 24: expected a whole number from 0 to 23": lambda: spectra(LSTM, X).plot(step=24),
-    "gate is 2 to 2: expected 0 to 1": lambda: gates(LSTM, X, of=lambda x, s: 2 + 0 * x),
-    r"what gates(x, s) returns is int: expected a tensor": lambda: gates(LSTM, X, of=lambda *_: 1),
-    r"gates(x, s) fails: TypeError: ": lambda: gates(LSTM, X, of=lambda x: x),
-}  # fmt: skip
-
-
-@for_each("words", REFUSED)
-def test_other_arguments_are_refused(words):
-    with pytest.raises(InvalidInputError, match=re.escape(words)):
-        REFUSED[words]()
 
 
 def test_a_run_is_saved_and_named(tmp_path):
@@ -163,24 +146,6 @@ def every_result():
         f, x, how = NETWORKS[name]()
         run = open_run(f, x, data="bwv269", **how)
         yield from (spectra(run), spectra(run, leading=1), products(run), gains(run), gates(run))
-
-
-def other_words(text, found, more=()):
-    """Words of a text that are no numbers and no literals of the class of a result."""
-    own = (
-        *more,
-        f"({COLUMNS[0]})",
-        found.page,
-        found.data,
-        found.network.split(", depth")[0],
-        EXPLAINED,
-        NOTE,
-        *COLUMNS,
-    )
-    for literal in sorted((*found.texts, *own), key=len, reverse=True):
-        text = text.replace(literal, " ")
-    text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)
-    return {*text.split()} - {MISSING, ";", ",", ":"}
 
 
 def test_all_printed_words_are_literals_and_rows_are_the_same():
@@ -204,15 +169,6 @@ def test_results_are_saved_and_read_back(tmp_path):
             for name, value in vars(found).items():
                 if isinstance(value, np.ndarray):
                     np.testing.assert_array_equal(getattr(again, name), value)
-
-
-def words_in(figure):
-    """All texts of a figure."""
-    from matplotlib.text import Text
-
-    figure.canvas.draw()
-    drawn = [t.get_text() for t in figure.findobj(Text) if t.get_visible()]
-    return [text.replace("$\\mathdefault", "").replace("−", "-") for text in drawn]
 
 
 def test_figures_show_the_numbers_and_no_other_words():

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import full, nn, ones, rand, zeros
-from zoo import EachState, OwnLoop, Stacked, Vectors
+from zoo import EachState, Kept, LastState, OwnLoop, Stacked, Vectors
 
 import analysis
 import gersgorin
 import optim_study
 import rhn
+import trainability
 from optim_study.config import StudyConfig
 from rhn.cells import (
     DTRNN,
@@ -94,6 +95,18 @@ class Bomb:
 
 
 LOOP, NARROW = OwnLoop(nn.LSTMCell(3, 4)), EachState(5, units=5, inputs=88)
+LOST = nn.GRU(3, 4)
+nn.init.constant_(LOST.weight_hh_l0, nan)
+X, LINEAR = rand(100, 3), nn.Linear(3, 1)
+SGD = torch.optim.SGD(LINEAR.parameters(), 0.1)
+PARTS = {"x": X, "y": X[:, :1], "loss_fn": nn.MSELoss(), "optimizer": SGD, "steps": 50}
+
+
+def checked(**changes):
+    """A check of a sound training run with these changes."""
+    return trainability.check(**{"model": LINEAR, **PARTS, **changes})
+
+
 RUN = gersgorin.open_run(nn.GRU(3, 4), rand(9, 3))
 SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
     lambda x, s: torch.sqrt(s + x[0]), torch.tensor([[4.0], [-2.0], [1.0], [1.0]]), s0=zeros(4)

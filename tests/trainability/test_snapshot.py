@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from oracles import plain_losses
 from tables import for_each
 from torch import nn
 from training_runs import parts, run_of, sums
@@ -178,17 +179,8 @@ def test_training_is_a_plain_loop_to_the_bit(kind):
     losses = train_run(run, 12, seed=0)
 
     other, adam, schedule = mine
-    train_x, train_y = run.data.train.x, run.data.train.y
     torch.manual_seed(0)
-    generator, plain = torch.Generator().manual_seed(0), []
-    while len(plain) < 12:
-        for rows in torch.randperm(160, generator=generator).split(32):
-            loss = loss_fn(other(train_x[rows]), train_y[rows])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            schedule.step()
-            plain.append(loss.item())
+    plain = plain_losses(other, run.data.train.x, run.data.train.y, loss_fn, adam, 12, schedule)
     assert losses == plain[:12]
 
 
