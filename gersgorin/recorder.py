@@ -31,7 +31,7 @@ from gersgorin.states import real_view
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
-from rhn.utils.validation import whole_number
+from rhn.utils.validation import number, whole_number
 
 LONGEST_PRODUCT = 32  # time steps
 LONGEST_UNSAVED = 10.0  # seconds after which a measurement writes the file
@@ -90,6 +90,7 @@ class Recorder:
         self._positions, self._how = positions, how
         self._path = None if path is None else check_output(path, (".npz",))
         self._copy = door.copied(self._model)
+        constant = None if constant is None else number("constant", constant)
         self._fixed: dict[str, Any] = {
             "every": self._every,
             "probe": checksum_of_probe(self._probe),

@@ -15,7 +15,7 @@ from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import command_class, command_line, field_options, read_fields, run_read
-from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
+from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.tables import aligned, formatted, printable
 
@@ -154,6 +154,7 @@ class Plot:
         kinds: dict = {"swarm": (plot_swarm, REGIONS[:1]), "map": (plot_map, REGIONS)}
         draw, regions = kinds[self.kind]
         outputs = self.output or (Path(f"{self.kind}.png"),)
+        inches_of(self.figure)
         for path in outputs:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
         every = [row for run in self.runs for row in _rows_of(run)]

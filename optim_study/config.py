@@ -225,7 +225,7 @@ class RunConfig(SharedSettings):
     """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
     fuse: Count | None = None
     """Number of trials to train as one program (default: chosen by the device and its memory)."""
-    jobs: Count | None = None
+    jobs: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] | None = None
     """Number of workers, which train trials at the same time (default: one on each GPU, or one on
     the CPU; with Ray, one on each GPU or each CPU of the cluster).
     """

@@ -18,7 +18,7 @@ from optim_study.engines import Job, Processes, ThisProcess
 from optim_study.folder import StudyFolder, rows_in
 from optim_study.results import TrialRow, write_csv
 from optim_study.shares import SHARE_COLUMNS, Share, training_shares
-from optim_study.storage import JOURNAL, open_storage
+from optim_study.storage import JOURNAL, address_of, open_storage
 from rhn.cells.registry import num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError, OutputError, RhnError
@@ -74,6 +74,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     if not isinstance(config, RunConfig):
         raise InvalidInputError(f"config is {in_short(config)}: expected a RunConfig")
     _check_files(config.folder)
+    if config.storage is not None:
+        address_of(config.storage)
     # nodes of a cluster have another current folder
     out, data = config.folder.absolute(), config.data and config.data.absolute()
     with _engine_of(config) as engine:

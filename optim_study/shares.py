@@ -12,15 +12,17 @@ count as one test.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import get_args
 
 import numpy as np
 
 from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
 from optim_study.results import ALIKE, TrialRow, by_network, constant_of, distinct_trials
+from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.results import EXPLAINED
 from rhn.utils.tables import aligned, formatted
-from rhn.utils.validation import number
+from rhn.utils.validation import in_short, number
 
 BELOW = 9.5  # nats per frame; the constant predictor has 11.16 on the chorales
 COMPARED_WITH = "rhn"
@@ -69,13 +71,17 @@ def training_shares(
 ) -> list[Share]:
     """Compute the share of trials that train, for each network and each region in `regions` that
     has trials. A trial trains if its loss is below `below`, in nats per frame. Raises
-    InvalidInputError without trials, or if `below` is not a finite number.
+    InvalidInputError without trials, for another loss or region, or if `below` is not a finite
+    number.
 
     >>> from optim_study import read_csv
     >>> training_shares(read_csv("docs/results/small-study.csv"))[0].below  # doctest: +SKIP
     7
     """
     below, found, parts = number("below", below), list[Share](), list[list[TrialRow]]()
+    for name, known in (loss, get_args(Objective)), *((each, REGIONS) for each in regions):
+        if name not in known:
+            raise InvalidInputError(f"loss or region is {in_short(name)}: expected {known}")
     for network, trials in by_network(distinct_trials(rows)).items():
         for name in regions:
             if own := [row for row in trials if name in (ALL_TRIALS, region(row))]:

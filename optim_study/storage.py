@@ -23,7 +23,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.config import StudyConfig, config_from_protocol, require_same_protocol
@@ -175,7 +175,12 @@ def _journal(path: Path) -> JournalStorage:
         raise DataError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _database(url: str) -> RDBStorage:
+def address_of(url: str) -> URL:
+    """Return the address of a database. Raises InvalidInputError.
+
+    >>> address_of("postgresql://me@there/trials").host
+    'there'
+    """
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
@@ -183,6 +188,11 @@ def _database(url: str) -> RDBStorage:
     # the server's answer would show it, with the end of the password
     if "@" in (address.host or ""):
         raise InvalidInputError(f"storage has two @: {EXPECTED}, with %40 for @ in a password")
+    return address
+
+
+def _database(url: str) -> RDBStorage:
+    address = address_of(url)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if address.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), ALIVE

@@ -58,7 +58,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     (True, False)
     """
     of_device = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or of_device or "can't allocate memory" in str(error)
+    of_torch = ("can't allocate memory", "Storage size calculation overflowed")
+    said = any(sentence in str(error) for sentence in of_torch)
+    return isinstance(error, MemoryError) or of_device or said
 
 
 def first_line(error: BaseException) -> str:

@@ -220,7 +220,7 @@ def _row(name: str) -> tuple[Any, dict[str, Any]]:
 
 def _layered(entries: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return entries with changes. Another cell drops the options and bias of the first."""
-    cell = changes.get("cell") or entries.get("cell")
+    cell = entries.get("cell") if changes.get("cell") is None else changes["cell"]
     if cell != entries.get("cell"):
         entries = {key: v for key, v in entries.items() if key not in ("cell_options", BIAS)}
     options = {**_options(entries), **_options(changes)}
@@ -237,7 +237,7 @@ def _options(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """Return the configuration of values that replace those of the cell, and those of a base."""
     first = base.get("cell")
-    cell = given.get("cell") or first or "rhn"
+    cell = next(name for name in (given.get("cell"), first, "rhn") if name is not None)
     kept = base.get("cell_options", {}) if cell == first else {}
     values = {**base, **({} if cell == first else _of_cell(kind, cell)), **given, "cell": cell}
     try:

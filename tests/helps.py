@@ -1,4 +1,4 @@
-"""The commands, and whether their help knows the options of a line or a sentence."""
+"""The commands, and whether their help knows the options of a line."""
 
 import contextlib
 import importlib
@@ -58,18 +58,3 @@ def complaint(line: str) -> str | None:
         if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*words))
     }
     return f"{' '.join(words)} has no {', '.join(sorted(unknown))}" if unknown else None
-
-
-def lines_of(call: str, sentence: str) -> list[str]:
-    """Command lines with the options that a sentence about a call names. An option belongs to the
-    command that its clause names, or else to the command of the call. Options of the call are left
-    out.
-    """
-    lines = list[str]()
-    given = {word.partition("=")[0] for word in call.split()} | {"--help"}
-    for clause in re.split(r"[,;:`()]", sentence):
-        named = re.search(rf"rhn data [a-z]+|(?:{'|'.join(MAINS)}) [a-z][a-z-]*", clause)
-        command = named[0] if named else call.partition(" -")[0]
-        options = re.findall(r"(?<![\w-])--[a-z][a-z-]*", clause)
-        lines += [f"{command} {option}" for option in options if option not in given]
-    return lines

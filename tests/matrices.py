@@ -1,5 +1,4 @@
-"""The one table of hard matrices that shared tests run over, in float64, hypothesis's random ones;
-a measure of outlines.
+"""The one table of hard matrices that shared tests run over, in float64.
 
 A new row is tested by every test that takes `MATRICES`; a new inclusion set is tested on every row.
 """
@@ -7,8 +6,6 @@ A new row is tested by every test that takes `MATRICES`; a new inclusion set is 
 import numpy as np
 import scipy.linalg
 import torch
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 rng = np.random.default_rng(20160712)
 
@@ -64,31 +61,3 @@ MATRICES: dict[str, torch.Tensor] = {
     }.items()
 }
 REAL_MATRICES = {name: A for name, A in MATRICES.items() if not A.is_complex()}
-
-
-def square_matrices(largest: int = 7) -> st.SearchStrategy[torch.Tensor]:
-    """Random real matrices, n = 1..largest, with zeros, repeated values and entries over 12 orders
-    of magnitude.
-    """
-    magnitude = st.floats(-6, 6).map(lambda e: 10.0**e)
-    entry = st.one_of(st.sampled_from([0.0, 0.0, 1.0, -1.0]), st.floats(-3, 3, width=32), magnitude)
-    sizes = st.integers(1, largest)
-    return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(
-        torch.from_numpy
-    )
-
-
-def outside_by(points: np.ndarray, polygons: list[np.ndarray]) -> np.ndarray:
-    """How far each complex point is from the nearest closed polygon; 0 inside one (winding number
-    not 0).
-    """
-    best = np.full(points.shape, np.inf)
-    for polygon in polygons:
-        start, along = polygon[:-1], np.diff(polygon)
-        to_point = points[:, None] - start
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.nan_to_num((to_point * along.conj()).real / np.abs(along) ** 2)
-            turns = np.angle((to_point - along) / to_point).sum(1) / (2 * np.pi)
-        distance = np.abs(to_point - np.clip(share, 0, 1) * along).min(1)
-        best = np.minimum(best, np.where(np.round(np.nan_to_num(turns)) != 0, 0, distance))
-    return best

@@ -1,27 +1,27 @@
-"""What makes a figure readable, as a test can say it."""
+"""What a reader sees of a figure or a printed result."""
 
+import re
 from itertools import combinations
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
+from rhn.utils.tables import MISSING
+
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
-SHORT = 110  # pixels of axes that may have no room for two numbers
 TOUCH = 0.5  # pixels that two boxes may share
 
 
 def readable(figure: Figure, *, least: int = 5) -> None:
     """No text leaves the figure, no two texts overlap, and no legend covers a text that is not its
-    own, or a point.
+    own.
 
     least: texts that the figure has at least.
     """
@@ -36,32 +36,12 @@ def readable(figure: Figure, *, least: int = 5) -> None:
             f"{text} is cut off: {box} of {figure.bbox}"
         )
         assert text.get_fontsize() >= 6, f"{text} is too small"
-    for axis in (axis for ax in figure.axes if ax.axison for axis in (ax.xaxis, ax.yaxis)):
-        (low, high), room = (
-            sorted(axis.get_view_interval()),
-            axis.axes.bbox.size["xy".index(axis.axis_name)],
-        )
-        places = [place for place in axis.get_majorticklocs() if low <= place <= high]
-        if (
-            isinstance(axis.get_major_locator(), MaxNLocator)
-            and room > SHORT
-            and not np.isclose(low, high)
-        ):
-            assert len(places) != 1, f"one number alone, {places[0]:g}, is no scale"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"
     for legend in figure.findobj(Legend):
         own, box = set(legend.findobj(Text)), legend.get_window_extent()
         for text, other in texts.items():
             assert text in own or not overlap(box, other), f"a legend covers {text}"
-        axes = legend.axes
-        for points in [] if axes is None else _points(axes):
-            # others are not drawn
-            points = points[((points >= axes.bbox.min) & (points <= axes.bbox.max)).all(1)]
-            inside = (points > box.min + TOUCH).all(1) & (points < box.max - TOUCH).all(1)
-            assert not inside.any(), (
-                f"a legend covers points of {axes}, at pixels {points[inside][0]}"
-            )
 
 
 def filled(figure: Figure) -> None:
@@ -96,16 +76,26 @@ def overlap(one: Bbox, two: Bbox) -> bool:
     )
 
 
-def _points(axes):
-    """The points of the axes' lines and dots, (P, 2) in pixels."""
-    with np.errstate(invalid="ignore"):
-        for line in axes.findobj(Line2D):
-            if line.axes is axes and line in axes.lines:
-                yield line.get_transform().transform(
-                    np.column_stack(line.get_data(orig=False)).astype(float)
-                )
-        for dots in axes.collections:
-            if isinstance(dots, PathCollection):
-                yield dots.get_offset_transform().transform(
-                    np.ma.filled(dots.get_offsets(), np.nan)
-                )
+def words_in(figure):
+    """All texts of a figure."""
+    figure.canvas.draw()
+    drawn = [t.get_text() for t in figure.findobj(Text) if t.get_visible()]
+    return [text.replace("$\\mathdefault", "").replace("−", "-") for text in drawn]
+
+
+def other_words(text, found, more=()):
+    """Words of a text that are no numbers and no literals of the class of a result."""
+    own = (
+        *more,
+        f"({COLUMNS[0]})",
+        found.page,
+        found.data,
+        found.network.split(", depth")[0],
+        EXPLAINED,
+        NOTE,
+        *COLUMNS,
+    )
+    for literal in sorted((*found.texts, *own), key=len, reverse=True):
+        text = text.replace(literal, " ")
+    text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)
+    return {*text.split()} - {MISSING, ";", ",", ":"}

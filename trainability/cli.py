@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rhn.cli.entry import run_command
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.io import check_output
 from rhn.utils.results import SUFFIXES, Result
@@ -63,6 +63,8 @@ def arguments_in(word: str) -> dict[str, Any]:
     try:
         value = runpy.run_path(file, run_name=Path(file).stem).get(name)
         value = value() if callable(value) else value
+    except SyntaxError as error:  # has no frame of the user's file
+        raise InvalidInputError(f"{file} is no Python: {first_line(error)}") from error
     finally:
         sys.path = path
     if not isinstance(value, Mapping):

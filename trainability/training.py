@@ -239,7 +239,7 @@ def check_parts(
         ("model", model, nn.Module, "a module of torch"),
         ("loss_fn", loss_fn, Callable, "a function loss_fn(output, y) that returns one number"),
         ("optimizer", optimizer, torch.optim.Optimizer, "one optimizer of torch.optim"),
-        ("predict", predict or len, Callable, "a function of the output of the model"),
+        ("predict", predict, Callable | None, "a function of the output of the model"),
     ):
         if not isinstance(part, kind):  # type: ignore[arg-type]
             raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")

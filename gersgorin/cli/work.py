@@ -82,7 +82,8 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
     """All networks that `compare` names. Raises InvalidInputError for options that none of them has
     or a network that is named twice.
     """
-    whole_number("seeds", command.seeds, 1)
+    for name, value in [("seeds", command.seeds), *(("depth", depth) for depth in command.depth)]:
+        whole_number(name, value, 1, 100_000)
     for option in ("networks", "cell", "depth"):
         words = getattr(command, option)
         door.require(len({*words}) == len(words), option, " ".join(map(str, words)), "each once")

@@ -46,7 +46,7 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
         stack = StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
         stack.of_torch = True
         return stack
-    weights = _weights(module, whole_number("layer", layer or 0, 0, layers - 1))
+    weights = _weights(module, whole_number("layer", 0 if layer is None else layer, 0, layers - 1))
     W, ours = weights["weight_ih"], OURS[classes[0]]
     own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours == "rnn" else {}
     own |= {"batch_first": batch_first, "dtype": W.dtype, "device": "meta"}  # draws no numbers

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Factory = TypeVar("Factory", bound=Callable)
 COMMON = {"depth", "init", "batch_first", "kernel", "generator", "device", "dtype"}
+NAMED = re.compile(r"\w[\w.]*:\w")  # package.module:attribute
 WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options in small letters
 
 
@@ -134,7 +135,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
         return resolve_name("rhn.cells.convert:as_in_torch")(name.partition(":")[2])
-    if isinstance(name, str) and re.match(r"\w[\w.]*:\w", name):
+    if isinstance(name, str) and NAMED.match(name):
         factory = import_named(name, "cell")
         if callable(factory):
             return factory
@@ -150,6 +151,8 @@ def import_named(name: str, what: str) -> Any:
     3.141592653589793
     """
     module, _, attribute = name.partition(":")
+    if not NAMED.match(name):
+        raise InvalidInputError(f"{what} is {in_short(name)}: expected package.module:NAME")
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

@@ -4,7 +4,7 @@ from dataclasses import field
 from pathlib import Path
 
 from rhn.utils.command_line import command_class
-from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
+from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.tables import aligned, formatted
 
@@ -23,6 +23,7 @@ class Report:
     def run(self) -> None:
         from rhn.plotting.curves import CURVE_COLUMNS, draw_curves, read_curves
 
+        inches_of(self.figure)
         for path in self.output:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
         curves = [each for run in self.runs for each in read_curves(run)]

@@ -31,7 +31,7 @@ from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
-from rhn.utils.validation import check_device, plain
+from rhn.utils.validation import check_device, plain, whole_number
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -101,6 +101,7 @@ def train(
     check_data(data, kind.data)
     if not plain(max_minutes) >= 0:
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
+    whole_number("threads", threads)
     # before the folder is made: the model may be refused
     task = kind(settings, data, check_device(device))
     models = build_models(task.model, [settings.seed] if seeds is None else seeds, task.device)

@@ -124,12 +124,12 @@ def _shown_default(value: Any) -> str | None:
 
 
 def _check_words(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
-    """Refuse 1.5 for a whole number, which cyclopts would round, and an empty path."""
+    """Refuse 1.5 and 10**20 for a whole number, and an empty path."""
     for argument in arguments:
         types = _types_in(argument.hint)
         for token in argument.tokens:
             empty = Path in types and not token.value
-            if empty or (int in types and "." in token.value):
+            if empty or (int in types and ("." in token.value or len(token.value) > 18)):
                 kind = Path if empty else int
                 raise CoercionError(token=token, argument=argument, target_type=kind)
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from oracles import highway_step, log_norms, transition_step
 from tables import for_each
 
 from gersgorin.analyses.compare import compare
@@ -29,51 +30,21 @@ def made(kind, depth, init="gaussian:0.1", **options):
 X = torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
 
 
-class Logged:
-    """A product P exp(log) with the largest entry of P at 1."""
-
-    def __init__(self):
-        self.P, self.log = np.eye(N), 0.0
-
-    def then(self, J):
-        self.P = J @ self.P
-        if size := np.abs(self.P).max():
-            self.P, self.log = self.P / size, self.log + math.log(size)
-
-    @property
-    def log_norm(self):
-        return self.log + math.log(np.linalg.norm(self.P, 2))
-
-
 def layers_of(cell, x, s):
     """(The Jacobians of the layers of a step of an RHN or a DT-RNN, the next state)."""
-    W, R, b = (p.detach().numpy() for p in (cell.weight_ih, cell.weight_hh, cell.bias))
-    found = []
-    for k in range(cell.depth):
-        z = R[k] @ s + b[k] + (W @ x if k == 0 else 0)
-        if isinstance(cell, RHN):
-            h, t = np.tanh(z[:N]), 1 / (1 + np.exp(-z[N:]))
-            dh, dt = (1 - h * h) * t, t * (1 - t) * (h - s)
-            found.append(np.diag(1 - t) + dh[:, None] * R[k][:N] + dt[:, None] * R[k][N:])
-            s = h * t + s * (1 - t)
-        else:
-            s = np.tanh(z)
-            found.append((1 - s * s)[:, None] * R[k])
-    return found, s
+    weights = [p.detach().numpy() for p in (cell.weight_ih, cell.weight_hh, cell.bias)]
+    return (highway_step if isinstance(cell, RHN) else transition_step)(weights, x, s)
 
 
 def expected(cell):
     """(log ||A[t] ... A[0]||, log ||A[t]||) for each step."""
-    whole, s, logs, alone = Logged(), np.zeros(N), [], []
+    every, s = [], np.zeros(N)
     for x in X.numpy():
-        step = Logged()
         layers, s = layers_of(cell, x, s)
-        for J in layers:
-            whole.then(J)
-            step.then(J)
-        logs.append(whole.log_norm)
-        alone.append(step.log_norm)
-    return logs, alone
+        every.append(layers)
+    ends = np.cumsum([len(layers) for layers in every]) - 1
+    alone = [log_norms(layers)[-1] for layers in every]
+    return log_norms(J for layers in every for J in layers)[ends].tolist(), alone
 
 
 CELLS = {

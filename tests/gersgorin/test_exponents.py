@@ -9,6 +9,8 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from oracles import qr_exponents
+from readable import other_words, words_in
 from tables import for_each
 from torch import nn
 
@@ -23,10 +25,8 @@ from gersgorin.analyses.lyapunov import (
     random_frame,
 )
 from gersgorin.run import open_run
-from rhn.errors import InvalidInputError
 from tests.gersgorin.published import exponents_by_autograd, exponents_by_diagonals
-from tests.gersgorin.test_results_of_runs import other_words, words_in
-from tests.numbers.record import NETWORKS, X, cell
+from tests.numbers.record import NETWORKS, cell
 
 d = torch.float64
 ZERO = torch.zeros(2, dtype=d)
@@ -116,24 +116,15 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
 
 
-def by_loops(A, Q):
-    """Mean log |R_ii|, sorted: one NumPy QR a step."""
-    logs = []
-    for step in A:
-        Q, R = np.linalg.qr(step @ Q)
-        logs.append(np.log(np.abs(np.diag(R))))
-    return np.sort(np.mean(logs, 0))[::-1]
-
-
 @for_each("name", ["rnn", "dts-rnn 3", "rhn 3", "lstm", "nn.LSTM"])
 def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(name, monkeypatch):
     f, x, how = NETWORKS[name]()
     run = open_run(f, x, **how)
     A, N = run.jacobians().numpy(), run.state_size
     whole, frame = lyapunov(run, seed=3), random_frame(N, N, 3, run.states).numpy()
-    np.testing.assert_allclose(whole.exponents, by_loops(A, frame), atol=1e-10)
+    np.testing.assert_allclose(whole.exponents, qr_exponents(A, frame), atol=1e-10)
     assert whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
-    one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame[:, :1]]))[0])
+    one = qr_exponents(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame[:, :1]]))[0])
     for limit in (4096, N - 1):  # whole Jacobians in blocks, products with one vector
         monkeypatch.setattr(home, "BLOCK", 6 * N * N)
         monkeypatch.setattr(home, "LARGE", limit)
@@ -372,12 +363,6 @@ def test_smooth_steps_have_no_jumps_in_their_own_precision(dtype):
         s0 = torch.linspace(0.1, 0.4, 5).to(dtype)
         found = lyapunov(step, torch.zeros(50, 1, dtype=dtype), s0)
         assert found.jumps.max() < (1e-3 if dtype == d else 0.5), found.jumps.max()
-
-
-@for_each("options", [{"count": 7}, {"count": 0}, {"warmup": 24}, {"repeat": 0}, {"seed": -1}])
-def test_wrong_numbers_are_refused(options):
-    with pytest.raises(InvalidInputError, match="expected"):
-        lyapunov(cell("rnn")[0], X, **options)
 
 
 def test_words_are_literals_and_files_are_read_back(tmp_path):

@@ -9,8 +9,9 @@ import scipy.linalg
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled, square_matrices
+from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled
 from scipy.optimize import linear_sum_assignment, minimize_scalar
+from strategies import square_matrices
 from tables import for_each
 
 from gersgorin.linalg import (

@@ -2,23 +2,22 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from readable import other_words, words_in
 from tables import for_each
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
 
 from gersgorin.analyses import influence as home
 from gersgorin.analyses.influence import ROWS, Influence, influence
 from gersgorin.model_map import batch_first_of, outputs_in
 from gersgorin.run import open_run
 from rhn.cells import make_cell
-from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import other_words, words_in
-from tests.gersgorin.test_step_of_networks import Vectors, WithState
 from tests.numbers.record import filled
 
 T, B, M, N = 7, 2, 3, 4
@@ -40,48 +39,27 @@ def in_place(x):
     return o
 
 
-class Loop(nn.Module):
-    """A loop over a cell and a norm of (B, T, m), which hands the state on by a function."""
-
-    def __init__(self, hand_on=torch.clone):
-        super().__init__()
-        self.embed, self.cell, self.norm = nn.Embedding(6, M), nn.GRUCell(M, N), nn.LayerNorm(N)
-        self.hand_on = hand_on
-
-    def forward(self, x):
-        x = x if x.is_floating_point() else self.embed(x)
-        h, outputs = x.new_zeros(len(x), N), []
-        for x_t in x.unbind(1):
-            h = self.norm(self.cell(x_t, self.hand_on(h)))
-            outputs.append(h)
-        return torch.stack(outputs, 1)
-
-
-class Reader(nn.Module):
-    """A GRU of (B, T, m) or ids with an output for each frame, or only for the last one."""
-
-    def __init__(self, outputs=2, last=False, ids=False):
-        super().__init__()
-        self.embed = nn.Embedding(6, M) if ids else nn.Identity()
-        self.rnn, self.out, self.last = nn.GRU(M, N, batch_first=True), nn.Linear(N, outputs), last
-
-    def forward(self, x):
-        states = self.rnn(self.embed(x))[0]
-        return self.out(states[:, -1] if self.last else states)
-
-
-class Placed(Reader):
+class Placed(nn.Module):
     """Looks up positions first, then ids in another layout; keeps its state from call to call."""
 
     def __init__(self):
-        super().__init__(ids=True)
+        super().__init__()
         self.places, self.state = nn.Embedding(T, M), None
+        self.embed, self.rnn = nn.Embedding(6, M), nn.GRU(M, N, batch_first=True)
 
     def forward(self, x):
         places = self.places(torch.arange(T))
         states, last = self.rnn(self.embed(x.transpose(0, 1)).transpose(0, 1) + places, self.state)
         self.state = last.detach()
         return {"none": None, "states": states, "last": last}
+
+
+def loop(hand_on=torch.clone):
+    return OwnLoop(nn.GRUCell(M, N), hand_on)
+
+
+def reader(outputs=2, kind=EachState):
+    return kind(outputs, units=N, inputs=M)
 
 
 def numbers(first=True):
@@ -98,12 +76,12 @@ CASES = {  # name: (model, x, options)
     "both ways": lambda: (nn.GRU(M, N, bidirectional=True), numbers(False), {}),
     "convolution": lambda: (causal, numbers(), {"batch_first": True}),
     "attention": lambda: (nn.TransformerEncoderLayer(M, 1, 8, batch_first=True), numbers(), {}),
-    "loop": lambda: (Loop(), numbers(), {"batch_first": True}),
+    "loop": lambda: (loop(), numbers(), {"batch_first": True}),
     "in place": lambda: (in_place, numbers(), {"batch_first": True}),
-    "ids": lambda: (Reader(ids=True), ids(), {}),
+    "ids": lambda: (Embedded(reader(), 6, M), ids(), {}),
     "ids by places, kept state": lambda: (Placed(), ids(), {}),
-    "one output": lambda: (Reader(last=True), numbers(), {}),
-    "as many outputs as steps": lambda: (Reader(T, last=True), numbers(), {}),
+    "one output": lambda: (reader(kind=LastState), numbers(), {}),
+    "as many outputs as steps": lambda: (reader(T, LastState), numbers(), {}),
 }
 
 
@@ -152,13 +130,13 @@ def test_the_influence_on_outputs_is_that_of_autograd(name):
 
 
 LOSSES = {  # name: (model, y, the loss by torch, (B, T) or (B,))
-    "bernoulli": lambda: (Reader(M), numbers().sigmoid().round(), lambda o, y:
+    "bernoulli": lambda: (reader(M), numbers().sigmoid().round(), lambda o, y:
         F.binary_cross_entropy_with_logits(o, y, reduction="none").sum(-1)),
-    "categorical": lambda: (Reader(5), torch.tensor([[0, 1, 2, 3, -100, -100, 4], [1] * T]),
+    "categorical": lambda: (reader(5), torch.tensor([[0, 1, 2, 3, -100, -100, 4], [1] * T]),
         lambda o, y: F.cross_entropy(o.transpose(1, 2), y, reduction="none")),
-    "categorical, one": lambda: (Reader(5, last=True), torch.tensor([4, 1]),
+    "categorical, one": lambda: (reader(5, LastState), torch.tensor([4, 1]),
         lambda o, y: F.cross_entropy(o, y, reduction="none")),
-    "squared": lambda: (Reader(1), numbers()[..., :1],
+    "squared": lambda: (reader(1), numbers()[..., :1],
         lambda o, y: F.mse_loss(o, y, reduction="none").sum(-1) / 2),
 }  # fmt: skip
 
@@ -188,7 +166,7 @@ def pair(x, state):
     return h + c, (torch.tanh(c), c)
 
 
-ZERO, WITH_STATE, OWN = torch.zeros(N).double(), filled(WithState()), filled(Vectors())
+ZERO, WITH_STATE, OWN = torch.zeros(N).double(), filled(WithState(M, 6)), filled(Vectors(M, N))
 STEPWISE = {  # name: (step, options, first state)
     "first state": (lambda x, s: torch.tanh(V @ torch.cat([x, s])), {"s0": ZERO + 0.3}, ZERO + 0.3),
     "output beside a tuple": (pair, {"state_size": (N, N)}, (ZERO, ZERO)),
@@ -308,23 +286,18 @@ def test_a_single_number_of_the_inputs():
         close(influence(causal, x, batch_first=True, feature=k).influence, wanted)
 
 
-class Packs(Reader):
-    """Packs padded sequences (B, T, m)."""
-
-    def forward(self, x, lengths):
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        outputs, state = self.rnn(packed)
-        steps = {"batch_first": True, "total_length": x.shape[1]}
-        return self.out(state[0] if self.last else pad_packed_sequence(outputs, **steps)[0])
-
-
 @for_each("last", [False, True])
 def test_steps_after_given_lengths_are_not_counted(last):
-    model, x, lengths = Packs(2, last).double(), numbers(), torch.tensor([T, T - 3])
+    model, x, lengths = (
+        Packed(2, units=N, inputs=M, last=last).double(),
+        numbers(),
+        torch.tensor([T, T - 3]),
+    )
     found = influence(model, (F.pad(x, (0, 0, 0, 5)), lengths), lengths=lengths)
     squares, count = np.zeros((2, *found.influence.shape))
+    kind = LastState if last else EachState
     for b, n in enumerate(lengths):
-        each = by_autograd(lambda x: Reader.forward(model, x), x[b : b + 1, :n], 0)
+        each = by_autograd(partial(kind.forward, model), x[b : b + 1, :n], 0)
         now = np.s_[:, T - n :] if last else np.s_[:n, :n]
         squares[now] += each**2
         count[now] += 1
@@ -335,10 +308,10 @@ def test_steps_after_given_lengths_are_not_counted(last):
 
 
 GAPS = {  # name: (model, x, whether the gradient is the slope)
-    "detached": (lambda: Loop(torch.detach), numbers, False),
-    "ids": (lambda: Loop(torch.detach), ids, False),
+    "detached": (lambda: loop(torch.detach), numbers, False),
+    "ids": (lambda: Embedded(loop(torch.detach), 6, M), ids, False),
     "random": (lambda: lambda x: F.dropout(x, 0.5, True), numbers, False),
-    "sound": (Loop, numbers, True),
+    "sound": (loop, numbers, True),
     "saturated": (lambda: filled(nn.LSTM(M, N, batch_first=True)), lambda: 30 * numbers(), True),
 }
 
@@ -378,30 +351,9 @@ def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted()
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
 
 
-LAYER, ONE = nn.GRU(M, N, batch_first=True), torch.randn(T, M)
-REFUSED = {
-    "a batch without a layout": lambda: influence(causal, numbers()),
-    "the other axis": lambda: influence(Loop(), numbers(), batch_first=False),
-    "one step": lambda: influence(LAYER, ONE[:1]),
-    "ids without an embedding": lambda: influence(lambda x: x.double(), torch.arange(T)),
-    "other outputs": lambda: influence(lambda x: x[1:], ONE),
-    "no gradient": lambda: influence(lambda x: x.detach(), ONE),
-    "another loss": lambda: influence(LAYER, ONE, of="mse", y=ONE),
-    "lengths": lambda: influence(LAYER, numbers(), lengths=[T, T + 1]),
-}
-
-
-@for_each("name", REFUSED)
-def test_a_refusal_is_one_sentence(name):
-    with pytest.raises(InvalidInputError) as raised:
-        REFUSED[name]()
-    text = str(raised.value)
-    assert "\n" not in text and ("expected" in text or "Error" in text), text
-
-
 def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
     model, x = nn.GRU(M, N), numbers(False)
-    every = [influence(model, x), influence(Reader(2, last=True), x), of_weights(np.zeros(9)),
+    every = [influence(model, x), influence(reader(kind=LastState), x), of_weights(np.zeros(9)),
              influence(model, x, probes=3, feature=1, data="bwv269", unit="bars"),
              influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
     more = {"bars", "(bars)", "(steps)", "-,", "$", "10^{", "}", "}}", "}}$", "×", "{", "\\times"}

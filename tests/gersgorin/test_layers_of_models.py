@@ -3,31 +3,24 @@
 import numpy as np
 import pytest
 import torch
+from oracles import close
 from tables import for_each
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from zoo import Projected, WithState
 
 from gersgorin.layers import layer_inputs
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
-from tests.gersgorin.test_step_of_networks import WithState, close
 from tests.numbers.record import M, N, T, X, filled
 
 
-class Tagger(nn.Module):
-    """An embedding or a projection, a layer, and outputs."""
-
-    def __init__(self, layer, ids=False):
-        super().__init__()
-        self.read = nn.Embedding(9, M) if ids else nn.Linear(M, M)
-        self.rnn, self.out = layer, nn.Linear(N, 2)
-
-    def forward(self, x, mask=None):
-        return self.out(self.rnn(self.read(x).relu())[0])
+def tagger(layer, ids=False, kind=Projected):
+    return kind(layer, M, N, ids)
 
 
-class Packed(Tagger):
+class Packed(Projected):
     def forward(self, x):
         x = pack_padded_sequence(self.read(x), torch.tensor([x.shape[1]]), batch_first=True)
         return self.rnn(x, torch.ones(1, 1, N))[0].data
@@ -38,7 +31,7 @@ class Resetting(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.mine = WithState()
+        self.mine = WithState(M, N)
 
     def forward(self, x):
         return [self.mine(x_t, (torch.zeros(1, N),) * 2) for x_t in x[:, None]]
@@ -55,28 +48,19 @@ class Unused(nn.ModuleDict):
 
 
 class Loop(nn.Module):
-    """A loop over a cell, of one of these kinds."""
+    """A loop over a cell, of which these functions change the input and the state of a call."""
 
-    def __init__(self, kind="plain"):
+    def __init__(self, hand_on=lambda h, c: (h, c), feed=lambda x, out: x, calls=1):
         super().__init__()
-        self.cell, self.out, self.kind = nn.LSTMCell(M, N), nn.Linear(N, M), kind
+        self.cell, self.out = nn.LSTMCell(M, N), nn.Linear(N, M)
+        self.hand_on, self.feed, self.calls = hand_on, feed, calls
 
     def forward(self, x):
-        h, c = torch.zeros(1, N), torch.zeros(1, N)
+        h, c = torch.zeros(2, 1, N)
         for x_t in x.unbind(1):
-            if self.kind == "feeds back":
-                x_t = x_t + self.out(h)
-            if self.kind == "feeds back without gradient":
-                x_t = x_t + self.out(h.detach()).argmax(-1, keepdim=True)
-            h, c = self.cell(x_t) if self.kind == "no state" else self.cell(x_t, (h, c))
-            if self.kind == "normalised":
-                h = nn.functional.layer_norm(h, (N,))
-            if self.kind == "detached":
-                h = h.detach()
-            if self.kind == "scaled":
-                h, c = 2 * h, 2 * c
-            if self.kind == "twice":
-                h, c = self.cell(x_t, (h, c))
+            x_t = self.feed(x_t, self.out(h))
+            for _ in range(self.calls):
+                h, c = self.cell(x_t, self.hand_on(h, c))
         return self.out(h)
 
 
@@ -87,7 +71,7 @@ def by_hand(layer, inputs, state=None):
 
 @for_each("batch_first", [True, False])
 def test_a_model_gives_the_inputs_of_its_layer(batch_first):
-    model = filled(Tagger(nn.GRU(M, N, batch_first=batch_first)))
+    model = filled(tagger(nn.GRU(M, N, batch_first=batch_first)))
     wanted = model.read(X).relu().detach()
     batch = X[None] if batch_first else X[:, None]
     for x in (X, batch, (batch, None), {"x": batch}):
@@ -95,24 +79,24 @@ def test_a_model_gives_the_inputs_of_its_layer(batch_first):
     run = open_run(model, X)
     assert run.step.name == "GRU" and len(run) == T
     np.testing.assert_allclose(run.states[-1], by_hand(model.rnn, wanted).detach()[0, 0])
-    ours = Tagger(make_cell("rhn", M, N, depth=2, batch_first=batch_first))
+    ours = tagger(make_cell("rhn", M, N, depth=2, batch_first=batch_first))
     assert open_run(ours, X).heading["network"] == "rhn, depth 2, 6 units"
 
 
 def test_ids_are_embedded_and_a_packed_sequence_is_read():
     ids = torch.arange(7)
-    model = filled(Tagger(nn.GRU(M, N, batch_first=True), ids=True))
+    model = filled(tagger(nn.GRU(M, N, batch_first=True), ids=True))
     assert torch.equal(layer_inputs(model, ids), model.read(ids).relu().detach())
-    model = filled(Packed(nn.GRU(M, N, batch_first=True)))
+    model = filled(tagger(nn.GRU(M, N, batch_first=True), kind=Packed))
     run = open_run(model, X)
     wanted = by_hand(model.rnn, model.read(X), torch.ones(1, 1, N).double())
     assert run.states[0].eq(1).all()
     np.testing.assert_allclose(run.states[-1], wanted.detach()[0, 0])
 
 
-@for_each("kind", ["plain", "detached"])
-def test_a_loop_over_a_cell_is_the_run_of_the_cell(kind):
-    loop = filled(Loop(kind))
+@for_each("loop", [Loop(), Loop(lambda h, c: (h.detach(), c))])
+def test_a_loop_over_a_cell_is_the_run_of_the_cell(loop):
+    loop = filled(loop)
     run = open_run(loop, X[None])
     state = (torch.zeros(1, N).double(),) * 2
     for x_t in X:
@@ -121,28 +105,30 @@ def test_a_loop_over_a_cell_is_the_run_of_the_cell(kind):
     assert torch.equal(run.inputs, X)
 
 
+FEEDS_BACK = "the input of layer cell is a function of its earlier outputs"
+CHANGED = "at call 1 is not the state that the call before returned"
 LOOPS = {
-    "feeds back": "the input of layer cell is a function of its earlier outputs",
-    "feeds back without gradient": "the input of layer cell is a function of its earlier outputs",
-    "normalised": "at call 1 is not the state that the call before returned",
-    "no state": "number of sequences that layer cell reads is 24: expected 1",
-    "scaled": "at call 1 is not the state that the call before returned",
+    Loop(feed=lambda x, out: x + out): FEEDS_BACK,
+    Loop(feed=lambda x, out: x + out.detach().argmax(-1, keepdim=True)): FEEDS_BACK,
+    Loop(lambda h, c: (nn.functional.layer_norm(h, (N,)), c)): CHANGED,
+    Loop(lambda h, c: None): "number of sequences that layer cell reads is 24: expected 1",
+    Loop(lambda h, c: (2 * h, 2 * c)): CHANGED,
 }
 
 
-@for_each("kind", LOOPS)
-def test_a_loop_that_does_more_than_call_its_cell_is_refused(kind):
-    with pytest.raises(InvalidInputError, match=LOOPS[kind]):
-        open_run(filled(Loop(kind)), X[None])
+@for_each("loop", LOOPS)
+def test_a_loop_that_does_more_than_call_its_cell_is_refused(loop):
+    with pytest.raises(InvalidInputError, match=LOOPS[loop]):
+        open_run(filled(loop), X[None])
 
 
 def test_a_changed_state_of_zeros_is_refused_and_each_call_is_a_step():
-    loop = Loop("scaled")
+    loop = Loop(lambda h, c: (2 * h, 2 * c))
     for p in loop.parameters():
         p.data.zero_()
     with pytest.raises(InvalidInputError, match="at call 1 is not the state"):
         open_run(loop, X[None])
-    twice = filled(Loop("twice"))
+    twice = filled(Loop(calls=2))
     assert torch.equal(open_run(twice, X[None]).inputs, X.repeat_interleave(2, 0))
 
 
@@ -167,49 +153,27 @@ class OverSteps(nn.ModuleList):
 def test_windows_and_modules_of_a_known_size_are_layers():
     model = filled(InWindows([nn.GRU(M, N)]))
     close(open_run(model, X[:, None]).states, open_run(model[0], X).states)
-    model = filled(OverSteps([WithState()]))
+    model = filled(OverSteps([WithState(M, N)]))
     model[0].state_size = (N, N)
     run = open_run(model, X, layer="0")
     close(open_run(model, X).states, run.states)
     close(run.states, open_run(model[0].cell, X).states)
 
 
-TWO = nn.Sequential(nn.GRU(M, N), nn.GRU(N, N))
-GRU = Tagger(nn.GRU(M, N, batch_first=True))
-REFUSED = {
-    r"layer is None, in Sequential with 0, 1 recurrent layer: expected": (TWO, X, None),
-    r"layer is None, in Linear with no recurrent layer: expected": (nn.Linear(M, N), X, None),
-    r"input of one call of the layer is torch.float64 of shape \(24, 3\): expected one row":
-        (WithState(), X, None),
-    r"layer is 'lstm': expected the name of a recurrent layer, such as rnn": (GRU, X, "lstm"),
-    r"layer is 'out': expected the name of a recurrent layer, such as rnn": (GRU, X, "out"),
-    r"model is builtin_function_or_method: expected a module with layers": (torch.tanh, X, "rnn"),
-    r"Tagger cannot read x: RuntimeError: ": (GRU, X[:, :2], "rnn"),
-    r"x is torch.float64 of shape \(2, 12, 3\): expected one sequence":
-        (GRU, X.reshape(2, 12, M), "rnn"),
-    r"bidirectional is True: expected False":
-        (Tagger(nn.GRU(M, N, bidirectional=True)), X, "rnn"),
-    r"number of sequences that layer out reads is 0: expected 1":
-        (Unused(), X, "out"),
-}  # fmt: skip
-
-
-@for_each("words", REFUSED)
-def test_other_layers_are_refused(words):
-    model, x, layer = REFUSED[words]
-    with pytest.raises(InvalidInputError, match=words):
-        open_run(model, x, layer=layer) if layer else open_run(model, x)
+def test_a_layer_that_is_not_called_is_refused():
+    with pytest.raises(InvalidInputError, match="number of sequences that layer out reads is 0"):
+        open_run(Unused(), X, layer="out")
 
 
 def test_a_given_state_and_the_own_layers_of_users():
-    model, s0 = filled(Tagger(nn.GRU(M, N, batch_first=True))), torch.rand(1, 1, N).double()
+    model, s0 = filled(tagger(nn.GRU(M, N, batch_first=True))), torch.rand(1, 1, N).double()
     assert torch.equal(open_run(model, X, s0, layer="rnn").states[0], s0.flatten())
     with pytest.raises(InvalidInputError, match="at call 1 is not the state"):
         open_run(Resetting(), X, layer="mine")
 
 
 def test_the_model_is_not_changed():
-    model = Tagger(nn.GRU(M, N, batch_first=True)).train()
+    model = tagger(nn.GRU(M, N, batch_first=True)).train()
     weights = [p.clone() for p in model.parameters()]
     layer_inputs(model, X.float())
     assert model.training and not model.rnn._forward_hooks and not model.rnn._forward_pre_hooks

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from oracles import close
 from scipy.special import erf
 from tables import for_each, others_slow
 from torch import nn
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
+from zoo import Diagonal, Projected
 
 from examples import layers
 from examples.layers import Block, inputs, task
@@ -25,8 +27,6 @@ from gersgorin.jacobians import LargeJacobian
 from gersgorin.run import open_run
 from gersgorin.step import as_step
 from rhn.cells import make_cell
-from tests.gersgorin.test_layers_of_models import Tagger
-from tests.gersgorin.test_step_of_networks import close
 from tests.numbers.record import M, N, T, X, filled
 
 d = torch.float64
@@ -138,7 +138,7 @@ def test_a_layer_of_transformers_is_measured_through_its_cache(layer):
 
 @for_each("kind", [nn.GRU, nn.LSTM])
 def test_the_layer_of_a_model_has_the_jacobians_of_torchs_own_layer(kind):
-    model = filled(Tagger(kind(M, N, batch_first=True)))
+    model = filled(Projected(kind(M, N, batch_first=True), M, N))
     run = open_run(model, X)
 
     def step(x, s):
@@ -154,28 +154,12 @@ def test_the_layer_of_a_model_has_the_jacobians_of_torchs_own_layer(kind):
     np.testing.assert_allclose(products(run).log_norm_back, wanted, rtol=1e-8)
 
 
-class Diagonal(nn.Module):
-    """A diagonal linear recurrence with complex weights, one of them a buffer."""
-
-    def __init__(self, state_size=2):
-        super().__init__()
-        if state_size:
-            self.state_size = state_size
-        self.B = nn.Parameter(torch.rand(2, M, dtype=torch.cfloat))
-        self.register_buffer(
-            "rates", torch.polar(torch.tensor([0.99, 0.8]), torch.tensor([1.2, 2]))
-        )
-
-    def forward(self, x, s):
-        return self.rates * s + x.to(self.B.dtype) @ self.B.T
-
-
 class Layer(nn.Module):
     """A loop over the step, which learns its first state."""
 
     def __init__(self):
         super().__init__()
-        self.cell, self.first = Diagonal(), nn.Parameter(torch.ones(1, 2, dtype=torch.cfloat))
+        self.cell, self.first = Diagonal(M), nn.Parameter(torch.ones(1, 2, dtype=torch.cfloat))
 
     def forward(self, x):
         s = self.first
@@ -185,8 +169,8 @@ class Layer(nn.Module):
 
 
 @for_each(("module", "x", "how"), [
-    (Diagonal(), X, {}), (Diagonal(None), X, {"state_size": 2}), (Layer(), X[None], {}),
-    (Diagonal(), X, {"s0": torch.zeros(1, 2, dtype=torch.cfloat)}),
+    (Diagonal(M), X, {}), (Diagonal(M, None), X, {"state_size": 2}), (Layer(), X[None], {}),
+    (Diagonal(M), X, {"s0": torch.zeros(1, 2, dtype=torch.cfloat)}),
 ])  # fmt: skip
 def test_complex_weights_have_their_eigenvalues_and_conjugates(module, x, how):
     found = spectra(module, x, **how).eigenvalues

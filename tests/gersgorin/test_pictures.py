@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from readable import overlap, readable
 from tables import for_each
 
 from gersgorin.analyses.compare import compare
@@ -18,7 +19,6 @@ from gersgorin.analyses.spectra import spectra
 from rhn.cells import make_cell
 from rhn.utils.figures import SIZES, SLIDE_HEIGHT
 from tests.numbers.record import S, W, X, cell, filled
-from tests.readable import overlap, readable
 
 LSTM = filled(torch.nn.LSTM(3, 4, 2))
 SOURCE = "runs/a_run_with_a_long_name/best.safetensors, seed 4294967295, epoch 17"
@@ -118,15 +118,6 @@ def test_names_stand_at_the_ends_of_their_curves_and_in_their_order(scale):
     places = ax.transData.transform(np.column_stack([np.ones(4), ends]))[:, 1]
     assert np.abs(middles - places).max() < 14  # pixels: a name is 14 high
     assert [name.get_text() for name in names_of(ax)][:2] == ["curve 0: 5", "curve 1: 1"]
-
-
-def test_curves_that_coincide_are_dashed_so_that_each_is_seen():
-    ax = Figure().add_subplot()
-    same = np.array([1.0, 2.0, 3.0])
-    over_steps(ax, {"a": same, "b": same + 5, "c": same.copy(), "d": same + 1e-4}, "steps")
-    ax.get_figure().canvas.draw()
-    dashes = [line._unscaled_dash_pattern[1] for line in ax.lines]  # of dashes, of gaps
-    assert dashes == [None, None, (5.0, 2.5), (2.5, 5.0)]
 
 
 def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_dot():

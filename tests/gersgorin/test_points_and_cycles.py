@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from readable import other_words, words_in
 from scipy.optimize import brentq
 from tables import for_each, others_slow
 from torch import nn
@@ -20,8 +21,7 @@ from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
-from tests.gersgorin.test_exponents import drawn, steps
-from tests.gersgorin.test_results_of_runs import other_words, words_in
+from tests.gersgorin.test_exponents import drawn
 from tests.numbers.record import CELLS, filled
 
 d = torch.float64
@@ -420,17 +420,6 @@ def test_a_state_of_two_tensors_is_searched_as_one_vector(s0):
     found = fixed_points(step, torch.ones(1, dtype=d), starts=20, **how)
     np.testing.assert_allclose(found.states, [[2 / 3] * 8], atol=1e-9)
     assert len(np.unique(found.starts, axis=0)) == 20
-
-
-@for_each(
-    "options",
-    [{"starts": 0}, {"starts": torch.ones(3)}, {"starts": torch.ones(3, 5)}, {"period": 0},
-     {"margin": 0}, {"x": torch.arange(4)}],
-)  # fmt: skip
-def test_wrong_arguments_are_refused(options):
-    options = {"x": steps(5), "s0": torch.zeros(2, dtype=d)} | options
-    with pytest.raises(InvalidInputError, match="expected"):
-        fixed_points(lambda x, s: s / 2, options.pop("x"), **options)
 
 
 def test_words_are_literals_all_kinds_have_eigenvalues_and_files_are_read_back(tmp_path):

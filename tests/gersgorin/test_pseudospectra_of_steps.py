@@ -1,21 +1,19 @@
 """Pseudospectra of steps: recorded numbers, singular values by SciPy, closed forms and figures."""
 
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from readable import other_words, words_in
 from tables import for_each
 from torch.autograd.functional import jacobian
 
 from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
 from gersgorin.run import open_run
-from rhn.errors import InvalidInputError
-from tests.gersgorin.test_results_of_runs import other_words, words_in
 from tests.numbers.record import X, cell
 
 GRID = ("axis", "sigma", "eigenvalues", "to_circle", "middle")
@@ -97,18 +95,3 @@ def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):
     assert other_words(text, found, (*PANEL_TEXTS, "f(x, s)")) == set()
     for name in ("a.npz", "a.json"):
         assert str(Pseudospectra.load(found.save(tmp_path / name))) == str(found)
-
-
-REFUSED = {
-    "side is 4: expected an odd number": lambda: of_matrix(np.eye(2), side=4),
-    "side is 0: expected a whole number": lambda: of_matrix(np.eye(2), side=0),
-    "steps is []: expected at least one": lambda: of_matrix(np.eye(2), steps=[]),
-    "step is 1: expected": lambda: of_matrix(np.eye(2), steps=[1]),
-    "step is 3: expected one of [0]": lambda: of_matrix(np.eye(2), side=3).plot(step=3),
-}
-
-
-@for_each("words", REFUSED)
-def test_other_arguments_are_refused(words):
-    with pytest.raises(InvalidInputError, match=re.escape(words)):
-        REFUSED[words]()

@@ -15,47 +15,30 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from readable import other_words, words_in
 from tables import for_each
 from torch import nn
 from torch.autograd.functional import jacobian
+from zoo import EachState, OwnLoop
 
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
-from rhn.errors import DataError, RhnError
+from rhn.errors import DataError
 from rhn.models import LanguageModel, PolyphonicModel
 from tests.cases import SHALLOW_CASES
-from tests.gersgorin.test_results_of_runs import other_words, words_in
 
 T, M, N = 9, 5, 7
 STEPS, BATCH, RATE = 6, 5, 0.1  # of the training runs of libraries
 
 
-class Tagger(nn.Module):
-    """A batch-first LSTM with dropout before it."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.out = nn.LSTM(M, N, batch_first=True), nn.Linear(N, 3)
-
-    def forward(self, x):
-        y, _ = self.rnn(nn.functional.dropout(x, 0.3, self.training))
-        return self.out(y)
+def tagger():
+    """Dropout before a batch-first LSTM."""
+    return nn.Sequential(nn.Dropout(0.3), EachState(3, "LSTM", N, M))
 
 
-class Looped(nn.Module):
-    """A user's own loop over an LSTMCell."""
-
-    def __init__(self):
-        super().__init__()
-        self.cell = nn.LSTMCell(M, N)
-
-    def forward(self, x):
-        state, out = None, []
-        for frame in x:
-            state = self.cell(frame, state)
-            out.append(state[0])
-        return torch.stack(out)
+def looped():
+    return OwnLoop(nn.LSTMCell(M, N), batch_first=False)
 
 
 def frames(*lead, seed=0):
@@ -145,11 +128,11 @@ def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
     assert gradient_norms(complex_weights)[0] == pytest.approx([10.0])
 
 
-@for_each("build", [Tagger, Looped, partial(nn.GRU, M, N), partial(CELLS["rhn"], M, N, 2)])
+@for_each("build", [tagger, looped, partial(nn.GRU, M, N), partial(CELLS["rhn"], M, N, 2)])
 def test_a_training_run_with_a_recorder_is_the_same_to_the_bit(build):
     model = build()
     recorded, alone = copy.deepcopy(model), copy.deepcopy(model)
-    probe = frames(T)[:, None] if build is Looped else frames(T)
+    probe = frames(T)[:, None] if build is looped else frames(T)
     losses, found = train(recorded, 7, lambda model: Recorder(model, probe, every=2))
     assert train(alone, 7)[0] == losses
     for a, b in zip(recorded.parameters(), alone.parameters(), strict=True):
@@ -159,9 +142,9 @@ def test_a_training_run_with_a_recorder_is_the_same_to_the_bit(build):
 
 
 def test_the_layer_inside_a_model_reads_what_the_model_gives_it():
-    x, tagger = frames(T), Tagger()
-    alone = Recorder(tagger.rnn, x).recording
-    np.testing.assert_array_equal(Recorder(tagger, x[None]).recording.radius, alone.radius)
+    x, model = frames(T), tagger()
+    alone = Recorder(model[1].rnn, x).recording
+    np.testing.assert_array_equal(Recorder(model, x[None]).recording.radius, alone.radius)
     model, ids = LanguageModel("lstm", vocabulary_size=11, hidden_size=N, layers=2), torch.arange(T)
     below = model.cells[0](model.embedding[ids])[0].detach()
     upper = Recorder(model, ids, layer="cells.1").recording
@@ -213,7 +196,7 @@ def test_the_file_is_whole_when_a_write_is_killed_and_never_long_behind(tmp_path
 
 
 def test_a_resumed_recording_has_the_same_bytes_and_no_double_entries(tmp_path):
-    whole, path, model = tmp_path / "whole.npz", tmp_path / "run.npz", Tagger()
+    whole, path, model = tmp_path / "whole.npz", tmp_path / "run.npz", tagger()
     model(frames(1, T)).square().sum().backward()
     for file in (whole, path):
         with Recorder(model, frames(1, T), every=2, path=file) as recorder:
@@ -250,32 +233,10 @@ def test_a_file_holds_all_arrays_and_one_of_version_0_6_0_is_read(tmp_path):
         Recording.load(tmp_path / "old.npz")
 
 
-def lost():
-    layer = nn.GRU(M, N)
-    nn.init.constant_(layer.weight_hh_l0, torch.nan)
-    return layer
-
-
-REFUSED = {
-    "weights of GRU are NaN or infinite": lambda: Recorder(lost(), frames(T)),
-    "Tagger cannot read x": lambda: Recorder(Tagger(), torch.rand(1, T, M + 1)),
-    "model is function: expected a module": lambda: Recorder(lost, frames(T)),
-    "x is an empty list": lambda: Recorder(Tagger(), []),
-    "every is 0: expected": lambda: Recorder(Tagger(), frames(1, T), 0),
-    "loss is torch.float32 of shape": lambda: Recorder(Tagger(), frames(1, T), loss=torch.ones(2)),
-}
-
-
-@for_each("words", REFUSED)
-def test_bad_input_is_one_sentence_before_the_training(words):
-    with pytest.raises(RhnError, match=words):
-        REFUSED[words]()
-
-
 @for_each("to_none", [True, False])
 def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
     def trained(late: bool) -> Recording:
-        recorder = Recorder(model := Looped(), frames(T, 1), every=1)
+        recorder = Recorder(model := looped(), frames(T, 1), every=1)
         for k in range(3):
             model(frames(T, 4, seed=k)).square().mean().backward()
             if late:

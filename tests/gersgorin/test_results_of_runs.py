@@ -1,11 +1,12 @@
 """Results along a run: recorded numbers, closed forms, tables of literals, files and figures."""
 
 import math
-import re
 
 import numpy as np
 import pytest
 import torch
+from oracles import differences, log_norms, rows_of_spectra
+from readable import other_words, words_in
 from tables import for_each
 
 from gersgorin.analyses.gains import gains
@@ -14,9 +15,6 @@ from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import NO_NUMBER, NOT_CONVERGED, ROWS, Spectra, spectra
 from gersgorin.run import open_run
 from rhn.cells import make_cell
-from rhn.errors import InvalidInputError
-from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
-from rhn.utils.tables import MISSING
 from tests.numbers.record import NETWORKS, X, cell, filled
 
 DIAGONAL = torch.diag(torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64))
@@ -44,6 +42,21 @@ def test_a_diagonal_step_has_these_numbers():
     assert table["Jacobian against differences (relative)"] < 1e-8
 
 
+@for_each("name", ["rnn", "lstm", "pair"])
+def test_every_row_of_spectra_is_numpys(name):
+    f, x, how = NETWORKS[name]()
+    found = spectra(f, x[:6], **how).table()
+    matrices = open_run(f, x[:6], **how).jacobians().numpy()
+    wanted = [rows_of_spectra(A) for A in matrices]
+    for row in wanted[0]:
+        numbers = [each[row] for each in wanted]
+        coarse = "overlap" in row or "numerical radius" in row  # a grid, and a polygon
+        tolerance = {"rel": 5e-3} if coarse else {"rel": 1e-8, "abs": 1e-12}
+        assert np.ravel(found[row]) == pytest.approx(numbers[: np.size(found[row])], **tolerance)
+    logs = log_norms(matrices)[-1]
+    assert found["log10 ||ds[T]/ds[0]||"] == pytest.approx(logs / math.log(10), rel=1e-9)
+
+
 @for_each(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
 def test_growth_of_a_multiple_of_the_identity(factor, rate):
     found = products(linear(factor * torch.eye(2).double()))
@@ -52,7 +65,8 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     life = {0.0: math.inf, math.log(2): math.inf, -math.inf: 0.0}[rate]
     assert table["half-life of ||ds[t]/ds[0]|| (steps)"] == life
     assert found.notes() == {"steps whose product is 0": 10 * (factor == 0)}
-    assert table["step t of the largest ||ds[t]/ds[0]||"] == (10 if factor == 2 else 1)
+    places = [table[f"step t of the {end} ||ds[t]/ds[0]||"] for end in ("largest", "smallest")]
+    assert places == {1.0: [1, 1], 2.0: [10, 1], 0.0: [1, 1]}[factor]
 
 
 def test_blocks_of_steps_change_nothing(monkeypatch):
@@ -65,15 +79,17 @@ def test_blocks_of_steps_change_nothing(monkeypatch):
                 np.testing.assert_allclose(getattr(other, name), value, 1e-9, 1e-9)
 
 
-def test_gains_of_layers_are_norms_of_layer_jacobians():
+def test_gains_are_norms_of_jacobians_of_layers_and_inputs():
     f, x, _ = cell("dts-rnn", "3")
-    run = open_run(f, x)
+    run, found = open_run(f, x), gains(f, x)
     layers = f.layer_jacobians(*run.at())
     wanted = [np.linalg.norm(J.detach()[..., :6, :6], 2, axis=(-2, -1)) for J in layers]
-    np.testing.assert_allclose(gains(run).layers, np.stack(wanted, 1))
-    assert np.isnan(
-        gains(open_run(lambda x, s: s / 2 + x, torch.arange(3), torch.zeros(2))).input
-    ).all()
+    np.testing.assert_allclose(found.layers, np.stack(wanted, 1))
+    for t, s in enumerate(run.states[:-1]):
+        B = differences(lambda x, s=s: f.step(x[None], s[None])[0], x[t])
+        assert found.input[t] == pytest.approx(np.linalg.norm(B, 2), rel=1e-7)
+    ids = gains(open_run(lambda x, s: s / 2 + x, torch.arange(3), torch.zeros(2)))
+    assert np.isnan(ids.input).all() and [*ids.notes().values()] == [3]
 
 
 def test_gates_of_a_function_have_its_names():
@@ -115,20 +131,6 @@ def test_the_typical_step_has_the_median_radius():
 
 
 LSTM = torch.nn.LSTM(3, 4)
-REFUSED = {
-    "leading is 0: expected a whole number from 1 to 8":
-        lambda: spectra(LSTM, X, leading=0),
-    "step is 24: expected a whole number from 0 to 23": lambda: spectra(LSTM, X).plot(step=24),
-    "gate is 2 to 2: expected 0 to 1": lambda: gates(LSTM, X, of=lambda x, s: 2 + 0 * x),
-    r"what gates(x, s) returns is int: expected a tensor": lambda: gates(LSTM, X, of=lambda *_: 1),
-    r"gates(x, s) fails: TypeError: ": lambda: gates(LSTM, X, of=lambda x: x),
-}  # fmt: skip
-
-
-@for_each("words", REFUSED)
-def test_other_arguments_are_refused(words):
-    with pytest.raises(InvalidInputError, match=re.escape(words)):
-        REFUSED[words]()
 
 
 def test_a_run_is_saved_and_named(tmp_path):
@@ -144,24 +146,6 @@ def every_result():
         f, x, how = NETWORKS[name]()
         run = open_run(f, x, data="bwv269", **how)
         yield from (spectra(run), spectra(run, leading=1), products(run), gains(run), gates(run))
-
-
-def other_words(text, found, more=()):
-    """Words of a text that are no numbers and no literals of the class of a result."""
-    own = (
-        *more,
-        f"({COLUMNS[0]})",
-        found.page,
-        found.data,
-        found.network.split(", depth")[0],
-        EXPLAINED,
-        NOTE,
-        *COLUMNS,
-    )
-    for literal in sorted((*found.texts, *own), key=len, reverse=True):
-        text = text.replace(literal, " ")
-    text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)
-    return {*text.split()} - {MISSING, ";", ",", ":"}
 
 
 def test_all_printed_words_are_literals_and_rows_are_the_same():
@@ -185,15 +169,6 @@ def test_results_are_saved_and_read_back(tmp_path):
             for name, value in vars(found).items():
                 if isinstance(value, np.ndarray):
                     np.testing.assert_array_equal(getattr(again, name), value)
-
-
-def words_in(figure):
-    """All texts of a figure."""
-    from matplotlib.text import Text
-
-    figure.canvas.draw()
-    drawn = [t.get_text() for t in figure.findobj(Text) if t.get_visible()]
-    return [text.replace("$\\mathdefault", "").replace("−", "-") for text in drawn]
 
 
 def test_figures_show_the_numbers_and_no_other_words():

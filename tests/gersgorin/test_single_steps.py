@@ -5,11 +5,11 @@ bounds under attack.
 import functools
 import math
 
-import pytest
 import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import close
 from tables import for_each
 from torch import nn
 from torch.func import jacrev
@@ -24,11 +24,9 @@ from gersgorin.one_step import (
 from gersgorin.run import open_run
 from rhn.cells import CELLS as REGISTRY
 from rhn.cells import DTRNN, RHN
-from rhn.errors import InvalidInputError
 from tests.gersgorin.test_step_of_networks import (
     MODULES,
     STATES,
-    close,
 )
 from tests.numbers.record import M, N, X, pair
 
@@ -257,28 +255,3 @@ def test_every_term_of_a_bound_is_reached(term):
 def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activation):
     for coupled in (True, False):
         assert math.isinf(norm_bound(RHN(1, 1, coupled=coupled, activation=activation), 0))
-
-
-F, S = RHN(M, N), torch.zeros(N)
-REFUSED = {
-    "method is 'newton': expected analytic or jacrev": lambda: temporal_jacobian(
-        F, X[0].float(), S, method="newton"),
-    "method is 'analytic': expected jacrev or jacfwd": lambda: temporal_jacobian(
-        torch.add, S, S, method="analytic"),
-    "leading dimensions of x and s": lambda: temporal_jacobian(F, X[:3], torch.zeros(4, N)),
-    "RHN takes no step|rhn takes no step": lambda: temporal_jacobian(F, X[0, :2].float(), S),
-    "s is torch.float16": lambda: temporal_jacobian(torch.add, S.half(), S.half()),
-    "x is torch.int64": lambda: input_jacobian(torch.mul, torch.arange(N), S),
-    "x is list": lambda: temporal_jacobian(F, [1.0], S),
-    "x is torch.float64 of shape": lambda: trajectory(F, X[0]),
-    "s0 is None": lambda: trajectory(torch.add, X),
-    "state_bound is -1": lambda: norm_bound(F, -1),
-    "norm_bound of Linear": lambda: norm_bound(nn.Linear(2, 2)),
-    "network is the class RHN": lambda: temporal_jacobian(RHN, X[0], S),
-}  # fmt: skip
-
-
-@for_each("words", REFUSED)
-def test_wrong_arguments_of_single_steps_are_refused(words):
-    with pytest.raises(InvalidInputError, match=words):
-        REFUSED[words]()

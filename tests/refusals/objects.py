@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import full, nn, ones, rand, zeros
+from zoo import EachState, Kept, LastState, OwnLoop, Stacked, Vectors
 
 import analysis
 import gersgorin
 import optim_study
 import rhn
+import trainability
 from optim_study.config import StudyConfig
 from rhn.cells import (
     DTRNN,
@@ -57,58 +59,12 @@ def halved(x, s):
     return s / 2
 
 
-class Minimal(nn.Module):
-    """A cell with a step, and a state size if it is not None."""
-
-    def __init__(self, state_size=4):
-        super().__init__()
-        self.gate = nn.Linear(7, 4)
-        if state_size is not None:
-            self.state_size = state_size
-
-    def step(self, x, s):
-        return torch.tanh(self.gate(torch.cat([x, s], -1)))
-
-
 class Pair(nn.Module):
     """A step of two tensors, (h, a)."""
 
     def forward(self, x, state):
         h, a = state
         return h + a, a / 2
-
-
-class OwnLoop(nn.Module):
-    """A loop over the frames of (B, T, m)."""
-
-    def __init__(self):
-        super().__init__()
-        self.cell = nn.LSTMCell(3, 4)
-
-    def forward(self, x):
-        h, c = x.new_ones(2, len(x), 4)
-        for t in range(x.shape[1]):
-            h, c = self.cell(x[:, t], (h, c))
-        return h
-
-
-class Stored(nn.Module):
-    """A language model (B, T) that begins each call from the state of the last call."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(20, 6)
-        self.rnn = nn.LSTM(6, 8, batch_first=True)
-        self.state = None
-
-    def forward(self, ids):
-        outputs, state = self.rnn(self.embedding(ids), self.state)
-        self.state = tuple(part.detach() for part in state)
-        return outputs
-
-
-STORED = Stored()
-STORED(ones(4, 12).long())
 
 
 class Counting:
@@ -131,33 +87,24 @@ class Silent(Cell):
         return s
 
 
-class Named(nn.Module):
-    """Two cells and an output."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.out = nn.GRU(5, 4), nn.GRU(4, 3), nn.Linear(3, 5)
-
-    def forward(self, x):
-        return self.out(self.b(self.a(x)[0])[0])
-
-
-class Narrow(nn.Module):
-    """A network of chorales whose outputs are no keys."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(88, 5)
-
-    def forward(self, x):
-        return self.rnn(x)[0]
-
-
 class Bomb:
     """Writes a file when it is unpickled."""
 
     def __reduce__(self):
         return Path("exploded").touch, ()
+
+
+LOOP, NARROW = OwnLoop(nn.LSTMCell(3, 4)), EachState(5, units=5, inputs=88)
+LOST = nn.GRU(3, 4)
+nn.init.constant_(LOST.weight_hh_l0, nan)
+X, LINEAR = rand(100, 3), nn.Linear(3, 1)
+SGD = torch.optim.SGD(LINEAR.parameters(), 0.1)
+PARTS = {"x": X, "y": X[:, :1], "loss_fn": nn.MSELoss(), "optimizer": SGD, "steps": 50}
+
+
+def checked(**changes):
+    """A check of a sound training run with these changes."""
+    return trainability.check(**{"model": LINEAR, **PARTS, **changes})
 
 
 RUN = gersgorin.open_run(nn.GRU(3, 4), rand(9, 3))
@@ -167,15 +114,12 @@ SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
 CONFIGURATIONS = {
     "list": "[]",
     "typo": '{"preset": "ptb-sota", "hidden_sise": 3}',
-    "text": '{"preset": "ptb-sota", "hidden_size": "3"}',
     "part": '{"cell": "rhn"}',
-    "cell": '{"preset": "jsb-depth-1", "cell": ["rhn"]}',
 }
 XML = """<score-partwise><part id="P1"><measure><attributes><divisions>4</divisions></attributes>
 {}</measure></part></score-partwise>"""
 SCORES = {
     "chord.xml": XML.format("<note><chord/><duration>4</duration></note>"),
-    "voices.xml": XML.format("<backup><duration>4</duration></backup>"),
     "cut.xml": XML[:60],
 }
 
@@ -194,10 +138,6 @@ def files() -> None:
     Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
     Path("empty.txt").write_text("")
     save("short.safetensors", build_model(TEXT, 5), **language)
-    Path("index.csv").write_text(",a,b\n0,0.1,0.2\n1,0.3,0.4\n2,0.5,0.6\n")
-    Path("grouped.csv").write_text("a,b\n0.1,0.2\n1_000,0.4\n")
-    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2**40, 2)}".ljust(117) + "\n"
-    Path("power.npy").write_bytes(b"\x93NUMPY\1\0v\0" + header.encode())
     save("cell.safetensors", RHN(88, 4))
     save("gated.safetensors", MUSIC)
     save("ungated.safetensors", PolyphonicModel("dt-rnn", hidden_size=4, depth=3))
@@ -206,7 +146,7 @@ def files() -> None:
     Path("chorales.json").write_text(json.dumps({s: [chorale] for s in ("train", "valid", "test")}))
     Path("one_step.py").write_text("def step(x, s):\n    return s + x.sum()\n")
     torch.save({}, "evil.pt")
-    torch.save(OwnLoop().state_dict(), "own_loop.pt")
+    torch.save(LOOP.state_dict(), "own_loop.pt")
     Path("loop.csv").symlink_to("loop.csv")
     with zipfile.ZipFile("members.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from tables import for_each
 from torch import nn
-from training_runs import Every, Last, N, T, run_of, sums
+from training_runs import N, T, run_of, sums
+from zoo import EachState, LastState
 
 from trainability.changes import CHANGES, ROW_LABELS, Known, parameters_of_loss
 from trainability.reader import Reader
@@ -145,7 +146,7 @@ def test_targets_move_into_the_range_of_a_sigmoid():
 
 
 def test_new_weights_are_those_of_torch():
-    run = made(Last())
+    run = made(LastState())
     with restored(run.model):
         torch.manual_seed(7)
         CHANGES[WEIGHTS](run, UNKNOWN)
@@ -156,7 +157,7 @@ def test_new_weights_are_those_of_torch():
 
 
 def test_the_other_axis_turns_layers_that_mix_examples():
-    model = Last()
+    model = LastState()
     model.rnn.batch_first = False
     run = made(model)
     assert CHANGES[AXIS](run, UNKNOWN) is None
@@ -171,14 +172,16 @@ def test_changes_that_change_nothing_do_not_apply():
     for label in (USUAL, SHUFFLED, DROPOUT, PLAIN, AXIS, RANGE):
         assert CHANGES[label](run, UNKNOWN) is None, label
     classes = run_of(
-        Last(3), torch.ones(N, T, 2).cumsum(0), torch.arange(N) % 3, nn.CrossEntropyLoss()
+        LastState(3), torch.ones(N, T, 2).cumsum(0), torch.arange(N) % 3, nn.CrossEntropyLoss()
     )
     assert CHANGES[TARGETS](classes, UNKNOWN) is None and CHANGES[USUAL](classes, UNKNOWN) is None
-    predicted = run_of(Last(), *sums(), nn.MSELoss(), predict=lambda output: 2 * output)
+    predicted = run_of(LastState(), *sums(), nn.MSELoss(), predict=lambda output: 2 * output)
     for label in (USUAL, TARGETS, RANGE):
         assert CHANGES[label](predicted, Known(False, 0.0, 0.1)) is None, label
-    assert CHANGES[RANGE](run_of(Last(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0)) is None
-    masks = run_of(Last(), (sums()[0] > 0).float(), sums()[1], nn.MSELoss())
+    assert (
+        CHANGES[RANGE](run_of(LastState(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0)) is None
+    )
+    masks = run_of(LastState(), (sums()[0] > 0).float(), sums()[1], nn.MSELoss())
     assert CHANGES[INPUTS](masks, UNKNOWN) is None
 
 
@@ -210,39 +213,39 @@ def cross(z, y):
 
 
 TASKS = {
-    "the last of words": (Last(3), None, torch.arange(N) % 3, nn.CrossEntropyLoss(), {}),
-    "every step": (Every(3), None, torch.arange(N * T).reshape(N, T) % 3, cross, {}),
+    "the last of words": (LastState(3), None, torch.arange(N) % 3, nn.CrossEntropyLoss(), {}),
+    "every step": (EachState(3), None, torch.arange(N * T).reshape(N, T) % 3, cross, {}),
     "classes on axis 1": (
-        nn.Sequential(Every(3), nn.Flatten(1), nn.Unflatten(1, (3, T))),
+        nn.Sequential(EachState(3), nn.Flatten(1), nn.Unflatten(1, (3, T))),
         None,
         torch.arange(N * T).reshape(N, T) % 3,
         nn.CrossEntropyLoss(),
         {},
     ),
     "classes of all steps": (
-        nn.Sequential(Every(3), nn.Flatten(0, 1)),
+        nn.Sequential(EachState(3), nn.Flatten(0, 1)),
         None,
         torch.arange(N * T).reshape(N, T) % 3,
         lambda z, y: F.cross_entropy(z, y.flatten()),
         {},
     ),
     "probabilities": (
-        nn.Sequential(Last(1), nn.Sigmoid()),
+        nn.Sequential(LastState(1), nn.Sigmoid()),
         None,
         (torch.arange(N) % 2).float()[:, None],
         nn.BCELoss(),
         {},
     ),
     "log-probabilities": (
-        nn.Sequential(Last(3), nn.LogSoftmax(-1)),
+        nn.Sequential(LastState(3), nn.LogSoftmax(-1)),
         None,
         torch.arange(N) % 3,
         nn.NLLLoss(),
         {},
     ),
-    "numbers of every step": (Every(), None, sums()[0][..., :1], nn.MSELoss(), {}),
+    "numbers of every step": (EachState(), None, sums()[0][..., :1], nn.MSELoss(), {}),
     "axis 1": (
-        Every(3),
+        EachState(3),
         sums()[0].transpose(0, 1),
         (torch.arange(N * T) % 3).reshape(T, N),
         cross,
@@ -301,23 +304,11 @@ def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
             assert all(grads), label
 
 
-class Tagger(nn.Module):
-    """An output for each step."""
-
-    def __init__(self, both):
-        super().__init__()
-        self.rnn = nn.GRU(2, 3, batch_first=True, bidirectional=both)
-        self.out = nn.Linear(3 + 3 * both, 1)
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0])
-
-
 @for_each("both", [False, True])
 @for_each("every", [False, True])
 def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
     x, _ = sums()
-    tagger = Tagger(both)
+    tagger = EachState(units=3, bidirectional=both)
     model = tagger if every else nn.Sequential(tagger, nn.Flatten(), nn.Linear(T, 1))
     run = run_of(model, x, torch.randn(N, T, 1) if every else torch.randn(N, 1), nn.MSELoss())
     with restored(model, run.optimizer):

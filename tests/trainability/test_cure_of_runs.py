@@ -7,7 +7,8 @@ import torch
 from tables import for_each
 from test_snapshot import flat
 from torch import nn
-from training_runs import Last, other_words, sums
+from training_runs import other_words, sums
+from zoo import LastState
 
 from rhn.errors import InvalidInputError
 from trainability.cli import main
@@ -86,7 +87,11 @@ def test_half_of_the_pairs_go_on_after_each_round(simple):
 def test_weights_apply_to_networks_that_have_them():
     applied = {
         name: [label for label in LABELS if draw_weights(model, label, 50)]
-        for name, model in (("GRU", Last()), ("RNN", Last(kind="RNN")), ("linear", nn.Linear(3, 1)))
+        for name, model in (
+            ("GRU", LastState()),
+            ("RNN", LastState(kind="RNN")),
+            ("linear", nn.Linear(3, 1)),
+        )
     }
     assert applied["GRU"] == ["yours", "torch's", "orthogonal", "chrono gates", BOTH]
     assert applied["RNN"] == ["yours", "torch's", "orthogonal", "remembering"]
@@ -106,7 +111,7 @@ def test_a_cure_prints_a_line_for_each_pair(snapshot, tmp_path):
 
 def test_the_best_weights_are_drawn_by_apply():
     row = Candidate("orthogonal", 1.0, 80, 0.1, None, False)
-    model, other = Last(), Last()
+    model, other = LastState(), LastState()
     torch.manual_seed(5)
     Cure(kind="numbers", time_steps=6, rows=(row,)).apply(model)
     torch.manual_seed(5)
@@ -116,12 +121,12 @@ def test_the_best_weights_are_drawn_by_apply():
 
 def test_too_few_steps_are_refused():
     with pytest.raises(InvalidInputError, match="steps is 7: expected at least 8"):
-        cured(Last(), steps=7)
+        cured(LastState(), steps=7)
 
 
 def learn(rate, **how):
     torch.manual_seed(0)
-    model = Last()
+    model = LastState()
     adam = torch.optim.Adam(model.parameters(), rate)
     before = flat((model, adam))
     try:

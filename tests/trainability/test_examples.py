@@ -1,12 +1,10 @@
 """The door for x and y: which examples are trained on, which are held out, what is refused."""
 
-import pytest
 import torch
 from tables import for_each
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 
-from rhn.errors import InvalidInputError
 from trainability.data import read_examples
 
 
@@ -108,43 +106,3 @@ def test_the_last_minibatch_is_filled_up_with_the_first_examples():
     found = [(y.tolist(), count) for _, y, count in half.in_order(8)]
     y = half.y.tolist()
     assert found == [(y[:8], 8), ([*y[8:], *y[:6]], 2)]
-
-
-NAN = torch.where(numbers(100, 3) == 7, torch.nan, 1.0)
-WRONG = {
-    "x is (1, 2): expected a tensor": ([1, 2], numbers(100)),
-    "x is a Tensor of shape (90, 3): expected 100": (
-        (numbers(100, 3), numbers(90, 3)),
-        numbers(100),
-    ),
-    "y is None: expected a tensor": (numbers(100, 3), None),
-    "y is a Tensor of shape (90,): expected 100 examples along axis 0": (
-        numbers(100, 3),
-        numbers(90),
-    ),
-    "x has NaN in 1 of 100 examples": (NAN, numbers(100)),
-    "y has NaN in 1 of 100 examples": (numbers(100, 3), NAN),
-    "y is 1 in all 100 examples": (numbers(100, 3), torch.ones(100)),
-    "x has 30 examples, 30 of them distinct, and 20 can be held out": (numbers(30, 3), numbers(30)),
-    "x has 100 examples, 1 of them distinct, and 0 can be held out": (
-        torch.ones(100, 3),
-        numbers(100),
-    ),
-    "x is a DataLoader: expected minibatches (x, y)": (DataLoader(numbers(100, 3), 16), None),
-    "minibatches of the DataLoader cannot be joined": (
-        [(torch.ones(4, k), torch.ones(4)) for k in (2, 3)],
-        None,
-    ),
-}
-
-
-@for_each("message", list(WRONG))
-def test_other_data_are_refused(message):
-    x, y = WRONG[message]
-    if isinstance(x, list) and isinstance(x[0], tuple):
-        x = DataLoader(x, batch_size=None)
-    with pytest.raises(InvalidInputError) as refused:
-        read(x, y)
-    assert message in str(refused.value)
-    with pytest.raises(InvalidInputError, match="validation is 3: expected"):
-        read(numbers(100, 2), numbers(100), validation=3)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from tables import for_each
 from torch import nn
-from training_runs import Every, Last, N, T, run_of, sums
+from training_runs import N, T, run_of, sums
+from zoo import EachState, Embedded, LastState, Masked
 
 from trainability import facts as f
 from trainability.facts import (
@@ -43,7 +44,7 @@ def measured(model, y=None, loss_fn=None, optimizer=None, x=None, steps=5, losse
     return {fact.name: fact for fact in found} | {"line": line}
 
 
-class Centred(Last):
+class Centred(LastState):
     """Subtracts the mean over examples."""
 
     def forward(self, x):
@@ -51,14 +52,14 @@ class Centred(Last):
         return z - z.mean(0)
 
 
-class Random(Last):
+class Random(LastState):
     """Adds random numbers in evaluation mode too, and reads only the last step."""
 
     def forward(self, x):
         return super().forward(x[:, -1:]) + torch.randn(len(x), 1)
 
 
-class Viewed(Last):
+class Viewed(LastState):
     """Both directions of the final state, put together by `view`."""
 
     def __init__(self, right=False):
@@ -71,7 +72,7 @@ class Viewed(Last):
         return self.out(state.reshape(len(x), 8))
 
 
-class Some(Last):
+class Some(LastState):
     """Reads every second step, or cuts the gradient before a step, or reads from a step on."""
 
     def __init__(self, every=1, cut=0, first=0):
@@ -84,15 +85,6 @@ class Some(Last):
         if self.cut:
             state = self.rnn(x[:, : self.cut])[1].detach()
         return self.out(self.rnn(x[:, self.cut :], state)[1][-1])
-
-
-class Words(nn.Module):
-    def __init__(self, **how):
-        super().__init__()
-        self.embed, self.inner = nn.Embedding(9, 2), Some(**how)
-
-    def forward(self, ids):
-        return self.inner(self.embed(ids))
 
 
 class Hidden(nn.Module):
@@ -111,7 +103,7 @@ class Ended(nn.Module):
 
     def __init__(self, end, outputs=1):
         super().__init__()
-        self.inner, self.end = Last(outputs), end
+        self.inner, self.end = LastState(outputs), end
 
     def forward(self, x):
         return self.end(self.inner(x))
@@ -123,7 +115,7 @@ classes = torch.arange(N) % 3
 
 
 def words(**how):
-    return measured(Words(**how), x=ids, y=frames[:, 0])
+    return measured(Embedded(Some(**how), 9, 2), x=ids, y=frames[:, 0])
 
 
 def softmax(z):
@@ -140,7 +132,7 @@ CASES = {
     "examples by themselves": (OTHERS, lambda: measured(Viewed(right=True)), (0,), False),
     "batch normalisation": (
         OTHERS,
-        lambda: measured(nn.Sequential(Last(4), nn.BatchNorm1d(4), nn.Linear(4, 1))),
+        lambda: measured(nn.Sequential(LastState(4), nn.BatchNorm1d(4), nn.Linear(4, 1))),
         (0,),
         False,
     ),
@@ -152,20 +144,20 @@ CASES = {
         (20,),
         False,
     ),
-    "all steps": (READ, lambda: measured(Last()), (6,), False),
+    "all steps": (READ, lambda: measured(LastState()), (6,), False),
     "the last four steps of ids": (READ, lambda: words(first=2), (4,), False),
     "a detached state": (REACHED, lambda: measured(Some(cut=4)), (2,), True),
     "a detached state of words": (REACHED, lambda: words(cut=4), (2,), True),
-    "no detached state": (REACHED, lambda: measured(Last()), (6,), False),
+    "no detached state": (REACHED, lambda: measured(LastState()), (6,), False),
     "steps that nothing reads": (REACHED, lambda: measured(Some(every=2)), (3,), False),
     "both directions": (
         NEXT,
-        lambda: measured(BothWays(), y=frames),
+        lambda: measured(EachState(units=4, bidirectional=True), y=frames),
         (5,),
         False,
     ),
-    "one direction": (NEXT, lambda: measured(Every(), y=frames), (0,), False),
-    "one output": (NEXT, lambda: measured(Last()), None, False),
+    "one direction": (NEXT, lambda: measured(EachState(), y=frames), (0,), False),
+    "one output": (NEXT, lambda: measured(LastState()), None, False),
     "softmax before the cross entropy": (
         TO_ONE,
         lambda: measured(Ended(softmax, 3), classes, nn.CrossEntropyLoss()),
@@ -180,29 +172,28 @@ CASES = {
     ),
     "logits before the cross entropy": (
         TO_ONE,
-        lambda: measured(Last(3), classes, nn.CrossEntropyLoss()),
+        lambda: measured(LastState(3), classes, nn.CrossEntropyLoss()),
         (0.0,),
         False,
     ),
-    "pairs of all": (OWN, lambda: measured(Last(), frames[:, 0, 0], unpaired), None, False),
-    "pairs of the same example": (OWN, lambda: measured(Last()), (1.0,), False),
+    "pairs of all": (OWN, lambda: measured(LastState(), frames[:, 0, 0], unpaired), None, False),
+    "pairs of the same example": (OWN, lambda: measured(LastState()), (1.0,), False),
     "classes of the same example": (
         OWN,
-        lambda: measured(Last(3), classes, nn.CrossEntropyLoss()),
+        lambda: measured(LastState(3), classes, nn.CrossEntropyLoss()),
         (1.0,),
         False,
     ),
     "a sigmoid": (RANGE, lambda: measured(Ended(torch.sigmoid)), (0.0, 1.0), False),
     "a rectifier": (RANGE, lambda: measured(Ended(torch.relu)), (0.0, math.inf), False),
-    "a linear output": (RANGE, lambda: measured(Last()), (-math.inf, math.inf), False),
-    "one class": (OF_Y, lambda: measured(Last(3), classes, nn.CrossEntropyLoss()), (0, 2), False),
+    "a linear output": (RANGE, lambda: measured(LastState()), (-math.inf, math.inf), False),
+    "one class": (
+        OF_Y,
+        lambda: measured(LastState(3), classes, nn.CrossEntropyLoss()),
+        (0, 2),
+        False,
+    ),
 }
-
-
-class BothWays(Every):
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(2, 4, batch_first=True, bidirectional=True)
 
 
 @for_each("name", list(CASES))
@@ -222,7 +213,7 @@ def optimizers(model):
         "all": adam(model.parameters(), 1e-3),
         "last": adam(model.out.parameters(), 1e-3),
         "zero": adam(model.parameters(), 0.0),
-        "other": adam(Last().parameters(), 1e-3),
+        "other": adam(LastState().parameters(), 1e-3),
     }
 
 
@@ -231,19 +222,19 @@ def optimizers(model):
     [("all", (0, 0, 0)), ("last", (0, 0, 4)), ("zero", (6, 0, 0)), ("other", (0, 0, 6))],
 )
 def test_weights_that_do_not_change_are_counted(name, numbers):
-    model = Last()
+    model = LastState()
     fact = measured(model, optimizer=optimizers(model)[name])[WEIGHTS]
     assert (fact.numbers, fact.sound, fact.starred) == (numbers, (0, 0, 0), any(numbers))
 
 
 def test_layers_in_a_list_are_not_in_the_optimiser():
     assert measured(Hidden())[WEIGHTS].numbers == (0, 0, 2)
-    dead = nn.Sequential(Last(), nn.Hardtanh(5, 6))
+    dead = nn.Sequential(LastState(), nn.Hardtanh(5, 6))
     assert measured(dead)[WEIGHTS].numbers == (0, 6, 0)
 
 
 def test_a_warm_up_at_rate_0_is_no_fault():
-    model = Last()
+    model = LastState()
     adam = torch.optim.Adam(model.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: float(step >= 10))
     found = measured(model, optimizer=adam, scheduler=schedule, steps=15)
@@ -251,7 +242,7 @@ def test_a_warm_up_at_rate_0_is_no_fault():
 
 
 def test_words_that_do_not_occur_and_frozen_weights_are_no_fault():
-    words = Words()
+    words = Embedded(Some(), 9, 2)
     words.embed = nn.Embedding(500, 2)
     assert not measured(words, x=ids, y=frames[:, 0])[WEIGHTS].starred
     words.embed.requires_grad_(False)
@@ -260,28 +251,28 @@ def test_words_that_do_not_occur_and_frozen_weights_are_no_fault():
 
 
 def test_equal_outputs_have_no_spread():
-    model = Last()
+    model = LastState()
     with torch.no_grad():
         model.out.weight.zero_()
     before, after = measured(model, steps=20)[SPREAD].numbers
     assert before == 0 and after > 0
-    assert measured(Last())[SPREAD].numbers[0] > 0.01
+    assert measured(LastState())[SPREAD].numbers[0] > 0.01
 
 
 def test_the_loss_of_larger_outputs():
     x, y = sums()
-    loss, larger = measured(Last(3), classes, nn.NLLLoss())[TIMES].numbers
+    loss, larger = measured(LastState(3), classes, nn.NLLLoss())[TIMES].numbers
     assert larger == pytest.approx(100 * loss, rel=1e-4)
-    loss, larger = measured(Last(3), classes, nn.CrossEntropyLoss())[TIMES].numbers
+    loss, larger = measured(LastState(3), classes, nn.CrossEntropyLoss())[TIMES].numbers
     assert larger > loss > 0
-    loss, larger = measured(Last(), y, x=x)[TIMES].numbers
+    loss, larger = measured(LastState(), y, x=x)[TIMES].numbers
     assert larger > loss > 0
 
 
 def test_the_own_loop_is_compared_at_its_last_tenth():
-    assert measured(Last(), steps=5)[LOOP].numbers is None
+    assert measured(LastState(), steps=5)[LOOP].numbers is None
     torch.manual_seed(1)
-    run = run_of(Last(), *sums(), nn.MSELoss())
+    run = run_of(LastState(), *sums(), nn.MSELoss())
     with restored(run.model, run.optimizer) as saved:
         losses = train_run(run, 20, 0)
         saved.restore()
@@ -289,7 +280,7 @@ def test_the_own_loop_is_compared_at_its_last_tenth():
     assert found[f.FACTS.index(LOOP)].numbers == (7.5, sum(losses[18:]) / 2)
 
 
-class Divided(Last):
+class Divided(LastState):
     """Each series is divided by its own level."""
 
     def forward(self, x):
@@ -298,7 +289,7 @@ class Divided(Last):
         return super().forward(ratio)
 
 
-class Rooted(Last):
+class Rooted(LastState):
     def forward(self, x):
         z = super().forward(x)
         return torch.sqrt((z - z.detach()) ** 2) + z
@@ -319,31 +310,19 @@ def test_a_gradient_that_is_nan_names_the_line_of_its_operation():
 
 
 def test_a_rate_that_is_too_high_ends_with_a_step():
-    model = Last()
+    model = LastState()
     found = measured(model, optimizer=torch.optim.SGD(model.parameters(), 1e25), steps=30)
     assert 1 < found[FINITE].numbers[0] < 30
 
 
-class Masked(nn.Module):
-    """Attention whose mask is minus infinity."""
-
-    def __init__(self):
-        super().__init__()
-        self.attend, self.out = nn.MultiheadAttention(2, 1, batch_first=True), nn.Linear(2, 1)
-
-    def forward(self, x):
-        mask = torch.full((T, T), -math.inf).triu(1)
-        return self.out(self.attend(x, x, x, attn_mask=mask)[0][:, -1])
-
-
-@for_each("make", [Last, Masked])
+@for_each("make", [LastState, Masked])
 def test_finite_runs_have_no_step(make):
     fact = measured(make(), steps=10)[FINITE]
     assert (fact.numbers, fact.starred) == ((0,), False)
 
 
 def test_facts_are_always_the_same_fourteen():
-    run = run_of(Last(), *sums(), nn.MSELoss())
+    run = run_of(LastState(), *sums(), nn.MSELoss())
     with restored(run.model) as saved:
         found, line, _ = f.facts(run, saved, 3, ())
     assert tuple(fact.name for fact in found) == f.FACTS and len(f.FACTS) == 14 and line == ""

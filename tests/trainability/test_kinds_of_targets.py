@@ -1,14 +1,14 @@
 """Kinds of targets, and errors against NumPy."""
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
+from oracles import relative_error
 from tables import for_each
 from torch import nn
-from training_runs import Every, Last, N, T, run_of, sums
+from training_runs import N, T, run_of, sums
+from zoo import EachState, LastState
 
-from rhn.errors import InvalidInputError
 from trainability.training import held_of
 
 y_classes = torch.arange(N) % 3
@@ -37,36 +37,36 @@ def contrast(z, y):
     return F.triplet_margin_loss(z[:1], z[1:2], z[2:3]) + 0 * y.sum()
 
 
-class Shares(Last):
+class Shares(LastState):
     def forward(self, x):
         return super().forward(x).softmax(-1)
 
 
 CASES = {
-    "cross entropy": (Last(3), y_classes, nn.CrossEntropyLoss(), "classes"),
-    "negative log likelihood of raw outputs": (Last(3), y_classes, nn.NLLLoss(), "classes"),
-    "focal": (Last(3), y_classes, focal, "classes"),
+    "cross entropy": (LastState(3), y_classes, nn.CrossEntropyLoss(), "classes"),
+    "negative log likelihood of raw outputs": (LastState(3), y_classes, nn.NLLLoss(), "classes"),
+    "focal": (LastState(3), y_classes, focal, "classes"),
     "classes of frames, last": (
-        Every(3),
+        EachState(3),
         y_frames,
         lambda z, y: F.cross_entropy(z.transpose(1, 2), y),
         "classes",
     ),
-    "binary cross entropy": (Last(1), y_signs, nn.BCEWithLogitsLoss(), "signs"),
-    "squared error": (Last(1), sums()[1], nn.MSELoss(), "numbers"),
-    "own squared error": (Last(1), sums()[1], squared, "numbers"),
-    "own squared error that pairs all": (Last(1), sums()[1][:, 0], squared, "numbers"),
-    "absolute error": (Last(1), sums()[1], nn.L1Loss(), "numbers"),
-    "quantile": (Last(1), sums()[1], pinball, "raw"),
-    "density": (Last(2), sums()[1], density, "raw"),
-    "triplets": (Last(4), sums()[1], contrast, "raw"),
+    "binary cross entropy": (LastState(1), y_signs, nn.BCEWithLogitsLoss(), "signs"),
+    "squared error": (LastState(1), sums()[1], nn.MSELoss(), "numbers"),
+    "own squared error": (LastState(1), sums()[1], squared, "numbers"),
+    "own squared error that pairs all": (LastState(1), sums()[1][:, 0], squared, "numbers"),
+    "absolute error": (LastState(1), sums()[1], nn.L1Loss(), "numbers"),
+    "quantile": (LastState(1), sums()[1], pinball, "raw"),
+    "density": (LastState(2), sums()[1], density, "raw"),
+    "triplets": (LastState(4), sums()[1], contrast, "raw"),
     "some shares of classes": (
-        Last(3),
+        LastState(3),
         torch.where(torch.arange(N)[:, None] % 2 > 0, F.one_hot(torch.arange(N) % 3, 3), 1).float(),
         nn.CrossEntropyLoss(),
         "raw",
     ),
-    "soft targets": (Last(1), y_signs * 0.5 + 0.1, nn.BCEWithLogitsLoss(), "raw"),
+    "soft targets": (LastState(1), y_signs * 0.5 + 0.1, nn.BCEWithLogitsLoss(), "raw"),
 }
 
 
@@ -87,19 +87,19 @@ def error_of(run):
 
 def test_classes_are_wrong_relative_to_the_most_frequent():
     y = torch.randint(5, (N,)).clamp(max=3)
-    found, z, y, train = error_of(run_of(Last(4), sums()[0], y, nn.CrossEntropyLoss()))
+    found, z, y, train = error_of(run_of(LastState(4), sums()[0], y, nn.CrossEntropyLoss()))
     usual = np.bincount(train).argmax()
     np.testing.assert_allclose(found.mean(), (z.argmax(1) != y).mean() / (y != usual).mean())
     assert found.shape == (20,)
 
 
 def test_signs_are_wrong_relative_to_the_more_frequent():
-    found, z, y, _ = error_of(run_of(Last(1), sums()[0], y_signs, nn.BCEWithLogitsLoss()))
+    found, z, y, _ = error_of(run_of(LastState(1), sums()[0], y_signs, nn.BCEWithLogitsLoss()))
     np.testing.assert_allclose(found.mean(), ((z > 0) != y).mean() / y.mean())
 
 
 def test_probabilities_are_compared_with_a_half():
-    model = nn.Sequential(Last(1), nn.Sigmoid())
+    model = nn.Sequential(LastState(1), nn.Sigmoid())
     found, z, y, _ = error_of(run_of(model, sums()[0], y_signs, nn.BCELoss()))
     np.testing.assert_allclose(found.mean(), ((z > 0.5) != y).mean() / y.mean())
 
@@ -107,16 +107,14 @@ def test_probabilities_are_compared_with_a_half():
 def test_numbers_have_the_squared_error_relative_to_the_means_of_the_training_targets():
     x = sums()[0]
     y = torch.stack([x[:, 0, 0], 10 + 5 * x[:, 1, 1]], 1)
-    found, z, y, train = error_of(run_of(Last(2), x, y, nn.L1Loss()))
-    expected = ((z - y) ** 2).sum() / ((y - train.mean(0)) ** 2).sum()
-    np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
+    found, z, y, train = error_of(run_of(LastState(2), x, y, nn.L1Loss()))
+    np.testing.assert_allclose(found.mean(), relative_error(z, y, train), rtol=1e-5)
 
 
 def test_outputs_of_shape_n_1_are_compared_one_by_one_with_targets_of_shape_n():
     x, y = sums()
-    found, z, y, train = error_of(run_of(Last(1), x, y[:, 0], squared))
-    expected = ((z[:, 0] - y) ** 2).sum() / ((y - train.mean()) ** 2).sum()
-    np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
+    found, z, y, train = error_of(run_of(LastState(1), x, y[:, 0], squared))
+    np.testing.assert_allclose(found.mean(), relative_error(z[:, 0], y, train), rtol=1e-5)
 
 
 def test_padding_that_the_loss_ignores_is_no_error():
@@ -126,7 +124,7 @@ def test_padding_that_the_loss_ignores_is_no_error():
     def loss_fn(z, y):
         return F.cross_entropy(z.flatten(0, 1), y.flatten())
 
-    found, z, y, train = error_of(run_of(Every(3), sums()[0], y, loss_fn))
+    found, z, y, train = error_of(run_of(EachState(3), sums()[0], y, loss_fn))
     real, guess = y[:, :4], z.argmax(-1)[:, :4]
     usual = np.bincount(train[:, :4].ravel()).argmax()
     np.testing.assert_allclose(found.mean(), (guess != real).mean() / (real != usual).mean())
@@ -135,8 +133,8 @@ def test_padding_that_the_loss_ignores_is_no_error():
 def test_axis_1_and_axis_0_give_the_same_errors():
     x, y = sums()[0], y_frames
     torch.manual_seed(1)
-    one = Every(3)
-    other = Every(3)
+    one = EachState(3)
+    other = EachState(3)
     other.load_state_dict(one.state_dict())
     other.rnn.batch_first = False
 
@@ -167,7 +165,7 @@ def test_an_example_with_one_output_of_nan_has_an_infinite_error():
 
 
 def test_a_raw_loss_is_the_loss_of_held_out_minibatches():
-    run = run_of(Last(2), *sums(), density)
+    run = run_of(LastState(2), *sums(), density)
     half = run.data.halves[0]
     found = held_of(run, half).errors(run)
     with torch.no_grad():
@@ -179,19 +177,20 @@ def test_a_raw_loss_is_the_loss_of_held_out_minibatches():
 
 def test_predict_chooses_what_is_compared():
     x, y = sums()
-    run = run_of(Last(2), x, y, density, predict=lambda z: z[:, :1])
+    run = run_of(LastState(2), x, y, density, predict=lambda z: z[:, :1])
     assert run.score.kind == "numbers"
     found = held_of(run, run.data.halves[0]).errors(run)
     with torch.no_grad():
         z = run.model(run.data.halves[0].x)[:, :1]
-    y, mean = run.data.halves[0].y, run.data.train.y.mean()
-    expected = (z - y).square().sum() / (y - mean).square().sum()
-    np.testing.assert_allclose(found.mean().item(), expected.item(), rtol=1e-5)
-    classes = run_of(Last(3), x, y_classes, nn.CrossEntropyLoss(), predict=lambda z: z.argmax(-1))
+    expected = relative_error(*(t.numpy() for t in (z, run.data.halves[0].y, run.data.train.y)))
+    np.testing.assert_allclose(found.mean().item(), expected, rtol=1e-5)
+    classes = run_of(
+        LastState(3), x, y_classes, nn.CrossEntropyLoss(), predict=lambda z: z.argmax(-1)
+    )
     assert classes.score.kind == "classes"
 
 
-class Centred(Last):
+class Centred(LastState):
     """Outputs without their mean over the minibatch, and with a normalisation of it."""
 
     def __init__(self):
@@ -219,7 +218,7 @@ def test_single_examples_and_training_mode_are_measured_as_asked():
 
 
 def test_outputs_that_are_nan_have_an_infinite_error():
-    run = run_of(Last(1), *sums(), nn.MSELoss())
+    run = run_of(LastState(1), *sums(), nn.MSELoss())
     held = held_of(run, run.data.halves[0])
     with torch.no_grad():
         run.model.out.bias.fill_(torch.nan)
@@ -230,22 +229,16 @@ def test_the_usual_loss_is_that_of_torch():
     z, p = torch.randn(N, 3), torch.randn(N, 1)
     x, numbers = sums()
     for model, output, y, loss_fn, expected in (
-        (Last(3), z, y_classes, focal, F.cross_entropy(z, y_classes)),
+        (LastState(3), z, y_classes, focal, F.cross_entropy(z, y_classes)),
         (Shares(3), z.softmax(1), y_classes, focal, F.cross_entropy(z, y_classes)),
         (
-            Last(1),
+            LastState(1),
             p,
             y_signs,
             nn.BCEWithLogitsLoss(),
             F.binary_cross_entropy_with_logits(p, y_signs),
         ),
-        (Last(1), p, numbers, nn.L1Loss(), F.mse_loss(p, numbers)),
+        (LastState(1), p, numbers, nn.L1Loss(), F.mse_loss(p, numbers)),
     ):
         score = run_of(model, x, y, loss_fn).score
         torch.testing.assert_close(score.usual(output, y, score.last), expected)
-
-
-def test_one_hot_targets_are_refused():
-    y = F.one_hot(y_classes, 3).float()
-    with pytest.raises(InvalidInputError, match=r"y is one-hot: expected class numbers, y.argmax"):
-        run_of(Last(3), sums()[0], y, nn.CrossEntropyLoss())

@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from oracles import plain_losses
 from tables import for_each
 from torch import nn
-from training_runs import Last, parts, run_of, sums
+from training_runs import parts, run_of, sums
+from zoo import LastState
 
 from trainability.snapshot import Snapshot, restored
 from trainability.training import train_run
@@ -22,7 +24,7 @@ class Normalised(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inner, self.norm, self.drop = Last(4), nn.BatchNorm1d(4), nn.Dropout(0.3)
+        self.inner, self.norm, self.drop = LastState(4), nn.BatchNorm1d(4), nn.Dropout(0.3)
         self.out = nn.Linear(4, 1)
         self.calls, self.kept, self.seen = 0, None, [torch.zeros(2)]
         self.generator = torch.Generator().manual_seed(7)
@@ -161,14 +163,14 @@ def test_the_generator_of_a_loader_is_given_back():
     )
     state = generator.get_state()
     with restored(loader):
-        run_of(Last(), loader, None, nn.MSELoss())
+        run_of(LastState(), loader, None, nn.MSELoss())
         assert not torch.equal(generator.get_state(), state)
     assert torch.equal(generator.get_state(), state)
 
 
 @for_each("kind", ["SGD", "Adam", "RMSprop"])
 def test_training_is_a_plain_loop_to_the_bit(kind):
-    model = nn.Sequential(Last(4), nn.Dropout(0.2), nn.Linear(4, 1))
+    model = nn.Sequential(LastState(4), nn.Dropout(0.2), nn.Linear(4, 1))
     model, x, y, loss_fn, optimizer = parts(model, kind=kind)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 7)
     run = run_of(model, x, y, loss_fn, optimizer, scheduler=scheduler)
@@ -177,22 +179,13 @@ def test_training_is_a_plain_loop_to_the_bit(kind):
     losses = train_run(run, 12, seed=0)
 
     other, adam, schedule = mine
-    train_x, train_y = run.data.train.x, run.data.train.y
     torch.manual_seed(0)
-    generator, plain = torch.Generator().manual_seed(0), []
-    while len(plain) < 12:
-        for rows in torch.randperm(160, generator=generator).split(32):
-            loss = loss_fn(other(train_x[rows]), train_y[rows])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            schedule.step()
-            plain.append(loss.item())
+    plain = plain_losses(other, run.data.train.x, run.data.train.y, loss_fn, adam, 12, schedule)
     assert losses == plain[:12]
 
 
 def test_a_factor_changes_every_rate_and_no_schedule():
-    model, x, y, loss_fn, _ = parts(Last())
+    model, x, y, loss_fn, _ = parts(LastState())
     pair = copy.deepcopy(model), model
     rates = [0.01, 0.1]
     losses = []
@@ -206,7 +199,7 @@ def test_a_factor_changes_every_rate_and_no_schedule():
 
 
 def test_training_ends_with_the_first_loss_that_is_not_finite():
-    model, x, y, loss_fn, _ = parts(Last())
+    model, x, y, loss_fn, _ = parts(LastState())
     sgd = torch.optim.SGD(model.parameters(), 1e30)
     losses = train_run(run_of(model, x, y, loss_fn, sgd), 50, 0)
     assert 1 < len(losses) < 50 and not np.isfinite(losses[-1])

@@ -13,25 +13,6 @@ from trainability.training import TrainingRun, model_output
 N, T, M = 200, 6, 2
 
 
-class Last(nn.Module):
-    """The last output of a recurrent layer, through a linear layer."""
-
-    def __init__(self, outputs=1, kind="GRU", units=8, inputs=M):
-        super().__init__()
-        self.rnn = getattr(nn, kind)(inputs, units, batch_first=True)
-        self.out = nn.Linear(units, outputs)
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0][:, -1])
-
-
-class Every(Last):
-    """An output of every time step."""
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0])
-
-
 def sums(count=N, steps=T):
     """x (N, T, M), and y (N, 1), the sum of the first numbers of two time steps."""
     x = torch.randn(count, steps, M)

@@ -1,0 +1,108 @@
+"""Hypothesis's values: matrices, forms of a sequence, and values that are wrong for an argument or
+an option.
+"""
+
+from math import nan
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+
+def square_matrices(largest: int = 7) -> st.SearchStrategy[torch.Tensor]:
+    """Random real matrices, n = 1..largest, with zeros, repeated values and entries over 12 orders
+    of magnitude.
+    """
+    magnitude = st.floats(-6, 6).map(lambda e: 10.0**e)
+    entry = st.one_of(st.sampled_from([0.0, 0.0, 1.0, -1.0]), st.floats(-3, 3, width=32), magnitude)
+    sizes = st.integers(1, largest)
+    return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(
+        torch.from_numpy
+    )
+
+
+def layouts(x: torch.Tensor, batch_first: bool) -> st.SearchStrategy[Any]:
+    """Forms in which one sequence x (T, m) or (T,) of float64 or ids may be given."""
+    batch = x[None] if batch_first else x[:, None]
+    return st.sampled_from([x, x.numpy(), batch, batch.numpy(), x.clone().requires_grad_(False)])
+
+
+class Odd:
+    """An object of no use."""
+
+    def __repr__(self) -> str:
+        return "Odd()"
+
+
+NO_VALUES = (Odd(), "nowhere", -1, nan, 1j, b"x")
+NO_DATA = (torch.zeros(0), torch.full((6, 3), nan), torch.zeros(2, 2, 2, 2), [Odd()])
+DATA = ("A", "batch", "data", "frames", "s", "s0", "tokens", "x", "y")
+SIGNED = ("below", "constant", "transform_bias")
+
+
+def wrong_values(name: str) -> st.SearchStrategy[Any]:
+    """Values that no function takes for the argument of this name."""
+    if name in ("path", "out"):
+        return st.sampled_from([Odd(), -1, nan, 1j, "nowhere/a.npz", "folder.png", "novel.txt/a"])
+    values = [value for value in NO_VALUES if value != -1 or name not in SIGNED]
+    return st.sampled_from([*values, *(NO_DATA if name in DATA else ())])
+
+
+FILES = (  # that the tests write, and of which no command can use one for another
+    "missing", "folder.png", "empty.txt", "evil.pt", "bomb.pickle", "loop.csv", "sparse.csv",
+    "pipe", "one_step.py", "list.json", "/dev/zero", "", "a" * 300, "bad\udcff.npz",
+)  # fmt: skip
+PLACES = ("nowhere/a.json", "a.xyz", "folder.png", "/dev/full", "", "novel.txt/a", "a" * 300)
+HUGE = ("9" * 18, "1e30")
+ENDLESS = {  # options whose large values are sound, or take long
+    "--averaging", "--batch-size", "--decay-after", "--epochs", "--fuse", "--length",
+    "--max-tokens", "--mc", "--patience", "--record", "--seed", "--steps", "--threads", "--top-k",
+}  # fmt: skip
+NAMES = {  # words that are wrong for options of text
+    "--arch": ("", "x"),
+    "--cell": ("", "x", ":", "math:pi", "nowhere:x", "objects:"),
+    "--cell-option": ("", "x", "=", "x=1", "=1"),
+    "--chorale": ("", "x", "test-999999"),
+    "--chorales": ("", "x", "999999"),
+    "--corpus": ("", "x"),
+    "--figure": ("", "x", "0", "-1", "nan", "inf", "1e9"),
+    "--init": ("", "x", "gaussian:nan"),
+    "--layer": ("", "x"),
+    "--module": (":", "none.py:x", "novel.txt:x", "one_step.py:", "folder.png:x", "math:pi"),
+    "--name": ("", "x"),
+    "--networks": ("", "x", ":", "none.py:x"),
+    "--of": ("", "x", ":"),
+    "--panels": ("", "x"),
+    "--preset": ("", "x"),
+    "--storage": ("x",),
+    "--training": ("", "x", ":", "none.py:x", "novel.txt:x", "train.py:", "train.py:x"),
+}
+
+
+def types_in(hint: Any) -> set:
+    """The types in an annotation."""
+    return {hint, get_origin(hint)}.union(*map(types_in, get_args(hint)))
+
+
+def wrong_words(option: str, hint: Any, command: str) -> tuple[str, ...]:
+    """Words that a command must refuse for an option of this type; none if it takes any text."""
+    kinds = types_in(hint)
+    if bool in kinds:
+        return ("maybe",)
+    if int in kinds:
+        return ("x", "1.5", "nan", "", "-1", "9" * 20, *(() if option in ENDLESS else HUGE))
+    if float in kinds:
+        signed = option.removeprefix("--").replace("-", "_") in SIGNED
+        infinite = () if option == "--max-minutes" else ("1e999",)
+        return ("x", "", "nan", "-inf", *infinite, *(() if signed else ("-1",)))
+    if Literal in kinds:
+        return ("", "x")
+    if Path in kinds:
+        makes = command in ("rhn train", "optim-study run")
+        if option == "--out" and makes:  # a folder that a command makes
+            return PLACES[3:]
+        return PLACES if option in ("--csv", "--output") else FILES
+    return NAMES.get(option, ())
