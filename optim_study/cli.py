@@ -46,8 +46,8 @@ class RunCommand:
     """
 
     preset: Literal["paper", "small", "smoke"] = "paper"
-    """Configuration that the other options change. paper: the paper's protocol in full size. small:
-    small networks, at least ten minutes with --jobs 2. smoke: seconds, too short to learn anything.
+    """Configuration that the other options change: the paper's protocol in full size; small
+    networks, at least ten minutes with --jobs 2; or seconds, too short to learn anything.
     """
     settings: Fields = field(default_factory=dict)
     dry_run: bool = False

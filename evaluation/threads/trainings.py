@@ -141,24 +141,30 @@ def fit(training: Training, seed: int = 0) -> list[float]:
     if training.fit is not None:
         return training.fit(training)
     torch.manual_seed(seed)
-    model, options, losses = training.model, training.options, list[float]()
+    losses = list[float]()
     while True:
         epoch = training.x  # a DataLoader
         if training.y is not None:
-            axis = options.get("batch_axis", 0)
+            axis = training.options.get("batch_axis", 0)
             epoch = minibatches(training.x, training.y, training.batch_size, axis)
         for x, y in epoch:
-            training.optimizer.zero_grad()
-            loss = training.loss_fn(output_of(model, x), y)
-            loss.backward()
-            if options.get("clip_norm"):
-                nn.utils.clip_grad_norm_(model.parameters(), options["clip_norm"])
-            training.optimizer.step()
-            if options.get("scheduler"):
-                options["scheduler"].step()
-            losses.append(loss.item())
+            losses.append(step(training, x, y))
             if len(losses) == training.steps or not math.isfinite(losses[-1]):
                 return losses
+
+
+def step(training: Training, x: Any, y: Any) -> float:
+    """The loss of a minibatch, and one update of the weights."""
+    options = training.options
+    training.optimizer.zero_grad()
+    loss = training.loss_fn(output_of(training.model, x), y)
+    loss.backward()
+    if options.get("clip_norm"):
+        nn.utils.clip_grad_norm_(training.model.parameters(), options["clip_norm"])
+    training.optimizer.step()
+    if options.get("scheduler"):
+        options["scheduler"].step()
+    return loss.item()
 
 
 @torch.no_grad()

@@ -152,7 +152,7 @@ def import_named(name: str, what: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     if not NAMED.match(name):
-        raise InvalidInputError(f"{what} is {in_short(name)}: expected package.module:NAME")
+        raise unexpected(what, name, "package.module:NAME")
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

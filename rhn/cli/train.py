@@ -102,10 +102,8 @@ class Train(Running):
         if self.config is not None:
             config = read_preset(self.config, self.preset, **changes)
             data = None if "corpus" in changes else read_config(self.config).get("path")
-        elif self.preset is not None:
-            config = preset(self.preset, **changes)
         else:
-            raise InvalidInputError("PRESET is None: expected a preset, or --config FILE")
+            config = preset(self.preset, **changes)
         if self.dry_run:
             print(json.dumps(asdict(config), indent=2))
         elif self.out is None:

@@ -1,6 +1,5 @@
 """Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
 
-import inspect
 import math
 import os
 from functools import cache, partial
@@ -28,24 +27,6 @@ def plain(value: Any) -> Any:
     """
     one = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
     return value.item() if one else value
-
-
-def not_dense_real(t: Any) -> str | None:
-    """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
-    real and in memory; otherwise None.
-
-    >>> import torch
-    >>> not_dense_real(torch.ones(2) * 1j), not_dense_real(torch.ones(2))
-    ('complex', None)
-    """
-    kinds = {
-        "nested": t.is_nested,
-        "on the meta device": t.is_meta,
-        "quantised": t.is_quantized,
-        "complex": t.is_complex(),
-        "sparse": str(t.layout) != "torch.strided",
-    }
-    return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
 def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuard[int]:
@@ -100,18 +81,9 @@ def number(
     found = plain(value)
     if is_number(found) and least <= found <= most and above < found < below:
         return found
-    kind = "a finite number" if min(below, most) == inf else "a number"
-    limits = {
-        "{:g} or more": least,
-        f"{kind} above {{:g}}": above,
-        "less than {:g}": below,
-        "at most {:g}": most,
-    }
-    given = [text.format(limit) for text, limit in limits.items() if abs(limit) < inf]
-    wanted = ", ".join(given) or kind
-    if max(-least, most) < inf:
-        wanted = f"a number from {least:g} to {most:g}"
-    raise unexpected(name, value, wanted)
+    low, high = max(least, above), min(below, most)
+    interval = f"{'(['[low > above]}{low:g}, {high:g}{')]'[high < below]}"
+    raise unexpected(name, value, "a number in " + interval)
 
 
 def check_values(config: Any) -> None:
@@ -137,7 +109,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return _checked_each(name, value, get_args(kind))
     if kind in (int, float):
         checked = whole_number if kind is int else number
-        return checked(name, value, **_limits([v for each in about for v in each.validator]))
+        validators = [validator for each in about for validator in each.validator]
+        limits = ((ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items())
+        return checked(name, value, **{k: limit for k, limit in limits if limit is not None})
     known = get_args(kind)
     if value not in known if known else not isinstance(value, kind):
         expected = ", ".join(known) or kind.__name__
@@ -154,11 +128,6 @@ def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
         expected = "one value or more" if kinds[-1] is Ellipsis else f"{len(kinds)} values"
         raise unexpected(name, value, expected)
     return tuple(_checked(name, plain(v), hint) for v, hint in zip(values, hints, strict=True))
-
-
-def _limits(validators: list[Any]) -> dict[str, Any]:
-    given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
-    return {ours: limit for ours, limit in given if limit is not None}
 
 
 def check_seed(seed: int) -> int:
@@ -237,7 +206,7 @@ def in_short(value: object) -> str:
     text, the repr of any other value, or its kind if the repr is long.
 
     >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
-    ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+    ('range(0, 3)', 'list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
     """
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
@@ -250,17 +219,9 @@ def in_short(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Name the kind of an object for a message, with an article, or with the object's own name.
+    """Name the kind of an object for a message: its class, or itself if it has a name.
 
-    >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int)
-    ('an int', 'None', 'the function len', 'the class int')
+    >>> kind_of(3), kind_of(None), kind_of(len)
+    ('int', 'None', 'len')
     """
-    if value is None:
-        return "None"
-    if inspect.isclass(value):
-        return f"the class {value.__name__}"
-    if inspect.isroutine(value):
-        return f"the function {getattr(value, '__name__', '')}"
-    name = type(value).__name__
-    vowels = "AEFHILMNORSX" if name[:2].isupper() else "AEIOUaeiou"  # as letters are spoken
-    return f"an {name}" if name[0] in vowels else f"a {name}"
+    return "None" if value is None else getattr(value, "__name__", type(value).__name__)
