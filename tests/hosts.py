@@ -1,4 +1,4 @@
-"""Run the numerical tests as on other processors and with other random numbers: `python tests/hosts.py`.
+"""Run the numerical tests as on other processors and with other random numbers.
 
 Each setting is a run of its own, which notes for each test how near its largest error comes to what
 is allowed. The ten nearest of all runs are printed. It fails if a test fails, or if an error is
