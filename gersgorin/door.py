@@ -16,15 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gersgorin.linalg.checks import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.validation import (
-    check_room,
-    is_whole_number,
-    not_dense_real,
-    number,
-    whole_number,
-)
+from rhn.utils.validation import check_room, is_whole_number, number, whole_number
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message

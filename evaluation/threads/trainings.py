@@ -134,6 +134,16 @@ def minibatches(x: Tensor, y: Tensor, size: int, axis: int = 0) -> Iterator[tupl
             yield x.index_select(axis, rows), y.index_select(of_y, rows)
 
 
+def batches(training: Training) -> Iterator[tuple[Any, Tensor]]:
+    """Yield the minibatches of a training epoch by epoch, without end."""
+    axis = training.options.get("batch_axis", 0)
+    while True:
+        if training.y is None:
+            yield from training.x
+        else:
+            yield from minibatches(training.x, training.y, training.batch_size, axis)
+
+
 def fit(training: Training, seed: int = 0) -> list[float]:
     """The losses of a plain loop over shuffled minibatches; it ends early if the loss is not
     finite.
@@ -141,30 +151,20 @@ def fit(training: Training, seed: int = 0) -> list[float]:
     if training.fit is not None:
         return training.fit(training)
     torch.manual_seed(seed)
-    losses = list[float]()
-    while True:
-        epoch = training.x  # a DataLoader
-        if training.y is not None:
-            axis = training.options.get("batch_axis", 0)
-            epoch = minibatches(training.x, training.y, training.batch_size, axis)
-        for x, y in epoch:
-            losses.append(step(training, x, y))
-            if len(losses) == training.steps or not math.isfinite(losses[-1]):
-                return losses
-
-
-def step(training: Training, x: Any, y: Any) -> float:
-    """The loss of a minibatch, and one update of the weights."""
-    options = training.options
-    training.optimizer.zero_grad()
-    loss = training.loss_fn(output_of(training.model, x), y)
-    loss.backward()
-    if options.get("clip_norm"):
-        nn.utils.clip_grad_norm_(training.model.parameters(), options["clip_norm"])
-    training.optimizer.step()
-    if options.get("scheduler"):
-        options["scheduler"].step()
-    return loss.item()
+    model, options, losses = training.model, training.options, list[float]()
+    for x, y in batches(training):
+        training.optimizer.zero_grad()
+        loss = training.loss_fn(output_of(model, x), y)
+        loss.backward()
+        if options.get("clip_norm"):
+            nn.utils.clip_grad_norm_(model.parameters(), options["clip_norm"])
+        training.optimizer.step()
+        if options.get("scheduler"):
+            options["scheduler"].step()
+        losses.append(loss.item())
+        if len(losses) == training.steps or not math.isfinite(losses[-1]):
+            break
+    return losses
 
 
 @torch.no_grad()

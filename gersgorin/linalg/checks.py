@@ -7,9 +7,26 @@ import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.validation import in_short, not_dense_real
+from rhn.utils.validation import in_short
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def not_dense_real(t: Any) -> str | None:
+    """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
+    real and in memory; otherwise None.
+
+    >>> not_dense_real(torch.ones(2) * 1j), not_dense_real(torch.ones(2))
+    ('complex', None)
+    """
+    kinds = {
+        "nested": t.is_nested,
+        "on the meta device": t.is_meta,
+        "quantised": t.is_quantized,
+        "complex": t.is_complex(),
+        "sparse": str(t.layout) != "torch.strided",
+    }
+    return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
 def check_square(A: Any, *, smallest: int = 1, steps: int | None = None) -> Tensor:

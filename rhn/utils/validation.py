@@ -109,9 +109,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return _checked_each(name, value, get_args(kind))
     if kind in (int, float):
         checked = whole_number if kind is int else number
-        validators = [validator for each in about for validator in each.validator]
-        limits = ((ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items())
-        return checked(name, value, **{k: limit for k, limit in limits if limit is not None})
+        return checked(name, value, **_limits([v for each in about for v in each.validator]))
     known = get_args(kind)
     if value not in known if known else not isinstance(value, kind):
         expected = ", ".join(known) or kind.__name__
@@ -128,6 +126,11 @@ def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
         expected = "one value or more" if kinds[-1] is Ellipsis else f"{len(kinds)} values"
         raise unexpected(name, value, expected)
     return tuple(_checked(name, plain(v), hint) for v, hint in zip(values, hints, strict=True))
+
+
+def _limits(validators: list[Any]) -> dict[str, Any]:
+    given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
+    return {ours: limit for ours, limit in given if limit is not None}
 
 
 def check_seed(seed: int) -> int:

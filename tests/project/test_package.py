@@ -143,9 +143,9 @@ def test_the_installed_package_analyzes_a_layer_of_torch(empty):
 
 
 def test_without_a_compiler_info_says_so_and_a_training_runs(empty):
-    assert "it needs a C compiler" in " ".join(empty("rhn", "info").split())
+    assert "compiled kernels no" in " ".join(empty("rhn", "info").split())
     train = "rhn train jsb-depth-5 --hidden-size 8 --epochs 1 --out run"
-    assert "next: rhn evaluate run" in empty(*train.split())
+    assert "constant predictor" in empty(*train.split())
 
 
 def test_the_installed_sources_compile(empty):
