@@ -103,7 +103,7 @@ class Train(Running):
             config = read_preset(self.config, self.preset, **changes)
             data = None if "corpus" in changes else read_config(self.config).get("path")
         else:
-            config = preset(self.preset, **changes)
+            config = preset(self.preset or "", **changes)
         if self.dry_run:
             print(json.dumps(asdict(config), indent=2))
         elif self.out is None:
