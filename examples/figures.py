@@ -82,10 +82,20 @@ def of_matrices(*matrices: Tensor) -> Run:
     return open_run(lambda x, s: x.reshape(n, n) @ s, A.flatten(1), A.new_zeros(n), data="s' = A s")
 
 
-def growing_radii() -> Comparison:
-    """Compare Gaussian matrices of growing size (section 4)."""
-    runs = {f"n = {n}": of_matrices(gaussian_matrix(n)) for n in (8, 32, 128, 512)}
-    return compare(runs, panels=("discs",))
+def draw_radii() -> Figure:
+    """Draw the mean disc radius and the spectral radius of Gaussian matrices (section 4)."""
+    sizes = [8, 16, 32, 64, 128, 256, 512]
+    matrices = [gaussian_matrix(n) for n in sizes]
+    figure = Figure(figsize=(6, 4), layout="constrained", dpi=120)
+    ax = figure.subplots()
+    radii = [gersgorin_discs(A).radii.mean() for A in matrices]
+    ax.loglog(sizes, radii, "o-", color=BLUE, label="mean radius of the row discs")
+    largest = [eigenvalues(A)[0].abs() for A in matrices]
+    ax.loglog(sizes, largest, "s--", color=RED, label="spectral radius")
+    ax.set(xlabel="units n", ylabel="radius", xticks=sizes, xticklabels=sizes)
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    return figure
 
 
 def counterexamples() -> Comparison:
@@ -178,7 +188,7 @@ def draw_equation_14() -> Figure:
 PICTURES = {
     "initialisations": lambda: initialisations().figure(limit=1.6),
     "gate-limits": lambda: gate_limits().figure(limit=3.5),
-    "radii-grow": lambda: growing_radii().figure(),
+    "radii-grow": draw_radii,
     "moving-spectra": lambda: moving_spectra().figure(limit=2.0),
     "counterexamples": lambda: counterexamples().figure(limit=2.4),
     "equation-14": draw_equation_14,
