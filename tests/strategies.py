@@ -38,7 +38,7 @@ class Odd:
 
 
 NO_VALUES = (Odd(), "nowhere", -1, nan, 1j, b"x")
-NO_DATA = (torch.zeros(0), torch.full((6, 3), nan), torch.zeros(2, 2, 2, 2), [Odd()])
+NO_DATA = (torch.zeros(0), torch.full((6, 3), nan), torch.zeros(2, 2, 2, 3), [Odd()])
 DATA = ("A", "batch", "data", "frames", "s", "s0", "tokens", "x", "y")
 SIGNED = ("below", "constant", "transform_bias")
 
