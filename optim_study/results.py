@@ -211,9 +211,9 @@ def read_csv(path: str | Path) -> list[TrialRow]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [_row(values, f"{path}, line {reader.line_num}") for values in reader]
-        if not rows and "arch" not in (reader.fieldnames or ()):
-            raise DataError(f"{path} is no table of trials: expected a column arch")
-        return rows
+            if not rows and "arch" not in (reader.fieldnames or ()):
+                raise DataError(f"{path} is no table of trials: expected a column arch")
+            return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no table of trials: {first_line(error)}") from error
 

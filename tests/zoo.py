@@ -1,7 +1,6 @@
 """Networks that tests share: ways in which users put a recurrence into a module.
 
-Sequences are (B, T, m), unless the layer or an argument says otherwise. Sizes are arguments, since
-the weights of a test stand in its own file. `close` and the oracles are in oracles.py.
+Sequences are (B, T, m), unless the layer or an argument says otherwise.
 """
 
 from collections.abc import Callable
@@ -81,18 +80,6 @@ class Embedded(nn.Module):
 
     def forward(self, ids):
         return self.inner(self.embed(ids))
-
-
-class DictOutput(nn.Module):
-    """The outputs of another network beside a tensor of another shape, by name."""
-
-    def __init__(self, inner: nn.Module):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        outputs = self.inner(x)
-        return {"none": None, "states": outputs, "mean": outputs.mean()}
 
 
 class Projected(nn.Module):

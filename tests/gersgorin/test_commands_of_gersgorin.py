@@ -6,7 +6,6 @@ import csv
 import inspect
 import json
 from dataclasses import asdict, fields, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from tables import for_each
 
-from gersgorin import open_run, spectra
+from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
 from gersgorin.cli.commands import TABLE, main
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.cli.work import function_of
@@ -32,12 +31,7 @@ from rhn.utils.results import EXPLAINED
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
 DATA = {"data": "bwv269", "unit": "quarter notes"}
-THERE = {
-    name: command
-    for name, command in TABLE.items()
-    if name == "run" or find_spec("gersgorin." + command.function.partition(":")[0])
-}
-ANALYSES = [name for name, one in THERE.items() if issubclass(one, AnalysisOptions)]
+ANALYSES = [name for name, one in TABLE.items() if issubclass(one, AnalysisOptions)]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
@@ -99,7 +93,6 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
 
 
 def test_influence_of_outputs_and_of_a_loss(capsys):
-    influence = pytest.importorskip("gersgorin.analyses.influence").influence
     found = influence(cell_of(LSTM), x_of(), **DATA)
     got = printed(capsys, "influence", "--cell", "lstm", "--seed", 3, *SMALL)
     assert got["influence"] == json.loads(json.dumps(found.to_dict()))["influence"]
@@ -110,14 +103,12 @@ def test_influence_of_outputs_and_of_a_loss(capsys):
 
 
 def test_fixed_points(capsys):
-    fixed_points = pytest.importorskip("gersgorin.analyses.fixed_points").fixed_points
     found = fixed_points(cell_of(RNN), x_of(), starts=5, seed=3, **DATA)
     got = printed(capsys, "fixed-points", "--cell", "rnn", "--seed", 3, *SMALL, "--starts", 5)
     assert got == json.loads(json.dumps(found.to_dict()))
 
 
 def test_compare_of_cells_depths_and_seeds(capsys):
-    compare = pytest.importorskip("gersgorin.analyses.compare").compare
     cells = {
         ("rnn", ""): cell_of(RNN),
         ("rhn", "depth 1"): cell_of(),
@@ -133,7 +124,6 @@ def test_compare_of_cells_depths_and_seeds(capsys):
 
 
 def test_compare_of_trained_networks_and_modules(capsys):
-    pytest.importorskip("gersgorin.analyses.compare")
     Path("nets.py").write_text(NETS)
     model, before = trained_model("rhn", 2)
     words = ["mine.safetensors", "nets.py:Net", "--steps", 5, "--before-training"]
@@ -346,9 +336,6 @@ def test_a_run_is_written_with_weights_and_jacobians(capsys):
 
 
 def test_a_recording_of_a_training_run(capsys):
-    pytest.importorskip("gersgorin.recorder")
-    from gersgorin.recorder import Recorder
-
     model = torch.nn.RNN(3, 4)
     with Recorder(model, torch.rand(6, 3), every=1) as recorder:
         recorder.step(1.0)
@@ -360,17 +347,15 @@ def test_a_recording_of_a_training_run(capsys):
 
 @for_each("name", ["influence", "fixed-points", "compare"])
 def test_other_commands_draw_and_write(name, capsys):
-    if name not in THERE:
-        pytest.skip("written elsewhere")
     files = ["--output", "a.png", "a.npz", "--csv", "a.csv"]
     assert run(name, "--cell", "rnn", *SMALL, *files) == 0
     assert capsys.readouterr().out.startswith(f"{load('a.npz')}\n")
     assert Path("a.png").read_bytes().startswith(b"\x89PNG") and Path("a.csv").read_text()
 
 
-@for_each("name", THERE)
+@for_each("name", TABLE)
 def test_options_are_keywords_of_functions_and_figures(name):
-    command = THERE[name]
+    command = TABLE[name]
     if issubclass(command, AnalysisOptions):
         assert all(
             f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
@@ -379,11 +364,3 @@ def test_options_are_keywords_of_functions_and_figures(name):
         own = vars(command).get("__annotations__", {}).keys() - {"function", "drawn", "reads"}
         assert own - {*command.drawn} <= function.keys()
     assert main([name, "--help"]) == 0
-
-
-def test_help_shows_the_commands_and_examples(capsys):
-    for words in ([], *([name] for name in TABLE)):
-        assert main([*words, "--help"]) == 0
-        assert (
-            f"gersgorin {' '.join(words) or 'plot'} " in capsys.readouterr().out.split("example")[1]
-        )

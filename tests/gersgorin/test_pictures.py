@@ -128,9 +128,3 @@ def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_do
     assert cross.get_marker() == "x" and (*cross.get_xdata(), *cross.get_ydata()) == (1, 1)
     assert first.get_markevery() == [] and second.get_markevery() == [1]
     assert [name.get_text() for name in names_of(ax)] == ["zero: 1", "one: 3"]
-
-
-def test_a_notebook_shows_a_figure_and_gates_are_drawn_from_0_to_1():
-    figure = gates(LSTM, X).figure(title="mine")
-    assert figure._repr_png_().startswith(b"\x89PNG") and figure.get_suptitle() == "mine"
-    assert figure.axes[0].get_ylim() == (-0.02, 1.02)

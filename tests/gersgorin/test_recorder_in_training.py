@@ -208,6 +208,8 @@ def test_a_resumed_recording_has_the_same_bytes_and_no_double_entries(tmp_path):
         for loss in (4.0, 5.0):
             again.step(loss)
     assert again.recording.step.tolist() == [0, 2, 4] and path.read_bytes() == whole.read_bytes()
+    kept = Recorder(model, frames(1, T), 2, path=path, start=4).recording
+    assert kept.step.tolist() == [0, 2, 4]
     others = [(nn.GRU(M, N), frames(T), 2, 4), (model, frames(1, T), 2, 3)]
     others += [(model, frames(1, T, seed=1), 2, 4), (model, frames(1, T), 3, 4)]
     for other, probe, every, positions in others:

@@ -15,7 +15,6 @@ from rhn.checkpoints import save
 from tests.gersgorin.test_commands_of_gersgorin import (
     NETS,
     SMALL,
-    THERE,
     cell_of,
     run,
     x_of,
@@ -32,14 +31,14 @@ def no_work(monkeypatch):
         raise AssertionError("the analysis has begun")
 
     monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
-    for name in THERE:
+    for name in TABLE:
         if name not in ("run", "recording"):
             module, _, function = TABLE[name].function.partition(":")
             monkeypatch.setattr(import_module(f"gersgorin.{module}"), function, fails)
 
 
 @pytest.mark.usefixtures("no_work")
-@for_each("name", [name for name in THERE if name != "recording"])
+@for_each("name", [name for name in TABLE if name != "recording"])
 def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
     for output in ("missing/a.npz", "a.mine", "/proc/a.npz", "/dev/full", f"{'a' * 300}.npz"):
         assert run(name, "--cell", "rnn", *SMALL, "--output", output) == 2

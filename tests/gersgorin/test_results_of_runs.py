@@ -88,6 +88,10 @@ def test_gains_are_norms_of_jacobians_of_layers_and_inputs():
     for t, s in enumerate(run.states[:-1]):
         B = differences(lambda x, s=s: f.step(x[None], s[None])[0], x[t])
         assert found.input[t] == pytest.approx(np.linalg.norm(B, 2), rel=1e-7)
+    stack = filled(torch.nn.LSTM(3, 4, 2))
+    A = open_run(stack, X).jacobians().numpy()
+    wanted = [np.linalg.norm(A[:, part, part], 2, axis=(1, 2)) for part in (np.s_[:8], np.s_[8:])]
+    np.testing.assert_allclose(gains(stack, X).layers, np.stack(wanted, 1))
     ids = gains(open_run(lambda x, s: s / 2 + x, torch.arange(3), torch.zeros(2)))
     assert np.isnan(ids.input).all() and [*ids.notes().values()] == [3]
 

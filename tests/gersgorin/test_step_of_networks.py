@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from oracles import close
+from strategies import layouts
 from tables import for_each
 from torch import nn
 from zoo import Layered, OnlyStep, Vectors, WithState
@@ -87,13 +90,19 @@ def test_the_rows_of_a_state_of_two_axes_are_its_first_axis(batch_first):
     assert torch.allclose(run.jacobians()[3], wanted)
 
 
+@given(st.booleans(), st.data())
+def test_every_form_of_one_sequence_has_the_same_states(batch_first, data):
+    layer = filled(Layered(M, N, batch_first))
+    x = data.draw(layouts(X, batch_first))
+    close(open_run(layer, x).states, open_run(layer, X).states)
+
+
 @for_each("batch_first", [True, False])
 def test_the_layout_is_what_batch_first_says(batch_first):
     layer = filled(Layered(M, N, batch_first))
     batch = X[None] if batch_first else X[:, None]
     run = open_run(layer, batch)
     close(run.states[-1], layer(batch)[1].flatten().detach())
-    close(open_run(layer, X).states, run.states)
     with pytest.raises(InvalidInputError, match=r"expected one sequence of numbers \(T, m\)"):
         open_run(layer, X[:, None] if batch_first else X[None])
 

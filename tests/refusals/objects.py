@@ -95,6 +95,10 @@ class Bomb:
 
 
 LOOP, NARROW = OwnLoop(nn.LSTMCell(3, 4)), EachState(5, units=5, inputs=88)
+TRIAL = optim_study.TrialRow(
+    arch="rnn", depth=1, trial=0, learning_rate=0.1, init_std=0.1, hidden_size=3, epochs=3,
+    best_train_nll=8.0, best_valid_nll=8.0, test_nll=8.0, diverged=False,
+)  # fmt: skip
 LOST = nn.GRU(3, 4)
 nn.init.constant_(LOST.weight_hh_l0, nan)
 X, LINEAR = rand(100, 3), nn.Linear(3, 1)

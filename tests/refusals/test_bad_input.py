@@ -184,13 +184,6 @@ def at(**more):
     return {"cell": rhn.make_cell("rnn", 3, 4), "s": torch.rand(6, 4), **more}
 
 
-def trial():
-    losses = dict.fromkeys(("best_train_nll", "best_valid_nll", "test_nll"), 8.0)
-    about = {"arch": "rnn", "depth": 1, "trial": 0, "hidden_size": 3, "epochs": 3}
-    settings = {"learning_rate": 0.1, "init_std": 0.1, "diverged": False}
-    return optim_study.TrialRow(**losses, **about, **settings)
-
-
 def chorales():
     return rhn.data.chorales("chorales.json")
 
@@ -239,10 +232,10 @@ CALLS = {  # function: its arguments, which are wrong one at a time
         "init_std": (1e-3, 1.0), "epochs": 1, "device": "cpu", "engine": "processes"},
     optim_study.run: lambda: {"config": None},
     optim_study.read_csv: lambda: {"path": "study/trials.csv"},
-    optim_study.write_csv: lambda: {"rows": [trial()], "path": "a.csv"},
-    optim_study.training_shares: lambda: {"rows": [trial()], "loss": "train", "below": 9.0},
-    optim_study.plot_swarm: lambda: {"rows": [trial()], "loss": "train", "size": "page"},
-    optim_study.plot_map: lambda: {"rows": [trial()], "loss": "train", "size": "page"},
+    optim_study.write_csv: lambda: {"rows": [objects.TRIAL], "path": "a.csv"},
+    optim_study.training_shares: lambda: {"rows": [objects.TRIAL], "loss": "train", "below": 9.0},
+    optim_study.plot_swarm: lambda: {"rows": [objects.TRIAL], "loss": "train", "size": "page"},
+    optim_study.plot_map: lambda: {"rows": [objects.TRIAL], "loss": "train", "size": "page"},
     analysis.gate_activity: lambda: {"model": objects.MUSIC, "batch": objects.CHORALES,
         "cell": None, "device": None},
     analysis.lesion: lambda: {"model": objects.MUSIC, "batch": objects.CHORALES, "mode": "bias",

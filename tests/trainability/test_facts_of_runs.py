@@ -87,6 +87,18 @@ class Some(LastState):
         return self.out(self.rnn(x[:, self.cut :], state)[1][-1])
 
 
+class Halves(nn.Module):
+    """Reads the first three words by one embedding, and all others by another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.other, self.inner = nn.Embedding(9, 2), nn.Embedding(9, 2), LastState()
+
+    def forward(self, ids):
+        early = torch.arange(T)[:, None] < 3
+        return self.inner(torch.where(early, self.first(ids), self.other(ids)))
+
+
 class Hidden(nn.Module):
     """Layers in a list of Python."""
 
@@ -148,6 +160,7 @@ CASES = {
     "the last four steps of ids": (READ, lambda: words(first=2), (4,), False),
     "a detached state": (REACHED, lambda: measured(Some(cut=4)), (2,), True),
     "a detached state of words": (REACHED, lambda: words(cut=4), (2,), True),
+    "two embeddings": (REACHED, lambda: measured(Halves(), x=ids, y=frames[:, 0]), (6,), False),
     "no detached state": (REACHED, lambda: measured(LastState()), (6,), False),
     "steps that nothing reads": (REACHED, lambda: measured(Some(every=2)), (3,), False),
     "both directions": (
@@ -256,7 +269,10 @@ def test_equal_outputs_have_no_spread():
         model.out.weight.zero_()
     before, after = measured(model, steps=20)[SPREAD].numbers
     assert before == 0 and after > 0
-    assert measured(LastState())[SPREAD].numbers[0] > 0.01
+    model, (x, _) = LastState(3), sums()
+    found = measured(model, classes, nn.CrossEntropyLoss(), x=x)[SPREAD].numbers[0]
+    z = model(run_of(model, x, classes, nn.CrossEntropyLoss()).data.train.x).detach().numpy()
+    assert found == pytest.approx(z.std(0, ddof=1).mean(), rel=1e-4)
 
 
 def test_the_loss_of_larger_outputs():

@@ -130,6 +130,13 @@ def test_padding_that_the_loss_ignores_is_no_error():
     np.testing.assert_allclose(found.mean(), (guess != real).mean() / (real != usual).mean())
 
 
+class Turned(nn.Module):
+    """Classes on axis 1."""
+
+    def forward(self, z):
+        return z.transpose(1, 2)
+
+
 def test_axis_1_and_axis_0_give_the_same_errors():
     x, y = sums()[0], y_frames
     torch.manual_seed(1)
@@ -143,8 +150,10 @@ def test_axis_1_and_axis_0_give_the_same_errors():
 
     a = run_of(one, x, y, loss_fn)
     b = run_of(other, x.transpose(0, 1), y.T, loss_fn, axis=1)
-    pair = [held_of(run, run.data.halves[1]).errors(run).numpy() for run in (a, b)]
-    np.testing.assert_array_equal(*pair)
+    turned = run_of(nn.Sequential(one, Turned()), x, y, nn.CrossEntropyLoss())
+    found = [held_of(run, run.data.halves[1]).errors(run).numpy() for run in (a, b, turned)]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 class HalfNan(nn.Module):
