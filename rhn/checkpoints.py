@@ -70,7 +70,9 @@ class Checkpoint:
         if of_model and isinstance(cell, str) and is_known(cell) and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         if of_model:
-            return getattr(models, name)(**config | {"cell": cell or own}, **options)
+            return getattr(models, name)(
+                **config | {"cell": own if cell is None else cell}, **options
+            )
         factory = resolve_cell(cell) if isinstance(cell, str) else cell or CELLS[classes[name]]
         return factory(**config, **options)
 

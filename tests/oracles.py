@@ -314,13 +314,13 @@ TABLE = (  # results, oracle, test, rows
      ANALYSIS + "test_analysis_gates.py::test_gates_are_those_of_a_plain_loop_over_the_equation",
      "mean; share below 0.1; share above 0.9; sum of means; sequences; "
      "frames (of a text: tokens)"),
-    ("LesionTable", "each network alone", LESIONS + "every_row_is_the_loss_of_that_network_alone",
+    ("LesionTable", "each network alone", LESIONS + "each_row_is_of_copies_edited_by_hand",
      "loss; none; sequences; frames (of a text: tokens)"),
     ("LesionTable", "a loop over networks and sequences",
-     LESIONS + "damages_and_intervals_are_those_of_a_loop_over_networks_and_sequences",
+     LESIONS + "each_row_is_of_copies_edited_by_hand",
      "damage; 95 % from; 95 % to; beyond blind; beyond blind from; beyond blind to"),
     ("LesionTable", "the best constant",
-     LESIONS + "the_constant_predictor_is_the_best_constant",
+     LESIONS + "the_loss_of_the_constant_predictor_is_an_entropy",
      "constant predictor (best on these sequences)"),
 )  # fmt: skip
 LABELS = {  # words of these results that are no rows with a number

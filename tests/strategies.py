@@ -58,7 +58,7 @@ FILES = (  # that the tests write, and of which no command can use one for anoth
 PLACES = ("nowhere/a.json", "a.xyz", "folder.png", "/dev/full", "", "novel.txt/a", "a" * 300)
 HUGE = ("9" * 18, "1e30")
 ENDLESS = {  # options whose large values are sound, or take long
-    "--averaging", "--batch-size", "--decay-after", "--epochs", "--fuse", "--length",
+    "--batch-size", "--epochs", "--fuse", "--length",
     "--max-tokens", "--mc", "--patience", "--record", "--seed", "--steps", "--threads", "--top-k",
 }  # fmt: skip
 NAMES = {  # words that are wrong for options of text
@@ -66,19 +66,19 @@ NAMES = {  # words that are wrong for options of text
     "--cell": ("", "x", ":", "math:pi", "nowhere:x", "objects:"),
     "--cell-option": ("", "x", "=", "x=1", "=1"),
     "--chorale": ("", "x", "test-999999"),
-    "--chorales": ("", "x", "999999"),
     "--corpus": ("", "x"),
     "--figure": ("", "x", "0", "-1", "nan", "inf", "1e9"),
     "--init": ("", "x", "gaussian:nan"),
     "--layer": ("", "x"),
     "--module": (":", "none.py:x", "novel.txt:x", "one_step.py:", "folder.png:x", "math:pi"),
-    "--name": ("", "x"),
-    "--networks": ("", "x", ":", "none.py:x"),
+    "NAME": ("", "x"),
+    "NETWORKS": ("", "x", ":", "none.py:x"),
     "--of": ("", "x", ":"),
     "--panels": ("", "x"),
-    "--preset": ("", "x"),
+    "--set": ("", "x", "=1", "x=1", "seed=x"),
+    "PRESET": ("", "x"),
     "--storage": ("x",),
-    "--training": ("", "x", ":", "none.py:x", "novel.txt:x", "train.py:", "train.py:x"),
+    "TRAINING": ("", "x", ":", "none.py:x", "novel.txt:x", "train.py:", "train.py:x"),
 }
 
 

@@ -74,11 +74,14 @@ def library() -> ctypes.CDLL | None:
         return None
     names = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
     compiler = next(filter(None, map(shutil.which, names)), None)
-    try:
-        return _load(compiler or "cc")
-    except OSError as error:
-        _logger.info("The recurrences run without compiled code: %s", error)
-        return None
+    reason: object = "no C compiler"
+    if compiler is not None:
+        try:
+            return _load(compiler)
+        except OSError as error:
+            reason = error
+    _logger.info("The recurrences run without compiled code: %s", reason)
+    return None
 
 
 def _load(compiler: str) -> ctypes.CDLL:

@@ -35,14 +35,14 @@ def novel(split: str) -> np.ndarray:
 
 
 LINES = {
-    "gates best.safetensors --chorales 0 bwv269 train-3": lambda: gate_activity(
+    "gates best.safetensors --chorale 0 bwv269 train-3": lambda: gate_activity(
         MUSIC, [chorale(name) for name in ("test-0", "bwv269", "train-3")]
     ),
     "gates text.safetensors --data novel.txt --length 30": lambda: gate_activity(
         PROSE, [novel("valid")[len(novel("valid")) * k // 4 :][:30] for k in range(4)]
     ),
     "lesion best.safetensors --split valid": lambda: lesion(MUSIC, chorales().valid),
-    "lesion best.safetensors --chorales bwv269 test-0 --mode carry --pairs": lambda: lesion(
+    "lesion best.safetensors --chorale bwv269 test-0 --mode carry --pairs": lambda: lesion(
         MUSIC, [chorale(name) for name in ("bwv269", "test-0")], "carry", pairs=True
     ),
     "lesion text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (

@@ -205,7 +205,7 @@ REFUSED = {
         GRU, lambda cell, x: cell(x[::2])[0]
     ),
     "input of cell is of later frames": Net(GRU, lambda cell, x: cell(x.flip(0))[0]),
-    "cannot convert a GRU": Net(nn.GRU(n, n, bidirectional=True)),
+    "cannot convert GRU": Net(nn.GRU(n, n, bidirectional=True)),
     "network is Linear: expected a module with cells": nn.Linear(88, 88),
     "forward of LayerNormed is its own": Net(LayerNormed(n, n)),
     "number of sequences that cell reads is [89]: expected 1, or": Net(

@@ -54,9 +54,9 @@ def test_the_papers_study_without_training(answer, own_folder):
 
 def test_options_reach_the_plan_and_the_settings(study, tiny_data, answer, command, snapshot):
     line = (
-        "--arch rhn --depth 2 --trials 9 --epochs 7 --patience 5 --budget-scale 0.5 --seed 11"
+        "--arch rhn --depth 2 --trials 9 --epochs 7 --patience 5 --set budget_scale=0.5 --seed 11"
         " --objective valid --optimizer adam --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3"
-        " --init-schemes scaled identity --transform-bias -1 -4 --fuse 3 --jobs 2"
+        """ --set 'init_schemes=["scaled", "identity"]' --transform-bias -1 -4 --fuse 3 --jobs 2"""
         f" --cell-option gate-constant=0.5 --dry-run --data {tiny_data}"
     )
     (row,) = answer(f"{SMOKE} {line}")
@@ -93,7 +93,7 @@ def test_the_commands_give_what_python_gives(study, tiny_data, answer, command):
 def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study, answer, caplog):
     out, copy = study.csv.parent, shutil.copytree(study.csv.parent, "copy")
     shares = training_shares(study.trials, loss, 9.9, REGIONS if kind == "map" else REGIONS[:1])
-    words = f"--kind {kind} --loss {loss} --below 9.9 --output a.png trials.csv"
+    words = f"--kind {kind} --objective {loss} --below 9.9 --output a.png trials.csv"
     for runs in ([out], [study.csv], [out, copy]):
         found = answer("optim-study plot", *runs, *words.split())
         assert found == [asdict(share) for share in shares]
@@ -107,7 +107,7 @@ def test_what_cannot_be_run_or_drawn_is_refused(study, refused, monkeypatch):
     refused(f"{SMOKE} --arch lstm --depth 2", says="depth is 2: expected 1")
     with locked(out):
         refused(f"{SMOKE} --arch rnn --out", out, says="another process works in")
-    refused(f"{SMOKE} --engine ray --address 127.0.0.1:1", says="address is '127.0.0.1:1': ")
+    refused(f"{SMOKE} --engine ray --set address=127.0.0.1:1", says="address is '127.0.0.1:1': ")
     monkeypatch.setitem(sys.modules, "ray", None)
     refused(f"{SMOKE} --engine ray", says="address is '': import of ray halted")
     Path("swarm.png").write_text("mine")
@@ -142,12 +142,13 @@ def test_workers_import_the_users_cell_but_nothing_else_of_the_current_folder(
 
 # kills
 
-LONG = "--arch rhn --depth 2 --trials 3 --epochs 60 --patience 60 --budget-scale 0.003 --device cpu"
+LONG = "--arch rhn --depth 2 --trials 3 --epochs 60 --patience 60 --device cpu"
+LONG += " --set budget_scale=0.003 --set save_seconds=0"
 
 
 def long_run(data: Path, options: str = "") -> subprocess.Popen:
     """The real command for a run of some seconds, into the folder `out`."""
-    words = f"-m optim_study run {LONG} --out out --save-seconds 0 --data {data} {options}".split()
+    words = f"-m optim_study run {LONG} --out out --data {data} {options}".split()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, *words], **pipes, start_new_session=True)
 
@@ -173,7 +174,7 @@ def interrupt(process: subprocess.Popen) -> None:
 
 OTHER_WAYS = [
     ("", subprocess.Popen.kill, -signal.SIGKILL),
-    ("--jobs 2 --engine ray --address local", interrupt, 130),
+    ("--jobs 2 --engine ray --set address=local", interrupt, 130),
 ]
 
 

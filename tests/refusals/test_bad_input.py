@@ -28,14 +28,16 @@ import rhn
 import trainability
 
 SMALL = "--cell rnn --hidden-size 3 --steps 5 --output a.json"
-STUDY = "--preset smoke --arch rnn --depth 1 --trials 1 --epochs 1 --budget-scale 0.003 --jobs 1"
+STUDY = (
+    "--preset smoke --arch rnn --depth 1 --trials 1 --epochs 1 --jobs 1 --set budget_scale=0.003"
+)
 TRAIN = "--data chorales.json --epochs 1 --hidden-size 2"
 OF_CELLS = ("--cell rhn --depth 2 --transform-bias -1", "--cell dts-rnn --cell-option skip=last",
             "--cell lstm --init gaussian:0.1", "--seed 9", "--hidden-size 1")  # fmt: skip
 OF_RESULTS = ("--json", "--csv a.csv", "--figure 6.5", "--title ∂s", "--device cpu")
 OF_DATA = ("--chorale bwv66.6", "--data chorales.json --chorale test-0 --steps 4", "--steps 2")
 OF_STEPS = OF_CELLS + OF_RESULTS + OF_DATA
-OF_TRAINED = (*OF_RESULTS, "--split train", "--chorales 0")
+OF_TRAINED = (*OF_RESULTS, "--split train", "--chorale 0")
 LINES = {  # command: (a sound line, further words that are sound)
     "gersgorin plot": (SMALL, (*OF_STEPS, "--leading 1", "--step 0", "--limit 2")),
     "gersgorin products": (SMALL, OF_STEPS),
@@ -47,31 +49,31 @@ LINES = {  # command: (a sound line, further words that are sound)
     "gersgorin pseudospectra": (SMALL, (*OF_STEPS, "--side 3")),
     "gersgorin compare": (SMALL, (*OF_STEPS, "--cell rnn gru", "--seeds 2", "--panels reach")),
     "gersgorin run": (SMALL.replace("json", "npz"), (*OF_CELLS, *OF_DATA, "--jacobians")),
-    "gersgorin recording": ("--path run.npz --output a.json", OF_RESULTS),
-    "trainability check": ("--training train.py:parts --steps 8", ("--seed 7",)),
-    "trainability cure": ("--training train.py:parts --steps 8", ("--output a.npz",)),
-    "rhn train": (f"--preset jsb-depth-1 --out new {TRAIN}", ("--seeds 2", "--record 1",
+    "gersgorin recording": ("run.npz --output a.json", OF_RESULTS),
+    "trainability check": ("train.py:parts --steps 8", ("--seed 7",)),
+    "trainability cure": ("train.py:parts --steps 8", ("--output a.npz",)),
+    "rhn train": (f"jsb-depth-1 --out new {TRAIN}", ("--seeds 2", "--record 1",
         "--cell gru", "--optimizer adam", "--max-minutes inf", "--init-std 1e-8")),
-    "rhn resume": ("--out trained", ("--epochs 2", "--json", "--threads 1")),
-    "rhn evaluate": ("--checkpoint trained", ("--split valid", "--json", "--seed 5")),
-    "rhn generate": ("--checkpoint language --length 3",
+    "rhn resume": ("trained", ("--epochs 2", "--json", "--threads 1")),
+    "rhn evaluate": ("trained", ("--split valid", "--json", "--seed 5")),
+    "rhn generate": ("language --length 3",
         ("--prompt the", "--temperature 1e-3", "--top-k 1", "--seed 5")),
-    "rhn sample": ("--checkpoint trained --output a.mid --bars 1", ("--temperature 9",)),
-    "rhn report": ("--runs trained --output a.csv", ("--figure 2", "--figure column")),
+    "rhn sample": ("trained --output a.mid --length 1", ("--temperature 9",)),
+    "rhn report": ("trained --output a.csv", ("--figure 2", "--figure column")),
     "rhn presets": ("", ("--json",)),
     "rhn info": ("", ("--json",)),
-    "rhn data show": ("--name text --data words", ("--json", "--unit characters")),
+    "rhn data show": ("text --data words", ("--json", "--unit characters")),
     "optim-study run": (f"{STUDY} --data chorales.json --out new",
         ("--dry-run", "--transform-bias 3", "--learning-rate 1e-9 1e-3", "--json")),
     "optim-study status": ("--out study", ("--json",)),
-    "optim-study plot": ("--runs study --output a.csv",
-        ("--below -1", "--loss valid", "--kind map", "--depth 1", "--title x", "--json")),
+    "optim-study plot": ("study --output a.csv",
+        ("--below -1", "--objective valid", "--kind map", "--depth 1", "--title x", "--json")),
     "optim-study export": ("--out study", ("--json",)),
-    "rhn-analyze gates": ("--checkpoint gated.safetensors --data chorales.json --output a.json",
+    "rhn-analyze gates": ("gated.safetensors --data chorales.json --output a.json",
         OF_TRAINED),
-    "rhn-analyze lesion": ("--checkpoint gated.safetensors --data chorales.json --output a.json",
+    "rhn-analyze lesion": ("gated.safetensors --data chorales.json --output a.json",
         (*OF_TRAINED, "--mode carry", "--pairs")),
-    "rhn-analyze report": ("--checkpoint trained --output a.html", ()),
+    "rhn-analyze report": ("trained --output a.html", ()),
 }  # fmt: skip
 PARTS = """
 import torch
@@ -114,8 +116,10 @@ def options_of(line: str) -> dict[str, tuple[str, ...]]:
 
 
 def given_in(words: str) -> dict[str, str]:
-    """Options with their values."""
-    return dict(re.findall(r"(--[a-z-]+)((?: (?!--)\S+)*)", words))
+    """Options with their values, as words; the argument without an option is that of ""."""
+    argument = re.match(r"((?!--)\S+)?", words)[0]
+    options = re.findall(r"(--[a-z-]+)((?: (?!--)\S+)*)", words)
+    return {"": argument} | {name: name + values for name, values in options}
 
 
 def files_there() -> set:
@@ -131,9 +135,10 @@ def test_a_wrong_word_is_refused_in_one_line_and_nothing_is_written(line, data, 
     option = data.draw(st.sampled_from([*wrong]))
     word = data.draw(st.sampled_from(wrong[option]))
     sound = given_in(LINES[line][0])
-    sound.pop(option, None)
+    named = option.startswith("--")
+    sound.pop(option if named else "", None)
     before = files_there()
-    found = command(line + "".join(f" {k}{v}" for k, v in sound.items()), f"{option}={word}")
+    found = command(" ".join([line, *sound.values()]), f"{option}={word}" if named else word)
     assert (found.code, found.out) == (2, ""), found
     assert found.err.startswith("error: ") and found.err.count("\n") == 1, found.err
     assert not files_there() ^ before
@@ -153,10 +158,10 @@ def test_sound_words_are_not_refused(line, data, unread, folder, command):
     given, more = given_in(LINES[line][0]), LINES[line][1]
     chosen = st.lists(st.sampled_from(more), unique_by=kind_of_words, max_size=3)
     for words in data.draw(chosen) if more else ():
-        given |= given_in(words)
+        given |= {k: v for k, v in given_in(words).items() if k}
     shutil.rmtree("new", ignore_errors=True)
     with unread_output() if unread else contextlib.nullcontext():
-        found = command(line + "".join(f" {k}{v}" for k, v in given.items()))
+        found = command(" ".join([line, *given.values()]))
     assert found.code == 0 and "error" not in found.err, found
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import DataError
+from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.models.networks import LanguageModel
 from rhn.training import evaluation
 from rhn.training.chorales import CHORALE_ROWS, evaluation_batches, training_batches
 from rhn.training.ensemble import seeded
