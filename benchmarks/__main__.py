@@ -70,8 +70,6 @@ def main() -> int:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.device == "cpu":
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core
     # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
     tune_malloc()
     print(environment(options.device))
