@@ -121,6 +121,14 @@ def constant_losses(task) -> list[float]:
     return [np.exp(-sum(n * logs[w] for w, n in each.items()) / each.total()) for each in words]
 
 
+def test_seeds_side_by_side_are_continued_together(task, command, tmp_path):
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    assert task.train(whole, "--seeds 2") == task.train(short, "--seeds 2 --epochs 1") == 0
+    assert command(f"rhn resume {short} --epochs 3").code == 0
+    for place in ("seed-0", "seed-1"):
+        assert_same_run(short / place, whole / place)
+
+
 def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
     found = answer(prose.line(tmp_path, "--seeds 2"))["seeds"]
     alone = answer(prose.line(trained(prose)))
