@@ -63,16 +63,12 @@ class RunCommand:
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
-    def config(self) -> RunConfig:
-        """Return the preset, changed by the options that were given."""
+    def run(self) -> None:
         changes = dict(self.settings)
         if words := changes.get("cell_options"):
             pairs = [word.partition("=") for word in words]
             changes["cell_options"] = {name.replace("-", "_"): value for name, _, value in pairs}
-        return PRESETS[self.preset](**changes)
-
-    def run(self) -> None:
-        config = self.config()
+        config = PRESETS[self.preset](**changes)
         from optim_study import runner
 
         if self.dry_run:

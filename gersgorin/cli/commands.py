@@ -75,7 +75,7 @@ class GatesCommand(AnalysisOptions):
     """Your function gates(x, s) as FILE.py:NAME (default: the gates of the cell)."""
 
     def keywords(self) -> dict[str, Any]:
-        from gersgorin.cli.networks import imported  # loads torch
+        from gersgorin.cli.work import imported  # loads torch
 
         return {} if self.of is None else {"of": imported(self.of)}
 
