@@ -53,15 +53,15 @@ def run_analysis(command: AnalysisOptions) -> None:
     check_kind_options(command, [kind_of_network(command)], keywords)
     with progress_bars() as report:
         data, advance = data_of(command, command), report(command.name)
-        model = network_of(command, data.x)
+        model = network_of(command, data.x, command.device)
         if command.reads == "model":
             x = data.all
             if keywords.get("of", "outputs") != "outputs":  # of predicting the next step
                 keywords["y"], x = [each[1:] for each in x], [each[:-1] for each in x]
             keywords |= how_of(command, data)
-            found = function(on_device(model, command), x, progress=advance, **keywords)
+            found = function(model, x, progress=advance, **keywords)
         else:
-            run = opened_network(command, command, model, data)
+            run = opened_network(command, model, data)
             check_figure(command, len(run))
             found = function(replace(run, progress=advance), **keywords)
     show(command, found, outputs, source_of(command))
@@ -75,8 +75,8 @@ def compare_networks(command: Any) -> None:
     networks = dict[Any, list[Run]]()
     with progress_bars() as report:
         for place, options, before in named:
-            model = network_of(options, data.x, before=before)
-            runs = [opened_network(command, options, model, each) for each in data.parts()]
+            model = network_of(options, data.x, command.device, before=before)
+            runs = [opened_network(options, model, each) for each in data.parts()]
             networks.setdefault(place, []).extend(runs)
         given = {"panels": command.panels} if command.panels else {}
         found = function_of(command)(networks, progress=report("compare"), **given)
@@ -144,7 +144,7 @@ def save_run(command: Any) -> None:
     check_output(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
     data = data_of(command, command)
-    run = opened_network(command, command, network_of(command, data.x), data)
+    run = opened_network(command, network_of(command, data.x, command.device), data)
     print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
     print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
@@ -171,16 +171,11 @@ def how_of(options: NetworkOptions, data: Sequences) -> dict[str, Any]:
     return {**how, "data": data.name, "unit": data.unit}
 
 
-def opened_network(command: Any, options: NetworkOptions, model: Any, data: Sequences) -> Run:
-    """The run of a network along the first sequence, on the device that the command names."""
-    run = open_run(on_device(model, command), data.x, **how_of(options, data.parts()[0]))
+def opened_network(options: NetworkOptions, model: Any, data: Sequences) -> Run:
+    """The run of a network along the first sequence."""
+    run = open_run(model, data.x, **how_of(options, data.parts()[0]))
     check_memory(run.state_size, len(run))
     return run
-
-
-def on_device(model: Any, command: Any) -> Any:
-    """The network on the device that the command names."""
-    return model.to(resolve_device(command.device)) if isinstance(model, nn.Module) else model
 
 
 def check_figure(command: Any, steps: int) -> None:
@@ -190,18 +185,23 @@ def check_figure(command: Any, steps: int) -> None:
     door.limit_of_panel(getattr(command, "limit", None))
 
 
-def network_of(options: NetworkOptions, x: torch.Tensor, *, before: bool = False) -> Any:
+def network_of(
+    options: NetworkOptions, x: torch.Tensor, device: str, *, before: bool = False
+) -> Any:
     """Return the network that options name, for a sequence x (T, m) or (T,).
 
-    before: a trained network before its training. Raises InvalidInputError or CheckpointError.
+    device: "auto", "cpu" or "cuda". before: a trained network before its training. Raises
+    InvalidInputError or CheckpointError.
     """
     if options.module:
-        return _module(options)
-    if not options.checkpoint:
-        return _new_cell(options, x)
-    from rhn.checkpoints import load  # loads the models of rhn
+        model = _module(options)
+    elif options.checkpoint:
+        from rhn.checkpoints import load  # loads the models of rhn
 
-    return load(options.checkpoint, options.cell, before_training=before)
+        model = load(options.checkpoint, options.cell, before_training=before)
+    else:
+        model = _new_cell(options, x)
+    return model.to(resolve_device(device)) if isinstance(model, nn.Module) else model
 
 
 def kind_of_network(options: NetworkOptions) -> str:

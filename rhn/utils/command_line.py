@@ -27,7 +27,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def command_line(name: str, help: str, **how: Any) -> App:
-    """Return an empty command line. `app.command(dataclass, name="draw")` adds a command to it."""
+    """Return an empty command line. `app.command(dataclass, name="draw")` adds a command to it, and
+    `app.command("package.module:Draw", name="draw")` one that is imported when it is needed.
+    """
     usual = Parameter(
         negative=(), consume_multiple=1, allow_repeating=True, show_default=_shown_default
     )
@@ -58,6 +60,8 @@ def run_read(
     if not words and app.default_command is None:
         known = ", ".join(name for name in app if not name.startswith("-"))
         raise InvalidInputError(f"a command is missing, expected one of {known}")
+    if not {"--help", "-h"}.isdisjoint(words):
+        list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:

@@ -9,7 +9,6 @@ import pytest
 from tables import for_each
 
 from gersgorin import open_run, spectra
-from gersgorin.cli.commands import TABLE
 from rhn.cells import RHN
 from rhn.checkpoints import save
 from tests.gersgorin.test_commands_of_gersgorin import (
@@ -34,7 +33,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
     for name in THERE:
         if name not in ("run", "recording"):
-            module, _, function = TABLE[name].function.partition(":")
+            module, _, function = THERE[name].function.partition(":")
             monkeypatch.setattr(import_module(f"gersgorin.{module}"), function, fails)
 
 
