@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from rhn.cli.entry import resolve_device, run_command
 from rhn.utils.command_line import Count, Device, command_class, command_line, run_read
-from rhn.utils.io import check_output
+from rhn.utils.io import atomic_path, check_output
 from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """\
@@ -119,7 +119,6 @@ class ReportCommand(TrainedNetwork):
         """Measure, and write the page."""
         from analysis.report import report_page
         from rhn.training.ensemble import tune_malloc
-        from rhn.utils.io import atomic_path
 
         check_output(self.output, (".html",))
         tune_malloc()

@@ -21,8 +21,17 @@ from analysis.network import (
     gates_of_network,
     places,
 )
-from analysis.sequences import Excerpt, Music, Text, excerpts, task_of
-from analysis.trained import NetworkAndData, network_title, no_report, opened
+from analysis.sequences import (
+    Excerpt,
+    Music,
+    NetworkAndData,
+    Text,
+    excerpts,
+    network_title,
+    no_report,
+    opened,
+    task_of,
+)
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus

@@ -41,14 +41,11 @@ class Lesion:
     layers: tuple[int, ...]
 
 
-def _skips(place: Place) -> bool:
-    cell = place.cell
-    return cell.runs_layers and cell.state_size % cell.hidden_size == 0
-
-
 MODES: dict[str, Callable[[Place], bool]] = {
     "bias": lambda place: place.layer.gate is not None and place.layer.bias is not None,
-    "carry": _skips,
+    "carry": lambda place: (
+        place.cell.runs_layers and place.cell.state_size % place.cell.hidden_size == 0
+    ),
     "blind": lambda place: place.layer.input is not None,
 }
 """For each mode: whether a layer can have the lesion."""

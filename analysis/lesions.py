@@ -31,8 +31,16 @@ from analysis.network import (
     recorded_calls,
     recurrent_modules,
 )
-from analysis.sequences import Music, Text, stretches, task_of
-from analysis.trained import NetworkAndData, network_title, no_report, opened
+from analysis.sequences import (
+    Music,
+    NetworkAndData,
+    Text,
+    network_title,
+    no_report,
+    opened,
+    stretches,
+    task_of,
+)
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
@@ -157,8 +165,9 @@ def _next_step(
     """
     task, like = task_of(network, given.sequences), next(network.parameters())
     sequences = task.sequences(given.sequences)
-    if isinstance(task, Music):
-        _check_keys(sequences)
+    for i, frames in enumerate(sequences if isinstance(task, Music) else ()):
+        others = frames[~np.isin(frames, (0, 1))]  # they have no loss
+        door.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
     usable = [sequence for sequence in sequences if len(sequence) > 1]
     door.require(bool(usable), f"number of {task.step}s to predict", 0, "at least 1")
     constant = task.constant_loss(usable)
@@ -174,13 +183,6 @@ def _next_step(
     loss = partial(next_frame_nll, batch_first=batch_first)
     one_by_one = partial(module_losses, loss=loss, sequences=x)
     return one_by_one, np.array([len(each) - 1.0 for each in x]), task.step, constant
-
-
-def _check_keys(sequences: Sequence[np.ndarray]) -> None:
-    """Raise InvalidInputError for frames with numbers other than 0 and 1, which have no loss."""
-    for i, frames in enumerate(sequences):
-        others = frames[~np.isin(frames, (0, 1))]
-        door.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
 
 
 def _check_carried(network: nn.Module, measure: Callable, nll: np.ndarray) -> None:

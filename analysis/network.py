@@ -97,18 +97,16 @@ def recurrent_modules(network: nn.Module) -> dict[str, nn.Module]:
     """Return the recurrent modules of a network by name, without those inside of others. Raises
     InvalidInputError if there is none, or a cell has a `forward` of its own.
     """
-    found = {name: m for name, m in network.named_modules() if isinstance(m, RECURRENT)}
-    found = {name: m for name, m in found.items() if not _is_inside(name, found)}
+    found = dict[str, nn.Module]()
+    for name, module in network.named_modules():
+        inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, RECURRENT) and not inside:
+            found[name] = module
     door.require(bool(found), "network", type(network).__name__, SUPPORTED)
     for module in found.values():
         same = not isinstance(module, Cell) or type(module).forward is Cell.forward
         door.require(same, f"forward of {type(module).__name__}", "its own", "that of Cell")
     return found
-
-
-def _is_inside(name: str, modules: dict) -> bool:
-    outer = (f"{other}." if other else "" for other in modules if other != name)
-    return any(name.startswith(start) for start in outer)
 
 
 def places(network: nn.Module) -> list[Place]:

@@ -19,8 +19,8 @@ import gersgorin
 from analysis.gates import excerpts_of, gate_activity
 from analysis.lesions import lesion, stretches_of
 from analysis.network import places
-from analysis.trained import NetworkAndData, in_corpus, no_report
-from gersgorin.cli.networks import check_memory
+from analysis.sequences import NetworkAndData, in_corpus, no_report
+from gersgorin.cli.work import check_memory
 from gersgorin.data import TEXT_STEPS
 from rhn.checkpoints import Checkpoint, read
 from rhn.data.text import TextCorpus

@@ -1,4 +1,5 @@
-"""Sequences of music or text: cut excerpts, make batches, and compute the loss of each sequence.
+"""Sequences of music or text: read them with the network that a user gives, cut excerpts, make
+batches, and compute the loss of each sequence.
 
 A network starts each sequence from a state of zeros, and predicts each step from the steps before
 it. The first step is not predicted.
@@ -7,26 +8,130 @@ Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch,
 V symbols of a vocabulary.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from analysis.network import OURS
 from gersgorin import door
-from rhn.data.corpus import Corpus
-from rhn.data.text import Vocabulary
+from rhn.cells import Cell, name_of_cell
+from rhn.checkpoints import read
+from rhn.data import chorales as read_chorales
+from rhn.data.corpus import SPLITS, Corpus, find
+from rhn.data.text import TextCorpus, Vocabulary
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import ChoraleBatch, constant_output_nll, evaluation_batches
+from rhn.training.trained import corpus_of, stored_data
+from rhn.utils.io import as_path
 from rhn.utils.validation import whole_number
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
 TEXT_ROWS = 64
+
+
+Cut = Callable[..., Sequence[np.ndarray]]
+"""A function (corpus of a text, split, **lengths) that returns sequences."""
+
+
+def no_report(done: int, total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkAndData:
+    """A network and the sequences that it reads."""
+
+    model: Any
+    sequences: Any
+    data: str = "x"
+    """Name of the data."""
+    split: str = ""
+    """Split of the data; "" for sequences of no split."""
+    corpus: Corpus | TextCorpus | None = None
+    """The corpus of the sequences, if it is known."""
+    chosen: int = 0
+    """Number of pieces that the user chose by name."""
+
+
+def opened(
+    model: Any,
+    batch: Any,
+    cut: Cut,
+    *,
+    split: str,
+    chorales: Sequence[str],
+    cell: str | None,
+    **lengths: int | None,
+) -> NetworkAndData:
+    """Read a network and its sequences; the arguments are those of `analysis.lesion`.
+
+    cut: function that cuts the sequences out of a split of a text, with `lengths`.
+
+    Raises CheckpointError, DataError or InvalidInputError.
+    """
+    if isinstance(model, NetworkAndData):
+        return model
+    is_path, named = isinstance(model, str | Path), isinstance(batch, str | Path)
+    door.require(is_path or cell is None, "cell", cell, "none, beside a network")
+    door.require(is_path or batch is not None, "data", None, "sequences, for a network")
+    checkpoint = read(model) if is_path else None
+    network = checkpoint.model(cell) if checkpoint else model
+    if batch is not None and not named:
+        return NetworkAndData(network, batch, split=split)
+    if checkpoint:
+        path = as_path(batch) if named else stored_data(checkpoint).path
+        corpus = corpus_of(checkpoint, path if named else None)
+    else:
+        path, corpus = as_path(batch), read_chorales(batch)
+    return in_corpus(network, corpus, path, cut, split, chorales, **lengths)
+
+
+def in_corpus(
+    model: Any,
+    corpus: Corpus | TextCorpus,
+    path: Path | None,
+    cut: Cut,
+    split: str = "",
+    names: Sequence[str] = (),
+    **lengths: int | None,
+) -> NetworkAndData:
+    """Return a network with sequences of a corpus; names: those of chorales."""
+    door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
+    given = {key: length for key, length in lengths.items() if length is not None}
+    if isinstance(corpus, TextCorpus):
+        door.require(not names, "chorales", " ".join(names), "none, for a text")
+        split, data = split or "valid", path.name if path else corpus.name
+        return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
+    door.require(not given, " and ".join(given), [*given.values()], "none, for chorales")
+    split, data = split or "test", path.name if path else "chorales"
+    pieces = [*getattr(corpus, split)]
+    if not names:
+        return NetworkAndData(model, pieces, data, split, corpus)
+    every = pieces + corpus.pieces
+    chosen = [find(every, f"{split}-{name}" if name.isdecimal() else name) for name in names]
+    data = ", ".join(piece.name for piece in chosen)
+    return NetworkAndData(model, chosen, data, "", corpus, len(chosen))
+
+
+def network_title(network: nn.Module) -> str:
+    """Return the cells of a network, such as "2 x lstm, 8 units"; of another module its class."""
+    if not isinstance(network, (*OURS, Cell)):
+        return type(network).__name__
+    cells: Any = [network] if isinstance(network, Cell) else network.cells
+    titles = Counter[str]()
+    for cell in cells:
+        depth = f", depth {cell.depth}" if cell.depth > 1 else ""
+        titles[f"{name_of_cell(cell)}{depth}, {cell.hidden_size} units"] += 1
+    return " + ".join(f"{n} x {title}" if n > 1 else title for title, n in titles.items())
 
 
 class Excerpt(np.ndarray):

@@ -118,15 +118,18 @@ def nothing_beside_a_run(**given: Any) -> None:
 
 def copied(module: nn.Module) -> nn.Module:
     """A copy in float64 and evaluation mode, whose weights are constants."""
-    name = type(module).__name__
-
-    def converted(t: Tensor) -> Tensor:
-        if t.is_complex():
-            return t.to(torch.complex128)
-        return t.to(torch.float64) if t.is_floating_point() else t
-
+    name, exact = type(module).__name__, (torch.float64, torch.complex128)
     with torch.inference_mode(False), users_code(f"{name} cannot be copied"):
-        found = copy.deepcopy(module).eval().requires_grad_(False)._apply(converted)
+        found = (
+            copy.deepcopy(module)
+            .eval()
+            .requires_grad_(False)
+            ._apply(
+                lambda t: (
+                    t.to(exact[t.is_complex()]) if t.is_floating_point() or t.is_complex() else t
+                )
+            )
+        )
         bad = [name for name, p in found.named_parameters() if not torch.isfinite(p).all()]
     if bad:
         said = f"weights of {name} are NaN or infinite in {', '.join(bad[:FEW])}"
@@ -171,9 +174,9 @@ def is_recurrent(module: nn.Module) -> bool:
     """True for a layer that `layer=` can name: of torch.nn, of rhn.cells, or a step of known
     size.
     """
-    ours = isinstance(module, nn.RNNBase | nn.RNNCellBase | Cell)
-    a_step = has_step(module) or takes(module, None, None)
-    return ours or (a_step and hasattr(module, "state_size"))
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase | Cell):
+        return True
+    return hasattr(module, "state_size") and (has_step(module) or takes(module, None, None))
 
 
 def recurrent_layers(module: nn.Module) -> list[str]:

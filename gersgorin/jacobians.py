@@ -2,26 +2,25 @@
 
     jacobians(step, x, s)          ds'/ds (B, N, N)
     input_jacobians(step, x, s)    ds'/dx (B, N, m)
-    LargeJacobian(step, x, s)      one large step, as products A Q and W A, without the matrix
-    central_differences, jumps     the step beside a state, to compare with its derivative
+    difference, jumps              the step beside a state, to compare with its derivative
 
 A cell with a closed form uses it. All other steps are differentiated by autograd: rows do not see
 each other, so one reverse pass from entry i of the next states gives row i of every Jacobian, and N
 batched passes give everything. A step that writes in place, as into a cache, has no reverse pass;
 one forward pass for each column takes its place.
 
-Legend: B rows, m inputs, N entries of a state, Q (N, k), W (k, N).
+Legend: B rows, m inputs, N entries of a state.
 """
 
 from collections.abc import Callable
-from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from gersgorin import door
-from gersgorin.autodiff import plain_attention, vjps, with_gradients
+from gersgorin.autodiff import vjps, with_gradients
 from gersgorin.step import Rows, Step
 from rhn.utils.scale import Scaled, out_of_range, scaled
 
@@ -37,8 +36,10 @@ def jacobians(step: Step, x: Tensor, s: Tensor, first: int | None = 0) -> Tensor
     >>> jacobians(step, x, torch.zeros(1, 2))[0].tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    own = step.own("jacobian")
-    return _closed(own, x, s) if own else _by_autograd(step, x, s, 1, first)
+    if own := step.own("jacobian"):
+        with torch.no_grad():
+            return own(x, s)
+    return _by_autograd(step, x, s, 1, first)
 
 
 def input_jacobians(step: Step, x: Tensor, s: Tensor, first: int = 0) -> Tensor:
@@ -47,13 +48,10 @@ def input_jacobians(step: Step, x: Tensor, s: Tensor, first: int = 0) -> Tensor:
     """
     if not x.is_floating_point():
         return s.new_full((*s.shape, 1), torch.nan)
-    own = step.own("input_jacobian")
-    return _closed(own, x, s) if own else _by_autograd(step, x, s, 0, first)
-
-
-@torch.no_grad()
-def _closed(own: Callable, x: Tensor, s: Tensor) -> Tensor:
-    return own(x, s)
+    if own := step.own("input_jacobian"):
+        with torch.no_grad():
+            return own(x, s)
+    return _by_autograd(step, x, s, 0, first)
 
 
 def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int | None) -> Tensor:
@@ -105,58 +103,18 @@ def with_scale(step: Step, name: str, A: Tensor, x: Tensor, s: Tensor) -> Scaled
     return A, e
 
 
-class LargeJacobian:
-    """The Jacobian A (N, N) of one step at x (m,) and s (N,), by its products only.
-
-    >>> from gersgorin.step import as_step
-    >>> step, x = as_step(lambda x, s: 2 * s.flip(-1), torch.zeros(1, 1), torch.zeros(2))
-    >>> LargeJacobian(step, x[0], torch.zeros(2)).push(torch.tensor([[1.0], [0.0]])).tolist()
-    [[0.0], [2.0]]
+@torch.no_grad()
+def difference(step: Step, x: Tensor, s: Tensor, push: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """|A v - d| / |d| at rows x (B, m) and s (B, N), (B,): d is a central difference of the step,
+    and v random signs of the size of the state. push: v (B, N) -> A v. The rounding of d adds to
+    |d|.
     """
-
-    @with_gradients()
-    def __init__(self, step: Step, x: Tensor, s: Tensor):
-        self._name, self._s = step.name, s.detach().clone().requires_grad_()
-        with door.users_code(f"{step.name} cannot be differentiated"), plain_attention():
-            self._after = step.rows(x.clone()[None], self._s[None])[0]
-
-    def pull(self, W: Tensor) -> Tensor:
-        """W A, (k, N)."""
-        return vjps(self._after, [self._s], W)[0]
-
-    def push(self, Q: Tensor) -> Tensor:
-        """A Q, (N, k)."""
-        if not self._after.requires_grad:
-            return torch.zeros_like(Q)
-        with door.users_code(f"{self._name} has no second derivative"):
-            w, pulled = self._reverse_pass
-            return vjps(pulled, [w], Q.T)[0].T
-
-    @cached_property
-    @with_gradients()
-    def _reverse_pass(self) -> tuple[Tensor, Tensor]:
-        """(w, A^T w). This is linear in w, so a reverse pass through it is v -> A v."""
-        w = torch.zeros_like(self._after, requires_grad=True)
-        how = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
-        return w, torch.autograd.grad(self._after, self._s, w, **how)[0]
-
-    def push_row(self, v: Tensor) -> Tensor:
-        """A v of a vector (1, N), as (1, N)."""
-        return self.push(v.T).T.detach()
-
-    def rows(self, now: slice) -> Tensor:
-        """The rows `now` of A."""
-        W = self._s.new_zeros(now.stop - now.start, len(self._s))
-        W.diagonal(now.start).fill_(1)
-        return self.pull(W)
-
-
-def central_differences(step: Step, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
-    """A v (B, N) by a central difference of the step, at rows x (B, m), s (B, N), v (B, N)."""
-    h = torch.finfo(s.dtype).eps ** (1 / 3)
-    with torch.no_grad():
-        above, below = step.rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
-        return (above - below) / (2 * h)
+    v, eps = random_signs(s), torch.finfo(s.dtype).eps
+    h = eps ** (1 / 3)
+    above, below = step.rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
+    d = (above - below) / (2 * h)
+    rounding = 1000 * eps ** (2 / 3) * v.norm(dim=1)
+    return ((push(v) - d).norm(dim=1) / (d.norm(dim=1) + rounding)).cpu().double().numpy()
 
 
 def random_signs(s: Tensor, size: Tensor | None = None) -> Tensor:

@@ -27,7 +27,7 @@ from gersgorin.linalg import eigenvalues, gersgorin_discs, jacobian_product
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, open_run
-from gersgorin.states import real_view
+from gersgorin.step import real_view
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output

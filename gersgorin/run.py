@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from gersgorin import door
 from gersgorin.autodiff import BLOCK
 from gersgorin.jacobians import input_jacobians, jacobians, with_scale
-from gersgorin.layers import record
 from gersgorin.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 
@@ -90,7 +89,9 @@ class Run:
         """
         slices = [*self.slices()]
         for now in reversed(slices) if back else slices:
-            M, e = with_scale(self.step, "jacobian", self.jacobians(now), *self.at(now))
+            x, s = self.at(now)
+            A = jacobians(self.step, x, s, now.start)
+            M, e = with_scale(self.step, "jacobian", A, x, s)
             door.are_finite(f"Jacobian of {self.step.name}", M, now.start)
             yield now, M, e
 
@@ -165,6 +166,8 @@ def open_run(
     network = door.a_network(network)
     has_state = s0 is not None or state_size is not None
     if layer is not None or not door.is_step(network, has_state):
+        from gersgorin.layers import record  # not needed for a step
+
         network, x, own = record(network, x, layer, batch_first)
         s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)

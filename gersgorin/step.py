@@ -19,20 +19,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin import door
 from gersgorin.autodiff import SLOW
-from gersgorin.states import Packing, in_double
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 
 Rows = Callable[[Tensor, Tensor], Tensor]
+DOUBLE = (torch.float64, torch.complex128)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -119,7 +120,6 @@ def as_step(
     >>> step.name, step.depth, step.first.shape, x.dtype
     ('LSTM', 2, torch.Size([16]), torch.float64)
     """
-    network = door.a_network(network)
     batch_first = layout_of(network) if batch_first is None else batch_first
     x, s0 = door.sequence(x, batch_first), door.first_state(s0, state_size)
     if isinstance(network, nn.Module):
@@ -127,8 +127,10 @@ def as_step(
         network = door.copied(network)
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
-        s0 = in_double(s0, like.device)
-        s0 = s0 if state_size is None else tree_map(lambda t: t[None], _zeros(network, state_size))
+        if state_size is not None:
+            s0 = tree_map(lambda t: t[None], _zeros(network, state_size))
+        elif s0 is not None:
+            s0 = in_double(s0, like.device)
         step = _of_module(network, x[:1], s0, batch_first)
     else:
         door.state_known(name_of(network), s0 is not None)
@@ -231,14 +233,14 @@ def declared_state(module: Any, x: Tensor) -> Any:
 
 def _zeros(module: Any, size: Any) -> Any:
     """The first state of a size; None for the size None. It is complex if a weight is complex."""
+    if size is None:
+        return None
     weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
     like = next(
         (t for t in weights if t.is_complex()), [*weights, torch.zeros((), device="cpu")][0]
     )
     zeros = in_double(door.first_state(None, size), like.device)
-    if like.is_complex() and zeros is not None:
-        zeros = tree_map(lambda t: t.to(like.dtype), zeros)
-    return zeros
+    return tree_map(lambda t: t.to(like.dtype), zeros) if like.is_complex() else zeros
 
 
 def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
@@ -316,3 +318,73 @@ def _started(module: nn.Module, name: str, x: Tensor) -> Any:
         same = tree_map(torch.allclose, module(x, zeros)[1], after)
     door.state_known(name, all(tree_leaves(same)))
     return zeros
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """The tensors of a state as one vector for each row, a complex number as two real ones."""
+
+    name: str
+    like: list[Tensor]
+    """The tensors of a state of one row, in the user's shapes."""
+    tree: TreeSpec
+    axes: list[int] | None = None
+    """The axis of the rows of each tensor; None for states without such an axis."""
+
+    def pack(self, state: Any) -> Tensor:
+        """A state of B rows -> (B, N); without an axis of rows -> (N,)."""
+        parts = [real_view(t) for t in tree_leaves(state)]
+        if self.axes is None:
+            return torch.cat([t.flatten() for t in parts])
+        moved = [t.movedim(k, 0).flatten(1) for t, k in zip(parts, self.axes, strict=True)]
+        return torch.cat(moved, 1)
+
+    def unpack(self, s: Tensor) -> Any:
+        """(B, N) -> a state of B rows; (N,) -> a state without an axis of rows."""
+        parts, start = list[Tensor](), 0
+        for t, shape in zip(self.like, self._own_shapes, strict=True):
+            size = shape.numel()
+            part = s[..., start : start + size].reshape(*s.shape[:-1], *shape)
+            part = part if self.axes is None else part.movedim(0, self.axes[len(parts)])
+            parts.append(torch.complex(*part.unbind(-1)) if t.is_complex() else part)
+            start += size
+        return tree_unflatten(parts, self.tree)
+
+    def next_of(self, returned: Any, s: Tensor) -> Tensor:
+        """The next states (B, N) or (N,) in what a step returns at states s."""
+        parts = tree_leaves(returned)
+        is_pair = isinstance(returned, tuple | list) and len(returned) == 2
+        if is_pair and len(parts) != len(self.like):
+            parts = tree_leaves(returned[1])
+        tensors = len(parts) == len(self.like) and all(isinstance(t, Tensor) for t in parts)
+        fits = tensors and self._shapes(parts) == self._own_shapes
+        if not fits:
+            door.no_next_state(self.name, returned, self.like)
+        return self.pack(parts).to(s.dtype)
+
+    def output_of(self, returned: Any) -> Tensor:
+        """The output (k,) of one row that a step returns beside its state; else the state."""
+        parts = tree_leaves(returned)
+        alone = len(parts) == len(self.like)
+        return torch.cat([real_view(t).flatten() for t in (parts if alone else parts[:1])])
+
+    @cached_property
+    def _own_shapes(self) -> list[torch.Size]:
+        return self._shapes(self.like)
+
+    def _shapes(self, parts: list[Tensor]) -> list[torch.Size]:
+        """The shapes of the real parts, without the axis of the rows."""
+        shapes = [list(real_view(t).shape) for t in parts]
+        for shape, k in zip(shapes, self.axes or [], strict=self.axes is not None):
+            del shape[k : k + 1]
+        return [torch.Size(shape) for shape in shapes]
+
+
+def real_view(t: Tensor) -> Tensor:
+    """A complex tensor (...) as real numbers (..., 2); a real tensor unchanged."""
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
+
+
+def in_double(state: Any, device: torch.device) -> Any:
+    """The tensors of a state in float64 or complex128 on a device."""
+    return tree_map(lambda t: t.to(device, DOUBLE[t.is_complex()]), state)

@@ -35,6 +35,9 @@ SILENT_NLL = 88 * math.log(2)  # nats per frame of an output of zeros
 BASE = {"cpu": 480 << 20, "cuda": 1 << 30}
 TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
 
+chorales_of_study = functools.cache(chorales)
+"""Load the chorales of a file, or of music21, once for each process."""
+
 
 def finished_row(
     config: StudyConfig, number: int, curve: np.ndarray, size: int, test_nll: float, constant: float
@@ -137,12 +140,6 @@ def hidden_size(config: StudyConfig) -> int:
     """Return the largest number of units that the parameter budget at this depth allows."""
     budget = max(1, round(PARAMETERS_PER_LAYER * config.depth * config.budget_scale))
     return hidden_size_for_budget(config.arch, budget, config.depth, **config.options)
-
-
-@functools.cache
-def chorales_of_study(data: Path | None) -> Corpus:
-    """Load the chorales of a file, or of music21, once for each process."""
-    return chorales(data)
 
 
 def meta_model(study: StudyConfig):

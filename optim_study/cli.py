@@ -55,15 +55,11 @@ class RunCommand:
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
-    def config(self) -> RunConfig:
-        """Return the preset, changed by the options that were given."""
+    def run(self) -> None:
         try:
-            return PRESETS[self.preset](**read_fields(self.settings))
+            config = PRESETS[self.preset](**read_fields(self.settings))
         except TypeError as error:  # an unknown field
             raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
-
-    def run(self) -> None:
-        config = self.config()
         from optim_study import runner
 
         if self.dry_run:

@@ -155,12 +155,9 @@ def by_network(rows: Iterable[TrialRow]) -> dict[str, list[TrialRow]]:
     rows = list(rows)
     optimizers = list(dict.fromkeys(row.optimizer for row in rows))
     archs = list(dict.fromkeys(row.arch for row in rows))
-
-    def place(row: TrialRow) -> tuple[int, ...]:
-        return optimizers.index(row.optimizer), archs.index(row.arch), row.depth, row.trial
-
+    rows.sort(key=lambda r: (optimizers.index(r.optimizer), archs.index(r.arch), r.depth, r.trial))
     groups: dict[tuple, list[TrialRow]] = {}
-    for row in sorted(rows, key=place):
+    for row in rows:
         groups.setdefault(tuple(getattr(row, name) for name in ALIKE), []).append(row)
     named = {}
     for key, trials in groups.items():

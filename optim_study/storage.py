@@ -10,8 +10,7 @@ may be added twice; then one copy becomes COMPLETE and the other copy FAIL.
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,44 +52,34 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(method)
     def repeated(self: "Storage", *args) -> T:
-        end, shown = time.monotonic() + self._wait, ""
-        while True:
-            try:
-                with _failures():
-                    return method(self, *args)
-            except NoAnswerError as error:
-                if time.monotonic() >= end:
-                    raise
-                if not shown:
-                    _logger.warning(shown := str(error))
-            time.sleep(POLL_SECONDS)
+        return _answer(functools.partial(method, self, *args), self._wait)
 
     return repeated
 
 
-class NoAnswerError(OutputError):
-    """The storage does not answer."""
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn the errors of a storage into ours."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
-    except (StorageInternalError, SQLAlchemyError) as error:
-        cause = getattr(error.__cause__ or error, "orig", error.__cause__ or error)
-        answer = " ".join(str(cause).split())
-        raise NoAnswerError(f"the storage does not answer ({answer})") from error
+def _answer(call: Callable[[], T], wait: float) -> T:
+    """Return the result of an idempotent call of a storage; raise its errors as ours."""
+    end, shown = time.monotonic() + wait, ""
+    while True:
+        try:
+            return call()
+        except OSError as error:
+            raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
+        except (StorageInternalError, SQLAlchemyError) as error:
+            cause = getattr(error.__cause__ or error, "orig", error.__cause__ or error)
+            answer = f"the storage does not answer ({' '.join(str(cause).split())})"
+            if time.monotonic() >= end:
+                raise OutputError(answer) from error
+            if not shown:
+                _logger.warning(shown := answer)
+        time.sleep(POLL_SECONDS)
 
 
 class Storage:
     """An open storage. Methods raise OutputError if it fails, or is away for `wait` seconds."""
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
-        self._wait = wait
-        self._backend = _patient(lambda self: connect())(self)
+        self._wait, self._backend = wait, _answer(connect, wait)
 
     @_patient
     def configs(self) -> list[StudyConfig]:
@@ -169,7 +158,7 @@ def _journal(path: Path) -> JournalStorage:
     no_lock: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=no_lock))
-    except OSError:  # which `_patient` converts
+    except OSError:  # which `_answer` converts
         raise
     except Exception as error:  # Optuna and json raise many kinds
         raise DataError(f"{path} is damaged: {first_line(error)}") from error

@@ -12,7 +12,6 @@ in length: a number at step t is over the runs that have this step.
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -164,11 +163,7 @@ class Comparison(FigureResult):
 
     def network(self, place: Place) -> ComparedNetwork:
         """All runs of a network, by its name or (row, column). Raises KeyError."""
-        return self._by_place[_place(place)]
-
-    @cached_property
-    def _by_place(self) -> dict[tuple[str, str], ComparedNetwork]:
-        return {(one.row, one.column): one for one in self.networks}
+        return {(one.row, one.column): one for one in self.networks}[_place(place)]
 
     @property
     def rows(self) -> list[str]:

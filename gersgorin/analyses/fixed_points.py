@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import door, zeros
-from gersgorin.analyses.step_result import ListedResult
+from gersgorin.analyses.step_result import StepResult, listed_blocks
 from gersgorin.jacobians import jacobians, jumps
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.run import Run, open_run
@@ -56,7 +56,7 @@ COUNTS = (
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class FixedPoints(ListedResult):
+class FixedPoints(StepResult):
     """Fixed and slow points of one step under constant input, or the points of its cycles.
 
     >>> starts = torch.linspace(-1, 1, 5).double()[:, None]
@@ -68,7 +68,7 @@ class FixedPoints(ListedResult):
     page: ClassVar[str] = "docs/guides/dynamics.md"
     item: ClassVar[str] = "point"
     headline: ClassVar[tuple[str, ...]] = (FIXED, SLOWLY)
-    texts: ClassVar[tuple[str, ...]] = (*ListedResult.run_texts, item, *COLUMNS, *COUNTS)
+    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, item, *COLUMNS, *COUNTS)
 
     states: Annotated[np.ndarray, "point", "entry"]
     """The fixed and slow points, (P, N). P may be 0."""
@@ -157,6 +157,9 @@ class FixedPoints(ListedResult):
         with np.errstate(divide="ignore"):
             times = -self.period / np.log(np.abs(self.eigenvalues))
         return np.where(self._beyond == 0, np.inf, times)
+
+    def blocks(self) -> list[list[list[str]]]:
+        return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         P, N = self.eigenvalues.shape

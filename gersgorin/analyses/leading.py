@@ -13,9 +13,9 @@ import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
-from gersgorin.analyses.matrices import difference, join_steps
 from gersgorin.autodiff import BLOCK
-from gersgorin.jacobians import LargeJacobian
+from gersgorin.jacobians import difference
+from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import largest_first
 from gersgorin.run import Run
 from rhn.utils.scale import scaled
@@ -25,8 +25,10 @@ ITERATIONS, ACCURACY = 300, 1e-5  # SciPy squares the accuracy of a singular val
 Map = Callable[[np.ndarray], np.ndarray]
 
 
-def measured_by_products(run: Run, k: int) -> dict[str, np.ndarray]:
-    """The arrays of `Spectra` with k eigenvalues; NaN for measures of whole matrices."""
+def measured_by_products(run: Run, k: int) -> list[dict[str, np.ndarray]]:
+    """The arrays of `Spectra` with k eigenvalues, step by step; NaN for measures of whole
+    matrices.
+    """
     parts, P, exponent = [], None, 0
     for t in range(len(run)):
         now, A = slice(t, t + 1), LargeJacobian(run.step, run.inputs[t], run.states[t])
@@ -42,11 +44,11 @@ def measured_by_products(run: Run, k: int) -> dict[str, np.ndarray]:
         part = {name: np.array([value]) for name, value in {**known, **unknown}.items()}
         part["eigenvalues"] = leading_eigenvalues(push, len(P), k)[None]
         part["support"] = np.full((1, 4), np.nan)
-        part["difference"] = difference(run, now, A.push_row)
+        part["difference"] = difference(run.step, *run.at(now), A.push_row)
         parts.append(discs | part)
         if run.progress:
             run.progress(t + 1, len(run))
-    return join_steps(parts)
+    return parts
 
 
 def _by_rows(A: LargeJacobian, s: Tensor, P: Tensor | None) -> tuple[dict[str, np.ndarray], Tensor]:

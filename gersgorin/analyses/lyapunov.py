@@ -28,9 +28,10 @@ from torch import Tensor
 
 from gersgorin import door
 from gersgorin.analyses.block_errors import block_means, standard_errors
-from gersgorin.analyses.step_result import ListedResult
+from gersgorin.analyses.step_result import StepResult, listed_blocks
 from gersgorin.autodiff import BLOCK
-from gersgorin.jacobians import LargeJacobian, jumps
+from gersgorin.jacobians import jumps
+from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import Run, open_run, run_states
 from rhn.utils.validation import check_seed, whole_number
@@ -54,7 +55,7 @@ HIDDEN = "exponents that rounding hides"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class LyapunovSpectrum(ListedResult):
+class LyapunovSpectrum(StepResult):
     """The k leading exponents of one run with their standard errors.
 
     >>> found = lyapunov(lambda x, s: s / 2, torch.zeros(20, 1), torch.ones(1))
@@ -66,7 +67,7 @@ class LyapunovSpectrum(ListedResult):
     item: ClassVar[str] = "number"
     headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
     texts: ClassVar[tuple[str, ...]] = (
-        *ListedResult.run_texts, item, EXPONENT, MARGIN, *HALVES, BOUND, LARGEST, SUM, COUNTED,
+        *StepResult.run_texts, item, EXPONENT, MARGIN, *HALVES, BOUND, LARGEST, SUM, COUNTED,
         *DIMENSION, JUMP, HIDDEN,
     )  # fmt: skip
 
@@ -135,6 +136,9 @@ class LyapunovSpectrum(ListedResult):
             high[-1] = min(high[-1], self.sum - high[:-1].sum())
         least, most = map(kaplan_yorke_dimension, (low, high))
         return least, len(high) if whole and least >= 0 and math.isnan(most) else most
+
+    def blocks(self) -> list[list[list[str]]]:
+        return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         hidden = np.isnan(self.exponents)

@@ -17,8 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from gersgorin.linalg.discs import discs_outline
-from gersgorin.linalg.ranges import support_corners
 from rhn.utils.figures import (
     BLUE,
     GREEN,
@@ -226,6 +224,8 @@ def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Ax
 
     half: half the width of the panel around 0; None: the panel holds all that is drawn.
     """
+    from gersgorin.linalg.discs import discs_outline  # loads torch
+
     c, radii = found.centers[step], (found.row_radii[step], found.column_radii[step])
     if np.isfinite(radii).all() and np.any(radii):
         styles = ((ROW_DISCS, BLUE, "-"), (COLUMN_DISCS, ORANGE, (0, (4, 3))))
@@ -246,6 +246,8 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
     """Draw the eigenvalues of a step, its numerical range, the centres of its discs at the lower
     edge, and the unit circle, in a square of half width `half` around a real number.
     """
+    from gersgorin.linalg.ranges import support_corners  # loads torch
+
     c, around = found.centers[step], support_corners(found.support[step])
     if np.isfinite(around).all():
         around = np.append(around, around[:1])
@@ -281,6 +283,8 @@ def draw_eigenvalues(ax: Axes, found: Any, step: int, most: float) -> Axes:
     """Draw the points of a step, enlarged to the eigenvalues of all steps, which are grey, and the
     numerical range. most: the largest half of the panel's width.
     """
+    from gersgorin.linalg.ranges import support_corners  # loads torch
+
     every = found.eigenvalues.ravel()
     ax.plot(every.real, every.imag, ".", color="0.8", rasterized=True, label=ALL_STEPS,
             markersize=0.7 * rcParams["lines.markersize"])  # fmt: skip

@@ -26,7 +26,7 @@ from gersgorin.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.linalg.jacobian_products import RunningProduct
+from gersgorin.linalg.jacobian_products import log_norms, running_products
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
 
@@ -84,14 +84,6 @@ class Products(StepResult):
         return {ZERO: int(np.isneginf(self.log_norm).sum())}
 
 
-def block_norms(product: RunningProduct, M: Tensor, e: Tensor) -> np.ndarray:
-    """Multiply a product by Jacobians M 2^e (steps, N, N). Returns its log norms (steps,)."""
-    P, log_scale = product.multiply(M, e)
-    with one_thread():
-        norms = torch.linalg.matrix_norm(P, 2)
-    return (norms.log() + log_scale).numpy()
-
-
 @torch.no_grad()
 @one_thread()
 def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Products:
@@ -105,16 +97,18 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Product
     """
     run = open_run(network, x, s0, **how)
     one = [*run.blocks()] if len([*run.slices()]) == 1 else None
-    forward, back = (log_norms(one or run.blocks(back), back) for back in (False, True))
+    forward, back = (norms_along(one or run.blocks(back), back) for back in (False, True))
     return Products(**run.heading, log_norm=forward, log_norm_back=back[::-1])
 
 
-def log_norms(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:
+def norms_along(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:
     """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of a run; log ||A[T-1] ...
     A[t]||_2 for t = T-1..0, from the last block on, if `back` is True.
     """
-    product, logs = RunningProduct(), []
+    last, logs = None, []
     for _, M, e in blocks:
         M, e = M.cpu().double(), e.cpu()
-        logs.append(block_norms(product, *((M.mT.flip(0), e.flip(0)) if back else (M, e))))
+        P, exponent = running_products(*((M.mT.flip(0), e.flip(0)) if back else (M, e)), last)
+        last = P[-1], exponent[-1]
+        logs.append(log_norms(P, exponent).numpy())
     return np.concatenate(logs)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gersgorin import door
-from gersgorin.analyses.matrices import ANGLES, SMALL
+from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.analyses.step_result import StepResult
 from gersgorin.linalg.ranges import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum

@@ -4,21 +4,21 @@ products.
 A state of up to 4,096 entries is measured by whole Jacobians, block by block, a larger one by
 products with vectors (`gersgorin.analyses.leading`).
 
-Legend: T time steps; N entries of a state; k eigenvalues; A[t] = ds[t+1]/ds[t]. Jacobians have no
-unit, logarithms are natural.
+Legend: T time steps; N entries of a state; k eigenvalues; B matrices; A[t] = ds[t+1]/ds[t].
+Jacobians have no unit, logarithms are natural.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gersgorin import door
-from gersgorin.analyses.matrices import measured
 from gersgorin.analyses.step_result import (
     DOUBLING,
     HALF_LIFE,
@@ -30,10 +30,19 @@ from gersgorin.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.linalg.discs import overlap_ends
-from gersgorin.linalg.ranges import support_corners
-from gersgorin.linalg.spectrum import one_thread
-from gersgorin.run import open_run
+from gersgorin.jacobians import difference
+from gersgorin.linalg.discs import off_diagonal_sums, overlap_ends
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.ranges import support_corners, support_function
+from gersgorin.linalg.spectrum import (
+    by_chunks,
+    departure,
+    eigenvalues,
+    one_thread,
+    values_and_conditions,
+)
+from gersgorin.run import Run, open_run
+from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -58,6 +67,8 @@ CURVES = (RADIUS, "row discs", "column discs", NORM)
 NOT_CONVERGED = "steps whose eigenvalues did not converge"
 NO_NUMBER = "steps whose Jacobian over- or underflows"
 LARGE, COUNT = 4096, 32  # entries of the largest whole Jacobian; eigenvalues of a larger one
+ANGLES, SMALL = 32, 256  # support lines of a numerical range; half as many for more entries
+BY_LAPACK = ("norm", "eigenvalues", "eigenvalue_condition", "departure_from_normality", "support")
 
 PerStep = Annotated[np.ndarray, "step"]
 PerEntry = Annotated[np.ndarray, "step", "entry"]
@@ -240,9 +251,55 @@ def spectra(
     if N > LARGE:
         from gersgorin.analyses.leading import measured_by_products  # loads SciPy
 
-        found = measured_by_products(run, leading or COUNT)
+        parts = measured_by_products(run, leading or COUNT)
     else:
-        found = measured(run, leading)
+        parts = measured(run, leading)
+    found: Any = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     bound = math.nan if leading else run.log_norm_bound()
-    fields: dict[str, Any] = {**run.heading, **found, "log_norm_bound": bound}
-    return Spectra(**fields)
+    return Spectra(**run.heading, **found, log_norm_bound=bound)
+
+
+def measured(run: Run, leading: int | None) -> list[dict[str, np.ndarray]]:
+    """The arrays of `Spectra` from whole Jacobians M 2^e, block by block; NaN where M alone has
+    another number.
+    """
+    last, parts = None, []
+    for now, M, e in run.blocks():
+        gap = difference(run.step, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
+        M, e = M.cpu().double(), e.cpu()
+        lapack = by_chunks(partial(_by_lapack, leading=leading), M)
+        tensors = dict(zip(BY_LAPACK, lapack, strict=True))
+        tensors["centers"] = M.diagonal(dim1=-2, dim2=-1).clone()
+        tensors["row_radii"] = off_diagonal_sums(M, "row")
+        tensors["column_radii"] = off_diagonal_sums(M, "column")
+        found = {name: t.numpy() for name, t in tensors.items()} | {"difference": gap}
+        for name in found.keys() - {"eigenvalue_condition", "departure_from_normality"}:
+            found[name][e.numpy() != 0] = np.nan
+        P, exponent = running_products(M, e, last)
+        last = P[-1], exponent[-1]
+        parts.append(found | {"log_norm_product": log_norms(P, exponent).numpy()})
+    return parts
+
+
+def _by_lapack(A: Tensor, leading: int | None) -> tuple[Tensor, ...]:
+    """The measures `BY_LAPACK` of matrices (B, N, N), by one thread of LAPACK."""
+    norm, unknown = torch.linalg.matrix_norm(A, 2), A.new_full((len(A),), torch.nan)
+    if leading is not None:
+        values = eigenvalues(A, workers=1)[:, :leading]
+        return norm, values, unknown, unknown, unknown[:, None].expand(-1, 4)
+    values, conditions = _eigenvalues(A)
+    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
+    gap = departure(A, values.nan_to_num(), relative=True)
+    gap = gap.where(~values.isnan().any(1), torch.nan)
+    return norm, values, conditions.amax(-1), gap, support_function(A, angles)
+
+
+def _eigenvalues(A: Tensor) -> tuple[Tensor, ...]:
+    """Eigenvalues and condition numbers (B, N); NaN for matrices whose did not converge."""
+    try:
+        return values_and_conditions(A)
+    except InvalidInputError:
+        if len(A) > 1:
+            return tuple(map(torch.cat, zip(*map(_eigenvalues, A.split(1)), strict=True)))
+        lost = A.new_full(A.shape[:2], torch.nan)
+        return torch.complex(lost, lost), lost

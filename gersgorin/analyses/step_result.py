@@ -4,13 +4,14 @@ Legend: T time steps.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from gersgorin.linalg import doubling_time, half_life
+from gersgorin.linalg import half_life
 from gersgorin.results import FigureResult
 from rhn.utils.results import COLUMNS
 from rhn.utils.tables import formatted
@@ -83,23 +84,19 @@ class StepResult(FigureResult):
         return {name: row for name, row in self.table().items() if np.ndim(row)}
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class ListedResult(StepResult):
-    """Numbers of several items: each array of `table()` is a column with a row for each item."""
-
-    item: ClassVar[str] = ""
-    """The name of an item, over the column of their numbers."""
-
-    def blocks(self) -> list[list[list[str]]]:
-        table = {name: np.asarray(values) for name, values in self.table().items()}
-        columns = {name: values.tolist() for name, values in table.items() if values.ndim}
-        listed = [
-            [str(number), *map(formatted, values)]
-            for number, values in enumerate(zip(*columns.values(), strict=True), 1)
-        ]
-        single = [[name, formatted(values.item())] for name, values in table.items()
-                  if not values.ndim]  # fmt: skip
-        return [[[self.item, *columns], *listed], single]
+def listed_blocks(item: str, rows: Mapping[str, Any]) -> list[list[list[str]]]:
+    """The printed tables of several items: each array of a table is a column with a row for each
+    item. item: the name of an item, over the column of their numbers.
+    """
+    table = {name: np.asarray(values) for name, values in rows.items()}
+    columns = {name: values.tolist() for name, values in table.items() if values.ndim}
+    listed = [
+        [str(number), *map(formatted, values)]
+        for number, values in enumerate(zip(*columns.values(), strict=True), 1)
+    ]
+    single = [[name, formatted(values.item())] for name, values in table.items()
+              if not values.ndim]  # fmt: skip
+    return [[[item, *columns], *listed], single]
 
 
 def median_and_ends(values: Any) -> list[Any]:
@@ -110,22 +107,17 @@ def median_and_ends(values: Any) -> list[Any]:
 
 
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
-    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms."""
-    rate = torch.tensor(growth_rate(log_norm), dtype=torch.float64, device="cpu")
-    return {
-        LOG_NORM: float(log_norm[-1]) / math.log(10),
-        RATE: float(rate),
-        HALF_LIFE: float(half_life(rate)),
-        DOUBLING: float(doubling_time(rate)),
-    }
+    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. The growth
+    rate is 0 if rounding may cause it.
+    """
+    rate = float(log_norm[-1]) / len(log_norm)
+    rate = 0.0 if abs(rate) <= ROUNDING else rate
+    rates = torch.tensor([rate, -rate], dtype=torch.float64, device="cpu")
+    halves, doubles = half_life(rates).tolist()
+    log10 = float(log_norm[-1]) / math.log(10)
+    return {LOG_NORM: log10, RATE: rate, HALF_LIFE: halves, DOUBLING: doubles}
 
 
 def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
     """The curve of log norms (T,) of a figure, in decades, from the first state on."""
     return {FROM_FIRST: np.append(0, log_norm) / math.log(10)}
-
-
-def growth_rate(log_norm: np.ndarray) -> float:
-    """log ||ds[T]/ds[0]|| / T of log norms (T,); 0 if rounding may cause it."""
-    rate = float(log_norm[-1]) / len(log_norm)
-    return 0.0 if abs(rate) <= ROUNDING else rate

@@ -1,20 +1,16 @@
 """The command `gersgorin`: one dataclass for each subcommand. It names the function that is called,
-and its fields are keywords of this function, so a command and Python compute the same numbers.
+and its fields are keywords of this function, so a command and Python compute the same numbers. All
+subcommands but `plot` are imported when they are called.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from cyclopts import Group, Parameter
-
-from gersgorin.cli.options import NETWORK, AnalysisOptions, DataOptions, NetworkOptions
-from gersgorin.cli.outputs import OUTPUT_OPTIONS, OutputOptions
+from gersgorin.cli.options import OWN_OPTIONS, AnalysisOptions
+from gersgorin.cli.outputs import OUTPUT_OPTIONS
 from rhn.cli.entry import run_command
-from rhn.utils.command_line import Device, command_class, command_line, run_read
-
-OWN = Parameter(group=Group("numbers", sort_key=0))
+from rhn.utils.command_line import command_line, run_read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,185 +26,12 @@ class PlotCommand(AnalysisOptions):
     function: ClassVar[str] = "analyses.spectra:spectra"
     drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
 
-    leading: Annotated[int | None, OWN] = None
+    leading: Annotated[int | None, OWN_OPTIONS] = None
     """Number of eigenvalues of largest modulus (default: all; 32 of more than 4,096)."""
     step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: that of the median spectral radius)."""
     limit: Annotated[float | None, OUTPUT_OPTIONS] = None
     """Largest distance from 0 in the complex plane (default: all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProductsCommand(AnalysisOptions):
-    """Norms of the Jacobian products, from the first state and to the last one.
-
-    examples:
-      gersgorin products --cell lstm --hidden-size 32 --json
-    """
-
-    function: ClassVar[str] = "analyses.products:products"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GainsCommand(AnalysisOptions):
-    """Norms of the Jacobians of the input and of each layer.
-
-    examples:
-      gersgorin gains --cell rhn --depth 5
-    """
-
-    function: ClassVar[str] = "analyses.gains:gains"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatesCommand(AnalysisOptions):
-    """Mean of each gate at every step.
-
-    examples:
-      gersgorin gates --checkpoint runs/mine
-      gersgorin gates --module models.py:step --state-size 16 --of models.py:gates
-    """
-
-    function: ClassVar[str] = "analyses.gates:gates"
-
-    of: Annotated[str | None, OWN] = None
-    """Your function gates(x, s) as FILE.py:NAME (default: the gates of the cell)."""
-
-    def keywords(self) -> dict[str, Any]:
-        from gersgorin.cli.networks import imported  # loads torch
-
-        return {} if self.of is None else {"of": imported(self.of)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class InfluenceCommand(AnalysisOptions):
-    """How strongly each output of a network, or a loss, depends on the inputs before it.
-
-    examples:
-      gersgorin influence --cell lstm --hidden-size 32
-      gersgorin influence --checkpoint runs/mine --of bernoulli
-    """
-
-    function: ClassVar[str] = "analyses.influence:influence"
-    reads: ClassVar[str] = "model"
-
-    of: Annotated[str | None, OWN] = None
-    """outputs (default), or a loss of the next step: bernoulli, categorical, squared."""
-    feature: Annotated[int | None, OWN] = None
-    """Number of one input, from 0 (default: all)."""
-    probes: Annotated[int | None, OWN] = None
-    """Random vectors of an estimate; 0: exact (default: exact unless there are many outputs)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FixedPointsCommand(AnalysisOptions):
-    """Fixed points of the step under the mean of the sequence, or cycles, and their spectra.
-
-    examples:
-      gersgorin fixed-points --cell rhn --depth 5
-    """
-
-    function: ClassVar[str] = "analyses.fixed_points:fixed_points"
-
-    starts: Annotated[int | None, OWN] = None
-    """Number of states of the run from which the search starts (default: 50)."""
-    period: Annotated[int | None, OWN] = None
-    """Steps of the cycles to search for (default: 1, fixed points)."""
-    margin: Annotated[float | None, OWN] = None
-    """Width of the search around the starts, in units of their longest extent (default: 0.5)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LyapunovCommand(AnalysisOptions):
-    """Leading Lyapunov exponents.
-
-    examples:
-      gersgorin lyapunov --cell rhn --depth 5 --repeat 10
-    """
-
-    function: ClassVar[str] = "analyses.lyapunov:lyapunov"
-
-    count: Annotated[int | None, OWN] = None
-    """Number of exponents (default: all)."""
-    warmup: Annotated[int | None, OWN] = None
-    """First steps that are not counted (default: 0)."""
-    repeat: Annotated[int | None, OWN] = None
-    """Number of times that the sequence is read in a row (default: 1)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PseudospectraCommand(AnalysisOptions):
-    """Pseudospectra of a few steps.
-
-    examples:
-      gersgorin pseudospectra --cell rhn --depth 5
-    """
-
-    function: ClassVar[str] = "analyses.pseudospectra:pseudospectra"
-
-    side: Annotated[int | None, OWN] = None
-    """Points of a side of the grid, odd (default: 101; 51 for more than 64 entries)."""
-
-
-@command_class
-class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
-    """Compare networks along a sequence; with several seeds or sequences medians and 10 to 90 %.
-
-    examples:
-      gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10
-      gersgorin compare --cell rhn lstm --seeds 5
-      gersgorin compare runs/depth6 --before-training --output trained.pdf
-    """
-
-    function: ClassVar[str] = "analyses.compare:compare"
-    drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
-
-    networks: Annotated[tuple[str, ...], NETWORK] = field(default=(), kw_only=False)
-    """Trained weights (files or folders of training runs), and modules as FILE.py:NAME."""
-    cell: Annotated[tuple[str, ...], NETWORK] = ()  # type: ignore[assignment]
-    """New cells, as in the other commands."""
-    depth: Annotated[tuple[int, ...], NETWORK] = ()  # type: ignore[assignment]
-    """Depths of the new cells that have depths (default: 1)."""
-    before_training: Annotated[bool, NETWORK] = False
-    """Also show trained networks before their training."""
-    seeds: Annotated[int, NETWORK] = 1
-    """Number of seeds of new weights, from --seed on."""
-    panels: Annotated[tuple[str, ...], OUTPUT_OPTIONS] = ()
-    """Panels of the figure: discs, radius, reach, norm, product."""
-    step: Annotated[int | None, OUTPUT_OPTIONS] = None
-    """Time step of the discs, from 0 (default: the typical step of each network)."""
-    limit: Annotated[float | None, OUTPUT_OPTIONS] = None
-    """Largest distance from 0 in the complex plane (default: all)."""
-
-
-@command_class
-class RecordingCommand(OutputOptions):
-    """Show what a Recorder, or `rhn train --record N`, measured during a training run.
-
-    examples:
-      gersgorin recording runs/depth6
-    """
-
-    function: ClassVar[str] = "recording:Recording"
-
-    path: Path = field(kw_only=False)
-    """The file of the recording, or the folder of the training run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunCommand(DataOptions, NetworkOptions):
-    """Write inputs (T, m), states (T + 1, N), weights and Jacobians of a run to a file for NumPy.
-
-    examples:
-      gersgorin run --cell rhn --depth 5 --output run.npz --jacobians
-    """
-
-    output: Annotated[Path, OUTPUT_OPTIONS] = Path("run.npz")
-    """The .npz file."""
-    jacobians: Annotated[bool, OUTPUT_OPTIONS] = False
-    """Also write the Jacobians (T, N, N)."""
-    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
-    """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
 
 
 COMMANDS = command_line(
@@ -219,33 +42,28 @@ examples:
   gersgorin plot --cell rhn --depth 5
   gersgorin products --checkpoint runs/mine --json""",
 )
-TABLE: dict[str, type] = {
-    "plot": PlotCommand,
-    "products": ProductsCommand,
-    "gains": GainsCommand,
-    "gates": GatesCommand,
-    "influence": InfluenceCommand,
-    "fixed-points": FixedPointsCommand,
-    "lyapunov": LyapunovCommand,
-    "pseudospectra": PseudospectraCommand,
-    "compare": CompareCommand,
-    "recording": RecordingCommand,
-    "run": RunCommand,
+COMMANDS.command(PlotCommand, name="plot")
+OTHERS = {
+    "products": "ProductsCommand",
+    "gains": "GainsCommand",
+    "gates": "GatesCommand",
+    "influence": "InfluenceCommand",
+    "fixed-points": "FixedPointsCommand",
+    "lyapunov": "LyapunovCommand",
+    "pseudospectra": "PseudospectraCommand",
+    "compare": "CompareCommand",
+    "recording": "RecordingCommand",
+    "run": "RunCommand",
 }
-for name, command in TABLE.items():
-    COMMANDS.command(command, name=name)
+for name, kind in OTHERS.items():
+    COMMANDS.command(f"gersgorin.cli.subcommands:{kind}", name=name)
 
 
 def run(command: Any) -> None:
     """Run a command, after its words were read."""
     from gersgorin.cli import work  # loads torch
 
-    own: dict[type, Callable[[Any], None]] = {
-        CompareCommand: work.compare_networks,
-        RecordingCommand: work.show_recording,
-        RunCommand: work.save_run,
-    }
-    own.get(type(command), work.run_analysis)(command)
+    getattr(work, command.work)(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from gersgorin.cli.outputs import OutputOptions
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
+OWN_OPTIONS = Parameter(group=Group("numbers", sort_key=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class DataOptions:
 class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
     """Options of a command that calls one function with one network."""
 
+    work: ClassVar[str] = "run_analysis"
+    """The function of `gersgorin.cli.work` that runs the command."""
     reads: ClassVar[str] = "run"
     """What the function takes first: "run", or "model" for a whole model and all sequences."""
 

@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from rhn.utils.command_line import Device
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output, write_rows
-from rhn.utils.results import SUFFIXES, Result
+from rhn.utils.results import SUFFIXES
 from rhn.utils.tables import printable
 
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
@@ -63,8 +63,11 @@ def checked_outputs(command: OutputOptions) -> list[Path]:
     return [check_output(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in files]
 
 
-def show(command: OutputOptions, found: Result, outputs: list[Path], source: str) -> None:
+def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -> None:
     """Print a result, and write its files. source: the footer of the figure."""
+    given: Any = {"size": command.figure, "title": command.title, "source": printable(source)}
+    given |= {name: getattr(command, name) for name in command.drawn}
+    how = {name: value for name, value in given.items() if value is not None}
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
@@ -73,7 +76,7 @@ def show(command: OutputOptions, found: Result, outputs: list[Path], source: str
         write_table(command.csv, found)
     for path in outputs:
         if path.suffix.lower() in FIGURE_SUFFIXES:
-            save_figure(path, lambda: figure_of(command, found, source), command.figure)
+            save_figure(path, lambda: found.figure(**how), command.figure)
         else:
             found.save(path)
     if not command.json:
@@ -89,10 +92,3 @@ def write_table(path: Path, found: Any) -> None:
         table = found.table()
         columns = [np.atleast_1d(np.asarray(row)).tolist() for row in table.values()]
         write_rows(path, [*table], zip_longest(*columns, fillvalue=""))
-
-
-def figure_of(command: Any, found: Any, source: str) -> Any:
-    """The figure of a result, drawn with the options of a command."""
-    given = {"size": command.figure, "title": command.title, "source": printable(source)}
-    given |= {name: getattr(command, name) for name in command.drawn}
-    return found.figure(**{name: value for name, value in given.items() if value is not None})

@@ -29,9 +29,12 @@ def not_dense_real(t: Any) -> str | None:
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
-def check_square(A: Any, *, smallest: int = 1, steps: int | None = None) -> Tensor:
+def check_square(
+    A: Any, *, smallest: int = 1, steps: int | None = None, entries: bool = True
+) -> Tensor:
     """Return A, a stack of finite square matrices (..., n, n), or (T, ..., n, n) of `steps` or more
-    steps, with n at least `smallest`. Raises InvalidInputError, NotFiniteError.
+    steps, with n at least `smallest`; entries=False looks at its form only. Raises
+    InvalidInputError, NotFiniteError.
 
     >>> check_square(torch.eye(2)).shape
     torch.Size([2, 2])
@@ -48,7 +51,7 @@ def check_square(A: Any, *, smallest: int = 1, steps: int | None = None) -> Tens
             f"A has shape {shape}: expected square matrices {layout} with n >= {smallest}"
         )
     # the sum is fast, but may overflow
-    if not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
+    if entries and not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
         said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"
         raise NotFiniteError(said, of="A")
     return A

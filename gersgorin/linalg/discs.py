@@ -90,20 +90,24 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
     >>> gersgorin_discs(torch.tensor([[1.0, -2.0], [0.5, 3.0]]), axis="column").radii
     tensor([0.5000, 2.0000])
     """
-    check_square(A)
+    check_square(A, entries=False)
     if axis not in ("row", "column"):
         raise InvalidInputError(f"axis is {in_short(axis)}: expected 'row' or 'column'")
-    return Discs(A.diagonal(dim1=-2, dim2=-1), off_diagonal_sums(A, axis))
+    radii = off_diagonal_sums(A, axis)
+    if not math.isfinite(radii.sum().item()):
+        check_square(A)
+    return Discs(A.diagonal(dim1=-2, dim2=-1), radii)
 
 
 def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
     """Sum of |a_ij|, j != i, along each row or column, (..., n).
 
     The sum leaves out the diagonal. If the diagonal were subtracted afterwards, rounding would lose
-    the radius for nearly closed gates (A = I + 1e-20).
+    the radius for nearly closed gates (A = I + 1e-20). A diagonal that is not finite makes the sum
+    NaN.
     """
     moduli = A.abs()
-    moduli.diagonal(dim1=-2, dim2=-1).zero_()
+    moduli.diagonal(dim1=-2, dim2=-1).mul_(0)
     return moduli.sum(-1 if axis == "row" else -2)
 
 

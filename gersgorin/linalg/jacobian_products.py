@@ -42,38 +42,34 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     if not len(A):
         half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
         return half.expand(A.shape[1:]), A.real.new_full(A.shape[1:-2], math.log(2))
-    P, log_scale = RunningProduct().multiply(A)
-    return P[-1], log_scale[-1]
+    P, exponent = running_products(A)
+    return P[-1], exponent[-1].to(P.real.dtype) * math.log(2)
 
 
-class RunningProduct:
-    """The product A[t] ... A[0] of Jacobians (..., n, n) that are passed in blocks and not stored.
+def running_products(A: Tensor, exponent: Tensor | int = 0, before: Scaled | None = None) -> Scaled:
+    """Multiply by the Jacobians A 2^exponent (steps, ..., n, n) of the next steps, from the left.
+    Returns the product after each step, scaled: P (steps, ..., n, n), and integers e (steps, ...),
+    0 if P = 0.
 
-    >>> product = RunningProduct()
-    >>> for block in torch.tensor([[2.0, 0.5], [4.0, 1.0]]).reshape(2, 2, 1, 1):
-    ...     P, log_scale = product.multiply(block)
-    ...     (P[:, 0, 0] * log_scale.exp()).round(decimals=4).tolist()
-    [2.0, 1.0]
-    [4.0, 4.0]
+    before: the last of the products of the steps before; None: there are none.
+
+    >>> P, e = running_products(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))
+    >>> (P[:, 0, 0] * 2.0**e).tolist()
+    [2.0, 1.0, 4.0]
     """
+    found = list[Scaled]()
+    for M, e in zip(*scaled(A.detach(), exponent), strict=True):
+        if before is not None:
+            M, e = scaled(M @ before[0], before[1] + e)
+        before = M, e
+        found.append(before)
+    P, exponents = map(torch.stack, zip(*found, strict=True))
+    return P, torch.where((P == 0).all(-1).all(-1), 0, exponents)
 
-    def __init__(self) -> None:
-        self._last: Scaled | None = None
 
-    def multiply(self, A: Tensor, exponent: Tensor | int = 0) -> tuple[Tensor, Tensor]:
-        """Multiply by the Jacobians A 2^exponent (steps, ..., n, n) of the next steps, from the
-        left. Returns P (steps, ..., n, n) and log_scale (steps, ...) of the products after each
-        step, as `jacobian_product` does.
-        """
-        found = list[Scaled]()
-        for M, e in zip(*scaled(A.detach(), exponent), strict=True):
-            if self._last is not None:
-                M, e = scaled(M @ self._last[0], self._last[1] + e)
-            self._last = M, e
-            found.append(self._last)
-        P, exponents = map(torch.stack, zip(*found, strict=True))
-        exponents = torch.where((P == 0).all(-1).all(-1), 0, exponents)
-        return P, exponents.to(P.real.dtype) * math.log(2)
+def log_norms(P: Tensor, exponent: Tensor) -> Tensor:
+    """log ||P 2^exponent||_2 of matrices P (..., n, n), (...,)."""
+    return torch.linalg.matrix_norm(P, 2).log() + exponent.to(P.dtype) * math.log(2)
 
 
 def half_life(exponent: Tensor | float) -> Tensor:

@@ -74,7 +74,8 @@ def _smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
     identity = torch.eye(len(A), dtype=z.dtype, device=z.device)
     found = []
     for part in points.split(max(1, ENTRIES // A.numel())):
-        (values,) = by_chunks(torch.linalg.svdvals, part[:, None, None] * identity - A)
+        shifted = check_square(part[:, None, None] * identity - A)  # it may overflow
+        (values,) = by_chunks(torch.linalg.svdvals, shifted)
         found.append(values[:, -1])
     return torch.cat(found)[where].reshape(z.shape)
 

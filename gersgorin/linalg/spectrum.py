@@ -46,6 +46,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
+    check_square(A, smallest=0)
     return largest_first(*by_chunks(partial(_converged, "eigvals"), A, workers))[0].to(A.device)
 
 
@@ -68,29 +69,27 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
     >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
     tensor([100., 100.])
     """
-
-    def solve(stack: Tensor) -> tuple[Tensor, Tensor]:
-        values, right = _converged("eig", stack)
-        # its rows are y* / (y* x) where the columns are x
-        left, singular = torch.linalg.inv_ex(right)
-        lengths = torch.linalg.vector_norm(left, dim=-1), torch.linalg.vector_norm(right, dim=-2)
-        conditions = lengths[0] * lengths[1]
-        eps = torch.finfo(conditions.dtype).eps
-        # equal eigenvalues with eigenvectors of their own have small conditions, whatever LAPACK's
-        # rounding; those of a Jordan block have conditions of its entry / eps
-        most = torch.where(_occurs_again(values, eps), eps**-0.5, 1 / eps)
-        known = (conditions <= most) & (singular == 0)[:, None]
-        return values, conditions.clamp(min=1).where(known, torch.inf)
-
-    values, conditions = largest_first(*by_chunks(solve, A, workers))
+    check_square(A, smallest=0)
+    values, conditions = by_chunks(values_and_conditions, A, workers)
     return values.to(A.device), conditions.to(A.device)
 
 
-def _occurs_again(values: Tensor, eps: float) -> Tensor:
-    """True for each eigenvalue (..., n) that equals another one up to rounding, (..., n)."""
+def values_and_conditions(stack: Tensor) -> tuple[Tensor, ...]:
+    """`eigenvalue_conditions` of finite matrices (batch, n, n) on the CPU, by one thread."""
+    values, right = _converged("eig", stack)
+    # its rows are y* / (y* x) where the columns are x
+    left, singular = torch.linalg.inv_ex(right)
+    lengths = torch.linalg.vector_norm(left, dim=-1), torch.linalg.vector_norm(right, dim=-2)
+    conditions = lengths[0] * lengths[1]
+    eps = torch.finfo(conditions.dtype).eps
     apart = (values.unsqueeze(-1) - values.unsqueeze(-2)).abs()
     apart.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
-    return (apart <= eps * values.abs().unsqueeze(-1)).any(-1)
+    occurs_again = (apart <= eps * values.abs().unsqueeze(-1)).any(-1)
+    # equal eigenvalues with eigenvectors of their own have small conditions, whatever LAPACK's
+    # rounding; those of a Jordan block have conditions of its entry / eps
+    most = torch.where(occurs_again, eps**-0.5, 1 / eps)
+    known = (conditions <= most) & (singular == 0)[:, None]
+    return tuple(largest_first(values, conditions.clamp(min=1).where(known, torch.inf)))
 
 
 def departure_from_normality(
@@ -114,6 +113,11 @@ def departure_from_normality(
     if values.shape != A.shape[:-1]:
         shapes = tuple(values.shape), tuple(A.shape[:-1])
         raise InvalidInputError("values has shape {}: expected eigenvalues {}".format(*shapes))
+    return departure(A, values, relative)
+
+
+def departure(A: Tensor, values: Tensor, relative: bool) -> Tensor:
+    """`departure_from_normality` of finite matrices A with these eigenvalues."""
     unit = A.abs().amax((-2, -1))
     unit = torch.where(unit > 0, unit, 1)
     whole = torch.linalg.matrix_norm(A / unit[..., None, None])
@@ -156,10 +160,9 @@ def _converged(name: str, stack: Tensor) -> Any:
 def by_chunks(
     solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
 ) -> list[Tensor]:
-    """Apply `solve`, a function of matrices (batch, n, n), to all matrices of A on the CPU, in
-    chunks. Returns its results (batch, ...) as (..., ...), with the leading dimensions of A.
+    """Apply `solve`, a function of matrices (batch, n, n), to all finite matrices of A on the CPU,
+    in chunks. Returns its results (batch, ...) as (..., ...), with the leading dimensions of A.
     """
-    check_square(A, smallest=0)
     if workers is not None:
         workers = whole_number("workers", workers, 1)
     stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])

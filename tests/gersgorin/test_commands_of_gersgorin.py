@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tables import for_each
 
 from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
-from gersgorin.cli.commands import TABLE, main
+from gersgorin.cli.commands import COMMANDS, OTHERS, main
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.cli.work import function_of
 from gersgorin.results import load
@@ -31,6 +31,7 @@ from rhn.utils.results import EXPLAINED
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
 DATA = {"data": "bwv269", "unit": "quarter notes"}
+TABLE = {name: COMMANDS[name].default_command for name in ("plot", *OTHERS)}
 ANALYSES = [name for name, one in TABLE.items() if issubclass(one, AnalysisOptions)]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -361,6 +362,6 @@ def test_options_are_keywords_of_functions_and_figures(name):
             f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
         )
         function = inspect.signature(function_of(command)).parameters
-        own = vars(command).get("__annotations__", {}).keys() - {"function", "drawn", "reads"}
-        assert own - {*command.drawn} <= function.keys()
+        own = vars(command).get("__annotations__", {}).keys() - {*command.drawn}
+        assert own - {"function", "drawn", "work", "reads"} <= function.keys()
     assert main([name, "--help"]) == 0

@@ -9,12 +9,12 @@ import pytest
 from tables import for_each
 
 from gersgorin import open_run, spectra
-from gersgorin.cli.commands import TABLE
 from rhn.cells import RHN
 from rhn.checkpoints import save
 from tests.gersgorin.test_commands_of_gersgorin import (
     NETS,
     SMALL,
+    TABLE,
     cell_of,
     run,
     x_of,

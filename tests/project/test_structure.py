@@ -37,8 +37,8 @@ LEVELS_TEXT = """
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin.door gersgorin.linalg gersgorin.autodiff
-    gersgorin.states gersgorin.step gersgorin.jacobians gersgorin.layers gersgorin.one_step \
-        gersgorin.data gersgorin.losses gersgorin.zeros
+    gersgorin.step gersgorin.jacobians gersgorin.large_jacobian gersgorin.layers \
+        gersgorin.one_step gersgorin.data gersgorin.losses gersgorin.zeros
     gersgorin.run gersgorin.model_map
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
@@ -248,7 +248,7 @@ def test_contributing_says_where_things_are_decided():
         ("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY),
         (f"import {', '.join(COMMANDS)}", HEAVY),
         ("import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]", ("rhn.cells",)),
-        ("import gersgorin.cli.networks, rhn.cells; rhn.cells.RHN", OF_MODELS),
+        ("import gersgorin.cli.work, rhn.cells; rhn.cells.RHN", OF_MODELS),
     ],
 )
 def test_imports_are_light(code, unwanted):

@@ -1,0 +1,186 @@
+"""The subcommands of `gersgorin` beside `plot`, each a dataclass."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from gersgorin.cli.options import NETWORK, OWN_OPTIONS, AnalysisOptions, DataOptions, NetworkOptions
+from gersgorin.cli.outputs import OUTPUT_OPTIONS, OutputOptions
+from rhn.utils.command_line import Device, command_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductsCommand(AnalysisOptions):
+    """Norms of the Jacobian products, from the first state and to the last one.
+
+    examples:
+      gersgorin products --cell lstm --hidden-size 32 --json
+    """
+
+    function: ClassVar[str] = "analyses.products:products"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainsCommand(AnalysisOptions):
+    """Norms of the Jacobians of the input and of each layer.
+
+    examples:
+      gersgorin gains --cell rhn --depth 5
+    """
+
+    function: ClassVar[str] = "analyses.gains:gains"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatesCommand(AnalysisOptions):
+    """Mean of each gate at every step.
+
+    examples:
+      gersgorin gates --checkpoint runs/mine
+      gersgorin gates --module models.py:step --state-size 16 --of models.py:gates
+    """
+
+    function: ClassVar[str] = "analyses.gates:gates"
+
+    of: Annotated[str | None, OWN_OPTIONS] = None
+    """Your function gates(x, s) as FILE.py:NAME (default: the gates of the cell)."""
+
+    def keywords(self) -> dict[str, Any]:
+        from gersgorin.cli.work import imported  # loads torch
+
+        return {} if self.of is None else {"of": imported(self.of)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceCommand(AnalysisOptions):
+    """How strongly each output of a network, or a loss, depends on the inputs before it.
+
+    examples:
+      gersgorin influence --cell lstm --hidden-size 32
+      gersgorin influence --checkpoint runs/mine --of bernoulli
+    """
+
+    function: ClassVar[str] = "analyses.influence:influence"
+    reads: ClassVar[str] = "model"
+
+    of: Annotated[str | None, OWN_OPTIONS] = None
+    """outputs (default), or a loss of the next step: bernoulli, categorical, squared."""
+    feature: Annotated[int | None, OWN_OPTIONS] = None
+    """Number of one input, from 0 (default: all)."""
+    probes: Annotated[int | None, OWN_OPTIONS] = None
+    """Random vectors of an estimate; 0: exact (default: exact unless there are many outputs)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPointsCommand(AnalysisOptions):
+    """Fixed points of the step under the mean of the sequence, or cycles, and their spectra.
+
+    examples:
+      gersgorin fixed-points --cell rhn --depth 5
+    """
+
+    function: ClassVar[str] = "analyses.fixed_points:fixed_points"
+
+    starts: Annotated[int | None, OWN_OPTIONS] = None
+    """Number of states of the run from which the search starts (default: 50)."""
+    period: Annotated[int | None, OWN_OPTIONS] = None
+    """Steps of the cycles to search for (default: 1, fixed points)."""
+    margin: Annotated[float | None, OWN_OPTIONS] = None
+    """Width of the search around the starts, in units of their longest extent (default: 0.5)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LyapunovCommand(AnalysisOptions):
+    """Leading Lyapunov exponents.
+
+    examples:
+      gersgorin lyapunov --cell rhn --depth 5 --repeat 10
+    """
+
+    function: ClassVar[str] = "analyses.lyapunov:lyapunov"
+
+    count: Annotated[int | None, OWN_OPTIONS] = None
+    """Number of exponents (default: all)."""
+    warmup: Annotated[int | None, OWN_OPTIONS] = None
+    """First steps that are not counted (default: 0)."""
+    repeat: Annotated[int | None, OWN_OPTIONS] = None
+    """Number of times that the sequence is read in a row (default: 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudospectraCommand(AnalysisOptions):
+    """Pseudospectra of a few steps.
+
+    examples:
+      gersgorin pseudospectra --cell rhn --depth 5
+    """
+
+    function: ClassVar[str] = "analyses.pseudospectra:pseudospectra"
+
+    side: Annotated[int | None, OWN_OPTIONS] = None
+    """Points of a side of the grid, odd (default: 101; 51 for more than 64 entries)."""
+
+
+@command_class
+class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
+    """Compare networks along a sequence; with several seeds or sequences medians and 10 to 90 %.
+
+    examples:
+      gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10
+      gersgorin compare --cell rhn lstm --seeds 5
+      gersgorin compare runs/depth6 --before-training --output trained.pdf
+    """
+
+    function: ClassVar[str] = "analyses.compare:compare"
+    work: ClassVar[str] = "compare_networks"
+    drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
+
+    networks: Annotated[tuple[str, ...], NETWORK] = field(default=(), kw_only=False)
+    """Trained weights (files or folders of training runs), and modules as FILE.py:NAME."""
+    cell: Annotated[tuple[str, ...], NETWORK] = ()  # type: ignore[assignment]
+    """New cells, as in the other commands."""
+    depth: Annotated[tuple[int, ...], NETWORK] = ()  # type: ignore[assignment]
+    """Depths of the new cells that have depths (default: 1)."""
+    before_training: Annotated[bool, NETWORK] = False
+    """Also show trained networks before their training."""
+    seeds: Annotated[int, NETWORK] = 1
+    """Number of seeds of new weights, from --seed on."""
+    panels: Annotated[tuple[str, ...], OUTPUT_OPTIONS] = ()
+    """Panels of the figure: discs, radius, reach, norm, product."""
+    step: Annotated[int | None, OUTPUT_OPTIONS] = None
+    """Time step of the discs, from 0 (default: the typical step of each network)."""
+    limit: Annotated[float | None, OUTPUT_OPTIONS] = None
+    """Largest distance from 0 in the complex plane (default: all)."""
+
+
+@command_class
+class RecordingCommand(OutputOptions):
+    """Show what a Recorder, or `rhn train --record N`, measured during a training run.
+
+    examples:
+      gersgorin recording runs/depth6
+    """
+
+    function: ClassVar[str] = "recording:Recording"
+    work: ClassVar[str] = "show_recording"
+
+    path: Path = field(kw_only=False)
+    """The file of the recording, or the folder of the training run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(DataOptions, NetworkOptions):
+    """Write inputs (T, m), states (T + 1, N), weights and Jacobians of a run to a file for NumPy.
+
+    examples:
+      gersgorin run --cell rhn --depth 5 --output run.npz --jacobians
+    """
+
+    work: ClassVar[str] = "save_run"
+
+    output: Annotated[Path, OUTPUT_OPTIONS] = Path("run.npz")
+    """The .npz file."""
+    jacobians: Annotated[bool, OUTPUT_OPTIONS] = False
+    """Also write the Jacobians (T, N, N)."""
+    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
+    """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
