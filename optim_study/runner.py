@@ -28,7 +28,7 @@ from rhn.utils.figures import save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned
-from rhn.utils.validation import free_memory, in_short, in_words
+from rhn.utils.validation import free_memory, in_short
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 OUTPUTS = ("trials.csv", "shares.csv", "swarm.png")
@@ -160,8 +160,8 @@ def fused(
         most = min(largest, -(-study.trials // groups))
         k = max((k for k in range(1, most + 1) if need(k) <= SHARE * free), default=1)
     if need(k) > free:
-        words = f"fuse is {k} for {study.name}, {in_words(need(k))} a worker"
-        raise InvalidInputError(f"{words}: expected at most {in_words(free)}")
+        words = f"fuse is {k} for {study.name}, {need(k) / 2**30:.1f} GiB a worker"
+        raise InvalidInputError(f"{words}: expected at most {free / 2**30:.1f} GiB")
     return k
 
 

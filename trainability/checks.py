@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from rhn.errors import InvalidInputError
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
-from rhn.utils.validation import check_seed, number
+from rhn.utils.validation import number, whole_number
 from trainability.changes import (
     CHANGES,
     IN_TRAINING,
@@ -198,7 +198,7 @@ def opened_run(
     """
     check_parts(model, loss_fn, optimizer, steps=steps, batch_size=batch_size,
                 clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
-    seed = check_seed(seed)
+    seed = whole_number("seed", seed, 0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     loader = x if isinstance(x, DataLoader) else None
     with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:

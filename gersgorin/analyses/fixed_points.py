@@ -26,7 +26,7 @@ from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.run import Run, open_run
 from gersgorin.step import Step
 from gersgorin.zeros import ZeroSearch
-from rhn.utils.validation import check_seed, number, whole_number
+from rhn.utils.validation import number, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -315,7 +315,7 @@ def fixed_points(
         x = x[None]
     run = open_run(network, x, s0, **how)
     period = whole_number("period", period, 1, LONGEST_PERIOD)
-    margin, seed = number("margin", margin, above=0), check_seed(seed)
+    margin, seed = number("margin", margin, above=0), whole_number("seed", seed, 0)
     if given is None:
         given = spread(run, whole_number("starts", starts), seed)
     good = given.shape[1] == run.state_size

@@ -29,7 +29,7 @@ from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
 from rhn.utils.tables import formatted
-from rhn.utils.validation import check_seed, whole_number
+from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -262,7 +262,7 @@ def influence(
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
-    generator = torch.Generator("cpu").manual_seed(check_seed(seed))
+    generator = torch.Generator("cpu").manual_seed(whole_number("seed", seed, 0))
     if probes is not None:
         probes = whole_number("probes", probes, 0)
         door.require(probes != 1, "probes", probes, "0, or at least 2")

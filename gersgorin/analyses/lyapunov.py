@@ -34,7 +34,7 @@ from gersgorin.jacobians import jumps
 from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import Run, open_run, run_states
-from rhn.utils.validation import check_seed, whole_number
+from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,7 +208,7 @@ def lyapunov(
     T, N = len(run), run.state_size
     k = whole_number("count", N if count is None else count, 1, N)
     warmup = whole_number("warmup", warmup, 0, T - 1)
-    frame = random_frame(N, k, check_seed(seed), run.states)
+    frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
     logs = growth(run, frame)
     door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
     log, most = logs[:, warmup:].cpu().numpy()

@@ -29,7 +29,7 @@ from rhn.errors import CheckpointError
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
-from rhn.utils.validation import check_room, check_seed, whole_number
+from rhn.utils.validation import check_room, whole_number
 
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE, AFTER = "before training", "trained"
@@ -220,7 +220,7 @@ def check_kind_options(
         value, flag = getattr(options, field.name), "--" + field.name.replace("_", "-")
         good = value == field.default or field.name in allowed or field.name not in names
         door.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
-    check_seed(options.seed or 0)
+    whole_number("seed", options.seed or 0, 0)
 
 
 def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:

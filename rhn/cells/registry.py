@@ -135,12 +135,10 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
         return resolve_name("rhn.cells.convert:as_in_torch")(name.partition(":")[2])
-    if isinstance(name, str) and NAMED.match(name):
-        factory = import_named(name, "cell")
-        if callable(factory):
-            return factory
-    known = ", ".join(CELLS)
-    raise unexpected("cell", name, f"{known} or package.module:factory")
+    factory = import_named(name, "cell") if NAMED.match(str(name)) else None
+    if callable(factory):
+        return factory
+    raise unexpected("cell", name, f"{', '.join(CELLS)} or package.module:factory")
 
 
 def import_named(name: str, what: str) -> Any:

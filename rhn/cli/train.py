@@ -22,10 +22,8 @@ OWN_OPTIONS = (
     "corpus", "unit", "max_tokens",
 )  # fmt: skip
 """The fields of configurations that are options of their own; --set gives the others."""
-if TYPE_CHECKING:
-    Fields = dict
-else:
-    Fields = field_options(OWN_OPTIONS, TrainingConfig, ChoraleConfig, LanguageConfig)
+CONFIGS = TrainingConfig, ChoraleConfig, LanguageConfig
+Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, *CONFIGS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.utils.validation import check_room, check_seed, whole_number
+from rhn.utils.validation import check_room, whole_number
 
 Weights = dict[str, Tensor]
 COPIES = 5  # of each matrix-vector product; measured on our cells: 2.4 to 5.6
@@ -165,10 +165,10 @@ def build_model(
 def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.Module]:
     """Build the models of several seeds on the CPU, if the free memory of a device suffices."""
     if len(seeds) > 0:
-        first = build(check_seed(seeds[0]))
+        first = build(whole_number("seed", seeds[0], 0))
         need = len(seeds) * TRAINED * weight_bytes(first)  # before the seeds are read one by one
         check_room(need, "training", "use fewer or smaller networks", str(device or "cpu"))
-    distinct = {check_seed(seed): None for seed in seeds}
+    distinct = {whole_number("seed", seed, 0): None for seed in seeds}
     if len(distinct) != max(1, len(seeds)):
         raise InvalidInputError(f"seeds is {[*seeds]}: expected one or more distinct numbers")
     return {seed: build(seed) if k else first for k, seed in enumerate(distinct)}

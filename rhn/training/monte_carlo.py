@@ -23,7 +23,7 @@ from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import MeanLoss, read_window, window_of
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, check_seed, whole_number
+from rhn.utils.validation import check_device, whole_number
 
 HELD = 2**26  # probabilities held at once: half a gigabyte
 
@@ -45,7 +45,8 @@ def monte_carlo_score(
     masks, which `window` time steps share. At most `rows` samples are read side by side, which
     changes the result by rounding only. `progress` gets (tokens done, all tokens) of all samples.
     """
-    seed, text, window = check_seed(seed), in_rows(tokens, 1), whole_number("window", window)
+    seed, window = whole_number("seed", seed, 0), whole_number("window", window)
+    text = in_rows(tokens, 1)
     steps, samples = text.shape[1] - 1, whole_number("samples", samples)
     model = copy.deepcopy(model).to(check_device(device)).eval()
     place = model.embedding.device

@@ -18,7 +18,7 @@ from rhn.data.vocabulary import EOS, Symbol, Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.io import atomic_path, check_output
-from rhn.utils.validation import check_seed, kind_of, number, whole_number
+from rhn.utils.validation import kind_of, number, whole_number
 
 BEATS = 4  # frames, which are quarter notes, in a bar
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
@@ -48,7 +48,7 @@ def sample_chorale(
     if getattr(model, "output_size", None) != KEYS or model.input_size != KEYS:
         raise InvalidInputError(f"model is {kind_of(model)}: expected one of {KEYS} keys")
     temperature = number("temperature", temperature, above=0)
-    generator = Generator().manual_seed(check_seed(seed))
+    generator = Generator().manual_seed(whole_number("seed", seed, 0))
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
     steps = BEATS * whole_number("bars", bars)
     frames = torch.zeros(steps, KEYS, dtype=torch.float64, device="cpu")
@@ -86,7 +86,8 @@ def generate(
         given = len(vocabulary or ())
         raise InvalidInputError(f"vocabulary has {given} symbols: expected the model's {size}")
     most = size if top_k is None else min(whole_number("top_k", top_k), size)
-    generator, model = Generator().manual_seed(check_seed(seed)), copy.deepcopy(model).eval()
+    generator = Generator().manual_seed(whole_number("seed", seed, 0))
+    model = copy.deepcopy(model).eval()
 
     def draw(logits: Tensor, most: int) -> int:
         """Draw one of the `most` most probable symbols other than `<unk>`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError, first_line
-from rhn.utils.validation import free_memory, in_short, in_words
+from rhn.utils.validation import check_room, in_short
 
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
 
@@ -49,10 +49,7 @@ def check_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise DataError(f"{path} is {kind}: expected a file")
-    if COPIES * size > free_memory():
-        raise DataError(
-            f"{path} has {in_words(size)}, too much for the free memory: cut it into smaller files"
-        )
+    check_room(COPIES * size, str(path), "cut it into smaller files")
 
 
 @contextlib.contextmanager

@@ -133,11 +133,6 @@ def _limits(validators: list[Any]) -> dict[str, Any]:
     return {ours: limit for ours, limit in given if limit is not None}
 
 
-def check_seed(seed: int) -> int:
-    """Return a seed that is valid for every generator, as an int. Raises InvalidInputError."""
-    return whole_number("the seed", seed, 0, LARGEST)
-
-
 def check_device(device: Any) -> str:
     """Return torch's name of a device. Raises InvalidInputError if this machine has no such one."""
     import torch  # here, because most callers of this file need no torch
@@ -172,15 +167,8 @@ def free_memory(device: str = "cpu") -> int:
 def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
     """Raise InvalidInputError if `what` needs more bytes than are free on a device."""
     if need > (have := free_memory(device)):
-        raise InvalidInputError(
-            f"{what} needs about {in_words(need)} of memory, {in_words(have)} are available: "
-            f"{advice}"
-        )
-
-
-def in_words(size: float) -> str:
-    """Format a size in bytes, such as "1.5 GiB"."""
-    return f"{size / 2**30:.1f} GiB"
+        gigabytes = f"about {need / 2**30:.1f} GiB of memory, {have / 2**30:.1f} are available"
+        raise InvalidInputError(f"{what} needs {gigabytes}: {advice}")
 
 
 def _left_in_group(group: Path) -> float:

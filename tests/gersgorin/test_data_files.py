@@ -117,8 +117,8 @@ def test_a_file_without_sequences_is_refused_and_nothing_is_unpickled(name, word
 
 def test_a_file_that_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     np.save("sine.npy", SINE)
-    monkeypatch.setattr("rhn.utils.io.free_memory", lambda: 100)
-    with pytest.raises(DataError, match="too much for the free memory"):
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _: 100)
+    with pytest.raises(InvalidInputError, match="of memory"):
         read_numbers(Path("sine.npy"))
 
 

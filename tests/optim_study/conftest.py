@@ -44,7 +44,7 @@ class Server:
         folder = Path(tempfile.mkdtemp(prefix="study-postgres-"))
         self._server = self._package.get_server(folder, cleanup_mode="delete")
         # a power cut is not tested
-        settings = ("fsync", "synchronous_commit", "full_page_writes")
+        settings = ("fsync", "full_page_writes")
         self._execute("postgres", *(f"ALTER SYSTEM SET {name} = off" for name in settings))
         self._execute("postgres", "SELECT pg_reload_conf()", "CREATE DATABASE study")
         self.url = self._server.get_uri(database="study", driver="psycopg")
