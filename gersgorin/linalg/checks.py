@@ -39,8 +39,8 @@ def check_square(
     >>> check_square(torch.eye(2)).shape
     torch.Size([2, 2])
     """
-    dense = isinstance(A, Tensor) and not_dense_real(A) in (None, "complex")
-    if not dense or A.dtype not in DTYPES:
+    dense = isinstance(A, Tensor) and A.layout is torch.strided and not A.is_meta
+    if not dense or A.dtype not in DTYPES or A.is_nested:
         got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
         raise InvalidInputError(f"A is {got}: expected a dense tensor, float32, float64 or complex")
     shape, time = tuple(A.shape), steps is not None
