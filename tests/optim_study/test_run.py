@@ -21,7 +21,7 @@ from optim_study.config import RunConfig
 from optim_study.ray_engine import ray_devices
 from optim_study.runner import OUTPUTS
 from optim_study.shares import REGIONS, share_table, training_shares
-from rhn.training.state import locked
+from rhn.training.state import LOCK, locked
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 SMOKE = "optim-study run --preset smoke --device cpu"
@@ -70,6 +70,7 @@ def test_options_reach_the_plan_and_the_settings(study, tiny_data, answer, comma
 def test_the_commands_give_what_python_gives(study, tiny_data, answer, command):
     out, shares = study.csv.parent, training_shares(study.trials)
     again = f"{SMOKE} --arch rhn dt-rnn --data {tiny_data} --out {out}"
+    (out / LOCK).unlink()  # as of a copied folder
     assert answer(again) == [asdict(row) for row in study.rows]
     files = "\n".join(f"file: {out / name}" for name in OUTPUTS)
     table = share_table(shares, study.trials, "train", 9.5)
