@@ -15,8 +15,8 @@ from typing import Any
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
-from rhn.utils.io import check_output
-from rhn.utils.results import SUFFIXES, Result
+from rhn.utils.io import SUFFIXES, check_output
+from rhn.utils.results import Result
 from rhn.utils.validation import in_short
 
 

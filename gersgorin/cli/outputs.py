@@ -8,13 +8,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from cyclopts import Group, Parameter
 
 from rhn.utils.command_line import Device
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
-from rhn.utils.io import check_output, write_rows
-from rhn.utils.results import SUFFIXES
+from rhn.utils.io import SUFFIXES, check_output, write_rows
 from rhn.utils.tables import printable
 
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
@@ -89,6 +87,8 @@ def write_table(path: Path, found: Any) -> None:
     if hasattr(found, "csv"):
         found.csv(path)
     else:
+        import numpy as np
+
         table = found.table()
         columns = [np.atleast_1d(np.asarray(row)).tolist() for row in table.values()]
         write_rows(path, [*table], zip_longest(*columns, fillvalue=""))

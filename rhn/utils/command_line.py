@@ -105,7 +105,7 @@ def run_read(
     if not words and app.default_command is None:
         known = ", ".join(name for name in app if not name.startswith("-"))
         raise InvalidInputError(f"a command is missing, expected one of {known}")
-    if not {"--help", "-h"}.isdisjoint(words):
+    if words[:1] in (["--help"], ["-h"]):
         list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)

@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError, first_line
 from rhn.utils.validation import check_room, in_short
 
+SUFFIXES = (".json", ".npz")  # of results
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
 
 

@@ -23,13 +23,12 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_typ
 import numpy as np
 
 from rhn.errors import DataError
-from rhn.utils.io import arrays_of, check_output, read_json, write_arrays, write_json
+from rhn.utils.io import SUFFIXES, arrays_of, check_output, read_json, write_arrays, write_json
 from rhn.utils.tables import aligned, formatted
 
 COLUMNS = ("median", "smallest", "largest")
 EXPLAINED = "rows explained: "
 NOTE = "note: "
-SUFFIXES = (".json", ".npz")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
