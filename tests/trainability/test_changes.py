@@ -141,6 +141,8 @@ def test_targets_move_into_the_range_of_a_sigmoid():
     np.testing.assert_allclose(of_change(run, RANGE, known), expected, rtol=1e-3)
     inside = Known(False, -100.0, 100.0)
     assert CHANGES[RANGE](run, UNKNOWN) is None and CHANGES[RANGE](run, inside) is None
+    signed = CHANGES[RANGE](run, Known(False, -1.0, 1.0))._scaled(y)
+    assert (float(signed.min()), float(signed.max())) == pytest.approx((-1.0, 1.0))
     above = CHANGES[RANGE](run, Known(False, 7.0, np.inf))
     assert float(above._scaled(y).min()) == pytest.approx(7.0) and float(above.scale) == 1.0
 
