@@ -15,7 +15,7 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import zeros
-from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
+from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
 from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.run import open_run
@@ -413,3 +413,10 @@ def test_words_are_literals_all_kinds_have_eigenvalues_and_files_are_read_back(t
         again = FixedPoints.load(found.save(tmp_path / f"points{suffix}"))
         assert str(again) == str(found)
     assert again.modes(2)[0].shape == (2,)
+
+
+def test_axes_are_eigenvectors_of_the_covariance_of_the_states():
+    states = np.random.default_rng(0).normal(5.0, [1, 9, 3, 2], (50, 4))
+    found, wanted = principal_axes(states), np.linalg.eigh(np.cov(states.T))[1][:, :-3:-1].T
+    np.testing.assert_allclose(abs(found), abs(wanted), atol=1e-12)
+    assert (found[[0, 1], abs(found).argmax(1)] > 0).all()

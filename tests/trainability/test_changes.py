@@ -323,5 +323,11 @@ def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
         assert (x.grad[:, 0] != 0).all()
 
 
+def test_everything_takes_the_usual_loss():
+    run = made(LastState(), nn.L1Loss())
+    with restored(run.model, run.optimizer):
+        assert CHANGES[EVERYTHING](run, UNKNOWN).usual and not run.usual
+
+
 def test_labels_are_literals_and_each_once():
     assert len(set(ROW_LABELS)) == len(ROW_LABELS) == 18
