@@ -104,7 +104,7 @@ def counterexamples() -> Comparison:
     """
     N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
     growing, vanishing = of_matrices(*[N, N.T] * 5), of_matrices(*[D, D.flip(0, 1)] * 5)
-    return compare({"radius 0": growing, "radius 2": vanishing})
+    return compare({"radius 0": growing, "radius 2": vanishing}, panels=("radius", "product"))
 
 
 def rotations() -> Comparison:
@@ -190,7 +190,7 @@ PICTURES = {
     "gate-limits": lambda: gate_limits().figure(limit=3.5),
     "radii-grow": draw_radii,
     "moving-spectra": lambda: moving_spectra().figure(limit=2.0),
-    "counterexamples": lambda: counterexamples().figure(limit=2.4),
+    "counterexamples": lambda: counterexamples().figure(),
     "equation-14": draw_equation_14,
     "concepts-product": lambda: rotations().figure(),
     "concepts-discs": lambda: draw_discs({"Geršgorin discs": MATRIX}, eigenvalues(MATRIX)),
