@@ -126,6 +126,8 @@ def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
     complex_weights = nn.ParameterList([torch.tensor([3j, 4.0])])
     complex_weights[0].abs().square().sum().backward()
     assert gradient_norms(complex_weights)[0] == pytest.approx([10.0])
+    complex_weights[0].grad[0] = 0.0
+    assert gradient_norms(complex_weights)[0] == pytest.approx([8.0])
 
 
 @for_each("build", [tagger, looped, partial(nn.GRU, M, N), partial(CELLS["rhn"], M, N, 2)])
