@@ -188,19 +188,22 @@ class Recording(FigureResult):
         """Draw the eigenvalues and row discs of the middle position at one measurement. The axes
         have room for the discs of all measurements.
         """
-        from gersgorin.analyses.panels import BLUE, IMAGINARY, REAL, RED, draw_circle, new_axes
+        from gersgorin.analyses import panels
         from gersgorin.linalg.discs import discs_outline
 
-        ax = new_axes() if ax is None else ax
+        ax = panels.new_axes() if ax is None else ax
         centers, radii, values = self.centers[moment], self.radii[moment], self.eigenvalues[moment]
+        name, color = panels.ROW_DISCS, panels.BLUE
         for polygon in discs_outline(centers, radii, 65) if np.isfinite(radii).all() else ():
-            ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2)
-        draw_circle(ax)
-        ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+            ax.plot(polygon.real, polygon.imag, color=color, linewidth=1.2, label=name)
+        panels.draw_circle(ax)
+        name, color = panels.EIGENVALUES, panels.RED
+        ax.plot(values.real, values.imag, ".", color=color, markersize=4, label=name)
         ends = np.abs(self.centers) + self.radii
         half = 1.1 * ends.max(where=np.isfinite(ends), initial=1)
         square = (-half, half)
-        ax.set(xlim=square, ylim=square, aspect="equal", xlabel=REAL, ylabel=IMAGINARY)
+        ax.set(xlim=square, ylim=square, aspect="equal")
+        ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
         ax.set_title(f"{STEP} {self.step[moment]}", loc="left")
         ax.label_outer()
         return ax
@@ -209,7 +212,7 @@ class Recording(FigureResult):
         """Draw the spectra of four measurements, and a panel for each quantity that is known.
         Returns the height that they need, in inches.
         """
-        from gersgorin.analyses.panels import figure_width
+        from gersgorin.analyses.panels import figure_width, legend_above
 
         panels, width = self.panels(), figure_width(part)
         rows = max(1, -(-len(panels) // 2))
@@ -218,6 +221,7 @@ class Recording(FigureResult):
         planes = above.subplots(1, len(self.shown), squeeze=False)[0]
         for ax, moment in zip(planes, self.shown, strict=True):
             self.plot_moment(ax, moment)
+        legend_above(above, [*planes])
         grid = below.subplots(rows, 2, squeeze=False).ravel()
         for ax, (name, curves) in zip(grid, panels.items(), strict=False):
             self._draw(ax, name, curves)
@@ -230,6 +234,10 @@ class Recording(FigureResult):
         from gersgorin.analyses.panels import over_steps
 
         over_steps(ax, curves, "")
+        later = np.concatenate([curve[1:] for curve in curves.values()])
+        if title == LOSS and np.isfinite(later).any():  # the first one may be far above
+            low, high = np.nanmin(later), np.nanmax(later)
+            ax.set_ylim(top=high + 0.1 * (high - low) + 1e-9)
         for line in ax.lines:
             line.set(xdata=self.step, marker=".", markersize=3)
         ax.set(xlabel=STEP, xlim=(self.step[0], max(self.step[-1], self.step[0] + 1)))
