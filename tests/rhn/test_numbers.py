@@ -9,8 +9,10 @@ import torch
 from tables import for_each
 
 import optim_study
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, is_out_of_memory
 from rhn.presets import preset
+from rhn.training.state import best_epoch
+from rhn.utils.io import finite_json
 from rhn.utils.validation import number, plain, whole_number
 
 KINDS = [np.int64, np.uint8, np.array, torch.tensor, np.float16, np.float32, np.bool_]
@@ -46,3 +48,18 @@ def test_what_is_no_number_of_a_range_is_refused(check, good, wrong):
     for value in wrong:
         with pytest.raises(InvalidInputError, match=r"^x is .*: expected "):
             checked("x", value, **check)
+
+
+def test_numbers_that_are_not_finite_are_no_losses_and_null_in_json():
+    losses = np.array([[9.0, 8.0], [5.0, math.nan], [7.0, 8.5], [math.inf, 1.0]])
+    assert [best_epoch(losses, name) for name in ("train", "valid")] == [2, 0]
+    assert finite_json({"a": (1.5, -math.inf), "b": math.nan, "c": 2}) == {
+        "a": [1.5, None], "b": None, "c": 2
+    }  # fmt: skip
+
+
+@for_each(
+    "said", ["[enforce] can't allocate memory: 8 bytes", "Storage size calculation overflowed"]
+)
+def test_a_lack_of_memory_of_torch_is_known(said):
+    assert is_out_of_memory(RuntimeError(said)) and not is_out_of_memory(RuntimeError("memory"))
