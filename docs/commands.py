@@ -38,7 +38,7 @@ def commands(page: Path, *, to_run: bool = False) -> list[str]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether two lines have the same words, and numbers that differ by at most a twentieth, or 0.02."""
+    """True for lines with the same words, and numbers that differ by at most a twentieth, or 0.02."""
     words, others = shown.split(), printed.split()
     return len(words) == len(others) and all(a == b or close(a, b) for a, b in zip(words, others, strict=True))
 

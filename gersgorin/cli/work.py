@@ -76,7 +76,8 @@ def compare_networks(command: Any) -> None:
     with progress_bars() as report:
         for place, options, before in named:
             model = network_of(options, data.x, command.device, before=before)
-            runs = [opened_network(options, model, each) for each in data.parts()]
+            each = (replace(data, all=[x]) for x in data.all)  # under the name of the whole
+            runs = [opened_network(options, model, one) for one in each]
             networks.setdefault(place, []).extend(runs)
         given = {"panels": command.panels} if command.panels else {}
         found = function_of(command)(networks, progress=report("compare"), **given)
