@@ -153,8 +153,8 @@ def swarm(heights: np.ndarray, size: float, room: float) -> np.ndarray:
     """Return sideways places (N,) of points of this size at these heights (N,), near to the middle,
     so that no point covers another, and at most `room` from the middle.
 
-    >>> swarm(np.array([0.0, 0.0, 5.0]), 1.0, 3.0).tolist()
-    [0.0, -1.0, 0.0]
+    >>> swarm(np.array([0.0, 0.0, 0.0, 5.0]), 1.0, 3.0).tolist()
+    [0.0, -1.0, 1.0, 0.0]
     """
     places, near = np.zeros(len(heights)), list[int]()
     for k in np.argsort(heights, kind="stable"):
