@@ -10,9 +10,8 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import input_jacobian, temporal_jacobian
-from rhn.cells import GRU, from_torch, name_of_cell, resolve_cell
+from rhn.cells import from_torch, name_of_cell, resolve_cell
 from rhn.cells.convert import OURS
-from rhn.checkpoints import load, save
 from rhn.models import PolyphonicModel
 
 m, n, B, T = 3, 5, 2, 7
@@ -111,6 +110,8 @@ def test_torch_s_single_step_cells_and_names(kind, options):
     ours = from_torch(theirs)
     named = resolve_cell(f"torch.nn:{kind.__name__}")(m, 100)
     assert type(named) is type(ours) and name_of_cell(ours) == OURS[kind]
+    built_in = PolyphonicModel(lambda m, n, _, **where: kind(m, n, **where), hidden_size=5)
+    assert type(built_in.cells[0]) is type(ours)
     assert all(0.09 < p.abs().max() <= 0.1 for p in named.parameters()), "within 1 / sqrt(n)"
     if isinstance(theirs, nn.RNNCellBase):
         x, s = torch.randn(4, m, **DOUBLE), torch.randn(4, ours.state_size, **DOUBLE)
@@ -120,11 +121,3 @@ def test_torch_s_single_step_cells_and_names(kind, options):
     with torch.no_grad():
         next(theirs.parameters()).zero_()
     assert ours.weight_ih.any(), "weights are copied"
-
-
-def test_a_network_of_torch_s_cell_is_saved_and_loaded_by_its_name(tmp_path):
-    model, x = PolyphonicModel("torch.nn:LSTM", hidden_size=5), torch.rand(4, 2, 88)
-    again = load(save(tmp_path / "m.safetensors", model))
-    assert again.cell == "torch.nn:LSTM" and torch.equal(again(x), model(x))
-    theirs = PolyphonicModel(lambda m, n, depth, **where: nn.GRU(m, n, **where), hidden_size=5)
-    assert type(theirs.cells[0]) is GRU

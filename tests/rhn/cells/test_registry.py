@@ -19,7 +19,6 @@ from rhn.cells import (
     CellMasks,
     Layer,
     Part,
-    cell_options,
     hidden_size_for_budget,
     num_parameters,
     read_options,
@@ -109,8 +108,6 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     ("cell", "given", "read"),
     [
         ("gru", {"update_bias": "None"}, {"update_bias": None}),
-        ("lstm", {"forget_bias": "-3"}, {"forget_bias": -3.0}),
-        ("rhn", {"coupled": "false"}, {"coupled": False}),
         ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),
         (f"{__name__}:Joint", {"gain": "0.1"}, {"gain": 0.1}),
     ],
@@ -125,13 +122,6 @@ def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(own_folder,
         monkeypatch.setattr(sys, "path", list(path))
         resolve_cell("math:pow")
         assert sys.path == path
-
-
-@for_each("name", CELLS)
-def test_every_option_of_our_cells_is_kept_in_files(name):
-    found, cell = cell_options(name), CELLS[name](3, 4)
-    assert set(found) == set(cell.options)
-    assert {option: getattr(cell, option) for option in found} == found
 
 
 @for_each("case", CELL_CASES)

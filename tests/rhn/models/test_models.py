@@ -132,7 +132,7 @@ def test_the_output_layers_start_by_the_scheme():
     assert num_parameters(LanguageModel("rhn", **sizes)) - num_parameters(tied) == 13 * 6
 
 
-@for_each("cell", [*CELLS, Plain])
+@for_each("cell", [*CELLS, "torch.nn:LSTM", Plain])
 def test_a_checkpoint_gives_the_model_back(cell, tmp_path):
     m, x = model(cell, layers=2, dtype=torch.float32).eval(), frames(dtype=torch.float32)
     path = save(tmp_path / "m.safetensors", m)
