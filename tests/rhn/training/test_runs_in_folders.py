@@ -17,8 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tables import others_slow
 
 import rhn
@@ -89,11 +87,12 @@ def test_a_folder_has_the_configuration_the_losses_and_the_best_model(task, whol
     how = {"batch_size": config.batch_size} if config is SMALL else {}
     found = rhn.evaluate(rhn.load(whole), corpus, "valid", **how).nll
     assert found == pytest.approx(result.valid_nll, rel=1e-6)
+    untrained = rhn.evaluate(rhn.load(whole, before_training=True), corpus, "valid", **how).nll
+    assert untrained > found
     if corpus is MUSIC:
+        assert untrained == lines[0]["valid_nll"]
         assert rhn.evaluate(rhn.load(whole), corpus).nll == result.test_nll
         assert best(whole)["test_nll"] == result.test_nll
-        untrained = rhn.load(whole, before_training=True)
-        assert rhn.evaluate(untrained, corpus, "valid").nll == lines[0]["valid_nll"]
 
 
 def test_seeds_that_patience_ended_keep_their_results_though_more_epochs_are_allowed(
@@ -303,30 +302,16 @@ ARRAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    path = tmp_path_factory.mktemp("state") / "state.safetensors"
-    assert read_state(path) is None
-    write_state(path, ARRAYS, {"epoch": "3"})
-    return path
-
-
-def test_arrays_and_texts_come_back_to_the_last_bit(state):
+def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
+    state = tmp_path / "state.safetensors"
+    assert read_state(state) is None
+    write_state(state, ARRAYS, {"epoch": "3"})
     arrays, metadata = read_state(state)
     assert metadata == {"epoch": "3"} and arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], np.asarray(array), strict=True)
     assert read_state(state, whole=False) == ({}, {"epoch": "3"})
-
-
-@given(data=st.data())
-def test_a_flipped_bit_another_end_and_a_missing_checksum_are_found(state, data):
-    content, damaged = state.read_bytes(), state.with_name("damaged")
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
-    flipped = bytearray(content)
-    flipped[bit // 8] ^= 1 << bit % 8
-    without = content.replace(b"checksum", b"checksun")
-    for wrong in (flipped, content[: bit // 8], content + b"x", without):
-        damaged.write_bytes(wrong)
+    for wrong in (content := state.read_bytes()) + b"x", content.replace(b"checksum", b"checksun"):
+        state.write_bytes(wrong)
         with pytest.raises(DamagedError):
-            read_state(damaged)
+            read_state(state)
