@@ -63,29 +63,6 @@ def test_metadata_are_those_of_json_and_others_may_read_the_file(tmp_path):
         save(path, RNN(2, 3), seed={1, 2})
 
 
-class Mine(nn.Module):
-    """A user's module with a tied weight."""
-
-    def __init__(self, n, **where):
-        super().__init__()
-        self.n, self.a, self.b = n, nn.Linear(n, n, **where), nn.Linear(n, n, **where)
-        self.b.weight = self.a.weight
-        self.register_buffer("scale", torch.ones(n, **where))
-
-    def config(self):
-        return {"n": self.n}
-
-
-def test_a_users_module_with_tied_weights_and_buffers(tmp_path):
-    mine = Mine(4)
-    mine.scale.mul_(3)
-    path = save(tmp_path / "a", mine)
-    refused(path, "cell of .* is Mine: expected rnn, ")
-    again = load(path, Mine)
-    assert again.b.weight is again.a.weight
-    assert torch.equal(again.a.weight, mine.a.weight) and torch.equal(again.scale, mine.scale)
-
-
 @pytest.fixture
 def good(tmp_path):
     return save(tmp_path / "good.safetensors", RHN(3, 4, 2), seed=1)

@@ -5,8 +5,6 @@ a sentence.
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -56,24 +54,6 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path):
             with pytest.raises(OutputError, match="it is a folder or a device, expected a file"):
                 write(path)
     assert Path(os.devnull).is_char_device()
-
-
-FULL = """
-import resource, sys
-from rhn.utils.io import atomic_path
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-with atomic_path(sys.argv[1]) as temporary:
-    temporary.write_bytes(bytes(100_000))
-"""
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path):
-    """A limit on the file's size stands for the full disk: the write fails after some bytes."""
-    target = tmp_path / "a.bin"
-    target.write_text("old")
-    done = subprocess.run([sys.executable, "-c", FULL, target], capture_output=True, text=True)
-    assert f"OutputError: cannot write {target}: File too large" in done.stderr
-    assert target.read_text() == "old" and names(tmp_path) == ["a.bin"]
 
 
 def test_two_writers_at_once_each_write_a_whole_file(tmp_path):

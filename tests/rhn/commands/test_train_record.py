@@ -7,6 +7,7 @@ import torch
 from gersgorin.recording import Recording
 from rhn.checkpoints import load
 from rhn.data import chorales
+from rhn.training.chorales import constant_output_nll
 from tests.rhn.commands.test_trainings import assert_same_run
 
 EVERY = {"chorales": 3, "text": 10}  # steps; an epoch of the short chorales has 2, of the text 29
@@ -43,11 +44,8 @@ def test_loss_and_gradients_are_those_of_the_probe(music, tmp_path):
     loss = model.nll(probe).mean()
     loss.backward()
     assert found.loss[-1] == pytest.approx(loss.item())
-    p = np.concatenate([np.asarray(piece)[1:] for piece in chorales(music.data).train]).mean(0)
-    y = probe.numpy()[1:]
-    with np.errstate(divide="ignore"):
-        nll = np.where(y > 0, -np.log(p), -np.log(1 - p)).sum(1).mean()
-    assert found.constant == pytest.approx(nll)
+    corpus = chorales(music.data)
+    assert found.constant == constant_output_nll(corpus, corpus.valid[:1])
     place = found.parameters.index("cells.0.weight_hh[1]")
     gradient = model.cells[0].weight_hh.grad[1].norm().item()
     assert found.gradient_norm[-1, place] == pytest.approx(gradient)

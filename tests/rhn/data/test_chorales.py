@@ -45,9 +45,14 @@ def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt, caplog):
 
 
 @pytest.mark.slow
-def test_a_rebuilding_gives_the_set_again(rebuilt, tmp_path, monkeypatch):
+def test_a_rebuilding_gives_the_set_again_also_if_its_file_is_damaged(
+    rebuilt, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert chorales().checksum == rebuilt.checksum
+    for _ in range(2):
+        assert chorales().checksum == rebuilt.checksum
+        (path,) = (tmp_path / "rhn").iterdir()
+        path.write_bytes(path.read_bytes()[:-100])
 
 
 ROW = {"transposition_semitones": "0", "segments": "0:3", "parts": "", "rest_hold": "none"}
@@ -94,21 +99,6 @@ def test_every_note_of_a_score_is_that_of_music21(score):
     notes = [[n for n in p.flatten().notes if not n.duration.isGrace] for p in parts]
     wanted = [[(*ticks(n), pitch.midi) for n in part for pitch in n.pitches] for part in notes]
     assert [sorted(part) for part in jsb.read_score(path)] == [sorted(part) for part in wanted]
-
-
-def test_the_chorales_are_rebuilt_once_and_again_if_the_file_is_damaged(
-    rebuilt, tmp_path, monkeypatch
-):
-    scores, frames = [], {piece.label: np.asarray(piece) for piece in rebuilt.pieces}
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(jsb, "read_score", lambda path: scores.append(path) or [])
-    label = "{split}-{index_in_split}".format
-    monkeypatch.setattr(jsb, "frames_of_score", lambda parts, row: frames[label(**row)])
-    for count in (374, 748):
-        assert {chorales().checksum, chorales().checksum} == {rebuilt.checksum}
-        assert len(scores) == count
-        (path,) = (tmp_path / "rhn").iterdir()
-        path.write_bytes(path.read_bytes()[:-100])
 
 
 @for_each(("name", "label"), [("BWV 414", "train-14"), ("Valid-33", "valid-33")])

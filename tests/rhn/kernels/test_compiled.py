@@ -148,19 +148,6 @@ def test_a_stack_of_outputs_has_the_bits_of_each_and_bad_ones_keep_to_themselves
     assert stacked[0].isfinite().tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize(
-    "change", [{}, {"n": 100}, {"n": 100, "B": 64}, {"dtype": torch.float64}, {"m": 200}], ids=str
-)
-def test_c_computes_what_its_limit_allows(change, calls):
-    """Up to 64 units in any batch, more in full ones; no other type, and no input that is much the
-    widest.
-    """
-    size = {"T": 2, "B": 3, "m": 4, "n": 5, "L": 2, "dtype": torch.float32} | change
-    with torch.no_grad():
-        COMPILED[0].manual(*COMPILED[0].arguments(**size).values(), **COMPILED[0].options)
-    assert bool(calls) == (change in ({}, {"n": 100, "B": 64}))
-
-
 def test_gradients_do_not_depend_on_torch_s_default_type():
     model = PolyphonicModel("rhn", hidden_size=8, depth=2, dtype=torch.float32)
     frames = (torch.rand(5, 3, 88) < 0.2).float()
