@@ -4,13 +4,9 @@ prints; those for chorales are the largest of their budget.
 
 from dataclasses import MISSING, fields
 
-import numpy as np
-import pytest
 from tables import for_each
 
-import rhn
 from rhn.cells import CELLS, cell_options
-from rhn.data.jsb import chorales
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.training.ensemble import build_model
 
@@ -135,15 +131,3 @@ def test_changes_are_applied_before_the_budget_and_another_cell_drops_options():
     for value in (-3.0, "-3"):
         found = preset("jsb-depth-2", cell_options={"transform_bias": value})
         assert found == preset("jsb-depth-2", transform_bias=-3.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 10])
-def test_the_presets_of_chorales_learn_more_than_the_shares_of_the_keys(depth, tmp_path):
-    """At a learning rate of 0.2, those of depths 2 to 5 diverge in the first epochs."""
-    data = chorales()
-    keys, frames = (np.concatenate(split) for split in (data.train, data.valid))
-    shares = np.clip(keys.mean(0), 1e-6, 1 - 1e-6)
-    constant = -(frames * np.log(shares) + (1 - frames) * np.log(1 - shares)).sum(1).mean()
-    (found,) = rhn.train(f"jsb-depth-{depth}", data, out=tmp_path / "run", epochs=40)
-    assert found.valid_nll < constant - 0.5

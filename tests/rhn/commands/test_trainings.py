@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from scipy.special import xlogy
 from tables import for_each
 
 import rhn
+from gersgorin.recording import Recording
 from rhn.checkpoints import read
 from rhn.data import chorales, read_text
+from rhn.training.chorales import constant_output_nll
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import write_chorale
@@ -179,14 +182,11 @@ def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer
 
 
 @for_each("split", ["train", "valid", "test"])
-def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, trained, answer):
+def test_chorales_are_evaluated_as_in_python(split, music, trained, answer):
     found, data = answer(f"rhn evaluate {trained(music)} --split {split}"), chorales(music.data)
-    assert found["nll"] == rhn.evaluate(rhn.load(trained(music)), data, split).nll
-    pieces = getattr(data, split)
-    assert (found["split"], found["frames"]) == (split, sum(map(len, pieces)) - len(pieces))
-    if split != "test":
-        best = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
-        assert found["nll"] == best[f"{split}_nll"]
+    wanted = rhn.evaluate(rhn.load(trained(music)), data, split)
+    assert found == {"nll": wanted.nll, "split": split, "frames": wanted.predicted}
+    assert wanted.predicted == sum(len(piece) - 1 for piece in getattr(data, split))
 
 
 @for_each(
@@ -194,23 +194,18 @@ def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, train
     [{}, {"batch_size": 4}, {"temperature": 0.5}, {"mc": 3, "seed": 2}, {"max_tokens": 60}],
 )
 def test_a_text_is_evaluated_as_in_python(options, prose, trained, answer):
-    run, data = trained(prose), read_text("text", prose.data).valid
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
-    found = answer(f"rhn evaluate {run} --split valid {' '.join(words)}")
+    run, data = trained(prose), read_text("text", prose.data).valid[: options.get("max_tokens")]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    found = answer(f"rhn evaluate {run} --split valid", *words)
     config, model = text_of(read(run))[0], rhn.load(run)
-    how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
-    data = data[: options.get("max_tokens")]
     if "mc" in options:
         more = {"dropout": config.dropout, "window": config.window}
         wanted = monte_carlo_score(model, data, samples=3, seed=2, **more)
     else:
+        how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
         wanted = score(model, data, **how)
     assert (found["nll"], found["tokens"]) == (wanted.nll, wanted.predicted)
-    assert wanted.predicted == len(data) - options.get("batch_size", 1)
     assert found["perplexity"] == pytest.approx(math.exp(wanted.nll))
-    if how == {"batch_size": 4}:  # as in training
-        best = min(line["valid_perplexity"] for line in metrics(run))
-        assert found["perplexity"] == pytest.approx(best, rel=1e-6)
 
 
 def test_characters_are_measured_in_bits(prose, tmp_path, command, answer):
@@ -237,3 +232,46 @@ def test_a_generated_text_is_that_of_python(prose, trained, command):
     texts = [command(f"{line} --seed {seed}").out for seed in (3, 4)]
     assert texts == [rhn.sample(model, vocabulary, seed=s, **how) + "\n" for s in (3, 4)]
     assert texts[0] != texts[1]
+
+
+# ---- rhn train --record N: the training does not change ------------------------------------------
+
+EVERY = {"chorales": 3, "text": 10}  # steps; an epoch of the short chorales has 2, of the text 29
+STEPS = {"chorales": [0, 4, 6], "text": [0, 10, 20, 30, 40, 50]}
+EPOCHS = {"chorales": 4, "text": 2}
+
+
+def record(folder) -> Recording:
+    return Recording.load(folder / "record.npz")
+
+
+def test_a_recorded_run_is_the_same_to_the_bit_and_continues_its_record(task, tmp_path, command):
+    plain, whole, stopped = (tmp_path / name for name in ("plain", "whole", "stopped"))
+    words = f"--epochs {EPOCHS[task.name]}"
+    assert task.train(plain, words) == 0
+    words += f" --record {EVERY[task.name]}"
+    assert task.train(whole, words) == 0
+    assert task.train(stopped, f"{words} --max-minutes 0") == 0
+    for more in ("--max-minutes 0", "--max-minutes 0", ""):
+        assert command(f"rhn resume {stopped} {more}").code == 0
+    assert_same_run(whole, plain)
+    assert_same_run(stopped, whole)
+    found, other = record(whole), record(stopped)
+    assert found.step.tolist() == STEPS[task.name] and found.every == EVERY[task.name]
+    assert np.isfinite(found.radius).all() and len({*found.loss}) == len(found)
+    for name in ("step", "loss", "radius", "exponent", "gradient_norm", "eigenvalues"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(other, name), name)
+
+
+def test_loss_and_gradients_are_those_of_the_probe(music, tmp_path):
+    assert music.train(tmp_path, "--epochs 1 --record 1") == 0
+    model, found = rhn.load(tmp_path / "best.safetensors"), record(tmp_path)  # of epoch 1
+    probe = torch.as_tensor(np.asarray(chorales(music.data).valid[0])).float()
+    loss = model.nll(probe).mean()
+    loss.backward()
+    assert found.loss[-1] == pytest.approx(loss.item())
+    corpus = chorales(music.data)
+    assert found.constant == constant_output_nll(corpus, corpus.valid[:1])
+    place = found.parameters.index("cells.0.weight_hh[1]")
+    gradient = model.cells[0].weight_hh.grad[1].norm().item()
+    assert found.gradient_norm[-1, place] == pytest.approx(gradient)

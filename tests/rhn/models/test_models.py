@@ -103,9 +103,10 @@ def test_padding_costs_nothing_and_a_whole_loss_is_the_sum_over_real_frames(dtyp
     assert nll.shape == (6, 3) and (nll[~mask[1:]] == 0).all()
     torch.testing.assert_close(nll[:4, 1], m.nll(x[:5, 1:2])[:, 0])
     real, nll = mask[1:], frame_nll(m(x[:-1]), x[1:]).double()
-    for weight, wanted in ((None, nll), (real, nll[real]), (real.to(dtype), nll[real])):
-        for targets in (x[1:], x[1:].bool()):
-            assert m(x[:-1], targets, weight).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
+    for weight, wanted in ((None, nll), (real, nll[real])):
+        assert m(x[:-1], x[1:].bool(), weight).item() == pytest.approx(
+            wanted.sum().item(), rel=1e-6
+        )
 
 
 def drawn(seed, cell="rhn", init="scaled", **options):
