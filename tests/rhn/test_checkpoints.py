@@ -7,16 +7,14 @@ import os
 import pickle
 import stat
 import sys
-from itertools import product
 
 import pytest
 import torch
 from cases import CELL_CASES
 from safetensors.torch import load_file, save_file
 from tables import for_each
-from torch import nn
 
-from rhn.cells import RNN, from_torch
+from rhn.cells import RNN
 from rhn.checkpoints import load, read, save
 from rhn.errors import CheckpointError
 from rhn.files import checksum
@@ -125,16 +123,3 @@ def test_loading_runs_nothing(tmp_path):
     for name in "ab":
         refused(tmp_path / f"{name}.safetensors", r"is no complete \.safetensors file")
     assert not ran.exists()
-
-
-LAYERS = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
-
-
-@for_each(("kind", "bias"), [*product(LAYERS, (True, False))])
-def test_a_layer_of_torch_is_loaded_by_its_name(kind, bias, tmp_path):
-    more = {} if kind.endswith("Cell") else {"num_layers": 2}
-    layer = getattr(nn, kind)(3, 5, bias=bias, **more)
-    torch.save(layer.state_dict(), tmp_path / "layer.pt")
-    cell, wanted = load(tmp_path / "layer.pt", f"torch.nn:{kind}"), from_torch(layer)
-    assert type(cell) is type(wanted)
-    assert all(map(torch.equal, cell.parameters(), wanted.parameters()))

@@ -23,7 +23,6 @@ from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
-    check_file,
     check_output,
     read_json,
     remove_leftovers,
@@ -85,18 +84,6 @@ def test_json_is_strict_and_whole(tmp_path):
     assert read_json(path) == found and names(tmp_path) == ["a.json"]
     path.write_text('{"depth": 3}', encoding="utf-8-sig")  # as Windows writes texts
     assert read_json(path) == {"depth": 3}
-
-
-def test_a_file_is_refused_before_it_is_read_if_it_is_no_file_or_too_large(tmp_path, monkeypatch):
-    os.mkfifo(tmp_path / "pipe")
-    plain = tmp_path / "plain"
-    plain.write_bytes(b"1\n" * 10**6)
-    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _: 4 * 10**6)
-    check_file(plain)
-    plain.write_bytes(bytes(2 * 10**6 + 1))
-    for path in (plain, tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(RhnError):
-            check_file(path)
 
 
 def checkpoint(path):

@@ -13,7 +13,7 @@ from rhn.training.ensemble import build_model
 KINDS = (ChoraleConfig, LanguageConfig)
 
 
-def test_every_preset_is_listed(answer, command):
+def test_every_preset_is_listed(answer):
     listed = {row.pop("name"): row for row in answer("rhn presets")}
     assert list(listed) == list(PRESETS)
     for name, row in listed.items():
@@ -26,7 +26,6 @@ def test_every_preset_is_listed(answer, command):
         }
     for name, loss in {"ptb-depth-4": 70.9, "ptb-depth-4-tied": 68.6, "ptb-sota": 65.4}.items():
         assert listed[name]["published_test"] == loss
-    assert len(command("rhn presets").out.splitlines()) == 1 + len(PRESETS)
 
 
 def test_every_preset_has_its_fields(snapshot):

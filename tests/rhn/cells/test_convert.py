@@ -12,6 +12,7 @@ from torch import nn
 from gersgorin import input_jacobian, temporal_jacobian
 from rhn.cells import from_torch, name_of_cell, resolve_cell
 from rhn.cells.convert import OURS
+from rhn.checkpoints import load
 from rhn.models import PolyphonicModel
 
 m, n, B, T = 3, 5, 2, 7
@@ -76,10 +77,19 @@ def test_outputs_states_and_gradients_are_torch_s(kind, options, layers, first, 
             assert_close(found, weight.grad.flatten()[-len(found) :], 1e-11, f"{name} of {k}")
 
 
+def assert_loaded_by_name(theirs, ours, folder):
+    """The cell that is read from a file of a layer of torch has the weights of ours."""
+    torch.save(theirs.state_dict(), folder / "layer.pt")
+    again = load(folder / "layer.pt", f"torch.nn:{type(theirs).__name__}")
+    for p, q in zip(again.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(p, q.float())
+
+
 @for_each(("kind", "options"), KINDS)
-def test_the_step_the_jacobians_and_the_gates_of_a_stack(kind, options):
+def test_the_step_the_jacobians_the_gates_and_the_file_of_a_stack(kind, options, tmp_path):
     theirs = built(kind, 3, **options)
     stack = from_torch(theirs)
+    assert_loaded_by_name(theirs, stack, tmp_path)
     x, s = torch.randn(m, **DOUBLE), torch.randn(stack.state_size, **DOUBLE)
 
     def step(x, s):
@@ -102,12 +112,13 @@ def test_the_step_the_jacobians_and_the_gates_of_a_stack(kind, options):
 
 @for_each("kind", OURS)
 @for_each("options", [{}, {"bias": False}, {"nonlinearity": "relu"}])
-def test_torch_s_single_step_cells_and_names(kind, options):
+def test_torch_s_single_step_cells_files_and_names(kind, options, tmp_path):
     if "nonlinearity" in options and not issubclass(kind, nn.RNNCell):
         return
     theirs = kind(m, n, **options, **DOUBLE)
     randomize(theirs)
     ours = from_torch(theirs)
+    assert_loaded_by_name(theirs, ours, tmp_path)
     named = resolve_cell(f"torch.nn:{kind.__name__}")(m, 100)
     assert type(named) is type(ours) and name_of_cell(ours) == OURS[kind]
     built_in = PolyphonicModel(lambda m, n, _, **where: kind(m, n, **where), hidden_size=5)

@@ -2,8 +2,6 @@
 that belongs to another equation.
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,6 @@ from rhn.cells import (
     CELLS,
     GRU,
     RHN,
-    RNN,
     CellMasks,
     Layer,
     Part,
@@ -26,10 +23,8 @@ from rhn.cells import (
 )
 from rhn.cells.base import DERIVED, DeclaredCell
 from rhn.checkpoints import load, save
-from rhn.data import Corpus, Piece
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
-from rhn.training.run import train
 
 
 @pytest.fixture(autouse=True)
@@ -70,22 +65,7 @@ class Joint(Plain):
         return torch.tanh(torch.cat((x, s), -1) @ self.weight.T)
 
 
-def test_a_cell_with_only_a_step_trains_as_ours_takes_input_masks_and_any_scheme(tmp_path):
-    rng = np.random.default_rng(0)
-    pieces = [
-        Piece((rng.random((T, 88)) < 0.05).astype(np.float32), name=str(T), split="train", index=T)
-        for T in (5, 7, 7)
-    ]
-    changes = {"cell": "mine", "hidden_size": 8, "epochs": 4, "learning_rate": 0.5}
-    losses = {}
-    for kind in (Plain, RNN):
-        CELLS["mine"] = kind  # the name decides the random numbers
-        config, out = preset("jsb-depth-1", **changes), tmp_path / kind.__name__
-        train(config, Corpus(pieces, pieces, pieces, "noise"), out=out, seeds=range(2))
-        lines = (out / "seed-1" / "metrics.jsonl").read_text().splitlines()
-        losses[kind] = [json.loads(line)["train_nll"] for line in lines]
-    assert losses[Plain] == pytest.approx(losses[RNN], rel=1e-5)
-    assert losses[Plain][-1] < 0.9 * losses[Plain][0]
+def test_a_cell_with_only_a_step_takes_input_masks_and_any_scheme():
     cell, x, mask = Plain(3, 4), torch.randn(5, 2, 3), dropout_mask(1, 2, 3, dtype=torch.float32)
     assert torch.equal(cell(x, dropout=CellMasks(mask))[0], cell(x * mask)[0])
     joint = Joint(4, 6, init="orthogonal", dtype=torch.float64).weight.detach()

@@ -1,17 +1,16 @@
-"""What a user types becomes the values of a command."""
+"""What a user types becomes the values of a command, or of the example of the package."""
 
 import json
 import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import asdict
 
-import torch
 from helps import SUBCOMMANDS, help_of
 from tables import for_each
 
-from rhn.data import read_text
-from rhn.kernels import compiled
+import rhn
 from rhn.presets import preset
 
 MOST = 75
@@ -52,18 +51,8 @@ def test_help_is_printed_without_loading_torch():
     assert done.returncode == 0 and "--set NAME=VALUE" in done.stdout, done.stderr
 
 
-def test_data_are_shown_with_their_counts(tmp_path, answer):
-    path = tmp_path / "novel.txt"
-    path.write_text("it was a dark and stormy night\n" * 40)
-    found = answer(f"rhn data show text --unit characters --data {path}")
-    text = read_text("text", path, unit="characters")
-    counts = {split: len(getattr(text, split)) for split in ("train", "valid", "test")}
-    assert found["found"] == counts | {"vocabulary": len({*path.read_text()})}
-    assert (found["published"], found["checksum"]) == ({}, text.checksum)
-
-
-def test_versions_devices_and_kernels_are_shown(answer, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    found = answer("rhn info")
-    assert found["versions"]["torch"] == torch.__version__ and [*found["devices"]] == ["cpu"]
-    assert found["compiled_kernels"] == (compiled.library() is not None)
+def test_the_example_of_the_package_runs(own_folder, capsys):
+    before, names = rhn.__doc__.partition("    import rhn"), {}
+    exec(textwrap.dedent("".join(before[1:]).rpartition("\n\n")[0]), names)
+    assert capsys.readouterr().out.endswith(" nats per frame\n")
+    assert names["outputs"].shape[1:] == (16,) and names["frames"].shape == (8, 88)

@@ -48,8 +48,6 @@ def test_curves_of_every_seed_are_drawn_with_a_dot_and_written(tmp_path, command
     figure, table = tmp_path / "curves.svg", tmp_path / "curves.csv"
     printed = command(f"rhn report '{folder}' --output {figure} {table}")
     assert printed.code == 0 and figure.read_bytes().startswith(b"<?xml")
-    shown = [line.split()[-3:] for line in printed.out.splitlines()[1:3]]
-    assert shown == [["2", "8", "7"], ["3", "8.5", "7.5"]]
     with table.open() as file:
         rows = [[float(x) for x in row[-3:]] for row in [*csv.reader(file)][1:]]
     np.testing.assert_array_equal(rows, [row[2:] for curve in curves for row in curve.rows()])

@@ -5,7 +5,6 @@ import json
 import pickle
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,9 +112,7 @@ def test_a_piece_is_an_array_of_bytes_whose_copies_keep_its_origin():
     piece = Piece(frames := np.eye(5, 88, dtype=np.uint8), name="bwv269", split="train", index=3)
     assert (piece.shape, piece.dtype, piece[2, 2]) == ((5, 88), np.uint8, 1)
     assert not np.shares_memory(piece, frames)
-    for plain in (np.asarray(piece), piece == 1, piece.sum(axis=1)):
-        assert type(plain) is np.ndarray
-    assert isinstance(piece.sum(), np.integer)
+    assert type(piece == 1) is type(piece.sum(axis=1)) is np.ndarray
     for twin in (copy.copy(piece), copy.deepcopy(piece), piece[:]):
         np.testing.assert_array_equal(twin, piece)
         assert (twin.name, twin.split, twin.index) == ("bwv269", "train", 3)
@@ -189,19 +186,3 @@ def test_a_pickle_of_python_2_is_read(tmp_path):
         b"(dp1\n" + b"".join(one % s.encode() for s in SPLITS)[1:] + b"s."
     )
     assert pitches(chorales(tmp_path / "old.pkl").test[0]) == [[60, 64]]
-
-
-@for_each("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_call_in_a_pickle_is_refused_and_not_made(protocol, tmp_path):
-    class Hostile:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "executed",)
-
-    hostile = pickle.dumps(SMALL | {"train": Hostile()}, protocol)
-    (tmp_path / "hostile.pickle").write_bytes(hostile)
-    (tmp_path / "executed").unlink(missing_ok=True)
-    with pytest.raises(DataError, match="it imports "):
-        chorales(tmp_path / "hostile.pickle")
-    assert not (tmp_path / "executed").exists()
-    pickle.loads(hostile)
-    assert (tmp_path / "executed").exists(), "the proof that this test can fail"

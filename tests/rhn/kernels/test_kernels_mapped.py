@@ -4,49 +4,11 @@ import pytest
 import torch
 from cases import FAMILIES, KERNELS, assert_close
 from tables import for_each
-from torch.func import grad, grad_and_value, jacrev, vmap
+from torch.func import grad, jacrev, vmap
 
 from rhn.kernels import compiled
 
 every_family = for_each("case", FAMILIES)
-
-
-def stacked(case, T=3, B=2, m=3, n=5, L=2, K=3):
-    """(names, stacked arguments, projection)."""
-    arguments = case.arguments(T, B, m, n, L, stack=K)
-    state = arguments["s0"].shape[-1]
-    return list(arguments), list(arguments.values()), torch.randn(T, B, state, dtype=torch.float64)
-
-
-STACKS = [  # (kernel, arguments that the models share, the mapped axis)
-    *((case, ("x",), 0) for case in KERNELS),
-    *(
-        (case, shared, dim)
-        for case in FAMILIES
-        for shared, dim in (((), 1), ((), -1), (("x", "s0"), 0), (("R", "W"), 0))
-    ),
-]
-
-
-@for_each(("case", "shared", "dim"), STACKS)
-def test_stacked_models_under_vmap_equal_single_ones(case, shared, dim):
-    names, arguments, w = stacked(case)
-    arguments = [t[0] if n in shared else t for n, t in zip(names, arguments, strict=True)]
-    moved = [t if n in shared else t.movedim(0, dim) for n, t in zip(names, arguments, strict=True)]
-    dims, every = tuple(None if n in shared else dim for n in names), tuple(range(len(names)))
-    f, equation = (
-        grad_and_value(
-            lambda *given, run=run: (run(*given, **case.options) * w).sum(), argnums=every
-        )
-        for run in (case.manual, case.reference)
-    )
-    gradients, values = vmap(f, in_dims=dims)(*moved)
-    for k in range(3):
-        mine = [t if n in shared else t[k] for n, t in zip(names, arguments, strict=True)]
-        wanted, value = equation(*mine)
-        assert_close(values[k], value, 1e-11, f"value of model {k}")
-        for name, g, h in zip(names, gradients, wanted, strict=True):
-            assert_close(g[k], h, 1e-11, f"gradient of {name}, model {k}")
 
 
 BITS = [  # the other sizes take the ways of sparse inputs and of large products
@@ -58,13 +20,19 @@ BITS = [  # the other sizes take the ways of sparse inputs and of large products
 
 
 @for_each(("case", "language", "size"), BITS)
-@for_each(("K", "shared"), [(1, ()), (2, ()), (3, ()), (3, ("x", "s0"))])
-def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, language, size, K, shared):
+@for_each(
+    ("K", "shared", "dim"), [(1, (), 0), (2, (), 1), (3, ("R", "W"), 0), (3, ("x", "s0"), -1)]
+)
+def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(
+    case, language, size, K, shared, dim
+):
+    """`shared`: arguments of all models; `dim`: the mapped axis of the others."""
     arguments = case.arguments(*size, stack=K, dtype=torch.float32)
     if size[2] == 88:
         arguments["x"] *= torch.rand_like(arguments["x"]) < 0.05
-    dims = [None if name in shared else 0 for name in arguments]
+    dims = [None if name in shared else dim for name in arguments]
     arguments = [t[0] if name in shared else t for name, t in arguments.items()]
+    moved = [t if d is None else t.movedim(0, d) for t, d in zip(arguments, dims, strict=True)]
     w, every = torch.randn(arguments[1].shape[-2:]), tuple(range(len(arguments)))
 
     def loss(*arguments):
@@ -77,7 +45,7 @@ def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, languag
             patch.setattr(compiled, "library", lambda: None)
         torch.set_num_threads(2 if case.deep and language == "C" else 1)
         try:
-            gradients, states = vmap(run, in_dims=tuple(dims))(*arguments)
+            gradients, states = vmap(run, in_dims=tuple(dims))(*moved)
         finally:
             torch.set_num_threads(before)
         for k in range(K):
@@ -93,8 +61,8 @@ def test_other_mappings_are_those_of_the_equation(case):
     """Minibatches by models, minibatches of one model, and many gradients of one forward pass,
     whose mapped axis is on the gradient alone.
     """
-    names, arguments, _ = stacked(case, T=2, K=2)
-    single, every, found = [t[0] for t in arguments], tuple(range(len(names))), []
+    arguments = [*case.arguments(2, 2, 3, 5, 2, stack=2).values()]
+    single, every, found = [t[0] for t in arguments], tuple(range(len(arguments))), []
     batches = torch.randn_like(arguments[0])
     for function in (case.manual, case.reference):
 
@@ -103,7 +71,7 @@ def test_other_mappings_are_those_of_the_equation(case):
 
         def of_models(x, last=last):
             f = grad(lambda *given: last(*given).square().sum(), argnums=every)
-            return vmap(f, in_dims=(None, *[0] * len(names[1:])))(x, *arguments[1:])
+            return vmap(f, in_dims=(None, *[0] * len(single[1:])))(x, *arguments[1:])
 
         def of_shared_weights(R, last=last):
             return vmap(lambda x: last(x, *single[1:3], R, *single[4:]))(arguments[0])

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rounding import assert_within, largest
 from tables import for_each
-from torch.func import vmap
 
 from rhn.cells import CELLS
 from rhn.cells.registry import num_parameters
@@ -83,16 +82,6 @@ def test_the_loss_has_first_and_second_derivatives():
     z = torch.randn_like(x, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: frame_nll(z, x), z)
     assert torch.autograd.gradgradcheck(lambda z: frame_nll(z, x), z)
-
-
-@for_each("in_dims", [(0, 0), (0, None), (None, 0), (1, 0)])
-def test_the_loss_of_stacked_models_is_each_one_s_own(in_dims):
-    z, x = torch.randn(4, 4, 3, 88), frames(4, 4 * 3, dtype=torch.float32).unflatten(1, (4, 3))
-    args = [t if d is not None else t[0] for t, d in zip((z, x), in_dims, strict=True)]
-    together = vmap(frame_nll, in_dims)(*args)
-    for k in range(4):
-        own = (t if d is None else t.select(d, k) for t, d in zip(args, in_dims, strict=True))
-        torch.testing.assert_close(together[k], frame_nll(*own))
 
 
 @for_each("dtype", [torch.float32, torch.float64])
