@@ -81,19 +81,8 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
     again = load(save(tmp_path / "m.safetensors", model))
     assert again.cell == "mine" and again.cells[0].gain == 3.0
-
-
-@for_each(
-    ("cell", "given", "read"),
-    [
-        ("gru", {"update_bias": "None"}, {"update_bias": None}),
-        ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),
-        (f"{__name__}:Joint", {"gain": "0.1"}, {"gain": 0.1}),
-    ],
-)
-def test_words_become_python_values_and_those_of_our_cells_their_types(cell, given, read):
-    found = read_options(cell, given)
-    assert found == read and [*map(type, found.values())] == [*map(type, read.values())]
+    assert read_options("mine", {"gain": "0.1"}) == {"gain": 0.1}
+    assert read_options("gru", {"update_bias": "None"}) == {"update_bias": None}
 
 
 @for_each("case", CELL_CASES)
