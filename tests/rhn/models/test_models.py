@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rounding import assert_within, largest
 from tables import for_each
+from torch.func import vmap
 
 from rhn.cells import CELLS
 from rhn.cells.registry import num_parameters
@@ -77,11 +78,14 @@ def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_ke
         assert_within(largest((found - expected) / terms), 8 * torch.finfo(dtype).eps, "loss")
 
 
-def test_the_loss_has_first_and_second_derivatives():
+def test_the_loss_has_two_derivatives_and_may_be_mapped():
     x = frames(2, 2, 5)
     z = torch.randn_like(x, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: frame_nll(z, x), z)
     assert torch.autograd.gradgradcheck(lambda z: frame_nll(z, x), z)
+    torch.testing.assert_close(vmap(frame_nll, (1, 1))(z, x).T, frame_nll(z, x))
+    one = x[:, :1].expand_as(x)
+    torch.testing.assert_close(vmap(frame_nll, (1, None))(z, one[:, 0]).T, frame_nll(z, one))
 
 
 @for_each("dtype", [torch.float32, torch.float64])
