@@ -48,10 +48,14 @@ def assert_same(a, b, numbers, rounding=0.0):
 
 
 class OnlyStep(RNN):
-    """A user's cell, which has no kernel."""
+    """A user's cell, which has no kernel, and a second name of a weight."""
+
+    def __init__(self, *sizes, **how):
+        super().__init__(*sizes, **how)
+        self.twin = self.weight_hh
 
     def step(self, x, s):
-        return super().step(x, s)
+        return torch.tanh(x @ self.weight_ih.T + s @ self.twin[0].T + self.bias[0])
 
 
 @for_each("cell", ["rhn", "dts-rnn", "gru", "only a step"])
