@@ -155,5 +155,5 @@ def _plot_pairs(table: LesionTable, ax: "Axes") -> None:
 def _points(ax: "Axes", at: list, rows: Mapping[str, np.ndarray], **style: Any) -> None:
     """Draw damages with their intervals."""
     _, damage, low, high = np.transpose([*rows.values()])
-    errors = np.nan_to_num(np.clip([damage - low, high - damage], 0, None), posinf=0)
+    errors = np.clip([damage - low, high - damage], 0, None)
     ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)

@@ -58,7 +58,9 @@ def arguments_in(word: str) -> dict[str, Any]:
     """Return the arguments in FILE.py:NAME. Raises InvalidInputError."""
     file, _, name = word.rpartition(":")
     if not Path(file).is_file() or not name.isidentifier():
-        raise InvalidInputError(f"the training is {word}: expected FILE.py:NAME")
+        raise InvalidInputError(
+            f"the training is {word}: expected FILE.py:NAME of a file that exists"
+        )
     path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
     try:
         value = runpy.run_path(file, run_name=Path(file).stem).get(name)

@@ -186,13 +186,17 @@ class Comparison(FigureResult):
 
     def figure_title(self) -> str:
         names = [", ".join(filter(None, each)) for each in (self.rows, self.columns)]
-        return "; ".join(filter(None, [*names, self.networks[0].first.data]))
+        return "; ".join(filter(None, [*names, self._named("data")]))
+
+    def _named(self, name: str) -> str:
+        """The data, or the units of steps, of the first runs of all networks."""
+        return ", ".join(dict.fromkeys(getattr(one.first, name) for one in self.networks))
 
     def title(self) -> list[str]:
-        first, runs = self.networks[0].first, sum(len(one.steps) for one in self.networks)
+        runs = sum(len(one.steps) for one in self.networks)
         steps = max(one.norm.shape[1] for one in self.networks)
         counts = f"{len(self.networks)} {NETWORKS}, {runs} {RUNS}"
-        return [f"{counts}; {first.data}, {steps} {first.unit}"]
+        return [f"{counts}; {self._named('data')}, {steps} {self._named('unit')}"]
 
     def table(self, share: float = 0.5) -> Mapping[str, Any]:
         """Return {column: numbers of the networks}, quantiles over the runs of each network."""

@@ -307,7 +307,7 @@ def fixed_points(
     given = None if isinstance(starts, int | np.integer) else door.numbers("starts", starts)
     if given is not None:
         vectors = given.dim() == 2 and given.dtype in TOLERANCES
-        door.require(vectors, "starts", door.kind(given), "a number, or vectors (B, N)")
+        door.require(vectors, "starts", door.kind(given), "a number, or float vectors (B, N)")
         known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
         s0 = given[0] if s0 is None and not known else s0
     one = isinstance(x, Tensor | np.ndarray) and x.ndim == 1
