@@ -51,7 +51,7 @@ class LesionTable(LayerResult):
 
     mode: str
     baseline: float
-    """Loss of the unlesioned network in nats per predicted step."""
+    """Loss of the unlesioned network: nats per predicted step, or the mean of the user's loss."""
     constant: float
     """Loss of the constant predictor with the lowest loss on these sequences; NaN with a loss of
     the user's.
@@ -65,7 +65,7 @@ class LesionTable(LayerResult):
     label: tuple[str, ...]
     """Lesioned layers of each entry, such as "1", "1.2" (cell 1, layer 2) or "1+3" (a pair)."""
     loss: Annotated[np.ndarray, "row"]
-    """Loss of each network in nats per predicted step."""
+    """Loss of each network, as `baseline`."""
     delta: Annotated[np.ndarray, "row"]
     """Damage of each entry: the difference in loss from the unlesioned network, or for "beyond
     blind" from the control.

@@ -86,7 +86,7 @@ class FixedPointsCommand(AnalysisOptions):
     function: ClassVar[str] = "analyses.fixed_points:fixed_points"
 
     starts: Annotated[int | None, OWN_OPTIONS] = None
-    """Number of states of the run from which the search starts (default: 50)."""
+    """Number of states from which the search starts (default: 50)."""
     period: Annotated[int | None, OWN_OPTIONS] = None
     """Steps of the cycles to search for (default: 1, fixed points)."""
     margin: Annotated[float | None, OWN_OPTIONS] = None
