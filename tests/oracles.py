@@ -249,8 +249,8 @@ TABLE = (  # results, oracle, test, rows
      RECORDED + "a_training_run_with_a_recorder_is_the_same_to_the_bit", "loss; measurements"),
     ("Recording", "a count",
      RECORDED + "a_run_that_diverges_is_nan_and_a_zero_product_minus_infinity",
-     "measurements with NaN or infinite weights or states; "
-     "measurements after the first without gradients"),
+     "measurements with NaN or infinite numbers; "
+     "measurements after the first whose gradients are 0 or missing"),
     ("Recording", "the number given",
      RECORDED + "figures_and_tables_show_the_recording_and_no_other_words",
      "loss of the constant predictor"),

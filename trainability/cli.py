@@ -32,9 +32,9 @@ class CheckCommand:
     training: str = field(kw_only=False)
     """FILE.py:NAME: a dictionary with model, x, y, loss_fn, optimizer, or its function."""
     steps: int | None = None
-    """Optimiser steps of each row (default: those of FILE.py:NAME, or 1000)."""
+    """Optimiser steps (default: those of FILE.py:NAME, or 1000)."""
     seed: int | None = None
-    """First of three seeds (default: 0)."""
+    """First of three seeds (default: that of FILE.py:NAME, or 0)."""
     output: tuple[Path, ...] = ()
     """Files for all numbers (.json, .npz)."""
 
