@@ -210,7 +210,7 @@ def _spread(ax: Axes) -> None:
 
 def _draw_panel(ax: Axes, trials: Sequence[TrialRow], loss: Objective, below: float) -> None:
     """Draw the trials by scheme; those that trained are filled and lie over the others."""
-    (left, right), (bottom, top) = LEARNING_RATES[trials[0].optimizer], PAPERS_STD
+    (left, right), (bottom, top) = LEARNING_RATES["sgd"], PAPERS_STD
     style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     place = (left, bottom), right - left, top - bottom
     ax.add_patch(Rectangle(*place, label=PAPERS_RANGE, **style))

@@ -19,7 +19,7 @@ from gersgorin.jacobians import with_scale
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import Run, open_run
 
-INPUT, LAYER = "input, ||ds'/dx||_2", "||ds_l/ds_l-1||_2 of layer"
+INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"
 NO_NUMBER = "steps without an input gain"
 NORM, CURVES = "2-norm", ("input", "layer")
 

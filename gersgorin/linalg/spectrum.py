@@ -150,9 +150,7 @@ def _converged(name: str, stack: Tensor) -> Any:
     try:
         found = getattr(np.linalg, name)(stack.numpy(force=True))
     except np.linalg.LinAlgError:
-        raise InvalidInputError(
-            "A: the eigenvalues did not converge; scale the matrix, or add a little noise"
-        ) from None
+        raise InvalidInputError("A: the eigenvalues did not converge") from None
     complex_type = torch.promote_types(stack.dtype, torch.complex64)
     return tree_map(lambda part: torch.from_numpy(part).to(complex_type), found)
 
