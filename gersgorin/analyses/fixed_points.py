@@ -249,7 +249,7 @@ class IteratedMap:
         while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
             path = self.along(s, AT_ONCE * self.period)[:: self.period]
             drift, steps = _drifts(path, near), steps + AT_ONCE
-            s = path[-1][path[-1].isfinite().all(-1)]
+            s = path[-1][path[-1].norm(dim=-1).isfinite()]
             first = zeros.least_of_each(zeros.meeting(s, near), torch.zeros_like(s[:, 0]))
             s = s[first.sort().values]
         none = torch.zeros_like(s[:, 0])

@@ -64,7 +64,7 @@ def running_products(A: Tensor, exponent: Tensor | int = 0, before: Scaled | Non
         before = M, e
         found.append(before)
     P, exponents = map(torch.stack, zip(*found, strict=True))
-    return P, torch.where((P == 0).all(-1).all(-1), 0, exponents)
+    return P, exponents
 
 
 def log_norms(P: Tensor, exponent: Tensor) -> Tensor:
