@@ -74,7 +74,6 @@ class Step:
     def depth(self) -> int:
         """The number of layers of a step, or of a stack; 1 if it is unknown."""
         known = [getattr(self.cell, name, 1) for name in ("stacked", "depth")]
-        known.append(getattr(self.module, "num_layers", 1))
         return max(depth for depth in (1, *known) if isinstance(depth, int))
 
 

@@ -126,10 +126,6 @@ def test_nothing_of_the_user_changes():
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_title_counts_the_layers_of_a_stack():
-    assert open_run(LOSSY, X).title == "LSTM, depth 2, 5 units"
-
-
 def test_a_large_state_is_measured_by_products():
     step, x = as_step(LOSSY, X)
     s = open_run(LOSSY, X).states[3]
