@@ -1,34 +1,12 @@
-"""A few real bars, a real PostgreSQL for the session, an empty database a test, and both storages
-for tests that ask for `storage`.
+"""A real PostgreSQL for the session, an empty database a test, and both storages for tests that ask
+for `storage`.
 """
 
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-
-from rhn.data import chorales
-from rhn.data.corpus import LOWEST_PITCH
-
-
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory) -> Path:
-    """The first bars of a few chorales, as Huang's file has them: 37 to train on, so that the last
-    batch has 5.
-    """
-    corpus, path = chorales(), tmp_path_factory.mktemp("data") / "tiny.json"
-    pieces = {
-        split: [piece[: 8 + i % 5] for i, piece in enumerate(getattr(corpus, split)[:n])]
-        for split, n in (("train", 37), ("valid", 2), ("test", 2))
-    }
-    pitches = {
-        s: [[(f.nonzero()[0] + LOWEST_PITCH).tolist() for f in p] for p in ps]
-        for s, ps in pieces.items()
-    }
-    path.write_text(json.dumps(pitches))
-    return path
 
 
 class Server:
@@ -104,9 +82,3 @@ def server(session_server) -> Server:
 @pytest.fixture(params=["journal", "postgres"])
 def storage(request) -> str | None:
     return None if request.param == "journal" else request.getfixturevalue("server").url
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    """The folder of a run, not there yet."""
-    return tmp_path / "out"
