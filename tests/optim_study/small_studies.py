@@ -30,6 +30,7 @@ from rhn.cli.entry import run_command
 from rhn.training.state import locked
 
 NUMPY = NumpyBackend()
+MELODIES = Path(__file__).resolve().parents[1] / "numbers/melodies.json"
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
