@@ -50,7 +50,7 @@ def finished(config, numbers, saved=None, epochs=99):
 
 
 def test_curves_and_rows_do_not_depend_on_company_or_cuts(tmp_path):
-    study = config()
+    study = config(init_schemes=("gaussian", "orthogonal"))
     together, rows = finished(study, range(4))
     cut, _ = finished(study, range(4), epochs=1)
     folder, live = StudyFolder(tmp_path, study), cut.live()[::-1]
@@ -62,6 +62,8 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(tmp_path):
     for n in range(4):
         assert rows[n] == resumed_rows[n] == finished(study, [n])[1][n]
         np.testing.assert_array_equal(together.curve(n), resumed.curve(n))
+    assert rows[0].init_std == rows[0].hidden_size ** -0.5, "orthogonal"
+    assert rows[1].init_std == study.settings(1).init_std
     with pytest.raises(DataError, match="expected 000000000000"):
         finished(config(data="0" * 64), [0])
 
@@ -118,6 +120,7 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, plain):
     batches = [tensors[:32], tensors[32:]]
     for number, settings in ((n, study.settings(n)) for n in range(2)):
         (model,) = models_of_trials(study, {number: settings}).values()
+        assert (model.cells[0].bias[:, model.hidden_size :] == settings.transform_bias).all()
         descent = plain(model.parameters(), settings.learning_rate)
         losses = [evaluate_chorales(model, CORPUS.train).nll]
         for epoch in range(1, study.epochs + 1):

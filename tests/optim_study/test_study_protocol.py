@@ -50,10 +50,9 @@ def test_a_stored_study_of_an_older_version_continues():
         "init_scheme": "gaussian",
     }
     assert study.settings(59).init == "gaussian:8.6253169812498e-05"
-    usual = {"arch": "dt-rnn", "depth": 6, "data": "checksum"}
-    require_same_protocol(StudyConfig(**usual), STORED)
+    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), STORED)
     with pytest.raises(InvalidInputError, match=r"init_schemes of dt-rnn-depth6 is \['identity'\]"):
-        require_same_protocol(StudyConfig(**usual, init_schemes=("identity",)), STORED)
+        require_same_protocol(replace(study, init_schemes=("identity",)), STORED)
 
 
 def test_a_setting_depends_only_on_seed_architecture_depth_and_number():

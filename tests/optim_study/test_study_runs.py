@@ -188,9 +188,6 @@ def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
     assert_exact(config(), tmp_path)
 
 
-# progress
-
-
 def test_status_counts_trials_and_workers_of_a_killed_driver_leave(tmp_path, monkeypatch, answer):
     def status(folder):
         (row,) = answer("optim-study status --out", folder)
@@ -222,21 +219,21 @@ def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(t
 
 
 def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_path, storage):
-    def look(trials):
+    def look():
         study = stock_study(config(), tmp_path, storage)
         assert {trial.state for trial in study.get_trials()} == {TrialState.COMPLETE}
-        study.set_user_attr("note", f"from a dashboard in epoch {trials.epoch}")
+        study.set_user_attr("note", "from a dashboard")
 
     drive(config(trials=3), tmp_path, storage)
-    stored = stock_study(config(), tmp_path, storage)
-    before = stored.get_trials()
+    before = (stored := stock_study(config(), tmp_path, storage)).get_trials()
     assert stored.direction == optuna.study.StudyDirection.MINIMIZE
     ranges = {k: getattr(v, "choices", v) for k, v in before[0].distributions.items()}
     assert ranges.pop("transform_bias") == (0.0, -1.0, -2.0, -3.0)
     ends = {k: (v.low, v.high, v.log) for k, v in ranges.items()}
     assert ends == {"learning_rate": (1e-4, 1.0, True), "init_std": (1e-8, 1e-2, True)}
     drive(config(trials=3), tmp_path, storage, backend=None)  # nothing is left to train
-    drive(config(), tmp_path, storage, backend=Eventful(look))
+    looking = Eventful(lambda trials: trials.epoch == 5 and look())
+    drive(config(), tmp_path, storage, backend=looking)
     assert_exact(config(), tmp_path, storage)
     assert stock_study(config(), tmp_path, storage).get_trials()[:3] == before
     with pytest.raises(InvalidInputError, match="trials of rhn-depth2 is 3: expected 8 or more"):
