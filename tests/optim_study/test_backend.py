@@ -25,8 +25,7 @@ from optim_study.config import StudyConfig
 from optim_study.folder import StudyFolder
 from optim_study.runner import SHARE, fused
 from rhn.checkpoints import load, read
-from rhn.data import chorales
-from rhn.data.corpus import Corpus, Piece
+from rhn.data import Corpus, Piece, chorales
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import constant_output_nll
 from rhn.training.ensemble import batch_order, tune_malloc

@@ -78,6 +78,7 @@ def test_the_table_of_known_shares(snapshot):
     rows += network("dt-rnn", 4, [9.4, *[PLATEAU] * 58, 60.5], transform_bias=None)
     assert share_table(training_shares(rows), rows, "train", 9.5) == snapshot
     assert share_table(training_shares(rows, "valid", 9.95), rows, "valid", 9.95) == snapshot
+    assert "11.16" not in share_table([], [*rows, row(constant_nll=9.0)], "train", 9.5)
 
 
 @given(st.lists(st.sampled_from([1e-9, 0.01, 0.01, 0.2, 0.5]) | st.floats(0, 1), max_size=9))
