@@ -1,11 +1,10 @@
 """Gate activity against a plain loop, and the stretches and excerpts of a text."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import GATED, SUBJECTS, WORDS, gates_by_loop, language_network
+from networks import GATED, SUBJECTS, WORDS, gates_by_loop
 from tables import for_each
 
 from analysis import Excerpt, excerpts, gate_activity, stretches
@@ -53,14 +52,6 @@ def test_excerpts_are_spread_over_the_text():
     for part, start in zip(spread, (0, 25, 50, 75), strict=True):
         assert part.name == f"valid-{start}" and part.tolist() == text[start : start + 6].tolist()
     assert [len(part) for part in excerpts(text, WORDS, length=70)] == [70], "only one fits"
-
-
-@pytest.mark.parametrize(("ids", "shown"), [([0, 1, 2], True), ([0, 1, 2] * 100, False)])
-def test_words_that_do_not_fit_are_left_out_and_long_ones_cut(ids, shown):
-    vocabulary = Vocabulary("words", ("internationalization", "$x$", "\n"))
-    found = gate_activity(language_network(V=3), Excerpt(ids, name="a", vocabulary=vocabulary))
-    labels = [label.get_text() for label in found.plot().get_xticklabels()]
-    assert (labels == ["internationa", "$x$", "↵"]) == shown
 
 
 def test_bytes_are_shown_as_characters_or_numbers():

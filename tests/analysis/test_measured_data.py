@@ -1,11 +1,11 @@
 """A trained network is measured on the data of its training run, or refused."""
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
 
+from optim_study import read_csv
 from rhn.checkpoints import read
 from rhn.data import chorales
 
@@ -31,9 +31,8 @@ def test_a_network_is_measured_on_the_data_of_its_run_or_study(
         "checksum": chorales("mine.json").checksum,
         "path": str(own_folder / "mine.json"),
     }
-    with Path("runs/all/trials.csv").open(newline="") as file:
-        best = min(csv.DictReader(file), key=lambda row: float(row["best_train_nll"]))
-    test_nll = pytest.approx(float(best["test_nll"]), rel=1e-6)
+    best = min(read_csv("runs/all/trials.csv"), key=lambda row: row.best_train_nll)
+    test_nll = pytest.approx(best.test_nll, rel=1e-6)
     assert answer("rhn evaluate", BEST)["nll"] == test_nll
     assert answer(f"rhn-analyze lesion {BEST} --output a.npz")["baseline"] == test_nll
     for subject in ("runs/one", BEST):

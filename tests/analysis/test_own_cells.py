@@ -76,8 +76,7 @@ def test_a_cell_goes_through_every_command(name, minimal, command, answer, refus
     assert command(f"rhn resume {run} --epochs 2").code == 0
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
     for given in (new, f"--checkpoint {run}"):
-        found = answer(f"gersgorin plot {given} --steps 4 --output a.npz")
-        assert "eigenvalues" in found
+        assert "eigenvalues" in answer(f"gersgorin plot {given} --steps 4 --output a.npz")
     study = f"--preset smoke --arch {name} --cell-option gain=0.5 --trials 1 --epochs 1 --depth 1"
     assert command(f"optim-study run {study} --out {folder}/study").code == 0
     (best,) = folder.glob("study/*/best.safetensors")
@@ -130,6 +129,7 @@ def described(*layers):
 @for_each(
     ("words", "call"),
     [
+        ("sequence 0 is", lambda: gate_activity(network(), [PIECES[0][:0]])),
         ("gates of Silent is none", lambda: gate_activity(Silent(88, 7), PIECES)),
         ("mode of Silent is bias: expected carry", lambda: lesion(Silent(88, 88), PIECES, "bias")),
         (r"expected layers\(\) and run_layer\(\)", lambda: lesion(Silent(88, 88, 2), PIECES)),

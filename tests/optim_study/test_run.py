@@ -1,4 +1,4 @@
-"""Whole runs of real networks on a few real bars: the commands answer as Python does, and whatever
+"""Whole runs of real networks on a few bars: the commands answer as Python does, and whatever
 is killed, stopped or shared, the results are the same bits.
 """
 
@@ -13,25 +13,26 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_studies import finished, wait_for
-from tables import for_each
+import torch
+from small_studies import MELODIES, finished, wait_for
+from tables import for_each, others_slow
 
 from optim_study import read_csv, run, smoke
 from optim_study.config import RunConfig
 from optim_study.ray_engine import ray_devices
-from optim_study.runner import OUTPUTS
+from optim_study.runner import OUTPUTS, devices
 from optim_study.shares import REGIONS, share_table, training_shares
-from rhn.training.state import LOCK, locked
+from rhn.training.state import LOCK
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 SMOKE = "optim-study run --preset smoke --device cpu"
 
 
 @pytest.fixture(scope="module")
-def study(tiny_data, tmp_path_factory):
+def study(tmp_path_factory):
     """The results of a small run that is over."""
     out = str(tmp_path_factory.mktemp("study") / "out")
-    return run(smoke(arch=("rhn", "dt-rnn"), data=tiny_data, out=out, device="cpu"), quiet=True)
+    return run(smoke(arch=("rhn", "dt-rnn"), data=MELODIES, out=out, device="cpu"), quiet=True)
 
 
 # commands
@@ -39,7 +40,7 @@ def study(tiny_data, tmp_path_factory):
 
 def test_the_papers_study_without_training(answer, own_folder):
     line, units = "optim-study run --device cpu --dry-run", {}
-    for row in answer(line) + answer(f"{line} --arch dts-rnn --cell-option skip=last"):
+    for row in answer(line) + answer(f"{line} --arch dts-rnn lstm --cell-option skip=last"):
         units.setdefault(row["study"].rpartition("-depth")[0], []).append(row["hidden_size"])
         assert row["parameters"] <= 150_000 * row["depth"]
         assert (row["trials"], row["epochs"], row["patience"]) == (60, 1000, 100)
@@ -48,28 +49,29 @@ def test_the_papers_study_without_training(answer, own_folder):
         "dt-rnn": [308, 345, 365, 372],
         "dts-rnn": [308, 287, 280, 277],
         "dts-rnn-skip-last": [308, 287, 328, 345],
+        "lstm": [145],
     }
     assert list(own_folder.iterdir()) == []
 
 
-def test_options_reach_the_plan_and_the_settings(study, tiny_data, answer, command, snapshot):
+def test_options_reach_the_plan_and_the_settings(study, answer, command, snapshot):
     line = (
         "--arch rhn --depth 2 --trials 9 --epochs 7 --patience 5 --set budget_scale=0.5 --seed 11"
         " --objective valid --optimizer adam --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3"
         """ --set 'init_schemes=["scaled", "identity"]' --transform-bias -1 -4 --fuse 3 --jobs 2"""
-        f" --cell-option gate-constant=0.5 --dry-run --data {tiny_data}"
+        f" --cell-option gate-constant=0.5 --dry-run --data {MELODIES}"
     )
     (row,) = answer(f"{SMOKE} {line}")
     assert row.pop("memory") > 4e8 and re.fullmatch("[0-9a-f]{64}", row.pop("data"))
     assert row == snapshot
-    line = f"--arch rhn --depth 2 4 --trials 9 --fuse 5 --dry-run --data {tiny_data} --out"
+    line = f"--arch rhn --depth 2 4 --trials 9 --fuse 5 --dry-run --data {MELODIES} --out"
     printed = command(f"{SMOKE} {line}", study.csv.parent).out
     assert re.sub(r"data +\w+", "data", printed) == snapshot
 
 
-def test_the_commands_give_what_python_gives(study, tiny_data, answer, command):
+def test_the_commands_give_what_python_gives(study, answer, command):
     out, shares = study.csv.parent, training_shares(study.trials)
-    again = f"{SMOKE} --arch rhn dt-rnn --data {tiny_data} --out {out}"
+    again = f"{SMOKE} --arch rhn dt-rnn --data {MELODIES} --out {out}"
     (out / LOCK).unlink()  # as of a copied folder
     assert answer(again) == [asdict(row) for row in study.rows]
     files = "\n".join(f"file: {out / name}" for name in OUTPUTS)
@@ -78,14 +80,10 @@ def test_the_commands_give_what_python_gives(study, tiny_data, answer, command):
     assert answer("optim-study export --out", out) == [asdict(row) for row in study.trials]
     assert command("optim-study export --out", out).out == study.csv.read_text()
     assert read_csv(study.csv) == study.trials and len(study.rows) == 16
+    assert all((row.transform_bias is None) == (row.arch == "dt-rnn") for row in study.rows)
     _, *lines = (out / "shares.csv").read_text().splitlines()
     expected = [["" if x is None else str(x) for x in vars(share).values()] for share in shares]
     assert [line.split(",")[-7:] for line in lines] == [values[-7:] for values in expected]
-    losses = {name: [] for name in study.best}
-    for row in study.rows:
-        losses[f"{row.arch}-depth{row.depth}"].append(row.best_train_nll)
-    status = {row["study"]: row["best"] for row in answer("optim-study status --out", out)}
-    assert status == {name: min(own) for name, own in losses.items()}
     assert len(command("optim-study status --out", out).out.splitlines()) == 5
     assert all(path.is_file() for path in (*study.best.values(), study.figure))
 
@@ -102,22 +100,14 @@ def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study,
     assert caplog.messages == ["repeated trials left out: 16"]
 
 
-def test_what_cannot_be_run_or_drawn_is_refused(study, refused, monkeypatch):
-    out = study.csv.parent
-    refused(f"optim-study plot {out} --depth 9", says="0 complete trials: expected one or more")
-    refused(f"{SMOKE} --arch lstm --depth 2", says="depth is 2: expected 1")
-    with locked(out):
-        refused(f"{SMOKE} --arch rnn --out", out, says="another process works in")
-    refused(f"{SMOKE} --engine ray --set address=127.0.0.1:1", says="address is '127.0.0.1:1': ")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    refused(f"{SMOKE} --engine ray", says="address is '': import of ray halted")
+def test_a_folder_with_files_of_the_user_s_is_refused(refused):
     Path("swarm.png").write_text("mine")
     refused(f"{SMOKE} --arch rnn --out .", says="expected a folder without swarm.png")
     assert [path.name for path in Path().iterdir()] == ["swarm.png"]
 
 
-def test_a_database_holds_the_studies_of_several_folders(server, tiny_data, answer):
-    line = f"{SMOKE} --data {tiny_data} --storage {server.url} --depth 1"
+def test_a_database_holds_the_studies_of_several_folders(server, answer):
+    line = f"{SMOKE} --data {MELODIES} --storage {server.url} --depth 1"
     for arch in ("rnn", "gru"):
         assert len(answer(f"{line} --arch {arch} --out {arch}")) == 4
         assert not Path(arch, "journal.log").exists()
@@ -127,7 +117,7 @@ def test_a_database_holds_the_studies_of_several_folders(server, tiny_data, answ
 
 @pytest.mark.slow
 def test_workers_import_the_users_cell_but_nothing_else_of_the_current_folder(
-    tiny_data, tmp_path_factory, monkeypatch
+    tmp_path_factory, monkeypatch
 ):
     # the first two are sought in vain by Python's own modules
     for name in ("msvcrt", "_winapi", "torch"):
@@ -135,7 +125,7 @@ def test_workers_import_the_users_cell_but_nothing_else_of_the_current_folder(
     modules = tmp_path_factory.mktemp("modules")
     (modules / "mine.py").write_text("from rhn.cells import GRU as Cell")
     monkeypatch.syspath_prepend(modules)
-    config = smoke(arch=("mine:Cell",), depth=(1,), data=tiny_data, device="cpu", jobs=2)
+    config = smoke(arch=("mine:Cell",), depth=(1,), data=MELODIES, device="cpu", jobs=2)
     results = run(config, quiet=True)
     assert [(row.arch, row.trial) for row in results.rows] == [("mine:Cell", n) for n in range(4)]
     assert results.best["mine:Cell-depth1"].is_file() and not Path("ran").exists()
@@ -143,75 +133,65 @@ def test_workers_import_the_users_cell_but_nothing_else_of_the_current_folder(
 
 # kills
 
-LONG = "--arch rhn --depth 2 --trials 3 --epochs 60 --patience 60 --device cpu"
-LONG += " --set budget_scale=0.003 --set save_seconds=0"
+LONG = "run --arch rhn --depth 2 --trials 3 --epochs 60 --patience 60 --device cpu"
+LONG += f" --set budget_scale=0.003 --set save_seconds=0 --data {MELODIES}"
 
 
-def long_run(data: Path, options: str = "") -> subprocess.Popen:
-    """The real command for a run of some seconds, into the folder `out`."""
-    words = f"-m optim_study run {LONG} --out out --data {data} {options}".split()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, *words], **pipes, start_new_session=True)
-
-
-def records() -> dict[str, bytes]:
+def records(out: str) -> dict[str, bytes]:
     """What every trial came to, its whole curve and the best network's file, to the bit."""
     names = ("*/trials/*.json", "*/best.safetensors", "trials.csv")
-    return {str(path): path.read_bytes() for name in names for path in Path("out").glob(name)}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny_data, tmp_path_factory) -> dict[str, bytes]:
-    """The records of the long run, when nothing happens to it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
-        finished(long_run(tiny_data))
-        return records()
+    paths = [path for name in names for path in Path(out).glob(name)]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
 def interrupt(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
 
 
-OTHER_WAYS = [
-    ("", subprocess.Popen.kill, -signal.SIGKILL),
-    ("--jobs 2 --engine ray --set address=local", interrupt, 130),
-]
-
-
 @pytest.mark.parametrize(
     ("options", "harm", "code"),
-    [("", interrupt, 130), *(pytest.param(*row, marks=pytest.mark.slow) for row in OTHER_WAYS)],
+    others_slow(
+        [
+            ("", interrupt, 130),
+            ("", subprocess.Popen.kill, -signal.SIGKILL),
+            ("--jobs 2 --engine ray --set address=local", interrupt, 130),
+        ],
+        ("", interrupt, 130),
+    ),
 )
-def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(
-    options, harm, code, tiny_data, undisturbed
-):
+def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(options, harm, code, command):
     if "ray" in options:
         pytest.importorskip("ray", reason="ray is not installed")
-    process, saved = long_run(tiny_data, options), Path("out/rhn-depth2/trials")
+    words = [sys.executable, "-m", "optim_study", *f"{LONG} {options} --out out".split()]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    saved = Path("out/rhn-depth2/trials")
     wait_for(lambda: any(saved.glob("0*.safetensors")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     harm(process)
     errors = finished(process, code)
     assert code != 130 or "run the same command again" in errors.splitlines()[-1]
-    finished(long_run(tiny_data, options))
-    assert records() == undisturbed and len(undisturbed) == 5
-
-
-CPUS, GPUS = {"CPU": 4.0}, {"CPU": 2.0, "GPU": 3.0}
+    assert command(f"optim-study {LONG} {options} --out out").code == 0
+    assert command(f"optim-study {LONG} --out undisturbed").code == 0
+    assert records("out") == records("undisturbed") and len(records("out")) == 5
 
 
 @for_each(
-    ("nodes", "asked", "expected"),
+    ("engine", "gpus", "asked", "expected"),
     [
-        ([CPUS, CPUS], {}, ["cpu"] * 8),
-        ([GPUS, CPUS], {}, ["cuda"] * 3),
-        ([GPUS, GPUS], {"jobs": 5}, ["cuda"] * 5),
-        ([GPUS], {"device": "cpu"}, ["cpu"] * 2),
+        ("processes", 0, {"jobs": 2}, ["cpu", "cpu"]),
+        ("processes", 2, {}, ["cuda:0", "cuda:1"]),
+        ("processes", 2, {"jobs": 3}, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("ray", 0, {}, ["cpu"] * 8),
+        ("ray", 3, {}, ["cuda"] * 3),
+        ("ray", 3, {"jobs": 5}, ["cuda"] * 5),
+        ("ray", 3, {"device": "cpu"}, ["cpu"] * 8),
     ],
 )
-def test_a_worker_each_on_a_gpu_or_a_cpu_of_a_ray_cluster(nodes, asked, expected, monkeypatch):
-    alive = [{"Alive": True, "Resources": resources} for resources in nodes]
-    dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [*alive, dead]))
-    assert ray_devices(RunConfig(engine="ray", **asked)) == expected
+def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    kinds = [{"CPU": 2.0, "GPU": float(gpus)}, {"CPU": 6.0}]
+    nodes = [{"Alive": alive, "Resources": kind} for alive in (True, False) for kind in kinds]
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
+    found = ray_devices if engine == "ray" else devices
+    assert found(RunConfig(engine=engine, **asked)) == expected

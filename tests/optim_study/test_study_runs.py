@@ -1,18 +1,22 @@
-"""A run of a study: batches, saves, interrupts, lost workers and damaged files change no result."""
+"""A run of a study: batches, saves, interrupts, lost workers, damaged files and databases that go
+away change no result, and each trial is in the storage once.
+"""
 
 import os
 import re
 import signal
-from concurrent.futures import Future
+import threading
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from numpy_backend import NumpyBackend, NumpyTrials
-from optuna.trial import TrialState
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState, create_trial
 from small_studies import (
     NUMPY,
     assert_exact,
@@ -25,32 +29,31 @@ from small_studies import (
     wait_for,
     workers_of,
 )
+from tables import for_each
 
 from optim_study.driver import Study
 from optim_study.engines import Job, ThisProcess, work
 from optim_study.folder import StudyFolder
 from optim_study.runner import epochs_done
-from rhn.errors import DataError, OutputError
+from optim_study.storage import open_storage
+from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 
 LONG = config(trials=6, epochs=100_000, patience=100_000)
 
 
 class Eventful(NumpyBackend):
-    """Does something once, before the trials that train reach an epoch."""
+    """Calls a function with the trials that train, before each of their epochs."""
 
-    def __init__(self, epoch: int = 0, then=None):
+    def __init__(self, before=lambda trials: None):
         self.started = []  # the trials and epoch of each start
-        backend = self
 
         class Trials(NumpyTrials):
             def run_epoch(self):
-                if self.epoch == epoch and backend.then:
-                    action, backend.then = backend.then, None
-                    action()
+                before(self)
                 super().run_epoch()
 
-        self.fused, self.then = Trials, then
+        self.fused = Trials
 
     def start(self, config, settings, saved):
         self.started.append((tuple(settings), next(iter(saved.values())).epoch if saved else 0))
@@ -59,8 +62,7 @@ class Eventful(NumpyBackend):
 
 def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
     """Save a trial, as a worker does at this epoch."""
-    study = config(**changes)
-    folder = StudyFolder(out, study)
+    folder = StudyFolder(out, study := config(**changes))
     fused = NumpyTrials(study, {number: study.settings(number)}, {})
     folder.make()
     while fused.epoch < epoch:
@@ -70,76 +72,56 @@ def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
 
 
 @pytest.mark.parametrize(("fuse", "objective"), [(1, "train"), (3, "valid"), (50, "train")])
-def test_fusing_changes_no_result(fuse, objective, out, storage):
-    drive(config(objective=objective), out, storage, fuse=fuse)
-    assert_exact(config(objective=objective), out, storage)
+def test_fusing_changes_no_result(fuse, objective, tmp_path, storage):
+    rows = drive(config(objective=objective), tmp_path, storage, fuse=fuse).rows.values()
+    assert_exact(config(objective=objective), tmp_path, storage)
+    ends = {"diverged" if row.diverged else row.epochs < 24 for row in rows}
+    assert ends == {"diverged", True, False}, "by divergence, early and at the last epoch"
 
 
-def test_the_study_covers_early_stopping_divergence_and_the_last_epoch():
-    """So that every test here that calls `assert_exact` means all three."""
-    rows = [reference(config(), n)[0] for n in range(8)]
-    assert any(row.diverged for row in rows)
-    assert any(not row.diverged and row.epochs < 24 for row in rows)
-    assert any(row.epochs == 24 for row in rows)
+def test_a_worker_adds_nothing_to_a_study_that_another_run_has_ended(tmp_path):
+    late = Eventful(lambda trials: trials.epoch == 5 and drive(config(), tmp_path))
+    work(Job(StudyFolder(tmp_path, config()), (4, 5, 6), late, save_seconds=0.0))
+    drive(config(), tmp_path)
+    assert_exact(config(), tmp_path)
 
 
-def test_what_workers_of_a_killed_driver_have_finished_is_not_trained_again(out):
-    """A worker adds nothing to a study that another run has ended, either."""
-    work(Job(StudyFolder(out, config()), (1, 2), NUMPY))
-    backend = Eventful()
-    drive(config(trials=4), out, backend=backend, fuse=2)
-    assert [numbers for numbers, _ in backend.started] == [(0, 3)]
-    lost = Eventful(5, lambda: drive(config(), out))
-    work(Job(StudyFolder(out, config()), (4, 5, 6), lost, save_seconds=0.0))
-    for name in (".0001-best.rhn-partial-12345678.safetensors", "0001-best.safetensors"):
-        (out / "rhn-depth2/trials" / name).write_bytes(b"of a worker that was killed")
-    drive(config(), out)
-    assert_exact(config(), out)
-
-
-def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
-    """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not
-    saved at all.
-    """
-    backend = Eventful()
-    save_at(8, 0, out)
-    save_at(4, 1, out)
-    drive(config(trials=3), out, backend=backend)
-    assert backend.started == [((0,), 8), ((1,), 4), ((2,), 0)]
-    assert_exact(config(trials=3), out)
-
-
-def test_ctrl_c_ends_the_epoch_and_saves_everything(out):
-    backend = Eventful(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+def test_ctrl_c_ends_the_epoch_and_saves_everything(tmp_path):
+    backend = Eventful(lambda trials: trials.epoch == 5 and os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match=r"3 running trials are saved in .*rhn-depth2"):
-        drive(config(), out, backend=backend, save_seconds=1e6)
-    assert StudyFolder(out, config()).epochs(range(8)) == {0: 6, 1: 6, 2: 6}
+        drive(config(), tmp_path, backend=backend, save_seconds=1e6)
+    assert StudyFolder(tmp_path, config()).epochs(range(8)) == {0: 6, 1: 6, 2: 6}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    drive(config(), out)
-    assert_exact(config(), out)
+    drive(config(), tmp_path)
+    assert_exact(config(), tmp_path)
 
 
 # files
 
 
-def test_damaged_states_and_records_and_those_of_another_study_count_as_absent(out):
-    path, study = save_at(8, 0, out).file(0, ".safetensors"), config()
+def test_damaged_states_and_records_and_those_of_another_study_count_as_absent(tmp_path):
+    """After kills, also between two saves, of workers that had finished trials 6 and 7."""
+    path, study = save_at(8, 0, tmp_path).file(0, ".safetensors"), config()
     path.write_bytes(path.read_bytes()[:-1])
-    folder = save_at(8, 1, out, data="other")
-    save_at(8, 2, out).save_record(*reference(study, 2))
+    folder = save_at(8, 1, tmp_path, data="other")
+    save_at(8, 2, tmp_path).save_record(*reference(study, 2))
+    save_at(4, 3, tmp_path)
     record = folder.file(2, ".json").read_text()
     assert folder.load_record(2) is None and folder.epochs([0, 1]) == {1: 8}
     low = re.sub('"test_nll": [^,}]+', '"test_nll": "low"', record)
     for number, content in enumerate(("", "[]", '{"study_fingerprint": "x"}', low), 2):
         folder.file(number, ".json").write_text(content)
+    work(Job(folder := StudyFolder(tmp_path, study), (6, 7), NUMPY))
+    for name in (".0001-best.rhn-partial-12345678.safetensors", "0001-best.safetensors"):
+        (folder.trials / name).write_bytes(b"of a worker that was killed")
     backend = Eventful()
-    drive(study, out, backend=backend, fuse=8)
-    assert backend.started == [((2,), 8), ((0, 1, 3, 4, 5, 6, 7), 0)]
-    assert_exact(study, out)
+    drive(study, tmp_path, backend=backend, fuse=8)
+    assert backend.started == [((2,), 8), ((3,), 4), ((0, 1, 4, 5), 0)]
+    assert_exact(study, tmp_path)
 
 
-def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(out):
-    folder = StudyFolder(out, config())
+def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(tmp_path):
+    folder = StudyFolder(tmp_path, config())
     for ending, load in ((".safetensors", folder.load_state), (".json", folder.load_record)):
         folder.file(7, ending).mkdir(parents=True)  # which root cannot read either
         with pytest.raises(DataError, match=r"is a folder|cannot be read"):
@@ -147,9 +129,7 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(out):
 
 
 def test_a_disk_full_at_any_write_ends_a_run_and_the_same_run_goes_on_later(tmp_path, monkeypatch):
-    """The writes of a run are its fsyncs and its renames; each run fails at one more than the one
-    before.
-    """
+    """The writes of a run are its fsyncs and its renames."""
     study = config(trials=2, epochs=4)
     for at in count():
         out, writes = tmp_path / str(at), count()
@@ -173,106 +153,160 @@ def test_a_disk_full_at_any_write_ends_a_run_and_the_same_run_goes_on_later(tmp_
 # lost workers
 
 
-class Dying(ThisProcess):
-    """Its worker dies while it has one of the `deadly` trials, after it has saved the others."""
-
-    deaths = ConnectionError
-
-    def __init__(self, *deadly: int):
-        super().__init__("cpu")
-        self.deadly, self.tried = set(deadly), []
-
-    def submit(self, place, job, on_epoch):
-        self.tried.append(job.numbers)
-        if not self.deadly & set(job.numbers):
-            return super().submit(place, job, on_epoch)
-        future = Future()
-        future.set_exception(ConnectionError("gone"))
-        return future
+class Died(RhnError):
+    """As if the worker had died."""
 
 
-def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out):
-    engine = Dying(4)
-    study = drive(config(), out, engine=engine)
-    assert engine.tried == [(0, 1, 2), *[(3, 4, 5)] * 3, (3,), *[(4,)] * 3, (5,), (6, 7)]
+def test_a_deadly_trial_is_given_up_and_all_others_are_done(tmp_path):
+    def die(trials):
+        job = len(backend.started)
+        # a death after a new save is the first one
+        if 4 in trials.live() or (job < 5 and trials.epoch == (job + 1) // 2):
+            raise Died("gone")
+
+    engine, backend = ThisProcess("cpu"), Eventful(die)
+    engine.deaths = Died
+    study = drive(config(), tmp_path, backend=backend, engine=engine)
+    tried = [*[(0, 1, 2)] * 5, *[(3, 4, 5)] * 3, (3,), *[(4,)] * 3, (5,), (6, 7)]
+    assert [numbers for numbers, _ in backend.started] == tried
     assert study.given_up == {4: "its worker died 3 times (gone)"}
-    states = {t.user_attrs["trial"]: t.state for t in stock_study(config(), out).get_trials()}
-    assert states == dict.fromkeys({*range(8)} - {4}, TrialState.COMPLETE)
-    engine.deaths = ()  # a failure that is no death ends the run, and costs no trial
-    with pytest.raises(ConnectionError):
-        drive(config(), out, engine=engine)
-    assert drive(config(), out).given_up == {}, "another run tries once more"
-    assert_exact(config(), out)
+    assert sorted(study.rows) == [0, 1, 2, 3, 5, 6, 7]
+    with pytest.raises(Died):  # a failure that is no death ends the run, and costs no trial
+        drive(config(), tmp_path, backend=backend)
+    assert drive(config(), tmp_path).given_up == {}, "another run tries once more"
+    assert_exact(config(), tmp_path)
 
 
-def test_deaths_count_only_without_a_save_between_them(out):
-    class Saving(Dying):
-        def submit(self, place, job, on_epoch):
-            if len(self.tried) in (0, 2, 4):  # after each save, two deaths may follow
-                save_at(len(self.tried) + 1, 0, out)
-            elif len(self.tried) == 6:
-                self.deadly = set()
-            return super().submit(place, job, on_epoch)
-
-    engine = Saving(0)
-    assert drive(config(trials=1), out, engine=engine).given_up == {}
-    assert len(engine.tried) == 7
-    assert_exact(config(trials=1), out)
-
-
-class Hungry(Eventful):
-    """Has memory for two trials."""
-
-    def start(self, config, settings, saved):
-        started = super().start(config, settings, saved)
-        if len(settings) > 2:
+def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
+    def full(trials):
+        if len(trials.live()) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return started
 
-
-def test_too_many_fused_trials_are_halved_until_they_fit(out):
-    backend = Hungry()
-    drive(config(), out, backend=backend, fuse=8)
+    backend = Eventful(full)
+    drive(config(), tmp_path, backend=backend, fuse=8)
     assert [len(numbers) for numbers, _ in backend.started] == [8, 4, 2, 2, 2, 2]
-    assert_exact(config(), out)
+    assert_exact(config(), tmp_path)
 
 
-@pytest.mark.slow
-def test_workers_whose_driver_is_killed_leave(out):
-    process = started(LONG, out, engine=2, fuse=1, save_seconds=1e6)
-    wait_for(lambda: len(workers_of(process)) == 2)
-    workers = workers_of(process)
-    process.kill()
-    process.communicate()
-    wait_for(lambda: not any(map(command_of, workers)))
-
-
-# progress
-
-
-def test_status_counts_running_interrupted_and_complete_trials(out, monkeypatch, answer):
+def test_status_counts_trials_and_workers_of_a_killed_driver_leave(tmp_path, monkeypatch, answer):
     def status(folder):
         (row,) = answer("optim-study status --out", folder)
         return row, [row[name] for name in ("running", "interrupted", "complete", "trials")]
 
     monkeypatch.setenv("STUDY_PAUSE", "0.05")
-    process, folder = started(LONG, out), StudyFolder(out, LONG)
-    wait_for(lambda: len(folder.epochs(range(6))) == 3)
-    assert status(out)[1] == [3, 0, 0, 6]
-    os.killpg(process.pid, signal.SIGKILL)
+    process, folder = started(LONG, tmp_path, engine=2), StudyFolder(tmp_path, LONG)
+    wait_for(lambda: len(folder.epochs(range(6))) == 6)
+    assert status(tmp_path)[1] == [6, 0, 0, 6]
+    workers = workers_of(process)
+    process.kill()
     process.communicate()
-    row, counts = status(out)
-    assert counts == [0, 3, 0, 6] and row["best"] is row["checkpoint"] is None
-    rows = drive(config(seed=1), out / "another").rows.values()
-    row, counts = status(out / "another")
+    wait_for(lambda: not any(map(command_of, workers)))
+    row, counts = status(tmp_path)
+    assert counts == [0, 6, 0, 6] and row["best"] is row["checkpoint"] is None
+    rows = drive(config(seed=1), tmp_path / "another").rows.values()
+    row, counts = status(tmp_path / "another")
     assert counts == [0, 0, 8, 8] and row["best"] == min(r.best_train_nll for r in rows)
     assert row["diverged"] == sum(r.diverged for r in rows) > 0
-    assert row["checkpoint"] == str(out / "another/rhn-depth2/best.safetensors")
+    assert row["checkpoint"] == str(tmp_path / "another/rhn-depth2/best.safetensors")
 
 
-def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(out):
+def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(tmp_path):
     four = config(trials=4, epochs=1000)
-    study = Study(four, save_at(9, 2, out, trials=4, epochs=1000), 2)
+    study = Study(four, save_at(9, 2, tmp_path, trials=4, epochs=1000), 2)
     study.rows = {n: reference(four, n)[0] for n in range(2)}
     spent = sum(row.epochs for row in study.rows.values())
     assert epochs_done(study) == (spent + 9, spent + 1000 + 1000)
+
+
+def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_path, storage):
+    def look():
+        study = stock_study(config(), tmp_path, storage)
+        assert {trial.state for trial in study.get_trials()} == {TrialState.COMPLETE}
+        study.set_user_attr("note", "from a dashboard")
+
+    drive(config(trials=3), tmp_path, storage)
+    before = (stored := stock_study(config(), tmp_path, storage)).get_trials()
+    assert stored.direction == optuna.study.StudyDirection.MINIMIZE
+    ranges = {k: getattr(v, "choices", v) for k, v in before[0].distributions.items()}
+    assert ranges.pop("transform_bias") == (0.0, -1.0, -2.0, -3.0)
+    ends = {k: (v.low, v.high, v.log) for k, v in ranges.items()}
+    assert ends == {"learning_rate": (1e-4, 1.0, True), "init_std": (1e-8, 1e-2, True)}
+    drive(config(trials=3), tmp_path, storage, backend=None)  # nothing is left to train
+    looking = Eventful(lambda trials: trials.epoch == 5 and look())
+    drive(config(), tmp_path, storage, backend=looking)
+    assert_exact(config(), tmp_path, storage)
+    assert stock_study(config(), tmp_path, storage).get_trials()[:3] == before
+    with pytest.raises(InvalidInputError, match="trials of rhn-depth2 is 3: expected 8 or more"):
+        drive(config(trials=3), tmp_path, storage)
+    with pytest.raises(InvalidInputError, match="data of rhn-depth2 is other: expected toy"):
+        drive(config(data="other"), tmp_path, storage)
+    other = optuna.create_study(study_name=config(depth=4).name, storage=stored._storage)
+    other.add_trial(create_trial(value=1.0))
+    with pytest.raises(DataError, match="was not made by optim-study"):
+        drive(config(depth=4), tmp_path, storage)
+    assert open_storage(storage, tmp_path, create=False).configs() == [config()]
+
+
+def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_path, refused):
+    drive(config(trials=3), tmp_path)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 0, "wor')
+    drive(config(), tmp_path)
+    assert_exact(config(), tmp_path)
+    damaged = whole + b'{"op_code":77}\n'
+    journal.write_bytes(damaged)
+    with pytest.raises(DataError, match=f"{journal} is damaged"):
+        drive(config(), tmp_path)
+    assert journal.read_bytes() == damaged
+    journal.write_bytes(whole.replace(b'"epochs":24', b'"epochs":"x"'))
+    says = "protocol cannot be read: epochs is 'x': expected a whole"
+    refused("optim-study status --out", tmp_path, says=says)
+
+
+@for_each(
+    "url",
+    ["x", "postgresql://me:a@cret@b/c", "postgresql://me:cret@127.0.0.1:1/b", "b://me:cret@c/d"],
+)
+def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, tmp_path):
+    with pytest.raises((InvalidInputError, OutputError), match=r"storage (is|has|does)") as refusal:
+        open_storage(url, tmp_path)
+    assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_trial_whose_answer_was_lost_is_complete_once(server, tmp_path, monkeypatch):
+    """With an address as users write it."""
+    storage = open_storage(server.url.replace("ql+psycopg", ""), tmp_path, 60.0)
+    storage.make(config(trials=2))
+    lost, create = [], storage._backend._create_new_trial
+
+    def lose_the_answer(*about):
+        if len(lost) == 2:
+            return create(*about)
+        lost.append([create(*about), create(*about)])  # added twice, too
+        raise StorageInternalError("server closed the connection")
+
+    monkeypatch.setattr(storage._backend, "_create_new_trial", lose_the_answer)
+    for number in range(2):
+        storage.add(config(), reference(config(), number)[0])
+    trials = stock_study(config(), tmp_path, server.url).get_trials()
+    found = sorted((trial.user_attrs["trial"], trial.state.name) for trial in trials)
+    assert found == [(0, "COMPLETE"), (0, "FAIL"), (1, "COMPLETE"), (1, "FAIL")]
+
+
+def test_a_run_outlives_cut_connections_and_a_server_that_goes_away(server, tmp_path):
+    endings = [server.cut_connections, lambda: server.be_away(server.stop, 1.0)]
+    backend = Eventful(lambda trials: trials.epoch == 5 and endings and endings.pop()())
+    drive(config(), tmp_path, server.url, backend=backend, wait=60.0)
+    assert_exact(config(), tmp_path, server.url)
+    assert not endings
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_ends_a_run_and_the_next_waits_for_it(server, tmp_path):
+    backend = Eventful(lambda trials: trials.epoch == 5 and server.stop())
+    with pytest.raises(OutputError, match="the storage does not answer"):
+        drive(config(), tmp_path, server.url, backend=backend, wait=1.0)
+    threading.Timer(1.0, server.start).start()
+    drive(config(), tmp_path, server.url, wait=60.0)
+    assert_exact(config(), tmp_path, server.url)

@@ -1,36 +1,29 @@
-"""Tables of trials, and what is read from them: exact shares and tests."""
+"""Tables of trials, exact shares and tests of them, and the two figures."""
 
 from dataclasses import replace
-from math import comb
+from itertools import product
+from operator import attrgetter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, fisher_exact
-from tables import for_each
 
-from optim_study.config import OPTIMIZERS, SCHEMES
-from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
-from optim_study.shares import (
-    ALL_TRIALS,
-    OUTSIDE,
-    PAPERS_RANGE,
-    REGIONS,
-    holm,
-    region,
-    share_table,
-    training_shares,
-)
+from optim_study.config import SCHEMES
+from optim_study.figures import plot_map, plot_swarm, swarm
+from optim_study.results import TrialRow, by_network, csv_text, distinct_trials, read_csv, write_csv
+from optim_study.shares import REGIONS, holm, share_table, training_shares
 from rhn.errors import DataError
 
 PLATEAU = 11.13
 
 
 def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> TrialRow:
-    settings = {"learning_rate": 0.1, "init_std": 1e-4, "transform_bias": -1.0, "hidden_size": 7}
+    settings = {"learning_rate": 0.1, "init_std": 1e-4, "transform_bias": -1.0}
     best = {"best_train_nll": train, "best_valid_nll": train + 0.5, "test_nll": train + 0.6}
-    usual = {"constant_nll": 11.16, "epochs": 100, "best_epoch": 90, "diverged": False}
-    own = {"arch": arch, "depth": depth, "trial": trial}
+    usual = {"constant_nll": 11.16, "epochs": 100, "best_epoch": 90, "diverged": train > 30}
+    own = {"arch": arch, "depth": depth, "trial": trial, "hidden_size": len(arch)}
     return TrialRow(**(own | settings | best | usual | changes))
 
 
@@ -39,23 +32,22 @@ def network(arch, depth, losses, **changes) -> list[TrialRow]:
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-rows = st.lists(
-    st.builds(
-        row,
-        arch=st.sampled_from(["rhn", "dt-rnn", "my_cells.deep:Cell"]),
-        train=numbers,
-        learning_rate=st.floats(1e-30, 1e6),
-        transform_bias=st.none() | numbers,
-        constant_nll=st.none() | numbers,
-        optimizer=st.sampled_from(OPTIMIZERS),
-        init_scheme=st.sampled_from(SCHEMES),
-        left_epoch=st.none() | st.integers(0, 10**6),
-        diverged=st.booleans(),
+
+
+@given(
+    st.lists(
+        st.builds(
+            row,
+            arch=st.sampled_from(["rhn", "my_cells.deep:Cell"]),
+            train=numbers,
+            learning_rate=st.floats(1e-30, 1e6),
+            transform_bias=st.none() | numbers,
+            init_scheme=st.sampled_from(SCHEMES),
+            left_epoch=st.none() | st.integers(0, 10**6),
+            diverged=st.booleans(),
+        )
     )
 )
-
-
-@given(rows)
 def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "trials.csv"
     write_csv(rows, path)
@@ -66,17 +58,13 @@ def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_pl
     path, (head, values) = tmp_path / "trials.csv", csv_text([row()]).splitlines()
     path.write_text(f"{head.replace('init_schemes,objective', 'a,b')}\n{values}\n")
     assert read_csv(path) == [row()]
-    for name in ("depth", "learning_rate", "init_scheme", "best_train_nll", "diverged", "seed"):
-        for damaged in ("x", "nan"):
-            cells = values.split(",")
-            cells[head.split(",").index(name)] = damaged
-            path.write_text(f"{head}\n{','.join(cells)}\n")
-            with pytest.raises(DataError, match=f"line 2: {name}|line 2: .*'{damaged}'"):
-                read_csv(path)
-    for text, message in (
-        (f"a{head}\n{values}\n", "line 2: .*'arch'"),
-        ("x" * 200_000, "no table"),
-    ):
+    wrong = {f"a{head}\n{values}\n": "line 2: .*'arch'", "x" * 200_000: "no table"}
+    names = ("depth", "learning_rate", "init_scheme", "best_train_nll", "diverged", "seed")
+    for name, damaged in product(names, ("x", "nan")):
+        cells = values.split(",")
+        cells[head.split(",").index(name)] = damaged
+        wrong[f"{head}\n{','.join(cells)}\n"] = f"line 2: {name}|line 2: .*'{damaged}'"
+    for text, message in wrong.items():
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read_csv(path)
@@ -85,24 +73,12 @@ def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_pl
 # shares
 
 
-def test_the_rows_of_the_table_are_those_by_hand(snapshot):
-    rhns = [7.0] * 15 + [9.5] + [PLATEAU] * 44
-    rows = network("rhn", 4, rhns, hidden_size=20)
+def test_the_table_of_known_shares(snapshot):
+    rows = network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20)
     rows += network("dt-rnn", 4, [9.4, *[PLATEAU] * 58, 60.5], transform_bias=None)
-    rows[-1] = replace(rows[-1], diverged=True)
-    rhn, other = found = training_shares(rows)
-    assert (rhn.below, rhn.trials, rhn.share, rhn.best, rhn.median) == (15, 60, 0.25, 7.0, PLATEAU)
-    assert (rhn.hidden_size, rhn.diverged, rhn.p, rhn.p_holm) == (20, 0, None, None)
-    assert (other.below, other.hidden_size, other.diverged) == (1, 7, 1)
-    # Clopper and Pearson by quantiles of the beta distribution
-    assert (rhn.low, rhn.high) == pytest.approx(
-        (beta.ppf(0.025, 15, 46), beta.ppf(0.975, 16, 45)), rel=1e-6
-    )
-    assert other.p == other.p_holm == pytest.approx(fisher_exact([[15, 45], [1, 59]]).pvalue)
-    assert share_table(found, rows, "train", 9.5) == snapshot
-    valid = training_shares(rows, "valid", 9.95)
-    assert [s.below for s in valid] == [15, 1] and valid[0].best == 7.5
-    assert share_table(valid, rows, "valid", 9.95) == snapshot
+    assert share_table(training_shares(rows), rows, "train", 9.5) == snapshot
+    assert share_table(training_shares(rows, "valid", 9.95), rows, "valid", 9.95) == snapshot
+    assert "11.16" not in share_table([], [*rows, row(constant_nll=9.0)], "train", 9.5)
 
 
 @given(st.lists(st.sampled_from([1e-9, 0.01, 0.01, 0.2, 0.5]) | st.floats(0, 1), max_size=9))
@@ -118,48 +94,58 @@ def test_holms_method_is_a_chain_of_bonferroni_corrections(p):
     assert holm(p) == pytest.approx(expected)
 
 
-def test_a_network_is_compared_with_the_rhn_of_its_optimizer_and_depth():
-    rows = [
-        r
-        for optimizer, depth, learned in (("adam", 4, 9), ("sgd", 4, 0), ("sgd", 6, 9))
-        for arch, trained in (("rhn", 9), ("dt-rnn", learned))
-        for r in network(
-            arch, depth, [7.0] * trained + [PLATEAU] * (9 - trained), optimizer=optimizer
-        )
-    ]
-    found = {share.network: (share.below, share.p) for share in training_shares(rows)}
-    assert found == {
-        "rhn, depth 4, adam": (9, None),
-        "dt-rnn, depth 4, adam": (9, 1.0),
-        "rhn, depth 4": (9, None),
-        "rhn, depth 6": (9, None),
-        "dt-rnn, depth 4": (0, pytest.approx(2 / comb(18, 9))),
-        "dt-rnn, depth 6": (9, 1.0),
-    }
+CHOICES = {
+    "arch": ["rhn", "dt-rnn"],
+    "depth": [1, 4],
+    "optimizer": ["sgd", "adam"],
+    "max_epochs": [4, 9],
+    "seed": [0, 1],
+    "init_scheme": ["gaussian", "orthogonal"],
+    "init_std": [9e-9, 1e-8, 1e-2, 0.011],
+    "learning_rate": [9e-6, 1e-5, 1e-4, 0.1, 1.0, 1.1],
+    "train": [7.0, 9.4, 9.5, 60.5],
+}
+alike = attrgetter("depth", "optimizer", "max_epochs")
 
 
-PROTOCOL = {"max_epochs": 9, "objective": "train", "data": "a"}
+def region(r: TrialRow) -> str:
+    inside = 1e-4 <= r.learning_rate <= 1.0 and 1e-8 <= r.init_std <= 1e-2
+    if r.init_scheme != "gaussian":
+        return r.init_scheme
+    return "paper's range" if inside else "outside the paper's range"
 
 
-@for_each(
-    ("changes", "names"),
-    [
-        ({"hidden_size": 5}, ["hidden size 7", "hidden size 5"]),
-        ({"max_epochs": 4, "data": "b"}, ["max epochs 9, data a", "max epochs 4, data b"]),
-    ],
-)
-def test_studies_that_differ_in_anything_but_the_seed_are_two_networks(changes, names):
-    study = network("rhn", 1, [8.0] * 3, fingerprint="a", seed=0, **PROTOCOL)
-    seeds = network("rhn", 1, [8.0], fingerprint="c", seed=1, **PROTOCOL)
-    other = network("rhn", 1, [8.0] * 3, fingerprint="b", seed=0, **PROTOCOL | changes)
-    found = {share.network: share.trials for share in training_shares(study + other + seeds)}
-    assert found == {
-        f"rhn, depth 1, {name}": count for name, count in zip(names, (4, 3), strict=True)
-    }
-    compared = [replace(r, arch="dt-rnn", transform_bias=None) for r in other]
-    rhn, share = training_shares(study + compared)
-    assert (rhn.network, share.network) == ("rhn, depth 1", "dt-rnn, depth 1")
-    assert (share.p is None) == ("hidden_size" not in changes), "compared in one protocol"
+@given(st.randoms(use_true_random=True), st.sampled_from(["train", "valid"]))
+def test_shares_are_counted_and_compared_by_hand(random, loss):
+    """A network is compared with the RHN that differs from it in nothing else but the size."""
+    some = {name: random.sample(all, random.randint(1, len(all))) for name, all in CHOICES.items()}
+    rows = [row(trial=k, **{n: random.choice(some[n]) for n in some}) for k in range(60)]
+    bad = random.choice(["none", "rhn", "dt-rnn"])
+    rows = [replace(r, best_train_nll=60.5) if r.arch == bad else r for r in rows]
+    found, networks, pairs = training_shares(rows, loss, 9.5, REGIONS), by_network(rows), {}
+    keys = {(r.arch, alike(r), name) for r in rows for name in ("all settings", region(r))}
+    assert len({(share.network, share.region) for share in found}) == len(found) == len(keys)
+    for share in found:
+        here = [r for r in rows if share.region in ("all settings", region(r))]
+        own = [r for r in here if r in networks[share.network]]
+        ((arch, protocol),) = {(r.arch, alike(r)) for r in own}
+        rhns = [r for r in here if r.arch == "rhn" and alike(r) == protocol]
+        losses, others = (np.array([r.loss(loss) for r in each]) for each in (own, rhns))
+        k, n, j, m = (losses < 9.5).sum(), len(losses), (others < 9.5).sum(), len(others)
+        assert (share.hidden_size, share.trials, share.below) == (len(arch), n, k)
+        assert (share.diverged, share.share) == (sum(r.diverged for r in own), k / n)
+        assert (share.best, share.median) == (losses.min(), np.median(losses))
+        low = np.nan_to_num(beta.ppf(0.025, k, n - k + 1))  # Clopper and Pearson
+        high = np.nan_to_num(beta.ppf(0.975, k + 1, n - k), nan=1)
+        assert (share.low, share.high) == pytest.approx((low, high), rel=1e-6)
+        if arch == "rhn" or not rhns:
+            assert share.p is share.p_holm is None
+        else:
+            pairs.setdefault((str(own), str(rhns)), []).append(share)
+            assert share.p == pytest.approx(fisher_exact([[k, n - k], [j, m - j]]).pvalue)
+    corrected = holm([shares[0].p for shares in pairs.values()])
+    for shares, p in zip(pairs.values(), corrected, strict=True):
+        assert {share.p_holm for share in shares} == {p}
 
 
 def test_a_trial_counts_once_however_often_it_is_there(caplog):
@@ -176,44 +162,53 @@ def test_a_trial_counts_once_however_often_it_is_there(caplog):
     assert distinct_trials(iter(joined)) == joined
 
 
-def placed(arch: str, scheme: str, *trials: tuple[float, float]) -> list[TrialRow]:
-    """Trials of one scheme at depth 4: their standard deviations and losses."""
-    rows = network(arch, 4, [loss for _, loss in trials], init_scheme=scheme)
-    return [replace(r, init_std=std) for r, (std, _) in zip(rows, trials, strict=True)]
-
+# figures
 
 AREA = [
-    *placed("rhn", "gaussian", (1e-8, 7.0), (1e-2, 8.0), (1e-4, PLATEAU), (0.5, 9.4)),
-    *placed("rhn", "orthogonal", (0.2, PLATEAU)),
-    *placed("dt-rnn", "gaussian", (1e-8, PLATEAU), (1e-2, 9.5), (0.011, 9.0), (1.0, 60.5)),
-    *placed("dt-rnn", "orthogonal", (0.2, 8.0), (0.21, 8.1)),
+    replace(r, init_std=10.0**-r.trial, init_scheme=SCHEMES[r.trial % 2])
+    for arch, depth in product(("rhn", "dt-rnn"), (1, 4))
+    for r in network(arch, depth, [7.0, 9.5, 9.5, 60.5, 7.0, 60.5])
 ]
 
 
-def test_regions_are_counted_by_hand():
-    by_hand = {  # trained and other trials, of the RHN and the DT-RNN
-        ALL_TRIALS: ((3, 2), (3, 3)),
-        PAPERS_RANGE: ((2, 1), (0, 2)),
-        OUTSIDE: ((1, 0), (1, 1)),
-        "orthogonal": ((0, 1), (2, 0)),
-    }
-    rhns, others = {}, {}
-    for share in training_shares(AREA, regions=REGIONS):
-        (rhns if share.p is None else others)[share.region] = share
-    p = {name: fisher_exact(counts).pvalue for name, counts in by_hand.items()}
-    for name, counts in by_hand.items():
-        pair = rhns[name], others[name]
-        assert tuple((share.below, share.trials - share.below) for share in pair) == counts
-        assert others[name].p == pytest.approx(p[name])
-    corrected = dict(zip(p, holm(list(p.values())), strict=True))
-    assert {name: share.p_holm for name, share in others.items()} == pytest.approx(corrected)
-    edges = [{}, {"optimizer": "adam"}, {"init_std": 1e-9}, {"learning_rate": 1e-5}]
-    inside = [region(row(**{"learning_rate": 1.0} | edge)) == PAPERS_RANGE for edge in edges]
-    assert inside == [True, True, False, False]
-    assert region(row(optimizer="adam", learning_rate=1e-5)) == OUTSIDE
+def test_every_trial_is_a_point_at_its_loss_with_its_median_and_counts():
+    axes, groups = plot_swarm(AREA, size=2.0).axes, by_network(AREA)
+    columns = [points for ax in axes for points in ax.collections]
+    medians = [line for ax in axes for line in ax.lines if line.get_gid() == "median"]
+    names = [label.get_text() for ax in axes for label in ax.get_xticklabels()]
+    assert {line.get_ydata()[0] for line in axes[0].lines if len(line.get_ydata())} >= {9.5, 11.16}
+    for points, line, name, own in zip(columns, medians, names, groups.values(), strict=True):
+        losses, k = [r.best_train_nll for r in own], line.get_xdata().mean()
+        offsets = np.asarray(points.get_offsets())
+        np.testing.assert_allclose(offsets[:, 1], losses, rtol=1e-9)
+        assert (np.abs(offsets[:, 0] - k) <= 0.5).all(), "a column's points stay in it"
+        assert line.get_ydata()[0] == np.median(losses)
+        assert "2 of 6 best 7" in name.replace("\n", " ")
+        hollow = [(color == 1).all() for color in points.get_facecolor()]
+        assert hollow == [r.diverged for r in own]
 
 
-def test_regions_with_the_same_trials_are_one_test():
-    rows = network("rhn", 4, [7.0] * 6) + network("dt-rnn", 4, [PLATEAU] * 6)
-    whole, box = training_shares(rows, regions=(ALL_TRIALS, PAPERS_RANGE))[2:]
-    assert whole.p == whole.p_holm == box.p == box.p_holm == pytest.approx(2 / comb(12, 6))
+@given(st.lists(st.sampled_from([0.0, 1.0, 1.5]) | st.floats(0, 9), max_size=40), st.booleans())
+def test_a_swarm_stays_near_the_middle_and_within_its_room(heights, narrow):
+    heights, room = np.array(heights), 3.0 if narrow else 50.0
+    places = swarm(heights, 1.0, room)
+    assert (np.abs(places) <= room).all()
+    # a point is in the middle, or as far from it as another point pushes it
+    gaps = np.hypot(places[:, None] - places, heights[:, None] - heights)
+    np.fill_diagonal(gaps, 9.0)
+    nearest = gaps.min(1, initial=9.0)
+    assert ((np.abs(places) < 1e-12) | (nearest < 1.0 + 1e-6)).all()
+    assert narrow or (nearest > 1 - 1e-6).all(), "no point covers another"
+
+
+def test_the_map_shows_every_setting_its_scheme_and_whether_it_trained():
+    for ax, own in zip(plot_map(AREA).axes, by_network(AREA).values(), strict=True):
+        found = [
+            (points.get_gid(), len(points.get_facecolors()) > 0, *place)
+            for points in ax.collections
+            for place in np.asarray(points.get_offsets()).tolist()
+        ]
+        wanted = [(r.init_scheme, r.best_train_nll < 9.5, r.learning_rate, r.init_std) for r in own]
+        assert sorted(found) == sorted(wanted)
+        (box,) = ax.patches
+        assert box.get_bbox().extents.tolist() == pytest.approx([1e-4, 1e-8, 1, 1e-2])
