@@ -20,7 +20,7 @@ from rhn.cells import Cell, Initialization
 from trainability.data import example_axis
 from trainability.reader import LINKS, Reader
 from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS
-from trainability.snapshot import Snapshot
+from trainability.snapshot import Snapshot, restored
 from trainability.training import TrainingRun, differs
 
 RATE, CLIP = 0.003, 1.0  # of Adam
@@ -91,7 +91,7 @@ def usual_loss(run: TrainingRun, known: Known) -> TrainingRun | None:
         return None
     x, y, _ = next(run.data.minibatches(0))
     other = replace(run, usual=True)
-    with torch.no_grad():
+    with restored(run.model, run.loss_fn), torch.no_grad():
         output = run.output(x)
         turned = tree_map(lambda t: t.roll(1, 0) if isinstance(t, Tensor) else t, output)
         pairs = [[one.loss(z, x, y) for one in (run, other)] for z in (output, turned)]

@@ -132,6 +132,13 @@ def test_a_row_is_a_plain_loop_with_one_part_replaced(label):
     np.testing.assert_allclose(of_change(run, label), plainly(run, **oracle(run)), rtol=1e-3)
 
 
+def test_the_usual_loss_leaves_running_averages_alone():
+    run = made(model := nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2 * T), nn.Linear(2 * T, 1)))
+    before = model[1].running_mean.clone()
+    assert CHANGES[USUAL](run, UNKNOWN) is not None
+    assert torch.equal(model[1].running_mean, before)
+
+
 def test_targets_move_into_the_range_of_a_sigmoid():
     run = made(Scaled(nn.Sigmoid()), nn.MSELoss())
     y = run.data.train.y
