@@ -193,7 +193,7 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
     """The name of the recurrent layer in a module; None: of its only one."""
     found = recurrent_layers(module)
     if name is None:
-        names = f"None, in {type(module).__name__} with {', '.join(found) or 'no'} recurrent layer"
+        names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
         require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]
     part = dict(module.named_modules()).get(name) if name else None
