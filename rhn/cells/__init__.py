@@ -10,7 +10,7 @@ from rhn.utils.lazy import lazy_names
 
 _MODULES = {
     "base": ("Cell", "CellMasks"),
-    "convert": ("StackedCell", "from_torch"),
+    "convert": ("from_torch",),
     "init": ("Initialization",),
     "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers", "recurrent_parts"),
     "registry": (
@@ -26,6 +26,7 @@ _MODULES = {
         "register_cell",
         "resolve_cell",
     ),
+    "stack": ("StackedCell",),
 }
 for _place in CELLS.data.values():
     _module, _, _class = _place.partition(":")

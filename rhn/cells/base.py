@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn import cells
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
 from rhn.errors import InvalidInputError
-from rhn.kernels.table import check_tensor
+from rhn.kernels.kernel import check_tensor
 from rhn.utils.validation import LARGEST_FLOAT, check_room, number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:  # training needs no description of layers

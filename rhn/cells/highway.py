@@ -36,10 +36,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from rhn import cells, kernels
+from rhn import cells
 from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, optional
-from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
-from rhn.kernels.transition import highway_layer
+from rhn.kernels.transition import ACTIVATIONS, TRANSITION, highway_layer, sigmoid_derivative
 from rhn.utils.scale import Scaled, bound_of, product, scaled_product
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ class RHN(DeclaredCell):
             W = torch.block_diag(*W.chunk(self.blocks))
         options = {"state_mask": state, "candidate_mask": candidate, "activation": self.activation}
         weights = W, self.weight_hh, self.biases()
-        return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
+        return TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return product(partial(self._factors, x, s))

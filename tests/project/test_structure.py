@@ -198,8 +198,6 @@ SHARED_NAMES = {
     "forward": "of a kernel",
     "backward": "of a kernel",
     "supports": "of a kernel",
-    "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
-    "GRU": "the cell, and rhn.kernels.GRU, its kernel",
     "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
 }
 """Public names that several modules define, and why."""
