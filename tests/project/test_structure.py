@@ -37,9 +37,9 @@ LEVELS_TEXT = """
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin.door gersgorin.linalg gersgorin.autodiff
-    gersgorin.step gersgorin.jacobians gersgorin.large_jacobian gersgorin.layers \
-        gersgorin.one_step gersgorin.data gersgorin.losses gersgorin.zeros
-    gersgorin.run gersgorin.model_map
+    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.data gersgorin.losses \
+        gersgorin.zeros
+    gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
     trainability
