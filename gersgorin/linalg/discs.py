@@ -29,8 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.checks import check_square
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.spectrum import check_square, one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.scale import scaled, unscaled
 from rhn.utils.validation import in_short, whole_number
@@ -120,11 +119,6 @@ def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
     return moduli.sum(-1 if axis == "row" else -2)
 
 
-def _binary_scale(size: float) -> float:
-    """The power of two by which a positive size must be divided to lie in [1, 2)."""
-    return math.ldexp(1.0, math.frexp(size)[1] - 1)
-
-
 def overlap_ends(
     centers: np.ndarray, radii: np.ndarray, others: np.ndarray, their_radii: np.ndarray
 ) -> tuple[float, float]:
@@ -138,7 +132,7 @@ def overlap_ends(
     (4.0, 4.0)
     """
     farthest = max((np.abs(centers) + radii).max(), (np.abs(others) + their_radii).max())
-    size = _binary_scale(float(farthest))
+    size = math.ldexp(1.0, math.frexp(farthest)[1] - 1)
     c, r, d, s = centers[:, None] / size, radii[:, None] / size, others / size, their_radii / size
     low, high = np.maximum(c - r, d - s), np.minimum(c + r, d + s)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -165,7 +159,7 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
     [(-1+0j), 1j, (1+0j), (1-0j), -1j, (-1-0j), (-1+0j)]
     """
     # squares then neither overflow nor underflow
-    scale = _binary_scale(float((np.abs(centers) + radii).max()))
+    scale = math.ldexp(1.0, math.frexp((np.abs(centers) + radii).max())[1] - 1)
     envelope = _upper_envelope(centers / scale, radii / scale)
     ends = [start for _, _, start in envelope[1:]] + [np.inf]
     curves: list[list[np.ndarray]] = []

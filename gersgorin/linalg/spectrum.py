@@ -1,6 +1,7 @@
 """Eigenvalues of batches of matrices, their condition numbers and departure from normality, by one
 single-threaded LAPACK call on each core; and the products of the Jacobians of many steps, their
-norms and exponents, without over- or underflow.
+norms and exponents, without over- or underflow. All functions of `gersgorin.linalg` check the
+matrices that they are given by `check_square`.
 
 Two LAPACK threads on one small matrix gain at most a tenth on an idle machine, and lose a factor of
 ten to three hundred on a busy one (measured at n = 64 to 830). A batch is therefore cut into
@@ -18,6 +19,7 @@ time first, with A[t] = ds[t+1]/ds[t] and s[t] the state before step t. Logarith
 exponents are per time step. No gradient flows through.
 """
 
+import cmath
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -31,11 +33,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gersgorin.linalg.checks import as_numbers, check_square
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.scale import Scaled, scaled
-from rhn.utils.validation import whole_number
+from rhn.utils.validation import in_short, whole_number
 
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
 THREAD = 2**21  # multiplications, sum of n^3, that take about as long as the start of a thread
@@ -279,3 +281,65 @@ def doubling_time(exponent: Tensor | float) -> Tensor:
     tensor([inf, inf, 1.])
     """
     return half_life(-as_numbers("exponent", exponent))
+
+
+def not_dense_real(t: Any) -> str | None:
+    """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
+    real and in memory; otherwise None.
+
+    >>> not_dense_real(torch.ones(2) * 1j), not_dense_real(torch.ones(2))
+    ('complex', None)
+    """
+    kinds = {
+        "nested": t.is_nested,
+        "on the meta device": t.is_meta,
+        "quantised": t.is_quantized,
+        "complex": t.is_complex(),
+        "sparse": str(t.layout) != "torch.strided",
+    }
+    return next((kind for kind, is_so in kinds.items() if is_so), None)
+
+
+def check_square(
+    A: Any, *, smallest: int = 1, steps: int | None = None, entries: bool = True
+) -> Tensor:
+    """Return A, a stack of finite square matrices (..., n, n), or (T, ..., n, n) of `steps` or more
+    steps, with n at least `smallest`; entries=False looks at its form only. Raises
+    InvalidInputError, NotFiniteError.
+
+    >>> check_square(torch.eye(2)).shape
+    torch.Size([2, 2])
+    """
+    dense = isinstance(A, Tensor) and A.layout is torch.strided and not A.is_meta
+    if not dense or A.dtype not in DTYPES or A.is_nested:
+        got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
+        raise InvalidInputError(f"A is {got}: expected a dense tensor, float32, float64 or complex")
+    shape, time = tuple(A.shape), steps is not None
+    good = len(shape) >= 2 + time and shape[-1] == shape[-2] >= smallest
+    if not good or shape[0] < (steps or 0):
+        layout = f"(T >= {steps}, ..., n, n)" if time else "(..., n, n)"
+        raise InvalidInputError(
+            f"A has shape {shape}: expected square matrices {layout} with n >= {smallest}"
+        )
+    # the sum is fast, but may overflow
+    if entries and not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
+        said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"
+        raise NotFiniteError(said, of="A")
+    return A
+
+
+def as_numbers(name: str, value: Any) -> Tensor:
+    """Convert a number, a list or an array of real or complex numbers to a tensor. Raises
+    InvalidInputError.
+
+    >>> as_numbers("z", [1, 2j])
+    tensor([1.+0.j, 0.+2.j])
+    """
+    if isinstance(value, Tensor):
+        if (kind := not_dense_real(value)) not in (None, "complex"):
+            raise InvalidInputError(f"{name} is {kind}: expected a dense tensor of numbers")
+        return value
+    try:
+        return torch.as_tensor(value, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected numbers") from error

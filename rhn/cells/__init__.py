@@ -9,8 +9,7 @@ from rhn.cells.registry import CELLS
 from rhn.utils.lazy import lazy_names
 
 _MODULES = {
-    "base": ("Cell", "CellMasks"),
-    "convert": ("from_torch",),
+    "base": ("Cell", "CellMasks", "from_torch"),
     "init": ("Initialization",),
     "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers", "recurrent_parts"),
     "registry": (
