@@ -25,7 +25,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,24 +63,11 @@ class Kernel:
 
     def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
         """Compute the result of one model, or under `vmap` of all models at once. Tensors may be
-        given by name. Raises InvalidInputError if a tensor does not fit.
-        """
-        named, options = self.check(*tensors, **options)
-        code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
-        if code is None:
-            return self.reference(**named, **options)
-        forward = partial(code[0], keep=torch.is_grad_enabled(), **options)
-        call = Code(self.name, forward, partial(code[1], **options), tuple(named))
-        stacked = (None if t is None else t.unsqueeze(0) for t in named.values())
-        return BatchedFunction.apply(call, *stacked)[0].squeeze(0)
-
-    def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
-        """Return all tensors by name and all options of a call. Raises InvalidInputError for a
-        tensor that does not fit to the weights.
+        given by name. Raises InvalidInputError if a tensor does not fit to the weights.
         """
         shapes = {name.removesuffix("?"): shape for name, shape in self.arguments.items()}
         given = [options.pop(name, None) for name in [*shapes][len(tensors) :]]
-        named = dict(zip(shapes, (*tensors, *given), strict=True))
+        named: dict[str, Any] = dict(zip(shapes, (*tensors, *given), strict=True))
         order = dict.fromkeys([*(name for name in FIRST if name in named), *named])
         like, sizes = named[next(iter(order))], Sizes()
         for name in order:
@@ -87,7 +75,15 @@ class Kernel:
                 dtype = torch.int64 if name == "targets" else None
                 title = f"{name} of the {self.name} kernel"
                 check_tensor(title, named[name], shapes[name], sizes, like, dtype)
-        return named, {**self.options, **options}
+        options = {**self.options, **options}
+        code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
+        if code is None:
+            return self.reference(**named, **options)
+        forward = partial(code[0], keep=torch.is_grad_enabled(), **options)
+        passes = {"forward": forward, "backward": partial(code[1], **options)}
+        call = SimpleNamespace(name=self.name, arguments=tuple(named), **passes)
+        stacked = (None if t is None else t.unsqueeze(0) for t in named.values())
+        return BatchedFunction.apply(call, *stacked)[0].squeeze(0)
 
     def _choose(self, **call) -> Passes | None:
         """Return the code for a call; None if only the reference can compute it."""
@@ -143,18 +139,10 @@ def _dimensions(shape: str) -> list[list[str]]:
     return [dimension.split("*") for dimension in shape.split()]
 
 
-class Code(NamedTuple):
-    """The name of a kernel, its passes, and the names of its tensors."""
-
-    name: str
-    forward: Callable
-    backward: Callable
-    arguments: tuple[str, ...]
-
-
 class BatchedFunction(torch.autograd.Function):
     """The forward pass over K models, with gradients for all tensors except masks and targets. The
-    residuals are returned too: torch.func saves only outputs.
+    residuals are returned too: torch.func saves only outputs. call: the name of a kernel, the names
+    of its tensors, and its passes.
     """
 
     @staticmethod
@@ -238,7 +226,7 @@ class _Backward(torch.autograd.Function):
         return tuple(unfolded), (0,) * len(unfolded)
 
 
-def _no_such_derivative(call: Code, what: str) -> RuntimeError:
+def _no_such_derivative(call: SimpleNamespace, what: str) -> RuntimeError:
     return RuntimeError(f'the fused {call.name} kernel has no {what}: use kernel="reference"')
 
 
