@@ -9,9 +9,17 @@ from rhn.cells.registry import CELLS
 from rhn.utils.lazy import lazy_names
 
 _MODULES = {
-    "base": ("Cell", "CellMasks", "from_torch"),
+    "base": ("Cell", "from_torch"),
     "init": ("Initialization",),
-    "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers", "recurrent_parts"),
+    "layers": (
+        "CellMasks",
+        "GateBlocks",
+        "Gates",
+        "Layer",
+        "Part",
+        "described_layers",
+        "recurrent_parts",
+    ),
     "registry": (
         "CELLS",
         "accepts",

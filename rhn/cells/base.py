@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from rhn.utils.validation import (
 )
 
 if TYPE_CHECKING:  # training needs no description of layers
-    from rhn.cells.layers import Gates, Layer
+    from rhn.cells.layers import CellMasks, Gates, Layer
 
 Shapes = dict[str, tuple[int, ...]]
 ClosedForm = Callable[..., Tensor] | None
@@ -40,25 +40,6 @@ MAX_SIZE = 10**7  # with more inputs or units, the number of weights overflows
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 OURS = {getattr(nn, name.partition(":")[2]): ours for name, ours in TORCH_CELLS.items()}
 """The name of our version of each class of torch."""
-
-
-class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences, constants without a gradient. A mask
-    that is None drops nothing.
-
-    All time steps and all recurrence layers share a draw (Gal and Ghahramani 2016):
-
-        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j     j is a gate or the candidate
-        s'  = (h * candidate) * t + s * c                     candidate: Semeniuta et al. (2016)
-
-    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep. With
-    J = 1 the blocks share one mask (official TensorFlow code). With J = G each block has its own
-    (official Torch7 code; RHN only).
-    """
-
-    input: Tensor | None = None
-    state: Tensor | None = None
-    candidate: Tensor | None = None
 
 
 class Cell(nn.Module):
@@ -177,7 +158,7 @@ class Cell(nn.Module):
         return self.depth == 1 or type(self).run_layer is not Cell.run_layer
 
     def forward(
-        self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None
+        self, x: Tensor, s0: Tensor | None = None, dropout: "CellMasks | None" = None
     ) -> tuple[Tensor, Tensor]:
         """Run the cell over time. Returns the outputs (T, B, n) and the last state (B, state_size),
         in the layout of x. Raises InvalidInputError if a shape, a type or a mask does not fit.
@@ -201,12 +182,12 @@ class Cell(nn.Module):
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
-    def _run(self, x: Tensor, s0: Tensor, *dropout: CellMasks) -> tuple[Tensor, Tensor]:
+    def _run(self, x: Tensor, s0: Tensor, *dropout: "CellMasks") -> tuple[Tensor, Tensor]:
         """Compute the outputs (T, B, n) and the last state (B, state_size)."""
         states = self.states(x, s0, *dropout)
         return self.outputs_of(states), states[-1]
 
-    def _mask_input(self, x: Tensor, masks: CellMasks) -> tuple:
+    def _mask_input(self, x: Tensor, masks: "CellMasks") -> tuple:
         """Apply an input mask that all blocks share. Returns x, and the other masks if any."""
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         given = {name: mask for name, mask in masks._asdict().items() if mask is not None}
@@ -217,7 +198,7 @@ class Cell(nn.Module):
             check_tensor(f"the {name} mask", mask, shapes[name], sizes, x)
         if len(given.get("input", ())) == 1:
             x = x * given.pop("input")[0]
-        return (x, CellMasks(**given)) if given else (x,)
+        return (x, cells.CellMasks(**given)) if given else (x,)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights in place by the scheme `init`, in the order of `named_parameters`."""

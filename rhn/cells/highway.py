@@ -37,12 +37,12 @@ from torch import Tensor
 from torch.linalg import matrix_norm
 
 from rhn import cells
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, optional
+from rhn.cells.base import DeclaredCell, Shapes, choice, optional
 from rhn.kernels.transition import ACTIVATIONS, TRANSITION, highway_layer, sigmoid_derivative
 from rhn.utils.scale import Scaled, bound_of, product, scaled_product
 
 if TYPE_CHECKING:
-    from rhn.cells.layers import Gates, Layer
+    from rhn.cells.layers import CellMasks, Gates, Layer
 
 
 class RHN(DeclaredCell):
@@ -120,8 +120,8 @@ class RHN(DeclaredCell):
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        separate, state, candidate = dropout or CellMasks()
+    def states(self, x: Tensor, s0: Tensor, dropout: "CellMasks | None" = None) -> Tensor:
+        separate, state, candidate = dropout or (None,) * 3
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
             x = torch.cat([x * mask for mask in separate], -1)

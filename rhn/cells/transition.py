@@ -32,12 +32,12 @@ from torch import Tensor
 from torch.linalg import matrix_norm
 
 from rhn import cells
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice
+from rhn.cells.base import DeclaredCell, Shapes, choice
 from rhn.kernels.transition import ACTIVATIONS, TRANSITION
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
 
 if TYPE_CHECKING:
-    from rhn.cells.layers import Layer
+    from rhn.cells.layers import CellMasks, Layer
 
 
 class DTRNN(DeclaredCell):
@@ -99,7 +99,7 @@ class DTRNN(DeclaredCell):
             s = self.run_layer(layer, x, s, y)
         return s
 
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: "CellMasks | None" = None) -> Tensor:
         skip = (self.weight_skip,) if self._shortcuts else ()
         weights = (self.weight_ih, self.weight_hh, self.bias, *skip)
         state_mask = None if dropout is None else dropout.state

@@ -63,19 +63,9 @@ class Kernel:
 
     def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
         """Compute the result of one model, or under `vmap` of all models at once. Tensors may be
-        given by name. Raises InvalidInputError if a tensor does not fit to the weights.
+        given by name. Raises InvalidInputError if a tensor does not fit.
         """
-        shapes = {name.removesuffix("?"): shape for name, shape in self.arguments.items()}
-        given = [options.pop(name, None) for name in [*shapes][len(tensors) :]]
-        named: dict[str, Any] = dict(zip(shapes, (*tensors, *given), strict=True))
-        order = dict.fromkeys([*(name for name in FIRST if name in named), *named])
-        like, sizes = named[next(iter(order))], Sizes()
-        for name in order:
-            if named[name] is not None or name in self.arguments:
-                dtype = torch.int64 if name == "targets" else None
-                title = f"{name} of the {self.name} kernel"
-                check_tensor(title, named[name], shapes[name], sizes, like, dtype)
-        options = {**self.options, **options}
+        named, options = self.check(*tensors, **options)
         code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
         if code is None:
             return self.reference(**named, **options)
@@ -84,6 +74,22 @@ class Kernel:
         call = SimpleNamespace(name=self.name, arguments=tuple(named), **passes)
         stacked = (None if t is None else t.unsqueeze(0) for t in named.values())
         return BatchedFunction.apply(call, *stacked)[0].squeeze(0)
+
+    def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
+        """Return all tensors by name and all options of a call. Raises InvalidInputError for a
+        tensor that does not fit to the weights.
+        """
+        shapes = {name.removesuffix("?"): shape for name, shape in self.arguments.items()}
+        given = [options.pop(name, None) for name in [*shapes][len(tensors) :]]
+        named = dict(zip(shapes, (*tensors, *given), strict=True))
+        order = dict.fromkeys([*(name for name in FIRST if name in named), *named])
+        like, sizes = named[next(iter(order))], Sizes()
+        for name in order:
+            if named[name] is not None or name in self.arguments:
+                dtype = torch.int64 if name == "targets" else None
+                title = f"{name} of the {self.name} kernel"
+                check_tensor(title, named[name], shapes[name], sizes, like, dtype)
+        return named, {**self.options, **options}
 
     def _choose(self, **call) -> Passes | None:
         """Return the code for a call; None if only the reference can compute it."""

@@ -138,27 +138,21 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     addends = [matmul.input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [(bias.unsqueeze(1),) * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
     activate = ACTIVATIONS[activation].in_place
-    A = [] if gn == n else [workspace(R, K, L, T, B, gn)]
-    _write_states(S, *A, addends=addends, products=products, activate=activate, m=candidate_mask)
-    return S[:, 0, 1:].clone(), S, *A
-
-
-def _write_states(S: Tensor, A: Tensor | None = None, *, addends, products, activate, m) -> None:
-    """Write the states into S, and a highway network's gates and unmasked candidate into A."""
-    n, outs = S.shape[-1], [out.unbind(1) for out in _outputs(S)]
-    states, zs = stages(S), outs if A is None else stages(A)
-    # the candidate, all gates, the carry gate
-    blocks = slice(n), slice(n, None), slice(2 * n, None)
-    Hs, Ts, Cs = (zs, zs, zs) if A is None else [stages(A[..., block]) for block in blocks]
-    for t in range(len(addends[0])):
+    states, outs, A = stages(S), [out.unbind(1) for out in _outputs(S)], []
+    zs = Hs = Ts = Cs = outs
+    if gn > n:  # the unmasked candidate, all gates, the carry gate
+        A, blocks = [workspace(R, K, L, T, B, gn)], (slice(n), slice(n, None), slice(2 * n, None))
+        zs, (Hs, Ts, Cs) = stages(A[0]), (stages(A[0][..., block]) for block in blocks)
+    for t in range(T):
         for layer, (recurrent, shortcut) in enumerate(products):
             s, z, out = states[layer][t], zs[layer][t], outs[layer][t]
             recurrent.forward(z, s, addends[layer][t])
             if shortcut is not None:
                 shortcut.forward(z, states[0][t], z)
             h = activate(Hs[layer][t])
-            if A is not None:
-                _mix(masked(h, m), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
+            if A:
+                _mix(masked(h, candidate_mask), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
+    return S[:, 0, 1:].clone(), S, *A
 
 
 def _mix(h: Tensor, s: Tensor, gates: Tensor, c: Tensor, out: Tensor) -> None:
