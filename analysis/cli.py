@@ -80,8 +80,7 @@ class GatesCommand(LayerCommand):
 
 @command_class
 class LesionCommand(LayerCommand):
-    """Loss with each layer switched off in turn (figure 6 of the paper). All lesioned networks run
-    as one batch.
+    """Loss with each layer switched off in turn (figure 6 of the paper).
 
     The control `blind` keeps a layer that reads an input, and removes only its input.
     """
@@ -94,7 +93,7 @@ class LesionCommand(LayerCommand):
     mode: Literal["bias", "carry", "blind"] | None = None
     """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
     carry gates opened. carry: the layer is skipped exactly. blind: its input is removed (default:
-    bias, or carry for cells without gates).
+    bias, or carry for cells without gates or without biases).
     """
     pairs: bool = False
     """Also switch off every pair of layers."""

@@ -51,7 +51,7 @@ class LesionTable(LayerResult):
 
     mode: str
     baseline: float
-    """Loss of the unlesioned network in nats per predicted step."""
+    """Loss of the unlesioned network: nats per predicted step, or the mean of the user's loss."""
     constant: float
     """Loss of the constant predictor with the lowest loss on these sequences; NaN with a loss of
     the user's.
@@ -65,7 +65,7 @@ class LesionTable(LayerResult):
     label: tuple[str, ...]
     """Lesioned layers of each entry, such as "1", "1.2" (cell 1, layer 2) or "1+3" (a pair)."""
     loss: Annotated[np.ndarray, "row"]
-    """Loss of each network in nats per predicted step."""
+    """Loss of each network, as `baseline`."""
     delta: Annotated[np.ndarray, "row"]
     """Damage of each entry: the difference in loss from the unlesioned network, or for "beyond
     blind" from the control.
@@ -155,5 +155,5 @@ def _plot_pairs(table: LesionTable, ax: "Axes") -> None:
 def _points(ax: "Axes", at: list, rows: Mapping[str, np.ndarray], **style: Any) -> None:
     """Draw damages with their intervals."""
     _, damage, low, high = np.transpose([*rows.values()])
-    errors = np.nan_to_num(np.clip([damage - low, high - damage], 0, None), posinf=0)
+    errors = np.clip([damage - low, high - damage], 0, None)
     ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)

@@ -81,7 +81,7 @@ def gate_activity(
     each = _by_sequence(network, task, sequences, batch_first)
     for done, (i, gates) in enumerate(each, start=1):
         finite = all(np.isfinite(layer).all() for layer in gates)
-        door.require(finite, f"gate along {names[i]}", "NaN", "0 to 1")
+        door.require(finite, f"gate along {names[i]}", "not finite", "0 to 1")
         units = [(layer, layer > OPEN, layer < CLOSED) for layer in gates]
         parts[i] = np.array([[numbers.mean(-1) for numbers in layer] for layer in units])
         progress(done, len(sequences))

@@ -66,6 +66,6 @@ class LayerResult(FigureResult):
 def layer_ticks(labels: tuple[str, ...], axis: Axis, first: int = 1) -> None:
     """Label an axis with the names of as many layers as fit. first: position of the first layer."""
     named = dict(enumerate(labels, first))
-    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axis.set_major_formatter(lambda place, _: named.get(round(place), ""))
     axis.set_label_text(LAYER)

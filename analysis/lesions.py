@@ -88,7 +88,7 @@ def lesion(
             for a language model; or the path of a file of chorales or a text. None: the data of the
             training run of the checkpoint. With `loss`: a list of what that function takes.
         mode: "bias", "carry" or "blind", see `analysis.lesion_modes` (default: "bias", or "carry"
-            for cells without gates).
+            for cells without gates or without biases).
         pairs: also lesion every pair of layers.
         loss: a function loss(model, sequence) that returns the loss of a sequence in a lesioned
             copy of the model. None: that of the next frame or token, in nats; a module then returns
@@ -132,7 +132,7 @@ def lesion(
     some = [partial(change, each) if each else dict for each in lesions]
     nll = measure(ready, changed=some, progress=progress).numpy()
     finite = np.isfinite(nll[0]).all()
-    door.require(finite, "loss without lesions", "not finite", "smaller weights")
+    door.require(finite, "loss without lesions", "not finite", "a number")
     if mode == "carry":
         _check_carried(network, measure, nll[0])
     columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames)

@@ -61,8 +61,8 @@ def report_page(
 ) -> str:
     """Return the page of a checkpoint or run folder as HTML, with its pictures.
 
-    data, split, cell, device: as for `analysis.lesion`. progress: called with (parts done, parts in
-    all, without those of further cells).
+    data, split, cell, device: as for `analysis.lesion`. progress: called with (parts done, parts
+    expected).
 
     Raises CheckpointError, DataError or InvalidInputError.
 

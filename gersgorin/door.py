@@ -99,7 +99,7 @@ def first_state(s0: Any, state_size: Any = None) -> Any:
     s0 = tree_map(lambda part: numbers("s0", part), s0)
     found = " and ".join(str(part.dtype) for part in tree_leaves(s0))
     good = bool(found) and all(part.dtype in PRECISIONS for part in tree_leaves(s0))
-    require(good, "s0", found or "empty", "tensors in float32 or float64")
+    require(good, "s0", found or "empty", "tensors in float32 or float64, or complex ones")
     return s0
 
 

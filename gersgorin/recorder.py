@@ -35,7 +35,7 @@ from rhn.utils.validation import number, whole_number
 
 LONGEST_PRODUCT = 32  # time steps
 LONGEST_UNSAVED = 10.0  # seconds after which a measurement writes the file
-NO_GRADIENTS = "no gradients: call recorder.step() after backward() and before zero_grad()"
+NO_GRADIENTS = "gradients are 0 or missing: expected step() between backward() and zero_grad()"
 OF_TRAINING = ("step", "loss", "gradient_norm", "relative_rate")  # arrays without the probe
 
 

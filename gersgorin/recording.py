@@ -28,17 +28,17 @@ MEASURES = {
     "reach": "largest modulus in the row discs",
     "exponent": "growth rate of ||ds[t]/ds[0]|| (1/time step)",
     "input_gain": "input gain ||ds'/dx||_2",
-    "state_gain": "layer gain ||ds_l/ds_l-1||_2",
+    "state_gain": "layer gain",
     "gate": "mean gate",
     "gradient_norm": "2-norm of the gradient",
     "relative_rate": "2-norm of the gradient / 2-norm of the weight",
 }
 """The rows of the table by the names of their arrays."""
 CONSTANT = "loss of the constant predictor"
-MANY, EVERY = "measurements", "optimiser steps between measurements"
+MANY, EVERY = "measurements", "optimiser steps between measurements, as asked"
 POSITIONS, MULTIPLIED = "measured time steps of the probe", "time steps of the growth rate"
-LOST = "measurements with NaN or infinite weights or states"
-NO_GRADIENT = "measurements after the first without gradients"
+LOST = "measurements with NaN or infinite numbers"
+NO_GRADIENT = "measurements after the first whose gradients are 0 or missing"
 LAYER, OF_WEIGHTS = "layer", ("gradient_norm", "relative_rate")
 SHOWN, MOST = 4, 8  # measurements in a table; weights of a panel
 WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
@@ -67,11 +67,11 @@ class Recording(FigureResult):
     )  # fmt: skip
 
     network: str
-    """The network in titles: its name, depth and units."""
+    """The network in titles: its name, and of a cell its depth and units."""
     data: str
     """Name of the probe."""
     every: int
-    """Optimiser steps from one measurement to the next."""
+    """Optimiser steps from one measurement to the next, as asked for."""
     probe: str
     """Checksum of the numbers of the probe."""
     parameters: tuple[str, ...]

@@ -88,7 +88,7 @@ class StepResult(FigureResult):
     """The label of the vertical axis of a figure."""
 
     network: str
-    """The network in titles: its name, depth and units."""
+    """The network in titles: its name, and of a cell its depth and units."""
     data: str
     """Name of the sequence."""
     unit: str
@@ -153,8 +153,8 @@ def median_and_ends(values: Any) -> list[Any]:
 
 
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
-    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. The growth
-    rate is 0 if rounding may cause it.
+    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. A growth
+    rate of at most 1e-7 counts as 0.
     """
     rate = float(log_norm[-1]) / len(log_norm)
     rate = 0.0 if abs(rate) <= ROUNDING else rate

@@ -161,8 +161,8 @@ def open_run(
         state_size: the number of entries of a first state of zeros, or of each of its tensors.
         layer: the recurrent layer of the module that is measured; None: its only one.
         batch_first: True for x (B, T, m), False for (T, B, m); None: the attribute of the module.
-        title, data, unit: names of the network, the sequence and a time step; None: the name, depth
-            and units of the network, x, and steps.
+        title, data, unit: names of the network, the sequence and a time step; None: the name of the
+            network, with depth and units of a cell, x, and steps.
 
     Raises InvalidInputError.
 
@@ -183,8 +183,7 @@ def open_run(
         s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
     states = run_states(step, x)
-    title = title or f"{step.name}, depth {step.depth}, {step.units} units"
-    return Run(step=step, inputs=x, states=states, title=title, data=data or "x",
+    return Run(step=step, inputs=x, states=states, title=title or step.title, data=data or "x",
                unit=unit or "steps")  # fmt: skip
 
 

@@ -58,8 +58,8 @@ class Step:
     """The copy of a module without a `cell`."""
     unpack: Callable[[Tensor], Any] | None = None
     """s (N,) -> the state of one row in the user's shapes."""
-    units: int = 0
-    """n, the units of a layer; N if it is unknown."""
+    title: str = ""
+    """The name, and of a cell its depth and units."""
 
     def own(self, name: str) -> Callable | None:
         """The method of the cell with this name; None if it has none.
@@ -149,12 +149,6 @@ def name_of(network: Any) -> str:
     return "f(x, s)" if name == "<lambda>" else name
 
 
-def units_of(network: Any, N: int) -> int:
-    """The hidden_size of a network; N if it has none."""
-    size = getattr(network, "hidden_size", None)
-    return size if isinstance(size, int) else N
-
-
 def layout_of(network: Any) -> bool | None:
     """The attribute batch_first of a module, or of its first recurrent layer; None: unknown."""
     inside = network.modules() if isinstance(network, nn.Module) else ()
@@ -210,8 +204,9 @@ def step_of_cell(
         after = cell.step(x, s)
         return cell.outputs_of(after)[0], after
 
+    title = f"{name}, depth {max(cell.stacked, cell.depth)}, {cell.hidden_size} units"
     return Step(name=name, rows=cell.step, first=first, cell=cell, unpack=unpack, both=both,
-                units=cell.hidden_size)  # fmt: skip
+                title=title)  # fmt: skip
 
 
 def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
@@ -270,9 +265,8 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
         return torch.stack([one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)])
 
     first, name = packing.pack(s0), packing.name
-    units = units_of(cell or f, len(first))
     return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, both=both,
-                units=units)  # fmt: skip
+                title=name)  # fmt: skip
 
 
 def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
@@ -301,8 +295,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
         return packing.output_of(found), packing.next_of(found, s)
 
     first = packing.pack(s0)[0]
-    units = units_of(module, len(first))
-    return Step(name=name, rows=rows, both=both, first=first, module=module, units=units,
+    return Step(name=name, rows=rows, both=both, first=first, module=module, title=name,
                 unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
 
 

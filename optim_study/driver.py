@@ -162,7 +162,7 @@ class Driver:
         study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
-        _logger.warning("a worker of study %s died (%s): its trials continue", name, cause)
+        _logger.warning("a worker of study %s died (%s)", name, cause)
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
         elif len(left) > 1:

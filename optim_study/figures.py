@@ -153,8 +153,8 @@ def swarm(heights: np.ndarray, size: float, room: float) -> np.ndarray:
     """Return sideways places (N,) of points of this size at these heights (N,), near to the middle,
     so that no point covers another, and at most `room` from the middle.
 
-    >>> swarm(np.array([0.0, 0.0, 5.0]), 1.0, 3.0).tolist()
-    [0.0, -1.0, 0.0]
+    >>> swarm(np.array([0.0, 0.0, 0.0, 5.0]), 1.0, 3.0).tolist()
+    [0.0, -1.0, 1.0, 0.0]
     """
     places, near = np.zeros(len(heights)), list[int]()
     for k in np.argsort(heights, kind="stable"):
@@ -210,7 +210,7 @@ def _spread(ax: Axes) -> None:
 
 def _draw_panel(ax: Axes, trials: Sequence[TrialRow], loss: Objective, below: float) -> None:
     """Draw the trials by scheme; those that trained are filled and lie over the others."""
-    (left, right), (bottom, top) = LEARNING_RATES[trials[0].optimizer], PAPERS_STD
+    (left, right), (bottom, top) = LEARNING_RATES["sgd"], PAPERS_STD
     style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     place = (left, bottom), right - left, top - bottom
     ax.add_patch(Rectangle(*place, label=PAPERS_RANGE, **style))

@@ -94,7 +94,7 @@ def region(row: TrialRow) -> str:
     """Return the region of a trial's settings: one of `REGIONS`, except "all settings"."""
     if row.init_scheme != "gaussian":
         return row.init_scheme
-    (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], PAPERS_STD
+    (slow, fast), (small, large) = LEARNING_RATES["sgd"], PAPERS_STD
     inside = slow <= row.learning_rate <= fast and small <= row.init_std <= large
     return PAPERS_RANGE if inside else OUTSIDE
 

@@ -52,9 +52,8 @@ class Checkpoint:
         }
         values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
         for module in model.modules():  # a tied parameter belongs to several modules
-            own = (module.named_parameters, module.named_buffers)
-            for name, t in [pair for named in own for pair in named(recurse=False)]:
-                setattr(module, name, values[t])
+            for own in (module._parameters, module._buffers):
+                own.update({name: values[t] for name, t in own.items() if t is not None})
         return model
 
     def new(self, cell: str | Callable[..., nn.Module] | None = None, **options) -> Any:

@@ -172,7 +172,7 @@ TABLE = (  # results, oracle, test, rows
      "step t of the smallest ||ds[t]/ds[0]||; steps whose product is 0"),
     ("Gains", "norms of NumPy", GERSGORIN + "test_results_of_runs.py::"
      "test_gains_are_norms_of_jacobians_of_layers_and_inputs",
-     "input, ||ds'/dx||_2; ||ds_l/ds_l-1||_2 of layer; steps without an input gain"),
+     "input, ||ds'/dx||_2; gain of layer; steps without an input gain"),
     ("MeanGates", "the equation of the gates",
      GERSGORIN + "test_results_of_runs.py::test_gates_of_a_function_have_its_names",
      "mean of all gates; transform gate; carry gate; input gate; forget gate; 1 - update gate"),
@@ -187,7 +187,7 @@ TABLE = (  # results, oracle, test, rows
     ("FixedPoints", "closed form", POINTS + "counts_and_times_of_known_eigenvalues",
      "moduli > 1; = 1; < 1; radius; growth time; decay time"),
     ("FixedPoints", "bisection", POINTS + "one_bistable_unit_has_three_points",
-     "fixed points; starts; starts that led to a point; starts that failed elsewhere"),
+     "fixed points of F; starts; starts that led to a point; starts that failed elsewhere"),
     ("FixedPoints", "closed form", POINTS + "the_ghost_of_a_lost_pair_is_slow_and_not_fixed",
      "slow; slow points; least |F(s) - s| of all ends"),
     ("FixedPoints", "slopes on both sides",
@@ -196,9 +196,9 @@ TABLE = (  # results, oracle, test, rows
      POINTS + "cycles_of_the_logistic_map_are_those_that_bisection_finds",
      "cycle; period; starts that led to a shorter period"),
     ("FixedPoints", "closed form", POINTS + "the_search_stays_in_the_box_of_the_starts",
-     "starts that ended at the edge of the box; margin of the box; states in which starts settle"),
+     "starts that ended at the edge of the box; margin of the box; states that starts reach"),
     ("FixedPoints", "a loop over the step", POINTS + "a_point_far_from_the_starts_is_found",
-     "steps until they settle"),
+     "steps of F until then"),
     ("FixedPoints", "a count",
      POINTS + "starts_are_states_of_the_run_points_between_them_or_random",
      "starts outside the run"),
@@ -239,18 +239,18 @@ TABLE = (  # results, oracle, test, rows
     ("Influence", "plain autograd", INFLUENCE + "a_single_number_of_the_inputs", "feature"),
     ("Recording", "autograd and NumPy", RECORDED + "every_number_is_that_of_autograd_and_numpy",
      "spectral radius; mean eigenvalue; largest modulus in the row discs; growth rate of "
-     "||ds[t]/ds[0]|| (1/time step); input gain ||ds'/dx||_2; layer gain ||ds_l/ds_l-1||_2; "
+     "||ds[t]/ds[0]|| (1/time step); input gain ||ds'/dx||_2; layer gain; "
      "mean gate; measured time steps of the probe; time steps of the growth rate"),
     ("Recording", "gradients of torch",
      RECORDED + "gradients_are_those_that_stand_at_the_step_a_layer_apart",
      "optimiser step; 2-norm of the gradient; 2-norm of the gradient / 2-norm of the weight; "
-     "optimiser steps between measurements"),
+     "optimiser steps between measurements, as asked"),
     ("Recording", "losses of a plain loop",
      RECORDED + "a_training_run_with_a_recorder_is_the_same_to_the_bit", "loss; measurements"),
     ("Recording", "a count",
      RECORDED + "a_run_that_diverges_is_nan_and_a_zero_product_minus_infinity",
-     "measurements with NaN or infinite weights or states; "
-     "measurements after the first without gradients"),
+     "measurements with NaN or infinite numbers; "
+     "measurements after the first whose gradients are 0 or missing"),
     ("Recording", "the number given",
      RECORDED + "figures_and_tables_show_the_recording_and_no_other_words",
      "loss of the constant predictor"),
@@ -341,7 +341,7 @@ LABELS = {  # words of these results that are no rows with a number
     "LesionTable": "data; split; mode; lesioned; layer; input removed (blind); two layers; "
     "diagonal: one layer; damage (nats per frame); damage (nats per token)",
     "Check": "classes of y; signs of y; numbers of y; entries of y; yours; sound; error; three "
-    "seeds; *; change; * closes 80 % of the gap to the lowest error",
+    "seeds; *; change; * closes 80 % of the gap to the lowest error in as many steps",
     "Cure": "yours; torch's; orthogonal; chrono gates; orthogonal, chrono gates; remembering; "
-    "initial weights; *; * closes 80 % of the gap to the lowest error",
+    "initial weights; *; * closes 80 % of the gap to the lowest error in as many steps",
 }

@@ -61,7 +61,7 @@ OF_Y = {
     "raw": "entries of y",
 }
 YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
-CHANGE, CLOSED = "change", "* closes 80 % of the gap to the lowest error"
+CHANGE, CLOSED = "change", "* closes 80 % of the gap to the lowest error in as many steps"
 LINE = "line of the first number that is not finite: "
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
@@ -97,6 +97,7 @@ class Check(Result):
     )  # fmt: skip
 
     examples: int
+    """Rows of x."""
     distinct: int
     """Different rows of x."""
     held_out: int
@@ -125,7 +126,7 @@ class Check(Result):
         return tuple(row.label for row in self.rows if row.starred)
 
     def title(self) -> list[str]:
-        data = f"{self.examples} examples ({self.distinct} distinct, {self.held_out} held out), "
+        data = f"{self.examples} examples ({self.distinct} distinct), {self.held_out} held out, "
         first, last = map(formatted, self.rates)
         rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} steps"
         return [

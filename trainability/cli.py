@@ -32,9 +32,9 @@ class CheckCommand:
     training: str = field(kw_only=False)
     """FILE.py:NAME: a dictionary with model, x, y, loss_fn, optimizer, or its function."""
     steps: int | None = None
-    """Optimiser steps of each row (default: those of FILE.py:NAME, or 1000)."""
+    """Optimiser steps (default: those of FILE.py:NAME, or 1000)."""
     seed: int | None = None
-    """First of three seeds (default: 0)."""
+    """First of three seeds (default: that of FILE.py:NAME, or 0)."""
     output: tuple[Path, ...] = ()
     """Files for all numbers (.json, .npz)."""
 
@@ -58,7 +58,9 @@ def arguments_in(word: str) -> dict[str, Any]:
     """Return the arguments in FILE.py:NAME. Raises InvalidInputError."""
     file, _, name = word.rpartition(":")
     if not Path(file).is_file() or not name.isidentifier():
-        raise InvalidInputError(f"the training is {word}: expected FILE.py:NAME")
+        raise InvalidInputError(
+            f"the training is {word}: expected FILE.py:NAME of a file that exists"
+        )
     path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
     try:
         value = runpy.run_path(file, run_name=Path(file).stem).get(name)

@@ -80,13 +80,10 @@ class Data:
     """Held-out examples: those that choose rows, and those that confirm them."""
     batch_size: int
     shuffle: bool
+    count: int
+    """Number of rows of x."""
     distinct: int
     """Number of different rows of x."""
-
-    @property
-    def count(self) -> int:
-        """The number of all examples."""
-        return len(self.train) + self.held_out
 
     @property
     def held_out(self) -> int:
@@ -157,7 +154,7 @@ def read_examples(
     if len(held) < LEAST or (len(kept) < len(held) and validation is None):
         raise InvalidInputError(
             f"x has {len(whole)} examples, {distinct} of them distinct, and {len(held)} can be "
-            f"held out: expected at least {LEAST}, or validation=(x, y)"
+            f"held out: expected at least {LEAST} and as many others, or validation=(x, y)"
         )
     half = len(held) // 2
     rows = torch.arange(len(held))
@@ -167,6 +164,7 @@ def read_examples(
         (held.part(rows[:half]), held.part(rows[half:])),
         min(batch_size, len(train)),
         shuffle,
+        len(whole),
         distinct,
     )
 

@@ -140,7 +140,7 @@ def quantiles(values: np.ndarray, share: float) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Comparison(FigureResult):
-    """Networks on the same data, in the order in which they were given.
+    """Networks along sequences, in the order in which they were given.
 
     >>> import torch
     >>> found = compare({"rnn": torch.nn.RNN(3, 4), "gru": torch.nn.GRU(3, 4)}, torch.rand(6, 3))
@@ -186,13 +186,17 @@ class Comparison(FigureResult):
 
     def figure_title(self) -> str:
         names = [", ".join(filter(None, each)) for each in (self.rows, self.columns)]
-        return "; ".join(filter(None, [*names, self.networks[0].first.data]))
+        return "; ".join(filter(None, [*names, self._named("data")]))
+
+    def _named(self, name: str) -> str:
+        """The data, or the units of steps, of the first runs of all networks."""
+        return ", ".join(dict.fromkeys(getattr(one.first, name) for one in self.networks))
 
     def title(self) -> list[str]:
-        first, runs = self.networks[0].first, sum(len(one.steps) for one in self.networks)
+        runs = sum(len(one.steps) for one in self.networks)
         steps = max(one.norm.shape[1] for one in self.networks)
         counts = f"{len(self.networks)} {NETWORKS}, {runs} {RUNS}"
-        return [f"{counts}; {first.data}, {steps} {first.unit}"]
+        return [f"{counts}; {self._named('data')}, {steps} {self._named('unit')}"]
 
     def table(self, share: float = 0.5) -> Mapping[str, Any]:
         """Return {column: numbers of the networks}, quantiles over the runs of each network."""
@@ -270,7 +274,7 @@ def compare(
     progress: Callable[[int, int], object] | None = None,
     **how: Any,
 ) -> Comparison:
-    """Measure networks on the same data, each as `spectra` does.
+    """Measure several networks, each as `spectra` does.
 
     Args:
         networks: {name: network}, or {(row, column): network} for a grid; a network without a
@@ -292,7 +296,9 @@ def compare(
     good = isinstance(networks, Mapping)
     door.require(good, "networks", door.kind(networks), "a dictionary of networks")
     unknown = [name for name in panels if name not in PANELS]
-    door.require(not unknown and len(panels) > 0, "panels", unknown, " or ".join(PANELS))
+    door.require(
+        not unknown and len(panels) > 0, "panels", unknown, f"a list of {', '.join(PANELS)}"
+    )
     places, sequences = _places(networks), _listed(x)
     draws = [*map(_listed, networks.values())]
     door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")

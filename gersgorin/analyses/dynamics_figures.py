@@ -49,11 +49,11 @@ def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
 def draw_exponents(ax: Axes, found: Any) -> Axes:
     """Draw the exponents against their number, with their margins."""
     known = np.isfinite(found.exponents)
-    number, margins = 1 + np.flatnonzero(known), np.nan_to_num(found.margins[known])
+    number = 1 + np.flatnonzero(known)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.errorbar(number, found.exponents[known], margins, fmt=".", color=RED, capsize=2)
+    ax.errorbar(number, found.exponents[known], found.margins[known], fmt=".", color=RED, capsize=2)
     ax.set_xlim(0.5 - 0.03 * len(known), 0.5 + 1.03 * len(known))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(xlabel=NUMBER, ylabel=EXPONENT)
     return ax
 

@@ -45,10 +45,10 @@ COLUMNS = (
     "from starts", "|F(s) - s|", "slow", "moduli > 1", "= 1", "< 1", "radius", "growth time",
     "decay time", "jump", "cycle",
 )  # fmt: skip
-FIXED, SLOWLY = "fixed points", "slow points"
+FIXED, SLOWLY = "fixed points of F", "slow points"
 COUNTS = (
     FIXED, SLOWLY, "period", "starts", "distinct starts", "starts outside the run",
-    "states in which starts settle", "steps until they settle", "starts that led to a point",
+    "states that starts reach", "steps of F until then", "starts that led to a point",
     "starts that led to a shorter period", "starts that ended at the edge of the box",
     "starts that failed elsewhere", "least |F(s) - s| of all ends", "margin of the box",
 )  # fmt: skip
@@ -81,7 +81,7 @@ class FixedPoints(StepResult):
     """Eigenvalues of dF^k/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: Annotated[np.ndarray, "point"]
     """Number of starts from which the search led to each point, (P,); 0 if the search led to the
-    point only from a state in which starts settle, or from another point of its cycle.
+    point only from a state that starts reach, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
     """How far the Jacobian jumps at each point, (P,), see `gersgorin.run.jumps`. At a
@@ -102,9 +102,9 @@ class FixedPoints(StepResult):
     at_edge: int
     """Number of starts whose search failed at the edge of the box: a point may lie outside."""
     settled: int
-    """Number of distinct states in which the starts settle, where the search also begins."""
+    """Number of distinct states that the starts reach, where the search also begins."""
     settled_after: int
-    """Number of time steps from the starts to the settled states, from 200 to 10,000."""
+    """Number of steps of F^k from the starts to these states, from 200 to 10,000."""
     least_residual: float
     """Least |F^k(s) - s|_2 at the ends of all searches."""
     margin: float
@@ -248,7 +248,7 @@ class IteratedMap:
         while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
             path = self.along(s, AT_ONCE * self.period)[:: self.period]
             drift, steps = _drifts(path, near), steps + AT_ONCE
-            s = path[-1][path[-1].isfinite().all(-1)]
+            s = path[-1][path[-1].norm(dim=-1).isfinite()]
             first = zeros.least_of_each(zeros.meeting(s, near), torch.zeros_like(s[:, 0]))
             s = s[first.sort().values]
         none = torch.zeros_like(s[:, 0])
@@ -306,7 +306,7 @@ def fixed_points(
     given = None if isinstance(starts, int | np.integer) else door.numbers("starts", starts)
     if given is not None:
         vectors = given.dim() == 2 and given.dtype in TOLERANCES
-        door.require(vectors, "starts", door.kind(given), "a number, or vectors (B, N)")
+        door.require(vectors, "starts", door.kind(given), "a number, or float vectors (B, N)")
         known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
         s0 = given[0] if s0 is None and not known else s0
     one = isinstance(x, Tensor | np.ndarray) and x.ndim == 1

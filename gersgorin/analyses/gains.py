@@ -18,7 +18,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run, with_scale
 
-INPUT, LAYER = "input, ||ds'/dx||_2", "||ds_l/ds_l-1||_2 of layer"
+INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"
 NO_NUMBER = "steps without an input gain"
 NORM, CURVES = "2-norm", ("input", "layer")
 

@@ -151,7 +151,7 @@ def over_steps(
         ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
     ax.set_ylabel(label)
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.margins(x=0.01)
     ax.spines[["top", "right"]].set_visible(False)
     plain_ticks(ax)

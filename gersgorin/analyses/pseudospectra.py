@@ -163,8 +163,10 @@ def pseudospectra(
     """
     run = open_run(network, x, s0, **how)
     T, N = len(run), run.state_size
-    side = (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side)
-    door.require(side > 1 and side % 2 == 1, "side", side, "an odd number of at least 3")
+    side = (
+        (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side, 3)
+    )
+    door.require(side % 2 == 1, "side", side, "an odd number of at least 3")
     steps = [round(k * (T - 1) / 3) for k in range(4)] if steps is None else steps
     shown = sorted({door.step_of_run(step, T) for step in steps})
     door.require(len(shown) > 0, "steps", steps, "at least one time step")

@@ -56,7 +56,7 @@ class DataOptions:
     """Options of the sequence."""
 
     chorale: Annotated[str | None, DATA] = None
-    """Chorale that the network reads, such as bwv66.6 or test-0 (default: bwv269)."""
+    """Chorale that the network reads, such as bwv66.6 or test-0 (default: bwv269, else test-0)."""
     data: Annotated[Path | None, DATA] = None
     """File of chorales (.json, .pickle) (default: that of the checkpoint, else of music21)."""
     input: Annotated[Path | None, DATA] = None

@@ -38,7 +38,7 @@ class OutputOptions:
     title: Annotated[str | None, OUTPUT_OPTIONS] = None
     """Title of the figure (default: network, data and at most two numbers)."""
     device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
-    """Device that computes the Jacobians; auto: a GPU if there is one, else the CPU."""
+    """Device of the computation; auto: a GPU if there is one, else the CPU."""
 
     @property
     def name(self) -> str:

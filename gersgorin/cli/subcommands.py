@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from cyclopts import Parameter
+
 from gersgorin.cli.options import NETWORK, OWN_OPTIONS, AnalysisOptions, DataOptions, NetworkOptions
 from gersgorin.cli.outputs import OUTPUT_OPTIONS, OutputOptions
 from rhn.utils.command_line import Device, command_class
+
+NO_OPTION = Parameter(parse=False)  # of a field that another command has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ class GatesCommand(AnalysisOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class InfluenceCommand(AnalysisOptions):
-    """How strongly each output of a network, or a loss, depends on the inputs before it.
+    """How strongly each output of a network, or a loss, depends on the inputs.
 
     examples:
       gersgorin influence --cell lstm --hidden-size 32
@@ -82,7 +86,7 @@ class FixedPointsCommand(AnalysisOptions):
     function: ClassVar[str] = "analyses.fixed_points:fixed_points"
 
     starts: Annotated[int | None, OWN_OPTIONS] = None
-    """Number of states of the run from which the search starts (default: 50)."""
+    """Number of states from which the search starts (default: 50)."""
     period: Annotated[int | None, OWN_OPTIONS] = None
     """Steps of the cycles to search for (default: 1, fixed points)."""
     margin: Annotated[float | None, OWN_OPTIONS] = None
@@ -141,6 +145,8 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     """New cells, as in the other commands."""
     depth: Annotated[tuple[int, ...], NETWORK] = ()  # type: ignore[assignment]
     """Depths of the new cells that have depths (default: 1)."""
+    module: Annotated[str | None, NO_OPTION] = None
+    checkpoint: Annotated[Path | None, NO_OPTION] = None
     before_training: Annotated[bool, NETWORK] = False
     """Also show trained networks before their training."""
     seeds: Annotated[int, NETWORK] = 1
@@ -166,11 +172,12 @@ class RecordingCommand(OutputOptions):
 
     path: Path = field(kw_only=False)
     """The file of the recording, or the folder of the training run."""
+    device: Annotated[Device, NO_OPTION] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCommand(DataOptions, NetworkOptions):
-    """Write inputs (T, m), states (T + 1, N), weights and Jacobians of a run to a file for NumPy.
+    """Write inputs (T, m), states (T + 1, N) and weights of a run to a file for NumPy.
 
     examples:
       gersgorin run --cell rhn --depth 5 --output run.npz --jacobians

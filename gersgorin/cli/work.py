@@ -34,6 +34,7 @@ from rhn.utils.validation import check_room, whole_number
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE, AFTER = "before training", "trained"
 NO_USE = "a network that it changes"
+IN_FILE = "FILE.py:NAME of a file that exists"
 CELL, UNITS = "rhn", 64  # of a new cell
 ALLOWED = {
     "cell": {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"},
@@ -266,7 +267,7 @@ def imported(word: str) -> Any:
     file, _, name = word.rpartition(":")
     if not file.endswith(".py"):
         return import_named(word, "module")
-    door.require(Path(file).is_file() and name.isidentifier(), "module", word, "FILE.py:NAME")
+    door.require(Path(file).is_file() and name.isidentifier(), "module", word, IN_FILE)
     path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
     try:
         with door.users_code(f"{file} cannot be imported"):

@@ -164,9 +164,7 @@ def _converged(name: str, stack: Tensor) -> Any:
     try:
         found = getattr(np.linalg, name)(stack.numpy(force=True))
     except np.linalg.LinAlgError:
-        raise InvalidInputError(
-            "A: the eigenvalues did not converge; scale the matrix, or add a little noise"
-        ) from None
+        raise InvalidInputError("A: the eigenvalues did not converge") from None
     complex_type = torch.promote_types(stack.dtype, torch.complex64)
     return tree_map(lambda part: torch.from_numpy(part).to(complex_type), found)
 
@@ -251,7 +249,7 @@ def running_products(A: Tensor, exponent: Tensor | int = 0, before: Scaled | Non
         before = M, e
         found.append(before)
     P, exponents = map(torch.stack, zip(*found, strict=True))
-    return P, torch.where((P == 0).all(-1).all(-1), 0, exponents)
+    return P, exponents
 
 
 def log_norms(P: Tensor, exponent: Tensor) -> Tensor:

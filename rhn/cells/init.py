@@ -41,8 +41,8 @@ DEFAULT_SCALE = {
     "memory": 100.0,
 }
 EXPECTED = (
-    "uniform[:A], gaussian[:STD], identity[:STD], scaled[:G], orthogonal[:G], memory[:T], each at "
-    f"most {LARGEST_INIT:g} (T: a whole number), and ,bias:B for constant biases"
+    "uniform[:A], gaussian[:STD], identity[:STD], scaled[:G], orthogonal[:G], memory[:T], each "
+    f"from 0 to {LARGEST_INIT:g} (T: a whole number above 0), and ,bias:B for constant biases"
 )
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")

@@ -65,14 +65,16 @@ TORCH_CELLS = {
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
     """Return a decorator that registers your own cell, a class or a function, under a name of a-z,
-    0-9, - and _. Its attribute `learning_rate` is the default learning rate for the chorales
-    (otherwise 0.2). Raises InvalidInputError.
+    0-9, - and _, a letter first. Its attribute `learning_rate` is the default learning rate for the
+    chorales (otherwise 0.2). Raises InvalidInputError.
 
     >>> register_cell("mine")(lambda *sizes, **options: CELLS["gru"](*sizes, **options))(3, 4)
     GRU(3, 4, depth=1, init='uniform:0.04', update_bias=None)
     >>> del CELLS["mine"]
     """
-    refused = InvalidInputError(f"name is {name!r}: expected a new one of a-z, 0-9, - and _")
+    refused = InvalidInputError(
+        f"name is {name!r}: expected a new one of a-z, 0-9, - and _, a letter first"
+    )
     if not re.fullmatch("[a-z][a-z0-9_-]*", name):
         raise refused
 

@@ -17,7 +17,7 @@ class Get:
     name: str = field(kw_only=False)
     """A published text (ptb, enwik8, text8), or jsb for the chorales."""
     out: Path | None = None
-    """Folder to write to. Default: your data folder, where the other commands look for data."""
+    """Folder to write to. Default: your data folder, where the other commands look for texts."""
 
     def run(self) -> None:
         print(f"--data {get(self.name, self.out)}")

@@ -90,7 +90,7 @@ class Train(Running):
     seeds: Count = 1
     """Train N seeds side by side, beginning with the seed of the configuration."""
     record: Count | None = None
-    """Every N optimiser steps measure spectra, gains and gates for `gersgorin recording`."""
+    """Measure spectra, gains and gates every N optimiser steps; chorales at the end of an epoch."""
     dry_run: bool = False
     """Train nothing. Only print the whole configuration as JSON, which --config can read."""
     settings: Fields = field(default_factory=dict)

@@ -29,7 +29,8 @@ class Evaluate(TrainedOptions):
     """Measure how well a trained model predicts: nats per frame of a chorale, or nats per token and
     the perplexity of words or the bits per character.
 
-    The mean is over every token except the first, or every frame except the first of each chorale.
+    The first frame of a chorale and the first token of a text, or of each of its pieces, have no
+    loss.
     """
 
     split: Literal["train", "valid", "test"] = "test"

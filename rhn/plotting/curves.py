@@ -79,7 +79,7 @@ def draw_curves(curves: Sequence[Curves], size: str = "page") -> Figure:
         ax.plot(c.epochs, c.train, "--", color=color, linewidth=1)
         ax.plot(c.epochs, c.valid, color=color, linewidth=1.3, label=c.name)
         ax.plot(c.epochs[c.place], c.valid[c.place], "o", color=color, markersize=5)
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.set_yscale("log")
     ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
     for name in figure.legend(loc="outside right upper").get_texts():

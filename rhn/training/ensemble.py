@@ -61,7 +61,10 @@ class Ensemble:
         }
         trained = [name for name, p in models[0].named_parameters() if p.requires_grad]
         weights = {name: stacked.pop(name) for name in trained}
-        return cls(copy.deepcopy(models[0]).to("meta"), weights, stacked)
+        empty: dict[int, Any] = {id(t): t.to("meta") for t in models[0].buffers()}
+        for p in models[0].parameters():  # one for all names of a tied weight
+            empty[id(p)] = nn.Parameter(p.to("meta"), p.requires_grad)
+        return cls(copy.deepcopy(models[0], empty), weights, stacked)
 
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))

@@ -17,7 +17,7 @@ Scaled = tuple[Tensor, Tensor]
 
 def scaled(M: Tensor, exponent: Tensor | int = 0) -> Scaled:
     """Return M 2^exponent as (M', e), scaled so that the largest modulus of an entry of M' is in
-    [1/2, 1). M = 0 is not scaled.
+    [1/2, 1). The exponent of M = 0 is 0.
 
     >>> M, e = scaled(torch.tensor([[6.0]]))
     >>> float(M), int(e)
@@ -27,7 +27,8 @@ def scaled(M: Tensor, exponent: Tensor | int = 0) -> Scaled:
     # 2^-e itself neither overflows nor becomes subnormal
     limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2
     more = torch.frexp(largest).exponent.long().clamp(-limit, limit)
-    return M * torch.exp2(-more.to(largest.dtype))[..., None, None], more + exponent
+    M = M * torch.exp2(-more.to(largest.dtype))[..., None, None]
+    return M, torch.where(largest == 0, 0, more + exponent)
 
 
 def unscaled(M: Tensor, exponent: Tensor) -> Tensor:

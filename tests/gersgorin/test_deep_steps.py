@@ -127,6 +127,14 @@ def test_a_jacobian_that_overflows_has_a_product():
     assert np.isnan(found.norm).all()
 
 
+def test_a_jacobian_of_zero_does_not_underflow():
+    cell = DTRNN(1, 3, 2, nonlinearity="relu")
+    torch.nn.init.constant_(cell.bias, -9.0)  # all units are off
+    found, gain = spectra(cell, torch.zeros(4, 1)), gains(cell, torch.zeros(4, 1))
+    assert not found.norm.any() and not found.eigenvalues.any() and not gain.input.any()
+    assert not any(found.notes().values())
+
+
 def test_only_jacobians_out_of_range_are_computed_with_their_scale():
     def scaled_jacobian(x, s):
         return torch.ones(len(x), 1, 1), torch.full((len(x),), -2000)

@@ -420,3 +420,9 @@ def test_axes_are_eigenvectors_of_the_covariance_of_the_states():
     found, wanted = principal_axes(states), np.linalg.eigh(np.cov(states.T))[1][:, :-3:-1].T
     np.testing.assert_allclose(abs(found), abs(wanted), atol=1e-12)
     assert (found[[0, 1], abs(found).argmax(1)] > 0).all()
+
+
+def test_states_that_grow_beyond_all_numbers_are_no_points():
+    starts = torch.tensor([[-1.0, 1.0], [2.0, 3.0]]).double()
+    found = fixed_points(lambda x, s: 2 * s, torch.zeros(1), starts=starts)
+    np.testing.assert_allclose(found.states, [[0, 0]], atol=1e-9)

@@ -217,7 +217,7 @@ def cross(z, y):
 TASKS = {
     "the last of words": (LastState(3), None, torch.arange(N) % 3, nn.CrossEntropyLoss(), {}),
     "every step": (EachState(3), None, torch.arange(N * T).reshape(N, T) % 3, cross, {}),
-    "classes on axis 1": (
+    "classes of every step on axis 1": (
         nn.Sequential(EachState(3), nn.Flatten(1), nn.Unflatten(1, (3, T))),
         None,
         torch.arange(N * T).reshape(N, T) % 3,
@@ -246,7 +246,7 @@ TASKS = {
         {},
     ),
     "numbers of every step": (EachState(), None, sums()[0][..., :1], nn.MSELoss(), {}),
-    "axis 1": (
+    "every step, on axis 0": (
         EachState(3),
         sums()[0].transpose(0, 1),
         (torch.arange(N * T) % 3).reshape(T, N),
@@ -284,6 +284,13 @@ class Named(Pair):
 
 
 names = {"ids": torch.randint(9, (N, T)), "other": torch.randn(N, 1)}
+TASKS["a number of every step"] = (
+    nn.Sequential(EachState(1), nn.Flatten()),
+    None,
+    torch.randn(N, T),
+    nn.MSELoss(),
+    {},
+)
 TASKS["a dictionary"] = (Named(), names, torch.randn(N, 1), nn.MSELoss(), {})
 TASKS["arguments by name"] = (Pair(), names, torch.randn(N, 1), nn.MSELoss(), {})
 
@@ -291,13 +298,14 @@ TASKS["arguments by name"] = (Pair(), names, torch.randn(N, 1), nn.MSELoss(), {}
 @for_each("name", list(TASKS))
 def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
     model, x, y, loss_fn, how = TASKS[name]
-    if name == "axis 1":
+    if name == "every step, on axis 0":
         model.rnn.batch_first = False
     run = run_of(model, sums()[0] if x is None else x, y, loss_fn, **how)
     for label in (GRU, EVERYTHING):
         with restored(model, run.optimizer):
             other = CHANGES[label](run, UNKNOWN)
             assert isinstance(other.model, Reader), label
+            assert other.model.every == ("step" in name)
             x, y, _ = next(run.data.minibatches(0))
             assert other.output(x).shape == run.output(x).shape, label
             assert np.isfinite(train_run(other, 2, 0)).all()

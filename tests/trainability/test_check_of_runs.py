@@ -91,6 +91,7 @@ def test_all_that_is_printed_are_literals_and_numbers(slow):
                 loss_fn=lambda z, y: torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()),
     ):  # fmt: skip
         assert other_words(found) == set()
+        assert found.entries == (3 if found.kind == "classes" else 1)
 
 
 def test_a_check_is_read_back_from_json_and_arrays(slow, tmp_path):

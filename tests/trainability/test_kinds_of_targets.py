@@ -56,6 +56,12 @@ CASES = {
     "squared error": (LastState(1), sums()[1], nn.MSELoss(), "numbers"),
     "own squared error": (LastState(1), sums()[1], squared, "numbers"),
     "own squared error that pairs all": (LastState(1), sums()[1][:, 0], squared, "numbers"),
+    "own squared error of the last frame": (
+        EachState(1),
+        sums()[0][..., :1],
+        lambda z, y: squared(z[:, -1], y[:, -1]),
+        "numbers",
+    ),
     "absolute error": (LastState(1), sums()[1], nn.L1Loss(), "numbers"),
     "quantile": (LastState(1), sums()[1], pinball, "raw"),
     "density": (LastState(2), sums()[1], density, "raw"),

@@ -121,6 +121,12 @@ def test_half_of_the_units_remember_an_input_for_many_steps():
     assert sizes[1] > 1e-3 > 1e6 * sizes[0]
 
 
+def test_matrices_of_gates_have_deviation_1_over_sqrt_fan_in_beside_units_that_remember():
+    model = nn.ModuleList([nn.RNN(3, 4), nn.GRU(3, 100)])
+    assert remembering_(model, 50) == 1
+    assert model[1].weight_hh_l0.std().item() == pytest.approx(0.1, rel=0.05)
+
+
 def test_a_generator_decides_all():
     pair = nn.GRU(3, 4), nn.GRU(3, 4)
     for model in pair:

@@ -35,7 +35,7 @@ def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None
     return TrainingRun(model, loss_fn, optimizer, scheduler, read, score, **more)
 
 
-FRAME = {"examples", "(", "distinct,", "held", "out),", "steps;", ":", "error:", ";", "rate", "to",
+FRAME = {"examples", "(", "distinct),", "held", "out,", "steps;", ":", "error:", ";", "rate", "to",
          "steps", ",", "rows", "explained:", "note:", "SGD,", "Adam,"}  # fmt: skip
 
 

@@ -10,9 +10,9 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import input_jacobian, temporal_jacobian
-from rhn.cells import GRU, from_torch, name_of_cell, resolve_cell
+from rhn.cells import from_torch, name_of_cell, resolve_cell
 from rhn.cells.base import OURS
-from rhn.checkpoints import load, save
+from rhn.checkpoints import load
 from rhn.models import PolyphonicModel
 
 m, n, B, T = 3, 5, 2, 7
@@ -77,10 +77,19 @@ def test_outputs_states_and_gradients_are_torch_s(kind, options, layers, first, 
             assert_close(found, weight.grad.flatten()[-len(found) :], 1e-11, f"{name} of {k}")
 
 
+def assert_loaded_by_name(theirs, ours, folder):
+    """The cell that is read from a file of a layer of torch has the weights of ours."""
+    torch.save(theirs.state_dict(), folder / "layer.pt")
+    again = load(folder / "layer.pt", f"torch.nn:{type(theirs).__name__}")
+    for p, q in zip(again.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(p, q.float())
+
+
 @for_each(("kind", "options"), KINDS)
-def test_the_step_the_jacobians_and_the_gates_of_a_stack(kind, options):
+def test_the_step_the_jacobians_the_gates_and_the_file_of_a_stack(kind, options, tmp_path):
     theirs = built(kind, 3, **options)
     stack = from_torch(theirs)
+    assert_loaded_by_name(theirs, stack, tmp_path)
     x, s = torch.randn(m, **DOUBLE), torch.randn(stack.state_size, **DOUBLE)
 
     def step(x, s):
@@ -103,14 +112,17 @@ def test_the_step_the_jacobians_and_the_gates_of_a_stack(kind, options):
 
 @for_each("kind", OURS)
 @for_each("options", [{}, {"bias": False}, {"nonlinearity": "relu"}])
-def test_torch_s_single_step_cells_and_names(kind, options):
+def test_torch_s_single_step_cells_files_and_names(kind, options, tmp_path):
     if "nonlinearity" in options and not issubclass(kind, nn.RNNCell):
         return
     theirs = kind(m, n, **options, **DOUBLE)
     randomize(theirs)
     ours = from_torch(theirs)
+    assert_loaded_by_name(theirs, ours, tmp_path)
     named = resolve_cell(f"torch.nn:{kind.__name__}")(m, 100)
     assert type(named) is type(ours) and name_of_cell(ours) == OURS[kind]
+    built_in = PolyphonicModel(lambda m, n, _, **where: kind(m, n, **where), hidden_size=5)
+    assert type(built_in.cells[0]) is type(ours)
     assert all(0.09 < p.abs().max() <= 0.1 for p in named.parameters()), "within 1 / sqrt(n)"
     if isinstance(theirs, nn.RNNCellBase):
         x, s = torch.randn(4, m, **DOUBLE), torch.randn(4, ours.state_size, **DOUBLE)
@@ -120,11 +132,3 @@ def test_torch_s_single_step_cells_and_names(kind, options):
     with torch.no_grad():
         next(theirs.parameters()).zero_()
     assert ours.weight_ih.any(), "weights are copied"
-
-
-def test_a_network_of_torch_s_cell_is_saved_and_loaded_by_its_name(tmp_path):
-    model, x = PolyphonicModel("torch.nn:LSTM", hidden_size=5), torch.rand(4, 2, 88)
-    again = load(save(tmp_path / "m.safetensors", model))
-    assert again.cell == "torch.nn:LSTM" and torch.equal(again(x), model(x))
-    theirs = PolyphonicModel(lambda m, n, depth, **where: nn.GRU(m, n, **where), hidden_size=5)
-    assert type(theirs.cells[0]) is GRU

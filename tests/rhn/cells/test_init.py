@@ -28,6 +28,7 @@ def same(a, b):
 def test_a_seed_gives_the_same_weights_in_every_type_and_place(case):
     before = torch.get_rng_state()
     cell, other = (case.plain(3, 4, generator=seeded(seed)) for seed in (5, 6))
+    assert str(cell.init) == ("identity:0.001" if case.key == "irnn" else "uniform:0.04")
     assert not torch.equal(cell.weight_ih, other.weight_ih)
     other.reset_parameters(seeded())
     assert same(cell, other)
@@ -71,13 +72,6 @@ def test_weights_have_the_mean_and_the_spread_of_their_scheme(case, scheme):
         error = std / w.numel() ** 0.5
         assert abs(w.mean()) <= 6 * error and abs(w.std() - std) <= 6 * error, name
         assert scheme != "uniform:0.3" or w.abs().max() <= 0.3
-
-
-@shallow
-def test_the_default_is_the_official_code_s_and_le_et_al_s_for_the_irnn(case):
-    scheme = "identity:0.001" if case.key == "irnn" else "uniform:0.04"
-    cell = case.plain(generator=seeded())
-    assert str(cell.init) == scheme and same(cell, case.plain(init=scheme, generator=seeded()))
 
 
 @shallow

@@ -4,32 +4,26 @@ import csv
 import json
 
 import numpy as np
-import pytest
 
 import rhn
 from rhn.checkpoints import read
 from rhn.data import Corpus, Piece
 from rhn.plotting.curves import draw_curves, read_curves
-from tests.rhn.texts import metrics
 
 
-@pytest.mark.parametrize("objective", ["train", "valid"])
-def test_the_epoch_of_the_curves_is_that_of_the_checkpoint(objective, tmp_path):
+def test_the_epoch_of_the_curves_is_that_of_the_checkpoint(tmp_path):
     """Here the lowest training loss is of a later epoch than the lowest validation loss."""
     random = np.random.default_rng(1)
     splits = [
         [Piece(random.integers(0, 2, (8, 88)), name=str(k), split=s, index=k) for k in range(3)]
         for s in ("train", "valid", "test")
     ]
-    changes = {"hidden_size": 8, "epochs": 12, "learning_rate": 0.5, "objective": objective}
+    changes = {"hidden_size": 8, "epochs": 12, "learning_rate": 0.5, "objective": "train"}
     (found,) = rhn.train("jsb-depth-1", Corpus(*splits, "noise"), out=tmp_path, **changes)
-    lines, (curves,) = metrics(tmp_path), read_curves(tmp_path)
-    train, valid = (
-        min(lines, key=lambda line: line[f"{split}_nll"])["epoch"] for split in ("train", "valid")
-    )
-    epoch = read(tmp_path).header["metadata"]["metrics"]["epoch"]
-    assert train > valid and epoch == {"train": train, "valid": valid}[objective]
-    assert curves.epochs[curves.place] == epoch == found.best_epoch
+    (curves,) = read_curves(tmp_path)
+    assert curves.valid.argmin() < curves.train.argmin() == curves.place
+    assert curves.epochs[curves.place] == found.best_epoch
+    assert read(tmp_path).metadata["metrics"]["epoch"] == found.best_epoch
 
 
 def test_curves_of_every_seed_are_drawn_with_a_dot_and_written(tmp_path, command):
@@ -54,8 +48,6 @@ def test_curves_of_every_seed_are_drawn_with_a_dot_and_written(tmp_path, command
     figure, table = tmp_path / "curves.svg", tmp_path / "curves.csv"
     printed = command(f"rhn report '{folder}' --output {figure} {table}")
     assert printed.code == 0 and figure.read_bytes().startswith(b"<?xml")
-    shown = [line.split()[-3:] for line in printed.out.splitlines()[1:3]]
-    assert shown == [["2", "8", "7"], ["3", "8.5", "7.5"]]
     with table.open() as file:
         rows = [[float(x) for x in row[-3:]] for row in [*csv.reader(file)][1:]]
     np.testing.assert_array_equal(rows, [row[2:] for curve in curves for row in curve.rows()])

@@ -5,7 +5,6 @@ code, never a traceback.
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,6 @@ def shell(line: str, cwd=None) -> subprocess.CompletedProcess:
 def test_a_full_device_is_one_sentence():
     done = shell(f"{LIGHT} > /dev/full")
     assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
-
-
-def test_a_command_whose_reader_has_ended_writes_its_files(own_folder, command):
-    line = "gersgorin plot --cell rnn --hidden-size 3 --steps 5 --output out.png --csv out.csv"
-    reader, writer = os.pipe()
-    os.close(reader)
-    with (
-        os.fdopen(writer, "w", buffering=1) as stream,
-        redirect_stdout(stream),
-        redirect_stderr(stream),
-    ):
-        assert command(line).code == 0
-    assert Path("out.png").stat().st_size and Path("out.csv").stat().st_size
 
 
 PRESSES = """

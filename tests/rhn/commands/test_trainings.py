@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from scipy.special import xlogy
 from tables import for_each
 
 import rhn
+from gersgorin.recording import Recording
 from rhn.checkpoints import read
 from rhn.data import chorales, read_text
+from rhn.training.chorales import constant_output_nll
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import write_chorale
@@ -33,6 +36,13 @@ def assert_same_run(one, other):
         ours, theirs = load_file(one / name), load_file(other / name)
         assert ours.keys() == theirs.keys()
         assert all(ours[key].equal(theirs[key]) for key in ours), name
+
+
+@pytest.fixture
+def copied(task, tmp_path) -> Path:
+    """A copy of the data."""
+    copy = shutil.copytree if task.data.is_dir() else shutil.copy
+    return Path(copy(task.data, tmp_path / task.data.name))
 
 
 one_task = pytest.mark.parametrize(
@@ -55,12 +65,10 @@ def test_a_killed_run_continues_to_the_same_bits(task, until, command, tmp_path)
 
 @one_task
 def test_a_run_killed_before_its_first_epoch_finds_its_data_or_those_that_are_named(
-    task, until, command, answer, refused, tmp_path
+    task, copied, until, command, answer, refused, tmp_path
 ):
-    data, run = tmp_path / task.data.name, tmp_path / "run"
-    copy = shutil.copytree if task.data.is_dir() else shutil.copy
-    copy(task.data, data)
-    line = task.line(run).replace(str(task.data), task.data.name)
+    run = tmp_path / "run"
+    line = task.line(run).replace(str(task.data), copied.name)
     process = until(line, run / "config.json", 1, cwd=tmp_path)
     process.kill()
     process.communicate()
@@ -68,8 +76,8 @@ def test_a_run_killed_before_its_first_epoch_finds_its_data_or_those_that_are_na
     if task.name == "text":  # stopped in its first epoch
         assert (found["checkpoint"], found["epochs"], found["finished"]) == (None, 0, False)
         refused("rhn evaluate", run, says="best.safetensors does not exist")
-    data.rename(tmp_path / "moved")
-    refused("rhn resume", run, says=f"{data} cannot be read")
+    copied.rename(tmp_path / "moved")
+    refused("rhn resume", run, says=f"{copied} cannot be read")
     assert command(f"rhn resume {run} --data", task.data).code == 0
     assert metrics(run)[-1]["epoch"] == 3
 
@@ -80,16 +88,6 @@ def test_ctrl_c_saves_everything(task, until, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and f"{tmp_path} is saved" in err and "Traceback" not in err
-
-
-@one_task
-def test_a_run_without_time_is_continued_by_either_command(task, trained, command, tmp_path):
-    for more in ("--max-minutes 0", ""):
-        assert task.train(tmp_path, f"--epochs 2 {more}") == 0
-        assert command(f"rhn resume {tmp_path} {more}").code == 0
-    assert metrics(tmp_path)[-1]["epoch"] == 2
-    assert command(f"rhn resume {tmp_path} --epochs 3").code == 0
-    assert_same_run(tmp_path, trained(task))
 
 
 def test_json_and_table_have_the_best_epoch_and_the_constant_predictor(
@@ -133,14 +131,12 @@ def test_seeds_side_by_side_are_continued_together(task, command, tmp_path):
 def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
     found = answer(prose.line(tmp_path, "--seeds 2"))["seeds"]
     alone = answer(prose.line(trained(prose)))
-    assert [row["seed"] for row in found] == [0, 1]
     assert found[0]["valid_perplexity"] == pytest.approx(alone["valid_perplexity"], rel=1e-4)
-    for row in found:
-        folder = tmp_path / f"seed-{row['seed']}"
-        assert row["checkpoint"] == str(folder / "best.safetensors")
-        valid = answer(f"rhn evaluate {folder} --split valid --batch-size 4")
-        assert valid["perplexity"] == pytest.approx(row["valid_perplexity"], rel=1e-6)
     assert found[0]["valid_perplexity"] != found[1]["valid_perplexity"]
+    for seed, row in enumerate(found):
+        valid = answer(f"rhn evaluate {tmp_path}/seed-{seed} --split valid --batch-size 4")
+        assert valid["perplexity"] == pytest.approx(row["valid_perplexity"], rel=1e-6)
+        assert row["checkpoint"] == f"{tmp_path}/seed-{seed}/best.safetensors"
 
 
 @one_task
@@ -154,41 +150,28 @@ def test_a_cell_of_the_user_is_imported_only_if_a_command_names_it(
         assert command(f"rhn {again} run --cell mycells:Mine").code == 0
 
 
-@pytest.fixture
-def other_chorales(tmp_path):
-    """A file of one made-up piece, three times."""
-    path, piece = tmp_path / "other.json", [[60, 64, 67], [62, 65], [60]] * 4
-    path.write_text(json.dumps({split: [piece] for split in ("train", "valid", "test")}))
-    return path
-
-
 def test_the_config_of_a_run_trains_again_on_its_data_or_on_others(
-    task, trained, other_chorales, command, tmp_path
+    task, trained, copied, command, tmp_path
 ):
-    line = f"rhn train --config {trained(task) / 'config.json'}"
-    assert command(f"{line} --out", tmp_path / "again").code == 0
-    assert_same_run(tmp_path / "again", trained(task))
-    more, data = ("--max-tokens 100", task.data)
-    if task.name == "chorales":
-        more, data = f"--data {other_chorales}", other_chorales
-    assert command(f"{line} {more} --epochs 1 --out", tmp_path / "other").code == 0
-    for out, path in (("again", task.data), ("other", data)):
-        assert stored_data(read(tmp_path / out)).path == path
+    line = f"rhn train --config {trained(task) / 'config.json'} --out {tmp_path}"
+    for out, data, more in (("again", task.data, ""), ("other", copied, f"--data {copied}")):
+        assert command(f"{line}/{out} {more}").code == 0
+        assert_same_run(tmp_path / out, trained(task))
+        assert stored_data(read(tmp_path / out)).path == data
 
 
-def test_a_run_is_not_measured_on_data_that_changed(task, trained, command, refused, tmp_path):
-    copy = shutil.copytree if task.data.is_dir() else shutil.copy
+def test_a_run_is_not_measured_on_data_that_changed(
+    task, trained, copied, command, refused, tmp_path
+):
     run = shutil.copytree(trained(task), tmp_path / "run")
-    data = Path(copy(task.data, tmp_path / task.data.name))
     config = run / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"path": str(data)}))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"path": str(copied)}))
     assert command("rhn evaluate", run).code == 0
-    changed = data / "test.txt" if data.is_dir() else data
-    content = changed.read_text()
-    changed.write_text(content * 2 if data.is_dir() else content.replace("]]]}", "], [60]]]}"))
+    changed = copied / "test.txt" if copied.is_dir() else copied
+    changed.write_text(changed.read_text().replace("]]]}", "], [60]]]}").replace("cat", "dog"))
     for subject in (run, run / "best.safetensors"):
-        refused("rhn evaluate", subject, says=f"checksum of {data} is")
-    assert command(f"rhn evaluate {run} --data", data).code == 0
+        refused("rhn evaluate", subject, says=f"checksum of {copied} is")
+    assert command(f"rhn evaluate {run} --data", copied).code == 0
 
 
 def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer):
@@ -199,14 +182,11 @@ def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer
 
 
 @for_each("split", ["train", "valid", "test"])
-def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, trained, answer):
+def test_chorales_are_evaluated_as_in_python(split, music, trained, answer):
     found, data = answer(f"rhn evaluate {trained(music)} --split {split}"), chorales(music.data)
-    assert found["nll"] == rhn.evaluate(rhn.load(trained(music)), data, split).nll
-    pieces = getattr(data, split)
-    assert (found["split"], found["frames"]) == (split, sum(map(len, pieces)) - len(pieces))
-    if split != "test":
-        best = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
-        assert found["nll"] == best[f"{split}_nll"]
+    wanted = rhn.evaluate(rhn.load(trained(music)), data, split)
+    assert found == {"nll": wanted.nll, "split": split, "frames": wanted.predicted}
+    assert wanted.predicted == sum(len(piece) - 1 for piece in getattr(data, split))
 
 
 @for_each(
@@ -214,23 +194,18 @@ def test_chorales_are_evaluated_as_in_python_and_in_training(split, music, train
     [{}, {"batch_size": 4}, {"temperature": 0.5}, {"mc": 3, "seed": 2}, {"max_tokens": 60}],
 )
 def test_a_text_is_evaluated_as_in_python(options, prose, trained, answer):
-    run, data = trained(prose), read_text("text", prose.data).valid
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
-    found = answer(f"rhn evaluate {run} --split valid {' '.join(words)}")
+    run, data = trained(prose), read_text("text", prose.data).valid[: options.get("max_tokens")]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    found = answer(f"rhn evaluate {run} --split valid", *words)
     config, model = text_of(read(run))[0], rhn.load(run)
-    how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
-    data = data[: options.get("max_tokens")]
     if "mc" in options:
         more = {"dropout": config.dropout, "window": config.window}
         wanted = monte_carlo_score(model, data, samples=3, seed=2, **more)
     else:
+        how = {name: options[name] for name in ("batch_size", "temperature") if name in options}
         wanted = score(model, data, **how)
     assert (found["nll"], found["tokens"]) == (wanted.nll, wanted.predicted)
-    assert wanted.predicted == len(data) - options.get("batch_size", 1)
     assert found["perplexity"] == pytest.approx(math.exp(wanted.nll))
-    if how == {"batch_size": 4}:  # as in training
-        best = min(line["valid_perplexity"] for line in metrics(run))
-        assert found["perplexity"] == pytest.approx(best, rel=1e-6)
 
 
 def test_characters_are_measured_in_bits(prose, tmp_path, command, answer):
@@ -257,3 +232,46 @@ def test_a_generated_text_is_that_of_python(prose, trained, command):
     texts = [command(f"{line} --seed {seed}").out for seed in (3, 4)]
     assert texts == [rhn.sample(model, vocabulary, seed=s, **how) + "\n" for s in (3, 4)]
     assert texts[0] != texts[1]
+
+
+# ---- rhn train --record N: the training does not change ------------------------------------------
+
+EVERY = {"chorales": 3, "text": 10}  # steps; an epoch of the short chorales has 2, of the text 29
+STEPS = {"chorales": [0, 4, 6], "text": [0, 10, 20, 30, 40, 50]}
+EPOCHS = {"chorales": 4, "text": 2}
+
+
+def record(folder) -> Recording:
+    return Recording.load(folder / "record.npz")
+
+
+def test_a_recorded_run_is_the_same_to_the_bit_and_continues_its_record(task, tmp_path, command):
+    plain, whole, stopped = (tmp_path / name for name in ("plain", "whole", "stopped"))
+    words = f"--epochs {EPOCHS[task.name]}"
+    assert task.train(plain, words) == 0
+    words += f" --record {EVERY[task.name]}"
+    assert task.train(whole, words) == 0
+    assert task.train(stopped, f"{words} --max-minutes 0") == 0
+    for more in ("--max-minutes 0", "--max-minutes 0", ""):
+        assert command(f"rhn resume {stopped} {more}").code == 0
+    assert_same_run(whole, plain)
+    assert_same_run(stopped, whole)
+    found, other = record(whole), record(stopped)
+    assert found.step.tolist() == STEPS[task.name] and found.every == EVERY[task.name]
+    assert np.isfinite(found.radius).all() and len({*found.loss}) == len(found)
+    for name in ("step", "loss", "radius", "exponent", "gradient_norm", "eigenvalues"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(other, name), name)
+
+
+def test_loss_and_gradients_are_those_of_the_probe(music, tmp_path):
+    assert music.train(tmp_path, "--epochs 1 --record 1") == 0
+    model, found = rhn.load(tmp_path / "best.safetensors"), record(tmp_path)  # of epoch 1
+    probe = torch.as_tensor(np.asarray(chorales(music.data).valid[0])).float()
+    loss = model.nll(probe).mean()
+    loss.backward()
+    assert found.loss[-1] == pytest.approx(loss.item())
+    corpus = chorales(music.data)
+    assert found.constant == constant_output_nll(corpus, corpus.valid[:1])
+    place = found.parameters.index("cells.0.weight_hh[1]")
+    gradient = model.cells[0].weight_hh.grad[1].norm().item()
+    assert found.gradient_norm[-1, place] == pytest.approx(gradient)

@@ -5,7 +5,6 @@ import json
 import pickle
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,9 +44,14 @@ def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt, caplog):
 
 
 @pytest.mark.slow
-def test_a_rebuilding_gives_the_set_again(rebuilt, tmp_path, monkeypatch):
+def test_a_rebuilding_gives_the_set_again_also_if_its_file_is_damaged(
+    rebuilt, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert chorales().checksum == rebuilt.checksum
+    for _ in range(2):
+        assert chorales().checksum == rebuilt.checksum
+        (path,) = (tmp_path / "rhn").iterdir()
+        path.write_bytes(path.read_bytes()[:-100])
 
 
 ROW = {"transposition_semitones": "0", "segments": "0:3", "parts": "", "rest_hold": "none"}
@@ -96,21 +100,6 @@ def test_every_note_of_a_score_is_that_of_music21(score):
     assert [sorted(part) for part in jsb.read_score(path)] == [sorted(part) for part in wanted]
 
 
-def test_the_chorales_are_rebuilt_once_and_again_if_the_file_is_damaged(
-    rebuilt, tmp_path, monkeypatch
-):
-    scores, frames = [], {piece.label: np.asarray(piece) for piece in rebuilt.pieces}
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(jsb, "read_score", lambda path: scores.append(path) or [])
-    label = "{split}-{index_in_split}".format
-    monkeypatch.setattr(jsb, "frames_of_score", lambda parts, row: frames[label(**row)])
-    for count in (374, 748):
-        assert {chorales().checksum, chorales().checksum} == {rebuilt.checksum}
-        assert len(scores) == count
-        (path,) = (tmp_path / "rhn").iterdir()
-        path.write_bytes(path.read_bytes()[:-100])
-
-
 @for_each(("name", "label"), [("BWV 414", "train-14"), ("Valid-33", "valid-33")])
 def test_a_chorale_is_the_first_of_its_name_in_any_spelling(name, label, rebuilt):
     piece = chorale(name)
@@ -123,9 +112,7 @@ def test_a_piece_is_an_array_of_bytes_whose_copies_keep_its_origin():
     piece = Piece(frames := np.eye(5, 88, dtype=np.uint8), name="bwv269", split="train", index=3)
     assert (piece.shape, piece.dtype, piece[2, 2]) == ((5, 88), np.uint8, 1)
     assert not np.shares_memory(piece, frames)
-    for plain in (np.asarray(piece), piece == 1, piece.sum(axis=1)):
-        assert type(plain) is np.ndarray
-    assert isinstance(piece.sum(), np.integer)
+    assert type(piece == 1) is type(piece.sum(axis=1)) is np.ndarray
     for twin in (copy.copy(piece), copy.deepcopy(piece), piece[:]):
         np.testing.assert_array_equal(twin, piece)
         assert (twin.name, twin.split, twin.index) == ("bwv269", "train", 3)
@@ -199,19 +186,3 @@ def test_a_pickle_of_python_2_is_read(tmp_path):
         b"(dp1\n" + b"".join(one % s.encode() for s in SPLITS)[1:] + b"s."
     )
     assert pitches(chorales(tmp_path / "old.pkl").test[0]) == [[60, 64]]
-
-
-@for_each("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_call_in_a_pickle_is_refused_and_not_made(protocol, tmp_path):
-    class Hostile:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "executed",)
-
-    hostile = pickle.dumps(SMALL | {"train": Hostile()}, protocol)
-    (tmp_path / "hostile.pickle").write_bytes(hostile)
-    (tmp_path / "executed").unlink(missing_ok=True)
-    with pytest.raises(DataError, match="it imports "):
-        chorales(tmp_path / "hostile.pickle")
-    assert not (tmp_path / "executed").exists()
-    pickle.loads(hostile)
-    assert (tmp_path / "executed").exists(), "the proof that this test can fail"

@@ -5,14 +5,12 @@ there.
 import functools
 import hashlib
 import http.server
-import socket
 import stat
 import threading
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from tables import for_each
 
 from rhn.data import datasets
 from rhn.data.datasets import TEXT_SETS, DataSet, data_folder, get
@@ -36,6 +34,11 @@ def server(tmp_path, monkeypatch):
 
         def log_message(self, *args):
             pass
+
+        def copyfile(self, source, output):
+            """Of "/cut", send half of the bytes that the header names."""
+            content = source.read()
+            output.write(content[: len(content) // 2] if self.path == "/cut" else content)
 
     def publish(name, content, *addresses, **counts):
         files = {}
@@ -81,6 +84,13 @@ def test_the_chorales_go_to_the_users_folder_from_the_first_address_that_answers
     assert path.read_bytes() == CONTENT
 
 
+def test_a_download_that_breaks_leaves_nothing(server, tmp_path):
+    server.publish("ptb", {"cut": CONTENT})
+    with pytest.raises(DataError, match="/cut"):
+        get("ptb", tmp_path / "data")
+    assert not [*(tmp_path / "data").iterdir()]
+
+
 def test_another_checksum_or_no_network_is_refused_and_the_old_file_stays(server, tmp_path):
     server.publish("ptb", {"one": CONTENT})
     (server.folder / "one").write_bytes(b"something else")
@@ -94,27 +104,6 @@ def test_another_checksum_or_no_network_is_refused_and_the_old_file_stays(server
         server.server_close()
     (tmp_path / "data" / "one").write_bytes(CONTENT)
     assert get("ptb", tmp_path / "data") == tmp_path / "data"
-
-
-@for_each("head", ["Content-Length: 10", "Transfer-Encoding: chunked"])
-def test_a_download_that_breaks_leaves_nothing(head, server, tmp_path):
-    """The server closes the connection after five of ten bytes."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def answer():
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(4096)
-            connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + b"a\r\nab")
-
-    threading.Thread(target=answer, daemon=True).start()
-    server.publish(
-        "ptb", {"one": b"0123456789"}, f"http://127.0.0.1:{listener.getsockname()[1]}/one"
-    )
-    with pytest.raises(DataError, match="/one"):
-        get("ptb", tmp_path / "data")
-    assert not [*(tmp_path / "data").iterdir()]
-    listener.close()
 
 
 def test_a_text_with_a_record_is_downloaded_shown_and_trained_on(

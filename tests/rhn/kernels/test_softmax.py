@@ -88,13 +88,6 @@ def test_values_and_gradients_are_as_exact_as_rounding_lets_them_be(
     assert_as_exact(ours, lambda: results(book, *wide[:3], targets, wide[3]), sizes)
 
 
-@for_each(("rate", "V", "way"), [(0.5, 5000, "C"), (0.5, 300, "torch"), (0, 5000, "torch")])
-def test_c_computes_large_vocabularies_if_units_are_dropped(rate, V, way):
-    with recorded_choices() as choices:
-        SOFTMAX(*arguments(2, 3, 4, V, rate=rate))
-    assert (choices[0] == "C") == (way == "C" and library() is not None)
-
-
 @for_each("rate", [0, 0.5])
 def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate, any_vocabulary):
     *inputs, targets, masks = arguments(7, 11, 33, 300, K=3, rate=rate)

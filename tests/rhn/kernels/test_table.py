@@ -22,31 +22,13 @@ def arguments(name: str = "highway") -> dict:
     return CASES[name].arguments(3, 5, 4, 7, 3, dtype=torch.float32)
 
 
-MISFITS = [
-    ("x", lambda t: t[..., :3]),
-    ("W", lambda t: t[:13]),
-    ("R", lambda t: t[..., :6]),
-    ("s0", lambda t: t[:3]),
-    ("b", lambda t: t[:2]),
-    ("x", lambda t: t[:0]),
-    ("W", torch.Tensor.double),
-    ("b", torch.Tensor.to_sparse),
-    ("b", lambda t: t.to("meta")),
-    ("s0", torch.Tensor.tolist),
-    ("b", lambda t: None),
-    ("candidate_mask", lambda t: torch.ones(4, 7)),
-]
-
-
-@for_each(("name", "change"), MISFITS)
+@for_each("change", [lambda t: t[:0], lambda t: None, torch.Tensor.tolist, torch.Tensor.to_sparse])
 @for_each("reference", [False, True])
-def test_a_tensor_that_does_not_fit_is_named(name, change, reference):
+def test_a_tensor_that_does_not_fit_is_named(change, reference):
     given = arguments()
-    given[name] = change(given.get(name))
-    with pytest.raises(
-        InvalidInputError, match=f"^{name} of the deep transition kernel .*expected"
-    ):
-        kernels.TRANSITION(**given, reference=reference)
+    for name, t in given.items():
+        with pytest.raises(InvalidInputError, match=f"^{name} of the deep transition kernel "):
+            kernels.TRANSITION(**given | {name: change(t)}, reference=reference)
 
 
 VIEWS = {

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tables import for_each
 from torch.utils._pytree import tree_map
 
+from rhn.cells import CELLS, RNN
 from rhn.training import trainer
 from rhn.training.ensemble import batch_order, weight_bytes, weights_generator
 from rhn.training.evaluation import evaluate_chorales, score
@@ -46,8 +47,20 @@ def assert_same(a, b, numbers, rounding=0.0):
         assert all(torch.equal(p, q) for p, q in pairs), f"trial {n}"
 
 
-@for_each("cell", ["rhn", "dts-rnn", "gru"])
-def test_chorales_are_trained_by_torch_s_sgd_on_the_mean_loss_of_a_frame(cell):
+class OnlyStep(RNN):
+    """A user's cell, which has no kernel, and a second name of a weight."""
+
+    def __init__(self, *sizes, **how):
+        super().__init__(*sizes, **how)
+        self.twin = self.weight_hh
+
+    def step(self, x, s):
+        return torch.tanh(x @ self.weight_ih.T + s @ self.twin[0].T + self.bias[0])
+
+
+@for_each("cell", ["rhn", "dts-rnn", "gru", "only a step"])
+def test_chorales_are_trained_by_torch_s_sgd_on_the_mean_loss_of_a_frame(cell, monkeypatch):
+    monkeypatch.setitem(CELLS.data, "only a step", OnlyStep)
     how = {"corpus": MUSIC, "cell": cell, "dtype": torch.float64, "epochs": 2}
     training = chorale_trainer([0, 1], rates={0: 0.5, 1: 0.1}, **how)
     plain = training.model(1)
