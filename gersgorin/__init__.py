@@ -47,8 +47,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.spectra": ("spectra",),
         "layers": ("layer_inputs",),
         "linalg.discs": ("gersgorin_discs",),
-        "linalg.jacobian_products": ("jacobian_product",),
-        "linalg.spectrum": ("eigenvalues",),
+        "linalg.spectrum": ("eigenvalues", "jacobian_product"),
         "one_step": (
             "input_jacobian",
             "layer_jacobians",

@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 from gersgorin import door
-from rhn.data import chorale
-from rhn.data.jsb import chorales
-from rhn.data.vocabulary import split_words
+from rhn.data.jsb import chorale, chorales
 from rhn.errors import DataError, RhnError
 from rhn.utils.io import check_file
 
@@ -97,6 +95,8 @@ def text_data(path: Path, vocabulary: Any, steps: int | None = None) -> Sequence
     ...     text_data(Path(file.name), Vocabulary("characters", ("a", "b"))).x.tolist()
     [0, 1, 1, 0]
     """
+    from rhn.data.vocabulary import split_words  # loads the records of published texts
+
     try:
         check_file(path)
         with path.open("rb") as file:

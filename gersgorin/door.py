@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.linalg.checks import not_dense_real
+from gersgorin.linalg.spectrum import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.validation import check_room, is_whole_number, number, whole_number

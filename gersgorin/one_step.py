@@ -25,8 +25,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin import door
 from gersgorin.autodiff import plain_attention
-from gersgorin.jacobians import input_jacobians, jacobians
-from gersgorin.linalg.checks import not_dense_real
+from gersgorin.linalg.spectrum import not_dense_real
+from gersgorin.run import input_jacobians, jacobians
 from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
 from rhn.cells import Cell, from_torch
 from rhn.errors import InvalidInputError, UsersCodeError

@@ -1,21 +1,39 @@
-"""The base class of results with a figure, and `load`, which reads any result from the file that
-its `save` wrote. This module does not import torch.
+"""The base classes of results with a figure and of results along one run, the rows about its
+growth, and `load`, which reads any result from the file that its `save` wrote. This module does not
+import torch.
+
+Legend: T time steps.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from rhn.errors import DataError
 from rhn.utils.io import arrays_of, read_json
-from rhn.utils.results import Result
+from rhn.utils.results import COLUMNS, Result
+from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+# Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
+# norm by a thousandth in 10,000 steps.
+ROUNDING = 1e-7
+DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
+GROWTH, PRODUCT = "log10 ||ds[t]/ds[0]||", "product norm (log10)"
+FROM_FIRST = "from first state"
+LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
+HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
+DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
 HOMES = {
     "Comparison": "gersgorin.analyses.compare",
     "FixedPoints": "gersgorin.analyses.fixed_points",
@@ -57,6 +75,97 @@ class FigureResult(Result):
     def draw(self, part: "SubFigure", *args: Any, **how: Any) -> float:
         """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class StepResult(FigureResult):
+    """Numbers along one run of T steps."""
+
+    run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X, PRODUCT, FROM_FIRST)
+    headline: ClassVar[tuple[str, ...]] = ()
+    """The rows whose medians stand in the title of a figure, at most two."""
+    label: ClassVar[str] = ""
+    """The label of the vertical axis of a figure."""
+
+    network: str
+    """The network in titles: its name, and of a cell its depth and units."""
+    data: str
+    """Name of the sequence."""
+    unit: str
+    """Length of a time step."""
+    steps: int
+    """T."""
+
+    def title(self) -> list[str]:
+        return [f"{self.network}; {self.data}, {self.steps} {self.unit}"]
+
+    def blocks(self) -> list[list[list[str]]]:
+        arrays, single = [["", *COLUMNS]], list[list[str]]()
+        for label, value in self.table().items():
+            cells = map(formatted, median_and_ends(value) if np.ndim(value) else [value])
+            (arrays if np.ndim(value) else single).append([label, *cells])
+        return [arrays, single] if single else [arrays]
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the result over the time steps, into these axes or new ones."""
+        from gersgorin.analyses.panels import new_axes, over_steps  # loads matplotlib
+
+        return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit, self.label)
+
+    def draw(self, part: "SubFigure") -> float:
+        from gersgorin.analyses.panels import one_panel  # loads matplotlib
+
+        return one_panel(part, self.plot)
+
+    def figure_title(self) -> str:
+        """The network, the data, and at most two numbers under the names of their rows."""
+        each, table = list[str](), self.table()
+        for row in self.headline:
+            number = formatted(median_and_ends(table[row])[0], ".3g")
+            each.append(f"{row} {number}" + (f" ({COLUMNS[0]})" if np.ndim(table[row]) else ""))
+        return f"{self.network}; {self.data}\n{', '.join(each)}".strip()
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """The curves of a figure by their names, from time step 0 on."""
+        return {name: row for name, row in self.table().items() if np.ndim(row)}
+
+
+def listed_blocks(item: str, rows: Mapping[str, Any]) -> list[list[list[str]]]:
+    """The printed tables of several items: each array of a table is a column with a row for each
+    item. item: the name of an item, over the column of their numbers.
+    """
+    table = {name: np.asarray(values) for name, values in rows.items()}
+    columns = {name: values.tolist() for name, values in table.items() if values.ndim}
+    listed = [
+        [str(number), *map(formatted, values)]
+        for number, values in enumerate(zip(*columns.values(), strict=True), 1)
+    ]
+    single = [[name, formatted(values.item())] for name, values in table.items()
+              if not values.ndim]  # fmt: skip
+    return [[[item, *columns], *listed], single]
+
+
+def median_and_ends(values: Any) -> list[Any]:
+    """The median, smallest and largest of numbers, without NaN; three times None without any."""
+    known = np.atleast_1d(np.asarray(values, float))
+    known = known[~np.isnan(known)]
+    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
+
+
+def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
+    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. A growth
+    rate of at most 1e-7 counts as 0.
+    """
+    rate = float(log_norm[-1]) / len(log_norm)
+    rate = 0.0 if abs(rate) <= ROUNDING else rate
+    halves, doubles = (math.inf if e >= 0 else 1 / e * -math.log(2) for e in (rate, -rate))
+    log10 = float(log_norm[-1]) / math.log(10)
+    return {LOG_NORM: log10, RATE: rate, HALF_LIFE: halves, DOUBLING: doubles}
+
+
+def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
+    """The curve of log norms (T,) of a figure, in decades, from the first state on."""
+    return {FROM_FIRST: np.append(0, log_norm) / math.log(10)}
 
 
 def load(path: str | Path) -> Any:

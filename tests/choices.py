@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from rhn.kernels.table import Kernel
+from rhn.kernels.kernel import Kernel
 
 
 @contextmanager

@@ -28,15 +28,15 @@ from gersgorin.analyses.spectra import (
     Spectra,
     spectra,
 )
-from gersgorin.analyses.step_result import (
+from gersgorin.results import (
     FROM_FIRST,
     GROWTH,
     HALF_LIFE,
     LOG_NORM,
+    FigureResult,
     growth_curve,
     growth_rows,
 )
-from gersgorin.results import FigureResult
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.tables import formatted
 

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import door, zeros
-from gersgorin.analyses.step_result import StepResult, listed_blocks
-from gersgorin.jacobians import jacobians, jumps
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.run import Run, open_run
+from gersgorin.results import StepResult, listed_blocks
+from gersgorin.run import Run, jacobians, jumps, open_run
 from gersgorin.step import Step
 from gersgorin.zeros import ZeroSearch
 from rhn.utils.validation import number, whole_number
@@ -85,7 +84,7 @@ class FixedPoints(StepResult):
     point only from a state that starts reach, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
-    """How far the Jacobian jumps at each point, (P,), see `gersgorin.jacobians.jumps`. At a
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.run.jumps`. At a
     kink the eigenvalues may hold on one side or on none.
     """
     cycle: Annotated[np.ndarray, "point"]

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.analyses.step_result import StepResult
-from gersgorin.jacobians import with_scale
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.run import Run, open_run
+from gersgorin.results import StepResult
+from gersgorin.run import Run, open_run, with_scale
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"
 NO_NUMBER = "steps without an input gain"

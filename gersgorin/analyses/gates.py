@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gersgorin import door
-from gersgorin.analyses.step_result import StepResult
+from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run
 from gersgorin.step import module_runs
 

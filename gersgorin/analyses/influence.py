@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from gersgorin import door
-from gersgorin.analyses.step_result import StepResult
 from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
+from gersgorin.results import StepResult
 from rhn.utils.tables import formatted
 from rhn.utils.validation import whole_number
 

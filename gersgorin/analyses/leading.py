@@ -14,10 +14,9 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
 from gersgorin.autodiff import BLOCK
-from gersgorin.jacobians import difference
 from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import largest_first
-from gersgorin.run import Run
+from gersgorin.run import Run, difference
 from rhn.utils.scale import scaled
 
 BASIS, NORM_BASIS = 80, 16  # least number of Arnoldi vectors; Lanczos vectors of a norm

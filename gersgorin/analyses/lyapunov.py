@@ -28,12 +28,11 @@ from torch import Tensor
 
 from gersgorin import door
 from gersgorin.analyses.block_errors import block_means, standard_errors
-from gersgorin.analyses.step_result import StepResult, listed_blocks
 from gersgorin.autodiff import BLOCK
-from gersgorin.jacobians import jumps
 from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.run import Run, open_run, run_states
+from gersgorin.results import StepResult, listed_blocks
+from gersgorin.run import Run, jumps, open_run, run_states
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:

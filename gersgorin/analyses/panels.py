@@ -246,7 +246,7 @@ def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.
     """Draw the eigenvalues of a step, its numerical range, the centres of its discs at the lower
     edge, and the unit circle, in a square of half width `half` around a real number.
     """
-    from gersgorin.linalg.ranges import support_corners  # loads torch
+    from gersgorin.linalg.discs import support_corners  # loads torch
 
     c, around = found.centers[step], support_corners(found.support[step])
     if np.isfinite(around).all():
@@ -283,7 +283,7 @@ def draw_eigenvalues(ax: Axes, found: Any, step: int, most: float) -> Axes:
     """Draw the points of a step, enlarged to the eigenvalues of all steps, which are grey, and the
     numerical range. most: the largest half of the panel's width.
     """
-    from gersgorin.linalg.ranges import support_corners  # loads torch
+    from gersgorin.linalg.discs import support_corners  # loads torch
 
     every = found.eigenvalues.ravel()
     ax.plot(every.real, every.imag, ".", color="0.8", rasterized=True, label=ALL_STEPS,

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.analyses.step_result import (
+from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
+from gersgorin.results import (
     DOUBLING,
     GROWTH,
     HALF_LIFE,
@@ -26,8 +27,6 @@ from gersgorin.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.linalg.jacobian_products import log_norms, running_products
-from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import open_run
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"

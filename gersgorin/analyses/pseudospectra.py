@@ -17,10 +17,10 @@ import torch
 
 from gersgorin import door
 from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.analyses.step_result import StepResult
-from gersgorin.linalg.ranges import support_corners, support_function
+from gersgorin.linalg.discs import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.results import StepResult
 from gersgorin.run import open_run
 from rhn.utils.validation import whole_number
 

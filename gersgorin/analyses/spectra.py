@@ -19,7 +19,22 @@ import torch
 from torch import Tensor
 
 from gersgorin import door
-from gersgorin.analyses.step_result import (
+from gersgorin.linalg.discs import (
+    off_diagonal_sums,
+    overlap_ends,
+    support_corners,
+    support_function,
+)
+from gersgorin.linalg.spectrum import (
+    by_chunks,
+    departure,
+    eigenvalues,
+    log_norms,
+    one_thread,
+    running_products,
+    values_and_conditions,
+)
+from gersgorin.results import (
     DOUBLING,
     HALF_LIFE,
     LOG_NORM,
@@ -30,18 +45,7 @@ from gersgorin.analyses.step_result import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.jacobians import difference
-from gersgorin.linalg.discs import off_diagonal_sums, overlap_ends
-from gersgorin.linalg.jacobian_products import log_norms, running_products
-from gersgorin.linalg.ranges import support_corners, support_function
-from gersgorin.linalg.spectrum import (
-    by_chunks,
-    departure,
-    eigenvalues,
-    one_thread,
-    values_and_conditions,
-)
-from gersgorin.run import Run, open_run
+from gersgorin.run import Run, difference, open_run
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 

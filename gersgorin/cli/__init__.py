@@ -13,4 +13,4 @@ def gersgorin() -> int:
 def gersgorin_plot() -> int:
     """Run the command `gersgorin-plot`, which is `gersgorin plot`; return its exit code."""
     sys.argv.insert(1, "plot")
-    return gersgorin()
+    return enter("gersgorin.cli.commands")

@@ -22,9 +22,8 @@ Lokalisierung der charakteristischen Wurzeln von Matrizen", 1951; A. Brauer, 194
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.checks import check_square
 from gersgorin.linalg.discs import off_diagonal_sums, points_and_tolerance
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.spectrum import check_square, one_thread
 from rhn.utils.validation import number
 
 CHUNK = 2**22  # entries of a stack of matrices M(z): 32 MiB in float64

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.checks import as_numbers, check_square
-from gersgorin.linalg.spectrum import by_chunks, eigenvalues, one_thread
+from gersgorin.linalg.spectrum import as_numbers, by_chunks, check_square, eigenvalues, one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_room
 

@@ -9,10 +9,17 @@ from rhn.cells.registry import CELLS
 from rhn.utils.lazy import lazy_names
 
 _MODULES = {
-    "base": ("Cell", "CellMasks"),
-    "convert": ("StackedCell", "from_torch"),
+    "base": ("Cell", "from_torch"),
     "init": ("Initialization",),
-    "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers", "recurrent_parts"),
+    "layers": (
+        "CellMasks",
+        "GateBlocks",
+        "Gates",
+        "Layer",
+        "Part",
+        "described_layers",
+        "recurrent_parts",
+    ),
     "registry": (
         "CELLS",
         "accepts",
@@ -26,6 +33,7 @@ _MODULES = {
         "register_cell",
         "resolve_cell",
     ),
+    "stack": ("StackedCell",),
 }
 for _place in CELLS.data.values():
     _module, _, _class = _place.partition(":")

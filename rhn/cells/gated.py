@@ -32,11 +32,11 @@ from torch import Tensor
 from torch.linalg import matrix_norm
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, optional
-from rhn.cells.layers import GateBlocks, Gates, Layer, Part
-from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
-from rhn.kernels.function import is_alone
+from rhn.cells.base import DeclaredCell, Shapes, optional
+from rhn.cells.layers import CellMasks, GateBlocks, Gates, Layer, Part
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
+from rhn.kernels.kernel import is_alone
+from rhn.kernels.transition import sigmoid_derivative, tanh_derivative
 
 
 class _Gated(DeclaredCell):

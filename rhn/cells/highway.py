@@ -36,14 +36,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from rhn import cells, kernels
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice, optional
-from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
-from rhn.kernels.transition import highway_layer
+from rhn import cells
+from rhn.cells.base import DeclaredCell, Shapes, choice, optional
+from rhn.kernels.transition import ACTIVATIONS, TRANSITION, highway_layer, sigmoid_derivative
 from rhn.utils.scale import Scaled, bound_of, product, scaled_product
 
 if TYPE_CHECKING:
-    from rhn.cells.layers import Gates, Layer
+    from rhn.cells.layers import CellMasks, Gates, Layer
 
 
 class RHN(DeclaredCell):
@@ -121,15 +120,15 @@ class RHN(DeclaredCell):
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        separate, state, candidate = dropout or CellMasks()
+    def states(self, x: Tensor, s0: Tensor, dropout: "CellMasks | None" = None) -> Tensor:
+        separate, state, candidate = dropout or (None,) * 3
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
             x = torch.cat([x * mask for mask in separate], -1)
             W = torch.block_diag(*W.chunk(self.blocks))
         options = {"state_mask": state, "candidate_mask": candidate, "activation": self.activation}
         weights = W, self.weight_hh, self.biases()
-        return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
+        return TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return product(partial(self._factors, x, s))

@@ -1,4 +1,4 @@
-"""Describe the weights and gate blocks of each layer of a cell.
+"""Describe the weights and gate blocks of each layer of a cell, its gates and its dropout masks.
 
     s_l = f_l(x, s_{l-1}, y),   s_0 = y the state before the time step, s_L the state after it
 
@@ -68,6 +68,25 @@ class Gates:
 
     def __len__(self) -> int:
         return len(self.t)
+
+
+class CellMasks(NamedTuple):
+    """Dropout masks of one cell for one window of B sequences, constants without a gradient. A mask
+    that is None drops nothing.
+
+    All time steps and all recurrence layers share a draw (Gal and Ghahramani 2016):
+
+        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j     j is a gate or the candidate
+        s'  = (h * candidate) * t + s * c                     candidate: Semeniuta et al. (2016)
+
+    Shapes: input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0 or 1 / keep. With
+    J = 1 the blocks share one mask (official TensorFlow code). With J = G each block has its own
+    (official Torch7 code; RHN only).
+    """
+
+    input: Tensor | None = None
+    state: Tensor | None = None
+    candidate: Tensor | None = None
 
 
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}

@@ -136,7 +136,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     if str(name) in CELLS:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
-        return resolve_name("rhn.cells.convert:as_in_torch")(name.partition(":")[2])
+        return resolve_name("rhn.cells.base:as_in_torch")(name.partition(":")[2])
     factory = import_named(name, "cell") if NAMED.match(str(name)) else None
     if callable(factory):
         return factory

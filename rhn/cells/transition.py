@@ -24,16 +24,20 @@ Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} 
 gamma = max |f'| = 1.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from rhn import kernels
-from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice
-from rhn.cells.layers import Layer, Part
-from rhn.kernels.activations import ACTIVATIONS
+from rhn import cells
+from rhn.cells.base import DeclaredCell, Shapes, choice
+from rhn.kernels.transition import ACTIVATIONS, TRANSITION
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
+
+if TYPE_CHECKING:
+    from rhn.cells.layers import CellMasks, Layer
 
 
 class DTRNN(DeclaredCell):
@@ -77,10 +81,10 @@ class DTRNN(DeclaredCell):
             z = z + F.linear(y, self.weight_skip[layer - self.depth])
         return z
 
-    def layers(self) -> tuple[Layer, ...]:
-        first_skip = self.depth - self._shortcuts
+    def layers(self) -> "tuple[Layer, ...]":
+        Part, first_skip = cells.Part, self.depth - self._shortcuts
         return tuple(
-            Layer(
+            cells.Layer(
                 input=None if layer else Part("weight_ih"),
                 recurrent=Part("weight_hh", layer),
                 skip=Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
@@ -95,12 +99,12 @@ class DTRNN(DeclaredCell):
             s = self.run_layer(layer, x, s, y)
         return s
 
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: "CellMasks | None" = None) -> Tensor:
         skip = (self.weight_skip,) if self._shortcuts else ()
         weights = (self.weight_ih, self.weight_hh, self.bias, *skip)
         state_mask = None if dropout is None else dropout.state
         options = {"state_mask": state_mask, "activation": self.nonlinearity}
-        return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
+        return TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return self._through(self.weight_hh[0], x, s, self._shortcuts)

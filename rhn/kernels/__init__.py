@@ -8,11 +8,14 @@ Legend, here and in every module of this package:
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
     state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None
 
-Every recurrence or loss is a `Kernel`, a row of `rhn.kernels.table`. Fused code has one input
-product before the time loop and one weight-gradient product after it. Second derivatives and
-forward mode need the reference (`kernel="reference"` in the cells).
+Every recurrence or loss is a `rhn.kernels.kernel.Kernel`. Fused code has one input product before
+the time loop and one weight-gradient product after it. Second derivatives and forward mode need the
+reference (`kernel="reference"` in the cells).
 """
 
-from rhn.kernels.table import GRU, LSTM, OUTPUT, SOFTMAX, TRANSITION
+from rhn.utils.lazy import lazy_names
 
-__all__ = ["GRU", "LSTM", "OUTPUT", "SOFTMAX", "TRANSITION"]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {"gated": ("GRU", "LSTM"), "losses": ("OUTPUT", "SOFTMAX"), "transition": ("TRANSITION",)},
+)

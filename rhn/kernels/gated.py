@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.kernels import matmul
+from rhn.kernels.kernel import Kernel
 from rhn.kernels.matmul import Mask, masked, masked_linear, workspace
 
 Tensors = tuple[Tensor, ...]
@@ -184,3 +185,19 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
 def _only(state_mask: Mask) -> Mask:
     """Return the mask (K or 1, B, n) of all blocks."""
     return None if state_mask is None else state_mask.squeeze(1)
+
+
+_MASKS = {"state_mask?": "1 B n", "candidate_mask?": "B n"}
+LSTM = Kernel(
+    name="LSTM",
+    arguments={"x": "T B m", "s0": "B 2*n", "W": "4*n m", "R": "4*n n", "b": "4*n"} | _MASKS,
+    reference=lstm_reference,
+    fused=(lstm_forward, lstm_backward),
+)
+GRU = Kernel(
+    name="GRU",
+    arguments={"x": "T B m", "s0": "B n", "W": "3*n m", "R": "3*n n", "b": "3*n", "q": "n"}
+    | _MASKS,
+    reference=gru_reference,
+    fused=(gru_forward, gru_backward),
+)

@@ -22,6 +22,7 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled
 from rhn.kernels.compiled import LANES, lanes, padded, rows
+from rhn.kernels.kernel import Kernel
 from rhn.kernels.matmul import Mask, masked
 
 # sizes: smaller ones are faster in torch; places of targets are float32 in C
@@ -149,3 +150,19 @@ def _softmax_call(y: Tensor, U: Tensor, targets: Tensor, mask: Mask) -> dict:
 def _by_rows(t: Tensor) -> Tensor:
     """Swap the axes of time and batch."""
     return t.transpose(1, 2).contiguous()
+
+
+SOFTMAX = Kernel(
+    name="softmax",
+    arguments={"y": "T B n", "U": "V n", "b": "V", "targets": "T B", "mask?": "B n"},
+    reference=softmax_reference,
+    compiled=(softmax_forward_in_c, softmax_backward_in_c),
+    supports=softmax_supports,
+)
+OUTPUT = Kernel(
+    name="output and loss",
+    arguments={"y": "T B n", "W": "keys n", "b": "keys", "frames": "T B keys", "mask": "T B"},
+    reference=output_reference,
+    compiled=(output_forward_in_c, output_backward_in_c),
+    supports=output_supports,
+)

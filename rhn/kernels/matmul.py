@@ -76,7 +76,7 @@ def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
 
 def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask) -> Tensor:
     """Compute dR (K, L, g, n): dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
-    masks = _masks(mask)
+    masks = (None,) if mask is None else mask.unbind(1)
     states = ((S if m is None else S * m[:, None, None]).flatten(2, 3) for m in masks)
     pairs = zip(dz.chunk(len(masks), -1), states, strict=True)
     return torch.cat([weight_gradient(*pair) for pair in pairs], -2)
@@ -86,9 +86,9 @@ class StateProduct:
     """The product of a layer's matrix R (K or 1, g, n) with states, and of R' with gradients."""
 
     def __init__(self, R: Tensor, K: int, B: int, mask: Mask):
-        masks = _masks(mask)
-        self.blocks = [R_j.expand(K, -1, -1) for R_j in R.chunk(len(masks), 1)]
-        self.masks, self.room = masks, None if mask is None else R.new_empty(K, B, R.shape[-1])
+        self.masks = (None,) if mask is None else mask.unbind(1)
+        self.blocks = [R_j.expand(K, -1, -1) for R_j in R.chunk(len(self.masks), 1)]
+        self.room = None if mask is None else R.new_empty(K, B, R.shape[-1])
 
     def forward(self, out: Tensor, s: Tensor, addend: Tensor) -> None:
         """Write z = R s + addend (K, B, g) into `out`; the addend (K, B or 1, g) may be `out`."""
@@ -108,8 +108,3 @@ class StateProduct:
     def _parts(self, t: Tensor) -> Sequence[Tensor]:
         """Return the columns of each block; a view of all would cost as much as a small product."""
         return (t,) if len(self.masks) == 1 else t.chunk(len(self.masks), -1)
-
-
-def _masks(mask: Mask) -> tuple[Mask, ...]:
-    """Return the masks (K or 1, B, n) of the blocks of rows."""
-    return (None,) if mask is None else mask.unbind(1)

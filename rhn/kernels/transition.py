@@ -21,15 +21,71 @@ gates (h is h * m' here, and ds/dz_H is multiplied by m')
     ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/dz_C = s c (1 - c)        uncoupled only
     ds/ds   = c + R' dz          and of a shortcut to the state before the step S' dz
+
+Training uses f' as a function of h, which is cheap. The Jacobians use f' as a function of z, which
+is accurate: 1 - h^2 has no correct digits if tanh rounds to 1, for |z| from 9 in float32 and from
+19 in float64.
 """
+
+from collections.abc import Callable
+from math import inf
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, ones_like, positive, relu, relu_, sigmoid, sigmoid_, tanh, tanh_
 
 from rhn.kernels import compiled, matmul
-from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.kernel import Kernel
 from rhn.kernels.matmul import Mask, masked, masked_linear, stages, workspace
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Nonlinearity(NamedTuple):
+    """One nonlinearity f: h = function(z) and in_place(z), f'(z) = slope(h) and derivative(z) (for
+    relu 0 at z = 0), the largest f'(z) and the largest |h|.
+    """
+
+    function: Function
+    in_place: Function
+    slope: Function
+    derivative: Function
+    steepest: float
+    bound: float
+
+
+def sigmoid_derivative(z: Tensor) -> Tensor:
+    """Return the derivative of the logistic function, accurate to a few units in the last place
+    down to the smallest normal number.
+
+    >>> import torch
+    >>> sigmoid_derivative(torch.tensor([0.0, 60.0]))
+    tensor([2.5000e-01, 8.7565e-27])
+    """
+    return sigmoid(z) * sigmoid(-z)
+
+
+def tanh_derivative(z: Tensor) -> Tensor:
+    """Return the derivative of tanh, 1 / cosh(z)^2, as accurately as `sigmoid_derivative`.
+
+    >>> import torch
+    >>> tanh_derivative(torch.tensor([0.0, 30.0]))
+    tensor([1.0000e+00, 3.5026e-26])
+    """
+    return 4 * (sigmoid(2 * z) * sigmoid(-2 * z))
+
+
+def _is_positive(v: Tensor) -> Tensor:
+    return (v > 0).to(v.dtype)
+
+
+ACTIVATIONS = {
+    "tanh": Nonlinearity(tanh, tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
+    "relu": Nonlinearity(relu, relu_, _is_positive, _is_positive, 1.0, inf),
+    "sigmoid": Nonlinearity(sigmoid, sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1),
+    "linear": Nonlinearity(positive, positive, ones_like, ones_like, 1.0, inf),
+}
 
 
 def highway_layer(
@@ -82,27 +138,21 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     addends = [matmul.input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [(bias.unsqueeze(1),) * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
     activate = ACTIVATIONS[activation].in_place
-    A = [] if gn == n else [workspace(R, K, L, T, B, gn)]
-    _write_states(S, *A, addends=addends, products=products, activate=activate, m=candidate_mask)
-    return S[:, 0, 1:].clone(), S, *A
-
-
-def _write_states(S: Tensor, A: Tensor | None = None, *, addends, products, activate, m) -> None:
-    """Write the states into S, and a highway network's gates and unmasked candidate into A."""
-    n, outs = S.shape[-1], [out.unbind(1) for out in _outputs(S)]
-    states, zs = stages(S), outs if A is None else stages(A)
-    # the candidate, all gates, the carry gate
-    blocks = slice(n), slice(n, None), slice(2 * n, None)
-    Hs, Ts, Cs = (zs, zs, zs) if A is None else [stages(A[..., block]) for block in blocks]
-    for t in range(len(addends[0])):
+    states, outs, A = stages(S), [out.unbind(1) for out in _outputs(S)], []
+    zs = Hs = Ts = Cs = outs
+    if gn > n:  # the unmasked candidate, all gates, the carry gate
+        A, blocks = [workspace(R, K, L, T, B, gn)], (slice(n), slice(n, None), slice(2 * n, None))
+        zs, (Hs, Ts, Cs) = stages(A[0]), (stages(A[0][..., block]) for block in blocks)
+    for t in range(T):
         for layer, (recurrent, shortcut) in enumerate(products):
             s, z, out = states[layer][t], zs[layer][t], outs[layer][t]
             recurrent.forward(z, s, addends[layer][t])
             if shortcut is not None:
                 shortcut.forward(z, states[0][t], z)
             h = activate(Hs[layer][t])
-            if A is not None:
-                _mix(masked(h, m), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
+            if A:
+                _mix(masked(h, candidate_mask), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
+    return S[:, 0, 1:].clone(), S, *A
 
 
 def _mix(h: Tensor, s: Tensor, gates: Tensor, c: Tensor, out: Tensor) -> None:
@@ -188,3 +238,15 @@ def supports(x: Tensor, R: Tensor, activation: str, **others) -> bool:
     if activation not in ("tanh", "relu") or (activation == "relu" and R.shape[1] > R.shape[2]):
         return False
     return compiled.supports(x, units=R.shape[2], layers=len(R))
+
+
+TRANSITION = Kernel(
+    name="deep transition",
+    arguments={"x": "T B m", "s0": "B n", "W": "G*n m", "R": "L G*n n", "b": "L G*n"}
+    | {"S?": "shortcuts n n", "state_mask?": "J B n", "candidate_mask?": "B n"},
+    options={"activation": "tanh"},
+    reference=reference,
+    fused=(forward, backward),
+    compiled=(compiled.forward, compiled.backward),
+    supports=supports,
+)

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell
+from rhn.cells.base import Cell, from_torch
 from rhn.cells.init import OWN, Initialization, draw
 from rhn.cells.registry import CELLS, accepts, resolve_cell
 from rhn.errors import InvalidInputError
@@ -86,8 +86,6 @@ def _build(make: Callable, draws: bool, init, generator) -> nn.Module:
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
             made = make()
     if isinstance(made, nn.RNNBase | nn.RNNCellBase):
-        from rhn.cells.convert import from_torch  # loads all cells
-
         made = from_torch(made)
     if getattr(made, "batch_first", False):
         raise InvalidInputError("batch_first of the cell of a model is True: expected False")

@@ -14,10 +14,9 @@ from tables import for_each
 from torch import nn
 from zoo import Layered, OnlyStep, Vectors, WithState
 
-from gersgorin.jacobians import difference, jacobians
 from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg import jacobian_product
-from gersgorin.run import Run, open_run
+from gersgorin.run import Run, difference, jacobians, open_run
 from gersgorin.step import as_step
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError

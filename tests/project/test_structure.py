@@ -37,9 +37,9 @@ LEVELS_TEXT = """
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin.door gersgorin.linalg gersgorin.autodiff
-    gersgorin.step gersgorin.jacobians gersgorin.large_jacobian gersgorin.layers \
-        gersgorin.one_step gersgorin.data gersgorin.losses gersgorin.zeros
-    gersgorin.run gersgorin.model_map
+    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.data gersgorin.losses \
+        gersgorin.zeros
+    gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
     trainability
@@ -198,8 +198,6 @@ SHARED_NAMES = {
     "forward": "of a kernel",
     "backward": "of a kernel",
     "supports": "of a kernel",
-    "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
-    "GRU": "the cell, and rhn.kernels.GRU, its kernel",
     "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
 }
 """Public names that several modules define, and why."""

@@ -15,7 +15,7 @@ from torch.func import jacrev, vmap
 
 from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates
 from rhn.kernels import TRANSITION
-from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.transition import ACTIVATIONS
 
 every_case = for_each("case", CELL_CASES)
 shallow = for_each("case", SHALLOW_CASES)
