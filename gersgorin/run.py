@@ -192,14 +192,10 @@ def run_states(step: Step, x: Tensor) -> Tensor:
     """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
     unless all steps in one batch give the same states, and other states twice the same.
     """
-    states, own = [step.first[None]], step.own("states")
-    if own:
-        with door.users_code(f"{step.name} fails along x"):
-            states.append(own(x[:, None], step.first[None])[:, 0])
-    else:
-        for t in range(len(x)):
-            with door.users_code(f"{step.name} fails at step {t}"):
-                states.append(step.rows(x[t : t + 1], states[-1]))
+    states = [step.first[None]]
+    for t in range(len(x)):
+        with door.users_code(f"{step.name} fails at step {t}"):
+            states.append(step.rows(x[t : t + 1], states[-1]))
     found = torch.cat(states)
     door.are_finite(f"state of {step.name}", found)
     first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
