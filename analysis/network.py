@@ -8,7 +8,7 @@ Legend: T steps, B sequences, m inputs, n units, N entries of a state.
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin import door
-from rhn.cells import Cell, Layer, Part, described_layers, from_torch
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn import cells
+from rhn.cells import Cell, Layer, Part, described_layers
+from rhn.models.networks import RecurrentModel
 from rhn.utils.validation import check_device
 
-OURS = (PolyphonicModel, LanguageModel)
 RECURRENT = (Cell, nn.RNNBase, nn.RNNCellBase)
 SUPPORTED = "a module with cells of rhn.cells or RNN, LSTM, GRU of torch.nn"
 
@@ -114,7 +114,7 @@ def places(network: nn.Module) -> list[Place]:
     that `from_torch` cannot convert.
     """
     modules, found = recurrent_modules(network), list[Place]()
-    ours = isinstance(network, (*OURS, Cell))
+    ours = isinstance(network, RecurrentModel | Cell)
     for number, (name, module) in enumerate(modules.items(), start=1):
         layers = _layers(module)
         start = "" if not name or (ours and len(modules) == 1) else str(number) if ours else name
@@ -132,7 +132,7 @@ def _layers(module: Any) -> list[tuple[Cell, Layer]]:
     found, count = list[tuple[Cell, Layer]](), getattr(module, "num_layers", 1)
     for k in range(count):
         end = "" if isinstance(module, nn.RNNCellBase) else f"_l{k}"
-        cell = from_torch(module, k)
+        cell = cells.from_torch(module, k)
         W, R, b = (Part(f"{name}{end}") for name in ("weight_ih", "weight_hh", "bias_ih"))
         (own,) = described_layers(cell)
         bias = b if module.bias else None
@@ -160,10 +160,9 @@ def gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:
     """Return the transform gates (T, B, n) of each layer of a network of ours along inputs
     (T, B, m), or ids (T, B), from states of zeros.
     """
-    ids = isinstance(network, LanguageModel)
-    x, found = F.embedding(inputs, network.embedding) if ids else inputs, list[Tensor]()
-    cells: Iterable[Any] = recurrent_modules(network).values()
-    for cell in cells:
+    x = F.embedding(inputs, network.embedding) if network.takes_ids else inputs
+    found, stack = list[Tensor](), recurrent_modules(network).values()
+    for cell in stack:
         states = _states_and_gates(cell, x, x.new_zeros(x.shape[1], cell.state_size), found)
         x = cell.outputs_of(states)
     return found
@@ -193,16 +192,16 @@ def gates_of_module(
     for name in dict.fromkeys(place.name for place in all_places):
         steps = sum(len(read) for read, _ in calls[name])
         door.require(steps == len(x), f"number of steps that {name} reads", steps, str(len(x)))
-        cells = dict.fromkeys(place.cell for place in all_places if place.name == name)
-        each = [_gates_of_call([*cells], *call) for call in calls[name]]
+        own = dict.fromkeys(place.cell for place in all_places if place.name == name)
+        each = [_gates_of_call([*own], *call) for call in calls[name]]
         gates += [torch.cat(parts) for parts in zip(*each, strict=True)]
     return gates
 
 
-def _gates_of_call(cells: Sequence[Cell], x: Tensor, starts: Tensor) -> list[Tensor]:
+def _gates_of_call(stack: Sequence[Cell], x: Tensor, starts: Tensor) -> list[Tensor]:
     """Return the transform gates (T, 1, n) of the layers of one call; see `recorded_calls`."""
     found, x = list[Tensor](), x.unsqueeze(1)
-    for cell, s0 in zip(cells, starts, strict=True):
+    for cell, s0 in zip(stack, starts, strict=True):
         x = cell.outputs_of(_states_and_gates(cell, x, s0.unsqueeze(0), found))
     return found
 

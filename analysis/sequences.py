@@ -12,26 +12,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.network import OURS
 from gersgorin import door
 from rhn.cells import Cell, name_of_cell
 from rhn.checkpoints import read
-from rhn.data import chorales as read_chorales
 from rhn.data.corpus import SPLITS, Corpus, find
-from rhn.data.text import TextCorpus, Vocabulary
+from rhn.data.jsb import chorales as read_chorales
 from rhn.kernels.losses import frame_nll
-from rhn.models import LanguageModel
-from rhn.training.chorales import ChoraleBatch, constant_output_nll, evaluation_batches
+from rhn.models.networks import RecurrentModel
+from rhn.training.rolls import ChoraleBatch, constant_output_nll, evaluation_batches
 from rhn.training.trained import corpus_of, stored_data
 from rhn.utils.io import as_path
 from rhn.utils.validation import whole_number
+
+if TYPE_CHECKING:  # chorales need no code of texts
+    from rhn.data import TextCorpus, Vocabulary
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
@@ -56,7 +57,7 @@ class NetworkAndData:
     """Name of the data."""
     split: str = ""
     """Split of the data; "" for sequences of no split."""
-    corpus: Corpus | TextCorpus | None = None
+    corpus: "Corpus | TextCorpus | None" = None
     """The corpus of the sequences, if it is known."""
     chosen: int = 0
     """Number of pieces that the user chose by name."""
@@ -97,7 +98,7 @@ def opened(
 
 def in_corpus(
     model: Any,
-    corpus: Corpus | TextCorpus,
+    corpus: "Corpus | TextCorpus",
     path: Path | None,
     cut: Cut,
     split: str = "",
@@ -107,7 +108,7 @@ def in_corpus(
     """Return a network with sequences of a corpus; names: those of chorales."""
     door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
     given = {key: length for key, length in lengths.items() if length is not None}
-    if isinstance(corpus, TextCorpus):
+    if not isinstance(corpus, Corpus):
         door.require(not names, "chorales", " ".join(names), "none, for a text")
         split, data = split or "valid", path.name if path else corpus.name
         return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
@@ -124,7 +125,7 @@ def in_corpus(
 
 def network_title(network: nn.Module) -> str:
     """Return the cells of a network, such as "2 x lstm, 8 units"; of another module its class."""
-    if not isinstance(network, (*OURS, Cell)):
+    if not isinstance(network, RecurrentModel | Cell):
         return type(network).__name__
     cells: Any = [network] if isinstance(network, Cell) else network.cells
     titles = Counter[str]()
@@ -138,15 +139,16 @@ class Excerpt(np.ndarray):
     """An excerpt of a text: an array of ids (T,) int64 with a name and a vocabulary. A slice of an
     excerpt is an excerpt.
 
+    >>> from rhn.data import Vocabulary
     >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
     >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=words)[1:].symbols
     ['cat', '<eos>']
     """
 
     name: str
-    vocabulary: Vocabulary
+    vocabulary: "Vocabulary"
 
-    def __new__(cls, ids, *, name: str, vocabulary: Vocabulary):
+    def __new__(cls, ids, *, name: str, vocabulary: "Vocabulary"):
         excerpt = np.array(ids, dtype=np.int64).view(cls)
         excerpt.name, excerpt.vocabulary = name, vocabulary
         return excerpt
@@ -168,12 +170,18 @@ def _readable(symbol: str | int) -> str:
 
 
 def excerpts(
-    tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
+    tokens: np.ndarray,
+    vocabulary: "Vocabulary",
+    *,
+    length: int,
+    split: str = "text",
+    count: int = 4,
 ) -> list[Excerpt]:
     """Cut at most `count` excerpts of `length` tokens from a text. The excerpts are spread evenly,
     and the first one begins at the first token. The name of an excerpt has the split and the index
     of its first token, such as "valid-0".
 
+    >>> from rhn.data import Vocabulary
     >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
     >>> cut = excerpts(np.array([0, 2, 1, 0, 2, 1]), words, length=2, count=2)
     >>> [(part.name, part.tolist()) for part in cut]
@@ -307,7 +315,7 @@ def task_of(model: Any, data: Any = None) -> Music | Text:
     """Return the kind of sequences that a network reads: `Text` for a `LanguageModel`, else
     `Music` of its `input_size`, or of the width of the first sequence. Raises InvalidInputError.
     """
-    if isinstance(model, LanguageModel):
+    if isinstance(model, RecurrentModel) and model.takes_ids:
         return Text(model.vocabulary_size)
     known = getattr(model, "input_size", None)
     if isinstance(known, int):

@@ -21,6 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder
@@ -76,7 +77,7 @@ def work(
     job.folder.make()
     left = [number for number in job.numbers if job.folder.load_record(number) is None]
     states = {number: job.folder.load_state(number) for number in left}
-    epochs = {number: state.epoch if state else -1 for number, state in states.items()}
+    epochs = {number: len(state.curve) - 1 if state else -1 for number, state in states.items()}
     with deferred_interrupt() as interrupt:
         for epoch in sorted(set(epochs.values()), reverse=True):
             group = {number: states[number] for number in left if epochs[number] == epoch}
@@ -89,42 +90,40 @@ def _train(
     stopping: Callable[[], bool],
     on_epoch: Callable[[], None],
 ) -> None:
-    """Train trials that are at the same epoch as one program."""
-    settings = {number: job.folder.config.settings(number) for number in states}
-    found = {number: state for number, state in states.items() if state}
-    fused = job.backend.start(job.folder.config, settings, found)
+    """Train trials that are at the same epoch as one program. Of those that end without a record
+    write the best weights, and then the record.
+    """
+    config, found = job.folder.config, dict(filter(itemgetter(1), states.items()))
+    settings = {number: config.settings(number) for number in states}
+    fused = job.backend.start(config, settings, found)
     left, saved = set(states), time.monotonic()
-    while left:
+    while True:
         live = set(fused.live())
-        _finish(job, fused, left - live)
+        for number in sorted(left - live - job.folder.recorded()):
+            row = job.backend.row(config, fused, number)
+            about = config.trial(number) | {"outcome": row.results}
+            file = job.folder.file(number, "-best.safetensors")
+            job.backend.write_best(file, fused, number, **about)
+            job.folder.save_record(row, fused.curve(number))
+        if not live:
+            return
         left, stop = live, stopping()
         if stop or time.monotonic() - saved >= job.save_seconds:
             for number in sorted(live - job.folder.recorded()):
                 job.folder.save_state(number, fused.state(number))
             saved = time.monotonic()
-        if live and stop:
+        if stop:
             raise Interrupted(f"{len(live)} running trials are saved in {job.folder.path}")
-        if live:
-            on_epoch()
-            fused.run_epoch()
+        on_epoch()
+        fused.run_epoch()
 
 
-def _finish(job: Job, fused, ended: set[int]) -> None:
-    """Write the best weights, and then the record, of each of these trials that has none."""
-    for number in sorted(ended - job.folder.recorded()):
-        row = job.backend.row(job.folder.config, fused, number)
-        about = job.folder.config.trial(number) | {"outcome": row.results}
-        job.backend.write_best(job.folder.file(number, "-best.safetensors"), fused, number, **about)
-        job.folder.save_record(row, fused.curve(number))
-
-
+@dataclass(frozen=True)
 class ThisProcess:
     """Run one job at a time in this process."""
 
-    deaths = ()
-
-    def __init__(self, place: str):
-        self.places = [place]
+    places: Sequence[str]
+    deaths: tuple = ()
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
         future: Future = Future()

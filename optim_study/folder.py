@@ -57,7 +57,7 @@ class StudyFolder:
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
-        about = {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)}
+        about = {_FINGERPRINT: self._fingerprint, "epoch": str(len(state.curve) - 1)}
         write_state(self.file(number, ".safetensors"), arrays, about)
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:

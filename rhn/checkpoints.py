@@ -46,14 +46,21 @@ class Checkpoint:
         # a user's constructor may draw: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
             model = self.new(cell, device="meta")
-        self._require_fit(model)
+        found = {name: tuple(t.shape) for name, t in self.tensors.items()}
+        expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
+        for name in sorted(name for name, _ in found.items() ^ expected.items()):
+            shapes = f"{found.get(name)}: expected {expected.get(name)}"
+            raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
+        for name, _ in model.named_parameters():
+            if not torch.isfinite(self.tensors[name]).all():
+                raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
         values: dict[Tensor, Tensor] = {
             t: self.tensors[name].clone() for name, t in _tensors(model).items()
         }
         values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
         for module in model.modules():  # a tied parameter belongs to several modules
-            own = (module.named_parameters, module.named_buffers)
-            for name, t in [pair for named in own for pair in named(recurse=False)]:
+            own = dict(module.named_parameters(recurse=False))
+            for name, t in (own | dict(module.named_buffers(recurse=False))).items():
                 setattr(module, name, values[t])
         return model
 
@@ -75,17 +82,6 @@ class Checkpoint:
             )
         factory = resolve_cell(cell) if isinstance(cell, str) else cell or CELLS[classes[name]]
         return factory(**config, **options)
-
-    def _require_fit(self, model: nn.Module) -> None:
-        """Raise CheckpointError unless the tensors are finite and fit the model."""
-        found = {name: tuple(t.shape) for name, t in self.tensors.items()}
-        expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
-        for name in sorted(name for name, _ in found.items() ^ expected.items()):
-            shapes = f"{found.get(name)}: expected {expected.get(name)}"
-            raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
-        for name, _ in model.named_parameters():
-            if not torch.isfinite(self.tensors[name]).all():
-                raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
 
 
 def read(path: str | Path) -> Checkpoint:

@@ -24,16 +24,20 @@ Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} 
 gamma = max |f'| = 1.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from rhn import kernels
+from rhn import cells, kernels
 from rhn.cells.base import CellMasks, DeclaredCell, Shapes, choice
-from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
+
+if TYPE_CHECKING:
+    from rhn.cells.layers import Layer
 
 
 class DTRNN(DeclaredCell):
@@ -77,14 +81,14 @@ class DTRNN(DeclaredCell):
             z = z + F.linear(y, self.weight_skip[layer - self.depth])
         return z
 
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> "tuple[Layer, ...]":
         first_skip = self.depth - self._shortcuts
         return tuple(
-            Layer(
-                input=None if layer else Part("weight_ih"),
-                recurrent=Part("weight_hh", layer),
-                skip=Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
-                bias=Part("bias", layer),
+            cells.Layer(
+                input=None if layer else cells.Part("weight_ih"),
+                recurrent=cells.Part("weight_hh", layer),
+                skip=cells.Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
+                bias=cells.Part("bias", layer),
             )
             for layer in range(self.depth)
         )

@@ -15,9 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from rhn import cells
 from rhn.cells.base import Cell
 from rhn.cells.init import OWN, Initialization, draw
-from rhn.cells.registry import CELLS, accepts, resolve_cell
+from rhn.cells.registry import CELLS, parameters_of, resolve_cell
 from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll
@@ -40,6 +41,7 @@ class RecurrentModel(nn.Module):
     """
 
     sizes: tuple[str, ...]  # the constructor's arguments other than cell, init and options
+    takes_ids = False  # True if the input is token ids
 
     def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
@@ -50,7 +52,7 @@ class RecurrentModel(nn.Module):
         self.hidden_size, self.depth = hidden_size, depth
         self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
         self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
-        draws = accepts(factory, "init") and accepts(factory, "generator")
+        draws = {"init", "generator"} <= parameters_of(factory).keys()
         self._own_start = init is None and not draws
         self.cells = nn.ModuleList()
         for m in [input_size, *[hidden_size] * (layers - 1)]:
@@ -86,9 +88,7 @@ def _build(make: Callable, draws: bool, init, generator) -> nn.Module:
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
             made = make()
     if isinstance(made, nn.RNNBase | nn.RNNCellBase):
-        from rhn.cells.convert import from_torch  # loads all cells
-
-        made = from_torch(made)
+        made = cells.from_torch(made)
     if getattr(made, "batch_first", False):
         raise InvalidInputError("batch_first of the cell of a model is True: expected False")
     return made

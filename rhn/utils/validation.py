@@ -1,6 +1,6 @@
 """Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
 
-import math
+import contextlib
 import os
 from functools import cache, partial
 from math import inf
@@ -161,7 +161,13 @@ def free_memory(device: str = "cpu") -> int:
         available = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):  # all memory
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min(available, _left_in_group(Path("/sys/fs/cgroup"))))
+    group = Path("/sys/fs/cgroup")  # of a container, version 2; cached files are free
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
+        lines = (group / "memory.stat").read_text().splitlines()
+        cached = int(dict(line.split() for line in lines)["inactive_file"])
+        available = min(available, max(0, limit - used + cached))
+    return available
 
 
 def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
@@ -169,18 +175,6 @@ def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None
     if need > (have := free_memory(device)):
         gigabytes = f"about {need / 2**30:.1f} GiB of memory, {have / 2**30:.1f} are available"
         raise InvalidInputError(f"{what} needs {gigabytes}: {advice}")
-
-
-def _left_in_group(group: Path) -> float:
-    """Return the bytes left in a container (control groups, version 2). Cached files are free."""
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        lines = (group / "memory.stat").read_text().splitlines()
-        cached = int(dict(line.split() for line in lines)["inactive_file"])
-        return max(0, limit - used + cached)
-    except (OSError, KeyError, ValueError):
-        return math.inf
 
 
 def unexpected(name: str, value: object, expected: str) -> InvalidInputError:

@@ -15,9 +15,9 @@ from optim_study.folder import StudyFolder
 from rhn.checkpoints import load, read
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
-from rhn.training.chorales import constant_output_nll
 from rhn.training.ensemble import batch_order
 from rhn.training.evaluation import evaluate_chorales
+from rhn.training.rolls import constant_output_nll
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tables import for_each
 
 from optim_study.backend import memory, meta_model, start_training
 from optim_study.config import RunConfig, StudyConfig
-from optim_study.runner import SHARE, devices, fused
+from optim_study.runner import SHARE, engine_of, fused
 from rhn.data.corpus import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import tune_malloc
@@ -78,5 +78,7 @@ def test_the_memory_that_there_is_is_obeyed():
 def test_workers_get_the_gpus_in_turn(gpus, jobs, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert devices(RunConfig(jobs=jobs)) == expected
-    assert len(devices(RunConfig())) == max(gpus, 1)
+    with engine_of(RunConfig(jobs=jobs)) as engine:
+        assert engine.places == expected
+    with engine_of(RunConfig()) as engine:
+        assert len(engine.places) == max(gpus, 1)

@@ -29,7 +29,6 @@ from small_studies import (
 from optim_study.driver import Study
 from optim_study.engines import Job, ThisProcess, work
 from optim_study.folder import StudyFolder
-from optim_study.runner import epochs_done
 from rhn.errors import DataError, OutputError
 from rhn.training.interrupts import Interrupted
 
@@ -53,7 +52,8 @@ class Eventful(NumpyBackend):
         self.fused, self.then = Trials, then
 
     def start(self, config, settings, saved):
-        self.started.append((tuple(settings), next(iter(saved.values())).epoch if saved else 0))
+        done = len(next(iter(saved.values())).curve) - 1 if saved else 0
+        self.started.append((tuple(settings), done))
         return super().start(config, settings, saved)
 
 
@@ -275,4 +275,4 @@ def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(o
     study = Study(four, save_at(9, 2, out, trials=4, epochs=1000), 2)
     study.rows = {n: reference(four, n)[0] for n in range(2)}
     spent = sum(row.epochs for row in study.rows.values())
-    assert epochs_done(study) == (spent + 9, spent + 1000 + 1000)
+    assert study.epochs() == (spent + 9, spent + 1000 + 1000)

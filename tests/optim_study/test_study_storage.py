@@ -11,7 +11,6 @@ from small_studies import assert_exact, config, drive, reference, stock_study
 from tables import for_each
 from test_study_runs import Eventful
 
-from optim_study.runner import epochs_done
 from optim_study.storage import open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError
 
@@ -29,7 +28,7 @@ def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(out, s
         study.set_user_attr("note", "from a dashboard")
 
     study = drive(config(trials=3), out, storage)
-    assert epochs_done(study) == (sum(row.epochs for row in study.rows.values()),) * 2
+    assert study.epochs() == (sum(row.epochs for row in study.rows.values()),) * 2
     stored = stock_study(config(), out, storage)
     before = stored.get_trials()
     assert stored.direction == optuna.study.StudyDirection.MINIMIZE
@@ -93,7 +92,7 @@ def test_a_trial_whose_answer_was_lost_is_complete_once(server, out):
         [],
         [],
     )
-    storage.make(config(trials=2))
+    storage.make([config(trials=2)])
 
     def lose_the_answer(session):
         if len(lost) < 2 and any("INSERT INTO trials " in said for said in statements):
