@@ -21,16 +21,15 @@ from analysis.network import (
     places,
 )
 from analysis.sequences import (
-    Excerpt,
     Music,
     NetworkAndData,
     Text,
-    excerpts,
     network_title,
     no_report,
     opened,
     task_of,
 )
+from analysis.texts import Excerpt, excerpts
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus

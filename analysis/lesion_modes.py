@@ -82,8 +82,8 @@ def changes(
 
     def blocks(place: Place, part: Any) -> Tensor:
         """Return a part of a layer by block and unit, (G, n, ...), as a view of its copy."""
-        inside = "cell." if place.parameter("carried") in tensors else ""
-        weight = copied(place.parameter(inside + part.parameter))[part.index]
+        inside = "cell." if place.prefix + "carried" in tensors else ""
+        weight = copied(place.prefix + inside + part.parameter)[part.index]
         return weight.unflatten(0, (-1, place.cell.hidden_size))
 
     for place in (every[number - 1] for number in lesion.layers):
@@ -96,7 +96,7 @@ def changes(
                 if gate.carry is not None:
                     bias[gate.carry] = -SHUT
             case _ if isinstance(place.module, Cell):
-                copied(place.parameter("carried"))[place.index] = True
+                copied(place.prefix + "carried")[place.index] = True
             case _:
                 for name in place.parameters():
                     copied(name)[:] = 0

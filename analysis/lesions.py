@@ -37,7 +37,6 @@ from analysis.sequences import (
     network_title,
     no_report,
     opened,
-    stretches,
     task_of,
 )
 from gersgorin import door
@@ -162,6 +161,8 @@ def lesion(
 
 def stretches_of(corpus: Any, split: str, **lengths: int) -> list[np.ndarray]:
     """Cut the beginning of a text into sequences."""
+    from analysis.texts import stretches  # music needs none
+
     return stretches(getattr(corpus, split), **lengths)
 
 

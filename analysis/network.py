@@ -33,6 +33,8 @@ class Place:
 
     name: str
     """Name of its module among the network's modules; "" if the network is the module."""
+    prefix: str
+    """Beginning of the names of its parameters in the network: "" or "name."."""
     module: nn.Module
     index: int
     """Number of the layer within the module, from 0."""
@@ -45,14 +47,10 @@ class Place:
     the module, as in "rnn.2", in a module of the user's.
     """
 
-    def parameter(self, name: str) -> str:
-        """Return the name in the network of a parameter or buffer of the module."""
-        return f"{self.name}.{name}" if self.name else name
-
     def parameters(self) -> list[str]:
         """Return the names in the network of all weights of a layer of torch.nn."""
         end = "" if isinstance(self.module, nn.RNNCellBase) else f"_l{self.index}"
-        return [self.parameter(n) for n, _ in self.module.named_parameters() if n.endswith(end)]
+        return [self.prefix + n for n, _ in self.module.named_parameters() if n.endswith(end)]
 
 
 class Carried(Cell):
@@ -121,7 +119,8 @@ def places(network: nn.Module) -> list[Place]:
         for index, (cell, layer) in enumerate(layers):
             last = str(index + 1) if ours or not name or len(layers) > 1 else ""
             label = ".".join(filter(None, (start, last)))
-            found.append(Place(name, module, index, cell, layer, label))
+            prefix = f"{name}.".removeprefix(".")
+            found.append(Place(name, prefix, module, index, cell, layer, label))
     return found
 
 
@@ -161,7 +160,7 @@ def gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:
     (T, B, m), or ids (T, B), from states of zeros.
     """
     x = F.embedding(inputs, network.embedding) if network.takes_ids else inputs
-    found, stack = list[Tensor](), recurrent_modules(network).values()
+    found, stack = list[Tensor](), dict[str, Any](recurrent_modules(network)).values()
     for cell in stack:
         states = _states_and_gates(cell, x, x.new_zeros(x.shape[1], cell.state_size), found)
         x = cell.outputs_of(states)

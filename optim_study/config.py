@@ -19,7 +19,7 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rhn.cells.registry import accepts, cell_options, read_options, resolve_cell
+from rhn.cells.registry import cell_options, parameters_of, read_options, resolve_cell
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative
@@ -160,7 +160,7 @@ class StudyConfig(SharedSettings):
     @property
     def gated(self) -> bool:
         """True if the cell declares a transform bias."""
-        return accepts(resolve_cell(self.arch), "transform_bias")
+        return "transform_bias" in parameters_of(resolve_cell(self.arch))
 
     def settings(self, number: int) -> Settings:
         """Return the hyperparameters of a trial, whichever worker trains it, and when."""

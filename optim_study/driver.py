@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from optim_study.backend import TorchBackend
 from optim_study.config import StudyConfig
-from optim_study.engines import Job, OutOfMemory, Processes, ThisProcess
+from optim_study.engines import Job, OutOfMemory
 from optim_study.folder import StudyFolder
 from optim_study.results import TrialRow
 from optim_study.storage import Storage
@@ -77,7 +78,7 @@ class Driver:
         self,
         studies: Sequence[Study],
         storage: Storage,
-        engine: ThisProcess | Processes,
+        engine: Any,
         backends: Sequence[TorchBackend],
         save_seconds: float,
     ):
@@ -86,7 +87,6 @@ class Driver:
         self._running: dict[Future, tuple[int, TrialBatch]] = {}
         self._looked = self._shown = 0.0
         for study in studies:
-            study.folder.make()
             self._collect(study, range(study.config.trials))
 
     def run(self, advance: Advance | None = None) -> None:

@@ -14,7 +14,7 @@ import torch
 from optim_study.backend import TorchBackend, chorales_of_study, memory, meta_model
 from optim_study.config import RunConfig, StudyConfig
 from optim_study.driver import Driver, Study
-from optim_study.engines import Processes, ThisProcess
+from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder, rows_in
 from optim_study.results import TrialRow, write_csv
 from optim_study.shares import SHARE_COLUMNS, Share, training_shares
@@ -203,6 +203,8 @@ def engine_of(config: RunConfig) -> Iterator:
     if len(places) == 1:
         yield ThisProcess(places)
         return
+    from optim_study.processes import Processes
+
     with closing(Processes(places)) as engine:
         yield engine
 

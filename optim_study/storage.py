@@ -21,7 +21,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -120,31 +120,30 @@ class Storage:
     @_patient
     def add(self, config: StudyConfig, row: TrialRow) -> None:
         """Add a finished trial once: first as RUNNING, then marked as COMPLETE."""
+        ranges = {
+            "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
+            "init_std": FloatDistribution(*config.init_std, log=True),
+            "transform_bias": CategoricalDistribution(config.transform_bias),
+        }
+        if "init_schemes" in config.protocol():
+            ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
+        settings = asdict(config.settings(row.trial))
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params={name: settings[name] for name in ranges},
+            distributions=ranges,
+            user_attrs={_NUMBER: row.trial, **row.results},
+        )
         study = optuna.load_study(study_name=config.name, storage=self._backend)
-
-        def copies(state: TrialState) -> list[int]:
-            trials = study.get_trials(deepcopy=False, states=(state,))
-            return [t.number for t in trials if t.user_attrs.get(_NUMBER, t.number) == row.trial]
-
-        if copies(TrialState.COMPLETE):
+        states, copies = (TrialState.COMPLETE, TrialState.RUNNING), list[FrozenTrial]()
+        while not copies:
+            known = study.get_trials(deepcopy=False, states=states)
+            copies = [t for t in known if t.user_attrs.get(_NUMBER, t.number) == row.trial]
+            if not copies:
+                study.add_trial(trial)
+        if any(t.state == TrialState.COMPLETE for t in copies):
             return
-        if not copies(TrialState.RUNNING):
-            ranges = {
-                "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
-                "init_std": FloatDistribution(*config.init_std, log=True),
-                "transform_bias": CategoricalDistribution(config.transform_bias),
-            }
-            if "init_schemes" in config.protocol():
-                ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
-            settings = asdict(config.settings(row.trial))
-            trial = create_trial(
-                state=TrialState.RUNNING,
-                params={name: settings[name] for name in ranges},
-                distributions=ranges,
-                user_attrs={_NUMBER: row.trial, **row.results},
-            )
-            study.add_trial(trial)
-        first, *others = copies(TrialState.RUNNING)
+        first, *others = (t.number for t in copies)
         study.tell(first, row.loss(config.objective))
         for other in others:
             study.tell(other, state=TrialState.FAIL)

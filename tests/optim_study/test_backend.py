@@ -51,7 +51,7 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(arch, config, finished
     together, rows = finished(study, range(4))
     cut, _ = finished(study, range(4), epochs=1)
     folder, live = StudyFolder(tmp_path, study), cut.live()[::-1]
-    folder.make()
+    folder.trials.mkdir(parents=True)
     for n in live:
         folder.save_state(n, cut.state(n))
     resumed, resumed_rows = finished(study, live, {n: folder.load_state(n) for n in live})

@@ -62,7 +62,7 @@ def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
     study = config(**changes)
     folder = StudyFolder(out, study)
     fused = NumpyTrials(study, {number: study.settings(number)}, {})
-    folder.make()
+    folder.trials.mkdir(parents=True, exist_ok=True)
     while fused.epoch < epoch:
         fused.run_epoch()
     folder.save_state(number, fused.state(number))
