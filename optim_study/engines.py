@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import ClassVar
 
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder
@@ -115,12 +116,12 @@ def _train(
         fused.run_epoch()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ThisProcess:
     """Run one job at a time in this process."""
 
     places: Sequence[str]
-    deaths: tuple = ()
+    deaths: ClassVar[tuple] = ()
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
         future: Future = Future()

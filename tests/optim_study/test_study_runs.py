@@ -179,7 +179,7 @@ class Dying(ThisProcess):
     deaths = ConnectionError
 
     def __init__(self, *deadly: int):
-        super().__init__("cpu")
+        super().__init__(["cpu"])
         self.deadly, self.tried = set(deadly), []
 
     def submit(self, place, job, on_epoch):
