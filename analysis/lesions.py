@@ -22,11 +22,11 @@ from analysis.damage import LesionTable
 from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers
 from analysis.network import (
     Place,
+    carried_network,
     check_causal,
     copied_network,
     in_batch,
     places,
-    prepared,
     recorded_calls,
     recurrent_modules,
 )
@@ -125,7 +125,7 @@ def lesion(
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
     lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready = prepared(network, mode)
+    ready = carried_network(network) if mode == "carry" else network
     change = partial(changes, every, ready.state_dict())
     some = [partial(change, each) if each else dict for each in lesions]
     nll = measure(ready, changed=some, progress=progress).numpy()

@@ -139,20 +139,15 @@ def _layers(module: Any) -> list[tuple[Cell, Layer]]:
     return found
 
 
-def prepared(network: nn.Module, mode: str) -> nn.Module:
-    """Return the network to which `analysis.lesion_modes.changes` apply: for `carry` a copy with
-    `Carried` cells, otherwise the network itself.
-    """
-    modules = recurrent_modules(copied := copied_network(network)) if mode == "carry" else {}
-    for name, module in modules.items():
+def carried_network(network: nn.Module) -> nn.Module:
+    """Return a copy of a network with `Carried` cells; layers of torch.nn stay."""
+    copied = copied_network(network)
+    for name, module in recurrent_modules(copied).items():
         if isinstance(module, Cell) and not name:
             return Carried(module)
         if isinstance(module, Cell):
             copied.set_submodule(name, Carried(module))
-    return copied if mode == "carry" else network
-
-
-# ---- gates ---------------------------------------------------------------------------------------
+    return copied
 
 
 def gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:

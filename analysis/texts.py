@@ -41,12 +41,7 @@ def _readable(symbol: str | int) -> str:
 
 
 def excerpts(
-    tokens: np.ndarray,
-    vocabulary: Vocabulary,
-    *,
-    length: int,
-    split: str = "text",
-    count: int = 4,
+    tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
 ) -> list[Excerpt]:
     """Cut at most `count` excerpts of `length` tokens from a text. The excerpts are spread evenly,
     and the first one begins at the first token. The name of an excerpt has the split and the index

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn import models
-from rhn.cells.registry import CELLS, TORCH_CELLS, is_known, resolve_cell
+from rhn.cells.registry import CELLS, TORCH_CELLS, resolve_cell
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import as_path
@@ -68,13 +68,14 @@ class Checkpoint:
         """Build the cell or model with new weights. options: device, dtype and generator."""
         name, config = self.header["class"], self.header["config"]
         of_model, own = name in models.__all__, config.get("cell", name)
+        known = {*CELLS, *TORCH_CELLS}
         rows = CELLS.data.items()
         classes = {str(getattr(row, "__name__", row)).rpartition(":")[2]: n for n, row in rows}
         # never a class that only the file names
-        if cell is None and not (is_known(str(own)) if of_model else own in classes):
+        if cell is None and not (str(own) in known if of_model else own in classes):
             expected = f"{', '.join(CELLS)}, or --cell"
             raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
-        if of_model and isinstance(cell, str) and is_known(cell) and cell != own:
+        if of_model and isinstance(cell, str) and cell in known and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         if of_model:
             return getattr(models, name)(
