@@ -25,7 +25,6 @@ from analysis.sequences import (
     NetworkAndData,
     Text,
     network_title,
-    no_report,
     opened,
     task_of,
 )
@@ -52,7 +51,7 @@ def gate_activity(
     cell: str | None = None,
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> GateActivity:
     """Measure the transform gates of each layer at every step, from a state of zeros.
 

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from analysis.network import Place, carried_network, copied_network, places
+from analysis.network import Place, copied_network, places
 from gersgorin import door
 from rhn.cells import Cell, GateBlocks
 
@@ -116,7 +116,10 @@ def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
     fits = lesioned_layers(every, mode)
     good = isinstance(layers, tuple) and layers and {*layers} <= {*fits}
     door.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
-    network = carried_network(network) if mode == "carry" else network
+    if mode == "carry":
+        from analysis.carried import carried_network  # other modes run the cells as they are
+
+        network = carried_network(network)
     changed = changes(every, network.state_dict(), lesion)
     network.load_state_dict(changed, strict=False)
     return network

@@ -22,7 +22,6 @@ from analysis.damage import LesionTable
 from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers
 from analysis.network import (
     Place,
-    carried_network,
     check_causal,
     copied_network,
     in_batch,
@@ -35,7 +34,6 @@ from analysis.sequences import (
     NetworkAndData,
     Text,
     network_title,
-    no_report,
     opened,
     task_of,
 )
@@ -75,7 +73,7 @@ def lesion(
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> LesionTable:
     """Measure the loss of a network with each layer lesioned in turn.
 
@@ -125,7 +123,11 @@ def lesion(
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
     lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready = carried_network(network) if mode == "carry" else network
+    ready = network
+    if mode == "carry":
+        from analysis.carried import carried_network
+
+        ready = carried_network(network)
     change = partial(changes, every, ready.state_dict())
     some = [partial(change, each) if each else dict for each in lesions]
     nll = measure(ready, changed=some, progress=progress).numpy()
@@ -249,7 +251,7 @@ def module_losses(
     changed: Sequence[Change],
     loss: Loss,
     sequences: Sequence[Any],
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> Tensor:
     """Compute the losses (K, N) of N sequences in each of K edited copies of a user's module."""
     rows = list[list[float]]()
@@ -269,7 +271,7 @@ def stacked_nll(
     task: Music | Text,
     batches: Sequence[ChoraleBatch],
     at_once: int | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> Tensor:
     """Compute the loss of each sequence in each of K changed networks of ours, in nats: (K, N)
     float64 on the CPU, with sequences in the order of the batches.

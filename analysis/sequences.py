@@ -42,10 +42,6 @@ Cut = Callable[..., Sequence[np.ndarray]]
 """A function (corpus of a text, split, **lengths) that returns sequences."""
 
 
-def no_report(done: int, total: int) -> None:
-    """Report no progress."""
-
-
 @dataclass(frozen=True, eq=False)
 class NetworkAndData:
     """A network and the sequences that it reads."""

@@ -46,21 +46,20 @@ class Checkpoint:
         # a user's constructor may draw: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
             model = self.new(cell, device="meta")
+        own = dict(model.named_parameters()) | dict(model.named_buffers())  # a tied one once
         found = {name: tuple(t.shape) for name, t in self.tensors.items()}
-        expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
+        expected = {name: tuple(t.shape) for name, t in own.items()}
         for name in sorted(name for name, _ in found.items() ^ expected.items()):
             shapes = f"{found.get(name)}: expected {expected.get(name)}"
             raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
         for name, _ in model.named_parameters():
             if not torch.isfinite(self.tensors[name]).all():
                 raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
-        values: dict[Tensor, Tensor] = {
-            t: self.tensors[name].clone() for name, t in _tensors(model).items()
-        }
+        values: dict[Tensor, Tensor] = {t: self.tensors[name].clone() for name, t in own.items()}
         values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
         for module in model.modules():  # a tied parameter belongs to several modules
-            own = dict(module.named_parameters(recurse=False))
-            for name, t in (own | dict(module.named_buffers(recurse=False))).items():
+            parts = dict(module.named_parameters(recurse=False))
+            for name, t in (parts | dict(module.named_buffers(recurse=False))).items():
                 setattr(module, name, values[t])
         return model
 
@@ -165,7 +164,8 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     config = getattr(model, "config", None)
     if config is None:
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
-    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    tensors = {name: t.detach().cpu().contiguous() for name, t in own.items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__}
     header = {
         "format": FORMAT,
@@ -181,11 +181,6 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"header of {path} is not JSON: {first_line(error)}") from error
     return Path(path)
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name; a tied parameter occurs once."""
-    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def _checksum_of_header(header: Mapping[str, Any]) -> str:
