@@ -90,8 +90,8 @@ def places(network: nn.Module) -> list[Place]:
         for index, (cell, layer) in enumerate(layers):
             last = str(index + 1) if ours or not name or len(layers) > 1 else ""
             label = ".".join(filter(None, (start, last)))
-            prefix = f"{name}.".removeprefix(".")
-            found.append(Place(name, prefix, module, index, cell, layer, label))
+            dotted = f"{name}.".removeprefix(".")
+            found.append(Place(name, dotted, module, index, cell, layer, label))
     return found
 
 
@@ -114,9 +114,9 @@ def gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:
     """Return the transform gates (T, B, n) of each layer of a network of ours along inputs
     (T, B, m), or ids (T, B), from states of zeros.
     """
-    x = F.embedding(inputs, network.embedding) if network.takes_ids else inputs
-    found, stack = list[Tensor](), dict[str, Any](recurrent_modules(network)).values()
-    for cell in stack:
+    ids, found = network.takes_ids, list[Tensor]()
+    x = F.embedding(inputs, network.embedding) if ids else inputs
+    for cell in dict[str, Any](recurrent_modules(network)).values():
         states = _states_and_gates(cell, x, x.new_zeros(x.shape[1], cell.state_size), found)
         x = cell.outputs_of(states)
     return found
