@@ -225,8 +225,7 @@ def task_of(model: Any, data: Any = None) -> Music | Text:
     `Music` of its `input_size`, or of the width of the first sequence. Raises InvalidInputError.
     """
     if isinstance(model, RecurrentModel) and model.takes_ids:
-        symbols: Any = model.vocabulary_size
-        return Text(symbols)
+        return Text(model.config()["vocabulary_size"])
     known = getattr(model, "input_size", None)
     if isinstance(known, int):
         return Music(known)
