@@ -161,7 +161,7 @@ class Trainer:
     def model(self, number: int) -> nn.Module:
         """Return the model of a trial in the ensemble, as it is measured now, on the CPU."""
         model, k = copy.deepcopy(self._models[number]), self.numbers.index(number)
-        weights = {name: t[k] for name, t in self._trials.measured.weights.items()}
+        weights = {n: t[k].cpu() for n, t in self._trials.measured.weights.items()}
         model.load_state_dict(weights, strict=False)
         return model
 
