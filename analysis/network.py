@@ -114,7 +114,7 @@ def gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:
     """Return the transform gates (T, B, n) of each layer of a network of ours along inputs
     (T, B, m), or ids (T, B), from states of zeros.
     """
-    ids, found = network.takes_ids, list[Tensor]()
+    ids, found = getattr(network, "takes_ids", False), list[Tensor]()
     x = F.embedding(inputs, network.embedding) if ids else inputs
     for cell in dict[str, Any](recurrent_modules(network)).values():
         states = _states_and_gates(cell, x, x.new_zeros(x.shape[1], cell.state_size), found)
