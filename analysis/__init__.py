@@ -22,6 +22,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "lesions": ("lesion", "paired_interval"),
         "lesion_modes": ("Lesion", "lesioned"),
         "report": ("report_page",),
-        "sequences": ("Excerpt", "excerpts", "stretches"),
+        "texts": ("Excerpt", "excerpts", "stretches"),
     },
 )

@@ -82,8 +82,7 @@ class GateActivity(LayerResult):
         return self.activity.mean(1)
 
     def header(self) -> dict[str, Any]:
-        counts = {SEQUENCES: len(self.names), FRAMES: self.activity.shape[1]}
-        return super().header() | counts
+        return {SEQUENCES: len(self.names), FRAMES: self.activity.shape[1]}
 
     def table(self) -> Mapping[str, Any]:
         shares = {BELOW: self.closed.mean(1), ABOVE: self.open.mean(1)}

@@ -84,7 +84,7 @@ class LesionTable(LayerResult):
 
     def header(self) -> dict[str, Any]:
         counts = {SEQUENCES: self.sequences, FRAMES: self.frames or None}
-        return super().header() | counts | {MODE: self.mode, CONSTANT: self.constant}
+        return counts | {MODE: self.mode, CONSTANT: self.constant}
 
     def rows(self) -> list[tuple[Any, ...]]:
         beyond, none = self.of_kind("beyond blind"), np.full(4, np.nan)

@@ -1,8 +1,8 @@
 """Entry point of `rhn-analyze`."""
 
+from functools import partial
+
 from rhn.cli.entry import enter
 
-
-def analyze() -> int:
-    """Run `rhn-analyze`."""
-    return enter("analysis.cli")
+analyze = partial(enter, "analysis.cli")
+"""Run `rhn-analyze`, and return its exit code."""

@@ -14,7 +14,6 @@ from torch import nn
 
 from analysis.activity import GateActivity
 from analysis.network import (
-    OURS,
     check_causal,
     copied_network,
     gates_of_module,
@@ -22,19 +21,18 @@ from analysis.network import (
     places,
 )
 from analysis.sequences import (
-    Excerpt,
     Music,
     NetworkAndData,
     Text,
-    excerpts,
     network_title,
-    no_report,
     opened,
     task_of,
 )
+from analysis.texts import Excerpt, excerpts
 from gersgorin import door
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
+from rhn.models.networks import RecurrentModel
 from rhn.training.ensemble import deterministic
 from rhn.utils.progress import Advance
 
@@ -53,7 +51,7 @@ def gate_activity(
     cell: str | None = None,
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> GateActivity:
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
@@ -90,7 +88,7 @@ def gate_activity(
         network=network_title(given.model),
         data=given.data,
         split=given.split,
-        step=task.step if given.corpus or isinstance(network, OURS) else "",
+        step=task.step if given.corpus or isinstance(network, RecurrentModel) else "",
         labels=tuple(place.label for place in places(network)),
         names=tuple(names),
         lengths=np.array([len(sequence) for sequence in sequences]),
@@ -117,7 +115,7 @@ def _by_sequence(
     sequences are computed at a time; by a module of the user's, one.
     """
     like, every = next(network.parameters()), places(network)
-    ours = isinstance(network, (*OURS, Cell))
+    ours = isinstance(network, RecurrentModel | Cell)
     if not ours:
         check_causal(network, task.inputs(sequences[:1], like)[:, 0], batch_first)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))

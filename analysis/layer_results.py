@@ -41,8 +41,8 @@ class LayerResult(FigureResult):
         return [self.network]
 
     def header(self) -> dict[str, Any]:
-        """Return the texts and numbers above the table."""
-        return {DATA: self.data, SPLIT: self.split}
+        """Return the texts and numbers above the table, below data and split."""
+        raise NotImplementedError
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of the table, each a label and numbers."""
@@ -51,7 +51,7 @@ class LayerResult(FigureResult):
     def blocks(self) -> list[list[list[str]]]:
         header = [
             [name, (value or "-") if isinstance(value, str) else formatted(value, DIGITS)]
-            for name, value in self.header().items()
+            for name, value in {DATA: self.data, SPLIT: self.split, **self.header()}.items()
         ]
         rows = [[label, *(formatted(n, DIGITS) for n in numbers)]
                 for label, *numbers in self.rows()]  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from analysis.network import Place, copied_network, places, prepared
+from analysis.network import Place, copied_network, places
 from gersgorin import door
 from rhn.cells import Cell, GateBlocks
 
@@ -71,32 +71,30 @@ def lesioned_layers(every: Sequence[Place], mode: str) -> list[int]:
 def changes(
     every: Sequence[Place], tensors: Mapping[str, Tensor], lesion: Lesion
 ) -> dict[str, Tensor]:
-    """Return new values of the tensors that a lesion changes in a `prepared` network, by name.
+    """Return new values of the tensors that a lesion changes in a network, by name.
 
-    every: the layers of the network before `prepared`. tensors: those of the prepared network.
+    every: the layers of the network. tensors: those of the network, or of its `carried_network`.
     """
     changed: dict[str, Tensor] = {}
 
     def copied(name: str) -> Tensor:
         return changed.setdefault(name, tensors[name].clone())
 
-    def blocks(place: Place, part: Any) -> Tensor:
-        """Return a part of a layer by block and unit, (G, n, ...), as a view of its copy."""
-        inside = "cell." if place.parameter("carried") in tensors else ""
-        weight = copied(place.parameter(inside + part.parameter))[part.index]
-        return weight.unflatten(0, (-1, place.cell.hidden_size))
-
     for place in (every[number - 1] for number in lesion.layers):
+        inside = place.prefix + ("cell." if place.prefix + "carried" in tensors else "")
         match lesion.mode:
             case "blind":
-                blocks(place, place.layer.input)[:] = 0
+                part: Any = place.layer.input
+                copied(inside + part.parameter)[part.index] = 0
             case "bias":
-                bias, gate = blocks(place, place.layer.bias), cast(GateBlocks, place.layer.gate)
+                part, gate = place.layer.bias, cast(GateBlocks, place.layer.gate)
+                bias = copied(inside + part.parameter)[part.index]
+                bias = bias.unflatten(0, (-1, place.cell.hidden_size))
                 bias[gate.transform] = (SHUT if gate.opens else -SHUT) - gate.constant
                 if gate.carry is not None:
                     bias[gate.carry] = -SHUT
             case _ if isinstance(place.module, Cell):
-                copied(place.parameter("carried"))[place.index] = True
+                copied(place.prefix + "carried")[place.index] = True
             case _:
                 for name in place.parameters():
                     copied(name)[:] = 0
@@ -118,7 +116,10 @@ def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
     fits = lesioned_layers(every, mode)
     good = isinstance(layers, tuple) and layers and {*layers} <= {*fits}
     door.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
-    network = prepared(network, mode)
+    if mode == "carry":
+        from analysis.carried import carried_network  # other modes run the cells as they are
+
+        network = carried_network(network)
     changed = changes(every, network.state_dict(), lesion)
     network.load_state_dict(changed, strict=False)
     return network

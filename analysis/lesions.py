@@ -21,13 +21,11 @@ from torch import Tensor, nn
 from analysis.damage import LesionTable
 from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers
 from analysis.network import (
-    OURS,
     Place,
     check_causal,
     copied_network,
     in_batch,
     places,
-    prepared,
     recorded_calls,
     recurrent_modules,
 )
@@ -36,16 +34,14 @@ from analysis.sequences import (
     NetworkAndData,
     Text,
     network_title,
-    no_report,
     opened,
-    stretches,
     task_of,
 )
 from gersgorin import door
 from rhn.cells import Cell
-from rhn.data.text import TextCorpus
-from rhn.training.chorales import ChoraleBatch
+from rhn.models.networks import RecurrentModel
 from rhn.training.ensemble import Ensemble, deterministic
+from rhn.training.rolls import ChoraleBatch
 from rhn.utils.progress import Advance
 from rhn.utils.validation import free_memory, whole_number
 
@@ -77,7 +73,7 @@ def lesion(
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> LesionTable:
     """Measure the loss of a network with each layer lesioned in turn.
 
@@ -127,7 +123,11 @@ def lesion(
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
     lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready = prepared(network, mode)
+    ready = network
+    if mode == "carry":
+        from analysis.carried import carried_network
+
+        ready = carried_network(network)
     change = partial(changes, every, ready.state_dict())
     some = [partial(change, each) if each else dict for each in lesions]
     nll = measure(ready, changed=some, progress=progress).numpy()
@@ -135,7 +135,13 @@ def lesion(
     door.require(finite, "loss without lesions", "not finite", "a number")
     if mode == "carry":
         _check_carried(network, measure, nll[0])
-    columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames)
+    sums = dict(zip(lesions, nll, strict=True))
+    own = np.stack([sums[one] for _, one, _ in cases])
+    reference = np.stack([sums[other] for *_, other in cases])
+    losses, compared = (nats.sum(1) / frames.sum() for nats in (own, reference))
+    low, high = paired_interval(own, reference, frames)
+    with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
+        delta = losses - compared
     return LesionTable(
         network=network_title(given.model),
         data=given.data,
@@ -148,12 +154,17 @@ def lesion(
         constant=constant,
         row_kind=tuple(kind for kind, *_ in cases),
         label=tuple("+".join(every[k - 1].label for k in own.layers) for _, own, _ in cases),
-        **columns,
+        loss=losses,
+        delta=delta,
+        low=low,
+        high=high,
     )
 
 
-def stretches_of(corpus: TextCorpus, split: str, **lengths: int) -> list[np.ndarray]:
+def stretches_of(corpus: Any, split: str, **lengths: int) -> list[np.ndarray]:
     """Cut the beginning of a text into sequences."""
+    from analysis.texts import stretches  # music needs none
+
     return stretches(getattr(corpus, split), **lengths)
 
 
@@ -171,7 +182,7 @@ def _next_step(
     usable = [sequence for sequence in sequences if len(sequence) > 1]
     door.require(bool(usable), f"number of {task.step}s to predict", 0, "at least 1")
     constant = task.constant_loss(usable)
-    if isinstance(network, OURS):
+    if isinstance(network, RecurrentModel):
         batches = task.batches(usable, like)
         masks = [batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]
         counts = torch.cat(masks).cpu()
@@ -191,7 +202,7 @@ def _check_carried(network: nn.Module, measure: Callable, nll: np.ndarray) -> No
     torch.nn does not start from zeros, which `carry` would not keep.
     """
     run, kinds = partial(measure, network, changed=[dict]), recurrent_modules(network)
-    if not isinstance(network, OURS):
+    if not isinstance(network, RecurrentModel):
         for name, each in recorded_calls(network, run).items():
             zeros = isinstance(kinds[name], Cell) or not each[0][1].any()
             door.require(zeros, f"first state of {name}", "not 0", "0, for carry")
@@ -212,18 +223,6 @@ def _cases(every: Sequence[Place], mode: str, *, pairs: bool) -> list[Case]:
     kinds: dict[str, dict] = {"layer": single, "pair": several, "blind": blind}
     found: list[Case] = [(kind, own, None) for kind in kinds for own in kinds[kind].values()]
     return found + [("beyond blind", single[k], own) for k, own in blind.items() if k in single]
-
-
-def _columns(
-    cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the columns of the table. nll: lesion -> nats (N,) of each sequence in the network."""
-    own = np.stack([nll[one] for _, one, _ in cases])
-    reference = np.stack([nll[other] for *_, other in cases])
-    loss, compared = (nats.sum(1) / frames.sum() for nats in (own, reference))
-    low, high = paired_interval(own, reference, frames)
-    with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
-        return {"loss": loss, "delta": loss - compared, "low": low, "high": high}
 
 
 def next_frame_nll(model: nn.Module, x: Tensor, batch_first: bool | None = None) -> Tensor:
@@ -252,7 +251,7 @@ def module_losses(
     changed: Sequence[Change],
     loss: Loss,
     sequences: Sequence[Any],
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> Tensor:
     """Compute the losses (K, N) of N sequences in each of K edited copies of a user's module."""
     rows = list[list[float]]()
@@ -272,42 +271,33 @@ def stacked_nll(
     task: Music | Text,
     batches: Sequence[ChoraleBatch],
     at_once: int | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> Tensor:
     """Compute the loss of each sequence in each of K changed networks of ours, in nats: (K, N)
     float64 on the CPU, with sequences in the order of the batches.
     """
-    columns, done = [], 0
+    tensors, columns, done = model.state_dict(), [], 0
     for batch in batches:
-        step, parts = at_once or _networks_at_once(model, task, batch), []
+        step, parts = at_once or _networks_at_once(model, task, batch.mask), list[Tensor]()
         for start in range(0, len(changed), step):
             some = [change() for change in changed[start : start + step]]
-            with deterministic(), torch.no_grad():
-                parts.append(_nll(model, task, some, batch).cpu())
+            names = {name: None for c in some for name in c} or {next(iter(tensors)): None}
+            own = {name: torch.stack([c.get(name, tensors[name]) for c in some]) for name in names}
+            with deterministic():
+                nll = Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask)
+            parts.append(nll.cpu())
             done += len(some)
             progress(done, len(changed) * len(batches))
         columns.append(torch.cat(parts)[:, batch.mask[1:].any(0).cpu()])
     return torch.cat(columns, 1)
 
 
-def _nll(
-    model: nn.Module, task: Music | Text, changed: Sequence[dict[str, Tensor]], batch: ChoraleBatch
-) -> Tensor:
-    """Compute the nats (K, B) of some changed networks."""
-    tensors = model.state_dict()
-    names = {name: None for change in changed for name in change} or {next(iter(tensors)): None}
-    own = {name: torch.stack([c.get(name, tensors[name]) for c in changed]) for name in names}
-    return Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask)
-
-
-def _networks_at_once(model: nn.Module, task: Music | Text, batch: ChoraleBatch) -> int:
-    T, B = batch.mask.shape
+def _networks_at_once(model: nn.Module, task: Music | Text, mask: Tensor) -> int:
     cells: Iterable[Any] = recurrent_modules(model).values()
     sizes = [(cell.depth, cell.blocks * cell.hidden_size, cell.state_size) for cell in cells]
     numbers = task.width + sum(depth * gates + (depth + 2) * state for depth, gates, state in sizes)
-    on_gpu = batch.mask.is_cuda
-    budget = free_memory(str(batch.mask.device)) // 3 if on_gpu else CPU_BYTES
-    return max(1, budget // (T * B * numbers * batch.mask.element_size()))
+    budget = free_memory(str(mask.device)) // 3 if mask.is_cuda else CPU_BYTES
+    return max(1, budget // (mask.numel() * numbers * mask.element_size()))
 
 
 def paired_interval(

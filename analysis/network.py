@@ -8,7 +8,7 @@ Legend: T steps, B sequences, m inputs, n units, N entries of a state.
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin import door
-from rhn.cells import Cell, Layer, Part, described_layers, from_torch
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn import cells
+from rhn.cells import Cell, Layer, Part, described_layers
+from rhn.models.networks import RecurrentModel
 from rhn.utils.validation import check_device
 
-OURS = (PolyphonicModel, LanguageModel)
 RECURRENT = (Cell, nn.RNNBase, nn.RNNCellBase)
 SUPPORTED = "a module with cells of rhn.cells or RNN, LSTM, GRU of torch.nn"
 
@@ -33,6 +33,8 @@ class Place:
 
     name: str
     """Name of its module among the network's modules; "" if the network is the module."""
+    prefix: str
+    """Beginning of the names of its parameters in the network: "" or "name."."""
     module: nn.Module
     index: int
     """Number of the layer within the module, from 0."""
@@ -45,43 +47,10 @@ class Place:
     the module, as in "rnn.2", in a module of the user's.
     """
 
-    def parameter(self, name: str) -> str:
-        """Return the name in the network of a parameter or buffer of the module."""
-        return f"{self.name}.{name}" if self.name else name
-
     def parameters(self) -> list[str]:
         """Return the names in the network of all weights of a layer of torch.nn."""
         end = "" if isinstance(self.module, nn.RNNCellBase) else f"_l{self.index}"
-        return [self.parameter(n) for n, _ in self.module.named_parameters() if n.endswith(end)]
-
-
-class Carried(Cell):
-    """A cell that runs layer by layer; a layer with `carried` (L,) True passes the state through
-    unchanged, s_l = s_{l-1}. Only for inference: the recurrence is a plain loop.
-    """
-
-    def __init__(self, cell: Cell):
-        nn.Module.__init__(self)
-        self.cell: Cell
-        self.carried: Tensor
-        self.add_module("cell", cell)
-        for name in ("input_size", "hidden_size", "depth", "batch_first"):
-            setattr(self, name, getattr(cell, name))
-        device = next(cell.parameters()).device
-        self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool, device=device))
-
-    @property
-    def state_size(self) -> int:
-        return self.cell.state_size
-
-    def outputs_of(self, s: Tensor) -> Tensor:
-        return self.cell.outputs_of(s)
-
-    def step(self, x: Tensor, s: Tensor) -> Tensor:
-        y = s
-        for index, carried in enumerate(self.carried):
-            s = torch.where(carried, s, self.cell.run_layer(index, x, s, y))
-        return s
+        return [self.prefix + n for n, _ in self.module.named_parameters() if n.endswith(end)]
 
 
 def copied_network(model: Any, device: Any = None) -> nn.Module:
@@ -114,14 +83,15 @@ def places(network: nn.Module) -> list[Place]:
     that `from_torch` cannot convert.
     """
     modules, found = recurrent_modules(network), list[Place]()
-    ours = isinstance(network, (*OURS, Cell))
+    ours = isinstance(network, RecurrentModel | Cell)
     for number, (name, module) in enumerate(modules.items(), start=1):
         layers = _layers(module)
         start = "" if not name or (ours and len(modules) == 1) else str(number) if ours else name
         for index, (cell, layer) in enumerate(layers):
             last = str(index + 1) if ours or not name or len(layers) > 1 else ""
             label = ".".join(filter(None, (start, last)))
-            found.append(Place(name, module, index, cell, layer, label))
+            dotted = f"{name}.".removeprefix(".")
+            found.append(Place(name, dotted, module, index, cell, layer, label))
     return found
 
 
@@ -132,7 +102,7 @@ def _layers(module: Any) -> list[tuple[Cell, Layer]]:
     found, count = list[tuple[Cell, Layer]](), getattr(module, "num_layers", 1)
     for k in range(count):
         end = "" if isinstance(module, nn.RNNCellBase) else f"_l{k}"
-        cell = from_torch(module, k)
+        cell = cells.from_torch(module, k)
         W, R, b = (Part(f"{name}{end}") for name in ("weight_ih", "weight_hh", "bias_ih"))
         (own,) = described_layers(cell)
         bias = b if module.bias else None
@@ -140,30 +110,13 @@ def _layers(module: Any) -> list[tuple[Cell, Layer]]:
     return found
 
 
-def prepared(network: nn.Module, mode: str) -> nn.Module:
-    """Return the network to which `analysis.lesion_modes.changes` apply: for `carry` a copy with
-    `Carried` cells, otherwise the network itself.
-    """
-    modules = recurrent_modules(copied := copied_network(network)) if mode == "carry" else {}
-    for name, module in modules.items():
-        if isinstance(module, Cell) and not name:
-            return Carried(module)
-        if isinstance(module, Cell):
-            copied.set_submodule(name, Carried(module))
-    return copied if mode == "carry" else network
-
-
-# ---- gates ---------------------------------------------------------------------------------------
-
-
 def gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:
     """Return the transform gates (T, B, n) of each layer of a network of ours along inputs
     (T, B, m), or ids (T, B), from states of zeros.
     """
-    ids = isinstance(network, LanguageModel)
-    x, found = F.embedding(inputs, network.embedding) if ids else inputs, list[Tensor]()
-    cells: Iterable[Any] = recurrent_modules(network).values()
-    for cell in cells:
+    ids, found = getattr(network, "takes_ids", False), list[Tensor]()
+    x = F.embedding(inputs, network.embedding) if ids else inputs
+    for cell in dict[str, Any](recurrent_modules(network)).values():
         states = _states_and_gates(cell, x, x.new_zeros(x.shape[1], cell.state_size), found)
         x = cell.outputs_of(states)
     return found
@@ -193,16 +146,16 @@ def gates_of_module(
     for name in dict.fromkeys(place.name for place in all_places):
         steps = sum(len(read) for read, _ in calls[name])
         door.require(steps == len(x), f"number of steps that {name} reads", steps, str(len(x)))
-        cells = dict.fromkeys(place.cell for place in all_places if place.name == name)
-        each = [_gates_of_call([*cells], *call) for call in calls[name]]
+        own = dict.fromkeys(place.cell for place in all_places if place.name == name)
+        each = [_gates_of_call([*own], *call) for call in calls[name]]
         gates += [torch.cat(parts) for parts in zip(*each, strict=True)]
     return gates
 
 
-def _gates_of_call(cells: Sequence[Cell], x: Tensor, starts: Tensor) -> list[Tensor]:
+def _gates_of_call(stack: Sequence[Cell], x: Tensor, starts: Tensor) -> list[Tensor]:
     """Return the transform gates (T, 1, n) of the layers of one call; see `recorded_calls`."""
     found, x = list[Tensor](), x.unsqueeze(1)
-    for cell, s0 in zip(cells, starts, strict=True):
+    for cell, s0 in zip(stack, starts, strict=True):
         x = cell.outputs_of(_states_and_gates(cell, x, s0.unsqueeze(0), found))
     return found
 

@@ -19,7 +19,7 @@ import gersgorin
 from analysis.gates import excerpts_of, gate_activity
 from analysis.lesions import lesion, stretches_of
 from analysis.network import places
-from analysis.sequences import NetworkAndData, in_corpus, no_report
+from analysis.sequences import NetworkAndData, in_corpus
 from gersgorin.cli.work import check_memory
 from gersgorin.data import TEXT_STEPS
 from rhn.checkpoints import Checkpoint, read
@@ -57,7 +57,7 @@ def report_page(
     split: str = "",
     cell: str | None = None,
     device: torch.device | str | None = None,
-    progress: Advance = no_report,
+    progress: Advance = lambda done, total: None,
 ) -> str:
     """Return the page of a checkpoint or run folder as HTML, with its pictures.
 

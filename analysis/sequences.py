@@ -12,26 +12,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.network import OURS
 from gersgorin import door
 from rhn.cells import Cell, name_of_cell
 from rhn.checkpoints import read
-from rhn.data import chorales as read_chorales
 from rhn.data.corpus import SPLITS, Corpus, find
-from rhn.data.text import TextCorpus, Vocabulary
+from rhn.data.jsb import chorales as read_chorales
 from rhn.kernels.losses import frame_nll
-from rhn.models import LanguageModel
-from rhn.training.chorales import ChoraleBatch, constant_output_nll, evaluation_batches
+from rhn.models.networks import RecurrentModel
+from rhn.training.rolls import ChoraleBatch, constant_output_nll, evaluation_batches
 from rhn.training.trained import corpus_of, stored_data
 from rhn.utils.io import as_path
-from rhn.utils.validation import whole_number
+
+if TYPE_CHECKING:  # chorales need no code of texts
+    from rhn.data import TextCorpus
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
@@ -40,10 +40,6 @@ TEXT_ROWS = 64
 
 Cut = Callable[..., Sequence[np.ndarray]]
 """A function (corpus of a text, split, **lengths) that returns sequences."""
-
-
-def no_report(done: int, total: int) -> None:
-    """Report no progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +52,7 @@ class NetworkAndData:
     """Name of the data."""
     split: str = ""
     """Split of the data; "" for sequences of no split."""
-    corpus: Corpus | TextCorpus | None = None
+    corpus: "Corpus | TextCorpus | None" = None
     """The corpus of the sequences, if it is known."""
     chosen: int = 0
     """Number of pieces that the user chose by name."""
@@ -97,7 +93,7 @@ def opened(
 
 def in_corpus(
     model: Any,
-    corpus: Corpus | TextCorpus,
+    corpus: "Corpus | TextCorpus",
     path: Path | None,
     cut: Cut,
     split: str = "",
@@ -107,7 +103,7 @@ def in_corpus(
     """Return a network with sequences of a corpus; names: those of chorales."""
     door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
     given = {key: length for key, length in lengths.items() if length is not None}
-    if isinstance(corpus, TextCorpus):
+    if not isinstance(corpus, Corpus):
         door.require(not names, "chorales", " ".join(names), "none, for a text")
         split, data = split or "valid", path.name if path else corpus.name
         return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
@@ -124,7 +120,7 @@ def in_corpus(
 
 def network_title(network: nn.Module) -> str:
     """Return the cells of a network, such as "2 x lstm, 8 units"; of another module its class."""
-    if not isinstance(network, (*OURS, Cell)):
+    if not isinstance(network, RecurrentModel | Cell):
         return type(network).__name__
     cells: Any = [network] if isinstance(network, Cell) else network.cells
     titles = Counter[str]()
@@ -132,85 +128,6 @@ def network_title(network: nn.Module) -> str:
         depth = f", depth {cell.depth}" if cell.depth > 1 else ""
         titles[f"{name_of_cell(cell)}{depth}, {cell.hidden_size} units"] += 1
     return " + ".join(f"{n} x {title}" if n > 1 else title for title, n in titles.items())
-
-
-class Excerpt(np.ndarray):
-    """An excerpt of a text: an array of ids (T,) int64 with a name and a vocabulary. A slice of an
-    excerpt is an excerpt.
-
-    >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
-    >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=words)[1:].symbols
-    ['cat', '<eos>']
-    """
-
-    name: str
-    vocabulary: Vocabulary
-
-    def __new__(cls, ids, *, name: str, vocabulary: Vocabulary):
-        excerpt = np.array(ids, dtype=np.int64).view(cls)
-        excerpt.name, excerpt.vocabulary = name, vocabulary
-        return excerpt
-
-    def __array_finalize__(self, source):
-        for attribute in ("name", "vocabulary"):
-            setattr(self, attribute, getattr(source, attribute, None))
-
-    @property
-    def symbols(self) -> list[str]:
-        """The tokens as words, characters or bytes (ASCII or a hexadecimal number)."""
-        return [_readable(self.vocabulary.symbols[i]) for i in self.tolist()]
-
-
-def _readable(symbol: str | int) -> str:
-    if isinstance(symbol, str):
-        return symbol
-    return chr(symbol) if 32 <= symbol < 127 or symbol == 10 else f"{symbol:02x}"
-
-
-def excerpts(
-    tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
-) -> list[Excerpt]:
-    """Cut at most `count` excerpts of `length` tokens from a text. The excerpts are spread evenly,
-    and the first one begins at the first token. The name of an excerpt has the split and the index
-    of its first token, such as "valid-0".
-
-    >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
-    >>> cut = excerpts(np.array([0, 2, 1, 0, 2, 1]), words, length=2, count=2)
-    >>> [(part.name, part.tolist()) for part in cut]
-    [('text-0', [0, 2]), ('text-3', [0, 2])]
-    """
-    tokens, length = _ids(tokens), whole_number("length", length)
-    N, count = len(tokens), whole_number("count", count)
-    count = max(1, min(count, N // length))
-    starts = [N * k // count for k in range(count)]
-    return [
-        Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts
-    ]
-
-
-def stretches(
-    tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000
-) -> list[np.ndarray]:
-    """Cut the beginning of a text into stretches, in each of which `length` tokens are predicted.
-    In all stretches together, `max_tokens` tokens are predicted.
-
-    The last token of a stretch is the first token of the next one, so that every token but the
-    first of the text is predicted once.
-
-    >>> [part.tolist() for part in stretches(np.arange(9), length=3, max_tokens=7)]
-    [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
-    """
-    tokens, length = _ids(tokens), whole_number("length", length)
-    last = min(len(tokens) - 1, whole_number("max_tokens", max_tokens))
-    ids = tokens[: last + 1].astype(np.int64)
-    return [ids[start : start + length + 1] for start in range(0, last, length)]
-
-
-def _ids(tokens: np.ndarray) -> np.ndarray:
-    array = np.asarray(tokens)
-    good, given = array.ndim == 1 and array.dtype.kind in "iu", f"{array.dtype} {array.shape}"
-    door.require(good, "tokens", given, "ids of tokens (T,), whole numbers")
-    return array
 
 
 @dataclass(frozen=True)
@@ -307,8 +224,8 @@ def task_of(model: Any, data: Any = None) -> Music | Text:
     """Return the kind of sequences that a network reads: `Text` for a `LanguageModel`, else
     `Music` of its `input_size`, or of the width of the first sequence. Raises InvalidInputError.
     """
-    if isinstance(model, LanguageModel):
-        return Text(model.vocabulary_size)
+    if isinstance(model, RecurrentModel) and model.takes_ids:
+        return Text(model.config()["vocabulary_size"])
     known = getattr(model, "input_size", None)
     if isinstance(known, int):
         return Music(known)

@@ -6,18 +6,19 @@ at the sizes of the small preset.
 """
 
 import functools
+from itertools import repeat
 
 import torch
 
 from analysis import lesion
 from benchmarks.registry import benchmark, on_both
-from optim_study.backend import hidden_size, start_training
+from optim_study.backend import meta_model, start_training
 from optim_study.config import StudyConfig, small
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import training_batches
+from rhn.training.rolls import batches_of
 
 TRIALS, PIECES = 15, 64
 
@@ -48,11 +49,11 @@ def plain_epoch(config: StudyConfig):
     time.
     """
     data, where = corpus(), {"device": "cpu", "dtype": torch.float32}
-    batches = training_batches(data.train, config.batch_size, **where)
-    valid = training_batches(data.valid, 64, **where)
+    batches = batches_of(data.train, repeat(config.batch_size), **where)
+    valid = batches_of(data.valid, repeat(64), **where)
     trainings = []
     for number in range(TRIALS):
-        units, rate = hidden_size(config), config.settings(number).learning_rate
+        units, rate = meta_model(config).hidden_size, config.settings(number).learning_rate
         model = PolyphonicModel("rhn", hidden_size=units, depth=config.depth, kernel="reference")
         sgd = torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum)
         trainings.append((model, sgd))

@@ -17,16 +17,15 @@ import torch
 
 from optim_study.config import Settings, StudyConfig
 from optim_study.results import LEFT, TrialRow, row_of
-from rhn.cells import hidden_size_for_budget
+from rhn.cells.registry import PARAMETERS_PER_LAYER, hidden_size_for_budget
 from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training import ensemble
-from rhn.training.chorales import CHORALE_ROWS, ChoraleTask, constant_output_nll
-from rhn.training.evaluation import evaluate_chorales
+from rhn.training.chorales import ChoraleTask, mean_nll
 from rhn.training.optimizers import OPTIMIZERS, Optimizer
+from rhn.training.rolls import CHORALE_ROWS, constant_output_nll, evaluation_batches
 from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
 
@@ -94,7 +93,9 @@ class TorchBackend:
     def row(self, config: StudyConfig, fused: Trainer, number: int) -> TrialRow:
         """Return the row of a trial that has ended."""
         corpus, model = chorales_of_study(self.data), fused.best_model(number)
-        test = evaluate_chorales(model, corpus.test, device=self.device).nll
+        batches = evaluation_batches(corpus.test, device=self.device, dtype=torch.float32)
+        with ensemble.deterministic():
+            test = mean_nll(ensemble.Ensemble.of([model], self.device), batches).item()
         found = model.hidden_size, test, constant_output_nll(corpus)
         return finished_row(config, number, fused.curve(number), *found)
 
@@ -112,8 +113,10 @@ def start_training(
     """Start these trials on a corpus, or continue from the saved states."""
     task, models = ChoraleTask(config, corpus, device), models_of_trials(config, settings)
     rates = {number: s.learning_rate for number, s in settings.items()}
-    how: dict = {"part_size": task.part_size(next(iter(models.values()))), "saved": saved or None}
-    return Trainer(task, models, rates, optimizer=optimizer_of_study(config), **how)
+    positions = max(batch.mask.numel() for batch in task.batches(1))
+    part = ensemble.part_size(next(iter(models.values())), positions, task.device)
+    how: dict = {"optimizer": optimizer_of_study(config), "saved": saved or None}
+    return Trainer(task, models, rates, part_size=part, **how)
 
 
 def optimizer_of_study(config: StudyConfig) -> Optimizer:
@@ -126,7 +129,7 @@ def models_of_trials(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
     """Build the untrained models of these trials, by trial number."""
-    options: dict = {"hidden_size": hidden_size(config), "depth": config.depth}
+    options: dict = {"hidden_size": meta_model(config).hidden_size, "depth": config.depth}
     models, gated = {}, config.gated
     for number, s in settings.items():
         options |= {"transform_bias": s.transform_bias} if gated else {}
@@ -136,15 +139,13 @@ def models_of_trials(
     return models
 
 
-def hidden_size(config: StudyConfig) -> int:
-    """Return the largest number of units that the parameter budget at this depth allows."""
-    budget = max(1, round(PARAMETERS_PER_LAYER * config.depth * config.budget_scale))
-    return hidden_size_for_budget(config.arch, budget, config.depth, **config.options)
-
-
 def meta_model(study: StudyConfig):
-    """Build a model of the study on torch's meta device, without memory for its weights."""
-    options: dict = {"hidden_size": hidden_size(study), "depth": study.depth, **study.options}
+    """Build a model of the study on torch's meta device, without memory for its weights, with as
+    many units as the budget of parameters at this depth allows.
+    """
+    budget = max(1, round(PARAMETERS_PER_LAYER * study.depth * study.budget_scale))
+    units = hidden_size_for_budget(study.arch, budget, study.depth, **study.options)
+    options: dict = {"hidden_size": units, "depth": study.depth, **study.options}
     return PolyphonicModel(study.arch, device="meta", **options)
 
 

@@ -7,10 +7,10 @@ fingerprint is in every file of a trial, so that a file of another study is neve
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import exp, log
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zlib import crc32
@@ -19,7 +19,7 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rhn.cells.registry import accepts, cell_options, read_options, resolve_cell
+from rhn.cells.registry import cell_options, parameters_of, read_options, resolve_cell
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative
@@ -160,15 +160,20 @@ class StudyConfig(SharedSettings):
     @property
     def gated(self) -> bool:
         """True if the cell declares a transform bias."""
-        return accepts(resolve_cell(self.arch), "transform_bias")
+        return "transform_bias" in parameters_of(resolve_cell(self.arch))
 
     def settings(self, number: int) -> Settings:
         """Return the hyperparameters of a trial, whichever worker trains it, and when."""
         entropy = [self.seed, crc32(self.arch.encode()), self.depth, number]
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
+        limits: Any = self.learning_rate, self.init_std
+        rate, deviation = (  # exp(log(x)) may miss the ends by one rounding
+            min(max(exp(log(low) + (log(high) - log(low)) * rng.random()), low), high)
+            for low, high in limits
+        )
         return Settings(
-            learning_rate=_log_uniform(rng, *self.learning_rate),  # type: ignore[misc]
-            init_std=_log_uniform(rng, *self.init_std),
+            learning_rate=rate,
+            init_std=deviation,
             transform_bias=self.transform_bias[rng.integers(len(self.transform_bias))],
             init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
@@ -324,8 +329,3 @@ def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> Non
     for name in sorted(here | there):
         if (wanted := here.get(name)) != (found := there.get(name)):
             raise InvalidInputError(f"{name} of {config.name} is {wanted}: expected {found}")
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    value = math.exp(math.log(low) + (math.log(high) - math.log(low)) * rng.random())
-    return min(max(value, low), high)  # exp(log(x)) may miss the ends by one rounding

@@ -9,23 +9,27 @@ trials of the batch run one by one. A single trial is given up after three death
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from optim_study.backend import TorchBackend
 from optim_study.config import StudyConfig
-from optim_study.engines import Job, OutOfMemory, Processes, ThisProcess
+from optim_study.engines import Job, OutOfMemory
 from optim_study.folder import StudyFolder
 from optim_study.results import TrialRow
 from optim_study.storage import Storage
 from rhn.errors import first_line
 from rhn.training.interrupts import STOPPING
 from rhn.utils.io import remove_leftovers
+from rhn.utils.progress import Advance
 
 _logger = logging.getLogger(__name__)
 
 DEATHS = 3  # of a batch without a save between them
 LISTEN_SECONDS = 0.2  # interval of looking for new records
+POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 
 
 @dataclass
@@ -46,6 +50,12 @@ class Study:
         """Numbers of the trials that are not complete."""
         return [number for number in range(self.config.trials) if number not in self.rows]
 
+    def epochs(self) -> tuple[int, int]:
+        """Return (epochs done, epochs in all), with all that unfinished trials may need."""
+        saved = self.folder.epochs(self.left)
+        done = sum(row.epochs for row in self.rows.values()) + sum(saved.values())
+        return done, done + len(self.left) * self.config.epochs - sum(saved.values())
+
 
 @dataclass(frozen=True)
 class TrialBatch:
@@ -60,29 +70,31 @@ class TrialBatch:
 
 
 class Driver:
-    """Run trials until each trial of the studies has a record or is given up. job: makes the job of
-    a worker from a study, numbers of trials and the number of the worker.
+    """Run trials until each trial of the studies has a record or is given up. backends: those of
+    the workers, in the order of the engine's places.
     """
 
     def __init__(
         self,
         studies: Sequence[Study],
         storage: Storage,
-        engine: ThisProcess | Processes,
-        job: Callable[[Study, Sequence[int], int], Job],
+        engine: Any,
+        backends: Sequence[TorchBackend],
+        save_seconds: float,
     ):
-        self._studies, self._storage, self._engine, self._job = studies, storage, engine, job
+        self._studies, self._storage, self._engine = studies, storage, engine
+        self._backends, self._save_seconds = backends, save_seconds
         self._running: dict[Future, tuple[int, TrialBatch]] = {}
-        self._looked = 0.0
+        self._looked = self._shown = 0.0
         for study in studies:
-            study.folder.make()
             self._collect(study, range(study.config.trials))
 
-    def run(self, watch: Callable[[], None] = lambda: None) -> None:
-        """Start batches until no trial is left, and call `watch` several times a second. Raises the
-        error of a worker, or KeyboardInterrupt after Ctrl-C, when all workers have saved.
+    def run(self, advance: Advance | None = None) -> None:
+        """Start batches until no trial is left, and call `advance` with the epochs done and those
+        in all. Raises the error of a worker, or KeyboardInterrupt after Ctrl-C, when all workers
+        have saved.
         """
-        self._watch, self._free = watch, list(range(len(self._engine.places)))
+        self._advance, self._free = advance, list(range(len(self._engine.places)))
         self._queue = deque(TrialBatch(s, tuple(s.left)) for s in self._studies if s.left)
         try:
             while self._queue or self._running:
@@ -112,7 +124,8 @@ class Driver:
             self._queue.appendleft(replace(batch, numbers=others))
         study.running.update(numbers)
         batch = replace(batch, numbers=numbers, epochs=study.folder.epochs(numbers))
-        future = self._engine.submit(place, self._job(study, numbers, place), self._look)
+        job = Job(study.folder, numbers, self._backends[place], self._save_seconds)
+        future = self._engine.submit(place, job, self._look)
         self._running[future] = place, batch
 
     def _look(self, pause: float = LISTEN_SECONDS) -> None:
@@ -121,7 +134,9 @@ class Driver:
             return
         for study in self._studies:
             self._collect(study, study.running)
-        self._watch()
+        if self._advance and time.monotonic() - self._shown >= POLL_SECONDS:
+            self._shown = time.monotonic()
+            self._advance(*map(sum, zip(*(s.epochs() for s in self._studies), strict=True)))
         self._looked = time.monotonic()
 
     def _collect(self, study: Study, numbers: Iterable[int]) -> None:

@@ -1,8 +1,8 @@
 """Entry point of `optim-study`."""
 
+from functools import partial
+
 from rhn.cli.entry import enter
 
-
-def study() -> int:
-    """Run `optim-study`."""
-    return enter("optim_study.cli")
+study = partial(enter, "optim_study.cli")
+"""Run `optim-study`, and return its exit code."""

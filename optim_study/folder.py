@@ -37,11 +37,6 @@ class StudyFolder:
         self.path, self.config, self._fingerprint = out / config.name, config, config.fingerprint
         self.best, self.trials = self.path / "best.safetensors", self.path / "trials"
 
-    def make(self) -> None:
-        """Create the folder."""
-        with writing(self.trials):
-            self.trials.mkdir(parents=True, exist_ok=True)
-
     def load_state(self, number: int) -> TrialState | None:
         """Load the latest state of a trial; None if there is none, or a damaged one."""
         path = self.file(number, ".safetensors")
@@ -57,7 +52,7 @@ class StudyFolder:
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
-        about = {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)}
+        about = {_FINGERPRINT: self._fingerprint, "epoch": str(len(state.curve) - 1)}
         write_state(self.file(number, ".safetensors"), arrays, about)
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:

@@ -97,7 +97,9 @@ def row_of(
     config: StudyConfig, number: int, settings: Mapping[str, Any], results: Mapping[str, Any]
 ) -> TrialRow:
     """Return the row of a complete trial. Raises DataError for values that no study writes."""
-    biases = config.transform_bias if "transform_bias" in settings else ()
+    used = config.transform_bias if "transform_bias" in settings else ()
+    drawn: Any = config.learning_rate, config.init_std, used
+    rates, deviations, biases = (" ".join(f"{v:g}" for v in values) for values in drawn)
     own = {**settings, **results}
     try:
         if own.get("init_scheme") in OF_ONE_SIZE:
@@ -108,9 +110,9 @@ def row_of(
             trial=number,
             optimizer=config.optimizer,
             **own,
-            learning_rate_range=_numbers(config.learning_rate),
-            init_std_range=_numbers(config.init_std),
-            transform_biases=_numbers(biases) if biases else None,
+            learning_rate_range=rates,
+            init_std_range=deviations,
+            transform_biases=biases or None,
             init_schemes=" ".join(config.init_schemes),
             objective=config.objective,
             batch_size=config.batch_size,
@@ -124,10 +126,6 @@ def row_of(
         )
     except (KeyError, TypeError, InvalidInputError) as error:
         raise DataError(f"trial {number} of {config.name} is damaged: {error}") from None
-
-
-def _numbers(values: Iterable[float] | None) -> str:
-    return " ".join(f"{value:g}" for value in values or ())
 
 
 def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:

@@ -2,19 +2,19 @@
 
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from optim_study.backend import TorchBackend, chorales_of_study, memory, meta_model
 from optim_study.config import RunConfig, StudyConfig
 from optim_study.driver import Driver, Study
-from optim_study.engines import Job, Processes, ThisProcess
+from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder, rows_in
 from optim_study.results import TrialRow, write_csv
 from optim_study.shares import SHARE_COLUMNS, Share, training_shares
@@ -30,7 +30,6 @@ from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned
 from rhn.utils.validation import free_memory, in_short
 
-POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 OUTPUTS = ("trials.csv", "shares.csv", "swarm.png")
 # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
 LARGEST_ON_CPU = 15
@@ -78,24 +77,20 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         address_of(config.storage)
     # nodes of a cluster have another current folder
     out, data = config.folder.absolute(), config.data and config.data.absolute()
-    with _engine_of(config) as engine:
+    with engine_of(config) as engine:
         planned, rows = plan(config, engine.places)  # may refuse: nothing is written yet
         pairs = zip(planned, rows, strict=True)
         studies = [Study(each, StudyFolder(out, each), row["fuse"]) for each, row in pairs]
-
-        def job(study: Study, numbers: Sequence[int], place: int) -> Job:
-            backend = TorchBackend(data=data, device=engine.places[place])
-            return Job(study.folder, tuple(numbers), backend, config.save_seconds)
-
-        with locked(config.folder), _progress(studies, quiet) as watch:
+        backends = [TorchBackend(data=data, device=place) for place in engine.places]
+        bars: Any = nullcontext() if quiet else progress_bars()
+        with locked(config.folder), bars as report:
             storage = open_storage(config.storage, config.folder, config.wait_storage)
-            for make in (storage.check, storage.make):
-                for each in planned:
-                    make(each)
+            storage.make(planned)
             if not quiet:
                 print(plan_table(rows), file=sys.stderr)
+            driver = Driver(studies, storage, engine, backends, config.save_seconds)
             try:
-                Driver(studies, storage, engine, job).run(watch)
+                driver.run(report and report("epochs"))
             except KeyboardInterrupt:
                 words = f"{config.folder} is saved; run the same command again to continue"
                 raise Interrupted(words) from None
@@ -108,7 +103,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 def dry_run(config: RunConfig) -> list[dict]:
     """Return the plan of `run` as rows, without creating anything."""
-    with _engine_of(config) as engine:
+    with engine_of(config) as engine:
         return plan(config, engine.places)[1]
 
 
@@ -165,14 +160,6 @@ def fused(
     return k
 
 
-def devices(config: RunConfig) -> list[str]:
-    """Return the device of each worker: the CPU, or the GPUs in turn."""
-    if resolve_device(config.device) == "cpu":
-        return ["cpu" for _ in range(config.jobs or 1)]
-    gpus = torch.cuda.device_count()
-    return [f"cuda:{k % gpus}" for k in range(config.jobs or gpus)]
-
-
 def plan_table(rows: Sequence[dict]) -> str:
     """Format rows of `plan` as a table."""
     head = [name.replace("_", " ") for name in PLAN_COLUMNS]
@@ -199,44 +186,27 @@ def _check_files(out: Path) -> None:
 
 
 @contextmanager
-def _engine_of(config: RunConfig) -> Iterator:
-    """Open the engine that runs the workers, and close it at the end."""
+def engine_of(config: RunConfig) -> Iterator:
+    """Open the engine that runs the workers, on the CPU or on the GPUs in turn, and close it at the
+    end.
+    """
     if config.engine == "ray":
         from optim_study.ray_engine import ray_tasks
 
         with ray_tasks(config) as engine:
             yield engine
         return
-    if len(places := devices(config)) == 1:
-        yield ThisProcess(places[0])
+    places = ["cpu"] * (config.jobs or 1)
+    if resolve_device(config.device) != "cpu":
+        gpus = torch.cuda.device_count()
+        places = [f"cuda:{k % gpus}" for k in range(config.jobs or gpus)]
+    if len(places) == 1:
+        yield ThisProcess(places)
         return
+    from optim_study.processes import Processes
+
     with closing(Processes(places)) as engine:
         yield engine
-
-
-@contextmanager
-def _progress(studies: Sequence[Study], quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show the progress of these studies; yields the function that updates the display."""
-    if quiet:
-        yield lambda: None
-        return
-    with progress_bars() as report:
-        advance, looked = report("epochs"), 0.0
-
-        def watch() -> None:
-            nonlocal looked
-            if time.monotonic() - looked >= POLL_SECONDS:
-                looked = time.monotonic()
-                advance(*map(sum, zip(*map(epochs_done, studies), strict=True)))
-
-        yield watch
-
-
-def epochs_done(study: Study) -> tuple[int, int]:
-    """Return (epochs done, epochs in all) of a study, with all that unfinished trials may need."""
-    saved = study.folder.epochs(study.left)
-    done = sum(row.epochs for row in study.rows.values()) + sum(saved.values())
-    return done, done + len(study.left) * study.config.epochs - sum(saved.values())
 
 
 def _write(studies: Sequence[Study], config: RunConfig) -> Results:

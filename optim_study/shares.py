@@ -20,8 +20,7 @@ from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
 from optim_study.results import ALIKE, TrialRow, by_network, constant_of, distinct_trials
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.results import EXPLAINED
-from rhn.utils.tables import aligned, formatted
+from rhn.utils.tables import EXPLAINED, aligned, formatted
 from rhn.utils.validation import in_short, number
 
 BELOW = 9.5  # nats per frame; the constant predictor has 11.16 on the chorales
@@ -78,6 +77,8 @@ def training_shares(
     >>> training_shares(read_csv("docs/results/small-study.csv"))[0].below  # doctest: +SKIP
     7
     """
+    from scipy.stats import binomtest  # loads in a second
+
     below, found, parts = number("below", below), list[Share](), list[list[TrialRow]]()
     for name, known in (loss, get_args(Objective)), *((each, REGIONS) for each in regions):
         if name not in known:
@@ -85,7 +86,23 @@ def training_shares(
     for network, trials in by_network(distinct_trials(rows)).items():
         for name in regions:
             if own := [row for row in trials if name in (ALL_TRIALS, region(row))]:
-                found.append(_share(network, name, own, loss, below))
+                losses = np.array([row.loss(loss) for row in own])
+                count = int((losses < below).sum())
+                interval = binomtest(count, len(own)).proportion_ci()
+                share = Share(
+                    network=network,
+                    region=name,
+                    hidden_size=own[0].hidden_size,
+                    trials=len(own),
+                    diverged=sum(row.diverged for row in own),
+                    best=float(losses.min()),
+                    median=float(np.median(losses)),
+                    below=count,
+                    share=count / len(own),
+                    low=float(interval.low),
+                    high=float(interval.high),
+                )
+                found.append(share)
                 parts.append(own)
     return _compared(found, parts)
 
@@ -120,29 +137,6 @@ def share_table(
     lines = [[s.network, s.region, *map(formatted, n)] for s, n in zip(found, numbers, strict=True)]
     constant = [formatted(constant_of(rows, loss) if n == "best" else None) for n in SHARE_COLUMNS]
     return "\n".join([*aligned([head, *lines, [CONSTANT, *constant[1:]]], 2), EXPLAINED + PAGE])
-
-
-def _share(
-    network: str, region: str, trials: list[TrialRow], loss: Objective, below: float
-) -> Share:
-    from scipy.stats import binomtest  # loads in a second
-
-    losses = np.array([row.loss(loss) for row in trials])
-    count = int((losses < below).sum())
-    interval = binomtest(count, len(trials)).proportion_ci()
-    return Share(
-        network=network,
-        region=region,
-        hidden_size=trials[0].hidden_size,
-        trials=len(trials),
-        diverged=sum(row.diverged for row in trials),
-        best=float(losses.min()),
-        median=float(np.median(losses)),
-        below=count,
-        share=count / len(trials),
-        low=float(interval.low),
-        high=float(interval.high),
-    )
 
 
 def _compared(found: list[Share], parts: Sequence[list[TrialRow]]) -> list[Share]:

@@ -10,7 +10,7 @@ may be added twice; then one copy becomes COMPLETE and the other copy FAIL.
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,17 +85,17 @@ class Storage:
     def configs(self) -> list[StudyConfig]:
         """Return the configurations of all studies of optim-study, oldest first."""
         names = optuna.get_all_study_names(self._backend)
-        attributes = [self._study(name).user_attrs for name in names]
+        studies = [optuna.load_study(study_name=name, storage=self._backend) for name in names]
+        attributes = [study.user_attrs for study in studies]
         known = [a for a in attributes if _PROTOCOL in a and _TRIALS in a]
         return [config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS]) for a in known]
 
-    @_patient
-    def check(self, config: StudyConfig) -> None:
+    def _check(self, config: StudyConfig) -> None:
         """Refuse a study that has another protocol or more trials here, or is another program's."""
-        if config.name not in optuna.get_all_study_names(self._backend):
-            return
-        name, attributes = config.name, self._study(config.name).user_attrs
-        if _PROTOCOL not in attributes and self._study(name).trials:
+        name = config.name
+        study = optuna.load_study(study_name=name, storage=self._backend)
+        attributes = study.user_attrs
+        if _PROTOCOL not in attributes and study.trials:
             raise DataError(f"study {name} in this storage was not made by optim-study")
         stored, least = attributes.get(_PROTOCOL, config.protocol()), attributes.get(_TRIALS, 0)
         config_from_protocol(stored, trials=config.trials)  # it may be damaged
@@ -104,34 +104,49 @@ class Storage:
             raise InvalidInputError(f"trials of {name} is {trials}: expected {least} or more")
 
     @_patient
-    def make(self, config: StudyConfig) -> None:
-        """Create the study, or extend it to `config.trials`, after `check`."""
+    def make(self, configs: Sequence[StudyConfig]) -> None:
+        """Create studies, or extend them to their `trials`; first refuse all that cannot be."""
+        known = optuna.get_all_study_names(self._backend)
+        for config in configs:
+            if config.name in known:
+                self._check(config)
         how: dict = {"storage": self._backend, "load_if_exists": True}
-        study = optuna.create_study(study_name=config.name, **how)
-        for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
-            if study.user_attrs.get(name) != value:
-                study.set_user_attr(name, value)
+        for config in configs:
+            study = optuna.create_study(study_name=config.name, **how)
+            for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
+                if study.user_attrs.get(name) != value:
+                    study.set_user_attr(name, value)
 
     @_patient
     def add(self, config: StudyConfig, row: TrialRow) -> None:
         """Add a finished trial once: first as RUNNING, then marked as COMPLETE."""
-        study = self._study(config.name)
-
-        def copies(state: TrialState) -> list[int]:
-            trials = study.get_trials(deepcopy=False, states=(state,))
-            return [t.number for t in trials if t.user_attrs.get(_NUMBER, t.number) == row.trial]
-
-        if copies(TrialState.COMPLETE):
+        ranges = {
+            "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
+            "init_std": FloatDistribution(*config.init_std, log=True),
+            "transform_bias": CategoricalDistribution(config.transform_bias),
+        }
+        if "init_schemes" in config.protocol():
+            ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
+        settings = asdict(config.settings(row.trial))
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params={name: settings[name] for name in ranges},
+            distributions=ranges,
+            user_attrs={_NUMBER: row.trial, **row.results},
+        )
+        study = optuna.load_study(study_name=config.name, storage=self._backend)
+        states, copies = (TrialState.COMPLETE, TrialState.RUNNING), list[FrozenTrial]()
+        while not copies:
+            known = study.get_trials(deepcopy=False, states=states)
+            copies = [t for t in known if t.user_attrs.get(_NUMBER, t.number) == row.trial]
+            if not copies:
+                study.add_trial(trial)
+        if any(t.state == TrialState.COMPLETE for t in copies):
             return
-        if not copies(TrialState.RUNNING):
-            study.add_trial(_trial(config, row))
-        first, *others = copies(TrialState.RUNNING)
+        first, *others = (t.number for t in copies)
         study.tell(first, row.loss(config.objective))
         for other in others:
             study.tell(other, state=TrialState.FAIL)
-
-    def _study(self, name: str) -> optuna.Study:
-        return optuna.load_study(study_name=name, storage=self._backend)
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0, *, create: bool = True) -> Storage:
@@ -189,21 +204,3 @@ def _database(url: str) -> RDBStorage:
         return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
     except ImportError as error:
         raise InvalidInputError(f"storage is {address!r}: {first_line(error)}") from None
-
-
-def _trial(config: StudyConfig, row: TrialRow) -> FrozenTrial:
-    """Make a RUNNING trial for Optuna."""
-    ranges = {
-        "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
-        "init_std": FloatDistribution(*config.init_std, log=True),
-        "transform_bias": CategoricalDistribution(config.transform_bias),
-    }
-    if "init_schemes" in config.protocol():
-        ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
-    settings = asdict(config.settings(row.trial))
-    return create_trial(
-        state=TrialState.RUNNING,
-        params={name: settings[name] for name in ranges},
-        distributions=ranges,
-        user_attrs={_NUMBER: row.trial, **row.results},
-    )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn import models
-from rhn.cells.registry import CELLS, TORCH_CELLS, is_known, resolve_cell
+from rhn.cells.registry import CELLS, TORCH_CELLS, resolve_cell
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import as_path
@@ -46,10 +46,16 @@ class Checkpoint:
         # a user's constructor may draw: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
             model = self.new(cell, device="meta")
-        self._require_fit(model)
-        values: dict[Tensor, Tensor] = {
-            t: self.tensors[name].clone() for name, t in _tensors(model).items()
-        }
+        own = dict(model.named_parameters()) | dict(model.named_buffers())  # a tied one once
+        found = {name: tuple(t.shape) for name, t in self.tensors.items()}
+        expected = {name: tuple(t.shape) for name, t in own.items()}
+        for name in sorted(name for name, _ in found.items() ^ expected.items()):
+            shapes = f"{found.get(name)}: expected {expected.get(name)}"
+            raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
+        for name, _ in model.named_parameters():
+            if not torch.isfinite(self.tensors[name]).all():
+                raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
+        values: dict[Tensor, Tensor] = {t: self.tensors[name].clone() for name, t in own.items()}
         values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
         for module in model.modules():  # a tied parameter belongs to several modules
             for own in (module._parameters, module._buffers):
@@ -60,13 +66,14 @@ class Checkpoint:
         """Build the cell or model with new weights. options: device, dtype and generator."""
         name, config = self.header["class"], self.header["config"]
         of_model, own = name in models.__all__, config.get("cell", name)
+        known = {*CELLS, *TORCH_CELLS}
         rows = CELLS.data.items()
         classes = {str(getattr(row, "__name__", row)).rpartition(":")[2]: n for n, row in rows}
         # never a class that only the file names
-        if cell is None and not (is_known(str(own)) if of_model else own in classes):
+        if cell is None and not (str(own) in known if of_model else own in classes):
             expected = f"{', '.join(CELLS)}, or --cell"
             raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
-        if of_model and isinstance(cell, str) and is_known(cell) and cell != own:
+        if of_model and isinstance(cell, str) and cell in known and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         if of_model:
             return getattr(models, name)(
@@ -74,17 +81,6 @@ class Checkpoint:
             )
         factory = resolve_cell(cell) if isinstance(cell, str) else cell or CELLS[classes[name]]
         return factory(**config, **options)
-
-    def _require_fit(self, model: nn.Module) -> None:
-        """Raise CheckpointError unless the tensors are finite and fit the model."""
-        found = {name: tuple(t.shape) for name, t in self.tensors.items()}
-        expected = {name: tuple(t.shape) for name, t in _tensors(model).items()}
-        for name in sorted(name for name, _ in found.items() ^ expected.items()):
-            shapes = f"{found.get(name)}: expected {expected.get(name)}"
-            raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
-        for name, _ in model.named_parameters():
-            if not torch.isfinite(self.tensors[name]).all():
-                raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -167,7 +163,8 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     config = getattr(model, "config", None)
     if config is None:
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
-    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    tensors = {name: t.detach().cpu().contiguous() for name, t in own.items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__}
     header = {
         "format": FORMAT,
@@ -183,11 +180,6 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"header of {path} is not JSON: {first_line(error)}") from error
     return Path(path)
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name; a tied parameter occurs once."""
-    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def _checksum_of_header(header: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rhn.cells.registry import (
+    PARAMETERS_PER_LAYER,
     TORCH_CELLS,
     accepts,
     hidden_size_for_budget,
@@ -22,7 +23,7 @@ from rhn.cells.registry import (
 from rhn.errors import InvalidInputError, first_line
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
-from rhn.training.config import read_config
+from rhn.utils.io import read_config
 from rhn.utils.validation import unexpected
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 # entries of a run's config.json beside the configuration
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
-PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
 BUDGET = "parameters"  # entry of a preset: the parameters that its hidden units may take
 BIAS = "transform_bias"
 

@@ -6,12 +6,15 @@ Legend: x input, m inputs, n units, G blocks of n rows that are stacked in a wei
 to a gate or to the candidate.
 """
 
+import contextlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
@@ -101,23 +104,17 @@ def described_layers(cell: Any) -> tuple[Layer, ...]:
     """
     layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
     whole_number(f"the number of {where}", len(layers), cell.depth, cell.depth)
-    weights = dict(cell.named_parameters())
-    for layer in layers:
-        for part in filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias)):
-            if not _is_part(part, weights, n):
-                wanted = f"whole numbers and slices, with rows in blocks of {n}, of {[*weights]}"
-                raise InvalidInputError(f"{where} has {part}: expected {wanted}")
+    weights, nothing = dict(cell.named_parameters()), torch.empty(0)
+    every = [(layer.input, layer.recurrent, layer.skip, layer.bias) for layer in layers]
+    for part in filter(None, itertools.chain(*every)):
+        weight, rows = weights.get(part.parameter, nothing), nothing
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            rows = weight[part.index]
+        places = {t.untyped_storage().data_ptr() for t in (rows, weight)}  # two for a copy
+        if len(places) > 1 or rows.dim() == 0 or len(rows) == 0 or len(rows) % n:
+            wanted = f"whole numbers and slices, with rows in blocks of {n}, of {[*weights]}"
+            raise InvalidInputError(f"{where} has {part}: expected {wanted}")
     return layers
-
-
-def _is_part(part: Part, weights: Mapping[str, Tensor], n: int) -> bool:
-    """Return True if a part is a view of a weight, with its rows in blocks of n."""
-    try:
-        rows = weights[part.parameter][part.index]
-    except (LookupError, TypeError, ValueError):
-        return False
-    storages = {t.untyped_storage().data_ptr() for t in (rows, weights[part.parameter])}
-    return len(storages) == 1 and rows.dim() > 0 and len(rows) > 0 and len(rows) % n == 0
 
 
 def recurrent_parts(cell: Any) -> list[Part]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Factory = TypeVar("Factory", bound=Callable)
+PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
 COMMON = {"depth", "init", "batch_first", "kernel", "generator", "device", "dtype"}
 NAMED = re.compile(r"\w[\w.]*:\w")  # package.module:attribute
 WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options in small letters
@@ -89,8 +90,12 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     return register
 
 
-def _parameters(factory: Callable) -> dict[str, Parameter]:
-    """Return the parameters of a factory, and of base classes to which it passes keywords on."""
+def parameters_of(factory: Callable) -> dict[str, Parameter]:
+    """Return the parameters of a factory by name, and of base classes to which it passes keywords.
+
+    >>> "nonlinearity" in parameters_of(CELLS["rnn"])
+    True
+    """
     for inner in ("func", "cell"):  # of a functools.partial; of a cell of torch.nn, our form
         factory = getattr(factory, inner, factory)
     bases = factory.__mro__ if isinstance(factory, type) else ()
@@ -110,7 +115,7 @@ def accepts(factory: Callable, keyword: str) -> bool:
     >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
     (True, False)
     """
-    return keyword in _parameters(factory)
+    return keyword in parameters_of(factory)
 
 
 def cell_options(cell: str) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def cell_options(cell: str) -> dict[str, Any]:
     >>> cell_options("dts-rnn")
     {'nonlinearity': 'tanh', 'skip': 'all'}
     """
-    found = _parameters(resolve_cell(cell)).values()
+    found = parameters_of(resolve_cell(cell)).values()
     optional = (p for p in found if p.kind is p.KEYWORD_ONLY or p.default != p.empty)
     return {p.name: p.default for p in optional if p.name not in COMMON}
 

@@ -82,13 +82,13 @@ class DTRNN(DeclaredCell):
         return z
 
     def layers(self) -> "tuple[Layer, ...]":
-        Part, first_skip = cells.Part, self.depth - self._shortcuts
+        first_skip = self.depth - self._shortcuts
         return tuple(
             cells.Layer(
-                input=None if layer else Part("weight_ih"),
-                recurrent=Part("weight_hh", layer),
-                skip=Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
-                bias=Part("bias", layer),
+                input=None if layer else cells.Part("weight_ih"),
+                recurrent=cells.Part("weight_hh", layer),
+                skip=cells.Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
+                bias=cells.Part("bias", layer),
             )
             for layer in range(self.depth)
         )

@@ -55,29 +55,30 @@ def run_command(main: Callable[[], int | None]) -> int:
             stream.reconfigure(errors="replace")
     out, err = (_Unread(stream or io.StringIO()) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        return _code_of(main)
+        try:
+            code = main()
+            sys.stdout.flush()
+            return code or 0
+        except KeyboardInterrupt as interrupt:
+            return _ended(INTERRUPTED, str(interrupt) or "interrupted")
+        except (Exception, SystemExit) as error:
+            if (sentence := _sentence_of(error)) is None:
+                raise
+            return _ended(2, f"error: {sentence}", error)
 
 
-def _code_of(main: Callable[[], int | None]) -> int:
-    try:
-        code = main()
-        sys.stdout.flush()
-        return code or 0
-    except RhnError as error:
-        return _ended(2, f"error: {error}", error)
-    except KeyboardInterrupt as interrupt:
-        return _ended(INTERRUPTED, str(interrupt) or "interrupted")
-    except OSError as error:
+def _sentence_of(error: BaseException) -> str | None:
+    """Return the sentence for an error; None for a bug of ours."""
+    if isinstance(error, RhnError):
+        return str(error)
+    if isinstance(error, OSError):
         if error.filename is None:  # Python would write the rest again at its end, and fail again
             _drop(sys.stdout)
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
-        return _ended(2, f"error: {where}: {error.strerror or error}", error)
-    except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
-            return _ended(2, "error: there is not enough memory", error)
-        if not users_frames(error):
-            raise
-        return _ended(2, f"error: {type(error).__name__}: {error}", error)
+        return f"{where}: {error.strerror or error}"
+    if is_out_of_memory(error):
+        return "there is not enough memory"
+    return f"{type(error).__name__}: {error}" if users_frames(error) else None
 
 
 def _ended(code: int, sentence: str, error: BaseException | None = None) -> int:

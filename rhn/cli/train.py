@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset, read_preset
-from rhn.training.config import TrainingConfig, read_config
+from rhn.training.config import TrainingConfig
 from rhn.utils.command_line import Count, Device, command_class, field_options, read_fields
+from rhn.utils.io import read_config
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned, formatted
 
@@ -166,7 +167,7 @@ def _constant_nll(corpus: Any) -> list[float]:
     import numpy as np
     import torch
 
-    from rhn.training.chorales import constant_output_nll
+    from rhn.training.rolls import constant_output_nll
 
     splits = [getattr(corpus, split) for split in SPLITS]
     if not hasattr(corpus, "vocabulary"):

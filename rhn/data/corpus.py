@@ -65,8 +65,8 @@ class Corpus:
     def checksum(self) -> str:
         """SHA-256 (hex) of every piece's label, name, length and frames, in order."""
         digest = hashlib.sha256()
-        for piece in self.pieces:
-            digest.update(f"{piece.label} {piece.name} {len(piece)}\n".encode())
+        for piece in (*self.train, *self.valid, *self.test):
+            digest.update(f"{piece.split}-{piece.index} {piece.name} {len(piece)}\n".encode())
             digest.update(np.ascontiguousarray(piece).tobytes())
         return digest.hexdigest()
 

@@ -68,7 +68,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
         rolls = [frames_of_score(read_score(folder / row["corpus_path"]), row) for row in rows]
         save_cached(rolls, path)
     origin = f"{len(rows)} of 382 chorales, rebuilt from the Bach scores of music21 {version}"
-    corpus = _corpus(dict(zip(_names(), rolls, strict=True)), _names(), origin)
+    keys = [(row["split"], int(row["index_in_split"])) for row in rows]
+    corpus = _corpus(dict(zip(keys, rolls, strict=True)), origin, named=True)
     if corpus.checksum != EXPECTED_CHECKSUM:
         found = f"checksum of the chorales of music21 {version} is {corpus.checksum:.12}"
         logger.warning("%s: expected %.12s", found, EXPECTED_CHECKSUM)
@@ -129,21 +130,18 @@ def read_original(path: Path) -> Corpus:
     except Exception as error:  # a damaged pickle raises nearly any kind
         raise DataError(f"{path} cannot be read: {first_line(error):.200}") from error
     whole = Counter(split for split, _ in rolls) == CHORALES.counts
-    return _corpus(rolls, _names() if whole else {}, f"original file {path.absolute()}")
+    return _corpus(rolls, f"original file {path.absolute()}", named=whole)
 
 
-def _names() -> dict[tuple[str, int], str]:
-    """Return the catalogue names of all rows by split and index."""
-    keys = [(row["split"], int(row["index_in_split"])) for row in chorale_rows()]
-    names = [Path(row["corpus_path"]).stem for row in chorale_rows()]
-    return dict(zip(keys, names, strict=True))
-
-
-def _corpus(rolls: dict[tuple[str, int], np.ndarray], names: Mapping, source: str) -> Corpus:
-    """Make a corpus from piano rolls and names; a piece without a name gets its label."""
+def _corpus(rolls: Mapping[tuple[str, int], np.ndarray], source: str, *, named: bool) -> Corpus:
+    """Make a corpus from piano rolls by split and index. The pieces have their catalogue names if
+    they are `named`, those without one their label.
+    """
+    names = {f"{r['split']}-{r['index_in_split']}": r for r in chorale_rows() if named}
     pieces: dict[str, list[Piece]] = {split: [] for split in SPLITS}
     for (split, i), roll in rolls.items():
-        name = names.get((split, i), f"{split}-{i}")
+        label = f"{split}-{i}"
+        name = Path(names[label]["corpus_path"]).stem if label in names else label
         pieces[split].append(Piece(roll, name=name, split=split, index=i))
     return Corpus(**pieces, source=source)
 

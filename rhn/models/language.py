@@ -48,7 +48,7 @@ class LanguageModel(RecurrentModel):
     """
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
-    takes_ids = True  # the input is token ids
+    takes_ids = True
 
     def __init__(
         self,

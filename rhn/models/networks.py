@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell, from_torch
 from rhn.cells.init import OWN, Initialization, draw
-from rhn.cells.registry import CELLS, accepts, resolve_cell
+from rhn.cells.registry import CELLS, parameters_of, resolve_cell
 from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll
@@ -40,6 +40,7 @@ class RecurrentModel(nn.Module):
     """
 
     sizes: tuple[str, ...]  # the constructor's arguments other than cell, init and options
+    takes_ids = False  # True if the input is token ids
 
     def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
@@ -50,7 +51,7 @@ class RecurrentModel(nn.Module):
         self.hidden_size, self.depth = hidden_size, depth
         self.layers = whole_number("layers", layers, 1, MAX_LAYERS)
         self.options = {k: v for k, v in options.items() if k not in ("device", "dtype")}
-        draws = accepts(factory, "init") and accepts(factory, "generator")
+        draws = {"init", "generator"} <= parameters_of(factory).keys()
         self._own_start = init is None and not draws
         self.cells = nn.ModuleList()
         for m in [input_size, *[hidden_size] * (layers - 1)]:

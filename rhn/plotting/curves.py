@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from rhn.errors import DataError, InvalidInputError, first_line
-from rhn.training.config import read_config
 from rhn.utils.figures import COLOURS, inches_of
-from rhn.utils.io import check_file
+from rhn.utils.io import check_file, read_config
 
 CURVE_COLUMNS = ("run", "measure", "epoch", "train", "valid")
 MEASURES = {

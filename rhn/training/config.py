@@ -2,21 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from rhn.cells.registry import accepts, read_options, resolve_cell
-from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, Positive
-from rhn.utils.io import read_json
-from rhn.utils.validation import LARGEST_FLOAT, check_values, unexpected
-
-ADAM, RMSPROP = ("beta1", "beta2", "epsilon"), ("alpha", "epsilon", "momentum")
-HYPERPARAMETERS = {"sgd": ("momentum",), "adam": ADAM, "adamw": ADAM, "rmsprop": RMSPROP}
-"""The fields that each optimizer reads, in addition to the learning rate and the weight decay."""
+from rhn.utils.validation import LARGEST_FLOAT, check_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +153,3 @@ class LanguageConfig(TrainingConfig):
             return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
             return math.inf
-
-
-def read_config(file: Path) -> dict:
-    """Read the JSON object in a file. Raises InvalidInputError."""
-    try:
-        content = read_json(file)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{file} is not a configuration: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise unexpected(str(file), content, "a JSON object")
-    return content

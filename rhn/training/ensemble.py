@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -28,8 +28,10 @@ from torch.utils._pytree import tree_map
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
-from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.utils.validation import check_room, whole_number
+
+if TYPE_CHECKING:
+    from rhn.training.config import ChoraleConfig, LanguageConfig
 
 Weights = dict[str, Tensor]
 COPIES = 5  # of each matrix-vector product; measured on our cells: 2.4 to 5.6
@@ -103,10 +105,10 @@ class Ensemble:
         """Map a function of a model, transformed as one of its weights, over all models."""
 
         def of_one(weights, constants, own):
-            def model(*args, **kwargs):
-                return functional_call(self.skeleton, (weights, constants), args, kwargs)
-
-            return function(model, *shared) if own is None else function(model, own, *shared)
+            values, given = (weights, constants), shared if own is None else (own, *shared)
+            return function(
+                lambda *args, **named: functional_call(self.skeleton, values, args, named), *given
+            )
 
         dims = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, own)
         return vmap(transform(of_one), in_dims=(0, 0, dims))(self.weights, self.constants, own)
@@ -146,13 +148,15 @@ def captured(
 
 
 def build_model(
-    config: ChoraleConfig | LanguageConfig,
+    config: "ChoraleConfig | LanguageConfig",
     vocabulary_size: int | None = None,
     *,
     seed: int | None = None,
     device=None,
 ) -> Any:
     """Build a configuration's model. seed: None: that of the configuration."""
+    from rhn.training.config import LanguageConfig  # trials of a study have a StudyConfig
+
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
     model: Any = PolyphonicModel
     options = {name: getattr(config, name) for name in ("hidden_size", "depth", "init")}
@@ -206,7 +210,8 @@ def tune_malloc() -> None:
 
 def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
     """Return the CPU generator that draws the initial weights of one trial, whatever its device."""
-    (word,) = _sequence("weights", seed, arch, depth, trial).generate_state(1, np.uint64)
+    entropy = [seed, crc32(arch.encode()), depth, trial, crc32(b"weights")]
+    (word,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(word))
 
 
@@ -216,16 +221,11 @@ def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> l
     >>> batch_order(0, "rhn", 4, 1, 7)
     [2, 0, 6, 1, 3, 5, 4]
     """
-    generator = np.random.default_rng(_sequence("batches", seed, arch, depth, epoch))
-    return generator.permutation(batches).tolist()
+    entropy = [seed, crc32(arch.encode()), depth, epoch, crc32(b"batches")]
+    return np.random.default_rng(entropy).permutation(batches).tolist()
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator with a seed that is a function of these numbers."""
     (word,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
-
-
-def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> Any:
-    entropy = [seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())]
-    return np.random.SeedSequence(entropy)

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.data.corpus import SPLITS, Corpus
-from rhn.training.chorales import evaluation_batches, mean_nll
+from rhn.training.chorales import mean_nll
 from rhn.training.ensemble import Ensemble, captured, deterministic, sums
+from rhn.training.rolls import evaluation_batches
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_device, number, unexpected
 
@@ -80,8 +81,8 @@ def evaluate_chorales(
     """Compute the mean loss of one model on pieces (T_i, keys). Raises DataError if none has two
     frames.
     """
-    ensemble = Ensemble.of([model], check_device(device))
-    batches = evaluation_batches(pieces, device=ensemble.device, dtype=ensemble.dtype)
+    ensemble = Ensemble.of([model], place := check_device(device))
+    batches = evaluation_batches(pieces, device=place, dtype=ensemble.dtype)
     with deterministic():
         return MeanLoss(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
 

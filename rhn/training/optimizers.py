@@ -21,17 +21,22 @@ model is evaluated with the mean of all later weights.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from rhn.training.config import HYPERPARAMETERS, TrainingConfig
 from rhn.training.ensemble import Weights
+
+if TYPE_CHECKING:
+    from rhn.training.config import TrainingConfig
 
 ADAM = ("exp_avg", "exp_avg_sq")
 MOMENTS = {"sgd": (), "adam": ADAM, "adamw": ADAM, "rmsprop": ("square_avg",)}
 """The state tensors of each weight beside the velocity."""
+BETAS, RMSPROP = ("beta1", "beta2", "epsilon"), ("alpha", "epsilon", "momentum")
+HYPERPARAMETERS = {"sgd": ("momentum",), "adam": BETAS, "adamw": BETAS, "rmsprop": RMSPROP}
+"""The fields that each optimizer reads, in addition to the learning rate and the weight decay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +131,7 @@ OPTIMIZERS: dict[str, Any] = {name: partial(Optimizer, name=name) for name in MO
 OPTIMIZERS["adamw"] = partial(Optimizer, name="adamw", weight_decay=0.01)  # as in torch.optim
 
 
-def make_optimizer(config: TrainingConfig) -> Optimizer:
+def make_optimizer(config: "TrainingConfig") -> Optimizer:
     """Return the optimizer of a configuration."""
     shrinks = getattr(config, "weight_decay_form", "loss") == "shrink"
     options = {name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]}

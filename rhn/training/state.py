@@ -31,11 +31,6 @@ class TrialState:
     curve: np.ndarray
     arrays: Mapping[str, np.ndarray]
 
-    @property
-    def epoch(self) -> int:
-        """Number of complete epochs."""
-        return len(self.curve) - 1
-
 
 def diverged(curve: np.ndarray) -> bool:
     """Return True if a loss in the last row of a curve is not finite.

@@ -6,12 +6,16 @@ Data are those in the stored path, if they have the stored checksum, or those th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhn.checkpoints import Checkpoint
-from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
-from rhn.data.text import published_files
+from rhn.data.jsb import chorales
 from rhn.errors import CheckpointError, InvalidInputError, RhnError
-from rhn.training.config import LanguageConfig, read_config
+from rhn.utils.io import read_config
+
+if TYPE_CHECKING:
+    from rhn.data import Corpus, TextCorpus, Vocabulary
+    from rhn.training.config import LanguageConfig
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def stored_data(checkpoint: Checkpoint) -> StoredData:
     return StoredData(None if path is None else Path(path), stored.get("checksum"))
 
 
-def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> Corpus | TextCorpus:
+def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> "Corpus | TextCorpus":
     """Load the chorales or the complete text of a training run, or other `data`: a text is then
     read in the vocabulary of the model.
 
@@ -48,6 +52,8 @@ def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> Corpus | Text
     path = stored.path if data is None else data
     corpus: Corpus | TextCorpus
     if checkpoint.header["class"] == "LanguageModel":
+        from rhn.data.text import published_files, read_text  # chorales need no code of texts
+
         config, vocabulary = text_of(checkpoint)
         own = path is not None and not published_files(config.corpus, path)
         corpus = read_text("text" if own else config.corpus, path, vocabulary=vocabulary)
@@ -63,8 +69,11 @@ def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> Corpus | Text
     return corpus
 
 
-def text_of(checkpoint: Checkpoint) -> tuple[LanguageConfig, Vocabulary]:
+def text_of(checkpoint: Checkpoint) -> "tuple[LanguageConfig, Vocabulary]":
     """Return the configuration and the vocabulary of a language model. Raises CheckpointError."""
+    from rhn.data.vocabulary import Vocabulary
+    from rhn.training.config import LanguageConfig
+
     about, config = checkpoint.metadata, checkpoint.header["config"]
     try:
         found = LanguageConfig(**about["train"]), Vocabulary(**about["vocabulary"])

@@ -83,10 +83,10 @@ class Trainer:
     ):
         self.task, self.config = task, task.config
         self._models = dict(models)
-        self._best: dict[int, Weights] = {}
-        for n, model in models.items():
-            trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-            self._best[n] = {name: p.detach() for name, p in trained}
+        self._best: dict[int, Weights] = {
+            n: {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+            for n, model in models.items()
+        }
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
@@ -96,14 +96,18 @@ class Trainer:
         """Number of optimiser steps done."""
         # the numbers that each step logs
         self._logged = ("nll", "norm") if self._optimizer.clip else ("nll",)
+        live = [n for n in models if saved is None or len(saved[n].arrays) > len(self._best[n])]
+        ensemble = Ensemble.of([models[n] for n in live], task.device)
+        rates = [self._rates[n] for n in live]
+        rate = torch.tensor(rates, device=task.device, dtype=torch.float64)
+        self._use(Trials(live, ensemble, rate, self._optimizer.start(ensemble.weights)))
         if saved is not None:
             self._resume(saved)
             return
-        self._use(self._new_trials(list(models)))
         self._begin_epoch()
         if self.task.first_epoch == 0:
             with deterministic():
-                self._measure(self._measurements())
+                self._measure(self._rows(whole=True))
 
     @property
     def position(self) -> tuple[int, int]:
@@ -145,9 +149,9 @@ class Trainer:
         self._done, self.steps = self._done + 1, self.steps + 1
         ended = self._done == len(self._batches)
         if ended:
-            self._measure(self._measurements())
+            self._measure(self._rows(whole=True))
         elif self._done % CHECK_EVERY == 0:
-            self._measure(self._overflown())
+            self._measure(self._rows(whole=False))
             ended = not self.live()
         if ended:
             self.epoch += 1
@@ -156,21 +160,28 @@ class Trainer:
 
     def model(self, number: int) -> nn.Module:
         """Return the model of a trial in the ensemble, as it is measured now, on the CPU."""
-        return self._with_weights(number, self._of(number, self._trials.measured.weights))
+        model, k = copy.deepcopy(self._models[number]), self.numbers.index(number)
+        weights = {n: t[k].cpu() for n, t in self._trials.measured.weights.items()}
+        model.load_state_dict(weights, strict=False)
+        return model
 
     def best_model(self, number: int) -> Any:
         """Return the model of a trial with its best weights so far, on the CPU."""
-        return self._with_weights(number, self._best[number])
+        model: Any = copy.deepcopy(self._models[number])
+        model.load_state_dict(self._best[number], strict=False)
+        return model
 
     def state(self, number: int) -> TrialState:
         """Return the state from which a trial continues; an ended one has only its best weights."""
         tensors = {f"best.{name}": t.cpu() for name, t in self._best[number].items()}
         if number in self.numbers:
+            k = self.numbers.index(number)
             carried = enumerate(zip(*self._carry, strict=True))
             within = {f"states.{i}": torch.cat(ts) for i, ts in carried}
-            tensors |= self._of(number, self._trials.tensors | within)
+            every = (self._trials.tensors | within).items()
+            tensors |= {name: t[k].cpu().clone() for name, t in every}
             if self._done:
-                logs = self._log[:, self.numbers.index(number)].T.cpu()
+                logs = self._log[:, k].T.cpu()
                 tensors |= {"step": torch.tensor(self._done, device="cpu")}
                 tensors |= dict(zip(self._logged, logs, strict=True))
         return TrialState(self._curves[number], {name: t.numpy() for name, t in tensors.items()})
@@ -181,13 +192,10 @@ class Trainer:
         for n, best in self._best.items():
             own = _stacked([saved[n]])
             self._best[n] = {name: own[f"best.{name}"][0] for name in best}
-        live = [n for n in self._models if len(saved[n].arrays) > len(self._best[n])]
-        kept = _stacked([saved[n] for n in live])
-        trials = self._new_trials(live)
-        for name, t in trials.tensors.items():
+        kept = _stacked([saved[n] for n in self.numbers])
+        for name, t in self._trials.tensors.items():
             t.copy_(kept[name])
-        self._use(trials)
-        going = [n for n in self.live() if n in live] or live
+        going = [n for n in self.live() if n in self.numbers] or self.numbers
         self.epoch = max(len(self._curves[n]) for n in going) + self.task.first_epoch - 1
         self._begin_epoch()
         self.steps = sum(len(self.task.batches(epoch + 1)) for epoch in range(self.epoch))
@@ -197,12 +205,6 @@ class Trainer:
             self._log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
             states = [t.to(self.task.device) for name, t in kept.items() if "states." in name]
             self._carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
-
-    def _new_trials(self, numbers: list[int]) -> Trials:
-        ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
-        rates = [self._rates[n] for n in numbers]
-        rate = torch.tensor(rates, device=ensemble.device, dtype=torch.float64)
-        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights))
 
     def _use(self, trials: Trials) -> None:
         self._trials, self.numbers, count = trials, list(trials.numbers), len(trials.numbers)
@@ -221,17 +223,14 @@ class Trainer:
         for k, number in enumerate(self.numbers):
             self._trials.rate[k] = self._rates[number] / divisor
 
-    def _overflown(self) -> dict[int, list[float]]:
-        """Return rows of NaN for the trials whose weights are not finite, by index."""
-        weights = self._trials.ensemble.weights.values()
-        finite = torch.stack([t.flatten(1).isfinite().all(1) for t in weights]).all(0).tolist()
-        row = [math.nan] * len(self.task.columns)
-        return {place: row for place, is_finite in enumerate(finite) if not is_finite}
-
-    def _measurements(self) -> dict[int, list[float]]:
-        """Return the new rows of the curves, by index in the ensemble."""
-        rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
-        if self.task.first_epoch:
+    def _rows(self, whole: bool) -> dict[int, list[float]]:
+        """Return the new rows of the curves, by index in the ensemble: NaN for weights that are not
+        finite and, if `whole`, the measurements of the others.
+        """
+        rows: list[list[float]] = []
+        if whole:
+            rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
+        if whole and self.task.first_epoch:
             steps = sum(batch.length for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
             rows = [
@@ -239,7 +238,11 @@ class Trainer:
                 [math.fsum(nll) / steps, *row, rate, _finite_mean(norm)]
                 for (nll, norm), row, rate in zip(logs, rows, rates, strict=True)
             ]
-        return dict(enumerate(rows)) | self._overflown()
+        weights, none = self._trials.ensemble.weights.values(), [math.nan] * len(self.task.columns)
+        finite = torch.stack([t.flatten(1).isfinite().all(1) for t in weights]).all(0).tolist()
+        return dict(enumerate(rows)) | {
+            place: none for place, is_finite in enumerate(finite) if not is_finite
+        }
 
     def _measure(self, rows: Mapping[int, list[float]]) -> None:
         """Add these rows, by index in the ensemble, to the curves of the live trials."""
@@ -263,15 +266,6 @@ class Trainer:
         if least * len(places) <= len(numbers) > len(places):
             self._log = self._log[:, places]
             self._use(self._trials[places])
-
-    def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        k = self.numbers.index(number)
-        return {name: t[k].cpu().clone() for name, t in tensors.items()}
-
-    def _with_weights(self, number: int, weights: Weights) -> nn.Module:
-        model = copy.deepcopy(self._models[number])
-        model.load_state_dict(weights, strict=False)
-        return model
 
 
 def training_step(

@@ -13,7 +13,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError, first_line
-from rhn.utils.validation import check_room, in_short
+from rhn.utils.validation import check_room, in_short, unexpected
 
 SUFFIXES = (".json", ".npz")  # of results
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
@@ -33,6 +33,17 @@ def read_json(path: str | Path):
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+
+
+def read_config(file: Path) -> dict:
+    """Read the JSON object in a file. Raises InvalidInputError."""
+    try:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{file} is not a configuration: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise unexpected(str(file), content, "a JSON object")
+    return content
 
 
 def as_path(path: str | Path) -> Path:

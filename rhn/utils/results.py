@@ -24,10 +24,9 @@ import numpy as np
 
 from rhn.errors import DataError
 from rhn.utils.io import SUFFIXES, arrays_of, check_output, read_json, write_arrays, write_json
-from rhn.utils.tables import aligned, formatted
+from rhn.utils.tables import EXPLAINED, aligned, formatted
 
 COLUMNS = ("median", "smallest", "largest")
-EXPLAINED = "rows explained: "
 NOTE = "note: "
 
 

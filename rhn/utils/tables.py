@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MISSING = "-"
+EXPLAINED = "rows explained: "
 # control characters but tab and line feed, and those that change the direction of writing
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 

@@ -1,5 +1,6 @@
 """Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
 
+import contextlib
 import os
 from functools import cache, partial
 from math import inf
@@ -160,15 +161,13 @@ def free_memory(device: str = "cpu") -> int:
         available = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):  # all memory
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup")  # of a container: control groups, version 2
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+    group = Path("/sys/fs/cgroup")  # of a container, version 2; cached files are free
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
         lines = (group / "memory.stat").read_text().splitlines()
-        cached = int(dict(line.split() for line in lines)["inactive_file"])  # is free
-        return min(available, max(0, limit - used + cached))
-    except (OSError, KeyError, ValueError):
-        return available
+        cached = int(dict(line.split() for line in lines)["inactive_file"])
+        available = min(available, max(0, limit - used + cached))
+    return available
 
 
 def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:

@@ -31,13 +31,13 @@ class NumpyTrials:
 
     def __init__(self, config: StudyConfig, settings, saved):
         assert not saved or saved.keys() == settings.keys()
-        assert len({state.epoch for state in saved.values()}) <= 1
+        assert len({len(state.curve) for state in saved.values()}) <= 1
         self.config, self._settings, self._states = config, settings, dict(saved)
         for number in settings.keys() - saved.keys():
             weights = drawn(config.seed, number)
             arrays = {"weights": weights, "momentum": np.zeros_like(weights), "best": weights}
             self._states[number] = TrialState(np.array([self._losses(weights)]), arrays)
-        self.epoch = next(iter(self._states.values())).epoch
+        self.epoch = len(next(iter(self._states.values())).curve) - 1
 
     def live(self) -> list[int]:
         c = self.config

@@ -20,8 +20,9 @@ from safetensors import safe_open
 
 from optim_study.config import RunConfig, StudyConfig, config_from_protocol
 from optim_study.driver import Driver, Study
-from optim_study.engines import Job, Processes, ThisProcess
+from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder
+from optim_study.processes import Processes
 from optim_study.ray_engine import ray_tasks
 from optim_study.results import TrialRow
 from optim_study.storage import open_storage
@@ -57,17 +58,13 @@ def drive(
     wait=0.0,
 ) -> Study:
     """A whole run of one study, by default in this process."""
-    engine = engine or ThisProcess("cpu")
+    engine = engine or ThisProcess(["cpu"])
     with locked(out):
         opened = open_storage(storage, out, wait)
-        opened.check(config)
-        opened.make(config)
+        opened.make([config])
         study = Study(config, StudyFolder(out, config), fuse)
-
-        def job(study, numbers, place):
-            return Job(study.folder, tuple(numbers), backend, save_seconds)
-
-        Driver([study], opened, engine, job).run()
+        backends = [backend] * len(engine.places)
+        Driver([study], opened, engine, backends, save_seconds).run()
     return study
 
 

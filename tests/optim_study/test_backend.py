@@ -27,9 +27,9 @@ from optim_study.runner import SHARE, fused
 from rhn.checkpoints import load, read
 from rhn.data import Corpus, Piece, chorales
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.chorales import constant_output_nll
 from rhn.training.ensemble import batch_order, tune_malloc
 from rhn.training.evaluation import evaluate_chorales
+from rhn.training.rolls import constant_output_nll
 
 CORPUS = chorales(MELODIES)  # 37 to train on: the last batch has 5
 
@@ -53,7 +53,7 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(tmp_path):
     together, rows = finished(study, range(4))
     cut, _ = finished(study, range(4), epochs=1)
     folder, live = StudyFolder(tmp_path, study), cut.live()[::-1]
-    folder.make()
+    folder.trials.mkdir(parents=True)
     for n in live:
         folder.save_state(n, cut.state(n))
     resumed, resumed_rows = finished(study, live, {n: folder.load_state(n) for n in live})

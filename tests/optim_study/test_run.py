@@ -20,7 +20,7 @@ from tables import for_each, others_slow
 from optim_study import read_csv, run, smoke
 from optim_study.config import RunConfig
 from optim_study.ray_engine import ray_devices
-from optim_study.runner import OUTPUTS, devices
+from optim_study.runner import OUTPUTS, engine_of
 from optim_study.shares import REGIONS, share_table, training_shares
 from rhn.training.state import LOCK
 
@@ -193,5 +193,9 @@ def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypa
     kinds = [{"CPU": 2.0, "GPU": float(gpus)}, {"CPU": 6.0}]
     nodes = [{"Alive": alive, "Resources": kind} for alive in (True, False) for kind in kinds]
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
-    found = ray_devices if engine == "ray" else devices
-    assert found(RunConfig(engine=engine, **asked)) == expected
+    config = RunConfig(engine=engine, **asked)
+    if engine == "ray":
+        assert ray_devices(config) == expected
+    else:
+        with engine_of(config) as opened:
+            assert opened.places == expected

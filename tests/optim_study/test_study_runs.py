@@ -34,7 +34,6 @@ from tables import for_each
 from optim_study.driver import Study
 from optim_study.engines import Job, ThisProcess, work
 from optim_study.folder import StudyFolder
-from optim_study.runner import epochs_done
 from optim_study.storage import open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
@@ -56,7 +55,8 @@ class Eventful(NumpyBackend):
         self.fused = Trials
 
     def start(self, config, settings, saved):
-        self.started.append((tuple(settings), next(iter(saved.values())).epoch if saved else 0))
+        done = len(next(iter(saved.values())).curve) - 1 if saved else 0
+        self.started.append((tuple(settings), done))
         return super().start(config, settings, saved)
 
 
@@ -64,7 +64,7 @@ def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
     """Save a trial, as a worker does at this epoch."""
     folder = StudyFolder(out, study := config(**changes))
     fused = NumpyTrials(study, {number: study.settings(number)}, {})
-    folder.make()
+    folder.trials.mkdir(parents=True, exist_ok=True)
     while fused.epoch < epoch:
         fused.run_epoch()
     folder.save_state(number, fused.state(number))
@@ -164,7 +164,7 @@ def test_a_deadly_trial_is_given_up_and_all_others_are_done(tmp_path):
         if 4 in trials.live() or (job < 5 and trials.epoch == (job + 1) // 2):
             raise Died("gone")
 
-    engine, backend = ThisProcess("cpu"), Eventful(die)
+    engine, backend = ThisProcess(["cpu"]), Eventful(die)
     engine.deaths = Died
     study = drive(config(), tmp_path, backend=backend, engine=engine)
     tried = [*[(0, 1, 2)] * 5, *[(3, 4, 5)] * 3, (3,), *[(4,)] * 3, (5,), (6, 7)]
@@ -215,7 +215,7 @@ def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(t
     study = Study(four, save_at(9, 2, tmp_path, trials=4, epochs=1000), 2)
     study.rows = {n: reference(four, n)[0] for n in range(2)}
     spent = sum(row.epochs for row in study.rows.values())
-    assert epochs_done(study) == (spent + 9, spent + 1000 + 1000)
+    assert study.epochs() == (spent + 9, spent + 1000 + 1000)
 
 
 def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_path, storage):
@@ -277,7 +277,7 @@ def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url
 def test_a_trial_whose_answer_was_lost_is_complete_once(server, tmp_path, monkeypatch):
     """With an address as users write it."""
     storage = open_storage(server.url.replace("ql+psycopg", ""), tmp_path, 60.0)
-    storage.make(config(trials=2))
+    storage.make([config(trials=2)])
     lost, create = [], storage._backend._create_new_trial
 
     def lose_the_answer(*about):

@@ -8,6 +8,7 @@ from rhn.cells import CELLS
 from rhn.data import Corpus, chorales
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig
+from rhn.training.ensemble import part_size
 from rhn.training.trainer import Trainer
 
 # a training of less than a second
@@ -49,5 +50,6 @@ def chorale_trainer(
     plan |= {"cell": cell, "depth": 2 if CELLS[cell].deep else 1}
     task = ChoraleTask(replace(SMALL_CHORALES, **plan), corpus, device, dtype or torch.float32)
     models = {n: task.model(n).to(dtype) for n in numbers}
-    first = next(iter(models.values()))
-    return Trainer(task, models, rates, saved=saved, part_size=task.part_size(first))
+    positions = max(batch.mask.numel() for batch in task.batches(1))
+    size = part_size(next(iter(models.values())), positions, task.device)
+    return Trainer(task, models, rates, saved=saved, part_size=size)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ from rhn.errors import DataError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training import evaluation
-from rhn.training.chorales import CHORALE_ROWS, evaluation_batches, training_batches
 from rhn.training.ensemble import seeded
 from rhn.training.evaluation import score
 from rhn.training.language import epoch_windows
 from rhn.training.monte_carlo import monte_carlo_score
+from rhn.training.rolls import CHORALE_ROWS, batches_of, evaluation_batches
 
 V = 6
 MODELS = {
@@ -106,7 +107,7 @@ def test_windows_cover_the_text_without_gaps(columns, window, epoch):
 def test_every_piece_of_two_frames_is_in_a_batch_once_and_whole(lengths, batch_size, training):
     rng = np.random.default_rng(0)
     pieces = [rng.integers(0, 2, (length, 5), dtype=np.uint8) for length in [2, *lengths]]
-    cut = partial(training_batches, batch_size=batch_size) if training else evaluation_batches
+    cut = partial(batches_of, sizes=repeat(batch_size)) if training else evaluation_batches
     seen = []
     for batch in cut(pieces, **WHERE):
         assert batch.frames.shape == (*batch.mask.shape, 5)

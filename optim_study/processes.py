@@ -1,0 +1,98 @@
+"""The engine of spawned processes; `optim_study.engines` describes its methods."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from optim_study.engines import Job, attempt
+from rhn.training.interrupts import deferred_interrupt
+
+
+class Processes:
+    """Run the jobs of each worker in a spawned process. If one dies, the others go on."""
+
+    deaths = BrokenProcessPool
+
+    def __init__(self, places: Sequence[str]):
+        self.places, self._context = places, multiprocessing.get_context("spawn")
+        # without a lock, which a killed worker might hold
+        self._stopping = self._context.RawValue("b", 0)
+        self._pools: dict[int, ProcessPoolExecutor] = {}
+
+    def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
+        try:
+            with _spawning():
+                if place not in self._pools:  # the first starts Python's resource tracker
+                    pool = ProcessPoolExecutor(1, self._context, _begin, (self._stopping,))
+                    self._pools[place] = pool
+                return self._pools[place].submit(_work_in_process, job)
+        except BrokenProcessPool:  # it died without a job
+            del self._pools[place]
+            return self.submit(place, job, on_epoch)
+
+    def stop(self, running: Sequence[Future]) -> None:
+        self._stopping.value = 1
+        try:
+            wait(running)
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown()
+
+
+# In a worker's process:
+
+_stopping: list = []
+_busy = threading.Lock()
+
+
+def _begin(stopping) -> None:
+    """Prepare a worker: use one thread, the fastest choice for small networks."""
+    import torch
+
+    torch.set_num_threads(1)
+    _stopping.append(stopping)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _work_in_process(job: Job) -> BaseException | None:
+    with _busy:
+        return attempt(job, lambda: bool(_stopping[0].value))
+
+
+def _follow() -> None:
+    """Wait until the driver is gone; then let the job save, and end the process."""
+    if driver := multiprocessing.parent_process():
+        driver.join()
+    _stopping[0].value = 1
+    with _busy:  # the job is saved
+        os._exit(0)
+
+
+@contextmanager
+def _spawning() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block. A process that starts inside never receives Ctrl-C,
+    and imports nothing from the current folder before it has our import path.
+    """
+    path = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    with deferred_interrupt() as interrupt:  # another thread may receive it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.environ.pop("PYTHONSAFEPATH")
+            if path is not None:
+                os.environ["PYTHONSAFEPATH"] = path
+    if interrupt.pending:
+        raise KeyboardInterrupt
