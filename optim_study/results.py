@@ -139,7 +139,7 @@ def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
         settings = tuple(getattr(row, name) for name in ("hidden_size", *_SETTINGS))
         first.setdefault((row.fingerprint, row.trial) if row.fingerprint else settings, row)
     if not first:
-        raise InvalidInputError("there are 0 complete trials: expected one or more")
+        raise InvalidInputError("there are 0 trials: expected one or more")
     if repeated := len(rows) - len(first):
         _logger.warning("repeated trials left out: %d", repeated)
     return [*first.values()]

@@ -3,7 +3,7 @@ step, and the figure of `Spectra`.
 
 Every `draw_*` draws into given axes and returns them; `composed` makes a figure. In that of
 `Spectra` the two planes stand above the curves, on a slide beside them; in a column every panel has
-a row of its own. Curves that coincide are dashed so that each of them is seen.
+a row of its own. Curves less than 3 pixels apart are dashed so that each of them is seen.
 """
 
 import io
@@ -147,7 +147,8 @@ def over_steps(
     if len(known) and known.min() > 0 and known.max() > 10**DECADES * known.min():
         ax.set_yscale("log")
         ax.minorticks_off()
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        subs = (1, 3) if known.max() < 100 * known.min() else (1,)
+        ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
         ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
     ax.set_ylabel(label)

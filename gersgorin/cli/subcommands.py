@@ -156,7 +156,7 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: the typical step of each network)."""
     limit: Annotated[float | None, OUTPUT_OPTIONS] = None
-    """Largest distance from 0 in the complex plane (default: all)."""
+    """Half the width of the complex plane (default: all)."""
 
 
 @command_class

@@ -23,7 +23,7 @@ from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
 from gersgorin.run import Run, open_run
 from rhn.cells.init import for_steps
-from rhn.cells.registry import import_named, read_options, resolve_cell
+from rhn.cells.registry import cell_options, import_named, read_options, resolve_cell
 from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
 from rhn.utils.io import check_output
@@ -111,11 +111,14 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
 
 def new_cells(command: Any) -> Named:
     """Yield the new cells that `compare` names, for each depth and seed."""
+    biased = [cell for cell in command.cell if "transform_bias" in cell_options(cell)]
     for cell in command.cell:
+        own = {} if cell in biased or not biased else {"transform_bias": None}
         depths = command.depth if getattr(resolve_cell(cell), "deep", True) else ()
         for depth in depths or (None,):
             place = (cell, f"depth {depth}" if depth else "") if command.depth else cell
-            yield from of_seeds(place, one_of(command, "cell", cell=cell, depth=depth), command)
+            one = one_of(command, "cell", cell=cell, depth=depth, **own)
+            yield from of_seeds(place, one, command)
 
 
 def positional(command: Any) -> Named:

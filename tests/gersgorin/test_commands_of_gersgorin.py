@@ -112,11 +112,11 @@ def test_fixed_points(capsys):
 def test_compare_of_cells_depths_and_seeds(capsys):
     cells = {
         ("rnn", ""): cell_of(RNN),
-        ("rhn", "depth 1"): cell_of(),
-        ("rhn", "depth 2"): cell_of(depth=2),
+        ("rhn", "depth 1"): cell_of(transform_bias=-1),
+        ("rhn", "depth 2"): cell_of(depth=2, transform_bias=-1),
     }
     found = compare(cells, x_of(), **DATA)
-    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--seed", 3, *SMALL]
+    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--transform-bias=-1", "--seed", 3, *SMALL]
     assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
     seeds = {"lstm": [cell_of(LSTM), cell_of(LSTM, seed=4)]}
     found = compare(seeds, x_of(), **DATA)
