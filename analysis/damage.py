@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
 from rhn.utils.figures import BLUE, GREY, ORANGE
+from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ class LesionTable(LayerResult):
         return dict(zip(self.columns, map(np.array, columns), strict=True))
 
     def figure_title(self) -> str:
-        numbers = f"{LOSS} {self.baseline:.4g}, {CONSTANT} {self.constant:.4g}"
+        numbers = f"{LOSS} {formatted(self.baseline)}, {CONSTANT} {formatted(self.constant)}"
         return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

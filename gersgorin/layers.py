@@ -52,7 +52,7 @@ def layer_inputs(
         x: one sequence: (T, m) or ids (T,), which get the axis of the batch that `batch_first`
             says, or a batch of one.
         layer: the name of the layer; None: the only one.
-        batch_first: the layout of the model; None: that of the layer.
+        batch_first: the layout of the model; None: its attribute, or that of the layer.
 
     Raises InvalidInputError.
 
@@ -78,7 +78,8 @@ def record(
     model = door.copied(model)
     part = model.get_submodule(name)
     door.one_direction(part)
-    given = _as_read(x, layout_of(part) if batch_first is None else batch_first, model)
+    known = (batch_first, getattr(model, "batch_first", None), layout_of(part))
+    given = _as_read(x, next((first for first in known if first is not None), None), model)
     calls = _calls(model, part, given)
     starts = sum(not call.state for call in calls[1:]) + bool(calls)
     door.require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")

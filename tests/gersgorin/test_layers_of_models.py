@@ -50,6 +50,8 @@ class Unused(nn.ModuleDict):
 class Loop(nn.Module):
     """A loop over a cell, of which these functions change the input and the state of a call."""
 
+    batch_first = True
+
     def __init__(self, hand_on=lambda h, c: (h, c), feed=lambda x, out: x, calls=1):
         super().__init__()
         self.cell, self.out = nn.LSTMCell(M, N), nn.Linear(N, M)
@@ -97,7 +99,7 @@ def test_ids_are_embedded_and_a_packed_sequence_is_read():
 @for_each("loop", [Loop(), Loop(lambda h, c: (h.detach(), c))])
 def test_a_loop_over_a_cell_is_the_run_of_the_cell(loop):
     loop = filled(loop)
-    run = open_run(loop, X[None])
+    run = open_run(loop, X)
     state = (torch.zeros(1, N).double(),) * 2
     for x_t in X:
         state = loop.cell(x_t[None], state)
