@@ -1,4 +1,4 @@
-"""Ten common faults in one small training run, and what `trainability.check` prints about each.
+"""Common faults in one small training run, and what `trainability.check` prints about each.
 
     python examples/ten_faults.py                # all of them, about two minutes on one core
     python examples/ten_faults.py two_softmax    # one

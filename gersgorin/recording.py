@@ -34,6 +34,7 @@ MEASURES = {
     "relative_rate": "2-norm of the gradient / 2-norm of the weight",
 }
 """The rows of the table by the names of their arrays."""
+FEW = tuple(MEASURES[name] for name in ("loss", "radius", "exponent", "gradient_norm"))
 CONSTANT = "loss of the constant predictor"
 MANY, EVERY = "measurements", "optimiser steps between measurements, as asked"
 POSITIONS, MULTIPLIED = "measured time steps of the probe", "time steps of the growth rate"
@@ -209,20 +210,25 @@ class Recording(FigureResult):
         return ax
 
     def draw(self, part: "SubFigure") -> float:
-        """Draw the spectra of four measurements, and a panel for each quantity that is known.
-        Returns the height that they need, in inches.
+        """Draw the spectra of four measurements, and a panel for each quantity that is known; a
+        column and a slide have four of them. Returns the height that they need, in inches.
         """
-        from gersgorin.analyses.panels import figure_width, legend_above
+        from gersgorin.analyses.panels import SLIDE, STACKED, figure_width, legend_above
 
         panels, width = self.panels(), figure_width(part)
-        rows = max(1, -(-len(panels) // 2))
-        heights = (0.3 * width, max(0.22 * width, 1.2) * rows)
+        across, tall = (1, 1.2) if width < STACKED else (2, 0.3)
+        if not STACKED <= width <= SLIDE:
+            panels = {row: curves for row, curves in panels.items() if row in FEW}
+        rows = max(1, -(-len(panels) // across))
+        heights = (tall * width, max(0.22 * width, 1.2) * rows)
         above, below = part.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
-        planes = above.subplots(1, len(self.shown), squeeze=False)[0]
-        for ax, moment in zip(planes, self.shown, strict=True):
+        planes = above.subplots(2 // across, 2 * across, squeeze=False).ravel()
+        for ax, moment in zip(planes, self.shown, strict=False):
             self.plot_moment(ax, moment)
-        legend_above(above, [*planes])
-        grid = below.subplots(rows, 2, squeeze=False).ravel()
+        for ax in planes[len(self.shown) :]:
+            ax.remove()
+        legend_above(above, [*planes[: len(self.shown)]])
+        grid = below.subplots(rows, across, squeeze=False).ravel()
         for ax, (name, curves) in zip(grid, panels.items(), strict=False):
             self._draw(ax, name, curves)
         for ax in grid[len(panels) :]:
