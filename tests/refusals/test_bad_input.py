@@ -49,7 +49,7 @@ LINES = {  # command: (a sound line, further words that are sound)
     "gersgorin pseudospectra": (SMALL, (*OF_STEPS, "--side 3")),
     "gersgorin compare": (SMALL, (*OF_STEPS, "--cell rnn gru", "--seeds 2", "--panels reach")),
     "gersgorin run": (SMALL.replace("json", "npz"), (*OF_CELLS, *OF_DATA, "--jacobians")),
-    "gersgorin recording": ("run.npz --output a.json", OF_RESULTS),
+    "gersgorin recording": ("run.npz --output a.json", OF_RESULTS[:-1]),
     "trainability check": ("train.py:parts --steps 8", ("--seed 7",)),
     "trainability cure": ("train.py:parts --steps 8", ("--output a.npz",)),
     "rhn train": (f"jsb-depth-1 --out new {TRAIN}", ("--seeds 2", "--record 1",
