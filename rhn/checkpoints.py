@@ -6,6 +6,7 @@ which the module is rebuilt. Loading unpickles nothing and imports nothing that 
                      "header_checksum": of all other entries}
 """
 
+import copy
 import json
 import os
 import platform
@@ -55,12 +56,9 @@ class Checkpoint:
         for name, _ in model.named_parameters():
             if not torch.isfinite(self.tensors[name]).all():
                 raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
-        values: dict[Tensor, Tensor] = {t: self.tensors[name].clone() for name, t in own.items()}
-        values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
-        for module in model.modules():  # a tied parameter belongs to several modules
-            for own in (module._parameters, module._buffers):
-                own.update({name: values[t] for name, t in own.items() if t is not None})
-        return model
+        values: dict[int, Tensor] = {id(t): self.tensors[name].clone() for name, t in own.items()}
+        values |= {id(p): nn.Parameter(values[id(p)], p.requires_grad) for p in model.parameters()}
+        return copy.deepcopy(model, values)
 
     def new(self, cell: str | Callable[..., nn.Module] | None = None, **options) -> Any:
         """Build the cell or model with new weights. options: device, dtype and generator."""

@@ -341,7 +341,7 @@ LABELS = {  # words of these results that are no rows with a number
     "LesionTable": "data; split; mode; lesioned; layer; input removed (blind); two layers; "
     "diagonal: one layer; damage (nats per frame); damage (nats per token)",
     "Check": "classes of y; signs of y; numbers of y; entries of y; yours; sound; error; three "
-    "seeds; *; change; * closes 80 % of the gap to the lowest error in as many steps",
+    "seeds; *; change; * closes 80 % of the gap in as many steps",
     "Cure": "yours; torch's; orthogonal; chrono gates; orthogonal, chrono gates; remembering; "
-    "initial weights; *; * closes 80 % of the gap to the lowest error in as many steps",
+    "initial weights; *; * closes 80 % of the gap in as many steps",
 }

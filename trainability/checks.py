@@ -61,7 +61,7 @@ OF_Y = {
     "raw": "entries of y",
 }
 YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
-CHANGE, CLOSED = "change", "* closes 80 % of the gap to the lowest error in as many steps"
+CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"

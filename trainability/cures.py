@@ -34,7 +34,7 @@ RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Factors of the learning rates: two to a decade."""
 RUNGS = (8, 4, 2, 1)
 WEIGHTS, RATE, STEPS = "initial weights", "rate x", "steps"
-CLOSED = "* closes 80 % of the gap to the lowest error in as many steps"
+CLOSED = "* closes 80 % of the gap in as many steps"
 Pair = tuple[str, float]
 
 

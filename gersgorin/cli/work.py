@@ -111,14 +111,19 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
 
 def new_cells(command: Any) -> Named:
     """Yield the new cells that `compare` names, for each depth and seed."""
-    biased = [cell for cell in command.cell if "transform_bias" in cell_options(cell)]
     for cell in command.cell:
-        own = {} if cell in biased or not biased else {"transform_bias": None}
         depths = command.depth if getattr(resolve_cell(cell), "deep", True) else ()
         for depth in depths or (None,):
             place = (cell, f"depth {depth}" if depth else "") if command.depth else cell
-            one = one_of(command, "cell", cell=cell, depth=depth, **own)
+            one = one_of(command, "cell", cell=cell, depth=depth, **_bias(cell, command))
             yield from of_seeds(place, one, command)
+
+
+def _bias(cell: str, command: Any) -> dict[str, float | None]:
+    """The transform bias of a cell; None for a cell without one, beside others that have one."""
+    without = [each for each in command.cell if "transform_bias" not in cell_options(each)]
+    none = cell in without and len(without) < len(command.cell)
+    return {"transform_bias": None if none else command.transform_bias}
 
 
 def positional(command: Any) -> Named:
