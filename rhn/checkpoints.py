@@ -43,14 +43,17 @@ class Checkpoint:
 
     def model(self, cell: str | Callable[..., nn.Module] | None = None) -> Any:
         """Build the cell or model on the CPU with its tensors. `cell` and errors as for `load`."""
-        # a user's constructor may draw: leave the caller's generator alone
-        with torch.random.fork_rng(devices=[]):
-            model = self.new(cell, device="meta")
-        self._require_fit(model)
-        values: dict[Tensor, Tensor] = {
-            t: self.tensors[name].clone() for name, t in _tensors(model).items()
-        }
-        values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
+        try:
+            # a user's constructor may draw: leave the caller's generator alone
+            with torch.random.fork_rng(devices=[]):
+                model = self.new(cell, device="meta")
+            self._require_fit(model)
+            values: dict[Tensor, Tensor] = {
+                t: self.tensors[name].clone() for name, t in _tensors(model).items()
+            }
+            values |= {p: nn.Parameter(values[p], p.requires_grad) for p in model.parameters()}
+        except (TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} cannot be built: {first_line(error)}") from error
         for module in model.modules():  # a tied parameter belongs to several modules
             own = (module.named_parameters, module.named_buffers)
             for name, t in [pair for named in own for pair in named(recurse=False)]:
@@ -97,8 +100,6 @@ def read(path: str | Path) -> Checkpoint:
         path = path / BEST
     try:
         header, tensors = read_tensors(path, ENTRY)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist: expected a checkpoint") from None
     except DataError as error:
         raise CheckpointError(str(error)) from error
     header = header if isinstance(header, dict) else {}
@@ -106,6 +107,9 @@ def read(path: str | Path) -> Checkpoint:
     for entry, expected in ({"format": FORMAT} | sums).items():
         if (found := header.get(entry)) != expected:
             raise CheckpointError(f"{entry} of {path} is {found}: expected {expected}")
+    for entry, kind in {"class": str, "config": dict, "metadata": dict}.items():
+        if not isinstance(found := header.get(entry), kind):
+            raise CheckpointError(f"{entry} of {path} is {found!s:.60}: expected {kind.__name__}")
     return Checkpoint(path, header, tensors)
 
 

@@ -72,7 +72,7 @@ def _code_of(main: Callable[[], int | None]) -> int:
             _drop(sys.stdout)
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
         return _ended(2, f"error: {where}: {error.strerror or error}", error)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if is_out_of_memory(error):
             return _ended(2, "error: there is not enough memory", error)
         if not users_frames(error):
