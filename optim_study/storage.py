@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from json import JSONDecodeError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -65,6 +66,8 @@ def _answer(call: Callable[[], T], wait: float) -> T:
             return call()
         except OSError as error:
             raise OutputError(f"cannot write {JOURNAL}: {first_line(error)}") from error
+        except JSONDecodeError as error:
+            raise DataError(f"{JOURNAL} is damaged: {first_line(error)}") from error
         except (StorageInternalError, SQLAlchemyError) as error:
             cause = getattr(error.__cause__ or error, "orig", error.__cause__ or error)
             answer = f"the storage does not answer ({' '.join(str(cause).split())})"

@@ -44,21 +44,28 @@ class Checkpoint:
 
     def model(self, cell: str | Callable[..., nn.Module] | None = None) -> Any:
         """Build the cell or model on the CPU with its tensors. `cell` and errors as for `load`."""
-        # a user's constructor may draw: leave the caller's generator alone
-        with torch.random.fork_rng(devices=[]):
-            model = self.new(cell, device="meta")
-        own = dict(model.named_parameters()) | dict(model.named_buffers())  # a tied one once
+        try:
+            # a user's constructor may draw: leave the caller's generator alone
+            with torch.random.fork_rng(devices=[]):
+                model = self.new(cell, device="meta")
+            own = dict(model.named_parameters()) | dict(model.named_buffers())  # a tied one once
+            self._require_fit(own, dict(model.named_parameters()))
+            values: dict[int, Tensor] = {id(t): self.tensors[n].clone() for n, t in own.items()}
+            for p in model.parameters():
+                values[id(p)] = nn.Parameter(values[id(p)], p.requires_grad)
+        except (TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} cannot be built: {first_line(error)}") from error
+        return copy.deepcopy(model, values)
+
+    def _require_fit(self, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
         found = {name: tuple(t.shape) for name, t in self.tensors.items()}
         expected = {name: tuple(t.shape) for name, t in own.items()}
         for name in sorted(name for name, _ in found.items() ^ expected.items()):
             shapes = f"{found.get(name)}: expected {expected.get(name)}"
             raise CheckpointError(f"shape of {name} in {self.path} is {shapes}")
-        for name, _ in model.named_parameters():
+        for name in weights:
             if not torch.isfinite(self.tensors[name]).all():
                 raise CheckpointError(f"{name} in {self.path} is NaN or infinite: expected numbers")
-        values: dict[int, Tensor] = {id(t): self.tensors[name].clone() for name, t in own.items()}
-        values |= {id(p): nn.Parameter(values[id(p)], p.requires_grad) for p in model.parameters()}
-        return copy.deepcopy(model, values)
 
     def new(self, cell: str | Callable[..., nn.Module] | None = None, **options) -> Any:
         """Build the cell or model with new weights. options: device, dtype and generator."""
@@ -90,8 +97,6 @@ def read(path: str | Path) -> Checkpoint:
         path = path / BEST
     try:
         header, tensors = read_tensors(path, ENTRY)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist: expected a checkpoint") from None
     except DataError as error:
         raise CheckpointError(str(error)) from error
     header = header if isinstance(header, dict) else {}
@@ -99,6 +104,9 @@ def read(path: str | Path) -> Checkpoint:
     for entry, expected in ({"format": FORMAT} | sums).items():
         if (found := header.get(entry)) != expected:
             raise CheckpointError(f"{entry} of {path} is {found}: expected {expected}")
+    for entry, kind in {"class": str, "config": dict, "metadata": dict}.items():
+        if not isinstance(found := header.get(entry), kind):
+            raise CheckpointError(f"{entry} of {path} is {found!s:.60}: expected {kind.__name__}")
     return Checkpoint(path, header, tensors)
 
 

@@ -38,7 +38,7 @@ def write_tensors(
 
 def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, dict[str, "Tensor"]]:
     """Read the header `entry` of a file (None if the file has no such entry) and, if `whole`, its
-    tensors by name. Raises FileNotFoundError, DataError, and DamagedError for an incomplete file.
+    tensors by name. Raises DataError, and DamagedError for an incomplete file.
     """
     try:
         check_file(path)
@@ -46,8 +46,6 @@ def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, di
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get(entry, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:

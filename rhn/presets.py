@@ -210,7 +210,7 @@ def read_preset(file: Path, name: str | None = None, /, **changes: Any) -> Any:
 
 def _row(name: str) -> tuple[Any, dict[str, Any]]:
     """Return (class, values) of a preset."""
-    if name not in PRESETS:
+    if str(name) not in PRESETS:
         raise InvalidInputError(f"preset is {name!r}: expected a name that `rhn presets` lists")
     values = {"cell": "rhn", **PRESETS[name].values}
     if name in LANGUAGE_PRESETS:

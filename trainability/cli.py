@@ -65,8 +65,8 @@ def arguments_in(word: str) -> dict[str, Any]:
     try:
         value = runpy.run_path(file, run_name=Path(file).stem).get(name)
         value = value() if callable(value) else value
-    except SyntaxError as error:  # has no frame of the user's file
-        raise InvalidInputError(f"{file} is no Python: {first_line(error)}") from error
+    except (SyntaxError, TypeError) as error:  # may have no frame of the user's file
+        raise InvalidInputError(f"{word} cannot be read: {first_line(error)}") from error
     finally:
         sys.path = path
     if not isinstance(value, Mapping):

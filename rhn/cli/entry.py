@@ -61,7 +61,7 @@ def run_command(main: Callable[[], int | None]) -> int:
             return code or 0
         except KeyboardInterrupt as interrupt:
             return _ended(INTERRUPTED, str(interrupt) or "interrupted")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             if (sentence := _sentence_of(error)) is None:
                 raise
             return _ended(2, f"error: {sentence}", error)

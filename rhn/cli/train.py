@@ -130,7 +130,8 @@ class Resume(Running):
         config, entries = read_preset(path, cell=self.cell), read_config(path)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        several = sorted(int(home.name.removeprefix("seed-")) for home in self.out.glob("seed-*"))
+        names = [home.name.removeprefix("seed-") for home in self.out.glob("seed-*")]
+        several = sorted(int(name) for name in names if name.isdecimal())
         seeds, data = several or [config.seed], self.data or entries.get("path")
         self.train(config, seeds, self.out, data, recorded_every(self.out))
 

@@ -40,7 +40,8 @@ class Vocabulary:
         units = get_args(Unit)
         if self.unit not in units:
             raise InvalidInputError(f"unit is {self.unit!r:.60}: expected {', '.join(units)}")
-        if not 0 < len(self.index) == len(self.symbols):
+        known = range(256) if self.unit == "bytes" else map(str, self.symbols)
+        if not 0 < len({*self.symbols}.intersection(known)) == len(self.symbols):
             symbols = in_short(self.symbols)
             raise InvalidInputError(f"symbols are {symbols}: expected different {self.unit}")
 

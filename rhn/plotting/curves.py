@@ -58,7 +58,7 @@ def _read(file: Path, run: str, objective: str | None) -> Curves:
         epochs, train, valid = np.array([[line[name] for name in names] for line in lines], float).T
         losses = train if objective == "train" else valid
         place = int(np.nanargmin(np.where(np.isfinite(train + valid), losses, np.nan)))
-    except (KeyError, IndexError, StopIteration, TypeError, ValueError) as error:
+    except Exception as error:  # NumPy and json raise many kinds for a damaged file
         raise DataError(f"{file} has no epoch with finite losses: {first_line(error)}") from error
     name = run if file.parent.name == run else f"{run}, {file.parent.name}"
     return Curves(name, measure, epochs.astype(int), train, valid, place)

@@ -127,8 +127,8 @@ class _Run:
         self._text, self._homes = isinstance(task.config, LanguageConfig), homes(folder, [*models])
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
         self._path = folder / "state.safetensors"
-        own = {"seeds": list(models), "text": corpus.checksum}
-        self.training = asdict(task.config) | (own if self._text else {"data": corpus.checksum})
+        own = {"seeds": list(models), "text" if self._text else "data": corpus.checksum}
+        self.training = asdict(task.config) | own
         for place in (folder, *folder.glob("seed-*")):  # below, other runs may be writing
             remove_leftovers(place)
         self.trainer = Trainer(task, models, saved=self._saved())
@@ -173,9 +173,7 @@ class _Run:
         )
 
     def _saved(self) -> dict[int, TrialState] | None:
-        """Return the saved state of each seed; None if the folder has no training run. Raises
-        InvalidInputError if it has another one.
-        """
+        """Return the saved state of each seed; None if the folder has no training run."""
         folder, found = self._path.parent, read_state(self._path)
         if found is None:
             for name in ("config.json", "metrics.jsonl", "best.safetensors"):
@@ -183,7 +181,8 @@ class _Run:
                     raise InvalidInputError(f"{folder} holds {name} and no {self._path.name}")
             return None
         arrays, texts = found
-        there = json.loads(texts.get("training", "{}"))
+        # chorales of 0.6.0 have no seeds
+        there = {"seeds": self.training["seeds"], **json.loads(texts.get("training", "{}"))}
         for name, value in self.training.items():
             if name != "epochs" and there.get(name) != value:
                 raise InvalidInputError(

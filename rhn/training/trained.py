@@ -39,7 +39,7 @@ def stored_data(checkpoint: Checkpoint) -> StoredData:
         if (home / "config.json").exists():
             stored |= {"path": read_config(home / "config.json").get("path")}
     path = stored.get("path")
-    return StoredData(None if path is None else Path(path), stored.get("checksum"))
+    return StoredData(None if path is None else Path(str(path)), stored.get("checksum"))
 
 
 def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> "Corpus | TextCorpus":
@@ -64,7 +64,7 @@ def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> "Corpus | Tex
     if data is None and stored.checksum not in (None, corpus.checksum):
         raise InvalidInputError(
             f"checksum of {path or corpus.source} is {corpus.checksum:.12}: expected "
-            f"{stored.checksum:.12}, or other data by --data"
+            f"{stored.checksum!s:.12}, or other data by --data"
         )
     return corpus
 

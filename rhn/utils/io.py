@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def check_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise DataError(f"{path} is {kind}: expected a file")
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
     check_room(COPIES * size, str(path), "cut it into smaller files")
 
 
@@ -107,9 +110,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of killed processes from a folder, where no process writes."""
     for left in folder.glob(f".*.{_MARK}-*"):
-        if left.is_file():
-            with contextlib.suppress(OSError):  # another user's file stays
-                left.unlink()
+        with contextlib.suppress(OSError):  # another user's file stays
+            left.unlink()
 
 
 @contextlib.contextmanager
@@ -117,8 +119,8 @@ def writing(path: str | Path) -> Iterator[None]:
     """Return a context that turns an OSError into the OutputError "cannot write PATH: reason"."""
     try:
         yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RecursionError) as error:  # of a path with a thousand folders
+        raise OutputError(f"cannot write {path}: {first_line(error)}") from error
 
 
 def write_json(path: str | Path, value, *, indent: int | None = None) -> None:

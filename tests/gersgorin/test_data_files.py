@@ -117,9 +117,11 @@ def test_a_file_without_sequences_is_refused_and_nothing_is_unpickled(name, word
 
 def test_a_file_that_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     np.save("sine.npy", SINE)
-    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _: 100)
-    with pytest.raises(InvalidInputError, match="of memory"):
-        read_numbers(Path("sine.npy"))
+    np.savez_compressed("packed.npz", np.zeros(10**5))  # a kilobyte
+    for name, free in {"sine.npy": 100, "packed.npz": 10**5}.items():
+        monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _, free=free: free)
+        with pytest.raises(InvalidInputError, match="of memory"):
+            read_numbers(Path(name))
 
 
 @for_each("read", [lambda p: read_numbers(p.rename("pipe.csv")), lambda p: text_data(p, None, 3)])

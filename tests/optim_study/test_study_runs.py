@@ -262,6 +262,9 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
     journal.write_bytes(whole.replace(b'"epochs":24', b'"epochs":"x"'))
     says = "protocol cannot be read: epochs is 'x': expected a whole"
     refused("optim-study status --out", tmp_path, says=says)
+    journal.write_text("no JSON\n")
+    with pytest.raises(DataError, match=r"journal\.log is damaged"):
+        drive(config(), tmp_path)
 
 
 @for_each(

@@ -119,6 +119,7 @@ CONFIGURATIONS = {
     "list": "[]",
     "typo": '{"preset": "ptb-sota", "hidden_sise": 3}',
     "part": '{"cell": "rhn"}',
+    "presets": '{"preset": ["ptb-sota"]}',
 }
 XML = """<score-partwise><part id="P1"><measure><attributes><divisions>4</divisions></attributes>
 {}</measure></part></score-partwise>"""

@@ -4,10 +4,12 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 import rhn
 from rhn.checkpoints import read
 from rhn.data import Corpus, Piece
+from rhn.errors import DataError
 from rhn.plotting.curves import draw_curves, read_curves
 
 
@@ -51,3 +53,6 @@ def test_curves_of_every_seed_are_drawn_with_a_dot_and_written(tmp_path, command
     with table.open() as file:
         rows = [[float(x) for x in row[-3:]] for row in [*csv.reader(file)][1:]]
     np.testing.assert_array_equal(rows, [row[2:] for curve in curves for row in curve.rows()])
+    (folder / "seed-0" / "metrics.jsonl").write_text(text.replace("9.0", "9" * 400))
+    with pytest.raises(DataError, match="has no epoch with finite losses"):
+        read_curves(folder)

@@ -75,7 +75,7 @@ def test_a_run_killed_before_its_first_epoch_finds_its_data_or_those_that_are_na
     found = answer(f"rhn resume {run} --max-minutes 0")  # from another folder
     if task.name == "text":  # stopped in its first epoch
         assert (found["checkpoint"], found["epochs"], found["finished"]) == (None, 0, False)
-        refused("rhn evaluate", run, says="best.safetensors does not exist")
+        refused("rhn evaluate", run, says="best.safetensors cannot be read: No such file")
     copied.rename(tmp_path / "moved")
     refused("rhn resume", run, says=f"{copied} cannot be read")
     assert command(f"rhn resume {run} --data", task.data).code == 0
@@ -122,6 +122,7 @@ def constant_losses(task) -> list[float]:
 def test_seeds_side_by_side_are_continued_together(task, command, tmp_path):
     whole, short = tmp_path / "whole", tmp_path / "short"
     assert task.train(whole, "--seeds 2") == task.train(short, "--seeds 2 --epochs 1") == 0
+    (short / "seed-1-copy").mkdir()  # which the user made
     assert command(f"rhn resume {short} --epochs 3").code == 0
     names = [path.relative_to(whole) for path in whole.rglob("seed-*/*.*")]
     assert len(names) == 4

@@ -226,6 +226,7 @@ def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_i
     for state, changes, message in (
         (good, {"hidden_size": 7}, another + r"hidden_size is 7 here and \d+ there$"),
         (good, {"data": data}, another + r"(data|text) is .* here and .* there$"),
+        (good, {"seeds": [0, 1]}, another + r"seeds is \[0, 1\] here and \[0\] there$"),
         (theirs, {}, another + r"learning_rate is .* here and 0\.01 there$"),
         (unknown, {}, another + r".* and null there$"),
         (good[:-1] + bytes([good[-1] ^ 1]), {}, r"state\.safetensors is damaged"),
