@@ -86,6 +86,7 @@ def error_of(run):
     """(Error by `Held` on the first half, outputs of the model, targets) as arrays."""
     held = held_of(run, run.data.halves[0])
     found = held.errors(run)
+    np.testing.assert_allclose(held.constant.mean(), 1, rtol=1e-5)
     with torch.no_grad():
         z = run.model(run.data.halves[0].x)
     return found.numpy(), z.numpy(), run.data.halves[0].y.numpy(), run.data.train.y.numpy()
