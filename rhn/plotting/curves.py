@@ -53,12 +53,12 @@ def _read(file: Path, run: str, objective: str | None) -> Curves:
     try:
         whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")  # the last may be cut
         lines = [json.loads(line) for line in whole.splitlines()]
-        measure = next(name for name in MEASURES if f"valid_{name}" in lines[0])
+        (measure, *_) = (name for name in MEASURES if f"valid_{name}" in lines[0])
         names = ("epoch", f"train_{measure}", f"valid_{measure}")
         epochs, train, valid = np.array([[line[name] for name in names] for line in lines], float).T
         losses = train if objective == "train" else valid
         place = int(np.nanargmin(np.where(np.isfinite(train + valid), losses, np.nan)))
-    except Exception as error:  # NumPy and json raise many kinds for a damaged file
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"{file} has no epoch with finite losses: {first_line(error)}") from error
     name = run if file.parent.name == run else f"{run}, {file.parent.name}"
     return Curves(name, measure, epochs.astype(int), train, valid, place)
