@@ -30,7 +30,7 @@ demo: $(VENV)/.base ## set up, draw the spectrum of a network on a chorale, trai
 	$(BIN)/gersgorin-plot --cell rhn --depth 5
 	@echo "training a small depth-5 RHN on the chorales ..."
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --learning-rate 0.2 --epochs 50 --out runs/demo
-	$(BIN)/gersgorin compare runs/demo --before-training --limit 1.3 --output gersgorin-demo-before-after.png
+	$(BIN)/gersgorin compare runs/demo --before-training --output gersgorin-demo-before-after.png
 
 test: lint ## set up and run lint and the tests, about five minutes on two cores
 	$(PYTEST) -m 'not slow and not chaos and not docs'
