@@ -6,7 +6,6 @@ tensors, and a network is a function or a copy of the user's module in float64.
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 from gersgorin.linalg.spectrum import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.validation import check_room, is_whole_number, number, whole_number
+from rhn.utils.validation import (
+    check_room,
+    is_whole_number,
+    number,
+    signature_of,
+    whole_number,
+)
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message
@@ -146,7 +151,7 @@ def one_direction(module: nn.Module) -> None:
 def takes(function: Callable, *given: Any) -> bool:
     """True if a function, or the forward of a module, takes these arguments."""
     try:
-        inspect.signature(getattr(function, "forward", function)).bind(*given)
+        signature_of(getattr(function, "forward", function)).bind(*given)
     except TypeError:
         return False
     except ValueError:  # a built-in function without a signature

@@ -8,7 +8,6 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.io import SUFFIXES, check_output
 from rhn.utils.results import Result
-from rhn.utils.validation import in_short
+from rhn.utils.validation import in_short, signature_of
 
 
 @command_class
@@ -86,7 +85,7 @@ def run(options: Any) -> None:
         if getattr(options, name) is not None:
             parts[name] = getattr(options, name)
     try:
-        signature(check).bind(**parts)
+        signature_of(check).bind(**parts)
     except TypeError as error:
         raise InvalidInputError(f"{options.training}: {error}") from error
     if isinstance(options, CureCommand):

@@ -3,7 +3,6 @@ and show the result.
 """
 
 import contextlib
-import inspect
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +28,7 @@ from rhn.errors import CheckpointError
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
-from rhn.utils.validation import check_room, whole_number
+from rhn.utils.validation import check_room, signature_of, whole_number
 
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE, AFTER = "before training", "trained"
@@ -49,7 +48,7 @@ KEPT = 8  # numbers in a result for each entry of the state at each step
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
     outputs, function = checked_outputs(command), function_of(command)
-    has_seed = "seed" in inspect.signature(function).parameters
+    has_seed = "seed" in signature_of(function).parameters
     keywords = command.keywords() | (command.given(["seed"]) if has_seed else {})
     check_kind_options(command, [kind_of_network(command)], keywords)
     with progress_bars() as report:

@@ -6,7 +6,6 @@ import ast
 import bisect
 import contextlib
 import importlib
-import inspect
 import re
 import sys
 from collections import UserDict
@@ -17,7 +16,15 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST, in_short, number, plain, unexpected, whole_number
+from rhn.utils.validation import (
+    LARGEST,
+    in_short,
+    number,
+    plain,
+    signature_of,
+    unexpected,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +108,7 @@ def parameters_of(factory: Callable) -> dict[str, Parameter]:
     bases = factory.__mro__ if isinstance(factory, type) else ()
     found: dict[str, Parameter] = {}
     for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
-        own = inspect.signature(call).parameters
+        own = signature_of(call).parameters
         found = {**own, **found}
         if all(p.kind is not Parameter.VAR_KEYWORD for p in own.values()):
             break

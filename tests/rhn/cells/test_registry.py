@@ -2,12 +2,16 @@
 that belongs to another equation.
 """
 
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from cases import CELL_CASES, assert_close, dropout_mask
 from tables import for_each
 
+from gersgorin import door
 from rhn.cells import (
     CELLS,
     GRU,
@@ -22,6 +26,7 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.base import DERIVED, DeclaredCell
+from rhn.cells.registry import parameters_of
 from rhn.checkpoints import load, save
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
@@ -115,3 +120,20 @@ def test_a_subclass_keeps_what_it_defines():
     assert torch.equal(Still(5, 7)(torch.randn(4, 3, 5), s0 := torch.randn(3, 7))[1], s0)
     mine = type("Mine", (RHN,), {name: getattr(RHN, name) for name in ("step", "jacobian")})
     assert mine.jacobian is RHN.jacobian
+
+
+OF_TYPE_CHECKERS = """
+def cell(input_size: Size, hidden_size: Size, depth=1, *, leak: Rate = 0.5): ...
+class Cell:
+    def __init__(self, input_size: Size, hidden_size: Size, depth=1, *, leak: Rate = 0.5): ...
+    def forward(self, x: Tensor, s: Tensor) -> Tensor: ...
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="a definition evaluates its annotations")
+def test_annotations_of_a_users_cell_are_not_evaluated():
+    """Since Python 3.14 they may be names that only a type checker imports (PEP 649)."""
+    exec(OF_TYPE_CHECKERS, names := {})
+    for factory in (names["cell"], names["Cell"], partial(names["cell"], leak=0.1)):
+        assert {"input_size", "depth", "leak"} <= parameters_of(factory).keys()
+    assert door.takes(names["Cell"](3, 4), None, None) and not door.takes(names["cell"], None)
