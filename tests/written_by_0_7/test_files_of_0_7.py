@@ -222,13 +222,16 @@ def assert_rows(rows, tolerance: float = 0.0) -> None:
             assert found[f"/{name}"] == wanted, name
 
 
-@for_each("reads", [
-    lambda: optim_study.read_csv(HERE / "study/trials.csv"),
-    lambda: optim_study.read_csv(HERE / "study/export.csv"),
-    lambda: rows_in(HERE / "study"),
-])  # fmt: skip
-def test_a_study_gives_the_rows_that_were_in_memory(reads):
-    assert_rows(reads())
+READERS = {
+    "trials.csv": optim_study.read_csv,
+    "export.csv": optim_study.read_csv,
+    ".": rows_in,
+}
+
+
+@for_each("place", READERS)
+def test_a_study_gives_the_rows_that_were_in_memory(place):
+    assert_rows(READERS[place](HERE / "study" / place))
 
 
 def test_a_study_is_read_by_csv_json_and_optuna(tmp_path):
@@ -245,6 +248,13 @@ def test_a_study_is_read_by_csv_json_and_optuna(tmp_path):
         record = json.loads((HERE / f"study/{study}/trials/{number:04d}.json").read_text())
         assert record["outcome"]["best_train_nll"] == wanted == float(line["best_train_nll"])
         assert complete[number] == wanted
+
+
+def test_the_shares_of_a_study_are_read_by_csv():
+    with (HERE / "study/shares.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    for name, wanted in rows_of("shares/0").items():
+        assert line[name] == str(wanted), name
 
 
 def continued(folder: Path) -> list:
