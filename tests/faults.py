@@ -109,7 +109,7 @@ def other_texts(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             of_text = any(isinstance(getattr(side, "value", 0), str) for side in (left, right))
             if not of_text:
                 yield node, f"{_text(left)} {OPERATORS[type(op)]} {_text(right)}"
-        case ast.Compare(left, [op, *ops], [right, *more]) if type(op) in COMPARISONS and not ops:
+        case ast.Compare(left, [op], [right]) if type(op) in COMPARISONS:
             yield node, f"{ast.unparse(left)} {COMPARISONS[type(op)]} {ast.unparse(right)}"
         case ast.BoolOp(op, values):
             other = " and " if isinstance(op, ast.Or) else " or "
@@ -171,20 +171,23 @@ def drawn_faults(root: Path, package: str, count: int, seed: int) -> Iterator[Fa
         yield draw.choice(found[draw.choices(able, weights)[0]])
 
 
-def run_pytest(root: Path, *words: str, seconds: float | None = None) -> subprocess.CompletedProcess:
+def run_pytest(
+    root: Path, *words: str, seconds: float | None = None
+) -> subprocess.CompletedProcess:
     """Run pytest in a copy of the project."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", QUICK, "-p", "no:cacheprovider", *words]
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=root, capture_output=True, text=True, timeout=seconds, check=False
     )
+    return done.returncode, done.stdout
 
 
 def tests_by_line(root: Path, package: str) -> dict[str, dict[int, set[str]]]:
     """Return the tests that run each line of each file, but those that fail."""
-    run = run_pytest(
-        root, f"tests/{package}", f"--cov={package}", "--cov-context=test", "--cov-report=", "-rfE"
-    )
-    failing = {row.split()[1] for row in run.stdout.splitlines() if row.startswith(("FAILED", "ERROR"))}
+    mapped = f"--cov={package}", "--cov-context=test", "--cov-report="
+    _, printed = run_pytest(root, f"tests/{package}", *mapped)
+    bad = [row for row in printed.splitlines() if row.startswith(("FAILED", "ERROR"))]
+    failing = {row.split()[1] for row in bad}
     data = coverage.CoverageData(str(root / ".coverage"))
     data.read()
     tests: dict[str, dict[int, set[str]]] = {}
@@ -205,7 +208,8 @@ def is_caught(root: Path, fault: Fault, tests: list[str], seconds: float) -> boo
     chosen = root / "chosen_tests.txt"
     chosen.write_text("\n".join(tests))
     try:
-        return run_pytest(root, "-x", f"@{chosen}", seconds=seconds).returncode != 0
+        code, _ = run_pytest(root, "-x", f"@{chosen}", seconds=seconds)
+        return code != 0
     except subprocess.TimeoutExpired:
         return True
     finally:
