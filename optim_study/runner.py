@@ -84,6 +84,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         backends = [TorchBackend(data=data, device=place) for place in engine.places]
         bars: Any = nullcontext() if quiet else progress_bars()
         with locked(config.folder), bars as report:
+            for study in studies:
+                study.folder.check()
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             storage.make(planned)
             if not quiet:
@@ -210,12 +212,14 @@ def engine_of(config: RunConfig) -> Iterator:
 
 
 def _write(studies: Sequence[Study], config: RunConfig) -> Results:
-    """Write the tables and the figure of these studies, and of others in the folder."""
+    """Write the tables and the figure of these studies, in their order, and then of others in the
+    folder.
+    """
     from optim_study.figures import plot_swarm
 
     own = [row for study in studies for _, row in sorted(study.rows.items())]
     others = rows_in(config.folder, [study.config.name for study in studies])
-    rows = sorted([*own, *others], key=lambda row: (row.arch, row.depth, row.trial))
+    rows = [*own, *others]
     csv, counts, figure = (config.folder / name for name in OUTPUTS)
     shares = training_shares(rows, config.objective) if rows else []
     write_csv(rows, csv)
