@@ -2,11 +2,14 @@
 away change no result, and each trial is in the storage once.
 """
 
+import json
 import os
 import re
 import signal
+import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -31,13 +34,19 @@ from small_studies import (
 )
 from tables import for_each
 
+from optim_study.config import StudyConfig
 from optim_study.driver import Study
 from optim_study.engines import Job, ThisProcess, work
 from optim_study.folder import StudyFolder
 from optim_study.storage import open_storage
+from rhn.cells import RHN
+from rhn.checkpoints import save
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
+from rhn.training.state import read_state, write_state
+from rhn.version import __version__ as VERSION
 
+TORCH = torch.__version__
 LONG = config(trials=6, epochs=100_000, patience=100_000)
 
 
@@ -99,25 +108,147 @@ def test_ctrl_c_ends_the_epoch_and_saves_everything(tmp_path):
 # files
 
 
-def test_damaged_states_and_records_and_those_of_another_study_count_as_absent(tmp_path):
+def test_damaged_files_are_renamed_and_their_trials_are_trained_again(tmp_path):
     """After kills, also between two saves, of workers that had finished trials 6 and 7."""
-    path, study = save_at(8, 0, tmp_path).file(0, ".safetensors"), config()
-    path.write_bytes(path.read_bytes()[:-1])
-    folder = save_at(8, 1, tmp_path, data="other")
+    folder, study = save_at(8, 0, tmp_path), config()
+    state, model = folder.file(0, ".safetensors"), folder.file(1, "-best.safetensors")
+    NUMPY.write_best(model, NumpyTrials(study, {1: study.settings(1)}, {}), 1, **study.trial(1))
+    damaged = {path: path.read_bytes()[:-1] for path in (state, model)}
     save_at(8, 2, tmp_path).save_record(*reference(study, 2))
     save_at(4, 3, tmp_path)
     record = folder.file(2, ".json").read_text()
-    assert folder.load_record(2) is None and folder.epochs([0, 1]) == {1: 8}
+    assert folder.epochs([0, 1, 2]) == {0: 8, 2: 8}
     low = re.sub('"test_nll": [^,}]+', '"test_nll": "low"', record)
-    for number, content in enumerate(("", "[]", '{"study_fingerprint": "x"}', low), 2):
-        folder.file(number, ".json").write_text(content)
-    work(Job(folder := StudyFolder(tmp_path, study), (6, 7), NUMPY))
-    for name in (".0001-best.rhn-partial-12345678.safetensors", "0001-best.safetensors"):
-        (folder.trials / name).write_bytes(b"of a worker that was killed")
+    other = record.replace('"epochs": 24', '"epochs": 25')
+    for number, content in enumerate(("", record[:-9], low, other), 2):
+        damaged[folder.file(number, ".json")] = content.encode()
+    for path, content in damaged.items():
+        path.write_bytes(content)
+    work(Job(folder, (6, 7), NUMPY))
+    (folder.trials / ".0001-best.rhn-partial-12345678.safetensors").write_bytes(b"half")
     backend = Eventful()
     drive(study, tmp_path, backend=backend, fuse=8)
     assert backend.started == [((2,), 8), ((3,), 4), ((0, 1, 4, 5), 0)]
     assert_exact(study, tmp_path)
+    for path, content in damaged.items():
+        (kept,) = folder.trials.glob(f"{path.name}.damaged-*")
+        assert kept.read_bytes() == content
+
+
+def contents(out: Path) -> dict[Path, bytes]:
+    """All files of a folder except its lock."""
+    return {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.suffix}
+
+
+def record_of(study: StudyConfig, out: Path) -> None:
+    save_at(8, 1, out).save_record(*reference(study, 1))
+
+
+def model_of(name: str, study: StudyConfig, out: Path) -> None:
+    folder = save_at(8, 1, out)
+    folder.file(1, ".safetensors").unlink()
+    fused = NumpyTrials(study, {1: study.settings(1)}, {})
+    NUMPY.write_best(folder.trials / name, fused, 1, **study.trial(1))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(record_of, id="record"),
+        pytest.param(lambda study, out: save_at(8, 1, out), id="state"),
+        pytest.param(partial(model_of, "../best.safetensors"), id="best model"),
+        pytest.param(partial(model_of, "0001-best.safetensors"), id="best weights of a trial"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"epochs": 25}, "epochs is 25 here and 24 there", id="protocol"),
+        pytest.param({"data": "other"}, "data is other here and toy there", id="data"),
+    ],
+)
+def test_a_folder_of_another_study_is_refused_by_the_field_and_nothing_changes(
+    write, changes, message, tmp_path
+):
+    """Also without the journal, which names the protocol too."""
+    write(config(), tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(InvalidInputError, match=f"holds another study: {message}; expected.*--out"):
+        drive(config(**changes), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_state_of_0_7_0_which_has_no_protocol_is_told_apart_by_its_fingerprint(tmp_path):
+    folder = save_at(8, 1, tmp_path)
+    path = folder.file(1, ".safetensors")
+    arrays, about = read_state(path)
+    del about["study"]
+    write_state(path, arrays, about)
+    before, fingerprint = contents(tmp_path), config(epochs=25).fingerprint
+    with pytest.raises(InvalidInputError, match=f"fingerprint is {fingerprint} here and"):
+        drive(config(epochs=25), tmp_path)
+    assert contents(tmp_path) == before
+    drive(config(), tmp_path)
+    assert_exact(config(), tmp_path)
+
+
+NOT_OURS = "is of another format: expected"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("trials/0001.json", b"{}", NOT_OURS, id="JSON"),
+        pytest.param("trials/0001.json", b"[1]", NOT_OURS, id="list"),
+        pytest.param("trials/0001.json", b"my notes", NOT_OURS, id="text as a record"),
+        pytest.param("trials/0001.safetensors", b"my notes", NOT_OURS, id="text as a state"),
+        pytest.param("best.safetensors", b"my notes", NOT_OURS, id="text as a model"),
+        pytest.param("../journal.log", b"line 1\nline 2", NOT_OURS, id="log of a user"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_and_not_changed(name, content, message, tmp_path):
+    folder = StudyFolder(tmp_path, config())
+    folder.trials.mkdir(parents=True)
+    (folder.path / name).write_bytes(content)
+    before = contents(tmp_path)
+    with pytest.raises(DataError, match=message):
+        drive(config(), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_checkpoint_of_a_training_run_is_refused_and_not_changed(tmp_path):
+    folder = StudyFolder(tmp_path, config())
+    folder.trials.mkdir(parents=True)
+    save(folder.best, RHN(3, 4, 2), train={"seed": 0})
+    before = contents(tmp_path)
+    with pytest.raises(DataError, match=r"best\.safetensors .* expected a checkpoint of a study"):
+        drive(config(), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_record_of_another_version_is_refused_and_not_changed(tmp_path):
+    record_of(study := config(), tmp_path)
+    path = StudyFolder(tmp_path, study).file(1, ".json")
+    path.write_text(path.read_text().replace('"test_nll"', '"loss_of_1_0"'))
+    before = contents(tmp_path)
+    with pytest.raises(DataError, match="was written by another version: it has loss_of_1_0"):
+        drive(study, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_study_of_0_7_0_continues_and_its_trials_have_no_versions(tmp_path):
+    """0.7.0 wrote no versions, and the largest float for a test loss that is not finite."""
+    study, (row, curve) = config(), reference(config(), 1)
+    folder = save_at(8, 1, tmp_path)
+    folder.save_record(row, curve)
+    path = folder.file(1, ".json")
+    content = json.loads(path.read_text())
+    assert content.pop("versions") == {"toolkit_version": VERSION, "torch_version": TORCH}
+    content["outcome"]["test_nll"] = sys.float_info.max
+    path.write_text(json.dumps(content))
+    rows = drive(study, tmp_path).rows
+    old = {"toolkit_version": None, "torch_version": None, "test_nll": None}
+    assert rows[1] == replace(row, **old) and rows[2] == reference(study, 2)[0]
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(tmp_path):
@@ -238,7 +369,9 @@ def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_pa
     assert stock_study(config(), tmp_path, storage).get_trials()[:3] == before
     with pytest.raises(InvalidInputError, match="trials of rhn-depth2 is 3: expected 8 or more"):
         drive(config(trials=3), tmp_path, storage)
-    with pytest.raises(InvalidInputError, match="data of rhn-depth2 is other: expected toy"):
+    with pytest.raises(
+        InvalidInputError, match="data is other here and toy there; expected another --"
+    ):
         drive(config(data="other"), tmp_path, storage)
     other = optuna.create_study(study_name=config(depth=4).name, storage=stored._storage)
     other.add_trial(create_trial(value=1.0))
@@ -263,7 +396,7 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
     says = "protocol cannot be read: epochs is 'x': expected a whole"
     refused("optim-study status --out", tmp_path, says=says)
     journal.write_text("no JSON\n")
-    with pytest.raises(DataError, match=r"journal\.log is damaged"):
+    with pytest.raises(DataError, match=r"journal\.log is of another format"):
         drive(config(), tmp_path)
 
 

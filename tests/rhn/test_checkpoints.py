@@ -124,5 +124,5 @@ def test_loading_runs_nothing(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Payload()))
     torch.save({"weight_ih": Payload()}, tmp_path / "b.safetensors")
     for name in "ab":
-        refused(tmp_path / f"{name}.safetensors", r"is no complete \.safetensors file")
+        refused(tmp_path / f"{name}.safetensors", r"is of another format: expected \.safetensors")
     assert not ran.exists()
