@@ -176,6 +176,8 @@ def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None
         content = {_FINGERPRINT: None} if begins_with(path, _FINGERPRINT.encode()) else {}
     if not isinstance(content, dict) or _FINGERPRINT not in content:
         raise DataError(f"{path} is of another format: expected a record of optim-study")
+    if _STUDY not in content and "outcome" in content:
+        raise DataError(f"{path} was written by version 0.5.0 or before: it has no {_STUDY}")
     try:
         protocol, settings, outcome = (content[name] for name in (_STUDY, "settings", "outcome"))
         written, columns = fingerprint_of(protocol), {*settings, *outcome}

@@ -226,12 +226,19 @@ def test_a_checkpoint_of_a_training_run_is_refused_and_not_changed(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_a_record_of_another_version_is_refused_and_not_changed(tmp_path):
+@pytest.mark.parametrize(
+    ("written", "change", "message"),
+    [
+        pytest.param('"test_nll"', '"loss"', "by another version: it has loss", id="columns"),
+        pytest.param('"study":', '"protocol":', r"by version 0\.5\.0 or before", id="0.5.0"),
+    ],
+)
+def test_a_record_of_another_version_is_refused_and_not_changed(written, change, message, tmp_path):
     record_of(study := config(), tmp_path)
     path = StudyFolder(tmp_path, study).file(1, ".json")
-    path.write_text(path.read_text().replace('"test_nll"', '"loss_of_1_0"'))
+    path.write_text(path.read_text().replace(written, change))
     before = contents(tmp_path)
-    with pytest.raises(DataError, match="was written by another version: it has loss_of_1_0"):
+    with pytest.raises(DataError, match=f"was written {message}"):
         drive(study, tmp_path)
     assert contents(tmp_path) == before
 
