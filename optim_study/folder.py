@@ -166,18 +166,8 @@ def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None
     what a worker wrote, DataError if it is of another format or version or cannot be read, and
     InvalidInputError if it is of another study than this one.
     """
-    try:
-        content = read_json(path)
-    except FileNotFoundError:
+    if (content := _content_of(path)) is None:
         return None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
-    except ValueError:
-        content = {_FINGERPRINT: None} if begins_with(path, _FINGERPRINT.encode()) else {}
-    if not isinstance(content, dict) or _FINGERPRINT not in content:
-        raise DataError(f"{path} is of another format: expected a record of optim-study")
-    if _STUDY not in content and "outcome" in content:
-        raise DataError(f"{path} was written by version 0.5.0 or before: it has no {_STUDY}")
     try:
         protocol, settings, outcome = (content[name] for name in (_STUDY, "settings", "outcome"))
         written, columns = fingerprint_of(protocol), {*settings, *outcome}
@@ -192,11 +182,30 @@ def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None
     try:
         config = study or config_from_protocol(protocol, trials=1)
     except DataError as error:
-        raise DataError(f"{path} was written by another version: {error}") from None
+        raise DataError(f"{path}: {error}") from None
     try:
         return row_of(config, content["trial"], settings, outcome, content.get("versions", {}))
     except (KeyError, TypeError, DataError) as error:
         raise DamagedError(f"{path} is damaged: {first_line(error)}") from None
+
+
+def _content_of(path: Path) -> dict[str, Any] | None:
+    """Return the content of a record, None if there is none, with the errors of `read_record`."""
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    except ValueError as error:
+        if begins_with(path, _FINGERPRINT.encode()):
+            raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
+        content = None
+    if not isinstance(content, dict) or _FINGERPRINT not in content:
+        raise DataError(f"{path} is of another format: expected a record of optim-study")
+    if _STUDY not in content and "outcome" in content:
+        raise DataError(f"{path} was written by version 0.5.0 or before: it has no {_STUDY}")
+    return content
 
 
 def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
