@@ -77,6 +77,17 @@ def reference(config: StudyConfig, number: int) -> tuple[TrialRow, np.ndarray]:
     return NUMPY.row(config, fused, number), fused.curve(number)
 
 
+def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
+    """Save a trial, as a worker does at this epoch."""
+    folder = StudyFolder(out, study := config(**changes))
+    fused = NumpyTrials(study, {number: study.settings(number)}, {})
+    folder.trials.mkdir(parents=True, exist_ok=True)
+    while fused.epoch < epoch:
+        fused.run_epoch()
+    folder.save_state(number, fused.state(number))
+    return folder
+
+
 def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> optuna.Study:
     """The study as Optuna alone sees it, and so its dashboard."""
     journal = str(out / "journal.log")
