@@ -119,6 +119,7 @@ def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], l
         free = free_memory(device) / max(Counter(places).values())
     corpus = chorales_of_study(config.data)
     steps, studies = max(map(len, corpus.train)), config.studies(corpus.checksum)
+    complete = Counter(row.fingerprint for row in rows_in(config.folder))
     for study in studies:
         model = meta_model(study)
         need = memory(study, model, device, steps)
@@ -128,7 +129,7 @@ def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], l
             "device": " ".join(dict.fromkeys(places)),
             "hidden_size": model.hidden_size,
             "parameters": num_parameters(model),
-            "complete": len(StudyFolder(config.folder, study).recorded()),
+            "complete": complete[study.fingerprint],
             "fuse": k,
             "memory": need(k),
         }

@@ -114,7 +114,7 @@ def test_tables_are_in_the_order_of_the_architectures_and_then_of_others_in_the_
 
 @pytest.mark.parametrize("storage", ["", " --storage sqlite:///trials.db"])
 def test_finished_trials_of_another_protocol_are_refused_and_not_replaced(
-    storage, study, tmp_path, refused
+    storage, study, tmp_path, refused, answer
 ):
     out = shutil.copytree(study.csv.parent, tmp_path / "out")
     if not storage:
@@ -122,6 +122,9 @@ def test_finished_trials_of_another_protocol_are_refused_and_not_replaced(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     line = f"{SMOKE} --arch rhn --data {MELODIES} --epochs 3 --out {out}{storage}"
     refused(line, says="holds another study: epochs is 3 here and 4 there; expected another --out")
+    assert [row["complete"] for row in answer(f"{line} --dry-run")] == [0, 0]
+    line = line.replace("--epochs 3", "--epochs 4")
+    assert [row["complete"] for row in answer(f"{line} --dry-run")] == [4, 4]
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
