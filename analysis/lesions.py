@@ -327,7 +327,8 @@ def paired_interval(
     (array([2.]), array([2.]))
     """
     nll, reference, frames = np.asarray(nll), np.asarray(reference), np.asarray(frames)
-    shapes = nll.ndim == 2 and frames.shape == nll.shape[1:] == reference.shape[-1:]
+    shapes = nll.ndim == 2 and frames.shape == nll.shape[1:]
+    shapes = shapes and reference.shape in (nll.shape, frames.shape)
     given = f"{nll.shape}, {reference.shape} and {frames.shape}"
     wanted = "(K, N), (N,) or (K, N), and (N,)"
     door.require(shapes, "shape of nll, reference and frames", given, wanted)

@@ -27,6 +27,11 @@ from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header
 BEST = "best.safetensors"
+DIFFERENT = {
+    "format": "another version wrote the file",
+    "checksum": "the file is damaged",
+    "header_checksum": "the file is damaged",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +108,8 @@ def read(path: str | Path) -> Checkpoint:
     sums = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
     for entry, expected in ({"format": FORMAT} | sums).items():
         if (found := header.get(entry)) != expected:
-            raise CheckpointError(f"{entry} of {path} is {found}: expected {expected}")
+            words = f"{entry} of {path} is {found}: expected {expected}; {DIFFERENT[entry]}"
+            raise CheckpointError(words)
     for entry, kind in {"class": str, "config": dict, "metadata": dict}.items():
         if not isinstance(found := header.get(entry), kind):
             raise CheckpointError(f"{entry} of {path} is {found!s:.60}: expected {kind.__name__}")

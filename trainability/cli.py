@@ -14,7 +14,7 @@ from typing import Any
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
-from rhn.utils.io import SUFFIXES, check_output
+from rhn.utils.io import check_result
 from rhn.utils.results import Result
 from rhn.utils.validation import in_short, signature_of
 
@@ -79,7 +79,7 @@ def run(options: Any) -> None:
     from trainability.cures import cure
 
     for path in options.output:
-        check_output(path, SUFFIXES)
+        check_result(path)
     parts = arguments_in(options.training)
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:

@@ -25,7 +25,7 @@ from rhn.cells.init import for_steps
 from rhn.cells.registry import cell_options, import_named, read_options, resolve_cell
 from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
-from rhn.utils.io import check_output
+from rhn.utils.io import check_result
 from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 from rhn.utils.validation import check_room, signature_of, whole_number
@@ -151,7 +151,7 @@ def of_seeds(place: Any, options: NetworkOptions, command: Any) -> Named:
 
 def save_run(command: Any) -> None:
     """Run a network, and write its arrays to a file."""
-    check_output(command.output, (".npz",))
+    check_result(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
     data = data_of(command, command)
     run = opened_network(command, network_of(command, data.x, command.device), data)

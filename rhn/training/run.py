@@ -13,7 +13,7 @@ first; the other files follow from it, and after a kill they are written again.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -176,9 +176,11 @@ class _Run:
         """Return the saved state of each seed; None if the folder has no training run."""
         folder, found = self._path.parent, read_state(self._path)
         if found is None:
-            for name in ("config.json", "metrics.jsonl", "best.safetensors"):
-                if (folder / name).exists():
-                    raise InvalidInputError(f"{folder} holds {name} and no {self._path.name}")
+            for file in _files_of_a_run(folder, self._homes.values()):
+                if (folder / file).exists():
+                    raise InvalidInputError(
+                        f"{folder} holds {file} and no {self._path.name}; expected another --out"
+                    )
             return None
         arrays, texts = found
         # chorales of 0.6.0 have no seeds
@@ -187,7 +189,7 @@ class _Run:
             if name != "epochs" and there.get(name) != value:
                 raise InvalidInputError(
                     f"{folder} holds another training run: {name} is {json.dumps(value)} here and "
-                    f"{json.dumps(there.get(name))} there"
+                    f"{json.dumps(there.get(name))} there; expected another --out"
                 )
         if self.training["epochs"] < int(texts["epochs"]):
             raise InvalidInputError(
@@ -239,6 +241,13 @@ class _Run:
             row = (measure(train, task.measure), measure(valid, task.measure), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
+
+
+def _files_of_a_run(folder: Path, places: Iterable[Path]) -> list[Path]:
+    """Return the names of all files of a training run but its state, relative to its folder."""
+    names = ("metrics.jsonl", "best.safetensors", "record.npz")
+    own = [place.relative_to(folder) / name for place in places for name in names]
+    return [Path("config.json"), *own]
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:

@@ -24,8 +24,10 @@ from rhn.utils.io import (
     arrays_of,
     atomic_path,
     check_output,
+    check_result,
     read_json,
     remove_leftovers,
+    set_aside,
     write_arrays,
     write_json,
 )
@@ -53,6 +55,37 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path):
             with pytest.raises(OutputError, match="it is a folder or a device, expected a file"):
                 write(path)
     assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        pytest.param("run/config.json", "run/state.safetensors", id="configuration"),
+        pytest.param("run/record.npz", "run/state.safetensors", id="recording"),
+        pytest.param("run/seed-1/record.npz", "run/state.safetensors", id="recording of a seed"),
+        pytest.param("out/rnn-depth1/trials/0007.json", None, id="record of a trial"),
+    ],
+)
+def test_an_output_of_a_command_does_not_replace_a_file_of_a_run(name, beside, tmp_path):
+    for file in filter(None, (name, beside)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("of a run")
+    with pytest.raises(OutputError, match="it is a file of a run, expected another name"):
+        check_result(tmp_path / name)
+    free = tmp_path / name
+    free = check_result(free.with_name(f"found{free.suffix}"))
+    free.write_text("found")
+    assert check_result(free) == free, "the name that the user gave may be replaced"
+
+
+def test_a_damaged_file_is_kept_under_a_new_name(tmp_path):
+    path = tmp_path / "0007.json"
+    for content in ("one", "other"):
+        path.write_text(content)
+        assert set_aside(path).read_text() == content
+    set_aside(path)  # another process was faster
+    kept = [file.read_text() for file in tmp_path.iterdir()]
+    assert sorted(kept) == ["one", "other"]
 
 
 def test_two_writers_at_once_each_write_a_whole_file(tmp_path):
