@@ -95,8 +95,9 @@ def layer_jacobians(
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
     step, lead, x, s = _at_rows(cell, x, s)
-    own, depth = step.own("layer_jacobians"), getattr(step.cell, "depth", 1)
-    if not isinstance(depth, int) or depth == 1:
+    own, cell = step.own("layer_jacobians"), step.cell
+    depth = cell.depth if isinstance(cell, Cell) else step.depth
+    if depth == 1:
         return _derivative("jacobian", step, lead, x, s, method)[None]
     if own is None or method not in (None, "analytic"):
         wanted = "analytic, its own layer_jacobians(x, s)"
