@@ -24,9 +24,10 @@ from gersgorin import door
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.losses import Loss, frame_losses, name_of_loss
 from gersgorin.run import Run, open_run
-from gersgorin.step import module_runs, name_of
+from gersgorin.step import batch_first_of, module_runs, name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.models import LanguageModel
 
 OUTPUTS = "outputs"
 ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches
@@ -205,8 +206,8 @@ class _Reader:
         good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
         door.require(good, "x", door.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
         parts = model.modules() if self._is_module else ()
-        embeds = [isinstance(p, nn.Embedding) or getattr(p, "takes_ids", False) for p in parts]
-        may_be_ids = x.dim() == 1 or not self._is_module or any(embeds)
+        embeds = any(isinstance(part, nn.Embedding | LanguageModel) for part in parts)
+        may_be_ids = x.dim() == 1 or not self._is_module or embeds
         self._ids = may_be_ids and not x.is_floating_point()
         self._x = x if self._ids or x.is_floating_point() else x.double()
         self.axes = self._axes(batch_first_of(model) if batch_first is None else batch_first)
@@ -226,7 +227,8 @@ class _Reader:
         """The fields of a result that name the model and x."""
         name, model = self._name, self._model
         if isinstance(model, nn.RNNBase | Cell):
-            depth = getattr(model, "num_layers", getattr(model, "depth", 1))
+            of_torch = isinstance(model, nn.RNNBase)
+            depth = model.num_layers if of_torch else max(model.stacked, model.depth)
             name = f"{name}, depth {depth}, {model.hidden_size} units"
         names = {"network": title or name, "data": data or "x", "unit": unit or "steps"}
         return {**names, "steps": self.axes.T}
@@ -272,20 +274,6 @@ class _Embedded(TorchFunctionMode):
             self.leaf = made.detach().transpose(0, 1).clone().requires_grad_()
             return (self.leaf + self._shift).transpose(0, 1)
         return made
-
-
-def batch_first_of(model: Any) -> bool | None:
-    """Return the attribute batch_first of a module, or the one of all parts that have it; None if
-    there is none, or if parts differ.
-
-    >>> batch_first_of(nn.Sequential(nn.GRU(2, 3, batch_first=True))), batch_first_of(nn.Tanh())
-    (True, None)
-    """
-    parts = model.modules() if isinstance(model, nn.Module) else ()
-    known = {bool(part.batch_first) for part in parts if hasattr(part, "batch_first")}
-    if hasattr(model, "batch_first"):
-        return bool(model.batch_first)
-    return known.pop() if len(known) == 1 else None
 
 
 def outputs_in(returned: Any) -> list[Tensor]:

@@ -124,7 +124,7 @@ class Run:
         to an .npz file. jacobians: also write `jacobians` (T, N, N). Raises OutputError.
         """
         check_output(path, (".npz",))
-        module = self.step.module or self.step.cell
+        module = self.step.cell if self.step.module is None else self.step.module
         weights = module.state_dict() if isinstance(module, nn.Module) else {}
         tensors = {"inputs": self.inputs, "states": self.states}
         tensors |= {f"weights.{name}": weight for name, weight in weights.items()}

@@ -160,12 +160,32 @@ def name_of(network: Any) -> str:
     return "f(x, s)" if name == "<lambda>" else name
 
 
-def layout_of(network: Any) -> bool | None:
-    """The attribute batch_first of a module, or of its first recurrent layer; None: unknown."""
+def batch_first_of(model: Any) -> bool | None:
+    """The layout of a model that reads a sequence: its attribute batch_first, or that of all its
+    parts that have one; None if there is none, or if parts differ.
+
+    >>> batch_first_of(nn.Sequential(nn.GRU(2, 3, batch_first=True))), batch_first_of(nn.Tanh())
+    (True, None)
+    """
+    return _layout(model, lambda part: True)
+
+
+def layout_of(layer: Any) -> bool | None:
+    """The layout of a layer or a step, as `batch_first_of`, but of its recurrent parts only:
+    attention inside a step reads other axes.
+    """
+    return _layout(layer, door.is_recurrent)
+
+
+def _layout(network: Any, counts: Callable[[nn.Module], bool]) -> bool | None:
+    """The attribute batch_first of a network, or of all parts that count and have one."""
+    own = getattr(network, "batch_first", None)
+    if own is not None:
+        return bool(own)
     inside = network.modules() if isinstance(network, nn.Module) else ()
-    known = [getattr(part, "batch_first", None) for part in inside if door.is_recurrent(part)]
-    known = [getattr(network, "batch_first", None), *known]
-    return next((bool(first) for first in known if first is not None), None)
+    each = [getattr(part, "batch_first", None) for part in inside if counts(part)]
+    known = {bool(first) for first in each if first is not None}
+    return known.pop() if len(known) == 1 else None
 
 
 def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
