@@ -179,11 +179,12 @@ def remember(
     draw = torch.empty(n - half, half, dtype=torch.float64, device="cpu")
     R[half:, :half] = draw.normal_(0.0, std, generator=generator).to(R)
     # rotations by angles from pi to pi / steps, evenly spaced in their logarithm
-    angles = torch.pi / steps ** torch.linspace(0, 1, n // 4, dtype=torch.float64)
+    shares = torch.linspace(0, 1, n // 4, dtype=torch.float64, device="cpu")
+    angles = torch.pi / steps**shares
     c, s = angles.cos().diag(), angles.sin().diag()
     R[half:, half:] = torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]).to(R)
     for matrix in deeper:
-        matrix.copy_(torch.eye(n))
+        matrix.copy_(torch.eye(n, device=matrix.device))
     for layer in layers[1:]:
         if S := layer.skip:
             module.get_parameter(S.parameter)[S.index].zero_()
