@@ -196,7 +196,8 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
         names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
         require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]
-    part = dict(module.named_modules()).get(name) if name else None
+    is_name = isinstance(name, str) and name != ""
+    part = dict(module.named_modules()).get(name) if is_name else None
     good = part is not None and (is_recurrent(part) or takes(part, None, None))
     usual = ", ".join(found) or "rnn"
     require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")

@@ -309,11 +309,7 @@ def _built(
     door.require(z.requires_grad, name, "no function of x", "one with a gradient")
     _check_apart(name, z, leaf, axes)
     y = None if y is None else door.numbers("y", y).to(z.device)
-    full = [axes.T] * axes.B
-    steps = torch.as_tensor(full if lengths is None else lengths, device=z.device)
-    good = steps.shape == (axes.B,) and steps.dtype == torch.long and int(steps.min()) > 0
-    wanted = f"{axes.B} whole numbers from 1 to {axes.T}"
-    door.require(good and int(steps.max()) <= axes.T, "lengths", lengths, wanted)
+    steps = _lengths(lengths, axes).to(z.device)
 
     def measured(o: Tensor) -> Tensor:
         return axes.frames(name, o) if loss is None else _losses(loss, axes, name, o, y)
@@ -324,6 +320,21 @@ def _built(
 
     return ModelMap(heading=heading, leaf=leaf, outputs=measured(o), axes=axes, lengths=steps,
                     again=again)  # fmt: skip
+
+
+def _lengths(lengths: Any, axes: Axes) -> Tensor:
+    """The steps of each sequence, (B,); None: all T."""
+    if lengths is None:
+        return torch.full((axes.B,), axes.T, device="cpu")
+    wanted = f"{axes.B} whole numbers from 1 to {axes.T}"
+    try:
+        steps = torch.as_tensor(lengths, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        steps = torch.empty(0, device="cpu")
+    fits = steps.shape == (axes.B,) and steps.dtype == torch.long
+    inside = fits and 0 < int(steps.min()) and int(steps.max()) <= axes.T
+    door.require(inside, "lengths", lengths, wanted)
+    return steps
 
 
 def _is_one(read: Read, axes: Axes, name: str, o: Tensor) -> bool:

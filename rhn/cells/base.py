@@ -170,6 +170,10 @@ class Cell(nn.Module):
             rows = "B, T" if self.batch_first else "T, B"
             m = self.input_size
             raise unexpected("x", x, f"({rows}, {m}) or (T, {m})")
+        if s0 is not None and not isinstance(s0, Tensor):
+            raise unexpected("s0", s0, f"one tensor (B, {self.state_size})")
+        if dropout is not None and not isinstance(dropout, cells.CellMasks):
+            raise unexpected("dropout", dropout, "CellMasks")
         unbatched = x.dim() == 2
         time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
         if s0 is None:
@@ -252,7 +256,10 @@ class DeclaredCell(Cell):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise unexpected("dtype", dtype, "a floating-point type")
-        place = torch.device(torch.get_default_device() if device is None else device)
+        try:
+            place = torch.device(torch.get_default_device() if device is None else device)
+        except (TypeError, RuntimeError) as error:
+            raise unexpected("device", device, "a device of torch, such as 'cpu'") from error
         if place.type in ("cpu", "cuda"):
             need = dtype.itemsize * sum(map(math.prod, self.shapes().values()))
             what = f"the cell {type(self).__name__}"

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST_INIT, is_number
+from rhn.utils.validation import LARGEST_INIT, is_number, unexpected
 
 DEFAULT_SCALE = {
     "uniform": 0.04,
@@ -112,6 +112,8 @@ def draw(
     >>> layer.weight.any().item(), layer.bias.any().item()
     (False, False)
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise unexpected("generator", generator, "a torch.Generator")
     with torch.no_grad():
         for name, p in module.named_parameters(recurse=recurse):
             if p.is_meta:

@@ -76,7 +76,7 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     refused = InvalidInputError(
         f"name is {name!r}: expected a new one of a-z, 0-9, - and _, a letter first"
     )
-    if not re.fullmatch("[a-z][a-z0-9_-]*", name):
+    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9_-]*", name):
         raise refused
 
     def register(factory: Factory) -> Factory:
@@ -132,6 +132,19 @@ def cell_options(cell: str) -> dict[str, Any]:
 def is_known(name: str) -> bool:
     """Return True for the name of a registered cell or a cell of torch.nn."""
     return name in CELLS or name in TORCH_CELLS
+
+
+def factory_of(cell: Any) -> Callable[..., "nn.Module"]:
+    """Return the factory of a cell by its name, see `resolve_cell`, or a factory as it is. Raises
+    InvalidInputError, also for a cell that is built already.
+    """
+    if isinstance(cell, str):
+        return resolve_cell(cell)
+    from torch import nn  # most callers have a name
+
+    if not callable(cell) or isinstance(cell, nn.Module):
+        raise unexpected("cell", cell, "a name, a class or a factory of cells")
+    return cell
 
 
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
@@ -201,6 +214,8 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     >>> read_options("rhn", {"gate_constant": "0.5", "coupled": "false"})
     {'gate_constant': 0.5, 'coupled': False}
     """
+    if not isinstance(given, Mapping):
+        raise unexpected(f"options of {cell}", given, "a dictionary")
     known = cell_options(cell) if given else {}
     for name in given:
         if name not in known:
@@ -243,7 +258,7 @@ def hidden_size_for_budget(
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
     """
-    factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    factory = factory_of(cell)
     inputs = whole_number("input_size", input_size)
     outputs = whole_number("output_size", output_size)
 

@@ -28,8 +28,8 @@ from rhn.data.datasets import TEXT_SETS, Unit, data_folder
 from rhn.data.jsb import chorales
 from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError, first_line
-from rhn.utils.io import check_file
-from rhn.utils.validation import whole_number
+from rhn.utils.io import as_path, check_file
+from rhn.utils.validation import unexpected, whole_number
 
 BLOCK = 2**20  # tokens that are counted at once: bincount copies them as 64-bit integers
 
@@ -58,6 +58,9 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
     >>> len(load_data().test)
     77
     """
+    if not isinstance(name, str):
+        raise unexpected("name", name, f"jsb, text, {', '.join(TEXT_SETS)}")
+    path = None if path is None else as_path(path)
     return chorales(path, **options) if name == "jsb" else read_text(name, path, **options)
 
 

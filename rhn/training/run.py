@@ -31,7 +31,7 @@ from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
-from rhn.utils.validation import check_device, plain, whole_number
+from rhn.utils.validation import check_device, is_number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -99,15 +99,16 @@ def train(
     if text := isinstance(settings, LanguageConfig):
         from rhn.training.language import LanguageTask as kind  # chorales do not need it
     check_data(data, kind.data)
-    if not plain(max_minutes) >= 0:
-        raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
+    minutes = plain(max_minutes)
+    if not is_number(minutes) or not minutes >= 0:
+        raise unexpected("max_minutes", max_minutes, "0 or more")
     whole_number("threads", threads)
     # before the folder is made: the model may be refused
     task = kind(settings, data, check_device(device))
     models = build_models(task.model, [settings.seed] if seeds is None else seeds, task.device)
     folder = as_path(out)
     with deterministic(threads if text else 1), locked(folder), deferred_interrupt() as interrupt:
-        deadline = time.monotonic() + 60 * max_minutes
+        deadline = time.monotonic() + 60 * minutes
         run = _Run(task, data, folder, models, callbacks)
         write_json(folder / "config.json", {**run.training, "device": device, **about}, indent=2)
         run.train(interrupt, deadline)

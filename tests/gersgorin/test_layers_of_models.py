@@ -219,7 +219,7 @@ def test_spectra_and_influence_read_one_sequence_alike_whatever_parts_say(first,
     if first == second:
         (found,) = model_maps(model, batch)
         return
-    with pytest.raises(InvalidInputError, match="^batch_first of x .* is None: expected True for"):
+    with pytest.raises(InvalidInputError, match=r"^batch_first of x .* is None: expected True for"):
         [*model_maps(model, batch)]
 
 

@@ -2,21 +2,15 @@
 only the documented ones are read.
 """
 
-from itertools import accumulate
-
 import numpy as np
-import pytest
 import torch
-from oracles import close
 from tables import for_each
 from torch import nn
-from zoo import OnlyStep, Vectors
+from zoo import Vectors
 
 import gersgorin
-from gersgorin.step import as_step
-from rhn.cells import GRU, RHN, StackedCell
-from rhn.errors import InvalidInputError
-from tests.numbers.record import M, N, T, X, filled
+from rhn.cells import GRU, StackedCell
+from tests.numbers.record import M, N, X, filled
 
 DOCUMENTED = {"step", "state_size", "batch_first", "jacobian", "input_jacobian", "layer_jacobians",
               "norm_bound", "initial_state"}  # fmt: skip

@@ -1,5 +1,5 @@
-"""A user's cell trains, stops and continues to the same bits, whatever its parts are named, and however
-many cells are stacked.
+"""A user's cell trains, stops and continues to the same bits, whatever its parts are named, and
+however many cells are stacked.
 """
 
 from functools import partial
@@ -15,8 +15,15 @@ from tests.rhn.texts import SMALL, small_corpus
 
 TEXT = small_corpus(8, 3)
 NAMES = ("states", "best", "cell", "optimizer", "rest", "weights", "average", "velocity", "step")
-PLAIN = {"drop_embedding": 0.0, "drop_input": 0.0, "drop_hidden": 0.0, "drop_output": 0.0,
-         "transform_bias": None, "init": None, "depth": 1, "hidden_size": 5, "epochs": 1, "batch_size": 2}  # fmt: skip
+PLAIN = {
+    **dict.fromkeys(("drop_embedding", "drop_input", "drop_hidden", "drop_output"), 0.0),
+    "transform_bias": None,
+    "init": None,
+    "depth": 1,
+    "hidden_size": 5,
+    "epochs": 1,
+    "batch_size": 2,
+}
 
 
 class Own(nn.Module):
