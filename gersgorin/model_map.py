@@ -332,7 +332,7 @@ def _lengths(lengths: Any, axes: Axes) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         steps = torch.empty(0, device="cpu")
     fits = steps.shape == (axes.B,) and steps.dtype == torch.long
-    inside = fits and 0 < int(steps.min()) and int(steps.max()) <= axes.T
+    inside = fits and int(steps.min()) > 0 and int(steps.max()) <= axes.T
     door.require(inside, "lengths", lengths, wanted)
     return steps
 
