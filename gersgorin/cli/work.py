@@ -276,12 +276,11 @@ def imported(word: str) -> Any:
     if not file.endswith(".py"):
         return import_named(word, "module")
     door.require(Path(file).is_file() and name.isidentifier(), "module", word, IN_FILE)
-    path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
-    try:
-        with door.users_code(f"{file} cannot be imported"):
-            found = runpy.run_path(file, run_name=Path(file).stem)
-    finally:
-        sys.path = path
+    folder = str(Path(file).absolute().parent)
+    # as of `python FILE.py`; it stays, for a step that imports when it runs
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
+    with door.users_code(f"{file} cannot be imported"):
+        found = runpy.run_path(file, run_name=Path(file).stem)
     door.require(name in found, "module", word, f"a name that {file} defines")
     return found[name]
 

@@ -171,17 +171,12 @@ def import_named(name: str, what: str) -> Any:
     module, _, attribute = name.partition(":")
     if not NAMED.match(name):
         raise unexpected(what, name, "package.module:NAME")
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # it stays, for a cell that imports when it runs
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InvalidInputError(f"{what} is {in_short(name)}: {error}") from error
-    finally:
-        if added:
-            sys.path.remove(here)
 
 
 def name_of_cell(cell: Any) -> str:
