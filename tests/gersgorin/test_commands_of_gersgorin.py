@@ -5,7 +5,6 @@ written, and wrong words are one sentence and exit code 2 before the work.
 import csv
 import inspect
 import json
-import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -300,8 +299,7 @@ def step(x, s):
 
 
 @for_each(("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")])
-def test_a_step_may_import_when_it_runs(word, name, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def test_a_step_may_import_when_it_runs(word, name, capsys):
     folder = Path("late" if "/" in word else ".")
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.py").write_text("A = 0.5\n")

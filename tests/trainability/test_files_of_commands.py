@@ -1,7 +1,5 @@
 """What a command reads from the user's file."""
 
-import sys
-
 import torch
 
 from trainability.cli import arguments_in
@@ -16,8 +14,7 @@ parts = {"model": model}
 """
 
 
-def test_a_model_of_a_file_may_import_when_it_runs(own_folder, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def test_a_model_of_a_file_may_import_when_it_runs(own_folder):
     (own_folder / "late").mkdir()
     (own_folder / "late" / "late_helper.py").write_text("A = 3\n")
     (own_folder / "late" / "train.py").write_text(FILE)
