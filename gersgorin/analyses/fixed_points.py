@@ -320,6 +320,7 @@ def fixed_points(
     if one and torch.as_tensor(x).is_floating_point():
         x = x[None]
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     period = whole_number("period", period, 1, LONGEST_PERIOD)
     margin, seed = number("margin", margin, above=0), whole_number("seed", seed, 0)
     if given is None:

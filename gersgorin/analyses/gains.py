@@ -73,6 +73,12 @@ def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
     ([3.0, 3.0, 3.0, 3.0, 3.0], [2.0])
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
+    return gains_of(run)
+
+
+def gains_of(run: Run) -> Gains:
+    """The gains of a run, without a look at the free memory: few steps need little."""
     inputs, layers = [], []
     for now in run.slices():
         B, e = with_scale(run.step, "input_jacobian", run.input_jacobians(now), *run.at(now))

@@ -162,6 +162,7 @@ def pseudospectra(
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     T, N = len(run), run.state_size
     side = (
         (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side, 3)
