@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from rhn.errors import DamagedError, DataError, OutputError, first_line
+from rhn.errors import (
+    DamagedError,
+    DataError,
+    OutputError,
+    first_line,
+    is_out_of_memory,
+    unreadable,
+)
 from rhn.utils.io import atomic_path, check_file
 
 if TYPE_CHECKING:  # help of commands needs no torch
@@ -46,12 +53,13 @@ def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, di
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get(entry, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    except (OSError, MemoryError) as error:
+        said = unreadable(path, error, f"{path} cannot be read: {first_line(error)}")
+        raise DataError(said) from error
     except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:
-        raise DamagedError(
-            f"{path} is no complete .safetensors file: {first_line(error)}"
-        ) from error
+        kind = DataError if is_out_of_memory(error) else DamagedError
+        said = f"{path} is no complete .safetensors file: {first_line(error)}"
+        raise kind(unreadable(path, error, said)) from error
     return header, tensors
 
 

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from rhn.errors import DataError, InvalidInputError, OutputError, RhnError, first_line
+from rhn.errors import (
+    DataError,
+    InvalidInputError,
+    OutputError,
+    RhnError,
+    first_line,
+    unreadable,
+)
 from rhn.utils.validation import check_room, in_short, unexpected
 
 SUFFIXES = (".json", ".npz")  # of results
@@ -82,8 +89,8 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     except RhnError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
-        reason = first_line(error)
-        raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
+        said = f"{path} is not a record written by {writer}: {first_line(error)}"
+        raise DataError(unreadable(path, error, said)) from error
 
 
 _MARK = "rhn-partial"  # in the name of every temporary file
