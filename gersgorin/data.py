@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gersgorin import door
 from rhn.data.jsb import chorale, chorales
-from rhn.errors import DataError, RhnError, unreadable
+from rhn.errors import DataError, RhnError
 from rhn.utils.io import check_file
 
 CHORALE = "bwv269"  # the default, and the first of the test split if a file does not have it
@@ -134,8 +134,7 @@ def read_numbers(path: Path) -> Sequences:
         raise
     except Exception as error:  # NumPy raises many kinds for a damaged or hostile file
         line = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
-        said = unreadable(path, error, f"{path} cannot be read as {SHAPES}: {line}")
-        raise DataError(said) from error
+        raise DataError(f"{path} cannot be read as {SHAPES}: {line}") from error
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2, 3) or not array.size:
         raise DataError(f"{path} is {array.dtype} of shape {array.shape}: expected {SHAPES}")
     if array.ndim == 1 and array.dtype.kind == "f":

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import for_each
 
-from gersgorin.data import read_numbers
 from rhn.cells import RHN
 from rhn.checkpoints import load, read, save
 from rhn.data.jsb import chorales, load_cached, read_score, save_cached
@@ -152,7 +151,6 @@ READERS = {  # name: (function that lacks memory, a file, its reader)
     "checkpoint": ("rhn.files.safe_open", "a.safetensors", read),
     "state": ("rhn.files.safe_open", "a.safetensors", read_state),
     "arrays": ("numpy.load", "a.npz", first_array),
-    "numbers": ("numpy.load", "a.npy", read_numbers),
     "text": ("pathlib.Path.read_bytes", "a.txt", partial(read_text, "text")),
     "chorales": ("json.load", "a.json", chorales),
     "score": ("rhn.data.jsb._musicxml", "a.xml", read_score),
