@@ -145,8 +145,9 @@ def one_direction(module: nn.Module) -> None:
 
 def takes(function: Callable, *given: Any) -> bool:
     """True if a function, or the forward of a module, takes these arguments."""
+    called = function.forward if isinstance(function, nn.Module) else function
     try:
-        inspect.signature(getattr(function, "forward", function)).bind(*given)
+        inspect.signature(called).bind(*given)
     except TypeError:
         return False
     except ValueError:  # a built-in function without a signature

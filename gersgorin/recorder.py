@@ -257,7 +257,8 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
 
 def _stacks(cell: Cell) -> list[Tensor]:
     """The parameters that have an axis of layers."""
-    return [p for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)]
+    biases = {name for name, _ in cell.named_parameters() if "bias" in name.rpartition(".")[2]}
+    return [p for name, p in cell.named_parameters() if p.dim() == (2 if name in biases else 3)]
 
 
 @torch.no_grad()

@@ -168,7 +168,7 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     'gru.safetensors'
     """
     config = getattr(model, "config", None)
-    if config is None:
+    if not callable(config) or isinstance(config, nn.Module):
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     tensors = {name: t.detach().cpu().contiguous() for name, t in own.items()}

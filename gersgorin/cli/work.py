@@ -21,7 +21,13 @@ from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
 from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.init import for_steps
-from rhn.cells.registry import cell_options, import_named, read_options, resolve_cell
+from rhn.cells.registry import (
+    cell_options,
+    has_depth,
+    import_named,
+    read_options,
+    resolve_cell,
+)
 from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
 from rhn.utils.io import check_output
@@ -108,7 +114,7 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
 def new_cells(command: Any) -> Named:
     """Yield the new cells that `compare` names, for each depth and seed."""
     for cell in command.cell:
-        depths = command.depth if getattr(resolve_cell(cell), "deep", True) else ()
+        depths = command.depth if has_depth(resolve_cell(cell)) else ()
         for depth in depths or (None,):
             place = (cell, f"depth {depth}" if depth else "") if command.depth else cell
             one = one_of(command, "cell", cell=cell, depth=depth, **_bias(cell, command))

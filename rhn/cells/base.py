@@ -366,6 +366,6 @@ def as_in_torch(name: str) -> Callable[..., Cell]:
         cell.of_torch = True
         return cell
 
-    vars(build).update(cell=ours, deep=ours.deep)
+    vars(build)["__wrapped__"] = ours  # its parameters and depth
     build.__name__ = name
     return build

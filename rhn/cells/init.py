@@ -105,8 +105,8 @@ def draw(
     recurrent: Sequence[tuple] = (),
 ) -> None:
     """Draw every parameter of a module in place, on the CPU, in the order of `named_parameters`:
-    those with "bias" in their name as biases, all others as weights. recurrent: the name and index
-    of each matrix that becomes orthogonal.
+    those with "bias" in their own name, after the last dot, as biases, all others as weights.
+    recurrent: the name and index of each matrix that becomes orthogonal.
 
     >>> draw(layer := nn.Linear(2, 2), Initialization("identity", 0), None)
     >>> layer.weight.any().item(), layer.bias.any().item()
@@ -118,7 +118,8 @@ def draw(
         for name, p in module.named_parameters(recurse=recurse):
             if p.is_meta:
                 continue
-            if "bias" in name and (init.constant is not None or init.scheme != "uniform"):
+            is_bias = "bias" in name.rpartition(".")[2]
+            if is_bias and (init.constant is not None or init.scheme != "uniform"):
                 p.fill_(init.constant or 0.0)
                 continue
             drawn = _drawn(p.shape, init, generator)

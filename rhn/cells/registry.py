@@ -11,6 +11,7 @@ import re
 import sys
 from collections import UserDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import Parameter
 from pathlib import Path
 from pkgutil import resolve_name
@@ -96,8 +97,7 @@ def parameters_of(factory: Callable) -> dict[str, Parameter]:
     >>> "nonlinearity" in parameters_of(CELLS["rnn"])
     True
     """
-    for inner in ("func", "cell"):  # of a functools.partial; of a cell of torch.nn, our form
-        factory = getattr(factory, inner, factory)
+    factory = _inner(factory)
     bases = factory.__mro__ if isinstance(factory, type) else ()
     found: dict[str, Parameter] = {}
     for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
@@ -107,6 +107,25 @@ def parameters_of(factory: Callable) -> dict[str, Parameter]:
             break
     rest = Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL
     return {name: p for name, p in found.items() if p.kind not in rest}
+
+
+def _inner(factory: Any) -> Any:
+    """Return the class or function in a functools.partial, or in a wrapper as of a torch.nn cell."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    return inspect.unwrap(factory)
+
+
+def has_depth(factory: Callable) -> bool:
+    """Return False for a cell class of this package, or a user's subclass of `Cell`, of one layer.
+
+    >>> has_depth(CELLS["rhn"]), has_depth(resolve_cell("torch.nn:LSTM"))
+    (True, False)
+    """
+    from rhn.cells.base import Cell  # loads torch, as the factory did
+
+    cell = _inner(factory)
+    return cell.deep if isinstance(cell, type) and issubclass(cell, Cell) else True
 
 
 def accepts(factory: Callable, keyword: str) -> bool:

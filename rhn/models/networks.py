@@ -65,12 +65,16 @@ class RecurrentModel(nn.Module):
         all options of the cell.
         """
         cell = self.cells[0]
-        options = (*getattr(cell, "options", ()), *self.options)
+        if isinstance(cell, Cell):
+            names = (*cell.options, *self.options)
+            options = {name: getattr(cell, name, self.options.get(name)) for name in names}
+        else:
+            options = self.options  # as given: attributes of another module may be its parts
         return {
             "cell": self.cell,
             **{name: getattr(self, name) for name in self.sizes},
             "init": None if self._own_start else str(self.init),
-            **{name: getattr(cell, name, self.options.get(name)) for name in options},
+            **options,
         }
 
     def extra_repr(self) -> str:
