@@ -226,9 +226,10 @@ class _Reader:
     def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
         """The fields of a result that name the model and x."""
         name, model = self._name, self._model
-        if isinstance(model, nn.RNNBase | Cell):
-            of_torch = isinstance(model, nn.RNNBase)
-            depth = model.num_layers if of_torch else max(model.stacked, model.depth)
+        if isinstance(model, nn.RNNBase):
+            name = f"{name}, depth {model.num_layers}, {model.hidden_size} units"
+        elif isinstance(model, Cell):
+            depth = max(model.stacked, model.depth)
             name = f"{name}, depth {depth}, {model.hidden_size} units"
         names = {"network": title or name, "data": data or "x", "unit": unit or "steps"}
         return {**names, "steps": self.axes.T}

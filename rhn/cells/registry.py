@@ -110,7 +110,7 @@ def parameters_of(factory: Callable) -> dict[str, Parameter]:
 
 
 def _inner(factory: Any) -> Any:
-    """Return the class or function in a functools.partial, or in a wrapper as of a torch.nn cell."""
+    """Return the class or function in a functools.partial or a wrapper, as of a torch.nn cell."""
     while isinstance(factory, partial):
         factory = factory.func
     return inspect.unwrap(factory)

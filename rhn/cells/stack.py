@@ -50,7 +50,7 @@ class StackedCell(Cell):
         self.gate_name, self.carry_name = cells[0].gate_name, cells[0].carry_name
         self.sizes = [cell.state_size for cell in cells]
         if not all(cell.jacobian and cell.input_jacobian for cell in cells):
-            self.jacobian = self.input_jacobian = None  # a user's cell with only a step
+            vars(self).update(jacobian=None, input_jacobian=None)  # of a cell with only a step
 
     @property
     def state_size(self) -> int:

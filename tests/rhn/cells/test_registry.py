@@ -156,9 +156,9 @@ def test_attributes_of_another_module_are_its_own(tmp_path):
     assert again.config() == model.config() and torch.equal(again(x), model(x))
     ((module, layer),) = layers_in(model.cells[0])
     assert module.get_parameter(layer.recurrent.parameter) is model.cells[0].R
+    foreign = Foreign(3, 4)
+    foreign.config = {"rest": 0.5}
     with pytest.raises(CheckpointError, match=r"Foreign has no config\(\)"):
-        foreign = Foreign(3, 4)
-        foreign.config = {"rest": 0.5}
         save(tmp_path / "f.safetensors", foreign)
 
 
