@@ -122,10 +122,8 @@ def has_depth(factory: Callable) -> bool:
     >>> has_depth(CELLS["rhn"]), has_depth(resolve_cell("torch.nn:LSTM"))
     (True, False)
     """
-    from rhn.cells.base import Cell  # loads torch, as the factory did
-
-    cell = _inner(factory)
-    return cell.deep if isinstance(cell, type) and issubclass(cell, Cell) else True
+    cell, base = _inner(factory), resolve_name("rhn.cells.base:Cell")
+    return cell.deep if isinstance(cell, type) and issubclass(cell, base) else True
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
