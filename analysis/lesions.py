@@ -123,12 +123,12 @@ def lesion(
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
     lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready = network
+    ready, inner = network, ""
     if mode == "carry":
-        from analysis.carried import carried_network
+        from analysis.carried import INNER, carried_network
 
-        ready = carried_network(network)
-    change = partial(changes, every, ready.state_dict())
+        ready, inner = carried_network(network), INNER
+    change = partial(changes, every, ready.state_dict(), inner=inner)
     some = [partial(change, each) if each else dict for each in lesions]
     nll = measure(ready, changed=some, progress=progress).numpy()
     finite = np.isfinite(nll[0]).all()

@@ -150,8 +150,9 @@ def one_direction(module: nn.Module) -> None:
 
 def takes(function: Callable, *given: Any) -> bool:
     """True if a function, or the forward of a module, takes these arguments."""
+    called = function.forward if isinstance(function, nn.Module) else function
     try:
-        signature_of(getattr(function, "forward", function)).bind(*given)
+        signature_of(called).bind(*given)
     except TypeError:
         return False
     except ValueError:  # a built-in function without a signature
@@ -160,9 +161,9 @@ def takes(function: Callable, *given: Any) -> bool:
 
 
 def has_step(module: Any) -> bool:
-    """True for an object with a method step(x, s)."""
+    """True for an object with a method step(x, s); a part of this name, such as a cell, is none."""
     own = getattr(module, "step", None)
-    return callable(own) and takes(own, None, None)
+    return callable(own) and not isinstance(own, nn.Module) and takes(own, None, None)
 
 
 def is_step(network: Any, has_state: bool) -> bool:
@@ -201,7 +202,8 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
         names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
         require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]
-    part = dict(module.named_modules()).get(name) if name else None
+    is_name = isinstance(name, str) and name != ""
+    part = dict(module.named_modules()).get(name) if is_name else None
     good = part is not None and (is_recurrent(part) or takes(part, None, None))
     usual = ", ".join(found) or "rnn"
     require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")

@@ -20,7 +20,13 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rhn.cells.registry import cell_options, parameters_of, read_options, resolve_cell
+from rhn.cells.registry import (
+    cell_options,
+    has_depth,
+    parameters_of,
+    read_options,
+    resolve_cell,
+)
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative
@@ -269,7 +275,7 @@ class RunConfig(SharedSettings):
         named = [{"all": PAPER_ARCHITECTURES}.get(name, (name,)) for name in self.arch]
         left, studies = dict(self.cell_options), []
         for arch in dict.fromkeys(sum(named, ())):
-            flat = 1 in self.depth and not getattr(resolve_cell(arch), "deep", True)
+            flat = 1 in self.depth and not has_depth(resolve_cell(arch))
             own = {k: v for k, v in self.cell_options.items() if k in cell_options(arch)}
             left = {k: v for k, v in left.items() if k not in own}
             how: dict = {"data": data, "options": read_options(arch, own), **shared}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn import models
-from rhn.cells.registry import CELLS, TORCH_CELLS, resolve_cell
+from rhn.cells.registry import CELLS, TORCH_CELLS, factory_of
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import as_path
@@ -89,7 +89,7 @@ class Checkpoint:
             return getattr(models, name)(
                 **config | {"cell": own if cell is None else cell}, **options
             )
-        factory = resolve_cell(cell) if isinstance(cell, str) else cell or CELLS[classes[name]]
+        factory = CELLS[classes[name]] if cell is None else factory_of(cell)
         return factory(**config, **options)
 
 
@@ -135,7 +135,8 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
     try:
         checkpoint = read(path)
     except CheckpointError:
-        if cell not in TORCH_CELLS or before_training:
+        of_torch = isinstance(cell, str) and cell in TORCH_CELLS
+        if not of_torch or before_training:
             raise
         from rhn.weights import layer_of_torch  # most checkpoints do not need it
 
@@ -173,7 +174,7 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     'gru.safetensors'
     """
     config = getattr(model, "config", None)
-    if config is None:
+    if not callable(config) or isinstance(config, nn.Module):
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     tensors = {name: t.detach().cpu().contiguous() for name, t in own.items()}

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from rhn.errors import DamagedError, DataError, OutputError, first_line
+from rhn.errors import (
+    DamagedError,
+    DataError,
+    OutputError,
+    first_line,
+    is_out_of_memory,
+    unreadable,
+)
 from rhn.utils.io import atomic_path, begins_with, check_file
 
 if TYPE_CHECKING:  # help of commands needs no torch
@@ -48,9 +55,12 @@ def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, di
             if header is None:
                 raise _foreign(path, entry)
             tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    except (OSError, MemoryError) as error:
+        said = unreadable(path, error, f"{path} cannot be read: {first_line(error)}")
+        raise DataError(said) from error
     except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:
+        if is_out_of_memory(error):
+            raise DataError(f"there is not enough memory for {path}") from error
         if begins_with(path, f'{{"{entry}":'.encode()):
             raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
         raise _foreign(path, entry) from error

@@ -60,14 +60,14 @@ def arguments_in(word: str) -> dict[str, Any]:
         raise InvalidInputError(
             f"the training is {word}: expected FILE.py:NAME of a file that exists"
         )
-    path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
+    folder = str(Path(file).absolute().parent)
+    # as of `python FILE.py`; it stays, for a model that imports when it runs
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     try:
         value = runpy.run_path(file, run_name=Path(file).stem).get(name)
         value = value() if callable(value) else value
     except (SyntaxError, TypeError) as error:  # may have no frame of the user's file
         raise InvalidInputError(f"{word} cannot be read: {first_line(error)}") from error
-    finally:
-        sys.path = path
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"{name} is {in_short(value)}: expected a dictionary")
     return dict(value)

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from rhn.errors import DamagedError, DataError, InvalidInputError, OutputError, RhnError, first_line
+from rhn.errors import (
+    DamagedError,
+    DataError,
+    InvalidInputError,
+    OutputError,
+    RhnError,
+    first_line,
+    unreadable,
+)
 from rhn.utils.validation import check_room, in_short, unexpected
 
 SUFFIXES = (".json", ".npz")  # of results
@@ -84,9 +92,10 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
         reason = first_line(error)
-        if not isinstance(error, LookupError) and begins_with(path, RESULT_ARRAY):
+        if not isinstance(error, LookupError | MemoryError) and begins_with(path, RESULT_ARRAY):
             raise DamagedError(f"{path} is damaged: {reason}") from error
-        raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
+        said = f"{path} is not a record written by {writer}: {reason}"
+        raise DataError(unreadable(path, error, said)) from error
 
 
 def begins_with(path: Path, mark: bytes) -> bool:

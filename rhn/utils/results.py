@@ -189,7 +189,9 @@ def _decoded(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return hint(**known)  # type: ignore[operator]
     if hint is np.ndarray and isinstance(value, Mapping):
         real, imag = (_decoded(hint, value[part], arrays) for part in ("real", "imag"))
-        return real + 1j * imag
+        complex_array = np.empty(real.shape, complex)  # a sum with 1j times inf would have NaN
+        complex_array.real, complex_array.imag = real, imag
+        return complex_array
     if hint is np.ndarray:
         found = arrays[value] if isinstance(value, str) else np.asarray(value)
         return found.astype(float) if found.dtype.kind == "U" else found

@@ -291,6 +291,23 @@ def test_a_step_of_a_file_and_its_gates(name, capsys):
     assert mean["names"] == ["mine"] and mean["mean"] == [[0.5]] * 20
 
 
+IMPORTS = """
+def step(x, s):
+    import {name}
+    return {name}.A * s
+"""
+
+
+@for_each(("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")])
+def test_a_step_may_import_when_it_runs(word, name, capsys):
+    folder = Path("late" if "/" in word else ".")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text("A = 0.5\n")
+    (folder / ("nets.py" if "/" in word else "late_nets.py")).write_text(IMPORTS.format(name=name))
+    found = printed(capsys, "products", "--module", word, "--state-size", 2, "--steps", 3)
+    np.testing.assert_allclose(found["log_norm"], np.arange(1, 4) * np.log(0.5))
+
+
 def test_a_module_of_a_file_new_and_with_weights(capsys):
     Path("nets.py").write_text(NETS)
     x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))

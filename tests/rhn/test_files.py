@@ -3,10 +3,13 @@ a sentence.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,10 +18,10 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.cells import RHN
-from rhn.checkpoints import load, save
-from rhn.data.jsb import load_cached, save_cached
+from rhn.checkpoints import load, read, save
+from rhn.data.jsb import chorales, load_cached, read_score, save_cached
 from rhn.data.text import read_text
-from rhn.errors import OutputError, RhnError
+from rhn.errors import DamagedError, OutputError, RhnError
 from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
     arrays_of,
@@ -31,6 +34,7 @@ from rhn.utils.io import (
     write_arrays,
     write_json,
 )
+from rhn.weights import read_weights
 
 
 def names(folder):
@@ -167,3 +171,33 @@ def test_a_changed_byte_or_a_missing_end_is_noticed_or_harmless(
     path.write_bytes(data)
     with contextlib.suppress(RhnError):
         assert read() in (None, before) and written is not state
+
+
+def first_array(path):
+    with arrays_of(path, "a writer") as found:
+        return found
+
+
+READERS = {  # name: (function that lacks memory, a file, its reader)
+    "weights of torch": ("torch.load", "a.pt", read_weights),
+    "weights": ("rhn.weights.load_file", "a.safetensors", read_weights),
+    "checkpoint": ("rhn.files.safe_open", "a.safetensors", read),
+    "state": ("rhn.files.safe_open", "a.safetensors", read_state),
+    "arrays": ("numpy.load", "a.npz", first_array),
+    "text": ("pathlib.Path.read_bytes", "a.txt", partial(read_text, "text")),
+    "chorales": ("json.load", "a.json", chorales),
+    "score": ("rhn.data.jsb._musicxml", "a.xml", read_score),
+}
+LACKS = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+
+
+@for_each(("name", "error"), itertools.product(READERS, LACKS))
+def test_a_lack_of_memory_is_not_called_damage(name, error, tmp_path, monkeypatch):
+    lacking, file, reader = READERS[name]
+    path = tmp_path / file
+    path.write_text("content")
+    with monkeypatch.context() as patch, pytest.raises(RhnError) as refused:  # noqa: PT012
+        patch.setattr(lacking, Mock(side_effect=error))
+        reader(path)
+    assert str(refused.value) == f"there is not enough memory for {path}"
+    assert not isinstance(refused.value, DamagedError)

@@ -316,3 +316,17 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
         state.write_bytes(wrong)
         with pytest.raises(DamagedError):
             read_state(state)
+
+
+def test_the_test_split_of_a_finished_run_is_measured_once_for_each_seed(tmp_path, monkeypatch):
+    measured, usual = [], run.evaluate_chorales
+
+    def counted(model, pieces, **how):
+        measured.append(pieces is MUSIC.test)
+        return usual(model, pieces, **how)
+
+    monkeypatch.setattr(run, "evaluate_chorales", counted)
+    for _ in range(2):  # to the end, and of a run that has ended
+        measured.clear()
+        train(SMALL_CHORALES, MUSIC, out=tmp_path, epochs=1, seeds=(0, 1))
+        assert measured == [True, True]
