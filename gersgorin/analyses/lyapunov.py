@@ -38,7 +38,7 @@ from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
 from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends
+from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.run import Run, difference, jumps, open_run, run_states
 from rhn.utils.validation import whole_number
 
@@ -162,7 +162,7 @@ class LyapunovSpectrum(StepResult):
             COUNTED: int(self.curve_steps[-1]),
             **dict(zip(DIMENSION, self.dimension, strict=True)),
             JUMP: float(self.jumps.max()),
-            DIFFERENCE: None if self.difference is None else median_and_ends(self.difference)[0],
+            DIFFERENCE: median_and_ends(values_or_nan(self.difference, len(self.jumps)))[0],
         }
 
     def notes(self) -> Mapping[str, int]:
