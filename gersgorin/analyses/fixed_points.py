@@ -52,7 +52,8 @@ COUNTS = (
     FIXED, SLOWLY, "resolution of points", DIFFERENCE, "period", "starts", "distinct starts",
     "starts outside the run", "states that starts reach", "steps of F until then",
     "starts that led to a point", "starts that led to a shorter period",
-    "starts that ended at the edge of the box", "starts that failed elsewhere", "least |F(s) - s| of all ends", "margin of the box",
+    "starts that ended at the edge of the box", "starts that failed elsewhere",
+    "least |F(s) - s| of all ends", "margin of the box",
 )  # fmt: skip
 UNKNOWN = "points whose eigenvalues did not converge"
 
@@ -119,8 +120,8 @@ class FixedPoints(StepResult):
     share of the longest edge of the box of the starts.
     """
     difference: Annotated[np.ndarray, "point"] | None = None
-    """|A v - d| / |d| of F^k at each point, (P,), see `gersgorin.run.difference`; None in a result
-    of 0.7.0.
+    """How much the Jacobian of F^k differs from differences at each point, (P,), see
+    `gersgorin.run.difference`; None in a result of 0.7.0.
     """
     resolution: float = math.nan
     """Points that differ by no more than this in every entry count as one; NaN in a result of

@@ -104,8 +104,8 @@ class LyapunovSpectrum(StepResult):
     state_size: int
     """N, the number of entries of a state."""
     difference: Annotated[np.ndarray, "step"] | None = None
-    """|A v - d| / |d| of each counted step, (T,), see `gersgorin.run.difference`; None in a result
-    of 0.7.0.
+    """How much the Jacobian of each counted step differs from differences, (T,), see
+    `gersgorin.run.difference`; None in a result of 0.7.0.
     """
 
     @property

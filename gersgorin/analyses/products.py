@@ -64,8 +64,8 @@ class Products(StepResult):
     log_norm_back: PerStep
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
     difference: PerStep | None = None
-    """|A v - d| / |d|, (T,), see `gersgorin.run.difference`; NaN where the Jacobian over- or
-    underflows. None in a result of 0.7.0.
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`; NaN
+    where the Jacobian over- or underflows. None in a result of 0.7.0.
     """
 
     @property

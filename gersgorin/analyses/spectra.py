@@ -99,7 +99,9 @@ class Spectra(StepResult):
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
     """(T, k) complex, the largest modulus first; NaN at a step where they did not converge."""
     eigenvalue_condition: PerStep
-    """The largest condition number of an eigenvalue, (T,); NaN with `leading`."""
+    """The largest condition number of an eigenvalue, (T,), which is not defined for a multiple one;
+    NaN with `leading`.
+    """
     centers: PerEntry
     """Centres of the discs, (T, N), the same for rows and columns."""
     row_radii: PerEntry
@@ -115,7 +117,7 @@ class Spectra(StepResult):
     departure_from_normality: PerStep
     """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
     difference: PerStep
-    """|A v - d| / |d| for a central difference d of the step along random signs v, (T,)."""
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`."""
     log_norm_product: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
     log_norm_bound: float
