@@ -102,7 +102,7 @@ def leading_norm(A: Map, AT: Map, N: int) -> float:
     if not size:
         return 0.0
     unit = LinearOperator((N, N), lambda v: A(v) / size, lambda u: AT(u) / size, dtype=float)
-    how = {"ncv": min(N, NORM_BASIS), "maxiter": ITERATIONS, "tol": ACCURACY}
+    how = {"ncv": min(N - 1, NORM_BASIS), "maxiter": ITERATIONS, "tol": ACCURACY}
     try:
         return float(size) * float(svds(unit, 1, v0=start, return_singular_vectors=False, **how)[0])
     except ArpackError:
