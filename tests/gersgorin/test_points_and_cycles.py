@@ -25,7 +25,7 @@ from tests.gersgorin.test_exponents import drawn
 from tests.numbers.record import CELLS, filled
 
 d = torch.float64
-NO_INPUT, ZEROS = torch.zeros(1, dtype=d), torch.zeros(4, dtype=d)
+NO_INPUT = torch.zeros(1, dtype=d)
 FIELDS = ("states", "eigenvalues", "is_slow", "unstable", "neutral", "time_constants")
 
 
@@ -420,51 +420,6 @@ def test_axes_are_eigenvectors_of_the_covariance_of_the_states():
     found, wanted = principal_axes(states), np.linalg.eigh(np.cov(states.T))[1][:, :-3:-1].T
     np.testing.assert_allclose(abs(found), abs(wanted), atol=1e-12)
     assert (found[[0, 1], abs(found).argmax(1)] > 0).all()
-
-
-def test_a_state_from_which_newtons_step_is_long_is_no_fixed_point():
-    """Far out the gate shuts: |F(s) - s| is below 1e-10, and Newton's step is about 1 / 4."""
-    found = search(lambda s: s + (0.5 - s) * torch.sigmoid(-4 * s), grid(-1, 8, 40))
-    np.testing.assert_allclose(found.states[~found.is_slow], [[0.5]], atol=1e-9)
-    beside = search(
-        lambda s: torch.stack((s[0] + (0.5 - s[0]) * torch.sigmoid(-4 * s[0]), s[1] / 2)),
-        torch.stack((grid(-1, 8, 40), grid(-1, 1, 40)), 1),
-    )
-    np.testing.assert_allclose(beside.states[~beside.is_slow], [[0.5, 0]], atol=1e-9)
-
-
-def test_directions_without_a_slope_are_left_out_of_newtons_step():
-    """A line of points, along which F does not move a state, beside rounding of 1e-13."""
-    starts = drawn(12, 3)
-    found = search(lambda s: torch.stack((s[0], s[1] / 2 + 1e-12 * s[0], s[2] / 3)), starts)
-    assert len(found.states) == 12 and not found.is_slow.any()
-
-
-def test_two_points_that_count_as_one_are_nearer_than_the_resolution():
-    found = search(lambda s: s + s * s - 1e-8, grid(-1, 1, 40))
-    assert len(found.states) == 1 and found.states[0, 0] == pytest.approx(-1e-4)
-    assert 2e-4 <= found.table()["resolution of points"] < 3e-4
-    apart = search(lambda s: s + s * s - 1e-6, grid(-1, 1, 40))
-    assert len(apart.states) == 2 and np.ptp(apart.states) > apart.resolution
-    near = search(lambda s: s + s * s - 1e-8, grid(-2e-4, 2e-4, 40), margin=0.001)
-    assert len(near.states) == 2 and np.ptp(near.states) > near.resolution
-
-
-@for_each("dtype", [torch.complex64, torch.complex128])
-def test_complex_starts_are_states_of_complex_numbers(dtype):
-    A = torch.complex(drawn(2, 2), drawn(2, 2, seed=1)) / 4
-    b = torch.complex(drawn(2, seed=2), drawn(2, seed=3))
-    starts = torch.complex(drawn(7, 2, seed=4), drawn(7, 2, seed=5)).to(dtype)
-    found = fixed_points(lambda x, s: A.to(s) @ s + b.to(s), torch.zeros(1), starts=starts)
-    wanted = np.linalg.solve(np.eye(2) - A.numpy(), b.numpy())
-    atol = 1e-5 if dtype == torch.complex64 else 1e-9
-    np.testing.assert_allclose(found.states, [wanted[:, None].view(float).ravel()], atol=atol)
-    assert found.starts.shape == (7, 4) and found.found_from.tolist() == [7]
-
-
-def test_complex_starts_of_a_real_state_are_refused():
-    with pytest.raises(InvalidInputError, match=r"starts is .*expected real numbers"):
-        fixed_points(lambda x, s: s / 2, NO_INPUT, ZEROS, starts=torch.zeros(3, 2) * 1j)
 
 
 def test_states_that_grow_beyond_all_numbers_are_no_points():
