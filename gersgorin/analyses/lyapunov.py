@@ -26,7 +26,7 @@ are natural logarithms per step.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -292,8 +292,9 @@ class Factor(NamedTuple):
     def size(self) -> Tensor:
         """||J||_F; if it is not known, ||J Q||_F times the number of Jacobians."""
         first, count = self.jacobians[0], len(self.jacobians)
-        known = count == 1 and isinstance(first, Tensor)
-        return first.norm() if known else count * self.R.norm()
+        if count == 1 and isinstance(first, Tensor):
+            return first.norm()
+        return count * self.R.norm()
 
 
 def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -368,7 +369,8 @@ def errors_of(factors: Sequence[Factor]) -> Tensor:
         diagonal = torch.where(diagonal == 0, 1, diagonal)
         if k < N and number > 0:
             y = (U @ factor.after.mT + outside) / diagonal
-            y = reduce(torch.matmul, reversed(factor.jacobians), y)
+            for J in reversed(factor.jacobians):
+                y = y @ J if isinstance(J, Tensor) else J.pull(y)
             outside = y - y @ factor.before @ factor.before.mT
         U = U @ factor.R / diagonal
         before.append(U)
