@@ -253,8 +253,19 @@ def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
     """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
     random numbers, or a state that the network keeps.
     """
-    close = max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5)  # a part may compute in float32
-    same = torch.allclose(together, alone, rtol=close, atol=close)
+    # a part may compute in float32
+    _are_the_same(name, together, alone, max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5))
+
+
+def calls_are_equal(name: str, first: Tensor, second: Tensor) -> None:
+    """Refuse states of one batch that change at a second call: random numbers that all rows share,
+    small ones, or a state that the network keeps.
+    """
+    _are_the_same(name, first, second, torch.finfo(first.dtype).eps ** 0.5)
+
+
+def _are_the_same(name: str, first: Tensor, second: Tensor, close: float) -> None:
+    same = torch.allclose(first, second, rtol=close, atol=close)
     require(same, f"state of {name} from equal x and s", "another one at a second call",
             "the same one: rows are independent, no dropout, no kept state")  # fmt: skip
 

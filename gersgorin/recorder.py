@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
 from gersgorin.analyses.gains import gains_of
-from gersgorin.linalg import eigenvalues, gersgorin_discs, jacobian_product
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg import gersgorin_discs, jacobian_product
+from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
 from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, open_run
 from gersgorin.step import real_view
@@ -208,7 +208,7 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     states = torch.stack([*(run.states[t] for run, t in at), runs[0].states[-1]])
     few = replace(runs[0], inputs=inputs, states=states)
     A, own, gain = few.jacobians(), few.step.own("gates"), gains_of(few)
-    discs, values = gersgorin_discs(A), eigenvalues(A, workers=1)
+    discs, values = gersgorin_discs(A), eigenvalues_or_nan(A)
     first = [run.jacobians(slice(steps)) for run in runs[:P]]
     product, log_scale = jacobian_product(torch.stack(first, 1))
     growth = (torch.linalg.matrix_norm(product, 2).log() + log_scale) / steps

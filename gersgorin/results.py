@@ -31,6 +31,7 @@ GROWTH, PRODUCT = "log10 ||ds[t]/ds[0]||", "product norm (log10)"
 FROM_FIRST = "from first state"
 LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
 HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
+DIFFERENCE = "Jacobian against differences (relative)"
 DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
 HOMES = {
     "Comparison": "gersgorin.analyses.compare",
@@ -148,6 +149,11 @@ def median_and_ends(values: Any) -> list[Any]:
     known = np.atleast_1d(np.asarray(values, float))
     known = known[~np.isnan(known)]
     return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
+
+
+def values_or_nan(values: np.ndarray | None, count: int) -> np.ndarray:
+    """Values (count,) as they are; NaN for None, which results of 0.7.0 have for newer rows."""
+    return np.full(count, np.nan) if values is None else values
 
 
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:

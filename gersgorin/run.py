@@ -210,12 +210,14 @@ def run_states(step: Step, x: Tensor) -> Tensor:
     door.are_finite(f"state of {step.name}", found)
     first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
     moved = before + MOVED * (1 + before.abs())  # dropout of zeros is invisible
-    X, S = torch.cat((x, first, first)), torch.cat((found[:-1], moved, moved))
-    with door.users_code(f"{step.name} fails at {len(X)} rows"):
-        parts = zip(X.split(LONGEST), S.split(LONGEST), strict=True)
+    with door.users_code(f"{step.name} fails at {len(x)} rows"):
+        parts = zip(x.split(LONGEST), found[:-1].split(LONGEST), strict=True)
         after = torch.cat([step.rows(*part) for part in parts])
-    door.rows_are_alone(step.name, after[: len(x)], found[1:])
-    door.rows_are_alone(step.name, *after[len(x) :].chunk(2))
+        twice = [step.rows(torch.cat((first, first)), torch.cat((moved, moved))) for _ in range(2)]
+    door.rows_are_alone(step.name, after, found[1:])
+    one, other = twice[0].chunk(2)
+    door.rows_are_alone(step.name, one, other)  # random numbers of each row
+    door.calls_are_equal(step.name, *twice)  # random numbers of each call
     return found
 
 
@@ -307,14 +309,14 @@ def with_scale(step: Step, name: str, A: Tensor, x: Tensor, s: Tensor) -> Scaled
 
 
 @torch.no_grad()
-def difference(step: Step, x: Tensor, s: Tensor, push: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """|A v - d| / |d| at rows x (B, m) and s (B, N), (B,): d is a central difference of the step,
-    and v random signs of the size of the state. push: v (B, N) -> A v. The rounding of d adds to
-    |d|.
+def difference(rows: Rows, x: Tensor, s: Tensor, push: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """|A v - d| / (|d| + rounding) at rows x (B, m) and s (B, N), (B,): d is the central difference
+    of a step along v, from s - h v to s + h v with h = eps^(1/3), and v are random signs times the
+    largest modulus in s. The rounding of d is 1000 eps^(2/3) |v|. push: v (B, N) -> A v.
     """
     v, eps = random_signs(s), torch.finfo(s.dtype).eps
     h = eps ** (1 / 3)
-    above, below = step.rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
+    above, below = rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
     d = (above - below) / (2 * h)
     rounding = 1000 * eps ** (2 / 3) * v.norm(dim=1)
     return ((push(v) - d).norm(dim=1) / (d.norm(dim=1) + rounding)).cpu().double().numpy()

@@ -163,7 +163,20 @@ TABLE = (  # results, oracle, test, rows
     ("Spectra Comparison Products", "closed form", GROWTH,
      "growth rate of ||ds[t]/ds[0]|| (1/step); doubling time of ||ds[t]/ds[0]|| (steps)"),
     ("Spectra Comparison", "a count", COUNTED,
-     "steps whose eigenvalues did not converge; steps whose Jacobian over- or underflows"),
+     "steps whose eigenvalues did not converge; steps whose 2-norm did not converge; "
+     "steps whose Jacobian over- or underflows"),
+    ("Products LyapunovSpectrum FixedPoints", "the detached share of the slope",
+     GERSGORIN + "test_accepted_points.py::test_a_detached_share_of_the_slope_is_the_difference",
+     "Jacobian against differences (relative)"),
+    ("FixedPoints", "closed form", GERSGORIN
+     + "test_accepted_points.py::test_two_points_that_count_as_one_are_nearer_than_the_resolution",
+     "resolution of points"),
+    ("Pseudospectra", "a count", GERSGORIN
+     + "test_results_of_runs.py::test_other_analyses_have_a_note_of_what_does_not_converge",
+     "steps whose eigenvalues did not converge"),
+    ("FixedPoints", "a count", GERSGORIN
+     + "test_results_of_runs.py::test_other_analyses_have_a_note_of_what_does_not_converge",
+     "points whose eigenvalues did not converge"),
     ("Comparison", "a count", GERSGORIN + "test_compare_networks.py::"
      "test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band", "runs"),
     ("Products", "products of NumPy with logarithms", DEEP,
@@ -208,6 +221,8 @@ TABLE = (  # results, oracle, test, rows
     ("LyapunovSpectrum", "simulated runs with a known exponent", LYAPUNOV
      + "two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memories",
      "margin (95 %)"),
+    ("LyapunovSpectrum", "50 digits", GERSGORIN + "test_margins_of_exponents.py::"
+     "test_margins_cover_the_rounding_that_50_digits_show", "margin (95 %)"),
     ("LyapunovSpectrum", "sums of known rates",
      LYAPUNOV + "the_growth_of_known_steps_and_the_errors_of_their_pieces",
      "first half; second half"),

@@ -22,6 +22,7 @@ from gersgorin import door
 from gersgorin.analyses.spectra import (
     NO_NUMBER,
     NORM,
+    NORM_NOT_CONVERGED,
     NOT_CONVERGED,
     RADIUS,
     ROW_REACH,
@@ -222,12 +223,14 @@ class Comparison(FigureResult):
         return [*heads, *rows]
 
     def notes(self) -> Mapping[str, int]:
-        lost, unknown = 0, 0
+        counts = {NOT_CONVERGED: 0, NORM_NOT_CONVERGED: 0, NO_NUMBER: 0}
         for one in self.networks:
             there = np.arange(one.norm.shape[1]) < one.steps[:, None]
-            lost += int((there & np.isnan(one.norm)).sum())
-            unknown += int((there & np.isnan(one.spectral_radius) & ~np.isnan(one.norm)).sum())
-        return {NOT_CONVERGED: unknown, NO_NUMBER: lost}
+            known = there & ~np.isnan(one.reach)
+            counts[NOT_CONVERGED] += int((known & np.isnan(one.spectral_radius)).sum())
+            counts[NORM_NOT_CONVERGED] += int((known & np.isnan(one.norm)).sum())
+            counts[NO_NUMBER] += int((there & np.isnan(one.reach)).sum())
+        return counts
 
     def csv(self, path: str | Path) -> Path:
         """Write the table to a .csv file: a row for each network, and three columns for each

@@ -41,6 +41,7 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
 THREAD = 2**21  # multiplications, sum of n^3, that take about as long as the start of a thread
+Solve = Callable[[Tensor], tuple[Tensor, ...]]
 LEAST_SQUARES = 16  # in eps ||A||_F^2, of a difference of squares that is no rounding
 
 
@@ -104,6 +105,30 @@ def values_and_conditions(stack: Tensor) -> tuple[Tensor, ...]:
     most = torch.where(occurs_again, eps**-0.5, 1 / eps)
     known = (conditions <= most) & (singular == 0)[:, None]
     return tuple(largest_first(values, conditions.clamp(min=1).where(known, torch.inf)))
+
+
+def known_or_nan(solve: Solve, A: Tensor) -> tuple[Tensor, ...]:
+    """The results of `solve`, the eigenvalues and one number for each of them, (batch, n), of
+    matrices A (batch, n, n); NaN for the matrices whose eigenvalues do not converge.
+    """
+    try:
+        return solve(A)
+    except InvalidInputError:
+        if len(A) > 1:
+            each = [known_or_nan(solve, one) for one in A.split(1)]
+            return tuple(map(torch.cat, zip(*each, strict=True)))
+        unknown = torch.full(A.shape[:2], torch.nan, dtype=A.real.dtype, device="cpu")
+        return torch.complex(unknown, unknown), unknown
+
+
+def eigenvalues_or_nan(A: Tensor) -> Tensor:
+    """`eigenvalues` of matrices (batch, n, n) by one thread; NaN for those that do not converge."""
+
+    def with_moduli(some: Tensor) -> tuple[Tensor, ...]:
+        values = eigenvalues(some, workers=1)
+        return values, values.abs()
+
+    return known_or_nan(with_moduli, A)[0].to(A.device)
 
 
 def departure_from_normality(

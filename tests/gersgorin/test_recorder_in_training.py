@@ -102,6 +102,22 @@ def test_every_number_is_that_of_autograd_and_numpy(case):
     assert found.exponent_steps == T - 3
 
 
+def test_eigenvalues_that_do_not_converge_are_nan_and_training_goes_on(monkeypatch):
+    def fails(error):
+        raise error
+
+    model = nn.GRU(M, N)
+    recorder = Recorder(model, frames(T), every=1)
+    for library in (torch.linalg, np.linalg):
+        never = partial(fails, library.LinAlgError)
+        monkeypatch.setattr(library, "eigvals", lambda _, never=never: never())
+    model(frames(T))[0].sum().backward()
+    recorder.step()
+    found = recorder.recording
+    assert np.isnan(found.radius).all(1).tolist() == [False, True] and found.notes()[LOST] == 1
+    assert np.isfinite(found.reach).all() and np.isfinite(found.exponent).all()
+
+
 def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
     model = PolyphonicModel("rhn", hidden_size=N, depth=3, input_size=M, output_size=M)
     recorder = Recorder(model, frames(T), every=2)
