@@ -354,7 +354,8 @@ def rows_of(race: Race) -> tuple[Row, ...]:
     for label in [NONE, *chosen] if chosen else []:
         for seed in SEEDS:
             race.errors(label, seed)
-    starred = race.closing(chosen, 1, rivals)
+    repeated = [label for label in chosen if seeds_of(race, label) is not None]
+    starred = race.closing(repeated, 1, rivals)
     return tuple(
         Row(label, float(race.found[label, 0][0].mean()), seeds_of(race, label), label in starred)
         for label in labels

@@ -319,6 +319,8 @@ def finals(race: Race, left: list[str], pairs: Mapping[str, Pair]) -> list[Candi
     for label in (names[0], race.base):
         for seed in SEEDS:
             race.errors(label, seed)
-    starred = [s for s in race.closing(names[:1], 0, names) if race.closing([s], 1, names)]
+    chosen = race.closing(names[:1], 0, names)
+    repeated = [label for label in chosen if seeds_of(race, label) is not None]
+    starred = race.closing(repeated, 1, names)
     rows = [Row(n, race.error(n) or 0.0, seeds_of(race, n), n in starred) for n in names]
     return [Candidate(*pairs[r.label], race.steps, r.error, r.seeds, r.starred) for r in rows]

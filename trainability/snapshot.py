@@ -161,16 +161,12 @@ class Snapshot:
 
     def _saved_globals(self, function: types.FunctionType) -> Iterator[Any]:
         """The global variables that a function names, also those of the user's modules."""
-        names, spaces = names_in(function.__code__), [function.__globals__]
-        for space in spaces:
+        names = names_in(function.__code__)
+        for space in spaces_of(function, names):
             known = {name: space.get(name, ABSENT) for name in names}
             self._undo.append(functools.partial(_rebind, space, known))
             for value in known.values():
-                if isinstance(value, types.ModuleType):
-                    is_known = any(vars(value) is each for each in spaces)
-                    if not is_known and _is_users_file(_file_of(value)):
-                        spaces.append(vars(value))
-                elif isinstance(value, IN_GLOBALS) or _is_users(value):
+                if isinstance(value, IN_GLOBALS) or _is_users(value):
                     yield value
                 elif isinstance(value, types.FunctionType):
                     yield inspect.unwrap(value)  # a user's one in a wrapper of a library
@@ -241,6 +237,19 @@ def names_in(code: types.CodeType) -> set[str]:
     """
     inner = [names_in(each) for each in code.co_consts if isinstance(each, types.CodeType)]
     return {*code.co_names}.union(*inner)
+
+
+def spaces_of(function: types.FunctionType, names: set[str]) -> list[dict[str, Any]]:
+    """Return the variables of a function's module, and of the user's modules that it names."""
+    spaces = [function.__globals__]
+    for space in spaces:
+        named = [space[name] for name in names & space.keys()]
+        for module in named:
+            if not isinstance(module, types.ModuleType) or not _is_users_file(_file_of(module)):
+                continue
+            if all(vars(module) is not known for known in spaces):
+                spaces.append(vars(module))
+    return spaces
 
 
 def _is_users_file(file: str) -> bool:

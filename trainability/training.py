@@ -36,8 +36,8 @@ from trainability.snapshot import seed_all
 ROUNDINGS = 64  # of the largest output: a sum of some thousand terms in another order
 BLOCKS = 8  # minibatches of a raw loss, at least: a standard error needs several numbers
 
-FAILS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError,
-         UsersCodeError)  # fmt: skip
+FAILS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+         ValueError, UsersCodeError)  # fmt: skip
 """Errors of a model or loss on inputs that it was not written for. What they keep from being
 measured is `-`.
 """
