@@ -218,7 +218,9 @@ def kind_by_loss(
     if main.numel() != y.numel():
         return RAW, -1, inside
     if inside & OF_SIGNS:
-        return (SIGNS if bool(((y == 0) | (y == 1)).all()) else RAW), -1, inside
+        counted = is_steep(slopes(loss_fn, output, torch.full_like(main, 0.5), y))
+        sides = y[counted.reshape(y.shape)]
+        return (SIGNS if bool(((sides == 0) | (sides == 1)).all()) else RAW), -1, inside
     if inside & OF_NUMBERS or is_least_at_targets(loss_fn, output, main, x, y, axis):
         return NUMBERS, -1, inside
     return RAW, -1, inside
@@ -309,6 +311,11 @@ def is_least_at_targets(
     return False
 
 
+def is_steep(slope: Tensor) -> Tensor:
+    """Return where a loss reads its outputs; it does not where 0 of 0 targets are counted (NaN)."""
+    return (slope != 0) & ~slope.isnan()
+
+
 def is_one_hot(y: Tensor) -> bool:
     """True if each row of targets has a 1 among zeros."""
     return y.dim() > 1 and bool(((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all())
@@ -329,7 +336,7 @@ def mask_of(
         z = torch.full_like(main, 0.5)
         if score.kind == NUMBERS:
             z = (y.reshape(main.shape) + 1).to(main.dtype)
-        found = slopes(loss_fn, output, z, y)  # NaN: 0 / 0 targets of a minibatch are counted
-        steep = score.in_shape(score.first((found != 0) & ~found.isnan(), like), targets)
+        counted = is_steep(slopes(loss_fn, output, z, y))
+        steep = score.in_shape(score.first(counted, like), targets)
         return steep.any(score.classes) if score.kind == CLASSES else steep
     return every
