@@ -46,7 +46,7 @@ FACTS = (
     "share of outputs of sum 1, loss unchanged by a constant",
     "share of the gradient at the own output",
     "loss, and loss at outputs x 100",
-    "steps with a number that is not finite, the first, its examples",
+    "steps with NaN or infinity, the first, its examples",
     "loss of the last tenth, in your loop and in this one",
     "learning rate, first and last",
     "rows whose first loss is not that of none",
