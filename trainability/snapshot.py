@@ -15,6 +15,7 @@ import array
 import contextlib
 import functools
 import inspect
+import os
 import random
 import sys
 import sysconfig
@@ -52,10 +53,10 @@ IN_GLOBALS = (
     *(types.MethodType, functools.partial),
 )
 """Kinds of objects that are saved if a global variable of the user's names one."""
-PACKAGE = Path(__file__).parent
+OWN = Path(__file__).parents[1]  # the folder of this package and of others of the toolkit
 LIBRARIES = (
-    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")),
-    *(str(PACKAGE.parent / name) for name in ("rhn", "gersgorin", PACKAGE.name)),
+    *(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib")),
+    *(f"{OWN / name}{os.sep}" for name in ("rhn", "gersgorin", "trainability")),
     "<frozen ",
 )
 INSTALLED = {"site-packages", "dist-packages"}
@@ -176,22 +177,15 @@ class Snapshot:
         if not _is_users(one):
             return []
         kept = dict(vars(one))
-
-        def undo() -> None:
-            for name in vars(one).keys() - kept.keys():
-                if not name.startswith("__"):
-                    type.__delattr__(one, name)
-            for name, value in kept.items():
-                if vars(one).get(name, ABSENT) is not value:
-                    type.__setattr__(one, name, value)
-
-        self._undo.append(undo)
+        self._undo.append(functools.partial(_reset_class, one, kept))
         held = list[Any](one.__bases__)
         for value in kept.values():
             if isinstance(value, property):
                 held += [value.fget, value.fset]
+            elif isinstance(value, staticmethod | classmethod):
+                held.append(value.__func__)
             else:
-                held.append(getattr(value, "__func__", value))  # of a static or class method
+                held.append(value)
         return held
 
     def _saved_attributes(self, one: Any) -> list[Any]:
@@ -245,20 +239,20 @@ def spaces_of(function: types.FunctionType, names: set[str]) -> list[dict[str, A
     for space in spaces:
         named = [space[name] for name in names & space.keys()]
         for module in named:
-            if not isinstance(module, types.ModuleType) or not _is_users_file(_file_of(module)):
+            if not isinstance(module, types.ModuleType) or not is_users_file(_file_of(module)):
                 continue
             if all(vars(module) is not known for known in spaces):
                 spaces.append(vars(module))
     return spaces
 
 
-def _is_users_file(file: str) -> bool:
+def is_users_file(file: str) -> bool:
     """True for a file, a cell or a text of the user's, False for one of a library."""
     return not file.startswith(LIBRARIES) and not INSTALLED & {*Path(file).parts}
 
 
 def _is_users_code(function: types.FunctionType) -> bool:
-    return _is_users_file(function.__code__.co_filename)
+    return is_users_file(function.__code__.co_filename)
 
 
 def _file_of(module: types.ModuleType) -> str:
@@ -277,7 +271,7 @@ def _is_users(one: Any) -> bool:
     module = sys.modules.get(home)
     if module is None or home == "__main__":
         return True  # a file that `runpy` has run
-    return _is_users_file(_file_of(module))
+    return is_users_file(_file_of(module))
 
 
 def _rebind(space: dict[str, Any], known: dict[str, Any]) -> None:
@@ -287,6 +281,16 @@ def _rebind(space: dict[str, Any], known: dict[str, Any]) -> None:
             space.pop(name, None)
         else:
             space[name] = value
+
+
+def _reset_class(one: type, kept: dict[str, Any]) -> None:
+    """Set the attributes of a class; new ones are removed, but those of Python's own."""
+    for name in vars(one).keys() - kept.keys():
+        if not name.startswith("__"):
+            type.__delattr__(one, name)
+    for name, value in kept.items():
+        if vars(one).get(name, ABSENT) is not value:
+            type.__setattr__(one, name, value)
 
 
 def _slot_value(slot: types.MemberDescriptorType, one: Any) -> Any:

@@ -18,7 +18,7 @@ from torch import nn
 from training_runs import parts, run_of, sums
 from zoo import LastState
 
-from trainability.snapshot import Snapshot, restored
+from trainability.snapshot import OWN, Snapshot, is_users_file, restored
 from trainability.training import train_run
 
 
@@ -345,6 +345,24 @@ def test_variables_of_libraries_are_left_alone(monkeypatch):
     with restored(loss_fn):
         loss_fn()
     assert library.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "users"),
+    [
+        pytest.param("/home/me/train.py", True, id="script"),
+        pytest.param("<stdin>", True, id="typed"),
+        pytest.param("/tmp/ipykernel_1/2.py", True, id="cell of a notebook"),
+        pytest.param(str(OWN / "rhn_experiments" / "train.py"), True, id="beside the toolkit"),
+        pytest.param(str(OWN / "rhn" / "cells" / "rhn.py"), False, id="toolkit"),
+        pytest.param(torch.__file__, False, id="torch"),
+        pytest.param(random.__file__, False, id="standard library"),
+        pytest.param("/usr/lib/python3/dist-packages/a.py", False, id="distribution"),
+        pytest.param("<frozen importlib._bootstrap>", False, id="frozen"),
+    ],
+)
+def test_files_of_libraries_are_not_the_users(file, users):
+    assert is_users_file(file) is users
 
 
 def test_arrays_that_cannot_be_written_and_sparse_gradients_are_saved():
