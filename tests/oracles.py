@@ -282,12 +282,15 @@ TABLE = (  # results, oracle, test, rows
      "loss, and loss at outputs x 100"),
     ("Check", "built with known numbers",
      FACT + "a_division_by_zero_names_step_examples_and_line",
-     "first step with a number that is not finite, its examples; "
+     "steps with NaN or infinity, the first, its examples; "
      "line of the first number that is not finite:"),
     ("Check", "a plain loop", FACT + "the_own_loop_is_compared_at_its_last_tenth",
      "loss of the last tenth, in your loop and in this one"),
     ("Check", "the schedule", FACT + "a_warm_up_at_rate_0_is_no_fault",
      "learning rate, first and last"),
+    ("Check", "a loss that counts its calls",
+     TRAINABILITY + "test_check_of_runs.py::test_rows_with_another_first_loss_are_counted",
+     "rows whose first loss is not that of none"),
     ("Check", "a plain loop",
      TRAINABILITY + "test_check_of_runs.py::test_the_row_none_is_a_plain_loop_to_the_bit", "none"),
     ("Check", "a plain loop with one part replaced",
@@ -325,6 +328,8 @@ TABLE = (  # results, oracle, test, rows
     ("Cure", "the number of pairs in a round",
      TRAINABILITY + "test_cure_of_runs.py::test_half_of_the_pairs_go_on_after_each_round",
      "rate x; error; three seeds"),
+    ("Cure", "a count", TRAINABILITY + "test_cure_of_runs.py::test_pairs_that_raise_are_counted",
+     "pairs that raised an error"),
     ("GateActivity", "a plain loop over the equation",
      ANALYSIS + "test_analysis_gates.py::test_gates_are_those_of_a_plain_loop_over_the_equation",
      "mean; share below 0.1; share above 0.9; sum of means; sequences; "

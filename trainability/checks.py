@@ -6,10 +6,10 @@ found.starred                   # labels of the changes that close the gap
 found.facts[0].numbers          # of this run, beside those of every sound run
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -33,7 +33,7 @@ from trainability.changes import (
     parameters_of_loss,
 )
 from trainability.data import read_examples
-from trainability.facts import FACTS, OTHERS, RANGE, Fact, facts
+from trainability.facts import FACTS, FIRST_LOSS, OTHERS, RANGE, RATE, Fact, facts
 from trainability.races import SEEDS, Race, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW, score_of
 from trainability.snapshot import Snapshot, restored
@@ -46,6 +46,7 @@ from trainability.training import (
     refuse_kept_state,
     train_run,
     try_step,
+    weights_are_finite,
 )
 
 if TYPE_CHECKING:
@@ -172,6 +173,16 @@ def shown_error(error: float, kind: str) -> str:
     return formatted(error, ".4g" if kind == RAW or error >= 1000 else ".2f")
 
 
+def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
+    given = signature(opened_run).parameters.values()
+    known = [p.name for p in given if p.default is not p.empty]
+    for name in how:
+        if name not in known:
+            expected = ", ".join(known)
+            raise InvalidInputError(f"{function} has no argument {name}: expected {expected}")
+
+
 @dataclass(frozen=True)
 class Opened:
     """A training run behind the door."""
@@ -282,7 +293,8 @@ def check(
             race.steps = steps_within(race, number("seconds", seconds, above=0))
         found, line, rates = measure_none(race, losses)
         rows = rows_of(race)
-        return result(own.run, race, found, line, rates, rows)
+        last = Fact(FIRST_LOSS, (race.other_first_losses(),), (0,))
+        return result(own.run, race, (*found, last), line, rates, rows)
 
 
 def steps_within(race: Race, seconds: float) -> int:
@@ -309,7 +321,7 @@ def steps_within(race: Race, seconds: float) -> int:
 def measure_none(
     race: Race, losses: Sequence[float]
 ) -> tuple[tuple[Fact, ...], str, tuple[float, float]]:
-    """Measure all facts and the rows without a change."""
+    """Measure all facts but that of rows, and the rows without a change."""
     race.saved.restore()
     run = race.run
     try:
@@ -319,14 +331,15 @@ def measure_none(
     known = {fact.name: fact.numbers for fact in found}
     low, high = known[RANGE] or (-torch.inf, torch.inf)
     race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
-    if math.isfinite(trained[-1]):
+    race.first_losses[NONE, 0] = trained[0]
+    if weights_are_finite(run):
         race.found[NONE, 0] = race.measured(run)
         if run.score.kind != RAW:
             race.remeasure(SINGLE, size=1)
         race.remeasure(IN_TRAINING, training=True)
     else:
         race.found[NONE, 0] = race.broken()
-    first, last = known[FACTS[-1]] or (0.0, 0.0)
+    first, last = known[RATE] or (0.0, 0.0)
     return found, line, (first, last)
 
 
@@ -341,7 +354,8 @@ def rows_of(race: Race) -> tuple[Row, ...]:
     for label in [NONE, *chosen] if chosen else []:
         for seed in SEEDS:
             race.errors(label, seed)
-    starred = race.closing(chosen, 1, rivals)
+    repeated = [label for label in chosen if seeds_of(race, label) is not None]
+    starred = race.closing(repeated, 1, rivals)
     return tuple(
         Row(label, float(race.found[label, 0][0].mean()), seeds_of(race, label), label in starred)
         for label in labels
@@ -361,7 +375,8 @@ def result(
     """Return all that was measured."""
     data, first = run.data, tree_leaves(run.data.train.x)[0]
     y = run.score.first(data.train.y, first)
-    entries = int(y.max()) + 1 if run.score.kind == CLASSES else y[0].numel()
+    classes = int(run.score.targets.max()) + 1
+    entries = classes if run.score.kind == CLASSES else y[0].numel()
     return Check(
         examples=data.count, distinct=data.distinct, held_out=data.held_out,
         time_steps=data.time_steps,
