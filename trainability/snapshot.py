@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rhn.utils.threads import until_done
+
 OPENED = (
     nn.Module,
     torch.optim.Optimizer,
@@ -146,7 +148,7 @@ def restored(*roots: Any) -> Iterator[Snapshot]:
         with torch.enable_grad():
             yield saved
     finally:
-        saved.restore()
+        until_done(saved.restore)
 
 
 def _undo_of_generator(one: Any) -> Callable[[], Any]:
