@@ -27,6 +27,7 @@ from gersgorin.run import Run, open_run
 from gersgorin.step import module_runs, name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.utils.threads import without_cudnn
 
 OUTPUTS = "outputs"
 ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches
@@ -232,7 +233,7 @@ class _Reader:
         return {**names, "steps": self.axes.T}
 
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
-        model, runs = self._model, torch.backends.cudnn.flags(enabled=False)
+        model, runs = self._model, without_cudnn()
         if self._is_module:
             model, runs = _by_equations(door.copied(model)), module_runs()
         x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
