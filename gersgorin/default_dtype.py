@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+
+from rhn.utils.torch_private import tree_leaves, tree_map
 
 DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 DRAWN = {torch.rand, torch.randn, torch.normal}  # a second call would draw other numbers
-CONVERT = {Tensor.float, Tensor.cfloat, Tensor.to, Tensor.type}  # to a type that the user names
+CONVERT = {"float", "cfloat", "to", "type"}  # to a type that the user names
 
 
 class DoubleByDefault(TorchFunctionMode):
@@ -30,7 +31,7 @@ class DoubleByDefault(TorchFunctionMode):
         if func in DRAWN and _is_by_default(args, kwargs):
             return func(*args, **{**kwargs, "dtype": torch.float64})
         made = func(*args, **kwargs)
-        if not isinstance(made, Tensor) or made.dtype not in DOUBLE or func in CONVERT:
+        if not isinstance(made, Tensor) or made.dtype not in DOUBLE or func.__name__ in CONVERT:
             return made
         return _in_double(made, func, args, kwargs) if _is_by_default(args, kwargs) else made
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin import door
 from gersgorin.step import layout_of, module_runs
+from rhn.utils.torch_private import tree_leaves, tree_map
 
 Change = Callable[[Tensor], Tensor]
 OTHER_STATE = "not the state that the call before returned"

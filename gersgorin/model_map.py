@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
 from gersgorin.autodiff import BLOCK, vjps
@@ -28,6 +27,7 @@ from gersgorin.step import module_runs, name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves
 
 OUTPUTS = "outputs"
 ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches

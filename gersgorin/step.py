@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin import door
 from gersgorin.autodiff import SLOW
@@ -33,6 +32,7 @@ from gersgorin.default_dtype import DoubleByDefault
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 Rows = Callable[[Tensor, Tensor], Tensor]
 DOUBLE = (torch.float64, torch.complex128)

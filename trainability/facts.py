@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch, example_axis
 from trainability.not_finite import first_not_finite
 from trainability.scores import CLASSES, main_output, slopes, with_main_output

@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.scale import Scaled, scaled
 from rhn.utils.threads import in_threads, torch_threads
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import in_short, whole_number
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)

@@ -27,6 +27,7 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.io import cache_folder
 from rhn.utils.threads import in_threads
+from rhn.utils.torch_private import has_no_memory, is_traced_by_fx
 
 LANES = 32
 SMALL, LARGE = 64, 1000
@@ -129,7 +130,7 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
     on the CPU) and Nones of the function's row; others are ignored. Threads share the `items` of
     each model. A record of operations would lack the values that C writes: InvalidInputError.
     """
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+    if is_traced_by_fx():
         raise InvalidInputError(f"{name} cannot be recorded: trace the forward pass too")
     sizes, tensors = FUNCTIONS[name]
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
@@ -153,7 +154,7 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
 
 def _in_memory(t: Tensor) -> Tensor:
     """Return a contiguous tensor: a gradient may be negated lazily, or zero without memory."""
-    if t._is_zerotensor():
+    if has_no_memory(t):
         return torch.zeros(t.shape, dtype=t.dtype)
     return t.resolve_neg().contiguous()
 

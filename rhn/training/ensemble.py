@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.utils._pytree import tree_map
 
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
 from rhn.utils.threads import is_flushed, torch_threads, until_done
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import check_room, whole_number
 
 if TYPE_CHECKING:
