@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.linalg.spectrum import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map, uncompiled
 from rhn.utils.validation import (
     check_room,
     is_whole_number,
@@ -112,7 +112,7 @@ def a_network(network: Any) -> Any:
     """A module, without a wrapper of torch.compile, or a function f(x, s)."""
     good = callable(network) and not isinstance(network, type)
     require(good, "network", kind(network), "a module or a function f(x, s)")
-    return getattr(network, "_orig_mod", network)
+    return uncompiled(network)
 
 
 def nothing_beside_a_run(**given: Any) -> None:
@@ -123,23 +123,22 @@ def nothing_beside_a_run(**given: Any) -> None:
 
 def copied(module: nn.Module) -> nn.Module:
     """A copy in float64 and evaluation mode, whose weights are constants."""
-    name, exact = type(module).__name__, (torch.float64, torch.complex128)
+    name = type(module).__name__
     with torch.inference_mode(False), users_code(f"{name} cannot be copied"):
-        found = (
-            copy.deepcopy(module)
-            .eval()
-            .requires_grad_(False)
-            ._apply(
-                lambda t: (
-                    t.to(exact[t.is_complex()]) if t.is_floating_point() or t.is_complex() else t
-                )
-            )
-        )
+        found = copy.deepcopy(module).eval().requires_grad_(False)
+        replace_tensors(found, _in_double)
         bad = [name for name, p in found.named_parameters() if not torch.isfinite(p).all()]
     if bad:
         said = f"weights of {name} are NaN or infinite in {', '.join(bad[:FEW])}"
         raise NotFiniteError(f"{said}: expected numbers", of="weights")
     return found
+
+
+def _in_double(t: Tensor) -> Tensor:
+    """Real and complex numbers in double precision; whole numbers as they are."""
+    if t.is_complex():
+        return t.to(torch.complex128)
+    return t.to(torch.float64) if t.is_floating_point() else t
 
 
 def one_direction(module: nn.Module) -> None:

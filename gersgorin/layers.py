@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin import door
 from gersgorin.step import batch_first_of, layout_of, module_runs
+from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import signature_of
 
 Change = Callable[[Tensor], Tensor]

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
 from gersgorin.autodiff import BLOCK, vjps
@@ -28,6 +27,8 @@ from gersgorin.step import batch_first_of, module_runs, name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves
 
 OUTPUTS = "outputs"
 ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches
@@ -235,7 +236,7 @@ class _Reader:
         return {**names, "steps": self.axes.T}
 
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
-        model, runs = self._model, torch.backends.cudnn.flags(enabled=False)
+        model, runs = self._model, without_cudnn()
         if self._is_module:
             model, runs = _by_equations(door.copied(model)), module_runs()
         x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)

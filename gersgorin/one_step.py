@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin import door
 from gersgorin.autodiff import plain_attention
@@ -30,6 +29,7 @@ from gersgorin.run import input_jacobians, jacobians
 from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
 from rhn.cells import Cell, from_torch
 from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import number
 
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}

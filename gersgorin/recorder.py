@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
 from gersgorin.analyses.gains import gains_of
@@ -31,6 +30,7 @@ from gersgorin.step import real_view
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
 LONGEST_PRODUCT = 32  # time steps

@@ -25,12 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin import door
 from gersgorin.autodiff import SLOW
+from gersgorin.default_dtype import DoubleByDefault
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 from rhn.utils.validation import is_whole_number
 
 Rows = Callable[[Tensor, Tensor], Tensor]
@@ -90,16 +92,11 @@ class Step:
 
 @contextmanager
 def module_runs() -> Iterator[None]:
-    """Context in which a module in float64 runs: what it creates is float64 too, and CUDA's own
-    kernels, which have no batched derivatives, are off.
+    """Context in which a module in float64 runs: what it creates in this thread is float64 too,
+    and CUDA's own kernels, which have no batched derivatives, are off.
     """
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.backends.cudnn.flags(enabled=False):
-            yield
-    finally:
-        torch.set_default_dtype(usual)
+    with without_cudnn(), DoubleByDefault():
+        yield
 
 
 def in_module(f: Callable) -> Callable:
@@ -314,9 +311,10 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     door.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
     packing = Packing(name, parts, tree, axes)
 
-    @in_module
+    runs = in_module(module)
+
     def returned(x: Tensor, s: Tensor) -> Any:
-        return module(read(x).clone(), packing.unpack(s.clone()))
+        return runs(read(x).clone(), packing.unpack(s.clone()))
 
     def rows(x: Tensor, s: Tensor) -> Tensor:
         return packing.next_of(returned(x, s), s)

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.cells import Cell, Initialization
+from rhn.utils.torch_private import Dropout, tree_flatten, tree_leaves, tree_map, tree_unflatten
 from trainability.data import example_axis
 from trainability.reader import LINKS, Reader
 from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS, all_if_none, columns
@@ -113,13 +113,13 @@ def inputs_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
         return None
 
     def change(x: Any) -> Any:
-        own, spec = torch.utils._pytree.tree_flatten(x)
+        own, spec = tree_flatten(x)
         changed = []
         for t, scale in zip(own, scales, strict=True):
             at = example_axis(t, own[0], axis)
             new = t if scale is None else ((t.movedim(at, 0) - scale[0]) / scale[1]).movedim(0, at)
             changed.append(new)
-        return torch.utils._pytree.tree_unflatten(changed, spec)
+        return tree_unflatten(changed, spec)
 
     return replace(run, change_x=change)
 
@@ -172,7 +172,7 @@ def no_dropout(run: TrainingRun, known: Known) -> TrainingRun | None:
     """No dropout in layers of torch, no weight decay."""
     found = False
     for module in run.model.modules():
-        name = "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout"
+        name = "p" if isinstance(module, Dropout) else "dropout"
         rate = getattr(module, name, None)
         if isinstance(rate, float) and rate > 0:
             setattr(module, name, 0.0)

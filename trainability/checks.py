@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 from trainability.changes import (
     CHANGES,

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, SequentialSampler
 
 from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import in_short
 
 SHARE = 5  # one of five examples is held out

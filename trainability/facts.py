@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.utils._pytree import tree_leaves, tree_map
 
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch, example_axis
 from trainability.not_finite import first_not_finite
 from trainability.scores import CLASSES, main_output, slopes, with_main_output
@@ -274,7 +275,7 @@ class Reads:
         embeds = [m for m in self.run.model.modules() if isinstance(m, nn.Embedding)]
         hooks = [m.register_forward_hook(keep) for m in embeds]
         try:
-            with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+            with without_cudnn(), torch.enable_grad():
                 last = self.outputs(x)[0]
                 weights = torch.rand(last.shape, generator=torch.Generator().manual_seed(0))
                 if last.requires_grad:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from rhn.utils.torch_private import tree_leaves
 from trainability.data import Minibatch
 from trainability.training import FAILS, TrainingRun, entries_of
 

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.torch_private import tree_leaves
 from trainability.data import Data, example_axis
 
 Loss = Callable[[Any, Tensor], Tensor]

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rhn.utils.threads import until_done
+
 OPENED = (
     nn.Module,
     torch.optim.Optimizer,
@@ -222,7 +224,7 @@ def restored(*roots: Any) -> Iterator[Snapshot]:
         with torch.enable_grad():
             yield saved
     finally:
-        saved.restore()
+        until_done(saved.restore)
 
 
 def names_in(code: types.CodeType) -> set[str]:

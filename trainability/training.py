@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import in_short, number, signature_of, whole_number
 from trainability.data import Data, Examples, example_axis, groups_of
 from trainability.scores import (

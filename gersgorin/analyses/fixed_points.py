@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from gersgorin import door, zeros
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
@@ -27,6 +26,7 @@ from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_
 from gersgorin.run import Run, difference, jacobians, jumps, open_run
 from gersgorin.step import Step, real_view
 from gersgorin.zeros import ZeroSearch
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
 if TYPE_CHECKING:

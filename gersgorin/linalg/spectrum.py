@@ -23,7 +23,6 @@ import cmath
 import math
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -31,10 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.scale import Scaled, scaled
+from rhn.utils.threads import in_threads, torch_threads
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import in_short, whole_number
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -169,15 +169,11 @@ def departure(A: Tensor, values: Tensor, relative: bool) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run the block, or the decorated function, with one intra-op thread of torch. The number of
-    the caller's thread and the default of later threads are restored.
+    """Run the block, or the decorated function, with one intra-op thread of torch; other threads
+    keep their number.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _converged(name: str, stack: Tensor) -> Any:
@@ -208,15 +204,9 @@ def by_chunks(
     )
     enough = 1 + stack.numel() * stack.shape[-1] // THREAD
     n_workers = min(workers or cores, len(stack), enough)
+    n_chunks = min(CHUNKS_PER_WORKER * n_workers, len(stack)) if n_workers > 1 else 1
     with one_thread():
-        if n_workers <= 1:
-            parts = [solve(stack)]
-        else:
-            chunks = stack.tensor_split(min(CHUNKS_PER_WORKER * n_workers, len(stack)))
-            with ThreadPoolExecutor(
-                n_workers, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                parts = list(pool.map(solve, chunks))
+        parts = in_threads(solve, stack.tensor_split(n_chunks), n_workers)
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
     whole = (row[0] if len(row) == 1 else torch.cat(row) for row in rows)
     return [each.reshape(A.shape[:-2] + each.shape[1:]) for each in whole]

@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.utils._pytree import tree_map
 
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
+from rhn.utils.threads import is_flushed, torch_threads, until_done
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import check_room, unexpected, whole_number
 
 if TYPE_CHECKING:
@@ -121,16 +122,16 @@ def sums(stacked: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Return a context with `threads` threads, in which subnormal numbers (slow) count as zero."""
-    before, most = torch.get_num_threads(), os.cpu_count() or 1
-    torch.set_num_threads(whole_number("threads", threads, most=most))
-    flushed = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)
-        torch.set_num_threads(before)
+    """Return a context with `threads` threads of torch, in which subnormal numbers (slow) count as
+    zero; other threads keep their settings.
+    """
+    threads, flushed = whole_number("threads", threads, most=os.cpu_count() or 1), is_flushed()
+    with torch_threads(threads):
+        try:
+            torch.set_flush_denormal(True)
+            yield
+        finally:
+            until_done(partial(torch.set_flush_denormal, flushed))
 
 
 def captured(

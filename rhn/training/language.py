@@ -21,7 +21,6 @@ from zlib import crc32
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from rhn.data.text import TextCorpus, in_rows
 from rhn.errors import InvalidInputError
@@ -31,6 +30,7 @@ from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble, build_model, seeded
 from rhn.training.evaluation import ensemble_nll, measure_name, window_of
 from rhn.training.task import Task
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import kind_of
 
 MASKS = crc32(b"masks")

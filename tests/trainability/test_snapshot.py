@@ -123,6 +123,31 @@ def test_everything_is_given_back_bit_for_bit(error):
     assert weights == [p.data_ptr() for p in run.model.parameters()]
 
 
+@for_each("times", [1, 3])
+def test_everything_is_given_back_also_if_ctrl_c_is_pressed_meanwhile(times, monkeypatch):
+    model, original, pressed = nn.Linear(2, 2), torch.set_rng_state, []
+    before = flat([model])
+
+    def interrupted(state):
+        if len(pressed) < times:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        original(state)
+
+    monkeypatch.setattr(torch, "set_rng_state", interrupted)
+    state = torch.get_rng_state()
+
+    def stopped():
+        with restored(model):
+            nn.init.uniform_(model.weight)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert len(pressed) == times and flat([model]) == before
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_an_axis_of_one_entry_without_a_stride_is_saved():
     tensor = torch.arange(3.0).as_strided((1, 3), (0, 1))
     saved = Snapshot([tensor])
