@@ -124,7 +124,8 @@ def has_depth(factory: Callable) -> bool:
     """
     cell: Any = _inner(factory)
     base = resolve_name("rhn.cells.base:Cell")
-    return cell.deep if isinstance(cell, type) and issubclass(cell, base) else True
+    is_cell = isinstance(cell, type) and issubclass(cell, base)
+    return cell.deep if is_cell else True
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
