@@ -129,8 +129,10 @@ def has_depth(factory: Callable) -> bool:
     >>> has_depth(CELLS["rhn"]), has_depth(resolve_cell("torch.nn:LSTM"))
     (True, False)
     """
-    cell, base = _inner(factory), resolve_name("rhn.cells.base:Cell")
-    return cell.deep if isinstance(cell, type) and issubclass(cell, base) else True
+    cell: Any = _inner(factory)
+    base = resolve_name("rhn.cells.base:Cell")
+    is_cell = isinstance(cell, type) and issubclass(cell, base)
+    return cell.deep if is_cell else True
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
