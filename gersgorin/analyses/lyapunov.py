@@ -50,6 +50,7 @@ Jacobian = Tensor | LargeJacobian
 
 LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
 EXACT = 1e-11  # largest error of a log growth that a QR decomposition of a whole step may leave
+AT_ONCE = 1 << 17  # entries of triangular matrices that are inverted at once
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
 
 EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
@@ -360,25 +361,35 @@ def errors_of(factors: Sequence[Factor]) -> Tensor:
     """||J||_F |y| |w| / |R_ii| of each decomposition of a block, (F, k), see above; inf if it is
     too large for a number.
     """
-    N, k = factors[0].before.shape
-    U = torch.eye(k, dtype=factors[0].R.dtype, device=factors[0].R.device)
-    identity, outside = U, U.new_zeros(k, N)  # part of y outside of the frame
-    duals, before = list[Tensor](), list[Tensor]()
-    for number, factor in reversed([*enumerate(factors)]):
-        duals.append(torch.hypot(U.norm(dim=1), outside.norm(dim=1)))
-        diagonal = factor.R.diagonal()[:, None]
-        diagonal = torch.where(diagonal == 0, 1, diagonal)
+    (N, k), F = factors[0].before.shape, len(factors)
+    diagonals = torch.stack([factor.R.diagonal() for factor in factors])
+    by_row = torch.where(diagonals == 0, 1, diagonals)[:, :, None]
+    identity = torch.eye(k, dtype=diagonals.dtype, device=diagonals.device)
+    U = torch.cat((identity.new_empty(F, k, k), identity[None]))  # before each one, and at the end
+    outside = identity.new_zeros(k, N)  # part of y outside of the frame
+    lengths = identity.new_zeros(F, k)
+    for number in range(F - 1, -1, -1):
+        factor = factors[number]
+        lengths[number] = outside.norm(dim=1)
         if k < N and number > 0:
-            y = (U @ factor.after.mT + outside) / diagonal
-            for J in reversed(factor.jacobians):
-                y = y @ J if isinstance(J, Tensor) else J.pull(y)
-            outside = y - y @ factor.before @ factor.before.mT
-        U = U @ factor.R / diagonal
-        before.append(U)
-    C = torch.linalg.solve_triangular(torch.stack(before), identity, upper=True, unitriangular=True)
-    sizes = torch.stack([factor.size / factor.growth for factor in factors])
-    found = torch.stack(duals).flip(0).double() * C.norm(dim=-2).flip(0).double() * sizes.double()
-    return found.nan_to_num(nan=math.inf)
+            outside = dual_outside(factor, U[number + 1], outside) / by_row[number]
+        torch.matmul(U[number + 1], factor.R, out=U[number]).div_(by_row[number])
+    solve = partial(torch.linalg.solve_triangular, B=identity, upper=True, unitriangular=True)
+    parts = U[:-1].split(max(1, AT_ONCE // k**2))
+    w = torch.cat([solve(part).norm(dim=1) for part in parts])
+    y = torch.hypot(U[1:].norm(dim=2), lengths)
+    sizes = torch.stack([factor.size for factor in factors])[:, None] / diagonals.abs()
+    return (y.double() * w.double() * sizes.double()).nan_to_num(nan=math.inf)
+
+
+def dual_outside(factor: Factor, U: Tensor, outside: Tensor) -> Tensor:
+    """The part of the dual directions (k, N) before a factor that lies outside of its frame, from
+    those after it, times |R_ii|.
+    """
+    y = U @ factor.after.mT + outside
+    for J in reversed(factor.jacobians):
+        y = y @ J if isinstance(J, Tensor) else J.pull(y)
+    return y - y @ factor.before @ factor.before.mT
 
 
 def jacobians_of(run: Run) -> Iterator[tuple[slice, list[Sequence[Jacobian]]]]:
