@@ -123,12 +123,12 @@ def lesion(
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
     lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready = network
+    ready, inner = network, ""
     if mode == "carry":
-        from analysis.carried import carried_network
+        from analysis.carried import INNER, carried_network
 
-        ready = carried_network(network)
-    change = partial(changes, every, ready.state_dict())
+        ready, inner = carried_network(network), INNER
+    change = partial(changes, every, ready.state_dict(), inner=inner)
     some = [partial(change, each) if each else dict for each in lesions]
     nll = measure(ready, changed=some, progress=progress).numpy()
     finite = np.isfinite(nll[0]).all()
@@ -327,7 +327,8 @@ def paired_interval(
     (array([2.]), array([2.]))
     """
     nll, reference, frames = np.asarray(nll), np.asarray(reference), np.asarray(frames)
-    shapes = nll.ndim == 2 and frames.shape == nll.shape[1:] == reference.shape[-1:]
+    shapes = nll.ndim == 2 and frames.shape == nll.shape[1:]
+    shapes = shapes and reference.shape in (nll.shape, frames.shape)
     given = f"{nll.shape}, {reference.shape} and {frames.shape}"
     wanted = "(K, N), (N,) or (K, N), and (N,)"
     door.require(shapes, "shape of nll, reference and frames", given, wanted)

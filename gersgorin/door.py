@@ -6,7 +6,6 @@ tensors, and a network is a function or a copy of the user's module in float64.
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 from gersgorin.linalg.spectrum import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.validation import check_room, is_whole_number, number, whole_number
+from rhn.utils.validation import (
+    check_room,
+    is_whole_number,
+    number,
+    signature_of,
+    whole_number,
+)
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message
@@ -145,8 +150,9 @@ def one_direction(module: nn.Module) -> None:
 
 def takes(function: Callable, *given: Any) -> bool:
     """True if a function, or the forward of a module, takes these arguments."""
+    called = function.forward if isinstance(function, nn.Module) else function
     try:
-        inspect.signature(getattr(function, "forward", function)).bind(*given)
+        signature_of(called).bind(*given)
     except TypeError:
         return False
     except ValueError:  # a built-in function without a signature
@@ -155,9 +161,9 @@ def takes(function: Callable, *given: Any) -> bool:
 
 
 def has_step(module: Any) -> bool:
-    """True for an object with a method step(x, s)."""
+    """True for an object with a method step(x, s); a part of this name, such as a cell, is none."""
     own = getattr(module, "step", None)
-    return callable(own) and takes(own, None, None)
+    return callable(own) and not isinstance(own, nn.Module) and takes(own, None, None)
 
 
 def is_step(network: Any, has_state: bool) -> bool:
@@ -196,7 +202,8 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
         names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
         require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]
-    part = dict(module.named_modules()).get(name) if name else None
+    is_name = isinstance(name, str) and name != ""
+    part = dict(module.named_modules()).get(name) if is_name else None
     good = part is not None and (is_recurrent(part) or takes(part, None, None))
     usual = ", ".join(found) or "rnn"
     require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
-from gersgorin.analyses.gains import gains
+from gersgorin.analyses.gains import gains_of
 from gersgorin.linalg import eigenvalues, gersgorin_discs, jacobian_product
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.recording import ARRAYS, Recording
@@ -207,7 +207,7 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     inputs = torch.stack([run.inputs[t] for run, t in at])
     states = torch.stack([*(run.states[t] for run, t in at), runs[0].states[-1]])
     few = replace(runs[0], inputs=inputs, states=states)
-    A, own, gain = few.jacobians(), few.step.own("gates"), gains(few)
+    A, own, gain = few.jacobians(), few.step.own("gates"), gains_of(few)
     discs, values = gersgorin_discs(A), eigenvalues(A, workers=1)
     first = [run.jacobians(slice(steps)) for run in runs[:P]]
     product, log_scale = jacobian_product(torch.stack(first, 1))
@@ -257,7 +257,8 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
 
 def _stacks(cell: Cell) -> list[Tensor]:
     """The parameters that have an axis of layers."""
-    return [p for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)]
+    biases = {name for name, _ in cell.named_parameters() if "bias" in name.rpartition(".")[2]}
+    return [p for name, p in cell.named_parameters() if p.dim() == (2 if name in biases else 3)]
 
 
 @torch.no_grad()

@@ -32,9 +32,13 @@ from gersgorin.autodiff import BLOCK, vjps, with_gradients
 from gersgorin.step import Rows, Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.scale import Scaled, out_of_range, scaled
+from rhn.utils.validation import check_room
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
+LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
+COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
+KEPT = 8  # numbers in a result for each entry of the state at each step
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -73,6 +77,12 @@ class Run:
         """The fields of a result that name the run."""
         names = {"network": self.title, "data": self.data, "unit": self.unit}
         return {**names, "steps": len(self)}
+
+    def check_memory(self) -> None:
+        """Refuse a run whose Jacobians, block by block, do not fit into the free memory. Every
+        analysis of whole Jacobians calls this first.
+        """
+        check_memory(self.state_size, len(self))
 
     def slices(self) -> Iterator[slice]:
         """Yield slices of consecutive steps whose Jacobians are one block."""
@@ -124,7 +134,7 @@ class Run:
         to an .npz file. jacobians: also write `jacobians` (T, N, N). Raises OutputError.
         """
         check_output(path, (".npz",))
-        module = self.step.module or self.step.cell
+        module = self.step.cell if self.step.module is None else self.step.module
         weights = module.state_dict() if isinstance(module, nn.Module) else {}
         tensors = {"inputs": self.inputs, "states": self.states}
         tensors |= {f"weights.{name}": weight for name, weight in weights.items()}
@@ -207,6 +217,15 @@ def run_states(step: Step, x: Tensor) -> Tensor:
     door.rows_are_alone(step.name, after[: len(x)], found[1:])
     door.rows_are_alone(step.name, *after[len(x) :].chunk(2))
     return found
+
+
+def check_memory(N: int, T: int, weights: int = 0) -> None:
+    """Refuse a state of N entries over T steps whose Jacobians, beside a number of weights, do not
+    fit into the free memory. A state of more than `LARGE` entries has no whole Jacobians.
+    """
+    block = COPIES * min(T * N**2, max(BLOCK, N**2)) if N <= LARGE else 0
+    need = torch.float64.itemsize * (block + weights + KEPT * N * T)
+    check_room(need, f"a state of {N} over {T} steps", "give fewer units or steps")
 
 
 def jacobians(step: Step, x: Tensor, s: Tensor, first: int | None = 0) -> Tensor:

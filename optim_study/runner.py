@@ -84,6 +84,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         backends = [TorchBackend(data=data, device=place) for place in engine.places]
         bars: Any = nullcontext() if quiet else progress_bars()
         with locked(config.folder), bars as report:
+            for study in studies:
+                study.folder.check()
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             storage.make(planned)
             if not quiet:
@@ -117,6 +119,7 @@ def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], l
         free = free_memory(device) / max(Counter(places).values())
     corpus = chorales_of_study(config.data)
     steps, studies = max(map(len, corpus.train)), config.studies(corpus.checksum)
+    complete = Counter(row.fingerprint for row in rows_in(config.folder))
     for study in studies:
         model = meta_model(study)
         need = memory(study, model, device, steps)
@@ -126,7 +129,7 @@ def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], l
             "device": " ".join(dict.fromkeys(places)),
             "hidden_size": model.hidden_size,
             "parameters": num_parameters(model),
-            "complete": len(StudyFolder(config.folder, study).recorded()),
+            "complete": complete[study.fingerprint],
             "fuse": k,
             "memory": need(k),
         }
@@ -210,12 +213,14 @@ def engine_of(config: RunConfig) -> Iterator:
 
 
 def _write(studies: Sequence[Study], config: RunConfig) -> Results:
-    """Write the tables and the figure of these studies, and of others in the folder."""
+    """Write the tables and the figure of these studies, in their order, and then of others in the
+    folder.
+    """
     from optim_study.figures import plot_swarm
 
     own = [row for study in studies for _, row in sorted(study.rows.items())]
     others = rows_in(config.folder, [study.config.name for study in studies])
-    rows = sorted([*own, *others], key=lambda row: (row.arch, row.depth, row.trial))
+    rows = [*own, *others]
     csv, counts, figure = (config.folder / name for name in OUTPUTS)
     shares = training_shares(rows, config.objective) if rows else []
     write_csv(rows, csv)

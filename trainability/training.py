@@ -9,7 +9,6 @@ Rows change a run by `dataclasses.replace`, and its objects in place; a `Snapsho
 Legend: E held-out examples, or minibatches of them for a raw loss.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from rhn.utils.validation import in_short, number, whole_number
+from rhn.utils.validation import in_short, number, signature_of, whole_number
 from trainability.data import Data, Examples, example_axis
 from trainability.scores import (
     CLASSES,
@@ -103,7 +102,7 @@ def model_output(model: nn.Module, x: Any) -> Any:
     `forward` has its names, and as one argument otherwise.
     """
     if isinstance(x, Mapping):
-        known = inspect.signature(model.forward).parameters
+        known = signature_of(model.forward).parameters
         named = x.keys() <= known.keys() or any(p.kind is p.VAR_KEYWORD for p in known.values())
         return model(**x) if named else model(x)
     return model(*x) if isinstance(x, tuple) else model(x)

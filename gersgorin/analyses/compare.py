@@ -10,7 +10,7 @@ in length: a number at step t is over the runs that have this step.
 """
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -295,6 +295,7 @@ def compare(
     """
     good = isinstance(networks, Mapping)
     door.require(good, "networks", door.kind(networks), "a dictionary of networks")
+    door.require(isinstance(panels, Iterable), "panels", door.kind(panels), "a list of panels")
     unknown = [name for name in panels if name not in PANELS]
     door.require(
         not unknown and len(panels) > 0, "panels", unknown, f"a list of {', '.join(PANELS)}"

@@ -114,6 +114,13 @@ class FixedPoints(StepResult):
     jacobians: Annotated[np.ndarray, "point", "entry", "entry"] | None = None
     """dF^k/ds at each point, (P, N, N); None in a result from a JSON file."""
 
+    def __post_init__(self) -> None:
+        if self.states.ndim == 1:  # no points: JSON has no shape (0, N), and no type of no numbers
+            nothing = np.empty((0, self.starts.shape[1]))
+            arrays = {"states": nothing, "eigenvalues": nothing.astype(complex)}
+            for name, array in {**arrays, "is_slow": np.empty(0, bool)}.items():
+                object.__setattr__(self, name, array)
+
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in super().to_dict().items() if name != "jacobians"}
 
@@ -313,6 +320,7 @@ def fixed_points(
     if one and torch.as_tensor(x).is_floating_point():
         x = x[None]
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     period = whole_number("period", period, 1, LONGEST_PERIOD)
     margin, seed = number("margin", margin, above=0), whole_number("seed", seed, 0)
     if given is None:

@@ -204,6 +204,7 @@ def lyapunov(
     (array([2. , 0.5]), 0.0)
     """
     run = repeated(open_run(network, x, s0, **how), whole_number("repeat", repeat))
+    run.check_memory()
     T, N = len(run), run.state_size
     k = whole_number("count", N if count is None else count, 1, N)
     warmup = whole_number("warmup", warmup, 0, T - 1)

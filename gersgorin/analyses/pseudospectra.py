@@ -8,7 +8,7 @@ change of a real Jacobian can need a larger norm.
 Legend: S time steps that are shown, N entries of a state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -162,12 +162,14 @@ def pseudospectra(
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     T, N = len(run), run.state_size
     side = (
         (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side, 3)
     )
     door.require(side % 2 == 1, "side", side, "an odd number of at least 3")
     steps = [round(k * (T - 1) / 3) for k in range(4)] if steps is None else steps
+    door.require(isinstance(steps, Iterable), "steps", steps, "a list of time steps")
     shown = sorted({door.step_of_run(step, T) for step in steps})
     door.require(len(shown) > 0, "steps", steps, "at least one time step")
     A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()

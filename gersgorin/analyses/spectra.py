@@ -249,6 +249,7 @@ def spectra(
     (0.5, 1)
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     N = run.state_size
     if leading is not None:
         most = N if N <= LARGE else N - 2

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_map
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
-from rhn.utils.validation import check_room, whole_number
+from rhn.utils.validation import check_room, unexpected, whole_number
 
 if TYPE_CHECKING:
     from rhn.training.config import ChoraleConfig, LanguageConfig
@@ -171,6 +171,8 @@ def build_model(
 
 def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.Module]:
     """Build the models of several seeds on the CPU, if the free memory of a device suffices."""
+    if not isinstance(seeds, Sequence | np.ndarray):
+        raise unexpected("seeds", seeds, "a list of one or more distinct numbers")
     if len(seeds) > 0:
         first = build(whole_number("seed", seeds[0], 0))
         need = len(seeds) * TRAINED * weight_bytes(first)  # before the seeds are read one by one

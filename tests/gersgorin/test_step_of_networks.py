@@ -18,7 +18,7 @@ from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg import jacobian_product
 from gersgorin.run import Run, difference, jacobians, open_run
 from gersgorin.step import as_step
-from rhn.cells import make_cell
+from rhn.cells import StackedCell, make_cell
 from rhn.errors import InvalidInputError
 from tests.numbers.record import M, N, T, X, filled, pair
 
@@ -44,6 +44,7 @@ MODULES = {
     "batch first": filled(Layered(M, N, batch_first=True)),
     "step of vectors": filled(Vectors(M, N)),
     "cell with only a step": filled(OnlyStep(M, N)),
+    "stack of such cells": filled(StackedCell([OnlyStep(M, N), OnlyStep(N, N)])),
     "projection": LOSSY,
     "module of one row": filled(OneRow()),
     "torch.nn cell": filled(nn.GRUCell(M, N)),
