@@ -259,7 +259,7 @@ class Comparison(FigureResult):
         Returns the height in inches.
 
         step: None: the typical step of each network. limit: half the width of the panels around 0;
-        None: all panels hold all that is drawn.
+        None: panels hold all discs, and those in which discs would be small are enlarged.
         """
         from gersgorin.analyses.grid import draw_grid  # loads matplotlib
 
