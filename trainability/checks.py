@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
+from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
 from rhn.utils.validation import number, whole_number
@@ -234,6 +235,7 @@ def check(
     losses: Sequence[float] = (),
     seconds: float | None = None,
     seed: int = 0,
+    progress: Progress = None,
 ) -> Check:
     """Measure facts of a training run, and train it with one part changed at a time.
 
@@ -259,6 +261,9 @@ def check(
         losses: losses of your own loop, to compare with this one.
         seconds: time limit: the largest of steps / 1, 2, 4 and 8 that fits; None: all steps.
         seed: first of three seeds, and seed of the split.
+        progress: True to show the optimiser steps that are done and the time left, False to show
+            nothing, None to show them in a terminal session or notebook; or a function of (steps
+            done, steps in all).
 
     Raises:
         InvalidInputError: an argument is wrong, fewer than 20 examples can be held out, all targets
@@ -280,8 +285,11 @@ def check(
         race = own.race(Known(False, -torch.inf, torch.inf, of_loss), steps)
         if seconds is not None:
             race.steps = steps_within(race, number("seconds", seconds, above=0))
-        found, line, rates = measure_none(race, losses)
-        rows = rows_of(race)
+        race.done = 0
+        with reported(progress, "check") as race.advance:
+            race.expect([(label, 0) for label in (NONE, *CHANGES, LONGER)])
+            found, line, rates = measure_none(race, losses)
+            rows = rows_of(race)
         return result(own.run, race, found, line, rates, rows)
 
 
@@ -311,11 +319,12 @@ def measure_none(
 ) -> tuple[tuple[Fact, ...], str, tuple[float, float]]:
     """Measure all facts and the rows without a change."""
     race.saved.restore()
-    run = race.run
+    run, end = race.run, race.done + race.steps
     try:
         found, line, trained = facts(run, race.saved, race.steps, losses, race.seed)
     except FAILS as error:
         raise raised_by("the training", error) from error
+    race.report(end)
     known = {fact.name: fact.numbers for fact in found}
     low, high = known[RANGE] or (-torch.inf, torch.inf)
     race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
@@ -338,9 +347,10 @@ def rows_of(race: Race) -> tuple[Row, ...]:
     rivals = [label for label in labels if label != LONGER]
     free = [label for label in labels if label not in NEVER_STARRED]
     chosen = race.closing(free, 0, rivals)
-    for label in [NONE, *chosen] if chosen else []:
-        for seed in SEEDS:
-            race.errors(label, seed)
+    again = [(label, seed) for label in (NONE, *chosen) for seed in SEEDS if chosen]
+    race.expect(again)
+    for label, seed in again:
+        race.errors(label, seed)
     starred = race.closing(chosen, 1, rivals)
     return tuple(
         Row(label, float(race.found[label, 0][0].mean()), seeds_of(race, label), label in starred)

@@ -25,6 +25,7 @@ from gersgorin.results import StepResult, listed_blocks
 from gersgorin.run import Run, jacobians, jumps, open_run
 from gersgorin.step import Step
 from gersgorin.zeros import ZeroSearch
+from rhn.utils.progress import Advance, reported
 from rhn.utils.validation import number, whole_number
 
 if TYPE_CHECKING:
@@ -321,9 +322,11 @@ def fixed_points(
     door.require(good, "starts", door.kind(given), f"states of {run.state_size} entries")
     given = given.to(run.states)
     F = IteratedMap(run.step, held(run), period)
+    with reported(run.progress, "fixed-points", total=len(given)) as advance:
+        points = _points(F, given, margin, advance)
     return FixedPoints(
         **run.heading,
-        **_points(F, given, margin),
+        **points,
         starts=given.cpu().numpy(),
         input=F.x[0].cpu().numpy(),
         trajectory=run.states.cpu().numpy(),
@@ -358,13 +361,13 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
-def _points(F: IteratedMap, starts: Tensor, margin: float) -> dict[str, Any]:
+def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> dict[str, Any]:
     """The fields of `FixedPoints` about the points and the search."""
     (settled, steps), B = F.settled(starts), len(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
     at_starts, apart = search.r.speed(starts), zeros.APART * search.scale
     door.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
-    ends, minima = search.find(torch.cat((starts, settled)))
+    ends, minima = search.find(torch.cat((starts, settled)), advance)
     if F.period > 1:  # and from the other points of the cycles
         orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
         ends = torch.cat((ends, search.to_zeros(orbits)))

@@ -208,7 +208,8 @@ def lyapunov(
     k = whole_number("count", N if count is None else count, 1, N)
     warmup = whole_number("warmup", warmup, 0, T - 1)
     frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
-    logs = growth(run, frame)
+    with run.reporting("lyapunov") as reporting:
+        logs = growth(reporting, frame)
     door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
     log, most = logs[:, warmup:].cpu().numpy()
     T -= warmup
@@ -240,7 +241,8 @@ def repeated(run: Run, times: int) -> Run:
     if times == 1:
         return run
     inputs = torch.cat([run.inputs] * times)
-    return replace(run, inputs=inputs, states=run_states(run.step, inputs))
+    states = run_states(run.step, inputs, run.progress)
+    return replace(run, inputs=inputs, states=states)
 
 
 def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
@@ -268,6 +270,7 @@ def growth(run: Run, Q: Tensor) -> Tensor:
         sizes += [size for _, size, _ in parts]
         longest += [most for *_, most in parts]
         at += [t] * len(parts)
+        run.report(t + 1)
     size = torch.stack(sizes).double()
     bound = size.maximum(len(Q) * eps * torch.stack(longest)[:, None])
     logs = torch.stack([size, bound]).log()

@@ -95,8 +95,9 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Product
     [1.0, 10.0]
     """
     run = open_run(network, x, s0, **how)
-    one = [*run.blocks()] if len([*run.slices()]) == 1 else None
-    forward, back = (norms_along(one or run.blocks(back), back) for back in (False, True))
+    with run.reporting("products") as reporting:
+        one = [*reporting.blocks()] if len([*run.slices()]) == 1 else None
+        forward, back = (norms_along(one or reporting.blocks(back), back) for back in (False, True))
     return Products(**run.heading, log_norm=forward, log_norm_back=back[::-1])
 
 

@@ -22,6 +22,7 @@ from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import open_run
+from rhn.utils.progress import reported
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -174,11 +175,11 @@ def pseudospectra(
     door.are_finite(f"Jacobian of {run.step.name}", A)
     middle, axis = grid_around(A, side)
     points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
-    for one in A:
-        sigma.append(pseudospectrum(one, points).numpy())
-        to_circle.append(distance_to_circle(one))
-        if run.progress:
-            run.progress(len(sigma), len(A))
+    with reported(run.progress, "pseudospectra", total=len(A)) as advance:
+        for one in A:
+            sigma.append(pseudospectrum(one, points).numpy())
+            to_circle.append(distance_to_circle(one))
+            advance(len(sigma), len(A))
     return Pseudospectra(
         **run.heading,
         shown=np.array(shown),

@@ -19,7 +19,7 @@ from platformdirs import user_data_path
 
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import atomic_path, writing
-from rhn.utils.progress import Advance, progress_bars
+from rhn.utils.progress import Advance, Progress, reported
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer
@@ -58,10 +58,11 @@ def data_folder(name: str) -> Path:
     return user_data_path("rhn", appauthor=False) / name
 
 
-def get(name: str, folder: Path | None = None) -> Path:
+def get(name: str, folder: Path | None = None, progress: Progress = None) -> Path:
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the path
     for `--data`: the folder of a text, the file of the chorales. Complete files that exist are
-    kept; each new file is written when all of it is there. Raises DataError or OutputError.
+    kept; each new file is written when all of it is there. progress: as for `rhn.train`, of bytes.
+    Raises DataError or OutputError.
     """
     found = data_set(name)
     folder = data_folder(name) if folder is None else Path(folder)
@@ -71,8 +72,8 @@ def get(name: str, folder: Path | None = None) -> Path:
         path = folder / file
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
             continue
-        with progress_bars() as report:
-            content = _received(addresses, sha256, report(f"{file}, bytes"))
+        with reported(progress, f"{file}, bytes") as advance:
+            content = _received(addresses, sha256, advance)
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     return folder if found.unit else folder / next(iter(found.files))
