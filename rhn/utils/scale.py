@@ -103,4 +103,4 @@ def bound_of(bound: Tensor, exponent: Tensor) -> Tensor:
     0.
     """
     found = unscaled(bound, exponent).reshape(())
-    return found.clamp(min=torch.finfo(found.dtype).tiny) if bound.any() else found
+    return torch.where(bound.any(), found.clamp(min=torch.finfo(found.dtype).tiny), found)
