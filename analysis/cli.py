@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from rhn.cli.entry import resolve_device, run_command
 from rhn.utils.command_line import Count, command_class, command_line, run_read
-from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -55,13 +54,11 @@ class LayerCommand(OutputOptions, TrainedNetwork):
 
         outputs = checked_outputs(self)
         tune_malloc()
-        with progress_bars() as report:
-            given = {name: getattr(self, name) for name in self.keywords}
-            given |= {"split": self.split or "", "device": resolve_device(self.device)}
-            given["chorales"] = self.chorale
-            module, _, name = self.function.partition(":")
-            measure = getattr(import_module(module), name)
-            found = measure(self.checkpoint, self.data, progress=report(name), **given)
+        given = {name: getattr(self, name) for name in self.keywords}
+        given |= {"split": self.split or "", "device": resolve_device(self.device)}
+        given["chorales"] = self.chorale
+        module, _, name = self.function.partition(":")
+        found = getattr(import_module(module), name)(self.checkpoint, self.data, **given)
         show(self, found, outputs, str(self.checkpoint))
 
 

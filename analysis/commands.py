@@ -7,7 +7,6 @@ from analysis.cli import LayerCommand, TrainedNetwork
 from rhn.cli.entry import resolve_device
 from rhn.utils.command_line import Device, command_class
 from rhn.utils.io import atomic_path, check_output
-from rhn.utils.progress import progress_bars
 
 
 @command_class
@@ -42,8 +41,7 @@ class ReportCommand(TrainedNetwork):
         tune_malloc()
         given = {name: getattr(self, name) for name in ("data", "cell")}
         given |= {"split": self.split or "", "device": resolve_device(self.device)}
-        with progress_bars() as report:
-            page = report_page(self.checkpoint, progress=report("report"), **given)
+        page = report_page(self.checkpoint, **given)
         with atomic_path(self.output) as temporary:
             temporary.write_text(page, encoding="utf-8")
         print(f"file: {self.output}")

@@ -34,7 +34,7 @@ from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.models.networks import RecurrentModel
 from rhn.training.ensemble import deterministic
-from rhn.utils.progress import Advance
+from rhn.utils.progress import Progress, reported
 
 OPEN, CLOSED = 0.9, 0.1
 EXCERPT = 60  # tokens of an excerpt of a text
@@ -51,7 +51,7 @@ def gate_activity(
     cell: str | None = None,
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
-    progress: Advance = lambda done, total: None,
+    progress: Progress = None,
 ) -> GateActivity:
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
@@ -77,12 +77,13 @@ def gate_activity(
     parts = [np.empty(0)] * len(sequences)
     names = [getattr(s, "name", None) or f"sequence {i}" for i, s in enumerate(sequences, 1)]
     each = _by_sequence(network, task, sequences, batch_first)
-    for done, (i, gates) in enumerate(each, start=1):
-        finite = all(np.isfinite(layer).all() for layer in gates)
-        door.require(finite, f"gate along {names[i]}", "not finite", "0 to 1")
-        units = [(layer, layer > OPEN, layer < CLOSED) for layer in gates]
-        parts[i] = np.array([[numbers.mean(-1) for numbers in layer] for layer in units])
-        progress(done, len(sequences))
+    with reported(progress, "gates", total=len(sequences)) as advance:
+        for done, (i, gates) in enumerate(each, start=1):
+            finite = all(np.isfinite(layer).all() for layer in gates)
+            door.require(finite, f"gate along {names[i]}", "not finite", "0 to 1")
+            units = [(layer, layer > OPEN, layer < CLOSED) for layer in gates]
+            parts[i] = np.array([[numbers.mean(-1) for numbers in layer] for layer in units])
+            advance(done, len(sequences))
     activity, opened_share, closed = np.concatenate(parts, 2).swapaxes(0, 1)
     return GateActivity(
         network=network_title(given.model),

@@ -42,7 +42,7 @@ from rhn.cells import Cell
 from rhn.models.networks import RecurrentModel
 from rhn.training.ensemble import Ensemble, deterministic
 from rhn.training.rolls import ChoraleBatch
-from rhn.utils.progress import Advance
+from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.validation import free_memory, whole_number
 
 # of the states and gates of networks that run together; more is not faster (measured)
@@ -73,7 +73,7 @@ def lesion(
     batch_first: bool | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Advance = lambda done, total: None,
+    progress: Progress = None,
 ) -> LesionTable:
     """Measure the loss of a network with each layer lesioned in turn.
 
@@ -97,7 +97,9 @@ def lesion(
         batch_first: True for a module of x (B, T, m), False for (T, B, m); None: its attribute.
         device: device of the computation (default: that of the network).
         at_once: number of networks that run together (default: as many as fit the memory).
-        progress: called with (networks x batches done, networks x batches in all).
+        progress: True to show the networks x batches that are done and the time left, False to show
+            nothing, None to show them in a terminal session or notebook; or a function of (those
+            done, all).
 
     Raises InvalidInputError for a mode that the layers lack, wrong shapes, frames with numbers
     other than 0 and 1, nothing to predict, or a loss without lesions that is not finite.
@@ -130,7 +132,8 @@ def lesion(
         ready, inner = carried_network(network), INNER
     change = partial(changes, every, ready.state_dict(), inner=inner)
     some = [partial(change, each) if each else dict for each in lesions]
-    nll = measure(ready, changed=some, progress=progress).numpy()
+    with reported(progress, "lesion") as advance:
+        nll = measure(ready, changed=some, progress=advance).numpy()
     finite = np.isfinite(nll[0]).all()
     door.require(finite, "loss without lesions", "not finite", "a number")
     if mode == "carry":

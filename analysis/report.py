@@ -27,7 +27,7 @@ from rhn.plotting.curves import CURVE_COLUMNS, draw_curves, read_curves
 from rhn.training.trained import corpus_of, stored_data
 from rhn.utils.figures import our_style
 from rhn.utils.io import as_path
-from rhn.utils.progress import Advance
+from rhn.utils.progress import Progress, reported
 from rhn.utils.tables import aligned, formatted
 
 SIZE = "page"
@@ -56,12 +56,11 @@ def report_page(
     split: str = "",
     cell: str | None = None,
     device: torch.device | str | None = None,
-    progress: Advance = lambda done, total: None,
+    progress: Progress = None,
 ) -> str:
     """Return the page of a checkpoint or run folder as HTML, with its pictures.
 
-    data, split, cell, device: as for `analysis.lesion`. progress: called with (parts done, parts
-    expected).
+    data, split, cell, device, progress: as for `analysis.lesion`; the progress is that of parts.
 
     Raises CheckpointError, DataError or InvalidInputError.
 
@@ -74,13 +73,15 @@ def report_page(
     (3, 3)
     """
     trained, pages = read(checkpoint), list[str]()
-    for done, (heading, table, draw) in enumerate(_parts(trained, data, split, cell, device), 1):
-        with our_style(SIZE):
-            draw().savefig(picture := io.BytesIO(), format="png", metadata={"Software": None})
-        encoded = base64.b64encode(picture.getvalue()).decode()
-        pages.append(PART.format(heading=html.escape(heading), picture=encoded))
-        pages.append(f"<pre>{html.escape(table)}</pre>")
-        progress(done, max(done, 4))
+    parts = _parts(trained, data, split, cell, device)
+    with reported(progress, "report") as advance:
+        for done, (heading, table, draw) in enumerate(parts, 1):
+            with our_style(SIZE):
+                draw().savefig(picture := io.BytesIO(), format="png", metadata={"Software": None})
+            encoded = base64.b64encode(picture.getvalue()).decode()
+            pages.append(PART.format(heading=html.escape(heading), picture=encoded))
+            pages.append(f"<pre>{html.escape(table)}</pre>")
+            advance(done, max(done, 4))
     title = html.escape(str(as_path(checkpoint)))
     return PAGE.format(title=title, parts="\n".join(pages))
 

@@ -18,7 +18,8 @@ Legend: T time steps, B rows, m inputs, N entries of a state.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from gersgorin import door
 from gersgorin.autodiff import BLOCK, vjps, with_gradients
 from gersgorin.step import Rows, Step, as_step
 from rhn.utils.io import check_output, write_arrays
+from rhn.utils.progress import Progress, reported
 from rhn.utils.scale import Scaled, out_of_range, scaled
 from rhn.utils.validation import check_room
 
@@ -61,8 +63,8 @@ class Run:
     """Name of the sequence."""
     unit: str
     """Length of a time step: "quarter notes", "tokens"."""
-    progress: Callable[[int, int], Any] | None = None
-    """Gets (steps done, T) while an analysis goes through the steps."""
+    progress: Progress = None
+    """How an analysis shows its progress, see `open_run`."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -89,8 +91,17 @@ class Run:
         size = min(LONGEST, max(1, BLOCK // self.state_size**2))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
-            if self.progress:
-                self.progress(min(start + size, len(self)), len(self))
+
+    @contextmanager
+    def reporting(self, title: str) -> Iterator["Run"]:
+        """Return a context that yields this run with a callback as its progress."""
+        with reported(self.progress, title, total=len(self)) as advance:
+            yield replace(self, progress=advance)
+
+    def report(self, done: int) -> None:
+        """Report that so many steps are done, if the progress is a callback."""
+        if callable(self.progress):
+            self.progress(done, len(self))
 
     def at(self, now: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """The inputs and states before some steps."""
@@ -108,13 +119,15 @@ class Run:
         """Yield (slice of steps, M, integers e) for the Jacobians M 2^e (steps, N, N); the last
         block first if `back` is True. e is 0 unless a Jacobian over- or underflows.
         """
-        slices = [*self.slices()]
+        slices, done = [*self.slices()], 0
         for now in reversed(slices) if back else slices:
             x, s = self.at(now)
             A = jacobians(self.step, x, s, now.start)
             M, e = with_scale(self.step, "jacobian", A, x, s)
             door.are_finite(f"Jacobian of {self.step.name}", M, now.start)
             yield now, M, e
+            done += len(M)
+            self.report(done)
 
     @torch.no_grad()
     def log_norm_bound(self) -> float:
@@ -155,6 +168,7 @@ def open_run(
     title: str | None = None,
     data: str | None = None,
     unit: str | None = None,
+    progress: Progress = None,
 ) -> Run:
     """Run a network along a sequence.
 
@@ -173,6 +187,8 @@ def open_run(
         batch_first: True for x (B, T, m), False for (T, B, m); None: the attribute of the module.
         title, data, unit: names of the network, the sequence and a time step; None: the name of the
             network, with depth and units of a cell, x, and steps.
+        progress: True to show the steps done and the time left, False to show nothing, None to show
+            them in a terminal session or notebook; or a function of (steps done, steps in all).
 
     Raises InvalidInputError.
 
@@ -183,7 +199,7 @@ def open_run(
     if isinstance(network, Run):
         given = {"s0": s0, "state_size": state_size, "layer": layer, "batch_first": batch_first}
         door.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
-        return network
+        return network if progress is None else replace(network, progress=progress)
     network = door.a_network(network)
     has_state = s0 is not None or state_size is not None
     if layer is not None or not door.is_step(network, has_state):
@@ -192,20 +208,23 @@ def open_run(
         network, x, own = record(network, x, layer, batch_first)
         s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
-    states = run_states(step, x)
+    own = False if callable(progress) else progress
+    states = run_states(step, x, own)
     return Run(step=step, inputs=x, states=states, title=title or step.title, data=data or "x",
-               unit=unit or "steps")  # fmt: skip
+               unit=unit or "steps", progress=progress)  # fmt: skip
 
 
 @torch.no_grad()
-def run_states(step: Step, x: Tensor) -> Tensor:
+def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
     """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
     unless all steps in one batch give the same states, and other states twice the same.
     """
     states = [step.first[None]]
-    for t in range(len(x)):
-        with door.users_code(f"{step.name} fails at step {t}"):
-            states.append(step.rows(x[t : t + 1], states[-1]))
+    with reported(progress, "states", total=len(x)) as advance:
+        for t in range(len(x)):
+            with door.users_code(f"{step.name} fails at step {t}"):
+                states.append(step.rows(x[t : t + 1], states[-1]))
+            advance(t + 1, len(x))
     found = torch.cat(states)
     door.are_finite(f"state of {step.name}", found)
     first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]

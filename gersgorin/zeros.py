@@ -18,10 +18,13 @@ r.jacobian(s) (b, N, N).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from rhn.utils.progress import Advance
 
 FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
 SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no eigenvalue 1
@@ -144,11 +147,12 @@ class ZeroSearch:
         """True for states (b, N) at the edge of the box, (b,)."""
         return (torch.minimum(s - self.low, self.high - s) <= MET * self.scale).any(-1)
 
-    def find(self, s: Tensor) -> Ends:
+    def find(self, s: Tensor, advance: Advance = lambda done, total: None) -> Ends:
         """Search from states (b, N). Searches that meet go on as one, from the slowest of their
-        ends, to minima of the speed with all units 1, and to zeros with full precision.
+        ends, to minima of the speed with all units 1, and to zeros with full precision. advance:
+        called with the number of searches that have ended, and of all.
         """
-        s, minima = self._follow(s, self.unit)
+        s, minima = self._follow(s, self.unit, advance)
         numbers = meeting(s, MET * self.scale)
         first = least_of_each(numbers, self.r.speed(s))
         s, minima = s[first], minima[first]
@@ -167,10 +171,14 @@ class ZeroSearch:
         parts = [finished(self.r, part, POLISHED * self.scale) for part in blocks(s[still])]
         return s.index_copy(0, still, torch.cat(parts)) if parts else s
 
-    def _follow(self, s: Tensor, unit: Tensor) -> Ends:
+    def _follow(self, s: Tensor, unit: Tensor, advance: Advance = lambda done, total: None) -> Ends:
         """The ends of the searches from states (b, N), block by block, in these units."""
         r, low, high = Residual(self.F, self.slopes, unit), self.low / unit, self.high / unit
-        parts = [search(r, part, low, high, self.tolerance) for part in blocks(s / unit)]
+        parts, before = list[Ends](), 0
+        for part in blocks(s / unit):
+            ended = partial(_ended, advance, before, len(s))
+            parts.append(search(r, part, low, high, self.tolerance, ended))
+            before += len(part)
         ends, minima = (torch.cat(each) for each in zip(*parts, strict=True))
         return ends * unit, minima
 
@@ -180,9 +188,21 @@ def blocks(s: Tensor) -> tuple[Tensor, ...]:
     return s.split(max(1, BLOCK // s.shape[-1] ** 2)) if len(s) else ()
 
 
-def search(r: Residual, s: Tensor, low: Tensor, high: Tensor, tolerance: float) -> Ends:
+def _ended(advance: Advance, before: int, total: int, ended: int) -> None:
+    advance(before + ended, total)
+
+
+def search(
+    r: Residual,
+    s: Tensor,
+    low: Tensor,
+    high: Tensor,
+    tolerance: float,
+    ended: Callable[[int], None] = lambda count: None,
+) -> Ends:
     """Follow finite states (b, N) to minima of q, or until |r(s)|_2 is within the tolerance and at
-    most sqrt(eps) of its value at the start. low, high: corners of the box of the search.
+    most sqrt(eps) of its value at the start. low, high: corners of the box of the search. ended:
+    called with the number of states that have ended.
 
     Near a singular J the search is slow. If a search ended at the tolerance, two searches could end
     at two points near one zero. Every search therefore continues until rounding.
@@ -195,6 +215,7 @@ def search(r: Residual, s: Tensor, low: Tensor, high: Tensor, tolerance: float) 
     flat = torch.zeros_like(speed, dtype=torch.bool)
     for _ in range(ITERATIONS):
         rows = torch.nonzero((speed > enough) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
+        ended(len(s) - len(rows))
         if len(rows) == 0:
             break
         J, before = r.jacobian(s[rows]), speed[rows]

@@ -1,14 +1,15 @@
 """`optim-study`, whose other commands are in `optim_study.looks`: run a study."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from optim_study.config import PRESETS, RunConfig, SharedSettings
 from optim_study.shares import BELOW, share_table
-from rhn.cli.entry import print_json, run_command
+from rhn.cli.entry import print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_line, field_options, read_fields, run_read
 
@@ -44,28 +45,43 @@ class RunCommand:
     """
     settings: Fields = field(default_factory=dict)
     dry_run: bool = False
-    """Train nothing. Only print the plan and the settings."""
+    """Train nothing. Only print the plan, the settings, and on a CPU the estimates."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
     def run(self) -> None:
+        changes = read_fields(self.settings)
         try:
-            config = PRESETS[self.preset](**read_fields(self.settings))
+            presets = {name: preset(**changes) for name, preset in PRESETS.items()}
         except TypeError as error:  # an unknown field
             raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
+        config = presets[self.preset]
         from optim_study import runner
 
         if self.dry_run:
             plan = runner.dry_run(config)
             if self.json:
                 print_json(plan)
-            else:
-                print(runner.plan_table(plan), runner.settings_table(plan), sep="\n\n")
+                return
+            print(runner.plan_table(plan), runner.settings_table(plan), sep="\n\n")
+            print_estimates(config, presets, sys.stdout)
             return
-        results = runner.run(config)
+        results = runner.run(config, announce=partial(print_estimates, config, presets, sys.stderr))
         table = share_table(results.shares, results.trials, config.objective, BELOW)
         rows = [asdict(row) for row in results.rows]
         print_rows(rows if self.json else table, (config.folder / name for name in runner.OUTPUTS))
+
+
+def print_estimates(config: RunConfig, presets: Mapping[str, RunConfig], file: Any) -> None:
+    """Print the table of estimates; none on a GPU, and with Ray, whose nodes are not known."""
+    from optim_study.backend import chorales_of_study
+    from optim_study.estimates import estimate_table, estimates
+    from optim_study.runner import LARGEST_ON_CPU
+
+    if config.engine == "ray" or resolve_device(config.device) != "cpu":
+        return
+    found = estimates(presets, chorales_of_study(config.data), LARGEST_ON_CPU)
+    print("", estimate_table(found), sep="\n", file=file, flush=True)
 
 
 def print_rows(shown: str | list[dict], files: Iterable[Path] = ()) -> None:

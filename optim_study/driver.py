@@ -86,8 +86,15 @@ class Driver:
         self._backends, self._save_seconds = backends, save_seconds
         self._running: dict[Future, tuple[int, TrialBatch]] = {}
         self._looked = self._shown = 0.0
+        self._counted = 0  # epochs of this process since the start
         for study in studies:
             self._collect(study, range(study.config.trials))
+        self._begun = self.epochs()[0]
+
+    def epochs(self) -> tuple[int, int]:
+        """Return (epochs done, epochs in all) of all studies, by their records and saved states."""
+        counts = [study.epochs() for study in self._studies]
+        return sum(done for done, _ in counts), sum(total for _, total in counts)
 
     def run(self, advance: Advance | None = None) -> None:
         """Start batches until no trial is left, and call `advance` with the epochs done and those
@@ -125,8 +132,13 @@ class Driver:
         study.running.update(numbers)
         batch = replace(batch, numbers=numbers, epochs=study.folder.epochs(numbers))
         job = Job(study.folder, numbers, self._backends[place], self._save_seconds)
-        future = self._engine.submit(place, job, self._look)
+        future = self._engine.submit(place, job, self._count)
         self._running[future] = place, batch
+
+    def _count(self, epochs: int) -> None:
+        """Count epochs that a worker in this process has done, and look for new records."""
+        self._counted += epochs
+        self._look()
 
     def _look(self, pause: float = LISTEN_SECONDS) -> None:
         """Collect those running trials that have ended, if the last look was `pause` ago."""
@@ -136,7 +148,8 @@ class Driver:
             self._collect(study, study.running)
         if self._advance and time.monotonic() - self._shown >= POLL_SECONDS:
             self._shown = time.monotonic()
-            self._advance(*map(sum, zip(*(s.epochs() for s in self._studies), strict=True)))
+            saved, total = self.epochs()
+            self._advance(max(saved, self._begun + self._counted), total)
         self._looked = time.monotonic()
 
     def _collect(self, study: Study, numbers: Iterable[int]) -> None:

@@ -42,7 +42,7 @@ class OutOfMemory(RhnError):
 
 
 def attempt(
-    job: Job, stopping: Callable[[], bool], on_epoch: Callable[[], None] = lambda: None
+    job: Job, stopping: Callable[[], bool], on_epoch: Callable[[int], None] = lambda count: None
 ) -> BaseException | None:
     """Call `work`, and return its exception, or None. The exception can be pickled."""
     try:
@@ -64,7 +64,7 @@ def attempt(
 def work(
     job: Job,
     stopping: Callable[[], bool] = lambda: False,
-    on_epoch: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Train the trials of a job that have no record yet. If a kill during a save has left trials at
     different epochs, the trials of each epoch are trained as a group. If `stopping` returns True
@@ -85,7 +85,7 @@ def _train(
     job: Job,
     states: Mapping[int, TrialState | None],
     stopping: Callable[[], bool],
-    on_epoch: Callable[[], None],
+    on_epoch: Callable[[int], None],
 ) -> None:
     """Train trials that are at the same epoch as one program. Of those that end without a record
     write the best weights, and then the record.
@@ -94,7 +94,7 @@ def _train(
     found: dict = dict(filter(itemgetter(1), states.items()))
     settings = {number: config.settings(number) for number in states}
     fused = job.backend.start(config, settings, found)
-    left, saved = set(states), time.monotonic()
+    left, saved, epochs = set(states), time.monotonic(), 0
     while True:
         live = set(fused.live())
         for number in sorted(left - live - job.folder.recorded()):
@@ -112,8 +112,9 @@ def _train(
             saved = time.monotonic()
         if stop:
             raise Interrupted(f"{len(live)} running trials are saved in {job.folder.path}")
-        on_epoch()
+        on_epoch(epochs)
         fused.run_epoch()
+        epochs = len(live)
 
 
 @dataclass
@@ -123,7 +124,7 @@ class ThisProcess:
     places: Sequence[str]
     deaths: ClassVar[tuple] = ()
 
-    def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
+    def submit(self, place: int, job: Job, on_epoch: Callable[[int], None]) -> Future:
         future: Future = Future()
         future.set_result(attempt(job, lambda: False, on_epoch))
         return future

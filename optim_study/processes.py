@@ -24,7 +24,7 @@ class Processes:
         self._stopping = self._context.RawValue("b", 0)
         self._pools: dict[int, ProcessPoolExecutor] = {}
 
-    def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
+    def submit(self, place: int, job: Job, on_epoch: Callable[[int], None]) -> Future:
         try:
             with _spawning():
                 if place not in self._pools:  # the first starts Python's resource tracker

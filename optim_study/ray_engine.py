@@ -66,7 +66,7 @@ class RayTasks:
         )
         self._tasks: dict[Future, ray.ObjectRef] = {}
 
-    def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
+    def submit(self, place: int, job: Job, on_epoch: Callable[[int], None]) -> Future:
         task = self._attempt.remote(job)
         future = task.future()
         self._tasks[future] = task

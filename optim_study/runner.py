@@ -4,10 +4,9 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ from rhn.training.interrupts import Interrupted
 from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_output, write_rows
-from rhn.utils.progress import progress_bars
+from rhn.utils.progress import Progress, is_asked_for, reported
 from rhn.utils.tables import aligned
 from rhn.utils.validation import free_memory, in_short
 
@@ -52,10 +51,16 @@ class Results:
     figure: Path
 
 
-def run(config: RunConfig, *, quiet: bool = False) -> Results:
+def run(
+    config: RunConfig, *, progress: Progress = None, announce: Callable[[], None] = lambda: None
+) -> Results:
     """Run every study of the configuration to its end, and return the results. Existing studies
-    continue, and finished ones stay unchanged. Plan and progress go to stderr unless `quiet`. With
-    several jobs, a script must call this under `if __name__ == "__main__":`.
+    continue, and finished ones stay unchanged. With several jobs, a script must call this under `if
+    __name__ == "__main__":`.
+
+    progress: True to show the plan, the epochs that are done and the time left on stderr, False to
+    show nothing, None to show them in a terminal session or notebook; or a function of (epochs
+    done, epochs in all). announce: called before a trial starts, if nothing refuses the run.
 
     Raises InvalidInputError for a study that cannot run or continue, DataError, OutputError,
     RhnError if workers died three times without a save, and Interrupted after Ctrl-C.
@@ -67,7 +72,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     ...     data = Path(folder, "tiny.json")
     ...     _ = data.write_text(json.dumps(splits))
     ...     config = smoke(arch=("rnn",), data=data, out=Path(folder, "out"), trials=1, epochs=1)
-    ...     len(run(config, quiet=True).rows)
+    ...     len(run(config).rows)
     1
     """
     if not isinstance(config, RunConfig):
@@ -82,17 +87,19 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         pairs = zip(planned, rows, strict=True)
         studies = [Study(each, StudyFolder(out, each), row["fuse"]) for each, row in pairs]
         backends = [TorchBackend(data=data, device=place) for place in engine.places]
-        bars: Any = nullcontext() if quiet else progress_bars()
-        with locked(config.folder), bars as report:
+        with locked(config.folder):
             for study in studies:
                 study.folder.check()
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             storage.make(planned)
-            if not quiet:
+            if is_asked_for(progress):
                 print(plan_table(rows), file=sys.stderr)
             driver = Driver(studies, storage, engine, backends, config.save_seconds)
             try:
-                driver.run(report and report("epochs"))
+                if any(study.left for study in studies):
+                    announce()
+                with reported(progress, "epochs", *driver.epochs()) as advance:
+                    driver.run(advance)
             except KeyboardInterrupt:
                 words = f"{config.folder} is saved; run the same command again to continue"
                 raise Interrupted(words) from None

@@ -105,8 +105,11 @@ def read(path: str | Path) -> Checkpoint:
     except DataError as error:
         raise CheckpointError(str(error)) from error
     header = header if isinstance(header, dict) else {}
+    required = {"format": FORMAT}
+    # versions before 0.5.0 wrote no checksum, and those before 0.6.0 none of the header
     sums = {"checksum": checksum(tensors), "header_checksum": _checksum_of_header(header)}
-    for entry, expected in ({"format": FORMAT} | sums).items():
+    written = {entry: expected for entry, expected in sums.items() if entry in header}
+    for entry, expected in (required | written).items():
         if (found := header.get(entry)) != expected:
             words = f"{entry} of {path} is {found}: expected {expected}; {DIFFERENT[entry]}"
             raise CheckpointError(words)

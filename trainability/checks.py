@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
+from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
 from rhn.utils.torch_private import tree_leaves
@@ -245,6 +246,7 @@ def check(
     losses: Sequence[float] = (),
     seconds: float | None = None,
     seed: int = 0,
+    progress: Progress = None,
 ) -> Check:
     """Measure facts of a training run, and train it with one part changed at a time.
 
@@ -270,6 +272,9 @@ def check(
         losses: losses of your own loop, to compare with this one.
         seconds: time limit: the largest of steps / 1, 2, 4 and 8 that fits; None: all steps.
         seed: first of three seeds, and seed of the split.
+        progress: True to show the optimiser steps that are done and the time left, False to show
+            nothing, None to show them in a terminal session or notebook; or a function of (steps
+            done, steps in all).
 
     Raises:
         InvalidInputError: an argument is wrong, fewer than 20 examples can be held out, all targets
@@ -291,10 +296,13 @@ def check(
         race = own.race(Known(False, -torch.inf, torch.inf, of_loss), steps)
         if seconds is not None:
             race.steps = steps_within(race, number("seconds", seconds, above=0))
-        found, line, rates = measure_none(race, losses)
-        rows = rows_of(race)
-        last = Fact(FIRST_LOSS, (race.other_first_losses(),), (0,))
-        return result(own.run, race, (*found, last), line, rates, rows)
+        race.done = 0
+        with reported(progress, "check") as race.advance:
+            race.expect([(label, 0) for label in (NONE, *CHANGES, LONGER)])
+            found, line, rates = measure_none(race, losses)
+            rows = rows_of(race)
+            last = Fact(FIRST_LOSS, (race.other_first_losses(),), (0,))
+            return result(own.run, race, (*found, last), line, rates, rows)
 
 
 def steps_within(race: Race, seconds: float) -> int:
@@ -323,11 +331,12 @@ def measure_none(
 ) -> tuple[tuple[Fact, ...], str, tuple[float, float]]:
     """Measure all facts but that of rows, and the rows without a change."""
     race.saved.restore()
-    run = race.run
+    run, end = race.run, race.done + race.steps
     try:
         found, line, trained = facts(run, race.saved, race.steps, losses, race.seed)
     except FAILS as error:
         raise raised_by("the training", error) from error
+    race.report(end)
     known = {fact.name: fact.numbers for fact in found}
     low, high = known[RANGE] or (-torch.inf, torch.inf)
     race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
@@ -351,9 +360,10 @@ def rows_of(race: Race) -> tuple[Row, ...]:
     rivals = [label for label in labels if label != LONGER]
     free = [label for label in labels if label not in NEVER_STARRED]
     chosen = race.closing(free, 0, rivals)
-    for label in [NONE, *chosen] if chosen else []:
-        for seed in SEEDS:
-            race.errors(label, seed)
+    again = [(label, seed) for label in (NONE, *chosen) for seed in SEEDS if chosen]
+    race.expect(again)
+    for label, seed in again:
+        race.errors(label, seed)
     repeated = [label for label in chosen if seeds_of(race, label) is not None]
     starred = race.closing(repeated, 1, rivals)
     return tuple(

@@ -9,7 +9,7 @@ and yours are repeated with three seeds on other held-out examples.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rhn.cells.init import haar, remember
 from rhn.cells.layers import GateBlocks, Layer, Part, layers_in
 from rhn.errors import InvalidInputError
+from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 from trainability.changes import Known, initial_weights
@@ -259,6 +260,7 @@ def cure(
     optimizer: torch.optim.Optimizer,
     *,
     steps: int = 1000,
+    progress: Progress = None,
     **how: Any,
 ) -> Cure:
     """Find initial weights and a factor of the learning rate with which a training run learns.
@@ -268,6 +270,7 @@ def cure(
     Args:
         model, x, y, loss_fn, optimizer: as for `check`.
         steps: optimiser steps of the last round; at least 8.
+        progress: as for `check`.
         how: batch_size, clip_norm, scheduler, predict, batch_axis, shuffle, validation and seed of
             `check`.
 
@@ -286,7 +289,8 @@ def cure(
             raise InvalidInputError(f"steps is {steps}: expected at least {RUNGS[0]}")
         race = own.race(Known(False, -torch.inf, torch.inf), steps)
         count = own.run.data.time_steps
-        rows = halved(race, steps, count)
+        with reported(progress, "cure") as race.advance:
+            rows = halved(race, steps, count)
         kind, failed = own.run.score.kind, len(race.failed)
         return Cure(kind=kind, time_steps=count, rows=tuple(rows), failed=failed)
 
@@ -299,7 +303,8 @@ def halved(race: Race, steps: int, time_steps: int) -> list[Candidate]:
     }
     race.base = f"{YOURS}, {RATE} 1"
     left, out = [*pairs], list[Candidate]()
-    for rung in RUNGS:
+    for place, rung in enumerate(RUNGS):
+        race.expected = race.done + steps_of_rounds(len(left), [steps // r for r in RUNGS[place:]])
         race.steps = steps // rung
         race.found.clear()
         if rung == RUNGS[-1]:
@@ -313,12 +318,23 @@ def halved(race: Race, steps: int, time_steps: int) -> list[Candidate]:
     return [*best, *(row for row in out if (row.weights, row.rate) not in known)]
 
 
+def steps_of_rounds(count: int, steps: Sequence[int]) -> int:
+    """Return the optimiser steps of rounds of so many steps, the first with `count` pairs, each
+    further one with half of them.
+
+    >>> steps_of_rounds(5, [10, 20, 40])  # 5, 3 and 2 pairs
+    190
+    """
+    return sum(-(-count // 2**k) * each for k, each in enumerate(steps))
+
+
 def finals(race: Race, left: list[str], pairs: Mapping[str, Pair]) -> list[Candidate]:
     """Repeat the best pair and yours with three seeds."""
     names = sorted({*left, race.base}, key=lambda label: (race.error(label), label))
-    for label in (names[0], race.base):
-        for seed in SEEDS:
-            race.errors(label, seed)
+    again = [(label, seed) for label in (names[0], race.base) for seed in SEEDS]
+    race.expect(again)
+    for label, seed in again:
+        race.errors(label, seed)
     chosen = race.closing(names[:1], 0, names)
     repeated = [label for label in chosen if seeds_of(race, label) is not None]
     starred = race.closing(repeated, 1, names)

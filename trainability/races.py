@@ -9,14 +9,15 @@ Legend: E held-out examples of a half.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
+from rhn.utils.progress import Advance
 from trainability.changes import CHANGES, KEEPS_FIRST_LOSS, LONGER, NONE, Change, Known
 from trainability.scores import RAW
 from trainability.snapshot import Snapshot, seed_all
@@ -62,11 +63,29 @@ class Race:
     """The changes, by label."""
     base: str = NONE
     """The label of the row without a change."""
+    advance: Advance = lambda done, total: None
+    """Called with (optimiser steps done, steps of all expected rows)."""
+    done: int = 0
+    expected: int = 0
 
     def __post_init__(self) -> None:
+        self.run = replace(self.run, on_step=lambda: self.report(self.done + 1))
         self.held = tuple(held_of(self.run, half) for half in self.run.data.halves)
         raw = self.run.score.kind == RAW
         self.constant = self.measured(self.run) if raw else tuple(h.constant for h in self.held)
+
+    def report(self, done: int) -> None:
+        """Report how many optimiser steps are done."""
+        self.done = done
+        self.advance(done, max(done, self.expected))
+
+    def steps_of(self, label: str) -> int:
+        """Return the optimiser steps of a row."""
+        return self.steps * (4 if label == LONGER else 1)
+
+    def expect(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Count the steps of rows (label, seed) that will be trained."""
+        self.expected += sum(self.steps_of(row[0]) for row in rows if row not in self.found)
 
     def measured(self, run: TrainingRun) -> Pair:
         """Return the errors of a run on both halves."""
@@ -101,21 +120,25 @@ class Race:
     def errors(self, label: str, seed: int) -> Pair | None:
         """Train a row; return its errors, or None if its change does not apply."""
         if (label, seed) not in self.found:
-            run = self.changed(label, self.seed + seed)
-            if run is None:
-                return None
-            try:
-                steps = self.steps * (4 if label == LONGER else 1)
-                losses = train_run(run, steps, self.seed + seed)
-                self.first_losses[label, seed] = losses[0]
-                finite = weights_are_finite(run)
-                self.found[label, seed] = self.measured(run) if finite else self.broken()
-            except FAILS as error:
-                if label == self.base:
-                    raise raised_by("the training", error) from error
-                self.failed.add(label)
-                return None
-        return self.found[label, seed]
+            end = self.done + self.steps_of(label)
+            self.train(label, seed)
+            self.report(end)  # also of a row that does not apply, or has ended early
+        return self.found.get((label, seed))
+
+    def train(self, label: str, seed: int) -> None:
+        """Train a row, and measure it."""
+        run = self.changed(label, self.seed + seed)
+        if run is None:
+            return
+        try:
+            losses = train_run(run, self.steps_of(label), self.seed + seed)
+            self.first_losses[label, seed] = losses[0]
+            finite = weights_are_finite(run)
+            self.found[label, seed] = self.measured(run) if finite else self.broken()
+        except FAILS as error:
+            if label == self.base:
+                raise raised_by("the training", error) from error
+            self.failed.add(label)
 
     def other_first_losses(self) -> int:
         """Return how many rows that leave network, data, loss and first weights have another first

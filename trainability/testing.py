@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rhn.utils.progress import reported
 from rhn.utils.validation import number
 from trainability.changes import NONE, Known
 from trainability.checks import opened_run, refuse_unknown
@@ -46,7 +47,9 @@ def assert_learns(
     refuse_unknown("assert_learns", how)
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
         race = own.race(Known(False, -math.inf, math.inf), steps)
-        race.errors(NONE, 0)
+        race.expect([(NONE, 0)])
+        with reported(None, "assert_learns") as race.advance:
+            race.errors(NONE, 0)
         error = float(torch.cat(race.found[NONE, 0]).mean())
     if not error < below:
         raise AssertionError(f"the error is {error:.3g}: expected less than {below:g}")

@@ -66,6 +66,8 @@ class TrainingRun:
     """True if the usual loss replaces the user's."""
     last: str = ""
     """The last operation of the model."""
+    on_step: Callable[[], None] = lambda: None
+    """Called after each step of a training."""
 
     def output(self, x: Any) -> Any:
         """Return what the model returns for x."""
@@ -151,6 +153,7 @@ def train_run(
             break
         if run.scheduler is not None:
             run.scheduler.step()
+        run.on_step()
     return losses
 
 

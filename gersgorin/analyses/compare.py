@@ -10,7 +10,7 @@ in length: a number at step t is over the runs that have this step.
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -39,6 +39,7 @@ from gersgorin.results import (
     growth_rows,
 )
 from rhn.utils.io import check_output, write_rows
+from rhn.utils.progress import Progress, reported
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def compare(
     x: Any = None,
     *,
     panels: Sequence[str] = ("discs", "product"),
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = None,
     **how: Any,
 ) -> Comparison:
     """Measure several networks, each as `spectra` does.
@@ -286,7 +287,7 @@ def compare(
         x: one sequence as for `open_run`, or a list of sequences; None if all networks are runs.
             With several seeds or sequences, numbers are quantiles over the runs.
         panels: the panels of the figure: discs, radius, reach, norm, product.
-        progress: called with the number of runs that are done, and of all runs.
+        progress: as for `open_run`, of the runs that are done.
         how: as for `spectra`.
 
     Raises InvalidInputError.
@@ -308,11 +309,11 @@ def compare(
     door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")
     jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
     runs = [list[Spectra]() for _ in draws]
-    for done, (k, network, sequence) in enumerate(jobs, 1):
-        few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
-        runs[k].append(spectra(network, sequence, **how | few))
-        if progress is not None:
-            progress(done, len(jobs))
+    with reported(progress, "compare", total=len(jobs)) as advance:
+        for done, (k, network, sequence) in enumerate(jobs, 1):
+            few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
+            runs[k].append(spectra(network, sequence, **how | few))
+            advance(done, len(jobs))
     return Comparison(networks=tuple(map(_network, places, runs)), panels=tuple(panels))
 
 

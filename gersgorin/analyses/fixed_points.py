@@ -26,6 +26,7 @@ from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_
 from gersgorin.run import Run, difference, jacobians, jumps, open_run
 from gersgorin.step import Step, real_view
 from gersgorin.zeros import ZeroSearch
+from rhn.utils.progress import Advance, reported
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
@@ -353,9 +354,11 @@ def fixed_points(
     door.require(good, "starts", form, f"states of {run.state_size} entries")
     given = given.to(run.states)
     F = IteratedMap(run.step, held(run), period)
+    with reported(run.progress, "fixed-points", total=len(given)) as advance:
+        points = _points(F, given, margin, advance)
     return FixedPoints(
         **run.heading,
-        **_points(F, given, margin),
+        **points,
         starts=given.cpu().numpy(),
         input=F.x[0].cpu().numpy(),
         trajectory=run.states.cpu().numpy(),
@@ -400,13 +403,13 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
-def _points(F: IteratedMap, starts: Tensor, margin: float) -> dict[str, Any]:
+def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> dict[str, Any]:
     """The fields of `FixedPoints` about the points and the search."""
     (settled, steps), B = F.settled(starts), len(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
     at_starts, apart = search.r.speed(starts), search.apart
     door.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
-    ends, minima = search.find(torch.cat((starts, settled)))
+    ends, minima = search.find(torch.cat((starts, settled)), advance)
     if F.period > 1:  # and from the other points of the cycles
         orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
         ends = torch.cat((ends, search.to_zeros(orbits)))

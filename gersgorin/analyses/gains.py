@@ -80,13 +80,15 @@ def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
 def gains_of(run: Run) -> Gains:
     """The gains of a run, without a look at the free memory: few steps need little."""
     inputs, layers = [], []
-    for now in run.slices():
-        B, e = with_scale(run.step, "input_jacobian", run.input_jacobians(now), *run.at(now))
-        gain = torch.full_like(e, torch.nan, dtype=B.dtype)
-        known = (e == 0) & B.isfinite().all(-1).all(-1)
-        gain[known] = torch.linalg.matrix_norm(B[known], 2)
-        inputs.append(gain)
-        layers.append(layer_gains(run, now))
+    with run.reporting("gains") as reporting:
+        for now in reporting.slices():
+            B, e = with_scale(run.step, "input_jacobian", run.input_jacobians(now), *run.at(now))
+            gain = torch.full_like(e, torch.nan, dtype=B.dtype)
+            known = (e == 0) & B.isfinite().all(-1).all(-1)
+            gain[known] = torch.linalg.matrix_norm(B[known], 2)
+            inputs.append(gain)
+            layers.append(layer_gains(run, now))
+            reporting.report(now.stop)
     arrays = [torch.cat(each).cpu().double().numpy() for each in (inputs, layers)]
     return Gains(**run.heading, input=arrays[0], layers=arrays[1])
 

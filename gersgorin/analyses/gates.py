@@ -94,10 +94,12 @@ def _of_cell(run: Run) -> tuple[np.ndarray, tuple[str, ...]]:
 def _of_function(run: Run, gates_of: Callable) -> tuple[np.ndarray, tuple[str, ...]]:
     """The means of the gates that a user's function returns, and their names."""
     found, unpack = list[dict[str, float]](), run.step.unpack or (lambda s: s)
-    for x, s in zip(*run.at(), strict=True):
-        with door.users_code("gates(x, s) fails"), module_runs():
-            made = door.gates_of_step(gates_of(x.clone(), unpack(s.clone())))
-        found.append({name: float(gate.double().mean()) for name, gate in made.items()})
+    with run.reporting("gates") as reporting:
+        for x, s in zip(*run.at(), strict=True):
+            with door.users_code("gates(x, s) fails"), module_runs():
+                made = door.gates_of_step(gates_of(x.clone(), unpack(s.clone())))
+            found.append({name: float(gate.double().mean()) for name, gate in made.items()})
+            reporting.report(len(found))
     names = tuple(found[0])
     same = all(each.keys() == found[0].keys() for each in found)
     door.require(same, "names of gates(x, s)", "others at another step", "the same at each step")

@@ -14,7 +14,7 @@ for each sequence); k numbers of an output; lag t2 - t1.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
@@ -28,6 +28,7 @@ from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
 from gersgorin.results import StepResult
+from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.tables import formatted
 from rhn.utils.validation import whole_number
 
@@ -51,7 +52,6 @@ ROWS = (
 )  # fmt: skip
 
 Pairs = Annotated[np.ndarray, "output", "input"]
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -251,7 +251,7 @@ def influence(
         probes: the number of random vectors for each output, at least 2; 0: the exact influence.
             None: exact if S k is at most 16,384 or k at most 16, else 16 vectors.
         seed: the seed of the random vectors.
-        progress: called with (outputs done, outputs in all), for each x of a list.
+        progress: as for `open_run`, of the outputs that are done, for each x of a list.
         how: batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the
             model or of its parts. title, data, unit, state_size, layer: as for `open_run`.
 
@@ -269,7 +269,8 @@ def influence(
     parts, headings = list[_Part](), list[dict[str, Any]]()
     with torch.random.fork_rng([]):
         for each in model_maps(model, x, s0, of=of, y=y, lengths=lengths, **how):
-            parts.append(_measured(each, feature, probes, generator, progress))
+            with reported(progress, "influence") as advance:
+                parts.append(_measured(each, feature, probes, generator, advance))
             headings.append(each.heading)
     found, error = _over_sequences(parts)
     gap, *sizes = np.sum([part.gap for part in parts], 0) ** 0.5
@@ -303,7 +304,7 @@ def _measured(
     feature: int | None,
     probes: int | None,
     generator: torch.Generator,
-    progress: Progress | None,
+    advance: Advance,
 ) -> _Part:
     S, (_, B, k) = min(of.longest, len(of.outputs)), of.outputs.shape
     m = of.leaf.numel() // (of.axes.T * of.axes.B)
@@ -325,8 +326,7 @@ def _measured(
         count = (present[:, None] & of.has).sum(-1)
         rows.append((*_of_weights(norms, estimate=probes > 0), count))
         without += int((present & ~depends).sum())
-        if progress is not None:
-            progress(int(steps[-1]) + 1, S)
+        advance(int(steps[-1]) + 1, S)
     norm, deviation, count = (torch.cat(each).cpu() for each in zip(*rows, strict=True))
     door.are_finite(f"derivative of {of.heading['network']}", norm)
     arrays = norm.numpy(), deviation.numpy(), count.numpy()

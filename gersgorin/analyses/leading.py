@@ -45,8 +45,7 @@ def measured_by_products(run: Run, k: int) -> list[dict[str, np.ndarray]]:
         part["support"] = np.full((1, 4), np.nan)
         part["difference"] = difference(run.step.rows, *run.at(now), A.push_row)
         parts.append(discs | part)
-        if run.progress:
-            run.progress(t + 1, len(run))
+        run.report(t + 1)
     return parts
 
 

@@ -222,7 +222,8 @@ def lyapunov(
     k = whole_number("count", N if count is None else count, 1, N)
     warmup = whole_number("warmup", warmup, 0, T - 1)
     frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
-    logs, gaps = growth(run, frame)
+    with run.reporting("lyapunov") as reporting:
+        logs, gaps = growth(reporting, frame)
     door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
     log, most, moved = logs[:, warmup:].cpu().numpy()
     T -= warmup
@@ -258,7 +259,8 @@ def repeated(run: Run, times: int) -> Run:
     if times == 1:
         return run
     inputs = torch.cat([run.inputs] * times)
-    return replace(run, inputs=inputs, states=run_states(run.step, inputs))
+    states = run_states(run.step, inputs, run.progress)
+    return replace(run, inputs=inputs, states=states)
 
 
 def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
@@ -312,6 +314,7 @@ def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
             Q = parts[-1].after
             factors += parts
             at += [t] * len(parts)
+            run.report(now.start + t + 1)
         of_factors = torch.stack([*logs_of(factors), errors_of(factors)])
         of_steps = of_factors.new_zeros(3, len(steps), Q.shape[1])
         logs.append(of_steps.index_add_(1, torch.tensor(at, device=Q.device), of_factors))

@@ -104,9 +104,10 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Product
     """
     run, gaps = open_run(network, x, s0, **how), list[np.ndarray]()
     run.check_memory()
-    one = [*compared(run, gaps)] if len([*run.slices()]) == 1 else None
-    forward = norms_along(one or compared(run, gaps), back=False)
-    back = norms_along(one or run.blocks(back=True), back=True)
+    with run.reporting("products") as reporting:
+        one = [*compared(reporting, gaps)] if len([*run.slices()]) == 1 else None
+        forward = norms_along(one or compared(reporting, gaps), back=False)
+        back = norms_along(one or reporting.blocks(back=True), back=True)
     return Products(
         **run.heading,
         log_norm=forward,

@@ -22,6 +22,7 @@ from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import open_run
+from rhn.utils.progress import reported
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -191,11 +192,11 @@ def pseudospectra(
     middle, axis = grid_around(A, side)
     points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
     values = eigenvalues_or_nan(A)
-    for one, known in zip(A, ~values.isnan().any(1), strict=True):
-        sigma.append(pseudospectrum(one, points).numpy())
-        to_circle.append(distance_to_circle(one) if known else np.nan)
-        if run.progress:
-            run.progress(len(sigma), len(A))
+    with reported(run.progress, "pseudospectra", total=len(A)) as advance:
+        for one, known in zip(A, ~values.isnan().any(1), strict=True):
+            sigma.append(pseudospectrum(one, points).numpy())
+            to_circle.append(distance_to_circle(one) if known else np.nan)
+            advance(len(sigma), len(A))
     return Pseudospectra(
         **run.heading,
         shown=np.array(shown),

@@ -261,12 +261,13 @@ def spectra(
         leading = whole_number("leading", leading, 1, most)
     elif N > LARGE:
         leading = COUNT
-    if N > LARGE:
-        from gersgorin.analyses.leading import measured_by_products  # loads SciPy
+    with run.reporting("spectra") as reporting:
+        if N > LARGE:
+            from gersgorin.analyses.leading import measured_by_products  # loads SciPy
 
-        parts = measured_by_products(run, leading or COUNT)
-    else:
-        parts = measured(run, leading)
+            parts = measured_by_products(reporting, leading or COUNT)
+        else:
+            parts = measured(reporting, leading)
     found: Any = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     bound = math.nan if leading else run.log_norm_bound()
     return Spectra(**run.heading, **found, log_norm_bound=bound)

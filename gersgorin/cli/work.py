@@ -30,7 +30,6 @@ from rhn.cells.registry import (
 from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
 from rhn.utils.io import check_result
-from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 from rhn.utils.validation import signature_of, whole_number
 
@@ -53,19 +52,17 @@ def run_analysis(command: AnalysisOptions) -> None:
     has_seed = "seed" in signature_of(function).parameters
     keywords = command.keywords() | (command.given(["seed"]) if has_seed else {})
     check_kind_options(command, [kind_of_network(command)], keywords)
-    with progress_bars() as report:
-        data, advance = data_of(command, command), report(command.name)
-        model = network_of(command, data.x, command.device)
-        if command.reads == "model":
-            x = data.all
-            if keywords.get("of", "outputs") != "outputs":  # of predicting the next step
-                keywords["y"], x = [each[1:] for each in x], [each[:-1] for each in x]
-            keywords |= how_of(command, data)
-            found = function(model, x, progress=advance, **keywords)
-        else:
-            run = opened_network(command, model, data)
-            check_figure(command, len(run))
-            found = function(replace(run, progress=advance), **keywords)
+    data = data_of(command, command)
+    model = network_of(command, data.x, command.device)
+    if command.reads == "model":
+        x = data.all
+        if keywords.get("of", "outputs") != "outputs":  # of predicting the next step
+            keywords["y"], x = [each[1:] for each in x], [each[:-1] for each in x]
+        found = function(model, x, **keywords | how_of(command, data))
+    else:
+        run = opened_network(command, model, data)
+        check_figure(command, len(run))
+        found = function(run, **keywords)
     show(command, found, outputs, source_of(command))
 
 
@@ -75,14 +72,13 @@ def compare_networks(command: Any) -> None:
     data = data_of(next((one for _, one, _ in named if one.checkpoint), named[0][1]), command)
     check_figure(command, len(data.x))
     networks = dict[Any, list[Run]]()
-    with progress_bars() as report:
-        for place, options, before in named:
-            model = network_of(options, data.x, command.device, before=before)
-            each = (replace(data, all=[x]) for x in data.all)  # under the name of the whole
-            runs = [opened_network(options, model, one) for one in each]
-            networks.setdefault(place, []).extend(runs)
-        given = {"panels": command.panels} if command.panels else {}
-        found = function_of(command)(networks, progress=report("compare"), **given)
+    for place, options, before in named:
+        model = network_of(options, data.x, command.device, before=before)
+        each = (replace(data, all=[x]) for x in data.all)  # under the name of the whole
+        runs = [opened_network(options, model, one) for one in each]
+        networks.setdefault(place, []).extend(runs)
+    given = {"panels": command.panels} if command.panels else {}
+    found = function_of(command)(networks, **given)
     sources = dict.fromkeys(source_of(one) for _, one, _ in named)
     show(command, found, outputs, "; ".join(sources))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from rhn.errors import InvalidInputError, RhnError, is_out_of_memory
 from rhn.utils.io import finite_json
+from rhn.utils.progress import shown
 from rhn.utils.tables import printable
 
 INTERRUPTED = 130
@@ -55,7 +56,7 @@ def run_command(main: Callable[[], int | None]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     out, err = (_Unread(stream or io.StringIO()) for stream in (sys.stdout, sys.stderr))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), shown():
         try:
             code = main()
             sys.stdout.flush()

@@ -11,7 +11,6 @@ from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset, read
 from rhn.training.config import TrainingConfig
 from rhn.utils.command_line import Count, Device, command_class, field_options, read_fields
 from rhn.utils.io import read_config
-from rhn.utils.progress import progress_bars
 from rhn.utils.tables import aligned, formatted
 
 SPLITS = ("train", "valid", "test")
@@ -54,22 +53,15 @@ class Running:
         threads = self.threads or (1 if small else torch.get_num_threads())
         tune_malloc()
         corpus = load_corpus(config, path)
-        with progress_bars() as report:
-            advance = report("training")
+        callbacks: list = []
+        if record is not None:
+            from rhn.cli.recording import ProbeRecorder  # loads the measurements
 
-            def show(trainer: Any) -> None:
-                (done, steps), left = trainer.position, trainer.config.epochs - trainer.epoch
-                advance(trainer.steps, trainer.steps + left * steps - done)
-
-            callbacks: list = [show]
-            if record is not None:
-                from rhn.cli.recording import ProbeRecorder  # loads the measurements
-
-                homes = run.homes(out, seeds).items()
-                callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
-            how: dict = {"device": device, "threads": threads, "max_minutes": self.max_minutes}
-            how |= {"seeds": seeds, "about": {"path": path and str(path.absolute())}}
-            results = run.train(config, corpus, out=out, callbacks=callbacks, **how)
+            homes = run.homes(out, seeds).items()
+            callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
+        how: dict = {"device": device, "threads": threads, "max_minutes": self.max_minutes}
+        how |= {"seeds": seeds, "about": {"path": path and str(path.absolute())}}
+        results = run.train(config, corpus, out=out, callbacks=callbacks, **how)
         _print(results, corpus, self.json)
 
 

@@ -8,7 +8,6 @@ from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import Count, Device, Natural, Positive, command_class
 from rhn.utils.io import check_output
-from rhn.utils.progress import progress_bars
 from rhn.utils.tables import printable
 
 
@@ -84,8 +83,7 @@ class Evaluate(TrainedOptions):
                 raise InvalidInputError(f"{name} is {value}: expected none with mc")
             measured, used = monte_carlo_score, {"samples": self.mc}
             how |= {"dropout": config.dropout, "window": config.window, "seed": self.seed}
-        with progress_bars() as report:
-            found = measured(model, data, **used, **how, progress=report(self.split))
+        found = measured(model, data, **used, **how)
         name = measure_name(vocabulary)
         losses = {"nll": found.nll, name: measure(found.nll, name)}
         return losses | {"split": self.split, "tokens": found.predicted} | used

@@ -20,7 +20,7 @@ from platformdirs import user_data_path
 
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import atomic_path, set_aside, writing
-from rhn.utils.progress import Advance, progress_bars
+from rhn.utils.progress import Advance, Progress, reported
 
 _logger = logging.getLogger(__name__)
 BLOCK = 1 << 20  # bytes
@@ -60,10 +60,11 @@ def data_folder(name: str) -> Path:
     return user_data_path("rhn", appauthor=False) / name
 
 
-def get(name: str, folder: Path | None = None) -> Path:
+def get(name: str, folder: Path | None = None, progress: Progress = None) -> Path:
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the path
     for `--data`: the folder of a text, the file of the chorales. Complete files that exist are
     kept, other files of these names renamed; each new file is written when all of it is there.
+    progress: as for `rhn.train`, of bytes.
     Raises DataError or OutputError.
     """
     found = data_set(name)
@@ -74,8 +75,8 @@ def get(name: str, folder: Path | None = None) -> Path:
         path = folder / file
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
             continue
-        with progress_bars() as report:
-            content = _received(addresses, sha256, report(f"{file}, bytes"))
+        with reported(progress, f"{file}, bytes") as advance:
+            content = _received(addresses, sha256, advance)
         if path.is_file():  # the user's own, or damaged
             _logger.warning("SHA-256 of %s differs; renamed to %s", path, set_aside(path).name)
         with atomic_path(path) as temporary:

@@ -39,6 +39,7 @@ import numpy as np
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, find
 from rhn.errors import DataError, InvalidInputError, OutputError, first_line, unreadable
 from rhn.utils.io import cache_folder, check_file, write_arrays
+from rhn.utils.progress import reported
 
 EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"  # 10.5.1
 TABLE = Path(__file__).with_name("jsb_split.csv")
@@ -65,7 +66,11 @@ def chorales(source: str | Path | None = None) -> Corpus:
     rolls = load_cached(path)
     if rolls is None:
         folder = corpus_folder()
-        rolls = [frames_of_score(read_score(folder / row["corpus_path"]), row) for row in rows]
+        rolls = list[np.ndarray]()
+        with reported(None, "chorales", total=len(rows)) as advance:
+            for row in rows:
+                rolls.append(frames_of_score(read_score(folder / row["corpus_path"]), row))
+                advance(len(rolls), len(rows))
         save_cached(rolls, path)
     origin = f"{len(rows)} of 382 chorales, rebuilt from the Bach scores of music21 {version}"
     keys = [(row["split"], int(row["index_in_split"])) for row in rows]

@@ -20,7 +20,7 @@ from rhn.data.corpus import SPLITS, Corpus
 from rhn.training.chorales import mean_nll
 from rhn.training.ensemble import Ensemble, captured, deterministic, sums
 from rhn.training.rolls import evaluation_batches
-from rhn.utils.progress import Advance
+from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.validation import check_device, number, unexpected
 
 if TYPE_CHECKING:  # chorales need no code of texts
@@ -96,16 +96,17 @@ def score(
     batch_size: int = 1,
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
-    progress: Advance = lambda done, total: None,
+    progress: Progress = None,
 ) -> MeanLoss:
     """Compute the mean loss of one model on a text (N,), read as `batch_size` rows, with logits
-    divided by `temperature`. `progress` is called with (tokens done, all tokens). Raises DataError
-    if a row has fewer than two tokens.
+    divided by `temperature`. progress: as for `rhn.train`, of tokens. Raises DataError if a row has
+    fewer than two tokens.
     """
     from rhn.data.text import in_rows
 
     rows, T = in_rows(tokens, batch_size), number("temperature", temperature, above=0)
-    nll = ensemble_nll(Ensemble.of([model], check_device(device)), rows, T, progress)
+    with reported(progress, "evaluate") as advance:
+        nll = ensemble_nll(Ensemble.of([model], check_device(device)), rows, T, advance)
     return MeanLoss(nll.item(), rows[:, 1:].size)
 
 

@@ -21,7 +21,7 @@ from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import MeanLoss, read_window, window_of
-from rhn.utils.progress import Advance
+from rhn.utils.progress import Progress, reported
 from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import check_device, whole_number
 
@@ -39,11 +39,11 @@ def monte_carlo_score(
     rows: int = 100,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    progress: Advance = lambda done, total: None,
+    progress: Progress = None,
 ) -> MeanLoss:
     """Compute the loss on a text (N,) of the mean prediction of `samples` networks with dropout
     masks, which `window` time steps share. At most `rows` samples are read side by side, which
-    changes the result by rounding only. `progress` gets (tokens done, all tokens) of all samples.
+    changes the result by rounding only. progress: as for `rhn.train`, of tokens of all samples.
     """
     seed, window = whole_number("seed", seed, 0), whole_number("window", window)
     text = in_rows(tokens, 1)
@@ -53,19 +53,20 @@ def monte_carlo_score(
     rows = min(whole_number("rows", rows), max(1, HELD // steps))
     read = captured(partial(read_window, model), place)
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=place)
-    for first in range(0, samples, rows):
-        numbers = range(first, min(first + rows, samples))
-        log_p = total.new_empty(steps, len(numbers))
-        states: Any = (None,) * model.layers
-        for start in range(0, steps, window):
-            part = window_of(text, start, window, place)
-            generators = [seeded(seed, sample, start // window) for sample in numbers]
-            drawn = [draw_masks(model, part[:-1].cpu(), dropout, g) for g in generators]
-            masks = _side_by_side(drawn, place)
-            nll, states = read(states, part.expand(-1, len(numbers)), masks)
-            log_p[start : start + len(nll)] = -nll
-            progress(first * steps + len(numbers) * (start + len(nll)), samples * steps)
-        torch.logaddexp(total, log_p.logsumexp(1), out=total)
+    with reported(progress, "evaluate") as advance:
+        for first in range(0, samples, rows):
+            numbers = range(first, min(first + rows, samples))
+            log_p = total.new_empty(steps, len(numbers))
+            states: Any = (None,) * model.layers
+            for start in range(0, steps, window):
+                part = window_of(text, start, window, place)
+                generators = [seeded(seed, sample, start // window) for sample in numbers]
+                drawn = [draw_masks(model, part[:-1].cpu(), dropout, g) for g in generators]
+                masks = _side_by_side(drawn, place)
+                nll, states = read(states, part.expand(-1, len(numbers)), masks)
+                log_p[start : start + len(nll)] = -nll
+                advance(first * steps + len(numbers) * (start + len(nll)), samples * steps)
+            torch.logaddexp(total, log_p.logsumexp(1), out=total)
     return MeanLoss((math.log(samples) - total.mean()).item(), steps)
 
 

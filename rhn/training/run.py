@@ -31,6 +31,7 @@ from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
+from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.validation import check_device, is_number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def train(
     max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
     callbacks: Sequence[Callable[[Trainer], None]] = (),
+    progress: Progress = None,
     **changes: Any,
 ) -> list[TrainingResult]:
     """Train in the folder `out`, or continue the training run in it. Returns one result per seed.
@@ -79,6 +81,9 @@ def train(
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
         callbacks: functions that are called at the start and after every optimiser step.
+        progress: True to show the optimiser steps that are done and the time left, False to show
+            nothing, None to show them in a terminal session or notebook; or a function of (steps
+            done, steps in all).
         changes: fields of the configuration, such as cell="dts-rnn", hidden_size=64.
 
     Raises InvalidInputError if the folder holds another training run, DataError if its state is
@@ -111,7 +116,8 @@ def train(
         deadline = time.monotonic() + 60 * minutes
         run = _Run(task, data, folder, models, callbacks)
         write_json(folder / "config.json", {**run.training, "device": device, **about}, indent=2)
-        run.train(interrupt, deadline)
+        with reported(progress, "train", run.trainer.steps) as advance:
+            run.train(interrupt, deadline, advance)
         if interrupt.pending:
             raise Interrupted(f"stopped after epoch {run.trainer.epoch}; {folder} is saved")
         results = [run.result(seed) for seed in models]
@@ -137,7 +143,7 @@ class _Run:
             home.mkdir(exist_ok=True)
         self._save()
 
-    def train(self, interrupt: SimpleNamespace, deadline: float) -> None:
+    def train(self, interrupt: SimpleNamespace, deadline: float, advance: Advance) -> None:
         """Train to the end, or until an interrupt or the deadline (`time.monotonic`)."""
         for callback in self._callbacks:
             callback(self.trainer)
@@ -146,11 +152,19 @@ class _Run:
             self.trainer.run_step()
             for callback in self._callbacks:
                 callback(self.trainer)
+            self._report(advance)
             now = time.monotonic()
             over = interrupt.pending or now > deadline or not self.trainer.live()
             if over or now > next_save:
                 self._save()
                 next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
+
+    def _report(self, advance: Advance) -> None:
+        """Report the steps done, and those up to the last epoch, without an early stop."""
+        trainer = self.trainer
+        done, steps = trainer.position
+        left = trainer.config.epochs - trainer.epoch
+        advance(trainer.steps, trainer.steps + left * steps - done)
 
     def result(self, seed: int) -> TrainingResult:
         """Return the result of the training run for a seed."""

@@ -18,6 +18,7 @@ from rhn.data.vocabulary import EOS, Symbol, Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.io import atomic_path, check_output
+from rhn.utils.progress import Progress, reported
 from rhn.utils.validation import kind_of, number, whole_number
 
 BEATS = 4  # frames, which are quarter notes, in a bar
@@ -77,9 +78,11 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     seed: int = 0,
+    progress: Progress = None,
 ) -> str:
     """Sample a text: the prompt as the model reads it (an unknown word is `<unk>`; if it is empty,
     a newline or a uniformly drawn symbol), and `length` new tokens of the `top_k` most probable.
+    progress: as for `rhn.train`, of tokens.
     """
     temperature, size = number("temperature", temperature, above=0), model.vocabulary_size
     if vocabulary is None or len(vocabulary) != size:
@@ -105,11 +108,15 @@ def generate(
     if not text and start is None:
         text = [draw(torch.zeros(size, device="cpu"), size)]
     states, unread = None, text or [start]
-    while len(text) < end:
-        reading = model(torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states)
-        states = reading.states
-        unread = [draw(reading.logits[-1, 0].double().cpu(), most)]
-        text = text + unread
+    with reported(progress, "generate") as advance:
+        while len(text) < end:
+            reading = model(
+                torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states
+            )
+            states = reading.states
+            unread = [draw(reading.logits[-1, 0].double().cpu(), most)]
+            text = text + unread
+            advance(length - end + len(text), length)
     return vocabulary.decode(text)
 
 

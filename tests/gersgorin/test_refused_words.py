@@ -93,3 +93,7 @@ def test_progress_counts_the_steps(monkeypatch):
     done = []
     spectra(replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step)))
     assert done == [(5, 12), (10, 12), (12, 12)]
+    done.clear()
+    run = replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step))
+    seen = [len(done) for _ in run.blocks()]
+    assert seen == [0, 1, 2], "a block counts when the work on it is over"

@@ -255,7 +255,7 @@ def tables(folder: Path) -> dict:
 
 def study(folder: Path) -> dict:
     config = optim_study.smoke(arch=("rhn", "dt-rnn"), data=MELODIES, out=folder, jobs=1)
-    rows = enumerate(optim_study.run(config, quiet=True).rows)
+    rows = enumerate(optim_study.run(config, progress=False).rows)
     return {str(k): read(row, ROWS) for k, row in rows}
 
 

@@ -100,7 +100,7 @@ def folder(tmp_path_factory):
                   about={"path": str(path / "chorales.json")})  # fmt: skip
         rhn.train(objects.TEXT, words, out="language", epochs=1, max_tokens=300)
         optim_study.run(optim_study.smoke(arch="rnn", depth=1, trials=1, epochs=1, jobs=1,
-            budget_scale=0.003, data="chorales.json", out="study"), quiet=True)  # fmt: skip
+            budget_scale=0.003, data="chorales.json", out="study"), progress=False)  # fmt: skip
         yield path
 
 

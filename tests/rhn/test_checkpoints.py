@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from rhn.errors import CheckpointError
 from rhn.files import checksum
 from rhn.models import PolyphonicModel
 
+OLDER = Path(__file__).with_name("older")  # files that older versions wrote
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -111,6 +113,25 @@ def refused(path, match):
 def test_a_file_that_does_not_fit_is_refused_and_imports_nothing(change, match, good):
     refused(forge(good, **change), match)
     assert "this" not in sys.modules
+
+
+@for_each(("version", "checksums"), [("0.4.0", set()), ("0.5.0", {"checksum"})])
+def test_files_of_versions_that_wrote_fewer_checksums_are_read(version, checksums):
+    path = OLDER / f"{version}.safetensors"
+    header, stored = read(path).header, load_file(path)
+    assert header["versions"]["rhn"] == version
+    assert header.keys() & {"checksum", "header_checksum"} == checksums
+    own = load(path).state_dict()
+    assert own.keys() == stored.keys()
+    assert all(torch.equal(own[name], stored[name]) for name in stored)
+
+
+def test_a_flipped_bit_in_a_file_with_one_checksum_is_refused(tmp_path):
+    content = bytearray((OLDER / "0.5.0.safetensors").read_bytes())
+    content[-1] ^= 1
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(content)
+    refused(path, "^checksum of")
 
 
 def test_loading_runs_nothing(tmp_path):

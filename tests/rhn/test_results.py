@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from tables import for_each
 
 from rhn.errors import DamagedError, DataError
-from rhn.utils import progress
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
@@ -103,13 +101,3 @@ def test_a_file_is_damaged_old_or_of_another_format(suffix, change, error, messa
     with pytest.raises(error, match=message) as found:
         Sizes.load(path)
     assert type(found.value) is error
-
-
-def test_without_a_terminal_there_is_a_line_each_half_minute(monkeypatch, capsys):
-    clock = iter((0, 29, 31, 40, 62))
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with progress.progress_bars() as report:
-        advance = report("a long one")
-        for done, title in ((1, None), (2, None), (3, "another"), (4, None)):
-            advance(done, 4, title)
-    assert capsys.readouterr().err == "a long one: 2/4\nanother: 4/4\n"
