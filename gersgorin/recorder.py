@@ -126,7 +126,8 @@ class Recorder:
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, after this number of optimiser steps, independently of `every`. Measures are
-        NaN if weights or states are not finite. loss: the loss now; None: unknown.
+        NaN if weights or states are not finite, and eigenvalues that do not converge are NaN. loss:
+        the loss now; None: unknown.
         """
         norms, rates = gradient_norms(self._model)
         row = {"step": np.array(step), "loss": np.array(_number(loss))}
