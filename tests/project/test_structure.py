@@ -37,7 +37,7 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.weights
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin.door gersgorin.linalg gersgorin.autodiff
+    gersgorin.door gersgorin.linalg gersgorin.autodiff gersgorin.default_dtype
     gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.data gersgorin.losses \
         gersgorin.zeros
     gersgorin.run gersgorin.model_map gersgorin.one_step
