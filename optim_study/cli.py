@@ -76,11 +76,10 @@ def print_estimates(config: RunConfig, presets: Mapping[str, RunConfig], file: A
     """Print the table of estimates; none on a GPU, and with Ray, whose nodes are not known."""
     from optim_study.backend import chorales_of_study
     from optim_study.estimates import estimate_table, estimates
-    from optim_study.runner import LARGEST_ON_CPU
 
     if config.engine == "ray" or resolve_device(config.device) != "cpu":
         return
-    found = estimates(presets, chorales_of_study(config.data), LARGEST_ON_CPU)
+    found = estimates(presets, chorales_of_study(config.data))
     print("", estimate_table(found), sep="\n", file=file, flush=True)
 
 

@@ -17,12 +17,13 @@ from datetime import timedelta
 
 from optim_study.backend import meta_model, start_training
 from optim_study.config import RunConfig, StudyConfig
+from optim_study.runner import most_fused
 from rhn.cells.registry import num_parameters
 from rhn.data import Corpus
 from rhn.training.ensemble import tune_malloc
 from rhn.utils.tables import aligned
 
-FRAMES = 3, 9  # of the timed minibatches
+FRAMES = 16, 64  # of the timed minibatches
 PARAMETERS = 1 << 18  # of the networks that are timed together: more share no cost
 COLUMNS = ("preset", "trials", "epochs (at most)", "estimate (h:mm:ss)")
 
@@ -41,19 +42,16 @@ class Estimate:
 def estimates(
     presets: Mapping[str, RunConfig],
     corpus: Corpus,
-    fuse: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Estimate]:
     """Time minibatches, and return an estimate for each configuration by its name.
-
-    fuse: the number of trials that train as one program, if a configuration does not say it.
 
     >>> from optim_study import smoke
     >>> from rhn.data import Piece
     >>> import numpy as np
     >>> ones = [Piece(np.ones((12, 88)), name="ones", split="train", index=0)] * 2
     >>> config = smoke(arch=("rnn",), trials=2, epochs=3)
-    >>> (found,) = estimates({"smoke": config}, Corpus(ones, ones, ones, "ones"), fuse=2)
+    >>> (found,) = estimates({"smoke": config}, Corpus(ones, ones, ones, "ones"))
     >>> found.trials, found.epochs, found.seconds > 0
     (2, 6, True)
     """
@@ -61,16 +59,18 @@ def estimates(
     found = list[Estimate]()
     for name, config in presets.items():
         studies = config.studies(corpus.checksum)
+        jobs = config.jobs or 1
+        fuse = config.fuse or most_fused(config.trials, jobs, "cpu")
         deepest = {study.arch: study for study in sorted(studies, key=lambda study: study.depth)}
         each = {
-            arch: seconds_of_epoch(study, corpus, config.fuse or fuse, clock) / study.depth
+            arch: seconds_of_epoch(study, corpus, fuse, clock) / study.depth
             for arch, study in deepest.items()
         }
         epochs = config.trials * config.epochs
         seconds = sum(epochs * study.depth * each[study.arch] for study in studies)
         trials = config.trials * len(studies)
         total = epochs * len(studies)
-        found.append(Estimate(name, trials, total, seconds / (config.jobs or 1)))
+        found.append(Estimate(name, trials, total, seconds / jobs))
     return found
 
 

@@ -161,13 +161,18 @@ def fused(
     if asked is not None:
         k = min(asked, study.trials)
     else:
-        groups, largest = (jobs, study.trials) if device == "cuda" else (2 * jobs, LARGEST_ON_CPU)
-        most = min(largest, -(-study.trials // groups))
+        most = most_fused(study.trials, jobs, device)
         k = max((k for k in range(1, most + 1) if need(k) <= SHARE * free), default=1)
     if need(k) > free:
         words = f"fuse is {k} for {study.name}, {need(k) / 2**30:.1f} GiB a worker"
         raise InvalidInputError(f"{words}: expected at most {free / 2**30:.1f} GiB")
     return k
+
+
+def most_fused(trials: int, jobs: int, device: str) -> int:
+    """Return the largest number of trials that train as one program, whatever the memory."""
+    groups, largest = (jobs, trials) if device == "cuda" else (2 * jobs, LARGEST_ON_CPU)
+    return min(largest, -(-trials // groups))
 
 
 def plan_table(rows: Sequence[dict]) -> str:

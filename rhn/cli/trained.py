@@ -54,7 +54,8 @@ class Evaluate(TrainedOptions):
         from rhn.training.evaluation import evaluate_chorales
         from rhn.training.trained import corpus_of
 
-        checkpoint, how = read(self.checkpoint), {"device": resolve_device(self.device)}
+        checkpoint = read(self.checkpoint)
+        how: dict[str, Any] = {"device": resolve_device(self.device)}
         data = getattr(corpus_of(checkpoint, self.data), self.split)
         model = checkpoint.model(self.cell)
         if checkpoint.header["class"] == "LanguageModel":

@@ -11,6 +11,7 @@ from rhn.data.corpus import Corpus
 from rhn.training.ensemble import Ensemble, batch_order, build_model, captured
 from rhn.training.rolls import ChoraleBatch, batches_of, evaluation_batches
 from rhn.training.task import Task
+from rhn.utils.progress import Advance
 
 
 class ChoraleTask(Task):
@@ -54,8 +55,17 @@ class ChoraleTask(Task):
         return self._evaluate[1]()
 
 
-def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
-    """Return the mean loss of each model in nats per predicted frame, (K,) in float64."""
-    parts = [(batch.frames[:-1], batch.frames[1:], batch.mask[1:]) for batch in batches]
-    total: Any = sum(ensemble.map(lambda model, *part: model(*part), *part) for part in parts)
+def mean_nll(
+    ensemble: Ensemble,
+    batches: Sequence[ChoraleBatch],
+    advance: Advance = lambda done, total: None,
+) -> Tensor:
+    """Return the mean loss of each model in nats per predicted frame, (K,) in float64. advance:
+    called with (batches done, batches in all).
+    """
+    total: Any = 0
+    for done, batch in enumerate(batches, 1):
+        part = batch.frames[:-1], batch.frames[1:], batch.mask[1:]
+        total = total + ensemble.map(lambda model, *part: model(*part), *part)
+        advance(done, len(batches))
     return total / sum(batch.size for batch in batches)

@@ -78,15 +78,20 @@ def check_data(data: Any, kind: type) -> None:
 
 
 def evaluate_chorales(
-    model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
+    model: nn.Module,
+    pieces: Sequence[np.ndarray],
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress = None,
 ) -> MeanLoss:
-    """Compute the mean loss of one model on pieces (T_i, keys). Raises DataError if none has two
-    frames.
+    """Compute the mean loss of one model on pieces (T_i, keys). progress: as for `rhn.train`, of
+    batches. Raises DataError if no piece has two frames.
     """
     ensemble = Ensemble.of([model], place := check_device(device))
     batches = evaluation_batches(pieces, device=place, dtype=ensemble.dtype)
-    with deterministic():
-        return MeanLoss(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
+    with deterministic(), reported(progress, "evaluate", total=len(batches)) as advance:
+        nll = mean_nll(ensemble, batches, advance).item()
+    return MeanLoss(nll, sum(batch.size for batch in batches))
 
 
 def score(

@@ -30,11 +30,12 @@ def pieces(*lengths) -> list[Piece]:
 
 def test_an_estimate_is_the_time_of_all_minibatches_of_all_epochs():
     """An epoch of a minibatch of f frames takes 0.5 + 0.1 f seconds, with two trials as one."""
+    first, second = module.FRAMES
     train = pieces(*([40] * 32), *([11] * 8))  # two minibatches
     corpus = Corpus(train, pieces(20), pieces(20), "ones")
     config = smoke(arch=("rhn",), depth=(1, 2), trials=4, epochs=3, fuse=2, jobs=2)
-    deepest = 9.0, 0.5 + 0.1 * 3, 0.5 + 0.1 * 9  # the first one warms up
-    (found,) = estimates({"smoke": config}, corpus, fuse=15, clock=Clock(*deepest))
+    deepest = 9.0, 0.5 + 0.1 * first, 0.5 + 0.1 * second  # the first one warms up
+    (found,) = estimates({"smoke": config}, corpus, clock=Clock(*deepest))
     epoch = 0.5 + 0.1 * 40 + 0.5 + 0.1 * 11  # of two trials of depth 2; depth 1 takes half of it
     assert (found.trials, found.epochs) == (8, 24)
     assert found.seconds == pytest.approx((epoch / 2 + epoch / 4) * 4 * 3 / 2)

@@ -17,7 +17,8 @@ import analysis
 import gersgorin
 import rhn
 import trainability
-from rhn.data import Corpus, Piece
+from rhn.cli.entry import run_command
+from rhn.data import Corpus, Piece, Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.evaluation import score
 from rhn.utils import progress
@@ -174,6 +175,9 @@ def polyphonic():
     return PolyphonicModel("gru", hidden_size=3)
 
 
+WORDS = Vocabulary("words", ("a", "b", "<eos>", "c", "<unk>"))
+
+
 def language():
     return LanguageModel("gru", vocabulary_size=5, hidden_size=3)
 
@@ -195,6 +199,8 @@ CALLS = {
     "check": lambda report: trained(trainability.check, report),
     "cure": lambda report: trained(trainability.cure, report),
     "score": lambda report: score(language(), np.arange(40) % 5, progress=report),
+    "evaluate": lambda report: rhn.evaluate(polyphonic(), CORPUS, progress=report),
+    "generate": lambda report: rhn.sample(language(), WORDS, length=5, progress=report),
 }
 
 
@@ -217,6 +223,17 @@ def test_a_training_run_reports_the_steps_up_to_its_last_epoch(tmp_path, capsys)
     counts.clear()
     rhn.train("jsb-depth-1", CORPUS, epochs=4, progress=report, **how)
     assert counts == [(3, 4), (4, 4)] and capsys.readouterr().err == ""
+
+
+def test_the_work_of_a_command_is_shown(drawer):
+    def main():
+        with reported(None, "own"):
+            assert drawer.event.wait(60)
+
+    assert run_command(main) == 0 and drawer.titles[0] == ["own"]
+    with reported(None, "after the command"):
+        pass
+    assert ["after the command"] not in drawer.titles
 
 
 def test_a_script_prints_nothing_on_its_standard_error():
