@@ -14,6 +14,7 @@ import _thread
 import functools
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -32,13 +33,25 @@ class _Call:
     empty, a thread that is not in `running` computes nothing any more.
     """
 
-    def __init__(self, function: Callable[[Any], Any], items: Sequence):
+    def __init__(self, function: Callable[[Any], Any], items: Sequence, threads: int):
         self.function: Any = function
+        self.others, self.has_begun = min(threads, len(items)) - 1, False
         self.todo = deque(enumerate(items))
         self.results: list[Any] = [None] * len(items)
         self.running, self.news = set[object](), SimpleQueue[None]()
         self.flushed = is_flushed()
         self.error: BaseException | None = None
+
+    def attempt(self) -> None:
+        """Compute the items; if that was interrupted, drop the rest and wait for other threads."""
+        if not self.has_begun:
+            self.has_begun = True
+            _wake(self, self.others)
+            self.compute()
+        self.todo.clear()
+        while self.running:
+            with suppress(Empty):
+                self.news.get(timeout=PAUSE)
 
     def compute(self) -> None:
         """Compute items until none is left."""
@@ -76,21 +89,8 @@ def in_threads(function: Callable[[Any], Any], items: Sequence, threads: int) ->
     """
     if min(threads, len(items)) < 2:
         return [function(item) for item in items]
-    call, has_begun = _Call(function, items), False
-    raised: BaseException | None = None
-    while True:
-        try:
-            if not has_begun:
-                has_begun = True
-                _wake(call, min(threads, len(items)) - 1)
-                call.compute()
-            call.todo.clear()
-            while call.running:
-                with suppress(Empty):
-                    call.news.get(timeout=PAUSE)
-            break
-        except BaseException as error:  # other threads may still compute: look again
-            raised = raised or error
+    call = _Call(function, items, threads)
+    raised = _first_raised(call.attempt, BaseException)
     call.function = None  # what it holds: a thread that is busy now looks at this call later
     raised = raised or call.error
     if raised is not None:
@@ -212,12 +212,21 @@ without_cudnn = Shared(partial(torch.backends.cudnn.flags, enabled=False))
 
 def until_done(restore: Callable[[], object]) -> None:
     """Call a function again until a call ends without Ctrl-C; then raise the first Ctrl-C."""
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            restore()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = interrupt or error
+    interrupt = _first_raised(restore, KeyboardInterrupt)
     if interrupt is not None:
         raise interrupt
+
+
+def _first_raised(attempt: Callable[[], object], kind: type[BaseException]) -> BaseException | None:
+    """Call a function until a call ends; return the first exception of a kind, or None."""
+    first: BaseException | None = None
+    while True:
+        try:
+            attempt()
+            return first
+        except kind as error:
+            first = first or error
+        try:  # noqa: SIM105  # suppress() is itself Python, outside of `try`
+            time.sleep(0)  # a second Ctrl-C that is there already is raised here, not at the jump
+        except kind:
+            pass
